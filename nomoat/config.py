@@ -1,0 +1,124 @@
+"""Configuration: frozen, strict, and able to say what is wrong with it.  No torch here.
+
+The error tree of the project (the command line prints a UserError without a traceback and exits with 2;
+anything else is a bug and keeps its traceback):
+
+    UserError
+    ├── ConfigError    a recipe, a key, a value or a pair of values that cannot be
+    ├── DataError      text, shards, run directories
+    ├── TaskError      a decidable task that breaks its contract
+    └── WeightsError   checkpoints, tokenizers and exports that do not belong together
+
+Every message says what was found, what was expected and what to do.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class UserError(Exception):
+    """Something that the person at the keyboard can mend."""
+
+
+class ConfigError(UserError):
+    """A recipe, key or value that cannot be."""
+
+
+class DataError(UserError):
+    """Text, shards or run directories that cannot be used."""
+
+
+class TaskError(UserError):
+    """A task that breaks its contract."""
+
+
+class WeightsError(UserError):
+    """Weights, tokenizers or exports that do not belong together."""
+
+
+class Strict(BaseModel):
+    """Base of every configuration record: immutable, no unknown keys, no silent conversion of strings to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+C = TypeVar("C", bound=Strict)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """' Did you mean …?' for a word close to a known one, else the list of what is known."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
+    """`table` as a `cls`, or one ConfigError that lists each wrong key with its place, value and cure."""
+    try:
+        return cls.model_validate(_whole_floats(cls, table))
+    except ValidationError as error:
+        complaints = []
+        for item in error.errors():
+            path = ".".join(str(part) for part in (where, *item["loc"]) if part != "")
+            if item["type"] == "extra_forbidden":
+                complaints.append(f"unknown key `{path}`; {nearest(str(item['loc'][-1]), list(cls.model_fields))}")
+            elif item["type"] == "missing":
+                complaints.append(f"missing key `{path}`; add it")
+            else:
+                complaints.append(f"`{path}` = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
+        raise ConfigError("\n".join(complaints)) from None
+
+
+def _whole_floats(cls: type[Strict], table: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML writes `lr = 1` for 1.0 and lists for tuples; everything else stays strict."""
+    out = {}
+    for key, value in table.items():
+        field = cls.model_fields.get(key)
+        kind = str(field.annotation) if field else ""
+        if isinstance(value, int) and not isinstance(value, bool) and "float" in kind and "int" not in kind:
+            value = float(value)
+        elif isinstance(value, list) and "tuple" in kind:
+            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        out[key] = value
+    return out
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no recipe at {path}; expected a TOML file such as recipes/cpu.toml")
+    try:
+        recipe = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for text in overrides:
+        override(recipe, text)
+    return recipe
+
+
+def override(recipe: dict[str, Any], text: str) -> None:
+    """Apply one `place.key=value` to a recipe table; the value is read as TOML, or as a bare word."""
+    place, equals, raw = text.partition("=")
+    if not equals or not place.strip():
+        raise ConfigError(f"`--set {text}` has no `=`; expected `--set stage.key=value`")
+    try:
+        value = tomllib.loads(f"v = {raw.strip()}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    *parents, key = place.strip().split(".")
+    table: Any = recipe
+    for depth, parent in enumerate(parents):
+        stages = {s.get("name", s.get("kind")): s for s in recipe.get("stages", [])} if depth == 0 else {}
+        if parent in stages:
+            table = stages[parent]
+        elif isinstance(table.get(parent), dict):
+            table = table[parent]
+        else:
+            places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
+            raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")
+    table[key] = value

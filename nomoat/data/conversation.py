@@ -1,0 +1,123 @@
+"""Small talk and self-description for the SFT stage, in English and German, from templates written by hand.
+
+The words stand in `conversation.toml`.  Each answer is there in both languages, so that "and in German?" and a system
+prompt that names a language have an exact reply.  One wording in eight is kept for `heldout`.
+"""
+
+import hashlib
+import itertools
+import random
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Turn = tuple[str, str]  # role, content: the first two fields of `chat.Message`
+LANGS = ("en", "de")
+_OTHER = {"en": "de", "de": "en"}
+_CHOICE = re.compile(r"\{([^{}]*)\}")
+
+
+class Topic(NamedTuple):
+    asked: dict[str, list[str]]  # templates by language
+    answers: list[dict[str, str]]  # by language, each with one meaning
+    weight: int  # how often it is talked about
+
+
+def conversations(seed: int) -> Iterator[list[Turn]]:
+    """Endless small talk for training, the same for the same seed everywhere; each ends with the assistant's turn."""
+    return _stream("train", seed)
+
+
+def heldout(seed: int) -> Iterator[list[Turn]]:
+    """The same kind of talk in wordings that `conversations` never uses, in capitals, small letters or otherwise."""
+    return _stream("heldout", seed)
+
+
+@cache
+def topics() -> dict[str, Topic]:
+    """Every topic by name: those of the file, and one "can you …" for each of its tasks."""
+    words = _words()
+    out = {t["name"]: Topic({x: t[x] for x in LANGS}, t["answers"], t["weight"]) for t in words["topic"]}
+    for task in words["task"]:
+        asked = {lang: [t.replace("TASK", task[lang]) for t in words["can"][lang]] for lang in LANGS}
+        out[f"can you {task['en']}"] = Topic(asked, [task["answer"]], 1)
+    return out
+
+
+def wordings(templates: list[str], split: str) -> tuple[str, ...]:
+    """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay together."""
+    return _wordings(tuple(templates), split)
+
+
+@cache
+def _wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
+    spelled: dict[str, list[str]] = {}
+    for template in templates:
+        parts = _CHOICE.split(template)  # literal, choices, literal, choices, …
+        options = [p.split("|") if n % 2 else [p] for n, p in enumerate(parts)]
+        for text in map("".join, itertools.product(*options)):
+            spelled.setdefault(fold(text), []).append(text)
+    keys = sorted(spelled, key=lambda k: hashlib.sha256(k.encode()).digest())
+    n_heldout = max(1, len(keys) // 8) if len(keys) > 1 else 0
+    return tuple(w for k in (keys[:n_heldout] if split == "heldout" else keys[n_heldout:]) for w in spelled[k])
+
+
+def fold(text: str) -> str:
+    """`text` as the split sees it: small letters, no last mark."""
+    return text.lower().rstrip(".!?")
+
+
+@cache
+def _words() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+
+
+def _stream(split: str, seed: int) -> Iterator[list[Turn]]:
+    for index in itertools.count():
+        yield _conversation(random.Random(f"conversation/{split}/{seed}/{index}"), split)
+
+
+def _conversation(rng: random.Random, split: str) -> list[Turn]:
+    asks = answers = rng.choice(LANGS)
+    turns: list[Turn] = []
+    words = _words()
+    say = lambda templates: rng.choice(wordings(templates, split))
+    kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
+    if kind == "order":
+        answers = rng.choice(LANGS)
+        turns.append(("system", say(words["order"][answers])))
+    elif kind == "persona":
+        turns.append(("system", say(words["persona"][asks])))
+    for topic in _agenda(rng):
+        question, answer = _casual(rng, say(topic.asked[asks])), rng.choice(topic.answers)
+        reply_in = answers
+        if kind == "plain" and rng.random() < 0.06:
+            question, reply_in = f"{question} {words['inline'][asks]}", _OTHER[asks]
+        turns += [("user", question), ("assistant", answer[reply_in])]
+        if rng.random() < 0.06:
+            turns += [("user", _casual(rng, say(words["repeat"][asks]))), ("assistant", answer[reply_in])]
+        elif kind != "order" and reply_in == asks and rng.random() < 0.08:
+            turns += [("user", _casual(rng, say(words["translate"][asks]))), ("assistant", answer[_OTHER[asks]])]
+    return turns
+
+
+def _agenda(rng: random.Random) -> list[Topic]:
+    """One to three topics, none twice; a longer talk often starts with a greeting or ends with thanks."""
+    n = rng.choices((1, 2, 3), (5, 3, 2))[0]
+    names = ["greeting"] if n > 1 and rng.random() < 0.3 else []
+    ending = [rng.choice(("thanks", "goodbye"))] if n > 1 and rng.random() < 0.3 else []
+    while len(names) + len(ending) < n:
+        name = rng.choices(list(topics()), [t.weight for t in topics().values()])[0]
+        if name not in (*names, *ending):
+            names.append(name)
+    return [topics()[name] for name in names + ending]
+
+
+def _casual(rng: random.Random, text: str) -> str:
+    """The text as people type it: sometimes without capitals, sometimes without the last mark."""
+    if rng.random() < 0.2:
+        text = text.lower()
+    return text.rstrip(".!?") if rng.random() < 0.2 else text

@@ -1,0 +1,193 @@
+"""Where documents come from: the text that ships, the user's files, or any data set of a hub.
+
+Everything is an iterator of `Document`, and everything that can be wrong with a file is a `DataError` that says what
+was found, what was expected and what to do.  Nothing here knows tokens.
+"""
+
+import json
+import lzma
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from nomoat.config import DataError
+
+LONGEST_LINE_BYTES = 64 * 2**20
+DOCUMENT_BYTES = 2**20  # a plain text without form feeds is cut at the first line end after this much
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, its language if known ("en" or "de"), and where it came from."""
+
+    text: str
+    lang: str | None
+    source: str
+
+
+def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
+    """The documents that ship with the package; DATA.md says what they are and how the two sides were parted."""
+    if split not in ("train", "heldout"):
+        raise DataError(f"no split `{split}` of the shipped text; expected `train` or `heldout`")
+    folder = resources.files("nomoat.data") / "corpus"
+    files = sorted((f for f in folder.iterdir() if f.name.startswith(f"{split}.")), key=lambda f: f.name)
+    if not files:
+        raise DataError(f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py")
+    for file in files:
+        lang = file.name.split(".")[1].split("-")[0]
+        text = lzma.decompress(file.read_bytes()).decode("utf-8")
+        for part in text.split("\f")[1:]:
+            source, _, body = part.partition("\n")
+            yield Document(body.rstrip("\n"), lang, source)
+
+
+def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
+    """The documents in a .txt, .jsonl or .parquet file, or in all such files of a folder, in the order of their names.
+
+    A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text", or the
+    "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix in READERS and f.is_file() and not _hidden(f, path))
+        if not files:
+            raise DataError(f"no text in the folder {path}; expected files that end in {_known()}")
+    elif path.is_file():
+        if path.suffix not in READERS:
+            raise DataError(f"{path} ends in `{path.suffix}`; expected {_known()}: convert or rename it")
+        files = [path]
+    else:
+        raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
+    for file in files:
+        n_documents = 0
+        for document in READERS[file.suffix](file, lang):
+            if document.text.strip():
+                n_documents += 1
+                yield document
+        if n_documents == 0:
+            raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
+
+
+def from_hub(name: str, split: str = "train", config: str | None = None, lang: str | None = None) -> Iterator[Document]:
+    """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files."""
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`") from None
+    try:
+        rows = iter(datasets.load_dataset(name, config, split=split, streaming=True))
+        first = next(rows, None)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"data set `{name}`, split `{split}`, cannot be read: {error}; check the name, the split and "
+                        "the network, or name a local folder") from None
+    if first is None:
+        raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
+    yield _row(first, f"data set `{name}`", name, lang)
+    for n, row in enumerate(rows, 1):
+        yield _row(row, f"data set `{name}`, row {n}", name, lang)
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _known() -> str:
+    return ", ".join(READERS)
+
+
+def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
+    """A row of a table as a document."""
+    expected = 'expected {"text": "..."} or {"messages": [{"role": "...", "content": "..."}, ...]}: mend or drop it'
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is a {type(row).__name__}; {expected}")
+    if isinstance(row.get("text"), str):
+        text = row["text"]
+    elif isinstance(row.get("messages"), list):
+        contents = [m.get("content") if isinstance(m, dict) else None for m in row["messages"]]
+        if not all(isinstance(content, str) for content in contents):
+            raise DataError(f"{where} has a message without a text as its content; {expected}")
+        text = "\n\n".join(contents)
+    else:
+        raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
+    return Document(text, row["lang"] if row.get("lang") in ("en", "de") else lang, source)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file; binary, wrongly encoded and endless lines are refused."""
+    offset = 0
+    with path.open("rb") as file:
+        head = file.read(2**16)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path} is UTF-16; expected UTF-8: convert it with `iconv -f utf-16 -t utf-8`")
+        if b"\0" in head:
+            raise DataError(f"{path} is binary (a zero byte at offset {head.index(0)}); expected UTF-8 text: "
+                            "extract its text first")
+        file.seek(0)
+        while line := file.readline(LONGEST_LINE_BYTES + 1):
+            if len(line) > LONGEST_LINE_BYTES:
+                raise DataError(f"{path} has a line longer than {LONGEST_LINE_BYTES // 2**20} MB at byte {offset}; "
+                                "expected lines: break it up")
+            try:
+                yield line.decode("utf-8" if offset else "utf-8-sig")
+            except UnicodeDecodeError as error:
+                at = offset + error.start + (3 if not offset and line.startswith(b"\xef\xbb\xbf") else 0)
+                raise DataError(f"{path} is not UTF-8: byte 0x{line[at - offset]:02x} at offset {at}; convert it, for "
+                                "example with `iconv -f latin1 -t utf-8`") from None
+            offset += len(line)
+
+
+def _text(path: Path, lang: str | None) -> Iterator[Document]:
+    part, n_bytes = [], 0
+    for line in _lines(path):
+        *ended, line = line.split("\f")
+        for piece in ended:
+            yield Document("".join([*part, piece]).strip("\r\n"), lang, path.name)
+            part, n_bytes = [], 0
+        part.append(line)
+        n_bytes += len(line)
+        if n_bytes > DOCUMENT_BYTES:
+            yield Document("".join(part).strip("\r\n"), lang, path.name)
+            part, n_bytes = [], 0
+    yield Document("".join(part).strip("\r\n"), lang, path.name)
+
+
+def _jsonl(path: Path, lang: str | None) -> Iterator[Document]:
+    for n, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
+                            "line: mend or drop the line") from None
+        yield _row(row, f"{path}:{n}", path.name, lang)
+
+
+def _parquet(path: Path, lang: str | None) -> Iterator[Document]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path} needs the package `pyarrow`; run `pip install nomoat[parquet]`") from None
+    if path.stat().st_size == 0:
+        return
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            columns = [c for c in ("text", "messages", "lang") if c in table.schema_arrow.names]
+            if not {"text", "messages"} & set(columns):
+                raise DataError(f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
+                                "`messages`: rename yours")
+            n = 0
+            for batch in table.iter_batches(batch_size=1024, columns=columns):
+                for row in batch.to_pylist():
+                    n += 1
+                    yield _row(row, f"{path}, row {n}", path.name, lang)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable parquet file ({error}); fetch or write it again") from None
+
+
+READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {
+    ".txt": _text, ".jsonl": _jsonl, ".parquet": _parquet,
+}

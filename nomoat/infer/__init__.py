@@ -1,0 +1,1 @@
+"""Decoding: many rows at once for rollouts and evaluation, one row with the first token fast for chat."""

@@ -1,0 +1,183 @@
+"""The sampler: groups of rollouts and evaluations in waves of rows, and one stream for chat."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nomoat.config import ConfigError, DataError
+from nomoat.infer.decoder import Decoder
+from nomoat.infer.sampling import choose, truncate, uniforms
+from nomoat.model.transformer import Transformer
+
+KEEP = 0.75  # finished rows leave when fewer than this share is alive: copying the cache costs about one step
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One continuation.  `ids_T` holds the new ids, the stop id included; the first `n_forced` were given, not chosen.
+
+    `logp_T` (float32) is each id's log-probability under the policy at the sampling temperature.  `prompt` is the
+    index of the prompt in the call.
+    """
+
+    prompt: int
+    prompt_ids: tuple[int, ...]
+    ids_T: Tensor
+    logp_T: Tensor
+    n_forced: int
+    stop: Literal["end", "length"]
+
+
+def sample(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    n_per_prompt: int = 1,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    seed: int,
+    stop_ids: Sequence[int],
+    pad_id: int,
+    greedy: bool = False,
+    max_rows: int = 512,
+    forced: Sequence[Sequence[int] | None] | None = None,
+    keys: Sequence[int] | None = None,
+) -> list[list[Sample]]:
+    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
+
+    A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  `forced[i]` are
+    ids that open every continuation of prompt i in place of chosen ones.  What a sample draws is keyed by
+    (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a prompt alone and in a batch, a
+    group of 4 and the first 4 of 8, and a short limit and the start of a long one give the same ids, as far as
+    float rounding (which does depend on the batch) does not decide.
+    """
+    _check(model, prompts, max_new_tokens, temperature)
+    keys = range(len(prompts)) if keys is None else keys
+    forced = [()] * len(prompts) if forced is None else [ids or () for ids in forced]
+    if len(keys) != len(prompts) or len(forced) != len(prompts):
+        raise DataError(f"{len(prompts)} prompts, {len(keys)} keys, {len(forced)} openings; expected one of each")
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    todo = [(i, j) for i in order for j in range(n_per_prompt)]
+    out: list[list[Sample]] = [[None] * n_per_prompt for _ in prompts]
+    with torch.inference_mode():
+        decoder = Decoder(model)
+    for start in range(0, len(todo), max_rows):
+        wave = todo[start : start + max_rows]
+        uniform_BT = None if greedy else uniforms(seed, [(keys[i], j) for i, j in wave], max_new_tokens)
+        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, set(stop_ids), pad_id, forced)
+        for (i, j), (ids_T, logp_T, ended) in zip(wave, results):
+            n_forced = min(len(forced[i]), len(ids_T))
+            out[i][j] = Sample(i, tuple(prompts[i]), ids_T, logp_T, n_forced, "end" if ended else "length")
+    return out
+
+
+@torch.inference_mode()
+def _wave(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    wave: Sequence[tuple[int, int]],
+    uniform_BT: Tensor | None,
+    max_new_tokens: int,
+    temperature: float,
+    stop_ids: set[int],
+    pad_id: int,
+    forced: Sequence[Sequence[int]],
+) -> list[tuple[Tensor, Tensor, bool]]:
+    """(ids, log-probabilities, whether a stop id ended it) of each row of one wave."""
+    device = decoder.device
+    distinct = list(dict.fromkeys(i for i, _ in wave))
+    limit_B = torch.tensor([min(max_new_tokens, decoder.spec.context - len(prompts[i])) for i, _ in wave])
+    n_steps = int(limit_B.max())
+    ids_BT = torch.zeros(len(wave), n_steps, dtype=torch.long)
+    logp_BT = torch.zeros(len(wave), n_steps)
+    length_B, ended_B = limit_B.clone(), torch.zeros(len(wave), dtype=torch.bool)
+    stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
+    n_forced_B = torch.tensor([len(forced[i]) for i, _ in wave])
+    forced_BT = torch.zeros(len(wave), int(n_forced_B.max()), dtype=torch.long)
+    for row, (i, _) in enumerate(wave):
+        forced_BT[row, : len(forced[i])] = torch.tensor(forced[i], dtype=torch.long)
+
+    logits = decoder.prefill([prompts[i] for i in distinct], n_steps - 1, pad_id)
+    place = {i: row for row, i in enumerate(distinct)}
+    group_B = torch.tensor([place[i] for i, _ in wave], device=device)
+    if len(distinct) < len(wave):
+        decoder.rows(group_B)
+        logits = logits[group_B]
+    alive = torch.arange(len(wave))  # the row of the wave that each decoded row is
+    for step in range(n_steps):
+        u_B = None if uniform_BT is None else uniform_BT[alive, step].to(device)
+        given = None
+        if step < forced_BT.shape[1]:
+            given = (n_forced_B[alive] > step).to(device), forced_BT[alive, step].to(device)
+        id_B, logp_B = choose(logits, u_B, temperature, given)
+        ids_BT[alive, step] = id_B.cpu()
+        logp_BT[alive, step] = logp_B.cpu()
+        end_B = torch.isin(ids_BT[alive, step], stops) & (step < length_B[alive])
+        length_B[alive[end_B]] = step + 1
+        ended_B[alive[end_B]] = True
+        live_B = length_B[alive] > step + 1
+        n_live = int(live_B.sum())
+        if n_live == 0:
+            break
+        if n_live < KEEP * len(alive):
+            kept = live_B.nonzero()[:, 0]
+            decoder.rows(kept.to(device))
+            alive, id_B = alive[kept], id_B[kept.to(device)]
+        logits = decoder.step(id_B)
+    return [(ids_BT[r, :n].clone(), logp_BT[r, :n].clone(), bool(ended_B[r])) for r, n in enumerate(length_B.tolist())]
+
+
+def stream(
+    model: Transformer,
+    ids: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    seed: int,
+    stop_ids: Sequence[int],
+    should_stop: Callable[[], bool] = lambda: False,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Iterator[int]:
+    """New ids one by one, the stop id included; temperature 0 is greedy.  Ends where `should_stop()` turns true."""
+    _check(model, [ids], max_new_tokens, temperature or 1.0)
+    with torch.inference_mode():
+        decoder = Decoder(model)
+    n_steps = min(max_new_tokens, model.spec.context - len(ids))
+    uniform_T = uniforms(seed, [(0, 0)], n_steps)[0].to(decoder.device)
+    with torch.inference_mode():
+        logits = decoder.prefill([ids], n_steps - 1, ids[0])
+    for step in range(n_steps):
+        if should_stop():
+            return
+        with torch.inference_mode():
+            if temperature == 0:
+                id_B, _ = choose(logits, None)
+            else:
+                kept = truncate(logits / temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+                id_B, _ = choose(kept, uniform_T[step : step + 1])
+        yield int(id_B)
+        if int(id_B) in stop_ids or step + 1 == n_steps:
+            return
+        with torch.inference_mode():
+            logits = decoder.step(id_B)
+
+
+def _check(model: Transformer, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> None:
+    context = model.spec.context
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens = {max_new_tokens}; expected 1 or more")
+    if not temperature > 0:
+        raise ConfigError(f"temperature = {temperature}; expected more than 0; ask for greedy=True instead")
+    for i, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise DataError(f"prompt {i} is empty; expected one id or more, such as the beginning-of-text id")
+        if len(prompt) >= context:
+            raise DataError(
+                f"prompt {i} has {len(prompt)} ids and the model's context is {context}; "
+                f"expected at most {context - 1}; shorten it or extend the context"
+            )

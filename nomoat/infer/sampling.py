@@ -1,0 +1,84 @@
+"""From logits to one token a row: inverse CDF with keyed uniform numbers, and the truncations that chat offers."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG2_E = math.log2(math.e)
+BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
+BLOCK = 64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
+
+
+def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor:
+    """One row of uniform numbers for each key (prompt, sample), float32 in [0, 1).
+
+    A row depends on the seed and on its own key alone, and a longer row begins with the shorter one: neither batching
+    nor order nor the length limit changes what a sample draws.
+    """
+    rows = np.empty((len(keys), n_steps), dtype=np.float32)
+    for row, (prompt, index) in zip(rows, keys):
+        source = np.random.Philox(key=[seed % 2**64, prompt % 2**64], counter=[0, index, 0, 0])
+        row[:] = np.random.Generator(source).random(n_steps, dtype=np.float32)
+    return torch.from_numpy(rows)
+
+
+def choose(
+    logits_BV: Tensor,
+    uniform_B: Tensor | None,
+    temperature: float = 1.0,
+    given: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Token ids and their log-probabilities under softmax(logits / temperature), float32.
+
+    Without uniform numbers the most probable token, of equals the one with the lower id.  A token of probability zero
+    is never chosen.  `given` = (is_given_B, given_B) puts ids in the place of chosen ones.
+    """
+    scaled_BV = logits_BV * (LOG2_E / temperature)  # exp2 is four times faster than exp on the CPU
+    scaled_BV.sub_(scaled_BV.amax(-1, keepdim=True))
+    weight_BV = scaled_BV.exp2()
+    if weight_BV.shape[1] % BLOCK:
+        weight_BV = F.pad(weight_BV, (0, -weight_BV.shape[1] % BLOCK))
+    blocks = weight_BV.view(len(weight_BV), -1, BLOCK)
+    cdf = blocks.sum(-1).cumsum(-1)
+    if uniform_B is None:
+        id_B = logits_BV.argmax(-1)
+    else:
+        block_B, place_B = _search(cdf, uniform_B * cdf[:, -1])
+        inside = blocks.gather(1, block_B[:, None, None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1)
+        offset_B, _ = _search(inside, torch.minimum(place_B, inside[:, -1] * BELOW_ONE))
+        id_B = block_B * BLOCK + offset_B
+    if given is not None:
+        id_B = torch.where(*given, id_B)
+    logp_B = (scaled_BV.gather(1, id_B[:, None])[:, 0] - cdf[:, -1].log2()) / LOG2_E
+    return id_B, logp_B
+
+
+def _search(cdf: Tensor, place_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Which step of each row's running sum holds the place, and how far into that step the place lies."""
+    step_B1 = torch.searchsorted(cdf, place_B[:, None], right=True)
+    before_B1 = F.pad(cdf, (1, 0)).gather(1, step_B1)
+    return step_B1[:, 0], place_B - before_B1[:, 0]
+
+
+def truncate(
+    logits_BV: Tensor, *, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
+) -> Tensor:
+    """Logits with the unlikely tokens at -inf: all but the `top_k` best, those outside the smallest set that holds
+    probability `top_p` (arXiv 1904.09751), those below `min_p` times the best (arXiv 2407.01082).  The best stays.
+    """
+    if top_k is not None and top_k < logits_BV.shape[1]:
+        least_B1 = logits_BV.topk(max(top_k, 1), -1).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < least_B1, float("-inf"))
+    if top_p is not None and top_p < 1:
+        ordered, index = logits_BV.softmax(-1).sort(-1, descending=True)
+        outside = ordered.cumsum(-1) - ordered >= top_p
+        outside[:, 0] = False
+        logits_BV = logits_BV.masked_fill(outside.scatter(1, index, outside), float("-inf"))
+    if min_p is not None and min_p > 0:
+        floor_B1 = logits_BV.amax(-1, keepdim=True) + math.log(min(min_p, 1.0))
+        logits_BV = logits_BV.masked_fill(logits_BV < floor_B1, float("-inf"))
+    return logits_BV

@@ -1,0 +1,320 @@
+"""What each stage cost: every figure is a sum over the event log.  No torch here.
+
+money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a device-hour
+"""
+
+import math
+import os
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from nomoat.config import ConfigError, DataError, Strict, nearest, parse
+
+SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
+PARTS = {
+    "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
+    "sft": "post-train", "rl": "post-train", "distill": "post-train",
+}  # fmt: skip
+HEADER = ("stage", "tokens", "model FLOPs", "executed FLOPs", "device time", "redone", "energy", "money", "bought")
+
+
+class Device(Strict):
+    """What one unit of a device draws and costs; the price of a rented one has its electricity in it."""
+
+    watts: float
+    watts_source: str
+    per_hour: float
+    per_hour_source: str
+    rented: bool
+
+
+class Published(Strict):
+    """One line of DeepSeek's published costs, in H800 hours."""
+
+    part: str
+    what: str
+    hours: int
+    source: str
+
+
+class Prices(Strict):
+    """Dated prices; see prices.toml."""
+
+    date: str
+    currency: str
+    per_kwh: float
+    per_kwh_source: str
+    devices: dict[str, Device]
+    published: list[Published] = []
+
+    def device(self, name: str) -> Device:
+        """The entry of a device class; ConfigError for an unknown one."""
+        if name not in self.devices:
+            raise ConfigError(f"no prices for the device class `{name}`; {nearest(name, list(self.devices))}")
+        return self.devices[name]
+
+
+def read_prices(path: str | Path | None = None) -> Prices:
+    """The package's prices.toml, or another file of the same form."""
+    path = Path(path) if path is not None else Path(__file__).with_name("prices.toml")
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"no prices in {path} ({error}); expected TOML in the form of nomoat/prices.toml") from None
+    return parse(Prices, table, "prices")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units."""
+
+    stage: str
+    tokens: int | float
+    flops_model: int | float
+    flops_executed: int | float
+    seconds: int | float
+    redone_seconds: int | float
+    device_seconds: int | float
+    joules: int | float
+    joules_source: str
+    money: float
+    currency: str
+    bought: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Rows in the order in which the stages first appear in the log, and their total."""
+
+    rows: tuple[Row, ...]
+    total: Row
+    device: str
+    units: int
+    prices_date: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON data; integers stay integers of any size."""
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+
+    def to_rows(self) -> list[tuple[str, ...]]:
+        """One tuple of texts per stage and one for the total, under HEADER."""
+        return [
+            (r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
+             duration(r.device_seconds), duration(r.redone_seconds) if r.redone_seconds else "",
+             f"{short(r.joules)}J {r.joules_source}".strip(), f"{r.money:#.3g} {r.currency}", r.bought)
+            for r in (*self.rows, self.total)
+        ]  # fmt: skip
+
+
+def receipt(
+    events: Iterable[Mapping[str, Any]], prices: Prices | None = None, *, device: str = "cpu", units: int = 1
+) -> Receipt:
+    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
+
+    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
+    joules counts as watts x device-seconds, and its source as "estimated".
+    """
+    prices = prices or read_prices()
+    price = prices.device(device)
+    costs: dict[str, list[Mapping[str, Any]]] = {}
+    bought: dict[str, str] = {}
+    for event in events:
+        name = event.get("stage") or "(run)"
+        if name == "(run)" and event["kind"] not in ("step", "work"):
+            continue
+        records = costs.setdefault(name, [])
+        if event["kind"] in ("step", "work"):
+            records.append(event)
+        elif event["kind"] == "score":
+            bought[name] = f"{event['name']} {event['value'] if event['value'] is None else round(event['value'], 4)}"
+        elif event["kind"] == "stage_end":
+            bought[name] = str((event.get("outputs") or {}).get("bought", bought.get(name, "")))
+
+    def row(name: str, records: Sequence[Mapping[str, Any]]) -> Row:
+        spent = [(r["joules"], r.get("joules_source", "estimated")) if r.get("joules") is not None
+                 else (price.watts * units * (r.get("seconds") or 0), "estimated") for r in records]  # fmt: skip
+        sums = {key: exact_sum(r.get(key) for r in records) for key in SUMMED}
+        joules, device_seconds = exact_sum(j for j, _ in spent), sums["seconds"] * units
+        electricity = 0.0 if price.rented else joules / 3.6e6 * prices.per_kwh
+        return Row(
+            stage=name, **sums,
+            redone_seconds=exact_sum(r.get("seconds") for r in records if r.get("redone")),
+            device_seconds=device_seconds,
+            joules=joules,
+            joules_source=" + ".join(sorted({source for _, source in spent})),
+            money=electricity + device_seconds / 3600 * price.per_hour,
+            currency=prices.currency,
+            bought=bought.get(name, ""),
+        )  # fmt: skip
+
+    rows = tuple(row(name, records) for name, records in costs.items())
+    everything = row("total", [r for records in costs.values() for r in records])
+    return Receipt(rows, everything, device, units, prices.date)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of the pipeline: its share of our device time beside its share of DeepSeek's H800 hours."""
+
+    part: str
+    stages: tuple[str, ...]
+    seconds: float
+    ours: float | None
+    their_hours: int
+    theirs: float
+
+
+def shares(receipt: Receipt, prices: Prices | None = None, kinds: Mapping[str, str] | None = None) -> list[Share]:
+    """Our shares beside theirs (V3 and R1 together), over the stages that they publish; eval and export are not.
+
+    `kinds` maps a stage's name to its kind; without it the name's leading letters are the kind (`rl2` is `rl`).
+    """
+    prices = prices or read_prices()
+    parts: dict[str, list[Row]] = {line.part: [] for line in prices.published}
+    for row in receipt.rows:
+        part = PARTS.get((kinds or {}).get(row.stage, re.sub("[^a-z].*", "", row.stage)))
+        if part in parts:
+            parts[part].append(row)
+    ours = {part: float(exact_sum(r.device_seconds for r in rows)) for part, rows in parts.items()}
+    theirs = {part: sum(line.hours for line in prices.published if line.part == part) for part in parts}
+    all_ours, all_theirs = exact_sum(ours.values()), sum(theirs.values())
+    return [
+        Share(p, tuple(r.stage for r in parts[p]), ours[p], ours[p] / all_ours if all_ours else None,
+              theirs[p], theirs[p] / all_theirs)
+        for p in parts
+    ]  # fmt: skip
+
+
+class Energy:
+    """A meter of the joules that the device drew: RAPL for a CPU, NVML for a GPU, else watts x units x time.
+
+    RAPL counts the whole package, other programs included; NVML the whole card.  Sources: "measured:rapl",
+    "measured:nvml", "estimated".  RAPL counters wrap within the hour under load: read at least that often.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        units: int = 1,
+        prices: Prices | None = None,
+        powercap: str | Path = "/sys/class/powercap",
+        clock: Callable[[], float] = time.monotonic,
+        cards: Sequence[int] | None = None,
+    ) -> None:
+        """`device` is a class of prices.toml; `cards` are NVML indices, by default the first `units` visible ones."""
+        self.watts = (prices or read_prices()).device(device).watts * units
+        self._clock = clock
+        self._counters: Callable[[], list[tuple[float, float]]] | None = None
+        self.source = "estimated"
+        if device.startswith("cpu"):
+            domains = _rapl_domains(Path(powercap))
+            if domains:
+                self.source, self._counters = "measured:rapl", lambda: [_rapl_read(d) for d in domains]
+        else:
+            visible = [int(n) for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip().isdigit()]
+            reader = _nvml(cards if cards is not None else (visible or range(units))[:units])
+            if reader is not None:
+                self.source, self._counters = "measured:nvml", reader
+        self._joules = self._lap = 0.0
+        self._before = self._counters() if self._counters else []
+        self._when = clock()
+
+    def read(self) -> tuple[float, str]:
+        """(joules since the meter was made, source).  A counter that can no longer be read goes on as an estimate."""
+        now = self._clock()
+        try:
+            after = self._counters() if self._counters else []
+        except (OSError, ValueError):
+            self.source, self._counters = "estimated", None
+        if self._counters is None:
+            self._joules += self.watts * (now - self._when)
+        else:
+            for (old, _), (new, wrap) in zip(self._before, after):
+                self._joules += new - old if new >= old else max(0.0, new - old + wrap)
+            self._before = after
+        self._when = now
+        return self._joules, self.source
+
+    def lap(self) -> tuple[float, str]:
+        """(joules since the last lap, source): what a record of the log carries."""
+        joules, source = self.read()
+        spent, self._lap = joules - self._lap, joules
+        return spent, source
+
+
+def _rapl_domains(root: Path) -> list[Path]:
+    """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice."""
+    found = []
+    for domain in sorted(root.glob("intel-rapl*")):
+        with suppress(OSError, ValueError):
+            name = (domain / "name").read_text().strip()
+            if name.startswith(("package", "dram")):
+                _rapl_read(domain)
+                found.append(domain)
+    return found
+
+
+def _rapl_read(domain: Path) -> tuple[float, float]:
+    """(joules, joules at which the counter wraps) of one domain."""
+    return tuple(int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj"))
+
+
+def _nvml(cards: Sequence[int]) -> Callable[[], list[tuple[float, float]]] | None:
+    """A reader of the cards' energy counters, or None without the optional package or the driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+
+    def reader() -> list[tuple[float, float]]:
+        try:
+            pynvml.nvmlInit()
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in cards]
+            return [(pynvml.nvmlDeviceGetTotalEnergyConsumption(h) * 1e-3, 0.0) for h in handles]
+        except pynvml.NVMLError as error:
+            raise OSError(str(error)) from None
+
+    with suppress(OSError):
+        reader()
+        return reader
+    return None
+
+
+def exact_sum(values: Iterable[int | float | None]) -> int | float:
+    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count nothing."""
+    values = [value for value in values if value is not None]
+    try:
+        if all(isinstance(v, int) for v in values):
+            return sum(values)
+        if all(isinstance(v, float) for v in values):
+            total = math.fsum(values)
+        else:
+            total = float(sum(map(Fraction, values)))
+        if math.isfinite(total):
+            return total
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(f"the log has something else than finite numbers among {values[:5]} …; mend that line")
+
+
+def short(value: int | float) -> str:
+    """A number with three digits and a metric prefix; large ones keep their exponent, as FLOPs are told."""
+    for power, prefix in ((15, None), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}" if prefix else f"{value:.2e} "
+    return f"{value:.3g} "
+
+
+def duration(seconds: int | float) -> str:
+    """Seconds below two minutes, then minutes, then hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

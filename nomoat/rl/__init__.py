@@ -1,0 +1,1 @@
+"""Reinforcement learning with rewards from programs alone: rollout -> reward -> grpo."""

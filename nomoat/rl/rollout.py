@@ -1,0 +1,77 @@
+"""A rollout: one problem, what the policy wrote, and under which probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nomoat.infer import engine
+from nomoat.model.transformer import Transformer
+from nomoat.tasks.base import Problem, Task
+from nomoat.tokenizer import chat
+from nomoat.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """`sampled_T` is true for every token that the policy chose, the end token included."""
+
+    task: Task
+    level: int
+    problem: Problem
+    ids_T: Tensor  # int64: prompt and completion
+    sampled_T: Tensor  # bool
+    logp_T: Tensor  # float32, log-probability of each sampled token when it was drawn, 0 elsewhere
+    stop: Literal["end", "length"]
+
+    @property
+    def n_prompt(self) -> int:
+        return len(self.ids_T) - self.length
+
+    @property
+    def length(self) -> int:
+        return int(self.sampled_T.sum())
+
+
+def sample_groups(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    problems: Sequence[tuple[Task, int, Problem]],
+    *,
+    group: int,
+    max_new_tokens: int,
+    seed: int,
+    temperature: float = 1.0,
+    greedy: bool = False,
+    think: bool | None = None,
+    max_rows: int = 512,
+) -> list[list[Rollout]]:
+    """`group` rollouts of each problem, its prompt prefilled once."""
+    talks = [[chat.Message("user", problem.prompt)] for _, _, problem in problems]
+    prompts = [r.ids for r in chat.render_batch(tokenizer, talks, generate=True, think=think)]
+    samples = engine.sample(
+        model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+        stop_ids=[chat.EOS], pad_id=chat.PAD, greedy=greedy, max_rows=max_rows,
+    )  # fmt: skip
+    return [
+        [_rollout(entry, prompt, sample) for sample in drawn] for entry, prompt, drawn in zip(problems, prompts, samples)
+    ]
+
+
+def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], sample: engine.Sample) -> Rollout:
+    prompt_T = torch.tensor(prompt)
+    ids_T = torch.cat((prompt_T, sample.ids_T))
+    sampled_T = torch.cat((torch.zeros(len(prompt), dtype=torch.bool), torch.ones(len(sample.ids_T), dtype=torch.bool)))
+    logp_T = torch.cat((torch.zeros(len(prompt)), sample.logp_T))
+    return Rollout(*entry, ids_T, sampled_T, logp_T, sample.stop)
+
+
+def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:
+    """What the policy wrote, special tokens shown, without the end token."""
+    ids = rollout.ids_T[rollout.sampled_T].tolist()
+    opened = rollout.ids_T[rollout.n_prompt - 1].item() == chat.THINK
+    if ids and ids[-1] == chat.EOS:
+        ids = ids[:-1]
+    return ("<think>" if opened else "") + tokenizer.decode(ids, specials=True)

@@ -1,0 +1,67 @@
+"""From text, problems and talk to tokens: the documents that shards are made of."""
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from nomoat.data import sources
+from nomoat.data.conversation import conversations
+from nomoat.tasks import base
+from nomoat.tokenizer import chat
+from nomoat.tokenizer.bpe import Tokenizer
+
+Tokens = tuple[list[int], list[bool] | None]
+Levels = Mapping[str, Sequence[int]]
+CHUNK = 2000  # documents per call of the encoder
+
+
+def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Tokens]:
+    """<|bos|> text <|eos|>, every token trained."""
+    for chunk in _batched(documents, 64):
+        for ids in tokenizer.encode_batch([d.text for d in chunk]):
+            yield [chat.BOS, *ids, chat.EOS], None
+
+
+def problems(levels: Levels, n: int, seed: int, split: str = "train") -> Iterator[tuple[str, int, base.Problem]]:
+    """`n` problems, (family, level, problem), families and their levels in turn."""
+    streams = [
+        (family, level, base.problems(base.find(family), level, split=split, seed=seed))
+        for family, chosen in levels.items()
+        for level in chosen
+    ]
+    by_family: dict[str, list] = {}
+    for entry in streams:
+        by_family.setdefault(entry[0], []).append(entry)
+    turns = [itertools.cycle(entries) for entries in by_family.values()]
+    for index in range(n):
+        family, level, stream = next(turns[index % len(turns)])
+        yield family, level, next(stream)
+
+
+def worked(
+    levels: Levels, n: int, think: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int
+) -> Iterator[Tokens]:
+    """Worked problems in the chat layout; a share `think` of them shows the chain, the rest only the answer."""
+    rng = random.Random(f"worked/{seed}")
+    for chunk in _batched(problems(levels, n, seed), CHUNK):
+        talks = []
+        for family, _, problem in chunk:
+            share = think if isinstance(think, float) else think.get(family, 1.0)
+            chain = base.find(family).work(problem) if rng.random() < share else None
+            talks.append([chat.Message("user", problem.prompt), chat.Message("assistant", problem.witness, chain)])
+        for rendered in chat.render_batch(tokenizer, talks, generate=False):
+            yield rendered.ids, rendered.trained
+
+
+def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Tokens]:
+    """`n` conversations in the chat layout."""
+    for chunk in _batched(itertools.islice(conversations(seed), n), CHUNK):
+        talks = [[chat.Message(role, content) for role, content in turns] for turns in chunk]
+        for rendered in chat.render_batch(tokenizer, talks, generate=False):
+            yield rendered.ids, rendered.trained
+
+
+def _batched(things: Iterable, n: int) -> Iterator[list]:
+    things = iter(things)
+    while chunk := list(itertools.islice(things, n)):
+        yield chunk

@@ -1,0 +1,123 @@
+"""A recipe: models, and stages in order.  The only place that knows which stages there are."""
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from pydantic import Field
+
+from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.model.spec import PRESETS, ModelSpec
+
+KINDS = {
+    "tokenizer": "s1_tokenizer",
+    "pretrain": "s2_pretrain",
+    "extend": "s3_extend",
+    "sft": "s4_sft",
+    "rl": "s5_rl",
+    "distill": "s6_distill",
+    "eval": "s7_eval",
+    "export": "s8_export",
+}
+
+
+class StageConfig(Strict):
+    """What every stage has: its kind, its name, and the earlier stage whose weights it starts from."""
+
+    kind: str
+    name: str = ""
+    source: str | None = Field(default=None, alias="from")
+
+
+class _Head(Strict):
+    name: str
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 2
+    save_seconds: float = 30.0
+    models: dict[str, Any]
+    stages: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `table` is the resolved form that a run directory keeps."""
+
+    name: str
+    seed: int
+    device: str
+    threads: int
+    save_seconds: float
+    models: Mapping[str, ModelSpec]
+    stages: tuple[StageConfig, ...]
+
+    @property
+    def table(self) -> dict[str, Any]:
+        head = {k: getattr(self, k) for k in ("name", "seed", "device", "threads", "save_seconds")}
+        models = {name: spec.model_dump() for name, spec in self.models.items()}
+        return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
+
+    def stage(self, name: str) -> StageConfig:
+        found = {s.name: s for s in self.stages}
+        if name not in found:
+            raise ConfigError(f"no stage `{name}` in recipe {self.name}; {nearest(name, list(found))}")
+        return found[name]
+
+    def model(self, name: str) -> ModelSpec:
+        if name not in self.models:
+            raise ConfigError(f"no model `{name}` in recipe {self.name}; {nearest(name, list(self.models))}")
+        return self.models[name]
+
+    def key(self, *parts: object) -> int:
+        """A seed of 63 bits from the recipe's seed and any names: randomness is keyed, never counted."""
+        text = "/".join(map(str, (self.seed, *parts)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def module_of(kind: str) -> ModuleType:
+    return importlib.import_module(f"nomoat.stages.{KINDS[kind]}")
+
+
+def resolve(table: Mapping[str, Any]) -> Recipe:
+    """The recipe in a table, every key checked and every default written out."""
+    head = parse(_Head, table, "")
+    stages: list[StageConfig] = []
+    leaves_weights: str | None = None
+    for number, entry in enumerate(head.stages):
+        kind = entry.get("kind")
+        if kind not in KINDS:
+            raise ConfigError(f"stages[{number}].kind = {kind!r}; {nearest(str(kind), list(KINDS))}")
+        name = entry.get("name") or kind
+        module = module_of(kind)
+        entry = {"name": name, "from": leaves_weights, **entry}
+        config = parse(module.Config, entry, name)
+        earlier = [s.name for s in stages]
+        if name in earlier:
+            raise ConfigError(f"two stages are called `{name}`; give one of them another `name`")
+        if config.source is not None and config.source not in earlier:
+            raise ConfigError(f"`{name}.from` = {config.source!r} is no earlier stage; {nearest(config.source, earlier)}")
+        stages.append(config)
+        if module.LEAVES_WEIGHTS:
+            leaves_weights = name
+    vocab = [s.vocab_size for s in stages if s.kind == "tokenizer"]
+    models = {}
+    for name, entry in head.models.items():
+        entry = dict(entry)
+        preset = entry.pop("preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise ConfigError(f"models.{name}.preset = {preset!r}; {nearest(preset, list(PRESETS))}")
+        entry = {**(PRESETS[preset].model_dump() if preset else {}), **entry}
+        if vocab and entry.setdefault("vocab_size", vocab[0]) != vocab[0]:
+            raise ConfigError(
+                f"models.{name}.vocab_size = {entry['vocab_size']}, but the tokenizer stage makes {vocab[0]}; leave it out"
+            )
+        models[name] = parse(ModelSpec, entry, f"models.{name}")
+    for config in stages:
+        wanted = getattr(config, "model", None)
+        if wanted is not None and wanted not in models:
+            raise ConfigError(f"`{config.name}.model` = {wanted!r}; {nearest(wanted, list(models))}")
+    head_fields = {k: getattr(head, k) for k in ("name", "seed", "device", "threads", "save_seconds")}
+    return Recipe(**head_fields, models=models, stages=tuple(stages))

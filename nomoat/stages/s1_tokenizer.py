@@ -1,0 +1,49 @@
+"""Stage 1: a byte-level BPE tokenizer from the text that the model will see."""
+
+import itertools
+from typing import Any
+
+from nomoat.data import sources
+from nomoat.stages import documents
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tokenizer import bpe
+from nomoat.train.loop import Session, Work
+
+LEAVES_WEIGHTS = False
+
+
+class Config(StageConfig):
+    """`text` is a path to text of your own; absent, the text that ships with the package is used."""
+
+    vocab_size: int = 2048
+    text: str | None = None
+    tasks: dict[str, list[int]] = {}
+    task_documents: int = 10_000
+
+
+def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+    def texts():
+        for document in sources.shipped("train") if config.text is None else sources.from_path(config.text):
+            yield document.text
+        if config.tasks:
+            for family, _, problem in documents.problems(config.tasks, config.task_documents, recipe.key("tokenizer")):
+                chain, answer = documents.base.worked(documents.base.find(family), problem)
+                yield problem.prompt
+                yield chain
+                yield answer
+
+    with Work(session, "train tokenizer"):
+        tokenizer = bpe.train(texts(), config.vocab_size)
+        tokenizer.save(session.run.stage_dir(session.stage))
+    for lang in ("en", "de"):
+        held = [d.text for d in itertools.islice(sources.shipped("heldout"), 10**6) if d.lang == lang]
+        session.log("score", name=f"bytes_per_token/{lang}", value=tokenizer.bytes_per_token(held), n=len(held))
+    return {
+        "tokenizer": session.stage,
+        "fingerprint": tokenizer.fingerprint,
+        "bought": f"{tokenizer.vocab_size} tokens",
+    }
+
+
+def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    return {"vocabulary": config.vocab_size}

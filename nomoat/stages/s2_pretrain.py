@@ -1,0 +1,123 @@
+"""Stage 2: next-token training on prose and worked tasks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+
+from nomoat.config import ConfigError
+from nomoat.data import sources
+from nomoat.data.packing import Packed
+from nomoat.data.shards import Shard
+from nomoat.model.transformer import Transformer
+from nomoat.stages import documents
+from nomoat.stages.common import DTYPES, load_tokenizer, save_model, to_device
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.train.loop import Gradient, Session, Work, train
+from nomoat.train.objective import ObjectiveConfig, gradient
+from nomoat.train.optim import OptimConfig, Optimizer
+from nomoat.train.schedule import Schedule, ramp_rows, rows_before
+
+LEAVES_WEIGHTS = True
+
+
+class Config(StageConfig):
+    """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
+
+    `think` is the share of worked tasks that show their chain, for all families or for each.
+    """
+
+    model: str = "main"
+    steps: int
+    rows: int = 8
+    first_rows: int | None = None
+    ramp_steps: int = 0
+    context: int = 256
+    precision: Literal["bf16", "fp32"] = "bf16"
+    shares: dict[str, float] = {"prose": 1.0}
+    text: str | None = None
+    hub: str | None = None
+    tasks: dict[str, list[int]] = {}
+    task_documents: int = 20_000
+    think: float | dict[str, float] = 1.0
+    talk_documents: int = 2_000
+    optim: OptimConfig = OptimConfig()
+    schedule: Schedule = Schedule()
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+
+def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+    tokenizer = load_tokenizer(session.run)
+    model = Transformer(recipe.model(config.model)).initialise(recipe.key(config.name, "weights"))
+    model = to_device(model, session, config.precision)
+    data = prepare(session, config, recipe, tokenizer)
+    optimizer = fit(session, config, model, data)
+    directory = save_model(session, model, optimizer, tokenizer)
+    return {"model": directory, "bought": f"{model.spec.params_total() / 1e6:.2f} M parameters"}
+
+
+def prepare(session: Session, config: Config, recipe: Recipe, tokenizer) -> Packed:
+    """Shards of each kind of document, made once, and the packed view of them."""
+    root = session.run.stage_dir(session.stage) / "data"
+    makers = {
+        "prose": lambda: documents.prose(text_of(config), tokenizer),
+        "tasks": lambda: documents.worked(
+            config.tasks, config.task_documents, config.think, tokenizer, recipe.key(config.name, "tasks")
+        ),
+        "talk": lambda: documents.talk(config.talk_documents, tokenizer, recipe.key(config.name, "talk")),
+    }
+    if unknown := set(config.shares) - set(makers):
+        raise ConfigError(f"`{config.name}.shares` has {sorted(unknown)}; known: {sorted(makers)}")
+    if config.shares.get("tasks") and not config.tasks:
+        raise ConfigError(f"`{config.name}.shares.tasks` needs `{config.name}.tasks`: families and their levels")
+    shards = {}
+    for kind, share in config.shares.items():
+        if share > 0:
+            with Work(session, f"encode {kind}"):
+                shards[kind] = open_or_write(root / kind, makers[kind], tokenizer, session)
+    return Packed(shards, {k: config.shares[k] for k in shards}, config.context, recipe.key(config.name, "order"))
+
+
+def open_or_write(path: Path, make, tokenizer, session: Session) -> Shard:
+    """The shard at `path`; written by rank 0 where it is not there or was left half written."""
+    if session.leads and not Shard.complete(path):
+        Shard.write(path, make(), vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint)
+    session.mesh.barrier()
+    return Shard.open(path, fingerprint=tokenizer.fingerprint)
+
+
+def text_of(config: Config) -> Iterator[sources.Document]:
+    if config.hub is not None:
+        return sources.from_hub(config.hub)
+    return sources.shipped("train") if config.text is None else sources.from_path(config.text)
+
+
+def fit(session: Session, config: Config, model: Transformer, data: Packed) -> Optimizer:
+    """The training itself, shared with the stages that continue on other data."""
+    optimizer = Optimizer(model, config.optim)
+    first = config.first_rows or config.rows
+
+    def compute(step: int) -> Gradient:
+        ramp = (config.rows, first, config.ramp_steps)
+        batch = data.batch(
+            rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world
+        ).to(session.mesh.device)
+        return gradient(model, batch, config.objective)
+
+    train(session, model, optimizer, config.schedule, config.steps, compute)
+    return optimizer
+
+
+def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    spec = recipe.model(config.model) if hasattr(config, "model") else next(iter(recipe.models.values()))
+    rows = rows_before(config.steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
+    tokens = rows * config.context
+    return {
+        "parameters": spec.params_total() + spec.params_mtp(),
+        "active": spec.params_active(),
+        "tokens": tokens,
+        "flops": tokens * spec.flops_train((config.context + 1) / 2),
+        "memory_bytes": (spec.params_total() + spec.params_mtp()) * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
+    }
+
+

@@ -1,0 +1,116 @@
+"""Countdown: combine every given number exactly once with + - * to hit a target.
+
+Level = how many numbers.  Level 2 holds a few hundred problems: small.  Any valid expression is accepted.
+"""
+
+import ast
+import itertools
+import operator
+import random
+import re
+
+from nomoat.tasks.base import Problem, language
+
+levels = (2, 3, 4)
+
+APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+SIGN = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer; bounds the parser's work
+LARGEST = {2: 12, 3: 9, 4: 9}
+TRIES = {3: 4, 4: 3}
+WORDINGS = {
+    "en": (
+        "Make {target} from the numbers {numbers}: use each once, with + - * and brackets.",
+        "Use each of {numbers} exactly once, with + - * and brackets, to make {target}.",
+    ),
+    "de": (
+        "Bilde {target} aus den Zahlen {numbers}: jede einmal, mit + - * und Klammern.",
+        "Benutze jede der Zahlen {numbers} genau einmal, mit + - * und Klammern, für das Ziel {target}.",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    values = None
+    while not values:
+        numbers = [rng.randint(1, LARGEST[level]) for _ in range(level)]
+        ops = rng.choices("+-*", k=level - 1)
+        values = run(numbers, ops)
+    target = values[-1]
+    given = rng.sample(numbers, level)  # the prompt must not give away the order
+    if level == 2:
+        numbers, ops = next(t for t in pairs(given) if run(*t)[-1] == target)
+    lang = language(rng)
+    prompt = rng.choice(WORDINGS[lang]).format(target=target, numbers=",".join(map(str, given)))
+    facts = {"lang": lang, "numbers": sorted(numbers), "given": given, "target": target, "steps": (numbers, ops)}
+    return Problem(prompt, f"countdown {sorted(numbers)} {target}", expression(numbers, ops), facts)
+
+
+def run(numbers: list[int], ops: list[str]) -> list[int] | None:
+    """The values after each step from left to right; None if one leaves 1 to 99."""
+    values = [numbers[0]]
+    for op, number in zip(ops, numbers[1:]):
+        values.append(APPLY[op](values[-1], number))
+        if not 1 <= values[-1] <= 99:
+            return None
+    return values[1:]
+
+
+def pairs(given: list[int]) -> list[tuple[list[int], list[str]]]:
+    """The tries for two numbers, in a fixed order."""
+    tries = [(given, ["+"]), (sorted(given, reverse=True), ["-"]), (given, ["*"])]
+    return [t for t in tries if run(*t)]
+
+
+def expression(numbers: list[int], ops: list[str]) -> str:
+    text = str(numbers[0])
+    for i, (op, number) in enumerate(zip(ops, numbers[1:])):
+        text = f"({text}){op}{number}" if i else f"{text}{op}{number}"
+    return text
+
+
+def check(problem: Problem, answer: str) -> bool:
+    answer = answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= 200 else ""
+    if not EXPRESSION.fullmatch(answer):
+        return False
+    try:
+        value, used = evaluate(ast.parse(answer, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return value == problem.facts["target"] and sorted(used) == problem.facts["numbers"]
+
+
+def evaluate(node: ast.expr) -> tuple[int, list[int]]:
+    """Value and the numbers used.  Anything but + - * on whole numbers is a ValueError."""
+    match node:
+        case ast.Constant(value=int(number)) if type(number) is int:
+            return number, [number]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in SIGN:
+            (left_value, left_used), (right_value, right_used) = evaluate(left), evaluate(right)
+            return APPLY[SIGN[type(op)]](left_value, right_value), left_used + right_used
+    raise ValueError(f"not a countdown expression: {ast.dump(node)[:80]}")
+
+
+def near_misses(problem: Problem) -> list[str]:
+    target, witness, first = problem.facts["target"], problem.witness, problem.facts["given"][0]
+    return [str(target), f"{witness}+0", f"{witness}+{first}-{first}", f"{witness}={target}", f"-(0-({witness}))"]
+
+
+def work(problem: Problem) -> str:
+    """`3+5=8,5-3=2,3*5=15:3*5`: tries, each worked from left to right, until one hits the target."""
+    numbers, ops = problem.facts["steps"]
+    target, given = problem.facts["target"], problem.facts["given"]
+    if len(given) == 2:
+        tries = list(itertools.takewhile(lambda t: t != (numbers, ops), pairs(given)))
+    else:
+        rng = random.Random(problem.key)
+        drawn = (([*rng.sample(given, len(given))], rng.choices("+-*", k=len(given) - 1)) for _ in range(200))
+        wrong = [t for t in drawn if (values := run(*t)) and values[-1] != target]
+        tries = wrong[: rng.randrange(TRIES[len(given)])]
+    return ",".join(trace(*t) for t in [*tries, (numbers, ops)]) + ":" + problem.witness
+
+
+def trace(numbers: list[int], ops: list[str]) -> str:
+    """`3*5=15+4=19`: each step with its value."""
+    values = run(numbers, ops) or []
+    return str(numbers[0]) + "".join(f"{op}{n}={v}" for op, n, v in zip(ops, numbers[1:], values))

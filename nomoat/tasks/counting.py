@@ -1,0 +1,55 @@
+"""Counting: how often does a letter occur in a spelled word?
+
+Level = the length.  Up to 8 letters only the counted letter repeats; beyond, all may.  Every level is large.
+"""
+
+import random
+from string import ascii_lowercase
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (3, 4, 6, 8, 10, 12)
+
+WORDINGS = {
+    "en": (
+        "How many times does{letter} occur in{word}?",
+        "Count the letter{letter} in{word}.",
+        "How often is{letter} in the word{word}?",
+    ),
+    "de": (
+        "Wie oft kommt{letter} vor in{word}?",
+        "Zähle den Buchstaben{letter} in{word}.",
+        "Wie oft steht{letter} im Wort{word}?",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    letter = rng.choice(ascii_lowercase)
+    rest = [c for c in ascii_lowercase if c != letter]
+    hits = rng.randint(0, min(level, 4))
+    word = [letter] * hits + (rng.sample(rest, level - hits) if level <= 8 else rng.choices(rest, k=level - hits))
+    rng.shuffle(word)
+    lang = language(rng)
+    prompt = rng.choice(WORDINGS[lang]).format(letter=f" {letter}", word="".join(f" {c}" for c in word))
+    key = f"counting {letter} {''.join(word)}"
+    return Problem(prompt, key, str(hits), {"lang": lang, "letter": letter, "word": "".join(word)})
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = int(problem.witness)
+    return others(problem, right + 1, right - 1, f"0{right}", problem.facts["letter"], len(problem.facts["word"]) + 1)
+
+
+def work(problem: Problem) -> str:
+    """` t-0 e+1 e+2 s-2`: each letter, whether it counts, how many so far."""
+    count, chain = 0, ""
+    for letter in problem.facts["word"]:
+        hit = letter == problem.facts["letter"]
+        count += hit
+        chain += f" {letter}{'+' if hit else '-'}{count}"
+    return chain

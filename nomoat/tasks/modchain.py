@@ -1,0 +1,53 @@
+"""Modchain: a dial with the digits 0 to 9 is turned up and down; what does it show?
+
+Level = the number of turns.  Level 1 holds 180 problems, level 2 holds 3,240: small; the others are large.
+"""
+
+import random
+from string import ascii_uppercase
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (1, 2, 3, 4, 6, 8)
+
+WORDINGS = {
+    "en": (
+        "A dial from 0 to 9 goes round and shows {start}. Turns:{turns}. What does it show?",
+        "A counter shows {start}; after 9 comes 0. Turns:{turns}. What does the counter show?",
+        "After 9 comes 0. Start at {start} and count:{turns}. Where do you end?",
+    ),
+    "de": (
+        "Ein Rad von 0 bis 9 läuft im Kreis und zeigt {start}. Züge:{turns}. Was zeigt es?",
+        "Ein Zähler zeigt {start}; nach 9 kommt 0. Züge:{turns}. Was zeigt der Zähler?",
+        "Nach 9 kommt 0. Beginne bei {start} und zähle:{turns}. Wo endest du?",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    start = rng.randrange(10)
+    turns = tuple(rng.choice((-1, 1)) * rng.randint(1, 9) for _ in range(level))
+    lang = language(rng)
+    listed = ",".join(f" {who}{turn:+d}" for who, turn in zip(ascii_uppercase, turns))
+    prompt = rng.choice(WORDINGS[lang]).format(start=start, turns=listed)
+    witness = str((start + sum(turns)) % 10)
+    return Problem(prompt, f"modchain {start} {turns}", witness, {"lang": lang, "start": start, "turns": turns})
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = int(problem.witness)
+    return others(problem, (right + 1) % 10, (right - 1) % 10, right + 10, right - 10, f"0{right}", f"+{right}")
+
+
+def work(problem: Problem) -> str:
+    """`7 A+5=2 B-3=9`: each step is name, turn, new state."""
+    state = problem.facts["start"]
+    chain = str(state)
+    for who, turn in zip(ascii_uppercase, problem.facts["turns"]):
+        state = (state + turn) % 10
+        chain += f" {who}{turn:+d}={state}"
+    return chain

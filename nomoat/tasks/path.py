@@ -1,0 +1,53 @@
+"""Path: how many one-way roads lead from one place to another?
+
+Level = the most roads on the way.  At most one road leaves a place, so the way is the shortest; further roads lead on
+from the goal or elsewhere.  Every level is large.
+"""
+
+import random
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (2, 3, 4, 5, 6, 7)
+
+PLACES = "bcdefghjklmnopqrstuvwxyz"  # no "a" and no "i": words in English
+TO = {"en": "to", "de": "nach"}
+WORDINGS = {
+    "en": (
+        "One-way roads:{roads}. How many roads from {start} to {goal}?",
+        "Roads lead from{roads}. How many do you take from {start} to {goal}?",
+    ),
+    "de": (
+        "Einbahnstraßen:{roads}. Wie viele Straßen von {start} nach {goal}?",
+        "Straßen führen von{roads}. Wie viele nimmst du von {start} nach {goal}?",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    steps = rng.randint(1, level)
+    beyond, elsewhere = rng.randint(0, 2), rng.randint(1, 3)
+    places = rng.sample(PLACES, steps + beyond + 1 + elsewhere + 1)
+    way, aside = places[: steps + beyond + 1], places[steps + beyond + 1 :]
+    roads = [*zip(way, way[1:]), *zip(aside, aside[1:])]
+    rng.shuffle(roads)
+    start, goal = way[0], way[steps]
+    lang = language(rng)
+    told = ",".join(f" {a} {TO[lang]} {b}" for a, b in roads)
+    prompt = rng.choice(WORDINGS[lang]).format(roads=told, start=start, goal=goal)
+    facts = {"lang": lang, "way": way[: steps + 1], "roads": len(roads)}
+    return Problem(prompt, f"path {sorted(roads)} {start} {goal}", str(steps), facts)
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = int(problem.witness)
+    return others(problem, right + 1, right - 1, problem.facts["roads"], " ".join(problem.facts["way"]), f"0{right}")
+
+
+def work(problem: Problem) -> str:
+    """` c0 f1 k2`: each place on the way with the roads taken so far."""
+    return "".join(f" {place}{i}" for i, place in enumerate(problem.facts["way"]))

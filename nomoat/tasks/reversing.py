@@ -1,0 +1,50 @@
+"""Reversing: write a spelled word backwards.
+
+Level = the length.  Up to 6 letters all differ; beyond, they may repeat.  Every level is large.
+"""
+
+import random
+from string import ascii_lowercase
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (3, 4, 5, 6, 7, 8)
+
+WORDINGS = {
+    "en": (
+        "Reverse, with spaces:{word}",
+        "Write backwards, with spaces:{word}",
+        "Spell from the end, with spaces:{word}",
+    ),
+    "de": (
+        "Drehe um, mit Leerzeichen:{word}",
+        "Schreibe rückwärts, mit Leerzeichen:{word}",
+        "Buchstabiere von hinten, mit Leerzeichen:{word}",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    word = "".join(rng.sample(ascii_lowercase, level) if level <= 6 else rng.choices(ascii_lowercase, k=level))
+    lang = language(rng)
+    prompt = rng.choice(WORDINGS[lang]).format(word=spaced(word))
+    return Problem(prompt, f"reversing {word}", spaced(word[::-1]), {"lang": lang, "word": word})
+
+
+def spaced(letters: str) -> str:
+    return "".join(f" {letter}" for letter in letters)
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    word = problem.facts["word"]
+    back = word[::-1]
+    return others(problem, *map(spaced, (word, back[:-1], back[1:], back + back[-1], back[1:] + back[0])), back)
+
+
+def work(problem: Problem) -> str:
+    """` h1 a2 u3 s4: s u a h`: each letter with its place, then the places from the end."""
+    return "".join(f" {c}{i}" for i, c in enumerate(problem.facts["word"], 1)) + ":" + problem.witness

@@ -1,0 +1,52 @@
+"""Sorting: put distinct letters into alphabetical order.
+
+Level = the number of letters.  Level 3 holds 2,600 problems (sets of letters), the others 14,950 and more.
+"""
+
+import random
+from string import ascii_lowercase
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (3, 4, 5, 6, 7, 8)
+
+WORDINGS = {
+    "en": (
+        "Sort these letters, with spaces:{letters}",
+        "Put in alphabetical order, with spaces:{letters}",
+        "Write in the order of the alphabet, with spaces:{letters}",
+    ),
+    "de": (
+        "Sortiere diese Buchstaben, mit Leerzeichen:{letters}",
+        "Ordne nach dem Alphabet, mit Leerzeichen:{letters}",
+        "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}",
+    ),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    letters = "".join(rng.sample(ascii_lowercase, level))
+    ordered = "".join(sorted(letters))
+    lang = language(rng)
+    prompt = rng.choice(WORDINGS[lang]).format(letters=spaced(letters))
+    return Problem(prompt, f"sorting {ordered}", spaced(ordered), {"lang": lang, "letters": letters})
+
+
+def spaced(letters: str) -> str:
+    return "".join(f" {letter}" for letter in letters)
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = "".join(sorted(problem.facts["letters"]))
+    swapped = right[:-2] + right[-1] + right[-2]
+    return others(problem, *map(spaced, (problem.facts["letters"], right[::-1], right[:-1], right[1:], swapped)), right)
+
+
+def work(problem: Problem) -> str:
+    """` d3 a1 b2: a b d`: each letter with its place, then the places in turn."""
+    right = sorted(problem.facts["letters"])
+    return "".join(f" {c}{right.index(c) + 1}" for c in problem.facts["letters"]) + ":" + problem.witness

@@ -1,0 +1,130 @@
+"""The chat layout, and the only file that knows the special tokens.
+
+    <|bos|> [<|system|> text] <|user|> text <|assistant|> [<think> chain </think>] answer <|eos|> <|user|> …
+
+Nothing stands between the parts: no newline, no space.  The control ids are set here one by one and the content is
+encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nomoat.config import DataError
+
+if TYPE_CHECKING:
+    from nomoat.tokenizer.bpe import Tokenizer
+
+SPECIALS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
+PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, THINK, END_THINK = range(8)
+ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+TURN_ENDS = frozenset((PAD, BOS, EOS, SYSTEM, USER, ASSISTANT))  # what can't stand inside a reply
+_OPENING: dict[bool | None, tuple[int, ...]] = {None: (), True: (THINK,), False: (THINK, END_THINK)}
+
+CHAT_TEMPLATE = """\
+{{- '<|bos|>' -}}
+{%- for message in messages -%}
+{%- if message.role == 'assistant' -%}
+{{- '<|assistant|>' -}}
+{%- if loop.last and message.reasoning_content is defined and message.reasoning_content is not none -%}
+{{- '<think>' + message.reasoning_content + '</think>' -}}
+{%- endif -%}
+{{- message.content + '<|eos|>' -}}
+{%- elif message.role == 'user' -%}
+{{- '<|user|>' + message.content -}}
+{%- elif message.role == 'system' -%}
+{{- '<|system|>' + message.content -}}
+{%- else -%}
+{{- raise_exception('role ' + message.role + '; expected system, user or assistant') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|assistant|>' -}}
+{%- if enable_thinking is defined and enable_thinking is not none -%}
+{{- '<think>' if enable_thinking else '<think></think>' -}}
+{%- endif -%}
+{%- endif -%}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str  # system, user or assistant
+    content: str
+    thinking: str | None = None  # None: no think block; "": an empty one
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    ids: list[int]
+    trained: list[bool]  # True where the assistant chose the token
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    thinking: str | None  # None: no think block was opened
+    answer: str
+    closed: bool  # True where the reply is one think block, opened first and closed once, then the answer
+    ended: bool  # True where <|eos|> came
+
+
+def render(
+    tokenizer: "Tokenizer", messages: Sequence[Message], *, generate: bool, think: bool | None = None
+) -> Rendered:
+    """The ids of a conversation; with `generate`, up to where the assistant is to write.
+
+    `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the model.
+    Thinking is kept in the last message alone.  Trained is what the assistant wrote, except a turn whose thinking
+    was dropped: nobody wrote that answer without its chain.
+    """
+    return render_batch(tokenizer, [messages], generate=generate, think=think)[0]
+
+
+def render_batch(
+    tokenizer: "Tokenizer", conversations: Sequence[Sequence[Message]], *, generate: bool, think: bool | None = None
+) -> list[Rendered]:
+    """`render` of each conversation, with one call to the encoder."""
+    if think is not None and not generate:
+        raise ValueError("think has a meaning only where the assistant is to write: generate=True")
+    for n, message in enumerate(m for messages in conversations for m in messages):
+        if message.role not in ROLES:
+            raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
+    encoded = iter(tokenizer.encode_batch([t for c in conversations for m in c for t in (m.content, m.thinking or "")]))
+    opening = [ASSISTANT, *_OPENING[think]] if generate else []
+    out = []
+    for messages in conversations:
+        parts = [([BOS], False)]
+        for n, message in enumerate(messages):
+            content, chain = next(encoded), next(encoded)
+            parts.append(([ROLES[message.role]], False))
+            if message.role != "assistant":
+                parts.append((content, False))
+                continue
+            last = n == len(messages) - 1
+            if last and message.thinking is not None:
+                parts.append(([THINK, *chain, END_THINK], True))
+            parts.append(([*content, EOS], last or message.thinking is None))
+        parts.append((opening, False))
+        ids = [id for part, _ in parts for id in part]
+        out.append(Rendered(ids, [wrote for part, wrote in parts for _ in part]))
+    return out
+
+
+def parse(tokenizer: "Tokenizer", ids: Sequence[int], *, think: bool | None = None) -> Reply:
+    """The reply in `ids`, which were sampled after `render(..., generate=True, think=think)`.
+
+    Total: a stray think token is left out of the text and makes `closed` False; the first other control token ends
+    the reply.  After `think=False` there is no thinking, and `closed` says whether the model kept it at that.
+    """
+    ids = [*_OPENING[think], *ids]
+    end = next((n for n, id in enumerate(ids) if id in TURN_ENDS), len(ids))
+    ended = end < len(ids) and ids[end] == EOS
+    ids = ids[:end]
+    marks = [(n, id) for n, id in enumerate(ids) if id in (THINK, END_THINK)]
+    closed = [id for _, id in marks] == [THINK, END_THINK] and ids[0] == THINK
+    stop = next((n for n, id in marks if id == END_THINK), len(ids))
+    start = next((n for n, id in marks if id == THINK and n < stop), 0 if stop < len(ids) else None)
+    if start is None:
+        return Reply(None, tokenizer.decode(ids), closed, ended)
+    thinking = tokenizer.decode(ids[start:stop])
+    answer = tokenizer.decode([*ids[:start], *ids[stop:]])
+    return Reply(None if think is False else thinking, answer, closed, ended)

@@ -1,0 +1,1 @@
+"""Training: loss over the vocabulary, optimisers, schedules, the loop that survives."""

@@ -1,0 +1,144 @@
+"""Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision."""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from nomoat.config import Strict
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
+
+
+class OptimConfig(Strict):
+    """Learning rates are peaks; the schedule multiplies them."""
+
+    muon_lr: float | None = 0.02
+    adam_lr: float = 3e-3
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    newton_schulz_steps: int = 5
+
+
+def orthogonalise(g: Tensor, steps: int) -> Tensor:
+    """The nearest (semi-)orthogonal matrices to a stack (n, r, c), by Newton-Schulz in bf16."""
+    a, b, c = NEWTON_SCHULZ
+    x = g.bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Optimizer:
+    """Updates a model in place from its .grad fields; everything it knows is in `tensors()`."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig):
+        self.config = config
+        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
+        self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
+        self.muon = [n for n in self.params if config.muon_lr is not None and self._is_matrix(n)]
+        self.adam = [n for n in self.params if n not in set(self.muon)]
+        self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
+        self.steps = 0
+        self.stacks: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name in self.muon:
+            self.stacks[tuple(self.params[name].shape[-2:])].append(name)
+
+    def _is_matrix(self, name: str) -> bool:
+        """Hidden matrices go to Muon; embedding, head, router and norms do not."""
+        return self.params[name].ndim >= 2 and name not in ("embed", "head") and not name.endswith("w_router")
+
+    def grad_norm(self) -> Tensor:
+        return torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(p.grad.float()) for p in self.params.values() if p.grad is not None])
+        )
+
+    @torch.no_grad()
+    def step(self, factor: float, grad_norm: float) -> None:
+        """One update with the learning rates times `factor`; gradients are clipped to `clip_norm` and cleared."""
+        self.steps += 1
+        scale = min(1.0, self.config.clip_norm / (grad_norm + 1e-6))
+        for shape, names in self.stacks.items():
+            self._muon(shape, names, factor, scale)
+        self._adam(factor, scale)
+        self.clear()
+
+    def clear(self) -> None:
+        for p in self.params.values():
+            p.grad = None
+
+    def _muon(self, shape: tuple[int, ...], names: list[str], factor: float, scale: float) -> None:
+        c = self.config
+        updates = []
+        for name in names:
+            grad = self.params[name].grad
+            grad = torch.zeros_like(self.first[name]) if grad is None else grad.float() * scale
+            self.first[name].lerp_(grad, 1 - c.momentum)
+            updates.append(grad.lerp(self.first[name], c.momentum).view(-1, *shape))  # Nesterov
+        stack = orthogonalise(torch.cat(updates), c.newton_schulz_steps)
+        lr = c.muon_lr * factor * math.sqrt(max(1.0, shape[0] / shape[1]))
+        for name, update in zip(names, stack.split([len(u) for u in updates])):
+            master = self.master[name]
+            if c.weight_decay:
+                master.mul_(1 - c.weight_decay * c.muon_lr * factor)
+            master.sub_(update.view_as(master), alpha=lr)
+            if self.params[name].dtype != master.dtype or self.params[name].data_ptr() != master.data_ptr():
+                self.params[name].copy_(master)
+
+    def _adam(self, factor: float, scale: float) -> None:
+        c = self.config
+        names = [n for n in self.adam if self.params[n].grad is not None]
+        if not names:
+            return
+        grads = [self.params[n].grad.float() for n in names]
+        if scale != 1.0:
+            grads = torch._foreach_mul(grads, scale)
+        first, second, master = ([d[n] for n in names] for d in (self.first, self.second, self.master))
+        torch._foreach_lerp_(first, grads, 1 - c.betas[0])
+        torch._foreach_mul_(second, c.betas[1])
+        torch._foreach_addcmul_(second, grads, grads, 1 - c.betas[1])
+        root = torch._foreach_sqrt(second)
+        torch._foreach_div_(root, math.sqrt(1 - c.betas[1] ** self.steps))
+        torch._foreach_add_(root, c.eps)
+        if c.weight_decay:
+            for n, m in zip(names, master):
+                if m.ndim >= 2:
+                    m.mul_(1 - c.weight_decay * c.adam_lr * factor)
+        torch._foreach_addcdiv_(master, first, root, -c.adam_lr * factor / (1 - c.betas[0] ** self.steps))
+        torch._foreach_copy_([self.params[n].data for n in names], master)
+
+    def flops(self) -> int:
+        """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""
+        total = 0
+        for shape, names in self.stacks.items():
+            m, n = sorted(shape)
+            count = sum(self.params[name].numel() // (m * n) for name in names)
+            total += count * self.config.newton_schulz_steps * 2 * (2 * m * m * n + m**3)
+        return total
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name; `load` puts it back bit for bit."""
+        out = {f"master.{n}": t for n, t in self.master.items()}
+        out |= {f"first.{n}": t for n, t in self.first.items()}
+        out |= {f"second.{n}": t for n, t in self.second.items()}
+        out["steps"] = torch.tensor(self.steps)
+        return out
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.steps = int(tensors["steps"])
+        for kind, table in (("master", self.master), ("first", self.first), ("second", self.second)):
+            for name, tensor in table.items():
+                tensor.copy_(tensors[f"{kind}.{name}"])
+        with torch.no_grad():
+            for name, p in self.params.items():
+                p.copy_(self.master[name])

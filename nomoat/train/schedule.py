@@ -1,0 +1,49 @@
+"""Schedules: pure functions of the step."""
+
+import math
+from typing import Literal
+
+from pydantic import model_validator
+
+from nomoat.config import Strict
+
+
+class Schedule(Strict):
+    """Warm-up, stable, decay (arXiv 2404.06395); `cosine` decays from the end of the warm-up on."""
+
+    warmup: float = 0.02
+    decay: float = 0.4
+    final: float = 0.0
+    shape: Literal["wsd", "cosine", "constant"] = "wsd"
+
+    @model_validator(mode="after")
+    def _possible(self):
+        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1 and 0 <= self.final <= 1):
+            raise ValueError("expected warmup, decay and final as shares between 0 and 1 with warmup + decay <= 1")
+        return self
+
+    def factor(self, step: int, n_steps: int) -> float:
+        """Multiplier of the learning rate in step 0 … n_steps - 1."""
+        done = (step + 1) / n_steps
+        if done < self.warmup:
+            return done / self.warmup
+        if self.shape == "constant":
+            return 1.0
+        if self.shape == "cosine":
+            progress = (done - self.warmup) / (1 - self.warmup)
+            return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+        left = (1 - step / n_steps) / self.decay if self.decay else 1.0
+        return max(self.final, min(1.0, left))
+
+
+def ramp_rows(step: int, n_rows: int, first_rows: int, ramp_steps: int) -> int:
+    """Rows of the batch in `step`: from `first_rows` in equal steps up to `n_rows` over `ramp_steps`."""
+    if step >= ramp_steps or first_rows >= n_rows:
+        return n_rows
+    return first_rows + (n_rows - first_rows) * step // ramp_steps
+
+
+def rows_before(step: int, n_rows: int, first_rows: int, ramp_steps: int) -> int:
+    """Rows that the steps before `step` consumed: the loader's position, without a counter to save."""
+    ramped = sum(ramp_rows(s, n_rows, first_rows, ramp_steps) for s in range(min(step, ramp_steps)))
+    return ramped + max(step - ramp_steps, 0) * n_rows

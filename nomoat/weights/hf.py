@@ -1,0 +1,406 @@
+"""Hugging Face directories of DeepSeek-V3: safetensors and JSON, in the published names and layout.
+
+Each published tensor is a view of one of our parameters (`slots`), so that loading copies into the views and saving
+copies out of them: a round trip is exact to the bit.  No pickle, no remote code.  Not here: quantised weights, and
+what `deepseek_v3` cannot say (softmax affinities, groups scored by their best expert, experts without a shared one).
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nomoat.config import ConfigError, DataError, WeightsError, nearest, parse
+from nomoat.model.mla import LatentAttention
+from nomoat.model.moe import Experts, SwiGLU
+from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.transformer import Block, Transformer
+from nomoat.run import Run
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.chat import CHAT_TEMPLATE
+
+ARCHITECTURE = "DeepseekV3ForCausalLM"
+HOW = "nomoat"  # config.json's one key of ours: how to multiply, which changes no result
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SAME = {  # ours -> theirs, where the value is the same
+    "vocab_size": "vocab_size",
+    "n_layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "n_heads": "num_attention_heads",
+    "d_nope": "qk_nope_head_dim",
+    "d_rope": "qk_rope_head_dim",
+    "d_value": "v_head_dim",
+    "d_kv_latent": "kv_lora_rank",
+    "d_q_latent": "q_lora_rank",
+    "d_ffn": "intermediate_size",
+    "context": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "init_std": "initializer_range",
+}
+SAME_ROUTED = {
+    "n_dense_layers": "first_k_dense_replace",
+    "n_routed": "n_routed_experts",
+    "n_shared": "n_shared_experts",
+    "n_active": "num_experts_per_tok",
+    "d_expert": "moe_intermediate_size",
+    "n_groups": "n_group",
+    "n_active_groups": "topk_group",
+    "normalise_gates": "norm_topk_prob",
+    "routed_scale": "routed_scaling_factor",
+}
+ONLY = {  # what this architecture fixes; an absent key means the value here
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "rope_interleave": True,
+    "moe_layer_freq": 1,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "quantization_config": None,
+}
+YARN_KEYS = {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
+             "mscale", "mscale_all_dim", "attention_factor", "truncate"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Model, tokenizer and chat template that belong together; the tokenizer is None where the directory has none."""
+
+    model: Transformer
+    tokenizer: Tokenizer | None
+    template: str
+
+
+def load(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The model in a Hugging Face directory, in evaluation mode; WeightsError where it isn't a DeepSeek-V3."""
+    directory = Path(directory)
+    config = _read_json(directory / "config.json")
+    files = _tensor_files(directory)
+    n_layers = config.get("num_hidden_layers")
+    spec = spec_of(config, has_mtp=any(name.startswith(f"model.layers.{n_layers}.") for name in files))
+    model = Transformer(spec).to(dtype).eval()
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.bias_E = module.bias_E.float()
+    into, copies = slots(model), _copies(model)
+    _compare_names(set(into), set(files) - set(copies), directory)
+    for path in sorted(set(files.values())):
+        try:
+            with safe_open(path, framework="pt") as file, torch.no_grad():
+                for name in file.keys():  # noqa: SIM118  (a file handle, not a mapping)
+                    if name in into:
+                        slot = into[name]
+                        slot.copy_(_checked(file.get_tensor(name), _published(slot).shape, name, path).view(slot.shape))
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+    for name in copies.keys() & files.keys():
+        with safe_open(files[name], framework="pt") as file:
+            if not torch.equal(file.get_tensor(name).to(dtype), copies[name]):
+                raise WeightsError(f"{name} differs from the shared matrix; expected a copy; untie or drop it")
+    return model
+
+
+def save(model: Transformer, directory: str | Path, *, tokenizer: Tokenizer | None = None, card: str | None = None):
+    """Write `model` as stock `transformers` and vLLM open it; config.json comes last and so vouches for the rest.
+
+    `card` is the text of README.md.  WeightsError, before anything is written, for what `deepseek_v3` can't say.
+    """
+    directory = Path(directory)
+    config = config_of(model.spec, str(model.embed.dtype).removeprefix("torch."), tokenizer)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: _published(slot.detach()).cpu().contiguous() for name, slot in slots(model).items()}
+    beside = directory / f".{WEIGHTS}.{os.getpid()}"
+    save_file(tensors, beside, metadata={"format": "pt"})
+    with open(beside, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, directory / WEIGHTS)
+    (directory / INDEX).unlink(missing_ok=True)
+    if tokenizer is not None:
+        tokenizer.save(directory)
+    if card is not None:
+        _write(directory / "README.md", card)
+    ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    _write(directory / "generation_config.json", json.dumps(ids, indent=2))
+    _write(directory / "config.json", json.dumps(config, indent=2))
+
+
+def load_any(directory: str | Path, stage: str | None = None) -> Loaded:
+    """What a run directory (its newest finished stage that left a model, or `stage`) or an exported directory holds."""
+    root = Path(directory)
+    if (root / "config.json").is_file():
+        tokenizer = Tokenizer.load(root) if (root / "tokenizer.json").is_file() else None
+        return Loaded(load(root), tokenizer, CHAT_TEMPLATE)
+    if not (root / "events.jsonl").is_file():
+        raise DataError(f"{root} has no config.json and no events.jsonl; expected an exported model or a run directory")
+    ends = Run.open(root).events("stage_end")
+    left = {e["stage"]: root / e["outputs"]["model"] for e in ends if e["outputs"].get("model")}  # the last end counts
+    if stage is not None and stage not in left:
+        raise DataError(f"{root}: stage `{stage}` left no model; {nearest(stage, list(left)) if left else 'none did'}")
+    if not left:
+        raise DataError(f"{root}: no finished stage left a model yet; finish the run with `nomoat run`")
+    newest = [e["stage"] for e in ends if e["stage"] in left][-1]
+    model_dir = left[stage or newest]
+    tokenizers = [root / e["outputs"]["tokenizer"] for e in ends if e["outputs"].get("tokenizer")]
+    homes = [model_dir, *(p if p.is_dir() else p.parent for p in reversed(tokenizers))]
+    home = next((h for h in homes if (h / "tokenizer.json").is_file()), None)
+    return Loaded(load(model_dir), Tokenizer.load(home) if home else None, CHAT_TEMPLATE)
+
+
+# --- tensors ------------------------------------------------------------------------------------------------------
+
+
+def slots(model: Transformer) -> dict[str, Tensor]:
+    """Published name -> view of our parameter.  A view of three axes is published with its first two flattened."""
+    out = {"model.embed_tokens.weight": model.embed, "model.norm.weight": model.norm}
+    if not model.spec.tied:
+        out["lm_head.weight"] = model.head
+    for i, block in enumerate(model.blocks):
+        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(block)}
+    for i, depth in enumerate(model.depths, start=model.spec.n_layers):
+        own = {"enorm": depth.norm_embed, "hnorm": depth.norm_hidden, "eh_proj": depth.w_join}
+        own["shared_head.norm"] = depth.norm
+        out |= {f"model.layers.{i}.{name}.weight": slot for name, slot in own.items()}
+        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(depth.block)}
+    return out
+
+
+def _block_slots(block: Block) -> Iterator[tuple[str, Tensor]]:
+    yield "input_layernorm.weight", block.norm_attention
+    yield "post_attention_layernorm.weight", block.norm_ffn
+    yield from ((f"self_attn.{name}.weight", slot) for name, slot in _attention_slots(block.attention))
+    ffn = block.ffn
+    if isinstance(ffn, SwiGLU):
+        yield from _swiglu_slots("mlp", ffn.w_gate_up, ffn.w_down)
+        return
+    n = ffn.spec.n_shared
+    yield "mlp.gate.weight", ffn.w_router
+    yield "mlp.gate.e_score_correction_bias", ffn.bias_E
+    if n:
+        gate, up = ffn.w_gate_up[:n].chunk(2, 1)
+        yield "mlp.shared_experts.gate_proj.weight", gate
+        yield "mlp.shared_experts.up_proj.weight", up
+        yield "mlp.shared_experts.down_proj.weight", ffn.w_down[:n].flatten(0, 1).T
+    for e in range(ffn.spec.n_routed):
+        yield from _swiglu_slots(f"mlp.experts.{e}", ffn.w_gate_up[n + e], ffn.w_down[n + e].T)
+
+
+def _attention_slots(attention: LatentAttention) -> Iterator[tuple[str, Tensor]]:
+    query, key_value = attention.w_in.tensor_split([attention.d_query_in])
+    if attention.spec.d_q_latent:
+        yield "q_a_proj", query
+        yield "q_a_layernorm", attention.norm_q
+        yield "q_b_proj", attention.w_uq
+    else:
+        yield "q_proj", query
+    yield "kv_a_proj_with_mqa", key_value
+    yield "kv_a_layernorm", attention.norm_kv
+    yield "kv_b_proj", attention.w_ukv
+    yield "o_proj", attention.w_o
+
+
+def _swiglu_slots(prefix: str, w_gate_up: Tensor, w_down: Tensor) -> Iterator[tuple[str, Tensor]]:
+    gate, up = w_gate_up.chunk(2)
+    yield from ((f"{prefix}.{name}_proj.weight", w) for name, w in (("gate", gate), ("up", up), ("down", w_down)))
+
+
+def _copies(model: Transformer) -> dict[str, Tensor]:
+    """Names under which published files repeat the embedding and the head; read, compared, never written."""
+    out = {"lm_head.weight": model.embed} if model.spec.tied else {}
+    for i in range(model.spec.n_layers, model.spec.n_layers + model.spec.n_mtp):
+        out[f"model.layers.{i}.embed_tokens.weight"] = model.embed
+        out[f"model.layers.{i}.shared_head.head.weight"] = model.head
+    return out
+
+
+def _published(slot: Tensor) -> Tensor:
+    return slot.flatten(0, 1) if slot.ndim == 3 else slot
+
+
+def _checked(tensor: Tensor, shape: torch.Size, name: str, path: Path) -> Tensor:
+    if tensor.shape != shape:
+        raise WeightsError(
+            f"{name} in {path} is {list(tensor.shape)}; config.json expects {list(shape)}; use the config.json "
+            "that these weights came with"
+        )
+    if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise WeightsError(f"{name} in {path} is {tensor.dtype}; expected float32, bfloat16 or float16; convert it")
+    return tensor
+
+
+def _compare_names(expected: set[str], found: set[str], directory: Path) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing or extra:
+        parts = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+                 for what, names in (("missing", missing), ("unknown", extra)) if names]  # fmt: skip
+        raise WeightsError(
+            f"{directory}: {' and '.join(parts)} of {len(expected)} expected tensors; the file is cut short or "
+            "config.json belongs to another model; fetch or export both together"
+        )
+
+
+def _tensor_files(directory: Path) -> dict[str, Path]:
+    """Tensor name -> file that holds it, from the index of a sharded directory or the one file."""
+    if (directory / INDEX).is_file():
+        shards = sorted(set(_read_json(directory / INDEX).get("weight_map", {}).values()))
+    else:
+        shards = [WEIGHTS]
+    out = {}
+    for shard in shards:
+        path = directory / str(shard)
+        if path.parent != directory or path.suffix != ".safetensors" or not path.is_file():
+            raise WeightsError(f"no {path}; expected safetensors files beside config.json; fetch or export it again")
+        try:
+            with safe_open(path, framework="pt") as file:
+                out |= dict.fromkeys(file.keys(), path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+    return out
+
+
+# --- config.json --------------------------------------------------------------------------------------------------
+
+
+def spec_of(config: Mapping[str, Any], *, has_mtp: bool) -> ModelSpec:
+    """The ModelSpec of a published config.json; WeightsError for what this architecture can't be."""
+    kind = config.get("model_type")
+    if kind != "deepseek_v3":
+        raise WeightsError(f"config.json has model_type {kind!r}; expected 'deepseek_v3'; other models don't load here")
+    for key, only in ONLY.items():
+        if config.get(key, only) != only:
+            raise WeightsError(f"config.json has {key} = {config[key]!r}; expected {only!r}; convert the weights first")
+    heads, heads_kv = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if heads_kv not in (heads, None):
+        raise WeightsError(f"num_key_value_heads is {heads_kv}; expected {heads}: latent attention doesn't group heads")
+    n_layers = _number(config, "num_hidden_layers", 0)
+    dense = _number(config, "first_k_dense_replace", 3) >= n_layers or not config.get("n_routed_experts")
+    table = {ours: config[theirs] for ours, theirs in SAME.items() if theirs in config}
+    if dense:
+        table["n_dense_layers"] = n_layers
+    else:
+        table |= {ours: config[theirs] for ours, theirs in SAME_ROUTED.items() if theirs in config}
+    n_mtp = config.get("num_nextn_predict_layers", config.get("num_mtp_layers", 0))
+    rope_theta, yarn = _rope_of(config)
+    table |= {"n_mtp": n_mtp if has_mtp else 0, "rope_theta": rope_theta, "yarn": yarn}
+    table |= {"tied": config.get("tie_word_embeddings", False), **config.get(HOW, {})}
+    try:
+        return parse(ModelSpec, table, "config.json")
+    except ConfigError as error:
+        raise WeightsError(f"{error}\nexpected a DeepSeek-V3 config.json (the keys above are ours)") from None
+
+
+def _rope_of(config: Mapping[str, Any]) -> tuple[float, Yarn | None]:
+    """Base and YaRN from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`."""
+    newer = config.get("rope_parameters") or {}
+    rope = config.get("rope_scaling") or newer
+    theta = {"rope_theta": 10000.0, **config, **newer, **rope}["rope_theta"]
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "yarn" or set(rope) - YARN_KEYS or not rope.get("truncate", True):
+        raise WeightsError(f"rotary positions of type {kind!r} with {sorted(rope)}; expected 'default' or plain 'yarn'")
+    context = _number(config, "max_position_embeddings", 4096)
+    original = _number(rope, "original_max_position_embeddings", context)
+    factor = _number(rope, "factor", context / max(original, 1))
+    mscale, all_dim = _number(rope, "mscale", 0.0), _number(rope, "mscale_all_dim", 0.0)
+    wanted = _number(rope, "attention_factor", 0.0)  # the scale of cos and sin; transformers' rule where it is absent:
+    if not wanted and not (mscale and all_dim):
+        wanted = 0.1 * math.log(max(factor, 1)) + 1.0
+    table = {"factor": factor, "original_context": original, "mscale_all_dim": all_dim, "mscale": mscale}
+    table |= {key: _number(rope, key, other) for key, other in (("beta_fast", 32.0), ("beta_slow", 1.0))}
+    try:
+        yarn = parse(Yarn, table, "rope_scaling")
+    except ConfigError as error:
+        raise WeightsError(f"{error}; expected YaRN's numbers in config.json") from None
+    if wanted and factor > 1 and not math.isclose(wanted, _turn_scale(yarn), rel_tol=1e-12):
+        mscale = (wanted * yarn.magnitude(yarn.mscale_all_dim) - 1.0) / (0.1 * math.log(factor))
+        yarn = yarn.model_copy(update={"mscale": round(mscale, 12)})
+    return theta, yarn
+
+
+def _number(table: Mapping[str, Any], key: str, absent: float) -> float:
+    value = absent if table.get(key) is None else table[key]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WeightsError(f"config.json has {key} = {value!r}; expected a number; fetch or export it again")
+    return value
+
+
+def _turn_scale(yarn: Yarn) -> float:
+    """What multiplies cos and sin."""
+    return yarn.magnitude(yarn.mscale) / yarn.magnitude(yarn.mscale_all_dim)
+
+
+def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """config.json for transformers 4.5x and 5.x and vLLM: both spellings of the rotary positions and of the dtype."""
+    if spec.n_routed:
+        wrong = {
+            "scoring": spec.scoring != "sigmoid",
+            "group_score": spec.n_groups > 1 and spec.group_score != "top2",
+            "n_shared": spec.n_shared < 1,
+        }
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise WeightsError(
+                f"the model has {name} = {getattr(spec, name)!r}, which deepseek_v3 can't say; expected sigmoid "
+                "affinities, groups scored by their best two and a shared expert; train with those to export"
+            )
+        routed = {theirs: getattr(spec, ours) for ours, theirs in SAME_ROUTED.items()}
+    else:  # experts that no layer has, in numbers that readers accept
+        routed = dict.fromkeys(SAME_ROUTED.values(), 1)
+        routed |= {"first_k_dense_replace": spec.n_layers + spec.n_mtp, "moe_intermediate_size": spec.d_ffn}
+        routed |= {"n_routed_experts": 2, "norm_topk_prob": True, "routed_scaling_factor": 1.0}
+    rope: dict[str, Any] = {"rope_type": "default"}
+    if spec.yarn is not None:
+        y = spec.yarn
+        rope = {"rope_type": "yarn", "factor": y.factor, "original_max_position_embeddings": y.original_context,
+                "beta_fast": y.beta_fast, "beta_slow": y.beta_slow, "mscale": y.mscale,
+                "mscale_all_dim": y.mscale_all_dim}  # fmt: skip
+        if not (y.mscale and y.mscale_all_dim):
+            rope["attention_factor"] = _turn_scale(y)  # readers take an absent or zero factor for something else
+    return {
+        "architectures": [ARCHITECTURE],
+        "model_type": "deepseek_v3",
+        **{theirs: getattr(spec, ours) for ours, theirs in SAME.items()},
+        "num_key_value_heads": spec.n_heads,
+        **routed,
+        **{key: value for key, value in ONLY.items() if value is not None},
+        "num_nextn_predict_layers": spec.n_mtp,
+        "tie_word_embeddings": spec.tied,
+        "rope_theta": spec.rope_theta,
+        "rope_scaling": {"type": "yarn", **rope} if spec.yarn else None,
+        "rope_parameters": {"rope_theta": spec.rope_theta, **rope},
+        "torch_dtype": dtype,
+        "dtype": dtype,
+        "attention_dropout": 0.0,
+        "use_cache": True,
+        "bos_token_id": tokenizer.bos_id if tokenizer else None,
+        "eos_token_id": tokenizer.eos_id if tokenizer else None,
+        "pad_token_id": tokenizer.pad_id if tokenizer else None,
+        HOW: {"experts": spec.experts, "attention": spec.attention},
+    }
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise WeightsError(f"no {path}; expected a Hugging Face directory with config.json and safetensors") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}; fetch or export it again") from None
+    if not isinstance(table, dict):
+        raise WeightsError(f"{path} holds a {type(table).__name__}; expected a JSON object; fetch or export it again")
+    return table
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, path)

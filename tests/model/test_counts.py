@@ -1,0 +1,161 @@
+"""Parameters and FLOPs: what the spec says is what the modules hold and what PyTorch's counter counts.
+
+The counter's convention for attention is the whole T x S rectangle, forward and backward, so `attended = T`; causal
+attention needs (T + 1) / 2.  It counts nothing for the fused CPU kernel, hence the plain one here.
+"""
+
+import random
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nomoat.model.cache import LatentCache
+from nomoat.model.moe import Experts, Routing
+from nomoat.model.spec import PRESETS, ModelSpec, Yarn
+from nomoat.model.transformer import Transformer
+
+
+def drawn(index: int) -> ModelSpec:
+    r = random.Random(f"spec/{index}")
+    n_layers, groups = r.randint(1, 4), r.choice([1, 1, 2, 4])
+    experts = groups * r.randint(2, 4)
+    routed = r.random() < 0.8
+    table = {
+        "vocab_size": r.randint(20, 90), "n_layers": n_layers, "d_model": r.randint(9, 40), "n_heads": r.randint(1, 4),
+        "d_nope": r.randint(2, 9), "d_rope": 2 * r.randint(1, 4), "d_value": r.randint(2, 14),
+        "d_kv_latent": r.randint(3, 20), "d_q_latent": r.choice([None, r.randint(3, 20)]), "d_ffn": r.randint(5, 60),
+        "n_mtp": r.randint(0, 2), "tied": r.random() < 0.3, "experts": r.choice(["sorted", "wide"]),
+        "yarn": r.choice([None, Yarn(factor=2.0, original_context=16)]),
+    }  # fmt: skip
+    if routed:
+        active_groups = r.randint(1, groups)
+        table |= {
+            "n_routed": experts, "n_groups": groups, "n_active_groups": active_groups, "n_shared": r.randint(0, 2),
+            "n_active": r.randint(1, experts // groups * active_groups), "d_expert": r.randint(3, 30),
+            "n_dense_layers": r.randint(0, n_layers - 1), "scoring": r.choice(["sigmoid", "softmax"]),
+        }  # fmt: skip
+    return ModelSpec(**table)
+
+
+SPECS = [drawn(i) for i in range(20)]
+
+
+def on_meta(spec: ModelSpec) -> Transformer:
+    with torch.device("meta"):
+        return Transformer(spec)
+
+
+def counted(module: torch.nn.Module, spec: ModelSpec) -> int:
+    biases = sum(b.numel() for b in module.buffers()) if spec.scoring == "sigmoid" else 0
+    return sum(p.numel() for p in module.parameters()) + biases
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=range(20))
+def test_parameter_counts_equal_the_modules(spec):
+    model = on_meta(spec)
+    assert spec.params_mtp() == counted(model.depths, spec)
+    assert spec.params_total() == counted(model, spec) - counted(model.depths, spec)
+    idle = 0
+    for module in (m for block in model.blocks for m in block.modules() if isinstance(m, Experts)):
+        one_expert = module.w_gate_up[0].numel() + module.w_down[0].numel()
+        idle += (spec.n_routed - spec.n_active) * one_expert
+    assert spec.params_active() == spec.params_total() - idle
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [("deepseek-v3", 671_026_419_200, 37.55e9), ("deepseek-v2-lite", 15_706_484_224, 2.66e9)],
+)
+def test_presets_have_the_published_counts(name, total, active):
+    spec = PRESETS[name]
+    model = on_meta(spec)
+    assert spec.params_total() == total == counted(model, spec) - counted(model.depths, spec)
+    assert round(spec.params_active() / 1e7) == round(active / 1e7)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_dense_twin_has_equal_active_parameters(name):
+    twin = PRESETS[name].dense_twin()
+    assert twin.n_routed == 0
+    assert twin.params_active() == twin.params_total() == counted(on_meta(twin.model_copy(update={"n_mtp": 0})), twin)
+    assert twin.params_active() == pytest.approx(PRESETS[name].params_active(), rel=0.02)
+    assert twin.flops_train(2048) == pytest.approx(PRESETS[name].flops_train(2048), rel=0.02)
+
+
+class EvenRouting:
+    """The router's product is executed, and then each expert gets equally many tokens: no padding of groups."""
+
+    def __init__(self, monkeypatch):
+        route = Experts.route
+
+        def even(experts, h_MD):
+            s, routing = experts.spec, route(experts, h_MD)
+            expert_MK = (torch.arange(len(h_MD) * s.n_active) % s.n_routed).view(-1, s.n_active)
+            return Routing(routing.score_ME, expert_MK, routing.score_ME.gather(1, expert_MK))
+
+        monkeypatch.setattr(Experts, "route", even)
+
+
+SMALL = ModelSpec(
+    vocab_size=96, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=16, d_kv_latent=20, d_q_latent=24,
+    d_ffn=64, n_dense_layers=1, n_routed=8, n_shared=2, n_active=4, d_expert=16,
+)  # fmt: skip
+COUNTED = {
+    "sorted": {},
+    "wide": {"experts": "wide"},
+    "no query latent": {"d_q_latent": None, "n_shared": 0},
+    "dense, tied": {"n_routed": 0, "n_dense_layers": 3, "tied": True},
+    "two depths": {"n_mtp": 2, "experts": "wide"},
+}
+B, T = 2, 64  # B T K / E is whole ROW_TILEs
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_flops_equal_those_that_pytorch_counts(name, monkeypatch):
+    EvenRouting(monkeypatch)
+    spec = SMALL.model_copy(update=COUNTED[name])
+    model = Transformer(spec).initialise(0)
+    ids_BT = torch.arange(B * T).view(B, T) % spec.vocab_size
+    with FlopCounterMode(display=False) as forward, sdpa_kernel(SDPBackend.MATH):
+        h_BTD, _ = model.hidden(ids_BT)
+        outputs = [model.logits(h_BTD)]
+        main = forward.get_total_flops()
+        for depth, state in zip(model.depths, model.predict_further(h_BTD, ids_BT)):
+            outputs.append(depth.final(state) @ model.head.T)
+    with FlopCounterMode(display=False) as backward, sdpa_kernel(SDPBackend.MATH):
+        sum(out.square().sum() for out in outputs).backward()
+    assert main == B * T * spec.flops_forward(T, executed=True)
+    assert forward.get_total_flops() - main == B * T * spec.flops_mtp(T, executed=True)
+    trained = forward.get_total_flops() + backward.get_total_flops()
+    assert trained == pytest.approx(B * T * spec.flops_train(T, executed=True), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["sorted", "wide"])
+def test_model_flops_count_active_experts_only(name):
+    spec = SMALL.model_copy(update={"experts": name})
+    idle = 2 * 3 * spec.d_model * spec.d_expert * (spec.n_routed - spec.n_active) * spec.n_moe_layers
+    more = idle if name == "wide" else 0
+    assert spec.flops_forward(10, executed=True) - spec.flops_forward(10) == more
+    assert spec.flops_forward(10) - spec.flops_forward(10, head=False) == 2 * spec.d_model * spec.vocab_size
+
+
+def test_v3_needs_the_flops_that_deepseek_reports():
+    """Per token of a 4K sequence with causal attention: 250 GFLOPs, 260.6 with the extra depth."""
+    spec, causal = PRESETS["deepseek-v3"], (4096 + 1) / 2
+    assert 3 * spec.flops_forward(causal) == pytest.approx(250.4e9, rel=0.01)
+    assert spec.flops_train(causal) == pytest.approx(260.6e9, rel=0.01)
+
+
+def test_decoding_reads_the_latent_once_for_all_heads():
+    """The absorbed form: each head's query meets C + R numbers a cached position, and W^UK, W^UV once a token."""
+    spec = SMALL.model_copy(update={"n_routed": 0, "n_dense_layers": 3, "n_layers": 1})
+    model, S = Transformer(spec).initialise(0), 33
+    cache = LatentCache(spec, 1, S)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, S - 1, dtype=torch.long), cache=cache)
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 1, dtype=torch.long), cache=cache)
+    scores = 2 * spec.n_heads * S * 2 * (spec.d_kv_latent + spec.d_rope)
+    assert counter.get_total_flops() == spec.flops_forward(0) + scores

@@ -1,0 +1,191 @@
+"""The receipt is the log, added up exactly; meters say what they measured and what they guessed."""
+
+import sys
+import types
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nomoat import ledger
+from nomoat.config import ConfigError, DataError
+from nomoat.ledger import Energy, exact_sum, read_prices, receipt, shares
+from nomoat.run import Run
+
+PRICES = read_prices()
+KEYS = ("tokens", "flops_model", "flops_executed", "seconds", "joules")
+
+numbers = st.one_of(
+    st.none(), st.integers(0, 2**80), st.floats(0, 1e30, allow_nan=False), st.floats(0, 1e-9, allow_nan=False)
+)
+records = st.lists(
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["step", "work", "note", "score"]), "stage": st.sampled_from(["a", "b", "c"])}
+        | dict.fromkeys(KEYS, numbers)
+        | {"step": st.just(1), "name": st.just("n"), "value": st.just(0.5)}
+    ),
+    max_size=30,
+)
+
+
+@given(records)
+def test_every_figure_is_the_exact_sum_of_the_log(events):
+    bill = receipt(events, PRICES)
+    for key in KEYS[:4]:
+        cost = [e for e in events if e["kind"] in ("step", "work")]
+        exact = sum((Fraction(e[key]) for e in cost if e[key] is not None), Fraction(0))
+        total = getattr(bill.total, key)
+        assert total == exact if isinstance(total, int) else total == float(exact)
+        for row in bill.rows:
+            part = sum((Fraction(e[key]) for e in cost if e["stage"] == row.stage and e[key] is not None), Fraction(0))
+            assert getattr(row, key) in (part, float(part))
+    assert [r.stage for r in bill.rows] == list(dict.fromkeys(e["stage"] for e in events))
+
+
+def test_whole_numbers_stay_whole_beyond_a_doubles_reach():
+    assert exact_sum([2**60, 1, None, 2**70]) == 2**60 + 2**70 + 1
+    assert exact_sum([0.1] * 10) == 1.0
+    assert exact_sum([1e16, 1, -1e16]) == 1
+    assert exact_sum([]) == 0
+    for bad in (float("nan"), float("inf"), "12 tokens"):
+        with pytest.raises(DataError, match="mend that line"):
+            exact_sum([1, bad])
+
+
+def test_a_run_on_disk_gives_its_receipt(tmp_path):
+    run = Run.create(tmp_path, {})
+    run.log("stage_start", stage="pretrain", config={})
+    for step in (1, 2, 2):
+        if step == 2:
+            run.log("resume", stage="pretrain", step=1)
+        run.log("step", stage="pretrain", step=step, seconds=0.5, tokens=10, flops_model=2**60 + 1, flops_executed=7,
+                joules=3.5, joules_source="measured:rapl")  # fmt: skip
+    run.log("stage_end", stage="pretrain", outputs={"bought": "1.98 bits per byte"})
+    run.log("work", stage="eval", what="panel", seconds=2.0)
+    run.log("score", stage="eval", name="accuracy/sort", value=0.9)
+    bill = receipt(run.events(), PRICES, units=2)
+    first, second = bill.rows
+    assert (first.tokens, first.flops_model, first.flops_executed) == (30, 3 * (2**60 + 1), 21)
+    assert (first.seconds, first.redone_seconds, first.device_seconds) == (1.5, 0.5, 3.0)
+    assert (first.joules, first.joules_source, first.bought) == (10.5, "measured:rapl", "1.98 bits per byte")
+    assert (second.joules, second.joules_source) == (2.0 * 2 * PRICES.device("cpu").watts, "estimated")
+    assert second.bought == "accuracy/sort 0.9"
+    assert bill.total.joules == first.joules + second.joules
+    assert bill.total.joules_source == "estimated + measured:rapl"
+    assert bill.to_json()["rows"][0]["flops_model"] == 3 * (2**60 + 1)
+    assert bill.to_json()["prices_date"] == PRICES.date
+    assert len(bill.to_rows()) == 3
+    assert all(len(row) == len(ledger.HEADER) for row in bill.to_rows())
+
+
+def test_money_is_electricity_and_device_hours_and_never_both_for_a_rented_one():
+    hour = [{"kind": "work", "stage": "s", "what": "x", "seconds": 3600, "joules": 3.6e6}]
+    assert receipt(hour, PRICES).total.money == pytest.approx(PRICES.per_kwh)
+    amortised = PRICES.device("cpu-amortised").per_hour
+    assert receipt(hour, PRICES, device="cpu-amortised", units=2).total.money == pytest.approx(
+        PRICES.per_kwh + 2 * amortised
+    )
+    assert receipt(hour, PRICES, device="h800", units=8).total.money == pytest.approx(8 * 2.0)
+    with pytest.raises(ConfigError, match="h800"):
+        receipt(hour, PRICES, device="h80")
+
+
+def test_prices_are_dated_and_sourced_and_strict(tmp_path):
+    assert len(PRICES.date) == 10
+    assert all(d.watts > 0 and d.watts_source and d.per_hour_source for d in PRICES.devices.values())
+    assert PRICES.device("cpu").per_hour == 0
+    (tmp_path / "p.toml").write_text('date = "2026-01-01"\nper_kwhh = 3\n')
+    with pytest.raises(ConfigError, match="per_kwhh"):
+        read_prices(tmp_path / "p.toml")
+    with pytest.raises(ConfigError, match="no prices in"):
+        read_prices(tmp_path / "none.toml")
+
+
+def test_their_table_is_the_published_one_and_ours_stands_beside():
+    assert sum(p.hours for p in PRICES.published if "V3" in p.what) == 2_788_000
+    assert sum(p.hours for p in PRICES.published if "R1" in p.what) == 147_000
+    names = {"tokenizer": 1, "pretrain": 5, "extend": 2, "sft": 1, "rl2": 0.5, "student": 0.5, "eval": 100}
+    events = [{"kind": "work", "stage": name, "what": "x", "seconds": s} for name, s in names.items()]
+    table = {s.part: s for s in shares(receipt(events, PRICES), PRICES, kinds={"student": "distill"})}
+    assert {part: s.seconds for part, s in table.items()} == {"pretrain": 6, "extend": 2, "post-train": 2}
+    assert table["pretrain"].ours == pytest.approx(0.6)
+    assert table["post-train"].stages == ("sft", "rl2", "student")
+    assert sum(s.theirs for s in table.values()) == pytest.approx(1)
+    assert table["post-train"].theirs == 152 / 2935
+    assert all(s.ours is None for s in shares(receipt([], PRICES), PRICES))
+
+
+# --- meters ---
+
+
+def domain(root, path, name, energy, wrap=10_000_000):
+    folder = root / path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_text(name + "\n")
+    (folder / "energy_uj").write_text(f"{energy}\n")
+    (folder / "max_energy_range_uj").write_text(f"{wrap}\n")
+
+
+def test_rapl_counts_packages_and_memory_once_and_goes_round(tmp_path):
+    (tmp_path / "intel-rapl").mkdir()  # the control type itself, without a counter
+    domain(tmp_path, "intel-rapl:0", "package-0", 9_000_000)
+    domain(tmp_path, "intel-rapl:0:0", "core", 5)
+    domain(tmp_path, "intel-rapl:0:2", "dram", 100)
+    domain(tmp_path, "intel-rapl:1", "psys", 77)
+    meter = Energy(powercap=tmp_path, clock=lambda: 0.0)
+    assert meter.read() == (0.0, "measured:rapl")
+    domain(tmp_path, "intel-rapl:0", "package-0", 9_500_000)
+    domain(tmp_path, "intel-rapl:0:0", "core", 400_000)
+    domain(tmp_path, "intel-rapl:1", "psys", 900_000)
+    domain(tmp_path, "intel-rapl:0:2", "dram", 250_100)
+    assert meter.lap() == (pytest.approx(0.75), "measured:rapl")
+    domain(tmp_path, "intel-rapl:0", "package-0", 500_000)  # round: 0.5 J to the end, 0.5 J after it
+    assert meter.lap() == (pytest.approx(1.0), "measured:rapl")
+    assert meter.read() == (pytest.approx(1.75), "measured:rapl")
+
+
+def test_a_counter_that_goes_away_becomes_an_estimate(tmp_path):
+    now = [0.0]
+    domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+    meter = Energy(powercap=tmp_path, clock=lambda: now[0])
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    now[0] = 2.0
+    assert meter.read() == (2.0 * PRICES.device("cpu").watts, "estimated")
+
+
+def test_without_a_counter_watts_times_time_marked_as_a_guess(tmp_path):
+    now = [5.0]
+    meter = Energy("cpu", units=3, powercap=tmp_path / "none", clock=lambda: now[0])
+    now[0] = 7.0
+    assert meter.lap() == (3 * 2.0 * PRICES.device("cpu").watts, "estimated")
+    assert meter.lap() == (0.0, "estimated")
+
+
+def fake_nvml(monkeypatch, millijoules):
+    class NVMLError(Exception):
+        pass
+
+    def energy(card):
+        if card not in millijoules:
+            raise NVMLError("no such card")
+        return millijoules[card]
+
+    module = types.SimpleNamespace(
+        NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=lambda i: i,
+        nvmlDeviceGetTotalEnergyConsumption=energy,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+
+
+def test_nvml_counts_the_visible_cards(monkeypatch):
+    cards = {1: 1000, 3: 5000}
+    fake_nvml(monkeypatch, cards)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    meter = Energy("h100", units=2)
+    cards[3] += 2500
+    cards[1] += 500
+    assert meter.lap() == (pytest.approx(3.0), "measured:nvml")
+    assert Energy("h100", cards=[0]).source == "estimated"  # a card without the counter
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Energy("h100").source == "estimated"

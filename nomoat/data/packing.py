@@ -64,7 +64,7 @@ class Packed:
         if set(shards) != set(weights) or not shards:
             raise ConfigError(f"weights for {sorted(weights)}, sources {sorted(shards)}; expected one weight a source")
         if T < 2 or any(not 0 < w < float("inf") for w in weights.values()):
-            raise ConfigError(f"T = {T}, weights {dict(weights)}; expected rows of at least 2 tokens and weights above 0")
+            raise ConfigError(f"T = {T}, weights {dict(weights)}; expected at least 2 tokens a row and weights above 0")
         self.T, self.seed = T, seed
         self.names = sorted(shards)
         self.shards = dict(shards)
@@ -97,7 +97,8 @@ class Packed:
         doc_BT = np.full(shape, NOWHERE, np.int32)
         for s in np.unique(sources):
             where = np.flatnonzero(sources == s)
-            self._fill(self.names[s], numbers[where], where * self.T, ids_BT.ravel(), targets_BT.ravel(), doc_BT.ravel())
+            flat = ids_BT.ravel(), targets_BT.ravel(), doc_BT.ravel()
+            self._fill(self.names[s], numbers[where], where * self.T, *flat)
         return Batch(torch.from_numpy(ids_BT), torch.from_numpy(targets_BT), torch.from_numpy(doc_BT))
 
     def _fill(self, name: str, numbers: np.ndarray, places: np.ndarray, ids: np.ndarray, targets: np.ndarray,

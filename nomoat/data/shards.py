@@ -114,12 +114,17 @@ def open(directory: str | Path) -> Shard:
         path = directory / name
         if not path.is_file() or _sha256(path) != recorded[name]:
             raise DataError(f"{path} is damaged or missing (its sha256 is not the recorded one); write the shard again")
-    offsets = np.memmap(directory / "offsets.bin", np.int64, "r")
+    offsets = _view(directory / "offsets.bin", np.dtype(np.int64))
     if len(offsets) != n_documents + 1:
         raise DataError(f"{directory}: {len(offsets) - 1} documents, shard.json says {n_documents}: write it again")
     whole = hashlib.sha256("".join(recorded[name] for name in FILES).encode()).hexdigest()
-    tokens, trained = np.memmap(directory / "tokens.bin", kind, "r"), np.memmap(directory / "trained.bin", np.uint8, "r")
+    tokens, trained = _view(directory / "tokens.bin", kind), _view(directory / "trained.bin", np.dtype(np.uint8))
     return Shard(tokens, trained, offsets, whole)
+
+
+def _view(path: Path, kind: np.dtype) -> np.ndarray:
+    """The file as a read-only array, mapped, not read."""
+    return np.asarray(np.memmap(path, kind, "r"))
 
 
 def _sha256(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 The same equations as `model/`, laid out for one new position and many rows.  What that changes, and why (measured on
 two cores at D = 256): keys are kept transposed and values apart, so that attention is two batched products without a
-copy of the cache (2.7 times faster than scaled_dot_product_attention in bf16); scale and mask ride in the first of
-them; the attended length is rounded up to a multiple of COLUMNS, so that kernels are reused from step to step; the
-turns come from a table; experts multiply only the rows that chose them.
+copy of the cache (2.7 times faster than scaled_dot_product_attention in bf16); the attended length is rounded up to a
+multiple of COLUMNS, so that kernels are reused from step to step; the turns come from a table; experts multiply only
+the rows that chose them.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from nomoat.model.transformer import Transformer
 COLUMNS = 32
 PREFILL_TOKENS = 8192  # prompts are prefilled in groups of about so many positions: bounds the memory
 ROWS = 16  # groups of padded experts are a multiple of this: few distinct shapes
-SPARE = 1_000_000  # multiply-adds that padding may waste on one expert, in bf16, instead of a product for each expert
+SPARE = {torch.bfloat16: 1_000_000}  # multiply-adds that padding may waste on each expert to save its own product
 
 
 class Decoder:
@@ -33,13 +33,13 @@ class Decoder:
         self.dtype, self.device = model.embed.dtype, model.embed.device
         self.attention = [_Attention(block.attention) for block in model.blocks]
         self.ffn = [_Routed(b.ffn) if isinstance(b.ffn, Experts) else _Dense(b.ffn) for b in model.blocks]
-        self.cis = turns(self.spec, torch.arange(self.spec.context, device=self.device))
 
     def prefill(self, prompts: Sequence[Sequence[int]], n_new: int, pad_id: int) -> Tensor:
         """Logits behind each prompt, float32.  The cache then holds the prompts and has room for `n_new` columns."""
         s, n_rows = self.spec, len(prompts)
         self.length = max(map(len, prompts))
         capacity = -(-(self.length + n_new) // COLUMNS) * COLUMNS
+        self.cis = turns(s, torch.arange(capacity, device=self.device))
         new = {"dtype": self.dtype, "device": self.device}
         self.keys = [torch.zeros(n_rows, s.d_kv_latent + s.d_rope, capacity, **new) for _ in range(s.n_layers)]
         self.values = [torch.zeros(n_rows, capacity, s.d_kv_latent, **new) for _ in range(s.n_layers)]
@@ -166,7 +166,7 @@ class _Routed:
             out_BD = F.linear(_swiglu(F.linear(h_BD, self.shared_gate_up)), self.shared_down)
         rows = -(-int(load_E.max()) // ROWS) * ROWS
         spare = (rows - len(token_Z) / s.n_routed) * s.d_model * s.d_expert
-        if h_BD.dtype == torch.bfloat16 and spare < SPARE:
+        if spare < SPARE.get(h_BD.dtype, 0):
             return self._padded(h_BD, out_BD, expert_Z, token_Z, gate_Z1, load_E, rows)
         return self._one_by_one(h_BD, out_BD, token_Z, gate_Z1, load_E.tolist())
 

@@ -59,19 +59,19 @@ def sample(
     forced = [()] * len(prompts) if forced is None else [ids or () for ids in forced]
     if len(keys) != len(prompts) or len(forced) != len(prompts):
         raise DataError(f"{len(prompts)} prompts, {len(keys)} keys, {len(forced)} openings; expected one of each")
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     todo = [(i, j) for i in order for j in range(n_per_prompt)]
-    out: list[list[Sample]] = [[None] * n_per_prompt for _ in prompts]
+    drawn: dict[tuple[int, int], Sample] = {}
     with torch.inference_mode():
         decoder = Decoder(model)
     for start in range(0, len(todo), max_rows):
         wave = todo[start : start + max_rows]
         uniform_BT = None if greedy else uniforms(seed, [(keys[i], j) for i, j in wave], max_new_tokens)
-        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, set(stop_ids), pad_id, forced)
+        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, stop_ids, pad_id, forced)
         for (i, j), (ids_T, logp_T, ended) in zip(wave, results):
-            n_forced = min(len(forced[i]), len(ids_T))
-            out[i][j] = Sample(i, tuple(prompts[i]), ids_T, logp_T, n_forced, "end" if ended else "length")
-    return out
+            n_forced, stop = min(len(forced[i]), len(ids_T)), "end" if ended else "length"
+            drawn[i, j] = Sample(i, tuple(prompts[i]), ids_T.clone(), logp_T.clone(), n_forced, stop)
+    return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ def _wave(
     uniform_BT: Tensor | None,
     max_new_tokens: int,
     temperature: float,
-    stop_ids: set[int],
+    stop_ids: Sequence[int],
     pad_id: int,
     forced: Sequence[Sequence[int]],
 ) -> list[tuple[Tensor, Tensor, bool]]:
@@ -94,23 +94,22 @@ def _wave(
     ids_BT = torch.zeros(len(wave), n_steps, dtype=torch.long)
     logp_BT = torch.zeros(len(wave), n_steps)
     length_B, ended_B = limit_B.clone(), torch.zeros(len(wave), dtype=torch.bool)
-    stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
+    stops = torch.tensor(list(stop_ids), dtype=torch.long)
     n_forced_B = torch.tensor([len(forced[i]) for i, _ in wave])
-    forced_BT = torch.zeros(len(wave), int(n_forced_B.max()), dtype=torch.long)
-    for row, (i, _) in enumerate(wave):
-        forced_BT[row, : len(forced[i])] = torch.tensor(forced[i], dtype=torch.long)
+    n_forced = int(n_forced_B.max())
+    forced_BT = torch.tensor([[*forced[i], *[pad_id] * (n_forced - len(forced[i]))] for i, _ in wave])
 
     logits = decoder.prefill([prompts[i] for i in distinct], n_steps - 1, pad_id)
-    place = {i: row for row, i in enumerate(distinct)}
-    group_B = torch.tensor([place[i] for i, _ in wave], device=device)
     if len(distinct) < len(wave):
+        place = {i: row for row, i in enumerate(distinct)}
+        group_B = torch.tensor([place[i] for i, _ in wave], device=device)
         decoder.rows(group_B)
-        logits = logits[group_B]
+        logits = logits.index_select(0, group_B)
     alive = torch.arange(len(wave))  # the row of the wave that each decoded row is
     for step in range(n_steps):
         u_B = None if uniform_BT is None else uniform_BT[alive, step].to(device)
         given = None
-        if step < forced_BT.shape[1]:
+        if step < n_forced:
             given = (n_forced_B[alive] > step).to(device), forced_BT[alive, step].to(device)
         id_B, logp_B = choose(logits, u_B, temperature, given)
         ids_BT[alive, step] = id_B.cpu()
@@ -127,7 +126,8 @@ def _wave(
             decoder.rows(kept.to(device))
             alive, id_B = alive[kept], id_B[kept.to(device)]
         logits = decoder.step(id_B)
-    return [(ids_BT[r, :n].clone(), logp_BT[r, :n].clone(), bool(ended_B[r])) for r, n in enumerate(length_B.tolist())]
+    rows = zip(ids_BT, logp_BT, length_B.tolist(), ended_B.tolist())
+    return [(ids_T[:length], logp_T[:length], ended) for ids_T, logp_T, length, ended in rows]
 
 
 def stream(

@@ -1,10 +1,10 @@
 """What several stages do with weights and tokenizers."""
 
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from nomoat.config import DataError, WeightsError
+from nomoat.config import DataError, WeightsError, parse
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.run import Run
@@ -31,24 +31,31 @@ def load_tokenizer(run: Run) -> Tokenizer:
 
 
 def load_model(session: Session, source: str | None, spec: ModelSpec | None = None) -> Transformer:
-    """The weights that stage `source` left; `spec` says how to multiply them (and may stretch their context)."""
+    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
+    end = finished(session.run, source, session.stage)
+    path = session.run.root / end["outputs"]["model"]
+    found = hf.load(path)
+    model = Transformer(spec or spec_of(session, source))
+    try:
+        model.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold the weights that {source} left: {error}; restore it") from None
+    return model
+
+
+def spec_of(session: Session, source: str | None) -> ModelSpec:
+    """The shape of the model that stage `source` left, and how this project multiplies it."""
+    return parse(ModelSpec, finished(session.run, source, session.stage)["outputs"]["spec"], f"{source}.spec")
+
+
+def finished(run: Run, source: str | None, wanted_by: str) -> dict[str, Any]:
+    """The stage_end record of a stage that left weights."""
     if source is None:
-        raise DataError(f"stage {session.stage} starts from weights, but no stage before it leaves any; set `from`")
-    end = session.run.finished(source)
+        raise DataError(f"stage {wanted_by} starts from weights, but no stage before it leaves any; set its `from`")
+    end = run.finished(source)
     if end is None or "model" not in end["outputs"]:
-        raise DataError(f"stage {session.stage} starts from {source}, which has not finished; run {source} first")
-    model = hf.load(session.run.root / end["outputs"]["model"])
-    if spec is None:
-        return model
-    again = Transformer(spec)
-    again.load_state_dict(model.state_dict())
-    return again
-
-
-def spec_like(session: Session, source: str, specs: dict[str, ModelSpec]) -> ModelSpec | None:
-    """The recipe's spec with the shape of what `source` left, for its ways of multiplying."""
-    end = session.run.finished(source)
-    return specs.get(end["outputs"].get("spec")) if end else None
+        raise DataError(f"stage {wanted_by} starts from the weights of {source}, which has not finished; run {source} first")
+    return end
 
 
 def to_device(model: Transformer, session: Session, precision: str) -> Transformer:
@@ -61,14 +68,15 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(session: Session, model: Transformer, optimizer: Optimizer | None, tokenizer: Tokenizer) -> str:
-    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives its path inside the run."""
+def save_model(
+    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer, card: str | None = None
+) -> dict[str, Any]:
+    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's outputs."""
     relative = f"{session.stage}/model"
     if session.leads:
         with Work(session, "save weights"), torch.no_grad():
             for name, parameter in model.named_parameters():
-                master = optimizer.master[name] if optimizer else parameter.data.float()
-                parameter.data = master.detach().clone()
-            hf.save(model, Path(session.run.root) / relative, tokenizer=tokenizer)
+                parameter.data = optimizer.master[name].clone()
+            hf.save(model, session.run.root / relative, tokenizer=tokenizer, card=card)
     session.mesh.barrier()
-    return relative
+    return {"model": relative, "spec": model.spec.model_dump()}

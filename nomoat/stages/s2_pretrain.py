@@ -1,18 +1,19 @@
 """Stage 2: next-token training on prose and worked tasks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 
 from nomoat.config import ConfigError
-from nomoat.data import sources
+from nomoat.data import shards, sources
 from nomoat.data.packing import Packed
 from nomoat.data.shards import Shard
 from nomoat.model.transformer import Transformer
 from nomoat.stages import documents
 from nomoat.stages.common import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, Session, Work, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -52,11 +53,11 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     model = to_device(model, session, config.precision)
     data = prepare(session, config, recipe, tokenizer)
     optimizer = fit(session, config, model, data)
-    directory = save_model(session, model, optimizer, tokenizer)
-    return {"model": directory, "bought": f"{model.spec.params_total() / 1e6:.2f} M parameters"}
+    outputs = save_model(session, model, optimizer, tokenizer)
+    return {**outputs, "bought": f"{model.spec.params_total() / 1e6:.2f} M parameters"}
 
 
-def prepare(session: Session, config: Config, recipe: Recipe, tokenizer) -> Packed:
+def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
     """Shards of each kind of document, made once, and the packed view of them."""
     root = session.run.stage_dir(session.stage) / "data"
     makers = {
@@ -70,20 +71,20 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer) -> Pack
         raise ConfigError(f"`{config.name}.shares` has {sorted(unknown)}; known: {sorted(makers)}")
     if config.shares.get("tasks") and not config.tasks:
         raise ConfigError(f"`{config.name}.shares.tasks` needs `{config.name}.tasks`: families and their levels")
-    shards = {}
+    found = {}
     for kind, share in config.shares.items():
         if share > 0:
             with Work(session, f"encode {kind}"):
-                shards[kind] = open_or_write(root / kind, makers[kind], tokenizer, session)
-    return Packed(shards, {k: config.shares[k] for k in shards}, config.context, recipe.key(config.name, "order"))
+                found[kind] = open_or_write(root / kind, makers[kind], tokenizer.vocab_size, session)
+    return Packed(found, {k: config.shares[k] for k in found}, config.context, recipe.key(config.name, "order"))
 
 
-def open_or_write(path: Path, make, tokenizer, session: Session) -> Shard:
-    """The shard at `path`; written by rank 0 where it is not there or was left half written."""
-    if session.leads and not Shard.complete(path):
-        Shard.write(path, make(), vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint)
+def open_or_write(path: Path, make: Callable[[], Iterator[documents.Tokens]], vocab_size: int, session: Session) -> Shard:
+    """The shard at `path`; rank 0 writes it where it is not there yet (it appears whole or not at all)."""
+    if session.leads and not path.exists():
+        shards.write(path, make(), vocab_size)
     session.mesh.barrier()
-    return Shard.open(path, fingerprint=tokenizer.fingerprint)
+    return shards.open(path)
 
 
 def text_of(config: Config) -> Iterator[sources.Document]:
@@ -99,9 +100,7 @@ def fit(session: Session, config: Config, model: Transformer, data: Packed) -> O
 
     def compute(step: int) -> Gradient:
         ramp = (config.rows, first, config.ramp_steps)
-        batch = data.batch(
-            rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world
-        ).to(session.mesh.device)
+        batch = data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
         return gradient(model, batch, config.objective)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)

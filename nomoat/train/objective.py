@@ -29,6 +29,8 @@ def document_mask(doc_BT: Tensor) -> Tensor:
 def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradient:
     """Forward and backward on one batch; the mean is over the trained tokens of this rank's rows."""
     B, T = batch.ids_BT.shape
+    device = model.embed.device
+    batch = Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
     targets_M = batch.targets_BT.flatten()

@@ -105,6 +105,7 @@ SMALL = ModelSpec(
 COUNTED = {
     "sorted": {},
     "wide": {"experts": "wide"},
+    "plain product": {"attention": "plain"},
     "no query latent": {"d_q_latent": None, "n_shared": 0},
     "dense, tied": {"n_routed": 0, "n_dense_layers": 3, "tied": True},
     "two depths": {"n_mtp": 2, "experts": "wide"},

@@ -5,7 +5,7 @@ import types
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nomoat import ledger
@@ -29,6 +29,7 @@ records = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(records)
 def test_every_figure_is_the_exact_sum_of_the_log(events):
     bill = receipt(events, PRICES)

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomoat.config import ConfigError, DataError, UserError
@@ -110,6 +110,7 @@ def test_a_stage_that_began_again_without_a_checkpoint_has_no_doubled_points(run
     assert [e["step"] for e in run.curve("s")] == [1, 2]
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 6)), max_size=6))
 def test_whatever_was_interrupted_the_curve_is_one_of_ascending_steps(tmp_path_factory, courses):
     run = Run.create(tmp_path_factory.mktemp("runs") / "run", {})
@@ -310,7 +311,7 @@ def test_a_second_process_is_told_who_trains_here(run, child):
     assert socket.gethostname() in str(caught.value)
     assert len(Run.open(run.root).events()) == 0  # looking is free
     child.kill()
-    child.wait()
+    child.wait(timeout=60)
     assert str(child.pid) in (run.root / "lock").read_text()  # stale
     with run.locked():
         assert (run.root / "lock").read_text() == identity()
@@ -336,7 +337,7 @@ with Run.open(sys.argv[1], write=True).locked():
 @pytest.mark.parametrize("child", [PARENT], indirect=True)
 def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_parent(run, child):
     child.kill()
-    child.wait()
+    child.wait(timeout=60)
     with run.locked():
         pass
 
@@ -350,7 +351,7 @@ def test_one_signal_asks_and_the_stage_saves(run, child, number):
     assert child.stdout.readline() == "requested\n"
     child.stdin.close()
     assert child.stdout.readline() == "saved\n"
-    assert child.wait() == 75
+    assert child.wait(timeout=60) == 75
     assert [e["step"] for e in run.curve("s")] == [1, 2]
 
 
@@ -359,7 +360,7 @@ def test_a_second_signal_ends_at_once_and_the_log_stays_whole(run, child):
     child.stdin.write("1\n")
     assert child.stdout.readline() == "requested\n"
     child.send_signal(signal.SIGTERM)
-    assert child.wait() == -signal.SIGTERM
+    assert child.wait(timeout=60) == -signal.SIGTERM
     assert [e["step"] for e in run.curve("s")] == [1]
 
 

@@ -1,0 +1,53 @@
+"""Running a recipe: each stage once, in order, into one run directory; what is finished is not done again."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from nomoat import mesh
+from nomoat.config import DataError
+from nomoat.ledger import Energy
+from nomoat.run import Run, Stop
+from nomoat.stages.recipe import Recipe, module_of
+from nomoat.train.loop import Session
+
+Observe = Callable[[dict[str, Any]], None]
+
+
+def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()) -> list[str]:
+    """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
+
+    Raises run.Interrupted where a signal asked to stop; the same call then goes on.
+    """
+    torch.set_num_threads(recipe.threads)
+    ranks = mesh.start(recipe.device)
+    ran = []
+    try:
+        units = recipe.threads if ranks.device.type == "cpu" else 1
+        energy = Energy(device_class(ranks.device), units=units * ranks.world)
+        for config in recipe.stages:
+            if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
+                continue
+            session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds)
+            session.check_stop()
+            if not run.events("stage_start", config.name):
+                session.log("stage_start", config=config.model_dump(by_alias=True), units=units * ranks.world)
+            outputs = module_of(config.kind).run(session, config, recipe)
+            session.log("stage_end", outputs=outputs)
+            ranks.barrier()
+            ran.append(config.name)
+    finally:
+        mesh.stop()
+    return ran
+
+
+def device_class(device: torch.device) -> str:
+    """The class of prices.toml that a device falls into."""
+    if device.type == "cpu":
+        return "cpu"
+    name = torch.cuda.get_device_name(device).lower()
+    for known in ("h200", "h800", "h100", "a100"):
+        if known in name:
+            return known
+    raise DataError(f"no prices for the device {name!r}; add it to nomoat/prices.toml")

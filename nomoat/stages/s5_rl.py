@@ -1,0 +1,127 @@
+"""Stage 5: reinforcement learning on decidable tasks, rewarded by programs alone."""
+
+import random
+import time
+from typing import Any
+
+from nomoat.rl import grpo, reward
+from nomoat.rl.rollout import Rollout, sample_groups
+from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tasks import base
+from nomoat.tokenizer import chat
+from nomoat.train.loop import Gradient, Session, train
+from nomoat.train.optim import OptimConfig, Optimizer
+from nomoat.train.schedule import Schedule
+
+LEAVES_WEIGHTS = True
+
+
+class Config(StageConfig):
+    """GRPO on `prompts` problems a step with `group` rollouts each.
+
+    `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
+    `memory` is the share of the past in each level's running success rate, which steers the choice of problems:
+    levels that are all right or all wrong teach nothing and are drawn seldom.
+    """
+
+    tasks: dict[str, list[int]]
+    steps: int
+    prompts: int = 16
+    group: int = 16
+    max_new_tokens: int = 96
+    think: bool | None = None
+    memory: float = 0.8
+    optim: OptimConfig = OptimConfig(muon_lr=None, adam_lr=3e-4)
+    schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
+
+
+def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+    tokenizer = load_tokenizer(session.run)
+    model = to_device(load_model(session, config.source), session, "fp32")
+    optimizer = Optimizer(model, config.optim)
+    success = {f"{family}/{level}": 0.5 for family, levels in config.tasks.items() for level in levels}
+
+    def compute(step: int) -> Gradient:
+        problems = choose(config, success, recipe.key(config.name, step))
+        mine = problems[session.mesh.rank :: session.mesh.world]
+        start = time.perf_counter()
+        groups = sample_groups(
+            model, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens,
+            seed=recipe.key(config.name, "sample", step, session.mesh.rank), think=config.think,
+        )  # fmt: skip
+        sampled = time.perf_counter()
+        scores = reward.scores(groups, tokenizer)
+        rewards = [[float(score.strict) for score in group] for group in scores]
+        results = session.mesh.gather([(f"{base.short(t)}/{level}", sum(r) / len(r)) for (t, level, _), r in zip(mine, rewards)])
+        for level, rate in (entry for rank in results for entry in rank):
+            success[level] = config.memory * success[level] + (1 - config.memory) * rate
+        live = [i for i, r in enumerate(rewards) if 0 < sum(r) < len(r)]
+        rows = grpo.pack([groups[i] for i in live], [grpo.advantages(rewards[i]) for i in live])
+        update = grpo.policy_gradient(model, rows, len(mine) * config.group * config.max_new_tokens, chat.PAD)
+        return _gradient(model, groups, scores, update, live, sampled - start, time.perf_counter() - sampled)
+
+    train(session, model, optimizer, config.schedule, config.steps, compute, success)
+    outputs = save_model(session, model, optimizer, tokenizer)
+    return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
+
+
+def choose(config: Config, success: dict[str, float], seed: int) -> list[tuple[base.Task, int, base.Problem]]:
+    """Problems for one step: families in turn, the level of each by how informative it has been: p (1 - p)."""
+    rng = random.Random(f"choose/{seed}")
+    families = list(config.tasks)
+    offset = rng.randrange(len(families))
+    chosen = []
+    for slot in range(config.prompts):
+        family = families[(slot + offset) % len(families)]
+        levels = config.tasks[family]
+        rates = [success[f"{family}/{level}"] for level in levels]
+        level = rng.choices(levels, [rate * (1 - rate) + 0.02 for rate in rates])[0]
+        task = base.find(family)
+        chosen.append((task, level, next(base.problems(task, level, split="train", seed=seed + slot))))
+    return chosen
+
+
+def _gradient(
+    model, groups: list[list[Rollout]], scores: list[list[reward.Score]], update: grpo.Update, live: list[int],
+    sample_seconds: float, update_seconds: float,
+) -> Gradient:  # fmt: skip
+    spec = model.spec
+    rollouts = [r for group in groups for r in group]
+    flat = [s for group in scores for s in group]
+    n = len(rollouts)
+    new_tokens = sum(r.length for r in rollouts)
+    prefilled = sum(group[0].n_prompt for group in groups)
+    attended = prefilled / len(groups) + new_tokens / n / 2
+    forward = prefilled * spec.flops_forward(prefilled / len(groups) / 2, head=False)
+    model_flops = forward + new_tokens * spec.flops_forward(attended)
+    executed = forward + new_tokens * spec.flops_forward(attended, executed=True)
+    right = [r.length for r, s in zip(rollouts, flat) if s.strict]
+    by_family: dict[str, list[float]] = {}
+    for group, marks in zip(groups, scores):
+        by_family.setdefault(base.short(group[0].task), []).extend(float(s.strict) for s in marks)
+    telemetry = {
+        "reward": sum(s.strict for s in flat) / n,
+        "lenient": sum(s.lenient for s in flat) / n,
+        "length": new_tokens / n,
+        "length_right": sum(right) / len(right) if right else None,
+        "truncated": sum(r.stop == "length" for r in rollouts) / n,
+        "dead_groups": 1 - len(live) / len(groups),
+        "entropy": update.entropy,
+        "drift": update.drift,
+        "rewards": {family: sum(marks) / len(marks) for family, marks in by_family.items()},
+        "sample_seconds": sample_seconds,
+        "update_seconds": update_seconds,
+    }
+    return Gradient(
+        loss=update.loss,
+        tokens=new_tokens,
+        flops_model=model_flops + 3 * update.tokens * spec.flops_forward(attended),
+        flops_executed=executed + 3 * update.tokens * spec.flops_forward(update.attended, executed=True),
+        telemetry=telemetry,
+    )
+
+
+def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    rollouts = config.steps * config.prompts * config.group
+    return {"rollouts": rollouts, "tokens": rollouts * config.max_new_tokens // 2}

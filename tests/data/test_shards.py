@@ -1,0 +1,78 @@
+"""Shards: what is written is what is read, or an error says why not."""
+
+import numpy as np
+import pytest
+
+from nomoat.config import DataError
+from nomoat.data import shards
+
+DOCUMENTS = [([1, 2, 3], None), ([9], [False]), ([4, 5, 6, 7], [False, True, False, True])]
+
+
+def test_documents_come_back(tmp_path):
+    shard = shards.write(tmp_path / "s", iter(DOCUMENTS))
+    again = shards.open(tmp_path / "s")
+    assert again.n_documents == 3
+    assert again.n_tokens == 8
+    assert again.sha256 == shard.sha256
+    for i, (ids, mask) in enumerate(DOCUMENTS):
+        found, trained = again.document(i)
+        assert found.tolist() == ids
+        assert trained.tolist() == (mask or [True] * len(ids))
+
+
+def test_the_same_documents_have_the_same_sha256_and_others_another(tmp_path):
+    one, two = shards.write(tmp_path / "1", DOCUMENTS), shards.write(tmp_path / "2", DOCUMENTS)
+    other = shards.write(tmp_path / "3", [([1, 2, 3], [True, True, False]), *DOCUMENTS[1:]])
+    assert one.sha256 == two.sha256 != other.sha256
+
+
+def test_the_token_type_fits_the_vocabulary(tmp_path):
+    assert shards.write(tmp_path / "s", [([65_535], None)], 2**16).tokens.dtype == np.uint16
+    assert shards.write(tmp_path / "l", [([129_279], None)], 129_280).document(0)[0].tolist() == [129_279]
+
+
+def test_many_documents_are_flushed_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "BUFFER_TOKENS", 5)
+    shard = shards.write(tmp_path / "s", (([i, i + 1], [True, False]) for i in range(50)))
+    assert [shard.document(i)[0].tolist() for i in range(50)] == [[i, i + 1] for i in range(50)]
+
+
+def test_a_shard_is_written_anew_over_an_older_one(tmp_path):
+    shards.write(tmp_path / "s", DOCUMENTS)
+    assert shards.write(tmp_path / "s", [([7], None)]).n_documents == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize("name", shards.FILES)
+def test_damage_is_found(tmp_path, name):
+    shards.write(tmp_path / "s", DOCUMENTS)
+    path = tmp_path / "s" / name
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(DataError, match="damaged"):
+        shards.open(tmp_path / "s")
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no token shard"):
+        shards.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (([], None), "no tokens"),
+        (([300], None), "token 300"),
+        (([-1], None), "token -1"),
+        (([1], [True, True]), "marks"),
+    ],
+)
+def test_impossible_documents_are_refused(tmp_path, document, complaint):
+    with pytest.raises(DataError, match=complaint):
+        shards.write(tmp_path / "s", [([1], None), document], vocab_size=256)
+    assert not (tmp_path / "s").exists()
+
+
+def test_no_documents_make_no_shard(tmp_path):
+    with pytest.raises(DataError, match="no documents"):
+        shards.write(tmp_path / "s", [])

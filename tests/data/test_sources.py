@@ -1,0 +1,178 @@
+"""Sources: text that can be used comes through whole; text that cannot says what is wrong and what to do."""
+
+import hashlib
+import json
+import lzma
+import re
+from importlib import resources
+
+import pytest
+
+from nomoat.config import DataError
+from nomoat.data import sources
+from nomoat.data.sources import Document, from_hub, from_path
+
+
+def texts(path, **options):
+    return [document.text for document in from_path(path, **options)]
+
+
+# ------------------------------------------------------------------------------------------------- what ships
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return {split: list(sources.shipped(split)) for split in ("train", "heldout")}
+
+
+def test_the_shipped_text_is_large_bilingual_and_small_on_disk(corpus):
+    n_bytes = {lang: sum(len(d.text.encode()) for d in corpus["train"] if d.lang == lang) for lang in ("en", "de")}
+    assert sum(n_bytes.values()) >= 8_000_000
+    assert 0.35 <= n_bytes["de"] / sum(n_bytes.values()) <= 0.45
+    for lang in ("en", "de"):
+        assert sum(len(d.text.encode()) for d in corpus["heldout"] if d.lang == lang) >= 120_000
+    folder = resources.files("nomoat.data") / "corpus"
+    assert sum(len(f.read_bytes()) for f in folder.iterdir()) <= 4_000_000
+
+
+def test_no_paragraph_is_on_both_sides_nor_twice(corpus):
+    lines = [line for side in corpus.values() for document in side for line in document.text.split("\n")]
+    keys = [re.sub(r"\W+", "", line).casefold() for line in lines]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_shipped_text_is_clean(corpus):
+    for document in corpus["train"] + corpus["heldout"]:
+        assert document.source
+        assert document.text == document.text.strip()
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\ufffd]|  |\n\n|Gutenberg|</\w+>", document.text)
+
+
+def test_the_shipped_files_are_those_of_the_manifest():
+    folder = resources.files("nomoat.data") / "corpus"
+    files = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
+    assert sorted(files) == sorted(f.name for f in folder.iterdir() if f.name.endswith(".xz"))
+    for name, row in files.items():
+        plain = lzma.decompress((folder / name).read_bytes())
+        assert hashlib.sha256(plain).hexdigest() == row["sha256"], name
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(DataError, match="expected `train` or `heldout`"):
+        list(sources.shipped("test"))
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+def test_plain_text_is_one_document_or_several_parted_by_form_feeds(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("Grüße\nund mehr\n\fzwei\n", "utf-8")
+    one, two = from_path(path, lang="de")
+    assert one == Document("Grüße\nund mehr", "de", "a.txt")
+    assert two == Document("zwei", "de", "a.txt")
+
+
+def test_long_plain_text_is_cut_at_line_ends_and_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "DOCUMENT_BYTES", 100)
+    lines = [f"line {i} of many" for i in range(100)]
+    (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
+    parts = texts(tmp_path / "a.txt")
+    assert len(parts) > 5
+    assert "\n".join(parts).split("\n") == lines
+
+
+def test_jsonl_has_texts_or_conversations(tmp_path):
+    path = tmp_path / "a.jsonl"
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    path.write_text('\ufeff{"text": "one", "lang": "en"}\n\n' + json.dumps(talk) + "\n", "utf-8")
+    assert list(from_path(path)) == [Document("one", "en", "a.jsonl"), Document("Hi\n\nHo", None, "a.jsonl")]
+
+
+def test_parquet_has_texts_or_conversations(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    talk = [{"role": "user", "content": "Hi"}]
+    parquet.write_table(pyarrow.table({"text": ["one", "two"], "id": [1, 2]}), tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.table({"messages": [talk]}), tmp_path / "b.parquet")
+    assert texts(tmp_path) == ["one", "two", "Hi"]
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "2.txt").write_text("two")
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}')
+    (tmp_path / "notes.md").write_text("not text for us")
+    (tmp_path / ".hidden.txt").write_text("not this either")
+    assert texts(tmp_path) == ["one", "two"]
+
+
+# ------------------------------------------------------------------------------------------------- bad files
+
+BAD = {
+    "empty.txt": (b"", "is empty"),
+    "blank.txt": (b" \n\n", "is empty"),
+    "empty.jsonl": (b"\n", "is empty"),
+    "empty.parquet": (b"", "is empty"),
+    "binary.txt": (b"text\x00\x01", r"is binary \(a zero byte at offset 4\)"),
+    "utf16.txt": ("häh".encode("utf-16"), "is UTF-16.*iconv -f utf-16"),
+    "latin.txt": ("ab\nzwölf".encode("latin1"), r"not UTF-8: byte 0xf6 at offset 5; convert it.*iconv -f latin1"),
+    "bom.txt": (b"\xef\xbb\xbfa\xff", r"byte 0xff at offset 4"),
+    "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
+    "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
+    "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
+    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', r"talk\.jsonl:1 has a message without a text"),
+    "bad.parquet": (b"PAR1 but no more", "not a readable parquet file"),
+    "book.pdf": (b"%PDF", r"ends in `\.pdf`; expected \.txt, \.jsonl, \.parquet"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_says_what_is_wrong(tmp_path, name):
+    content, complaint = BAD[name]
+    if name == "bad.parquet":
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
+        list(from_path(tmp_path / name))
+
+
+def test_a_huge_line_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LONGEST_LINE_BYTES", 2**20)
+    (tmp_path / "a.txt").write_bytes(b"short\n" + b"x" * (2**20 + 1))
+    with pytest.raises(DataError, match="longer than 1 MB at byte 6"):
+        list(from_path(tmp_path / "a.txt"))
+
+
+def test_parquet_without_a_text_is_refused(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"body": ["one"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"columns \['body'\]; expected one named `text`"):
+        list(from_path(tmp_path / "a.parquet"))
+
+
+def test_a_missing_path_and_a_folder_without_text_are_refused(tmp_path):
+    with pytest.raises(DataError, match="nothing at"):
+        list(from_path(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match="no text in the folder"):
+        list(from_path(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------- a hub
+
+
+def test_a_data_set_is_streamed(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    found = list(from_hub(str(tmp_path), lang="en"))
+    assert found == [Document("one", "en", str(tmp_path)), Document("two", "en", str(tmp_path))]
+    with pytest.raises(DataError, match="cannot be read.*check the name"):
+        list(from_hub(str(tmp_path / "none")))
+    with pytest.raises(DataError, match="cannot be read.*check the name, the split"):
+        list(from_hub(str(tmp_path), "nosuch"))
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(DataError, match=r"pip install nomoat\[hub\]"):
+        list(from_hub("any"))

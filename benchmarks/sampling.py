@@ -81,11 +81,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    print(
-        f"{SPEC.params_total() / 1e6:.1f}M parameters, {SPEC.params_active() / 1e6:.1f}M active; "
-        f"{args.threads} threads; torch {torch.__version__}, transformers {transformers.__version__}; {N_PROMPT} + {N_NEW} tokens a row; "
-        f"median tokens/s of {args.rounds} rounds (lowest to highest)"
-    )
+    sizes = f"{SPEC.params_total() / 1e6:.1f}M parameters, {SPEC.params_active() / 1e6:.1f}M active"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{sizes}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
+    print(f"median tokens/s of {args.rounds} rounds (lowest to highest)\n")
     print("| dtype | batch | ours | transformers generate | its experts | ratio |\n|---|---|---|---|---|---|")
     for dtype in args.dtype:
         ours, theirs = models(getattr(torch, dtype))

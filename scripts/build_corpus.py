@@ -111,7 +111,8 @@ def prose(paragraphs: list[str]) -> list[str]:
         letters = sum(c.isalpha() for c in paragraph)
         heading = re.match(r"(?i)(chapter|letter|volume|book|stave|kapitel)\b.{0,60}$", paragraph)
         ends = re.search(r"[.!?:;,—-]['\"”“’»)\]]*$", paragraph)
-        if letters >= 0.6 * len(paragraph) > 0 and not heading and (ends or len(paragraph) > 160):
+        note = paragraph.startswith("[") or "*" in paragraph
+        if letters >= 0.6 * len(paragraph) > 0 and not heading and not note and (ends or len(paragraph) > 160):
             kept.append(paragraph)
     return kept
 
@@ -204,7 +205,7 @@ def german(paragraphs: list[str]) -> list[str]:
     for p in paragraphs:
         letters = sum(c.isalpha() or c == " " for c in p)
         if len(p) >= 40 and re.search(r"[.!?:]['\"“”)]*$", p) and len(words.findall(p)) * 60 >= len(p) \
-                and letters >= 0.9 * len(p) and not re.search(r"[{}<>\\|;=]|\w\(\)|\b(the|of|and|this)\b", p):
+                and letters >= 0.9 * len(p) and not re.search(r"[][{}<>\\|;=*]|http|\w\(\)|\b(the|of|and|this)\b", p):
             kept.append(p)
     return kept
 

@@ -46,8 +46,8 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """` t-0 e+1 e+2 s-2`: each letter, whether it counts, how many so far."""
-    count, chain = 0, ""
+    """` e: t-0 e+1 e+2 s-2`: the letter; then each letter, whether it counts, how many so far."""
+    count, chain = 0, f" {problem.facts['letter']}:"
     for letter in problem.facts["word"]:
         hit = letter == problem.facts["letter"]
         count += hit

@@ -11,15 +11,14 @@ from nomoat.tasks.base import Problem, language, others, same
 levels = (2, 3, 4, 5, 6, 7)
 
 PLACES = "bcdefghjklmnopqrstuvwxyz"  # no "a" and no "i": words in English
-TO = {"en": "to", "de": "nach"}
-WORDINGS = {
+WORDINGS = {  # the question never names start and goal side by side: they would pass for a road
     "en": (
-        "One-way roads:{roads}. How many roads from {start} to {goal}?",
-        "Roads lead from{roads}. How many do you take from {start} to {goal}?",
+        "One-way roads, from and to:{roads}. How many roads lead to {goal} when you start at {start}?",
+        "Each pair is a one-way road:{roads}. How many roads to {goal}, starting at {start}?",
     ),
     "de": (
-        "Einbahnstraßen:{roads}. Wie viele Straßen von {start} nach {goal}?",
-        "Straßen führen von{roads}. Wie viele nimmst du von {start} nach {goal}?",
+        "Einbahnstraßen, von und nach:{roads}. Wie viele führen nach {goal}, wenn du in {start} beginnst?",
+        "Jedes Paar ist eine Einbahnstraße:{roads}. Wie viele Straßen nach {goal}, Start in {start}?",
     ),
 }
 
@@ -33,7 +32,7 @@ def make(rng: random.Random, level: int) -> Problem:
     rng.shuffle(roads)
     start, goal = way[0], way[steps]
     lang = language(rng)
-    told = ",".join(f" {a} {TO[lang]} {b}" for a, b in roads)
+    told = ",".join(f" {a} {b}" for a, b in roads)
     prompt = rng.choice(WORDINGS[lang]).format(roads=told, start=start, goal=goal)
     facts = {"lang": lang, "way": way[: steps + 1], "roads": len(roads)}
     return Problem(prompt, f"path {sorted(roads)} {start} {goal}", str(steps), facts)

@@ -40,7 +40,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradi
     if model.depths:
         further = further_loss(model, h_BTD, batch, mask)
         total = total + config.mtp_weight * further
-        telemetry["mtp_loss"] = float(further)
+        telemetry["mtp_loss"] = float(further.detach())
     if routings:
         s = model.spec
         balance = sum(sequence_balance_loss(r, B, s.n_active) for r in routings) / len(routings)
@@ -49,7 +49,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradi
     total.backward()
     attended = T / 2 if model.spec.attention == "fused" else T
     return Gradient(
-        loss=float(loss),
+        loss=float(loss.detach()),
         tokens=B * T,
         flops_model=B * T * model.spec.flops_train((T + 1) / 2),
         flops_executed=B * T * model.spec.flops_train(attended, executed=True),

@@ -1,0 +1,155 @@
+"""Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from nomoat import stats
+from nomoat.config import DataError
+from nomoat.data import ngram, sources
+from nomoat.model.transformer import Transformer
+from nomoat.rl import reward
+from nomoat.rl.rollout import sample_groups
+from nomoat.stages import documents
+from nomoat.stages.common import load_model, load_tokenizer, to_device
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tasks import base
+from nomoat.tokenizer import chat
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.loop import Session, Work
+from nomoat.train.loss import IGNORED
+
+LEAVES_WEIGHTS = False
+
+
+class Config(StageConfig):
+    """`models` are the stages whose weights are measured, by default every one that left some.
+
+    `problems` are drawn per family and level; each is answered once greedily and `samples` times at temperature 1.
+    """
+
+    models: list[str] = []
+    tasks: dict[str, list[int]]
+    problems: int = 50
+    samples: int = 4
+    max_new_tokens: int = 96
+    think: bool | None = None
+    ngram_orders: list[int] = [5, 6]
+    heldout_bytes: int | None = None
+
+
+def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+    tokenizer = load_tokenizer(session.run)
+    held = held_out(config.heldout_bytes)
+    for order in config.ngram_orders:
+        with Work(session, f"{order}-gram"):
+            model = ngram.train("\n".join(d.text for d in sources.shipped("train")).encode(), order)
+            for lang, texts in held.items():
+                value = ngram.bits_per_byte(model, "\n".join(texts).encode())
+                session.log("score", name=f"bpb/{lang}", model=f"{order}-gram", value=value)
+    names = config.models or [
+        e["stage"] for e in session.run.events("stage_end") if "model" in e["outputs"] and session.run.finished(e["stage"])
+    ]
+    if not names:
+        raise DataError("nothing to measure: no stage of this run has left weights yet")
+    means = {}
+    for name in dict.fromkeys(names):
+        session.check_stop()
+        model = to_device(load_model(session, name), session, "fp32").eval()
+        means[name] = measure(session, config, recipe, name, model, tokenizer, held)
+    return {"means": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
+
+
+def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
+    """Held-out texts by language, each language cut to about `n_bytes`."""
+    held: dict[str, list[str]] = {}
+    size: dict[str, int] = {}
+    for document in sources.shipped("heldout"):
+        if n_bytes is None or size.get(document.lang, 0) < n_bytes:
+            held.setdefault(document.lang, []).append(document.text)
+            size[document.lang] = size.get(document.lang, 0) + len(document.text.encode())
+    return held
+
+
+def measure(
+    session: Session, config: Config, recipe: Recipe, name: str, model: Transformer, tokenizer: Tokenizer,
+    held: dict[str, list[str]],
+) -> float:  # fmt: skip
+    """Logs every score of one model; gives its mean sampled accuracy over families."""
+    with Work(session, f"bits per byte of {name}"):
+        for lang, texts in held.items():
+            value = bits_per_byte(model, tokenizer, texts)
+            session.log("score", name=f"bpb/{lang}", model=name, value=value, n=sum(len(t.encode()) for t in texts))
+    with Work(session, f"problems for {name}") as work:
+        n = config.problems * sum(len(levels) for levels in config.tasks.values())
+        drawn = list(documents.problems(config.tasks, n, recipe.key("eval"), split="eval"))
+        entries = [(base.find(family), level, problem) for family, level, problem in drawn]
+        marks = {}
+        for how, samples in (("greedy", 1), ("sampled", config.samples)):
+            groups = sample_groups(
+                model, tokenizer, entries, group=samples, max_new_tokens=config.max_new_tokens, greedy=how == "greedy",
+                seed=recipe.key("eval", "sample"), think=config.think, max_rows=1024,
+            )  # fmt: skip
+            work.fields["tokens"] += sum(r.length for g in groups for r in g)
+            marks[how] = list(zip(groups, reward.scores(groups, tokenizer)))
+    return log_scores(session, name, drawn, marks, config.samples)
+
+
+def log_scores(session: Session, name: str, drawn: Sequence, marks: dict[str, list], samples: int) -> float:
+    by_cell: dict[tuple[str, int], list[int]] = {}
+    for i, (family, level, _) in enumerate(drawn):
+        by_cell.setdefault((family, level), []).append(i)
+    by_family: dict[str, list[float]] = {}
+    for (family, level), where in sorted(by_cell.items()):
+        greedy = [marks["greedy"][i][1][0] for i in where]
+        right = sum(s.strict for s in greedy)
+        low, high = stats.wilson(right, len(where))
+        fields = {"model": name, "family": family, "level": level, "n": len(where)}
+        session.log("score", name="accuracy/greedy", value=right / len(where), low=low, high=high,
+                    lenient=sum(s.lenient for s in greedy) / len(where), **fields)  # fmt: skip
+        counts = [sum(s.strict for s in marks["sampled"][i][1]) for i in where]
+        rates = [c / samples for c in counts]
+        low, high = stats.bootstrap(rates, key=f"{family}/{level}")
+        lenient = sum(s.lenient for i in where for s in marks["sampled"][i][1]) / samples / len(where)
+        lengths = [r.length for i in where for r in marks["sampled"][i][0]]
+        session.log("score", name="accuracy/sampled", value=sum(rates) / len(rates), low=low, high=high, lenient=lenient,
+                    length=sum(lengths) / len(lengths), **fields)  # fmt: skip
+        session.log("score", name=f"pass@{samples}", value=sum(stats.pass_at_k(samples, c, samples) for c in counts) / len(counts),
+                    **fields)  # fmt: skip
+        by_family.setdefault(family, []).extend(rates)
+    return sum(sum(r) / len(r) for r in by_family.values()) / len(by_family)
+
+
+@torch.inference_mode()
+def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
+    """-log2 p(text) / bytes: windows of the model's context, each cold-started from <|bos|> or its own first token."""
+    T, nats, n_bytes = model.spec.context, 0.0, 0
+    windows = []
+    for text, ids in zip(texts, tokenizer.encode_batch(list(texts))):
+        n_bytes += len(text.encode())
+        ids = [chat.BOS, *ids]
+        windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
+    windows.sort(key=len)
+    for start in range(0, len(windows), rows):
+        chunk = windows[start : start + rows]
+        longest = max(map(len, chunk)) - 1
+        ids_BT = torch.full((len(chunk), longest), chat.PAD)
+        targets_BT = torch.full((len(chunk), longest), IGNORED)
+        for b, window in enumerate(chunk):
+            ids_BT[b, : len(window) - 1] = torch.tensor(window[:-1])
+            targets_BT[b, : len(window) - 1] = torch.tensor(window[1:])
+        logits_BTV = model(ids_BT.to(model.embed.device))
+        nats += float(
+            torch.nn.functional.cross_entropy(
+                logits_BTV.flatten(0, 1), targets_BT.flatten().to(logits_BTV.device), ignore_index=IGNORED, reduction="sum"
+            )
+        )
+    return nats / math.log(2) / n_bytes
+
+
+def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    cells = sum(len(levels) for levels in config.tasks.values())
+    models = len(config.models) or sum(s.kind in ("pretrain", "extend", "sft", "rl", "distill") for s in recipe.stages)
+    return {"answers": models * cells * config.problems * (1 + config.samples)}

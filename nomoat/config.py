@@ -116,8 +116,8 @@ def override(recipe: dict[str, Any], text: str) -> None:
         stages = {s.get("name", s.get("kind")): s for s in recipe.get("stages", [])} if depth == 0 else {}
         if parent in stages:
             table = stages[parent]
-        elif isinstance(table.get(parent), dict):
-            table = table[parent]
+        elif depth > 0 or isinstance(table.get(parent), dict):
+            table = table.setdefault(parent, {})  # a new table's keys are checked with the rest of the recipe
         else:
             places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
             raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")

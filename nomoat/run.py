@@ -47,6 +47,7 @@ class Run:
         self.seed: int = self.recipe.get("seed", 0)
         self.writable = writable
         self.write: Callable[[int, bytes], int] = os.write
+        self.observe: Callable[[dict[str, Any]], None] | None = None  # sees every event after it was logged
         self._log_fd: int | None = None
         self._lock_fd: int | None = None
         self._pending: list[bytes] = []
@@ -115,6 +116,12 @@ class Run:
         with self._mutex:
             self._pending.append(json.dumps(event, allow_nan=False).encode() + b"\n")
             self._flush()
+        self.tell(event)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Show something to the observer alone: what begins, which the log has no use for."""
+        if self.observe is not None:
+            self.observe(event)
 
     def sync(self) -> None:
         """Make the log durable; call it before saving a checkpoint.  OSError (ENOSPC) while lines still wait."""
@@ -366,7 +373,7 @@ def _mark_redone(events: list[dict[str, Any]]) -> None:
                 last[stage] = first - 1
         if event["kind"] == "step":
             last[stage] = event["step"]
-        if event["kind"] in ("step", "work", "score"):
+        if event["kind"] in ("step", "work", "score", "sample"):
             mine.append(event)
 
 

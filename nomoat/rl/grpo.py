@@ -98,15 +98,8 @@ def policy_gradient(
     """
     device = model.embed.device
     loss, entropy, drift, n_targets, tokens, attended = 0.0, 0.0, 0.0, 0, 0, 0.0
-    for chunk in _chunks(rows):
-        T = max(len(row.ids_T) for row in chunk)
-        ids_BT = torch.full((len(chunk), T), pad_id)
-        pos_BT = torch.zeros(len(chunk), T, dtype=torch.long)
-        segment_BT = torch.full((len(chunk), T), -1)
-        for b, row in enumerate(chunk):
-            n = len(row.ids_T)
-            ids_BT[b, :n], pos_BT[b, :n], segment_BT[b, :n] = row.ids_T, row.pos_T, row.segment_T
-        source_M = torch.cat([row.source_M + b * T for b, row in enumerate(chunk)]).to(device)
+    for chunk in chunks(rows):
+        laid = lay_out(chunk, pad_id)
         target_M = torch.cat([row.target_M for row in chunk]).to(device)
         advantage_M = torch.cat([row.advantage_M for row in chunk]).to(device)
         logp_old_M = torch.cat([row.logp_old_M for row in chunk]).to(device)
@@ -118,9 +111,9 @@ def policy_gradient(
             pushed_out = torch.where(a[rows] > 0, w > 1 + clip[1], w < 1 - clip[0])
             return torch.where(pushed_out, 0.0, -a[rows] * w / normaliser)
 
-        mask = group_mask(segment_BT.to(device))
-        h_BTD, _ = model.hidden(ids_BT.to(device), pos_BT.to(device), mask)
-        h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, source_M)
+        mask = group_mask(laid.segment_BT.to(device))
+        h_BTD, _ = model.hidden(laid.ids_BT.to(device), laid.pos_BT.to(device), mask)
+        h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M.to(device))
         objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, target_M, coefficient, entropy=True)
         objective.backward()
         with torch.no_grad():
@@ -128,8 +121,8 @@ def policy_gradient(
         entropy += float(entropy_M.sum())
         drift = max(drift, float((logp_M - logp_old_M).abs().max()))
         n_targets += len(target_M)
-        tokens += len(chunk) * T
-        attended += len(chunk) * T * T
+        tokens += laid.ids_BT.numel()
+        attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
     return Update(loss, entropy / max(n_targets, 1), drift, tokens, attended / max(tokens, 1))
 
 
@@ -142,12 +135,34 @@ def group_mask(segment_BT: Tensor) -> Tensor:
     return ((own | prompt) & causal)[:, None]
 
 
-def _chunks(rows: Sequence[Row]) -> list[list[Row]]:
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Rows side by side, padded to the longest; `source_M` counts flattened columns."""
+
+    ids_BT: Tensor
+    pos_BT: Tensor
+    segment_BT: Tensor  # -1 on padding
+    source_M: Tensor
+
+
+def lay_out(rows: Sequence[Row], pad_id: int) -> Laid:
+    T = max(len(row.ids_T) for row in rows)
+    ids_BT = torch.full((len(rows), T), pad_id)
+    pos_BT = torch.zeros(len(rows), T, dtype=torch.long)
+    segment_BT = torch.full((len(rows), T), -1)
+    for b, row in enumerate(rows):
+        n = len(row.ids_T)
+        ids_BT[b, :n], pos_BT[b, :n], segment_BT[b, :n] = row.ids_T, row.pos_T, row.segment_T
+    return Laid(ids_BT, pos_BT, segment_BT, torch.cat([row.source_M + b * T for b, row in enumerate(rows)]))
+
+
+def chunks(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of similar length together, so that little is padded; at most MICRO_TOKENS a chunk."""
-    chunks: list[list[Row]] = []
+    found: list[list[Row]] = []
     for row in sorted(rows, key=lambda r: -len(r.ids_T)):
-        if chunks and len(chunks[-1][0].ids_T) * (len(chunks[-1]) + 1) <= MICRO_TOKENS and len(row.ids_T) > 0.8 * len(chunks[-1][0].ids_T):
-            chunks[-1].append(row)
+        longest = len(found[-1][0].ids_T) if found else 0
+        if found and longest * (len(found[-1]) + 1) <= MICRO_TOKENS and len(row.ids_T) > 0.8 * longest:
+            found[-1].append(row)
         else:
-            chunks.append([row])
-    return chunks
+            found.append([row])
+    return found

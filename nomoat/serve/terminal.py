@@ -173,8 +173,8 @@ class View:
     def piece(self, piece: Piece) -> None:
         if piece.kind == "answer":
             self._end_thinking()
+            self._write(piece.text if self.answer.strip() else piece.text.lstrip())
             self.answer += piece.text
-            self._write(piece.text)
             return
         self.thinking += piece.text
         self._n_tokens += piece.n_tokens
@@ -303,14 +303,16 @@ def _console(file: object) -> Console:
 
 def _answer_once(bot: Bot, messages: list[Message], think: bool | None) -> int:
     aside = _console(sys.stderr) if sys.stderr.isatty() else None
-    kinds = set()
+    kinds, begun = set(), False
 
     def show(piece: Piece) -> None:
+        nonlocal begun
         if piece.kind == "answer":
             if "thinking" in kinds and "answer" not in kinds and aside:
                 aside.print()
-            sys.stdout.write(visible(piece.text))
+            sys.stdout.write(visible(piece.text if begun else piece.text.lstrip()))
             sys.stdout.flush()
+            begun = begun or bool(piece.text.strip())
         elif aside:
             aside.print(visible(piece.text), style="dim", end="", markup=False, highlight=False, soft_wrap=True)
         kinds.add(piece.kind)

@@ -22,6 +22,22 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
             yield [chat.BOS, *ids, chat.EOS], None
 
 
+def text(path: str | None, n_bytes: int | None, hub: str | None = None) -> Iterator[sources.Document]:
+    """Training text: a data set, files of the user's, or what ships with the package; see `first` for `n_bytes`."""
+    if hub is not None:
+        return first(sources.from_hub(hub), n_bytes)
+    return first(sources.shipped("train") if path is None else sources.from_path(path), n_bytes)
+
+
+def first(documents: Iterable[sources.Document], n_bytes: int | None) -> Iterator[sources.Document]:
+    """The documents, of each language no more once it has given `n_bytes`; all of them for None."""
+    size: dict[str | None, int] = {}
+    for document in documents:
+        if n_bytes is None or size.get(document.lang, 0) < n_bytes:
+            size[document.lang] = size.get(document.lang, 0) + len(document.text.encode())
+            yield document
+
+
 def problems(levels: Levels, n: int, seed: int, split: str = "train") -> Iterator[tuple[str, int, base.Problem]]:
     """`n` problems, (family, level, problem), families and their levels in turn."""
     streams = [

@@ -1,7 +1,6 @@
 """Running a recipe: each stage once, in order, into one run directory; what is finished is not done again."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
@@ -11,8 +10,6 @@ from nomoat.ledger import Energy
 from nomoat.run import Run, Stop
 from nomoat.stages.recipe import Recipe, module_of
 from nomoat.train.loop import Session
-
-Observe = Callable[[dict[str, Any]], None]
 
 
 def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()) -> list[str]:
@@ -32,7 +29,10 @@ def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds)
             session.check_stop()
             if not run.events("stage_start", config.name):
-                session.log("stage_start", config=config.model_dump(by_alias=True), units=units * ranks.world)
+                session.log(
+                    "stage_start", config=config.model_dump(by_alias=True), units=units * ranks.world,
+                    device=device_class(ranks.device),
+                )  # fmt: skip
             outputs = module_of(config.kind).run(session, config, recipe)
             session.log("stage_end", outputs=outputs)
             ranks.barrier()

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.model.spec import PRESETS, ModelSpec
+from nomoat.tasks import base
 
 KINDS = {
     "tokenizer": "s1_tokenizer",
@@ -71,6 +72,14 @@ class Recipe:
             raise ConfigError(f"no model `{name}` in recipe {self.name}; {nearest(name, list(self.models))}")
         return self.models[name]
 
+    def shape(self, config: StageConfig) -> ModelSpec:
+        """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
+        while getattr(config, "model", None) is None and config.source is not None:
+            config = self.stage(config.source)
+        if getattr(config, "model", None) is None:
+            raise ConfigError(f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`")
+        return self.model(config.model)
+
     def key(self, *parts: object) -> int:
         """A seed of 63 bits from the recipe's seed and any names: randomness is keyed, never counted."""
         text = "/".join(map(str, (self.seed, *parts)))
@@ -99,6 +108,10 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             raise ConfigError(f"two stages are called `{name}`; give one of them another `name`")
         if config.source is not None and config.source not in earlier:
             raise ConfigError(f"`{name}.from` = {config.source!r} is no earlier stage; {nearest(config.source, earlier)}")
+        for family, levels in getattr(config, "tasks", {}).items():
+            known = base.find(family).levels
+            if wrong := [level for level in levels if level not in known]:
+                raise ConfigError(f"`{name}.tasks.{family}` has level {wrong[0]}; expected some of {list(known)}")
         stages.append(config)
         if module.LEAVES_WEIGHTS:
             leaves_weights = name

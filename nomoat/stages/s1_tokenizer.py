@@ -13,17 +13,21 @@ LEAVES_WEIGHTS = False
 
 
 class Config(StageConfig):
-    """`text` is a path to text of your own; absent, the text that ships with the package is used."""
+    """`text` is a path to text of your own; absent, the text that ships with the package is used.
+
+    `text_bytes` is how much of each language is read, by default all.
+    """
 
     vocab_size: int = 2048
     text: str | None = None
+    text_bytes: int | None = None
     tasks: dict[str, list[int]] = {}
     task_documents: int = 10_000
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     def texts():
-        for document in sources.shipped("train") if config.text is None else sources.from_path(config.text):
+        for document in documents.text(config.text, config.text_bytes):
             yield document.text
         if config.tasks:
             for family, _, problem in documents.problems(config.tasks, config.task_documents, recipe.key("tokenizer")):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 
 from nomoat.config import ConfigError
-from nomoat.data import shards, sources
+from nomoat.data import shards
 from nomoat.data.packing import Packed
 from nomoat.data.shards import Shard
 from nomoat.model.transformer import Transformer
@@ -25,6 +25,7 @@ LEAVES_WEIGHTS = True
 class Config(StageConfig):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
+    `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
     `think` is the share of worked tasks that show their chain, for all families or for each.
     """
 
@@ -37,6 +38,7 @@ class Config(StageConfig):
     precision: Literal["bf16", "fp32"] = "bf16"
     shares: dict[str, float] = {"prose": 1.0}
     text: str | None = None
+    text_bytes: int | None = None
     hub: str | None = None
     tasks: dict[str, list[int]] = {}
     task_documents: int = 20_000
@@ -61,7 +63,7 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     """Shards of each kind of document, made once, and the packed view of them."""
     root = session.run.stage_dir(session.stage) / "data"
     makers = {
-        "prose": lambda: documents.prose(text_of(config), tokenizer),
+        "prose": lambda: documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer),
         "tasks": lambda: documents.worked(
             config.tasks, config.task_documents, config.think, tokenizer, recipe.key(config.name, "tasks")
         ),
@@ -85,12 +87,6 @@ def open_or_write(path: Path, make: Callable[[], Iterator[documents.Tokens]], vo
         shards.write(path, make(), vocab_size)
     session.mesh.barrier()
     return shards.open(path)
-
-
-def text_of(config: Config) -> Iterator[sources.Document]:
-    if config.hub is not None:
-        return sources.from_hub(config.hub)
-    return sources.shipped("train") if config.text is None else sources.from_path(config.text)
 
 
 def fit(session: Session, config: Config, model: Transformer, data: Packed) -> Optimizer:

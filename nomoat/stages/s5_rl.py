@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nomoat.mesh import Mesh
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups
 from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
@@ -21,8 +23,7 @@ class Config(StageConfig):
     """GRPO on `prompts` problems a step with `group` rollouts each.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` is the share of the past in each level's running success rate, which steers the choice of problems:
-    levels that are all right or all wrong teach nothing and are drawn seldom.
+    `memory` steers the choice of problems, see Choice.
     """
 
     tasks: dict[str, list[int]]
@@ -40,11 +41,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32")
     optimizer = Optimizer(model, config.optim)
-    success = {f"{family}/{level}": 0.5 for family, levels in config.tasks.items() for level in levels}
+    problems = Choice(config.tasks, config.prompts, config.memory)
 
     def compute(step: int) -> Gradient:
-        problems = choose(config, success, recipe.key(config.name, step))
-        mine = problems[session.mesh.rank :: session.mesh.world]
+        mine = problems.draw(recipe.key(config.name, step))[session.mesh.rank :: session.mesh.world]
         start = time.perf_counter()
         groups = sample_groups(
             model, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens,
@@ -53,33 +53,46 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         sampled = time.perf_counter()
         scores = reward.scores(groups, tokenizer)
         rewards = [[float(score.strict) for score in group] for group in scores]
-        results = session.mesh.gather([(f"{base.short(t)}/{level}", sum(r) / len(r)) for (t, level, _), r in zip(mine, rewards)])
-        for level, rate in (entry for rank in results for entry in rank):
-            success[level] = config.memory * success[level] + (1 - config.memory) * rate
+        problems.learn(session.mesh, mine, rewards)
         live = [i for i, r in enumerate(rewards) if 0 < sum(r) < len(r)]
         rows = grpo.pack([groups[i] for i in live], [grpo.advantages(rewards[i]) for i in live])
         update = grpo.policy_gradient(model, rows, len(mine) * config.group * config.max_new_tokens, chat.PAD)
         return _gradient(model, groups, scores, update, live, sampled - start, time.perf_counter() - sampled)
 
-    train(session, model, optimizer, config.schedule, config.steps, compute, success)
+    train(session, model, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, model, optimizer, tokenizer)
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
 
 
-def choose(config: Config, success: dict[str, float], seed: int) -> list[tuple[base.Task, int, base.Problem]]:
-    """Problems for one step: families in turn, the level of each by how informative it has been: p (1 - p)."""
-    rng = random.Random(f"choose/{seed}")
-    families = list(config.tasks)
-    offset = rng.randrange(len(families))
-    chosen = []
-    for slot in range(config.prompts):
-        family = families[(slot + offset) % len(families)]
-        levels = config.tasks[family]
-        rates = [success[f"{family}/{level}"] for level in levels]
-        level = rng.choices(levels, [rate * (1 - rate) + 0.02 for rate in rates])[0]
-        task = base.find(family)
-        chosen.append((task, level, next(base.problems(task, level, split="train", seed=seed + slot))))
-    return chosen
+class Choice:
+    """Which problems come next: families in turn, the level of each by how informative it has been, p (1 - p).
+
+    `success` is each level's running success rate, saved and restored with the weights; `memory` is the share of the
+    past in it.  Levels that are all right or all wrong teach nothing and are drawn seldom.
+    """
+
+    def __init__(self, tasks: Mapping[str, Sequence[int]], n: int, memory: float = 0.8):
+        self.tasks, self.n, self.memory = tasks, n, memory
+        self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
+
+    def draw(self, seed: int) -> list[tuple[base.Task, int, base.Problem]]:
+        rng = random.Random(f"choose/{seed}")
+        families = list(self.tasks)
+        offset = rng.randrange(len(families))
+        chosen = []
+        for slot in range(self.n):
+            family = families[(slot + offset) % len(families)]
+            rates = [self.success[f"{family}/{level}"] for level in self.tasks[family]]
+            level = rng.choices(self.tasks[family], [rate * (1 - rate) + 0.02 for rate in rates])[0]
+            task = base.find(family)
+            chosen.append((task, level, next(base.problems(task, level, split="train", seed=seed + slot))))
+        return chosen
+
+    def learn(self, mesh: Mesh, problems: Sequence[tuple[base.Task, int, base.Problem]], rewards: Sequence[Sequence[float]]):
+        """Take in the rewards of all ranks."""
+        mine = [(f"{base.short(task)}/{level}", sum(r) / len(r)) for (task, level, _), r in zip(problems, rewards)]
+        for level, rate in (entry for rank in mesh.gather(mine) for entry in rank):
+            self.success[level] = self.memory * self.success[level] + (1 - self.memory) * rate
 
 
 def _gradient(
@@ -123,5 +136,15 @@ def _gradient(
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    """Answers are taken to be half as long as they may be: one forward pass samples a token, three train on it."""
+    spec = recipe.shape(config)
     rollouts = config.steps * config.prompts * config.group
-    return {"rollouts": rollouts, "tokens": rollouts * config.max_new_tokens // 2}
+    tokens = rollouts * config.max_new_tokens // 2
+    return {
+        "parameters": spec.params_total(),
+        "active": spec.params_active(),
+        "tokens": tokens,
+        "flops": 4 * tokens * spec.flops_forward(config.max_new_tokens / 2),
+        "memory_bytes": (spec.params_total() + spec.params_mtp()) * 4 * 4,
+        "rollouts": rollouts,
+    }

@@ -1,7 +1,7 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from nomoat.config import DataError
 from nomoat.data import ngram, sources
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import sample_groups
+from nomoat.rl.rollout import sample_groups, text_of
 from nomoat.stages import documents
 from nomoat.stages.common import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
@@ -45,7 +45,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     held = held_out(config.heldout_bytes)
     for order in config.ngram_orders:
         with Work(session, f"{order}-gram"):
-            model = ngram.train("\n".join(d.text for d in sources.shipped("train")).encode(), order)
+            model = ngram.train("\n".join(training_text(recipe)).encode(), order)
             for lang, texts in held.items():
                 value = ngram.bits_per_byte(model, "\n".join(texts).encode())
                 session.log("score", name=f"bpb/{lang}", model=f"{order}-gram", value=value)
@@ -60,6 +60,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         model = to_device(load_model(session, name), session, "fp32").eval()
         means[name] = measure(session, config, recipe, name, model, tokenizer, held)
     return {"means": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
+
+
+def training_text(recipe: Recipe) -> Iterator[str]:
+    """What the recipe's pretraining reads, so that the n-gram rows are a fair comparison."""
+    config = next((s for s in recipe.stages if s.kind == "pretrain"), None)
+    found = documents.text(config.text, config.text_bytes, config.hub) if config else sources.shipped("train")
+    return (d.text for d in found)
 
 
 def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
@@ -94,6 +101,11 @@ def measure(
             )  # fmt: skip
             work.fields["tokens"] += sum(r.length for g in groups for r in g)
             marks[how] = list(zip(groups, reward.scores(groups, tokenizer)))
+    for family in dict.fromkeys(f for f, _, _ in drawn):  # one answer of each family for the report
+        i = next(i for i, entry in enumerate(drawn) if entry[0] == family)
+        rollout, mark = marks["greedy"][i][0][0], marks["greedy"][i][1][0]
+        session.log("sample", model=name, family=family, level=drawn[i][1], prompt=drawn[i][2].prompt,
+                    reply=text_of(rollout, tokenizer), right=mark.strict, lenient=mark.lenient)  # fmt: skip
     return log_scores(session, name, drawn, marks, config.samples)
 
 
@@ -152,4 +164,7 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     cells = sum(len(levels) for levels in config.tasks.values())
     models = len(config.models) or sum(s.kind in ("pretrain", "extend", "sft", "rl", "distill") for s in recipe.stages)
-    return {"answers": models * cells * config.problems * (1 + config.samples)}
+    answers = models * cells * config.problems * (1 + config.samples)
+    tokens = answers * config.max_new_tokens // 2
+    flops = tokens * recipe.shape(config).flops_forward(config.max_new_tokens / 2)
+    return {"tokens": tokens, "flops": flops, "answers": answers}

@@ -46,10 +46,10 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """` e: t-0 e+1 e+2 s-2`: the letter; then each letter, whether it counts, how many so far."""
-    count, chain = 0, f" {problem.facts['letter']}:"
+    """` t e-0 e e+1 s e-1`: each letter, the counted one, whether they agree, how many so far."""
+    count, chain = 0, ""
     for letter in problem.facts["word"]:
         hit = letter == problem.facts["letter"]
         count += hit
-        chain += f" {letter}{'+' if hit else '-'}{count}"
+        chain += f" {letter} {problem.facts['letter']}{'+' if hit else '-'}{count}"
     return chain

@@ -44,10 +44,11 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """`7 A+5=2 B-3=9`: each step is name, turn, new state."""
+    """` A07+5=12 B12-3=09`: name, state (ten more where it is lessened), turn; the last digit is the new state."""
     state = problem.facts["start"]
-    chain = str(state)
+    chain = ""
     for who, turn in zip(ascii_uppercase, problem.facts["turns"]):
-        state = (state + turn) % 10
-        chain += f" {who}{turn:+d}={state}"
+        before = state + 10 * (turn < 0)
+        chain += f" {who}{before:02d}{turn:+d}={before + turn:02d}"
+        state = (before + turn) % 10
     return chain

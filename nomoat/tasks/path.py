@@ -48,5 +48,6 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """` c0 f1 k2`: each place on the way with the roads taken so far."""
-    return "".join(f" {place}{i}" for i, place in enumerate(problem.facts["way"]))
+    """` c f1 f k2`: each road of the way and how many so far."""
+    way = problem.facts["way"]
+    return "".join(f" {here} {there}{i}" for i, (here, there) in enumerate(zip(way, way[1:]), 1))

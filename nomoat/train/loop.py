@@ -75,6 +75,8 @@ class Work:
         self.session, self.what, self.fields = session, what, {"tokens": 0, "flops_model": 0, "flops_executed": 0, **fields}
 
     def __enter__(self) -> "Work":
+        if self.session.leads:
+            self.session.run.tell({"kind": "begin", "stage": self.session.stage, "what": self.what})
         self.start = time.perf_counter()
         return self
 

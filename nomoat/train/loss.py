@@ -74,3 +74,44 @@ def cross_entropy(h_MD: Tensor, head_VD: Tensor, targets_M: Tensor, weight: floa
         h_MD.index_select(0, keep), head_VD, targets_M[keep], lambda logp, rows: full.expand(len(logp))
     )
     return loss, logp_M
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h_MD, head_VD, teacher_M, teacher_head, reverse: bool):
+        M = len(h_MD)
+        grad_h_MD = torch.empty_like(h_MD)
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32)
+        loss = h_MD.new_zeros((), dtype=torch.float32)
+        for start in range(0, M, CHUNK):
+            rows = slice(start, start + CHUNK)
+            logp_s = F.linear(h_MD[rows], head_VD).float().log_softmax(-1)
+            logp_t = F.linear(teacher_M[rows], teacher_head).float().log_softmax(-1)
+            p_s = logp_s.exp()
+            gap = logp_s - logp_t
+            if reverse:
+                kl = (p_s * gap).sum(-1, keepdim=True)
+                grad = p_s * (gap - kl)  # d KL(p_S || p_T) / d logits
+                loss += kl.sum() / M
+            else:
+                p_t = logp_t.exp()
+                grad = p_s - p_t  # d KL(p_T || p_S) / d logits
+                loss -= (p_t * gap).sum() / M
+            grad = (grad / M).to(h_MD.dtype)
+            torch.mm(grad, head_VD, out=grad_h_MD[rows])
+            grad_head_VD += (grad.T @ h_MD[rows]).float()
+        ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_h_MD, grad_head_VD = ctx.saved_tensors
+        return grad_h_MD * grad, grad_head_VD * grad, None, None, None
+
+
+def divergence(h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: Tensor, *, reverse: bool) -> Tensor:
+    """Mean over tokens of KL(p_T || p_S), or with `reverse` of KL(p_S || p_T), in nats, over the whole vocabulary.
+
+    The hidden states have passed their models' final norms; only the student's side gets a gradient.
+    """
+    return _Divergence.apply(h_MD, head_VD, teacher_M, teacher_head, reverse)

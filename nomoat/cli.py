@@ -1,0 +1,429 @@
+"""The command line: one verb per stage and a few to look at a run.  The result goes to stdout, progress to stderr.
+
+Exit codes: 0 done, 2 a mistake that you can mend (the message says how), 75 interrupted after saving: run it again.
+Nothing heavy is imported before a verb needs it, so that `nomoat --help` comes at once.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from nomoat.config import ConfigError, DataError, UserError, nearest, override, read_recipe
+from nomoat.run import Interrupted, Run, Stop
+
+if TYPE_CHECKING:
+    from nomoat.report.receipt import Table
+    from nomoat.stages.recipe import Recipe
+
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def _arg(help: str, **more: Any) -> Any:
+    """An argument whose help says all; no word about defaults is added."""
+    return arg(help=help, help_behavior_hint="", **more)
+
+
+Sets = Annotated[tuple[str, ...], _arg("change the recipe: stage.key=value", name="set", metavar="KEY=VALUE")]
+Json = Annotated[bool, _arg("print JSON")]
+Plan = Annotated[bool, _arg("print what it would cost, and do nothing")]
+RunDir = Annotated[Path, _arg("a run directory", metavar="RUN")]
+STAGES = {
+    "tokenizer": "Train the tokenizer.",
+    "pretrain": "Train on prose and worked tasks.",
+    "extend": "Lengthen the context by YaRN.",
+    "sft": "Fine-tune on worked solutions and talk.",
+    "rl": "Reinforce what programs decide to be right.",
+    "distill": "Teach a smaller student.",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; gives the exit code."""
+    verbs: dict[str, Callable[..., int]] = {"run": run}
+    verbs |= {kind: stage_verb(kind, what) for kind, what in STAGES.items()}
+    verbs |= {"eval": evaluate, "export": export, "chat": chat, "receipt": receipt, "report": report, "plan": plan}
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(
+            verbs, prog="nomoat", args=_gather_sets(argv), sort_subcommands=False,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            description="A reasoning chatbot from raw text, at any budget. Start: nomoat run recipes/cpu.toml",
+        )  # fmt: skip
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        _say(f"nomoat: {error}")
+        return 2
+    except Interrupted as stopped:
+        _say(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {_command(argv)}")
+        return AGAIN
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of stdout has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------------
+
+
+def run(
+    recipe: Positional[Annotated[Path, _arg("such as recipes/cpu.toml", metavar="RECIPE")]], /, *,
+    out: Annotated[Path | None, _arg("run directory (default: runs/<recipe name>)", metavar="DIR")] = None,
+    set_: Sets = (), plan: Plan = False, json: Json = False,
+) -> int:  # fmt: skip
+    """Run a recipe, all its stages; run again to go on."""
+    from nomoat.stages.recipe import resolve
+
+    resolved = resolve(read_recipe(recipe, set_))
+    if plan:
+        return _forecast(resolved, [], json)
+    out = out or Path("runs") / resolved.name
+    ran, done = _work(resolved, out, [])
+    if done is None:
+        return 0
+    if not ran:
+        _say(f"{out} is done: every stage of {resolved.name} has finished")
+    page = _page(done)
+    if json:
+        _print_json({"run": str(out), "ran": ran, "report": str(page), "receipt": _receipt_json(done)})
+        return 0
+    from nomoat.report.receipt import receipt_of, receipt_table, score_tables, scores_of
+
+    for table in (receipt_table(receipt_of(done)), *score_tables(scores_of(done.events()))):
+        _print_table(table)
+        print()
+    print(f"report: {page}\n\nnext:")
+    name = shlex.quote(str(out))
+    export_dir = shlex.quote(f"{resolved.name}-model")
+    for line, what in (
+        (f"nomoat chat {name}", "talk to it"),
+        (f"nomoat receipt {name}", "what it cost"),
+        (f"nomoat eval {name} --json", "what it scores"),
+        (f"nomoat report {name}", "write the page again"),
+        (f"nomoat export {name} --out {export_dir}", "for transformers and vLLM"),
+    ):
+        print(f"  {line:<44}  # {what}")
+    return 0
+
+
+def stage_verb(kind: str, what: str) -> Callable[..., int]:
+    """The verb that runs the stages of one kind alone."""
+
+    def verb(
+        *, out: Annotated[Path | None, _arg("run directory; earlier stages are read from it", metavar="DIR")] = None,
+        recipe: Annotated[Path | None, _arg("recipe file (default: the recipe of the run in --out)", metavar="FILE")] = None,
+        name: Annotated[str | None, _arg("the one stage of this name (default: all of the kind)", metavar="STAGE")] = None,
+        set_: Annotated[Sets, _arg("change the recipe: key=value of this stage, or stage.key=value", name="set")] = (),
+        plan: Plan = False, json: Json = False,
+    ) -> int:  # fmt: skip
+        from nomoat.stages.recipe import resolve
+
+        if recipe is None and out is None:
+            raise ConfigError("expected --recipe, --out or both: a recipe file, or a run whose recipe goes on")
+        table = read_recipe(recipe) if recipe is not None else Run.open(out).recipe
+        names = _names(table, kind, name)
+        for text in set_:
+            for place in [f"{stage}." for stage in names] if _belongs_to_stage(table, text) else [""]:
+                override(table, place + text)
+        resolved = resolve(table)
+        if plan:
+            return _forecast(resolved, names, json)
+        ran, done = _work(resolved, out or Path("runs") / resolved.name, names)
+        return _left(done, names, ran, json)
+
+    verb.__doc__ = what
+    return verb
+
+
+def evaluate(
+    directory: Positional[RunDir], /, *, json: Json = False,
+    name: Annotated[str | None, _arg("the one evaluation stage of this name", metavar="STAGE")] = None, plan: Plan = False,
+) -> int:  # fmt: skip
+    """Scores of a run's models, measured now if they are not yet."""
+    from nomoat.report.receipt import score_tables, scores_of
+    from nomoat.stages.recipe import resolve
+
+    run = Run.open(directory)
+    names = _names(run.recipe, "eval", name)
+    if plan:
+        return _forecast(resolve(run.recipe), names, json)
+    if not all(run.finished(n) for n in names):
+        _, done = _work(resolve(run.recipe), directory, names)
+        if done is None:
+            return 0
+    events = [e for e in run.events() if e.get("stage") in names]
+    if json:
+        scores = [{k: v for k, v in e.items() if k not in ("kind", "t", "stage")} for e in _last_scores(events)]
+        means = {m: v for n in names for m, v in run.finished(n)["outputs"].get("means", {}).items()}
+        _print_json({"run": str(directory), "means": means, "scores": scores})
+        return 0
+    for table in score_tables(scores_of(events)):
+        _print_table(table)
+        print()
+    return 0
+
+
+def export(
+    directory: Positional[RunDir], /, *,
+    out: Annotated[Path | None, _arg("write one model here (default: run the run's export stages)", metavar="DIR")] = None,
+    stage: Annotated[str | None, _arg("whose weights (default: the best evaluated)", metavar="STAGE")] = None,
+    json: Json = False,
+) -> int:  # fmt: skip
+    """A directory that stock transformers opens."""
+    from nomoat.stages.recipe import resolve
+
+    run = Run.open(directory)
+    if out is None:
+        names = _names(run.recipe, "export", stage)
+        ran, done = _work(resolve(run.recipe), directory, names)
+        return _left(done, names, ran, json)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise DataError(f"{out} is there already and not empty; expected a new directory; choose another --out")
+    import nomoat
+    from nomoat.serve.bot import best_stage
+    from nomoat.stages import s8_export
+    from nomoat.weights import hf
+
+    loaded = nomoat.load(directory, stage=stage or best_stage(directory))
+    hf.save(s8_export.without_depths(loaded.model), out, tokenizer=loaded.tokenizer)
+    _print_json({"exports": [str(out)]}) if json else print(out)
+    return 0
+
+
+def chat(
+    directory: Positional[Annotated[Path, _arg("a run directory or an exported model", metavar="RUN")]], /, *,
+    prompt: Annotated[str | None, _arg('answer once; "-" reads standard input', aliases=["-p"], metavar="TEXT")] = None,
+    stage: Annotated[str | None, _arg("whose weights (default: the best evaluated)", metavar="STAGE")] = None,
+    system: Annotated[str | None, _arg("system prompt", metavar="TEXT")] = None,
+    think: Annotated[Literal["on", "off", "auto"], _arg("think before answering")] = "auto",
+    temperature: Annotated[float, _arg("0 takes the likeliest token", metavar="X")] = 0.0,
+    max_tokens: Annotated[int, _arg("longest reply", metavar="N")] = 512,
+    seed: int = 0,
+) -> int:  # fmt: skip
+    """Talk to a model, in the terminal or in a pipe."""
+    from nomoat.serve import bot, terminal
+
+    talker = bot.load(directory, stage=stage, temperature=temperature, max_new_tokens=max_tokens, seed=seed)
+    return terminal.chat(talker, prompt=prompt, system=system, think=terminal.THINK[think])
+
+
+def receipt(directory: Positional[RunDir], /, *, json: Json = False) -> int:
+    """What each stage of a run cost."""
+    from nomoat.report.receipt import receipt_of, receipt_table, shares_of, shares_table
+
+    run = Run.open(directory)
+    if json:
+        _print_json(_receipt_json(run))
+        return 0
+    found = receipt_of(run)
+    _print_table(receipt_table(found))
+    print()
+    _print_table(shares_table(shares_of(run, found)))
+    return 0
+
+
+def report(directory: Positional[RunDir], /) -> int:
+    """Write RUN/report.html again."""
+    print(_page(Run.open(directory)))
+    return 0
+
+
+def plan(
+    recipe: Positional[Annotated[Path | None, _arg("a recipe, or name a model", metavar="[RECIPE]")]] = None, /, *,
+    model: Annotated[str | None, _arg("deepseek-v3, deepseek-v2-lite", metavar="NAME")] = None,
+    gpu: str = "h800", gpus: int = 2048,
+    tokens: Annotated[str, _arg("such as 14.8T", metavar="N")] = "14.8T",
+    context: Annotated[int, _arg("tokens of a training row", metavar="N")] = 4096,
+    mfu: Annotated[float | None, _arg("share of the peak (default: by published runs)", metavar="X")] = None,
+    set_: Sets = (), json: Json = False,
+) -> int:  # fmt: skip
+    """Estimate what a recipe or a known model will cost."""
+    if (recipe is None) == (model is None):
+        raise ConfigError("expected a recipe or a --model, one of them: `nomoat plan recipes/cpu.toml`")
+    if recipe is not None:
+        from nomoat.stages.recipe import resolve
+
+        return _forecast(resolve(read_recipe(recipe, set_)), [], json)
+    from nomoat.ledger import short
+    from nomoat.model.spec import PRESETS
+    from nomoat.plan.cost import parse_quantity, plan_pretraining
+    from nomoat.report.receipt import Table
+
+    if model not in PRESETS:
+        raise ConfigError(f"no model `{model}`; {nearest(model, list(PRESETS))}")
+    found = plan_pretraining(PRESETS[model], parse_quantity(tokens), gpu, gpus, context, mfu)
+    if json:
+        _print_json(found.to_json())
+        return 0
+    memory = sum(found.memory_bytes.values())
+    rows = (
+        ("parameters", f"{found.params_total:,} ({found.params_active / 1e9:.2f} B active)"),
+        ("tokens", f"{found.tokens:.3g} in rows of {found.context}"),
+        ("FLOPs", f"{found.flops_total:.3g}"),
+        ("time", f"{found.gpu_hours:,.0f} {found.gpu} hours: {found.days:,.1f} days on {found.n_gpus}"),
+        ("share of the peak", f"{100 * found.mfu:.1f} % ({found.mfu_source})"),
+        ("memory a device", f"{short(memory)}B without activations: {'fits' if found.fits else 'does not fit'}"),
+        ("energy", f"{found.kwh:,.0f} kWh ({found.energy_source})"),
+        ("money", f"{found.usd:,.0f} USD ({found.usd_source})"),
+    )
+    _print_table(Table(f"Plan for {model}, estimated", ("what", "estimate"), rows, words=("estimate",)))
+    return 0
+
+
+# --- work ----------------------------------------------------------------------------------------------------------
+
+
+def _work(recipe: "Recipe", out: Path, only: Sequence[str]) -> tuple[list[str], Run | None]:
+    """Runs stages with progress on stderr; (those that ran, the run to read), None on ranks that do not lead."""
+    _keep_freed_memory()
+    from nomoat import mesh
+    from nomoat.report.progress import Watch
+    from nomoat.stages.pipeline import device_class, run_stages
+
+    ranks = mesh.start(recipe.device)
+    try:
+        run = Run.create(out, recipe.table) if ranks.rank == 0 else None
+        ranks.barrier()
+        if run is None:
+            with Stop() as stop:
+                run_stages(Run.open(out, write=True), recipe, stop, only=only)
+            return [], None
+        names = [s.name for s in recipe.stages if not only or s.name in only]
+        units = recipe.threads if ranks.device.type == "cpu" else ranks.world
+        finished = {name for name in names if run.finished(name)}
+        with Stop() as stop, run.locked(), contextlib.ExitStack() as stack:
+            if finished != set(names):
+                watch = Watch(_aside(), names, finished, units=units, device=device_class(ranks.device))
+                run.observe = stack.enter_context(watch)
+            return run_stages(run, recipe, stop, only=only), run
+    finally:
+        mesh.stop()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed tensors for the next ones: a tenth more training speed on a CPU, measured.
+
+    By default each large tensor is mapped and unmapped anew, and the kernel clears its pages every time.
+    """
+    trim, mmap, ceiling = -1, -3, 32 << 20
+    with contextlib.suppress(OSError, AttributeError):  # another libc has no mallopt, or no such library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        if not mallopt(mmap, 1 << 30):
+            mallopt(mmap, ceiling)
+        mallopt(trim, (1 << 31) - 1)
+
+
+def _forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
+    from nomoat.report.forecast import forecast
+
+    found = forecast(recipe, only)
+    _print_json(found.to_json()) if as_json else _print_table(found.table())
+    return 0
+
+
+def _left(run: Run | None, names: Sequence[str], ran: Sequence[str], as_json: bool) -> int:
+    """Prints the paths that stages left."""
+    if run is None:
+        return 0
+    if not ran:
+        _say(f"done already: {', '.join(names)} in {run.root}")
+    left = {}
+    for name in names:
+        outputs = run.finished(name)["outputs"]
+        paths = [outputs[key] for key in ("model", "tokenizer") if key in outputs] + outputs.get("exports", [])
+        left[name] = [str(run.root / path) for path in paths]
+    _print_json(left) if as_json else print("\n".join(path for paths in left.values() for path in paths))
+    return 0
+
+
+def _page(run: Run) -> Path:
+    from nomoat.report.page import write
+
+    return write(run)
+
+
+def _receipt_json(run: Run) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from nomoat.report.receipt import receipt_of, shares_of
+
+    found = receipt_of(run)
+    return {"run": str(run.root), **found.to_json(), "shares": [asdict(s) for s in shares_of(run, found)]}
+
+
+def _last_scores(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each thing's last measurement."""
+    last = {}
+    for e in events:
+        if e["kind"] == "score" and not e.get("redone"):
+            last[e["name"], e.get("model"), e.get("family"), e.get("level")] = e
+    return list(last.values())
+
+
+def _names(table: dict[str, Any], kind: str, name: str | None) -> list[str]:
+    """The stages of a kind in a recipe's table, or the one that was named."""
+    found = [s.get("name") or kind for s in table.get("stages", []) if isinstance(s, dict) and s.get("kind") == kind]
+    if not found:
+        raise ConfigError(f"the recipe has no stage of kind `{kind}`; add one, or use another verb")
+    if name is not None and name not in found:
+        raise ConfigError(f"no {kind} stage `{name}` in the recipe; {nearest(name, found)}")
+    return found if name is None else [name]
+
+
+def _belongs_to_stage(table: dict[str, Any], text: str) -> bool:
+    """Whether `key=value` means this verb's stage: its first word is no place of the recipe."""
+    first, dot, _ = text.partition("=")[0].strip().partition(".")
+    stages = [s.get("name") or s.get("kind") for s in table.get("stages", [])]
+    return not (first in (*stages, "models") if dot else first in ("seed", "device", "threads", "save_seconds"))
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def _gather_sets(argv: Sequence[str]) -> list[str]:
+    """`--set a=1 --set b=2` as one `--set a=1 b=2` at the end, which is what the parser reads."""
+    out, sets, words = [], [], iter(argv)
+    for word in words:
+        if word == "--set":
+            sets.append(next(words, ""))
+        elif word.startswith("--set="):
+            sets.append(word.removeprefix("--set="))
+        elif sets and "=" in word and not word.startswith("-"):
+            sets.append(word)
+        else:
+            out.append(word)
+    return [*out, "--set", *sets] if sets else out
+
+
+def _command(argv: Sequence[str]) -> str:
+    start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
+    return shlex.join([*start, *argv])
+
+
+def _aside() -> Console:
+    """Where progress goes; plain in a pipe and under NO_COLOR."""
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
+    return Console(stderr=True, color_system=None if plain else "auto", no_color=plain)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_table(table: "Table") -> None:
+    print(table.text(shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,212 @@
+"""The tables of a run, from its event log alone: what it cost, what its models score.  As text, and as rows for HTML."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from nomoat import stats
+from nomoat.ledger import Prices, Receipt, Share, duration, read_prices, receipt, shares, short
+from nomoat.run import Run
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under a header.  The first column and those named in `words` are words, the rest figures."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    words: tuple[str, ...] = ()
+    total: bool = False  # the last row sums the others
+
+    def text(self, width: int = 100) -> str:
+        """Aligned columns; a last column of words wraps at `width`."""
+        left = [i == 0 or name in self.words for i, name in enumerate(self.header)]
+        widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
+        if left[-1]:
+            widths[-1] = max(16, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+        rule = "  ".join("-" * w for w in widths)
+        lines = [self.title] if self.title else []
+        for n, row in enumerate((self.header, *self.rows)):
+            if self.total and n == len(self.rows):
+                lines.append(rule)
+            last = textwrap.wrap(row[-1], widths[-1]) or [""] if left[-1] else [row[-1]]
+            for k, piece in enumerate(last):
+                cells = (*(row[:-1] if k == 0 else [""] * (len(row) - 1)), piece)
+                pad = [cell.ljust(w) if l else cell.rjust(w) for cell, w, l in zip(cells, widths, left)]
+                lines.append("  ".join(pad).rstrip())
+            if n == 0:
+                lines.append(rule)
+        note = textwrap.wrap(self.note, width)
+        return "\n".join([*lines, *note])
+
+    def html(self) -> str:
+        """A <table> with every text escaped."""
+        kinds = ["w" if i == 0 or name in self.words else "f" for i, name in enumerate(self.header)]
+        row = lambda cells, tag: "<tr>" + "".join(
+            f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for cell, kind in zip(cells, kinds)
+        )  # fmt: skip
+        body = "".join(row(cells, "td") for cells in (self.rows[:-1] if self.total else self.rows))
+        foot = f"<tfoot>{row(self.rows[-1], 'td')}</tfoot>" if self.total and self.rows else ""
+        note = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
+        head = f"<thead>{row(self.header, 'th')}</thead>"
+        return f'<div class="scroll"><table>{head}<tbody>{body}</tbody>{foot}</table></div>{note}'
+
+
+def receipt_of(run: Run, prices: Prices | None = None) -> Receipt:
+    """The receipt of a run, for the device and the number of units that its log names."""
+    events = run.events()
+    start = next((e for e in events if e["kind"] == "stage_start"), {})
+    device = start.get("device") or run.recipe.get("device", "cpu").partition(":")[0]
+    return receipt(events, prices, device=device, units=start.get("units") or 1)
+
+
+def kinds_of(run: Run) -> dict[str, str]:
+    """Stage name -> kind."""
+    return {s.get("name") or s["kind"]: s["kind"] for s in run.recipe.get("stages", [])}
+
+
+def receipt_table(found: Receipt, prices: Prices | None = None) -> Table:
+    """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
+    prices = prices or read_prices()
+    redone = bool(found.total.redone_seconds)
+    header = ["stage", "tokens", "model FLOPs", "executed", "device time", "energy", found.total.currency, "bought"]
+    rows = []
+    for r in (*found.rows, found.total):
+        row = [r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
+               duration(r.device_seconds), f"{short(r.joules)}J", money(r.money), "" if r is found.total else r.bought]  # fmt: skip
+        rows.append(tuple([*row[:5], duration(r.redone_seconds) if r.redone_seconds else "", *row[5:]] if redone else row))
+    price = prices.device(found.device)
+    source = found.total.joules_source or "estimated"
+    note = f"Energy {source}" + (f" at {price.watts:g} W a {found.device}" if "estimated" in source else "")
+    note += f"; money by the prices of {found.prices_date} ({prices.per_kwh:g} {prices.currency} a kWh"
+    note += f", {price.per_hour:g} an hour of {found.device})" if price.per_hour else ")"
+    note += f"; {found.units} {found.device} unit{'s' if found.units != 1 else ''}."
+    if redone:
+        header.insert(5, "of it redone")
+    return Table("Receipt", tuple(header), tuple(rows), note, ("bought",), total=True)
+
+
+def money(value: float) -> str:
+    """An amount with two significant digits, never in powers of ten."""
+    if value >= 0.1 or not value:
+        return f"{value:,.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}" if value >= 1e-4 else "< 0.0001"
+
+
+def shares_table(found: Sequence[Share]) -> Table:
+    """Where the device time went, beside DeepSeek's published hours (V3 and R1 together)."""
+    rows = tuple(
+        (s.part, duration(s.seconds), f"{100 * s.ours:.1f} %" if s.ours is not None else "", f"{s.their_hours / 1e3:,.0f} K",
+         f"{100 * s.theirs:.1f} %") for s in found
+    )  # fmt: skip
+    note = "Theirs: H800 hours of DeepSeek-V3 and R1 as published. Tokenizer counts as pretraining; eval and export as neither."
+    return Table("Share of the cost", ("part", "ours", "share", "theirs, H800 h", "share"), rows, note)
+
+
+def shares_of(run: Run, found: Receipt) -> list[Share]:
+    return shares(found, kinds=kinds_of(run))
+
+
+# --- scores --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share of right answers over one family, all levels together, with its 95 % interval and number of problems."""
+
+    value: float
+    low: float
+    high: float
+    lenient: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the evaluation measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
+
+    models: tuple[str, ...]
+    families: tuple[str, ...]
+    accuracy: Mapping[str, Mapping[str, Mapping[str, Score]]]
+    bits: Mapping[str, Mapping[str, float]]
+
+
+def scores_of(events: Iterable[Event]) -> Scores:
+    """The last measurement of each thing.  Greedy levels are pooled by Wilson; sampled ones, whose problems are not in
+    the log, by the root of the summed squares of their weighted half-widths.
+    """
+    last: dict[tuple, Event] = {}
+    for e in events:
+        if e["kind"] == "score" and not e.get("redone") and e.get("model") is not None and e["value"] is not None:
+            last[e["name"], e["model"], e.get("family"), e.get("level")] = e
+    bits: dict[str, dict[str, float]] = {}
+    cells: dict[str, dict[str, dict[str, list[Event]]]] = {"greedy": {}, "sampled": {}}
+    for (name, model, family, _), e in last.items():
+        what, _, detail = name.partition("/")
+        if what == "bpb":
+            bits.setdefault(model, {})[detail] = e["value"]
+        elif what == "accuracy" and detail in cells:
+            cells[detail].setdefault(model, {}).setdefault(family, []).append(e)
+    families = tuple(dict.fromkeys(f for by_model in cells["sampled"].values() for f in by_model))
+    accuracy = {
+        how: {model: _with_mean({f: _pool(found, how) for f, found in by_family.items()}) for model, by_family in by_model.items()}
+        for how, by_model in cells.items()
+    }
+    return Scores(tuple(cells["sampled"]), families, accuracy, bits)
+
+
+def _pool(levels: Sequence[Event], how: str) -> Score:
+    n = sum(e["n"] for e in levels)
+    mean = lambda key: sum(e["n"] * (e.get(key) or 0.0) for e in levels) / n
+    value = mean("value")
+    if how == "greedy":
+        low, high = stats.wilson(round(value * n), n)
+    else:
+        half = lambda key: math.sqrt(sum((e["n"] * (e[key] - e["value"])) ** 2 for e in levels)) / n
+        low, high = max(0.0, value - half("low")), min(1.0, value + half("high"))
+    return Score(value, low, high, mean("lenient"), n)
+
+
+def _with_mean(families: dict[str, Score]) -> dict[str, Score]:
+    k = len(families)
+    mean = sum(s.value for s in families.values()) / k
+    low = math.sqrt(sum((s.value - s.low) ** 2 for s in families.values())) / k
+    high = math.sqrt(sum((s.high - s.value) ** 2 for s in families.values())) / k
+    lenient, n = sum(s.lenient for s in families.values()) / k, sum(s.n for s in families.values())
+    return {**families, "mean": Score(mean, max(0.0, mean - low), min(1.0, mean + high), lenient, n)}
+
+
+def score_tables(found: Scores) -> list[Table]:
+    """Accuracy by family and model, greedy and sampled, and bits per byte beside the n-gram models."""
+    tables = []
+    for how, title in (("greedy", "Greedy accuracy, %"), ("sampled", "Sampled accuracy, %")):
+        by_model = found.accuracy.get(how, {})
+        if not by_model:
+            continue
+        rows = tuple(
+            (family, *(_cell(by_model[model].get(family)) for model in by_model)) for family in (*found.families, "mean")
+        )
+        n = next(iter(by_model.values()))["mean"].n
+        note = (f"95 % intervals in brackets; strict format; {n} problems that no stage trained on." if how == "greedy" else
+                f"At temperature 1. In a lenient reading the means are {', '.join(_lenient(by_model))}.")  # fmt: skip
+        tables.append(Table(title, ("family", *by_model), rows, note, total=True))
+    if found.bits:
+        langs = tuple(dict.fromkeys(lang for by_lang in found.bits.values() for lang in by_lang))
+        rows = tuple((m, *(f"{b[lang]:.3f}" if lang in b else "" for lang in langs)) for m, b in found.bits.items())
+        tables.append(Table("Bits per byte of held-out prose", ("model", *langs), rows, "Lower is better."))
+    return tables
+
+
+def _cell(score: Score | None) -> str:
+    return f"{100 * score.value:.0f} [{100 * score.low:.0f}-{100 * score.high:.0f}]" if score else ""
+
+
+def _lenient(by_model: Mapping[str, Mapping[str, Score]]) -> list[str]:
+    return [f"{model} {100 * found['mean'].lenient:.0f}" for model, found in by_model.items()]

@@ -1,0 +1,139 @@
+"""Stage 6: a smaller dense student learns from the RL model, in the end on what the student itself writes.
+
+First the student reads worked problems and prose and matches the teacher's whole distribution at every trained token:
+forward KL(p_T || p_S), which covers what the teacher does.  In the last `policy_steps` it writes answers itself and the
+teacher judges every token of them: reverse KL(p_S || p_T), which drops what the teacher would not do (on-policy
+distillation, arXiv 2306.13649, section 3).  The common tokenizer makes both exact over the whole vocabulary.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nomoat.data.packing import Packed
+from nomoat.model.transformer import Transformer
+from nomoat.rl import grpo, reward
+from nomoat.rl.rollout import sample_groups
+from nomoat.stages import s2_pretrain, s5_rl
+from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.recipe import Recipe
+from nomoat.tokenizer import chat
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.loop import Gradient, Session, train
+from nomoat.train.loss import IGNORED, divergence
+from nomoat.train.objective import document_mask
+from nomoat.train.optim import Optimizer
+from nomoat.train.schedule import ramp_rows, rows_before
+
+LEAVES_WEIGHTS = True
+
+
+class Config(s2_pretrain.Config):
+    """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the student's own."""
+
+    model: str = "student"
+    policy_steps: int = 50
+    policy_tasks: dict[str, list[int]] = {}
+    prompts: int = 32
+    group: int = 4
+    max_new_tokens: int = 96
+    think: bool | None = None
+
+
+def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+    tokenizer = load_tokenizer(session.run)
+    teacher = to_device(load_model(session, config.source), session, config.precision).eval().requires_grad_(False)
+    spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
+    student = to_device(Transformer(spec).initialise(recipe.key(config.name, "weights")), session, config.precision)
+    optimizer = Optimizer(student, config.optim)
+    data = s2_pretrain.prepare(session, config, recipe, tokenizer)
+    problems = s5_rl.Choice(config.policy_tasks or config.tasks, config.prompts)
+
+    def compute(step: int) -> Gradient:
+        if step < config.steps - config.policy_steps:
+            return imitate(session, config, student, teacher, data, step)
+        return practise(session, config, student, teacher, tokenizer, problems, recipe.key(config.name, step))
+
+    train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
+    outputs = save_model(session, student, optimizer, tokenizer)
+    share = student.spec.params_active() / teacher.spec.params_active()
+    return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
+
+
+def imitate(
+    session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int
+) -> Gradient:
+    """Forward KL on packed documents."""
+    ramp = (config.rows, config.first_rows or config.rows, config.ramp_steps)
+    batch = data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
+    B, T = batch.ids_BT.shape
+    trained_M = (batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0]
+    loss = match(student, teacher, batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False)
+    return _gradient(student, teacher, loss, B * T, (T + 1) / 2, T, {"trained_tokens": len(trained_M)})
+
+
+def practise(
+    session: Session, config: Config, student: Transformer, teacher: Transformer, tokenizer: Tokenizer,
+    problems: s5_rl.Choice, seed: int,
+) -> Gradient:  # fmt: skip
+    """Reverse KL on the student's own answers."""
+    start = time.perf_counter()
+    mine = problems.draw(seed)[session.mesh.rank :: session.mesh.world]
+    groups = sample_groups(
+        student, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens, seed=seed + session.mesh.rank,
+        think=config.think,
+    )  # fmt: skip
+    sampled = time.perf_counter()
+    rewards = [[float(s.strict) for s in group] for group in reward.scores(groups, tokenizer)]
+    problems.learn(session.mesh, mine, rewards)
+    rows = grpo.pack(groups, [[1.0] * len(g) for g in groups])
+    loss, tokens, attended = 0.0, 0, 0.0
+    n_targets = sum(len(row.source_M) for row in rows)
+    for chunk in grpo.chunks(rows):
+        laid = grpo.lay_out(chunk, chat.PAD)
+        share = len(laid.source_M) / n_targets
+        mask = grpo.group_mask(laid.segment_BT)
+        loss += match(student, teacher, laid.ids_BT, laid.pos_BT, mask, laid.source_M, reverse=True, weight=share)
+        tokens += laid.ids_BT.numel()
+        attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
+    flat = [r for group in rewards for r in group]
+    rollouts = [r for group in groups for r in group]
+    telemetry = {
+        "reward": sum(flat) / len(flat), "length": sum(r.length for r in rollouts) / len(rollouts),
+        "sample_seconds": sampled - start, "update_seconds": time.perf_counter() - sampled,
+    }  # fmt: skip
+    return _gradient(student, teacher, loss, tokens, attended / tokens / 2, attended / tokens, telemetry)
+
+
+def match(
+    student: Transformer, teacher: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor,
+    *, reverse: bool, weight: float = 1.0,
+) -> float:  # fmt: skip
+    """Backward pass of the mean divergence at the flattened columns `columns_M`; gives its value in nats times weight."""
+    device = student.embed.device
+    ids_BT, mask, columns_M = ids_BT.to(device), mask.to(device), columns_M.to(device)
+    pos_BT = pos_BT.to(device) if pos_BT is not None else None
+    with torch.no_grad():
+        teacher_MD = teacher.final(teacher.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
+    student_MD = student.final(student.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
+    loss = weight * divergence(student_MD, student.head, teacher_MD, teacher.head, reverse=reverse)
+    loss.backward()
+    return float(loss.detach())
+
+
+def _gradient(
+    student: Transformer, teacher: Transformer, loss: float, tokens: int, attended: float, computed: float, telemetry: dict
+) -> Gradient:
+    return Gradient(
+        loss=loss,
+        tokens=tokens,
+        flops_model=tokens * (student.spec.flops_train(attended) + teacher.spec.flops_forward(attended)),
+        flops_executed=tokens
+        * (student.spec.flops_train(computed, executed=True) + teacher.spec.flops_forward(computed, executed=True)),
+        telemetry=telemetry,
+    )
+
+
+plan = s2_pretrain.plan

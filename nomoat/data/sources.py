@@ -36,7 +36,7 @@ def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
     if not files:
         raise DataError(f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py")
     for file in files:
-        lang = file.name.split(".")[1].split("-")[0]
+        lang = file.name.split(".")[1]
         text = lzma.decompress(file.read_bytes()).decode("utf-8")
         for part in text.split("\f")[1:]:
             source, _, body = part.partition("\n")

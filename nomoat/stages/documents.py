@@ -55,14 +55,14 @@ def problems(levels: Levels, n: int, seed: int, split: str = "train") -> Iterato
 
 
 def worked(
-    levels: Levels, n: int, think: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int
+    levels: Levels, n: int, chains: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int
 ) -> Iterator[Tokens]:
-    """Worked problems in the chat layout; a share `think` of them shows the chain, the rest only the answer."""
+    """Worked problems in the chat layout; a share `chains` of them shows the chain, the rest only the answer."""
     rng = random.Random(f"worked/{seed}")
     for chunk in _batched(problems(levels, n, seed), CHUNK):
         talks = []
         for family, _, problem in chunk:
-            share = think if isinstance(think, float) else think.get(family, 1.0)
+            share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = base.find(family).work(problem) if rng.random() < share else None
             talks.append([chat.Message("user", problem.prompt), chat.Message("assistant", problem.witness, chain)])
         for rendered in chat.render_batch(tokenizer, talks, generate=False):

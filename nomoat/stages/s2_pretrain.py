@@ -26,7 +26,7 @@ class Config(StageConfig):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
     `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
-    `think` is the share of worked tasks that show their chain, for all families or for each.
+    `chains` is the share of worked tasks that show their chain, for all families or for each.
     """
 
     model: str = "main"
@@ -42,7 +42,7 @@ class Config(StageConfig):
     hub: str | None = None
     tasks: dict[str, list[int]] = {}
     task_documents: int = 20_000
-    think: float | dict[str, float] = 1.0
+    chains: float | dict[str, float] = 1.0
     talk_documents: int = 2_000
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
@@ -65,7 +65,7 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     makers = {
         "prose": lambda: documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer),
         "tasks": lambda: documents.worked(
-            config.tasks, config.task_documents, config.think, tokenizer, recipe.key(config.name, "tasks")
+            config.tasks, config.task_documents, config.chains, tokenizer, recipe.key(config.name, "tasks")
         ),
         "talk": lambda: documents.talk(config.talk_documents, tokenizer, recipe.key(config.name, "talk")),
     }

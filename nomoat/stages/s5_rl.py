@@ -33,7 +33,7 @@ class Config(StageConfig):
     max_new_tokens: int = 96
     think: bool | None = None
     memory: float = 0.8
-    optim: OptimConfig = OptimConfig(muon_lr=None, adam_lr=3e-4)
+    optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
 
 

@@ -39,7 +39,7 @@ class Config(s2_pretrain.Config):
     prompts: int = 32
     group: int = 4
     max_new_tokens: int = 96
-    think: bool | None = None
+    policy_think: bool | None = None
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def practise(
     mine = problems.draw(seed)[session.mesh.rank :: session.mesh.world]
     groups = sample_groups(
         student, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens, seed=seed + session.mesh.rank,
-        think=config.think,
+        think=config.policy_think,
     )  # fmt: skip
     sampled = time.perf_counter()
     rewards = [[float(s.strict) for s in group] for group in reward.scores(groups, tokenizer)]

@@ -136,7 +136,11 @@ def train(
     while progress["step"] < n_steps:
         step = progress["step"]
         gradient = compute(step + progress["offset"])
-        session.mesh.all_reduce_mean([p.grad for p in optimizer.params.values() if p.grad is not None])
+        params = list(optimizer.params.values())
+        if session.mesh.world > 1 or all(p.grad is None for p in params):  # nothing to learn here, or maybe elsewhere
+            for p in params:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        session.mesh.all_reduce_mean([p.grad for p in params if p.grad is not None])
         grad_norm = float(optimizer.grad_norm())
         finite = math.isfinite(grad_norm) and math.isfinite(gradient.loss)
         factor = schedule.factor(step, n_steps)
@@ -156,10 +160,13 @@ def train(
         progress["step"] += 1
         now = time.perf_counter()
         seconds, mark = now - mark, now
+        counts = session.mesh.gather((gradient.tokens, gradient.flops_model, gradient.flops_executed))
+        tokens, flops_model, flops_executed = (sum(column) for column in zip(*counts))
         session.log(
             "step", step=progress["step"], n_steps=n_steps, loss=gradient.loss, grad_norm=grad_norm, lr=factor,
-            tokens=gradient.tokens, tokens_per_second=gradient.tokens / seconds, flops_model=int(gradient.flops_model),
-            flops_executed=int(gradient.flops_executed + optimizer.flops()), **session.spent(seconds), **gradient.telemetry,
+            tokens=tokens, tokens_per_second=tokens / seconds, flops_model=int(flops_model),
+            flops_executed=int(flops_executed + session.mesh.world * optimizer.flops()), **session.spent(seconds),
+            **gradient.telemetry,
         )  # fmt: skip
         stop = session.mesh.any(session.stop.requested)
         if stop or session.mesh.any(now - saved_at > session.save_seconds and progress["step"] < n_steps):

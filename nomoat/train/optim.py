@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon": steepes
 class OptimConfig(Strict):
     """Learning rates are peaks; the schedule multiplies them."""
 
-    muon_lr: float | None = 0.02
+    matrices: Literal["muon", "adamw"] = "muon"
+    muon_lr: float = 0.02
     adam_lr: float = 3e-3
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.95)
@@ -46,7 +48,7 @@ class Optimizer:
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
-        self.muon = [n for n in self.params if config.muon_lr is not None and self._is_matrix(n)]
+        self.muon = [n for n in self.params if config.matrices == "muon" and self._is_matrix(n)]
         self.adam = [n for n in self.params if n not in set(self.muon)]
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
         self.steps = 0

@@ -1,0 +1,40 @@
+# make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
+# make test   the tests that every change has to pass; make check adds the slow proofs
+# make bench  side-by-side measurements against other libraries
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test check bench clean
+.DELETE_ON_ERROR:
+
+run: $(STAMP)
+	$(BIN)/nomoat run recipes/cpu.toml --out runs/cpu
+
+test: $(STAMP)-test
+	$(BIN)/python -m pytest
+
+check: $(STAMP)-test
+	$(BIN)/python -m pytest -m 'check or not check'
+
+bench: $(STAMP)-bench
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "found Python " + sys.version.split()[0] + "; expected 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install: only pyproject.toml makes it stale.
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(STAMP)-%: pyproject.toml $(STAMP) | $(BIN)/python
+	$(PIP) --editable '.[$*]'
+	@touch $@

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         code = tyro.extras.subcommand_cli_from_dict(
             verbs, prog="nomoat", args=_gather_sets(argv), sort_subcommands=False,
             config=(tyro.conf.FlagCreatePairsOff,),
-            description="A reasoning chatbot from raw text, at any budget. Start: nomoat run recipes/cpu.toml",
+            description="A reasoning chatbot from raw text, at any budget: nomoat run recipes/cpu.toml",
         )  # fmt: skip
         sys.stdout.flush()
         return code

@@ -16,7 +16,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -65,7 +65,7 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
         for item in error.errors():
             path = ".".join(str(part) for part in (where, *item["loc"]) if part != "")
             if item["type"] == "extra_forbidden":
-                complaints.append(f"unknown key `{path}`; {nearest(str(item['loc'][-1]), list(cls.model_fields))}")
+                complaints.append(f"unknown key `{path}`; {nearest(str(item['loc'][-1]), _keys(cls, item['loc'][:-1]))}")
             elif item["type"] == "missing":
                 complaints.append(f"missing key `{path}`; add it")
             else:
@@ -74,7 +74,7 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
 
 
 def _whole_floats(cls: type[Strict], table: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML writes `lr = 1` for 1.0 and lists for tuples; everything else stays strict."""
+    """TOML and JSON write `lr = 1` for 1.0 and lists for tuples; everything else stays strict."""
     out = {}
     for key, value in table.items():
         field = cls.model_fields.get(key)
@@ -83,8 +83,29 @@ def _whole_floats(cls: type[Strict], table: Mapping[str, Any]) -> dict[str, Any]
             value = float(value)
         elif isinstance(value, list) and "tuple" in kind:
             value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
+        elif isinstance(value, Mapping) and field:
+            inner = _record(field.annotation)
+            value = _whole_floats(inner, value) if inner else value
         out[key] = value
     return out
+
+
+def _record(annotation: Any) -> type[Strict] | None:
+    """The record that a field holds, or may hold; None for tables and lists of records."""
+    kinds = [annotation] if get_origin(annotation) is None else get_args(annotation)
+    found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Strict)]
+    return found[0] if found and get_origin(annotation) not in (dict, list, tuple) else None
+
+
+def _keys(cls: type[Strict], parents: Sequence[Any]) -> list[str]:
+    """The keys that are known at a place inside a record."""
+    for parent in parents:
+        field = cls.model_fields.get(str(parent))
+        inner = _record(field.annotation) if field else None
+        if inner is None:
+            break
+        cls = inner
+    return list(cls.model_fields)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

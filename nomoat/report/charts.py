@@ -103,7 +103,9 @@ def whiskers(title: str, scores: Mapping[str, Mapping[str, Score]], names: Seque
                 if found := scores[model].get(family):
                     at = y + shift
                     axes.plot([found.low, found.high], [at, at], color=SERIES[i % len(SERIES)], lw=1.4, alpha=0.55)
-                    axes.plot(found.value, at, "o", color=SERIES[i % len(SERIES)], ms=4.0, label=model if not y else None)
+                    axes.plot(
+                        found.value, at, "o", color=SERIES[i % len(SERIES)], ms=4.0, label=model if not y else None
+                    )
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_xlim(-0.02, 1.02)
@@ -119,7 +121,9 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], muted: Sequence[
     """A bar per name and group, its value beside it; `muted` names are what the others are compared with."""
     with matplotlib.rc_context(STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
         figure = Figure(figsize=(3.7, 0.35 + sum(0.25 + 0.23 * len(values) for values in groups.values())))
-        stack = figure.subplots(len(groups), squeeze=False, height_ratios=[1 + len(v) for v in groups.values()]).flatten()
+        stack = figure.subplots(
+            len(groups), squeeze=False, height_ratios=[1 + len(v) for v in groups.values()]
+        ).flatten()
         for axes, (group, values) in zip(stack, groups.items()):
             for y, (name, value) in enumerate(values.items()):
                 colour, alpha = (MUTED, 0.5) if name in muted else (SERIES[0], 1)

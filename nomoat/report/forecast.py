@@ -52,7 +52,9 @@ class Forecast:
             for x in (*self.lines, self.total())
         ]  # fmt: skip
         header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "energy", self.currency, "and")
-        return Table(f"Plan for {self.units} x {self.device}, estimated", header, tuple(rows), self.source, ("and",), total=True)
+        return Table(
+            f"Plan for {self.units} x {self.device}, estimated", header, tuple(rows), self.source, ("and",), total=True
+        )
 
     def total(self) -> Line:
         add = lambda key: sum(getattr(x, key) or 0 for x in self.lines)

@@ -11,14 +11,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from nomoat.ledger import Receipt, duration, short
 from nomoat.report import charts
 from nomoat.report.receipt import (
-    Event, Scores, Table, kinds_of, money, receipt_of, receipt_table, score_tables, scores_of, shares_of, shares_table,
+    Event,
+    Scores,
+    Table,
+    kinds_of,
+    money,
+    receipt_of,
+    receipt_table,
+    score_tables,
+    scores_of,
+    shares_of,
+    shares_table,
 )  # fmt: skip
 from nomoat.run import Run
 
@@ -67,7 +76,9 @@ def render(run: Run) -> str:
         + (f", {time.strftime('%Y-%m-%d', time.gmtime(times[-1]))}" if times else ""),
         headlines=headlines(run, scores, receipt),
         sections=list(sections(run, events, scores)),
-        shares=[("this run", ours), ("DeepSeek", [(s.part, s.theirs) for s in found])] if any(s for _, s in ours) else [],
+        shares=[("this run", ours), ("DeepSeek", [(s.part, s.theirs) for s in found])]
+        if any(s for _, s in ours)
+        else [],
         shares_table=shares_table(found),
         receipt=receipt_table(receipt),
         samples=samples,
@@ -126,7 +137,11 @@ def sections(run: Run, events: Sequence[Event], scores: Scores) -> Iterator[tupl
               for name in kinds_of(run)}  # fmt: skip
     rewarded = {name: c for name, c in curves.items() if any("rewards" in e for e in c)}
     for name, curve in rewarded.items():
-        yield f"Reinforcement: {name}", "The reward is what programs decide, and nothing else.", [reward_part(name, curve)]
+        yield (
+            f"Reinforcement: {name}",
+            "The reward is what programs decide, and nothing else.",
+            [reward_part(name, curve)],
+        )
     plain = [training_part(name, curve) for name, curve in curves.items() if curve and name not in rewarded]
     if plain:
         yield "Training", "Loss in bits per token on the left, in nats on the right.", plain
@@ -160,7 +175,9 @@ def training_part(name: str, curve: Sequence[Event]) -> Part:
     pictures = [charts.lines(f"{name}: loss", losses, second=("nats", math.log(2))),
                 charts.lines(f"{name}: gradient norm", {"norm": series(curve, "grad_norm")}, log=True)]  # fmt: skip
     if has("load_max"):
-        pictures.append(charts.lines(f"{name}: busiest expert, times the mean", {"load": series(curve, "load_max")}, floor=1.0))
+        pictures.append(
+            charts.lines(f"{name}: busiest expert, times the mean", {"load": series(curve, "load_max")}, floor=1.0)
+        )
     if has("reward"):
         pictures.append(charts.lines(f"{name}: right answers", {"strict": series(curve, "reward")}, percent=True))
     return name, pictures, []

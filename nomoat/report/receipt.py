@@ -30,7 +30,7 @@ class Table:
         left = [i == 0 or name in self.words for i, name in enumerate(self.header)]
         widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
         if left[-1]:
-            widths[-1] = max(16, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+            widths[-1] = max(10, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
         rule = "  ".join("-" * w for w in widths)
         lines = [self.title] if self.title else []
         for n, row in enumerate((self.header, *self.rows)):
@@ -51,7 +51,7 @@ class Table:
         kinds = ["w" if i == 0 or name in self.words else "f" for i, name in enumerate(self.header)]
         row = lambda cells, tag: "<tr>" + "".join(
             f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for cell, kind in zip(cells, kinds)
-        )  # fmt: skip
+        ) + "</tr>"  # fmt: skip
         body = "".join(row(cells, "td") for cells in (self.rows[:-1] if self.total else self.rows))
         foot = f"<tfoot>{row(self.rows[-1], 'td')}</tfoot>" if self.total and self.rows else ""
         note = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
@@ -81,7 +81,9 @@ def receipt_table(found: Receipt, prices: Prices | None = None) -> Table:
     for r in (*found.rows, found.total):
         row = [r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
                duration(r.device_seconds), f"{short(r.joules)}J", money(r.money), "" if r is found.total else r.bought]  # fmt: skip
-        rows.append(tuple([*row[:5], duration(r.redone_seconds) if r.redone_seconds else "", *row[5:]] if redone else row))
+        rows.append(
+            tuple([*row[:5], duration(r.redone_seconds) if r.redone_seconds else "", *row[5:]] if redone else row)
+        )
     price = prices.device(found.device)
     source = found.total.joules_source or "estimated"
     note = f"Energy {source}" + (f" at {price.watts:g} W a {found.device}" if "estimated" in source else "")
@@ -156,7 +158,10 @@ def scores_of(events: Iterable[Event]) -> Scores:
             cells[detail].setdefault(model, {}).setdefault(family, []).append(e)
     families = tuple(dict.fromkeys(f for by_model in cells["sampled"].values() for f in by_model))
     accuracy = {
-        how: {model: _with_mean({f: _pool(found, how) for f, found in by_family.items()}) for model, by_family in by_model.items()}
+        how: {
+            model: _with_mean({f: _pool(found, how) for f, found in by_family.items()})
+            for model, by_family in by_model.items()
+        }
         for how, by_model in cells.items()
     }
     return Scores(tuple(cells["sampled"]), families, accuracy, bits)
@@ -191,7 +196,8 @@ def score_tables(found: Scores) -> list[Table]:
         if not by_model:
             continue
         rows = tuple(
-            (family, *(_cell(by_model[model].get(family)) for model in by_model)) for family in (*found.families, "mean")
+            (family, *(_cell(by_model[model].get(family)) for model in by_model))
+            for family in (*found.families, "mean")
         )
         n = next(iter(by_model.values()))["mean"].n
         note = (f"95 % intervals in brackets; strict format; {n} problems that no stage trained on." if how == "greedy" else

@@ -116,8 +116,7 @@ def policy_gradient(
         h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M.to(device))
         objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, target_M, coefficient, entropy=True)
         objective.backward()
-        with torch.no_grad():
-            loss -= float((advantage_M * (logp_M - logp_old_M).exp()).sum()) / normaliser
+        loss -= float((advantage_M * (logp_M - logp_old_M).exp()).sum()) / normaliser
         entropy += float(entropy_M.sum())
         drift = max(drift, float((logp_M - logp_old_M).abs().max()))
         n_targets += len(target_M)

@@ -18,7 +18,13 @@ class Bot:
     """What `serve.terminal` talks to.  Temperature 0 is greedy: small models say the right thing first."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, *, temperature: float = 0.0, max_new_tokens: int = 512, seed: int = 0
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        temperature: float = 0.0,
+        max_new_tokens: int = 512,
+        seed: int = 0,
     ) -> None:
         if temperature < 0:
             raise UserError(f"temperature = {temperature}; expected 0 (greedy) or more")
@@ -26,9 +32,7 @@ class Bot:
         self.temperature, self.max_new_tokens, self.seed = temperature, max_new_tokens, seed
         self._replies = 0
 
-    def stream(
-        self, messages: list[chat.Message], *, think: bool | None, stop: Callable[[], bool]
-    ) -> Iterator[Piece]:
+    def stream(self, messages: list[chat.Message], *, think: bool | None, stop: Callable[[], bool]) -> Iterator[Piece]:
         """Pieces of the reply.  Where the context is full, the oldest turns are left out, never the system prompt."""
         ids = self.fit(messages, think)
         self._replies += 1

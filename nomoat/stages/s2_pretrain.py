@@ -97,7 +97,7 @@ def fit(session: Session, config: Config, model: Transformer, data: Packed) -> O
     def compute(step: int) -> Gradient:
         ramp = (config.rows, first, config.ramp_steps)
         batch = data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
-        return gradient(model, batch, config.objective)
+        return gradient(model, batch, config.objective, session.mesh)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
     return optimizer

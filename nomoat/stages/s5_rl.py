@@ -3,9 +3,10 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nomoat.mesh import Mesh
+from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups
 from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
@@ -17,6 +18,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 
 LEAVES_WEIGHTS = True
+FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is right half of the time
 
 
 class Config(StageConfig):
@@ -33,21 +35,23 @@ class Config(StageConfig):
     max_new_tokens: int = 96
     think: bool | None = None
     memory: float = 0.8
+    precision: Literal["bf16", "fp32"] = "fp32"  # of the gradient; the policy that is sampled is always float32
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
-    model = to_device(load_model(session, config.source), session, "fp32")
+    model = to_device(load_model(session, config.source), session, config.precision)
     optimizer = Optimizer(model, config.optim)
+    policy = master_of(model, optimizer)
     problems = Choice(config.tasks, config.prompts, config.memory)
 
     def compute(step: int) -> Gradient:
         mine = problems.draw(recipe.key(config.name, step))[session.mesh.rank :: session.mesh.world]
         start = time.perf_counter()
         groups = sample_groups(
-            model, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens,
+            policy, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens,
             seed=recipe.key(config.name, "sample", step, session.mesh.rank), think=config.think,
         )  # fmt: skip
         sampled = time.perf_counter()
@@ -64,11 +68,21 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
 
 
+def master_of(model: Transformer, optimizer: Optimizer) -> Transformer:
+    """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
+    policy = Transformer(model.spec)
+    for name, parameter in policy.named_parameters():
+        parameter.data = optimizer.master[name]
+    for name, buffer in model.named_buffers():
+        policy.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], buffer)
+    return policy.eval()
+
+
 class Choice:
-    """Which problems come next: families in turn, the level of each by how informative it has been, p (1 - p).
+    """Which problems come next: each level as often as it has been informative, p (1 - p), and seldom if it was not.
 
     `success` is each level's running success rate, saved and restored with the weights; `memory` is the share of the
-    past in it.  Levels that are all right or all wrong teach nothing and are drawn seldom.
+    past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
     """
 
     def __init__(self, tasks: Mapping[str, Sequence[int]], n: int, memory: float = 0.8):
@@ -77,15 +91,12 @@ class Choice:
 
     def draw(self, seed: int) -> list[tuple[base.Task, int, base.Problem]]:
         rng = random.Random(f"choose/{seed}")
-        families = list(self.tasks)
-        offset = rng.randrange(len(families))
+        places = rng.choices(list(self.success), [rate * (1 - rate) + FLOOR for rate in self.success.values()], k=self.n)
         chosen = []
-        for slot in range(self.n):
-            family = families[(slot + offset) % len(families)]
-            rates = [self.success[f"{family}/{level}"] for level in self.tasks[family]]
-            level = rng.choices(self.tasks[family], [rate * (1 - rate) + 0.02 for rate in rates])[0]
+        for slot, place in enumerate(places):
+            family, _, level = place.rpartition("/")
             task = base.find(family)
-            chosen.append((task, level, next(base.problems(task, level, split="train", seed=seed + slot))))
+            chosen.append((task, int(level), next(base.problems(task, int(level), split="train", seed=seed + slot))))
         return chosen
 
     def learn(self, mesh: Mesh, problems: Sequence[tuple[base.Task, int, base.Problem]], rewards: Sequence[Sequence[float]]):

@@ -40,9 +40,7 @@ class _LogProb(torch.autograd.Function):
             torch.mm(p, head_VD, out=grad_h_MD[rows])
             grad_head_VD += (p.T @ h_MD[rows]).float()
         ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype))
-        ctx.mark_non_differentiable(logp_M)
-        if entropy_M is not None:
-            ctx.mark_non_differentiable(entropy_M)
+        ctx.mark_non_differentiable(*(t for t in (logp_M, entropy_M) if t is not None))
         return objective, logp_M, entropy_M
 
     @staticmethod

@@ -5,10 +5,13 @@ from torch import Tensor
 
 from nomoat.config import Strict
 from nomoat.data.packing import Batch
-from nomoat.model.moe import Experts, Routing, sequence_balance_loss
+from nomoat.mesh import Mesh
+from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
 from nomoat.train.loop import Gradient
 from nomoat.train.loss import IGNORED, cross_entropy
+
+ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
 class ObjectiveConfig(Strict):
@@ -26,8 +29,12 @@ def document_mask(doc_BT: Tensor) -> Tensor:
     return (same & torch.ones(T, T, dtype=torch.bool, device=doc_BT.device).tril())[:, None]
 
 
-def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradient:
-    """Forward and backward on one batch; the mean is over the trained tokens of this rank's rows."""
+def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Mesh = ALONE) -> Gradient:
+    """Forward and backward on this rank's rows of a batch.
+
+    Every part of the loss is weighted so that the mean of the ranks' gradients is the gradient of the mean over all
+    trained tokens (over all sequences, for the balance).
+    """
     B, T = batch.ids_BT.shape
     device = model.embed.device
     batch = Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
@@ -35,42 +42,59 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradi
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
     targets_M = batch.targets_BT.flatten()
     loss, _ = cross_entropy(model.final(h_BTD).flatten(0, 1), model.head, targets_M)
+    n_trained = int((targets_M != IGNORED).sum())
+    loss = loss * _weight(n_trained, mesh)
     total = loss
-    telemetry = {"trained_tokens": int((targets_M != IGNORED).sum())}
+    telemetry = {"trained_tokens": n_trained}
     if model.depths:
-        further = further_loss(model, h_BTD, batch, mask)
+        further = further_loss(model, h_BTD, batch, mask, mesh)
         total = total + config.mtp_weight * further
         telemetry["mtp_loss"] = float(further.detach())
     if routings:
         s = model.spec
         balance = sum(sequence_balance_loss(r, B, s.n_active) for r in routings) / len(routings)
-        total = total + config.balance_weight * balance
-        telemetry["load_max"] = max(float(r.load_E().max() / r.load_E().mean()) for r in routings)
+        total = total + config.balance_weight * _weight(B, mesh) * balance
+    loads = [r.load_E().float() for r in routings]
+    mesh.all_reduce_mean(loads)
+    if loads:
+        telemetry["load_max"] = max(float(load_E.max() / load_E.mean()) for load_E in loads)
     total.backward()
+    loss = loss.detach().clone()
+    mesh.all_reduce_mean([loss])
     attended = T / 2 if model.spec.attention == "fused" else T
     return Gradient(
-        loss=float(loss.detach()),
+        loss=float(loss),
         tokens=B * T,
         flops_model=B * T * model.spec.flops_train((T + 1) / 2),
         flops_executed=B * T * model.spec.flops_train(attended, executed=True),
         telemetry=telemetry,
-        after=lambda: balance_experts(model, routings, config.balance_speed),
+        after=lambda: balance_experts(model, loads, config.balance_speed),
     )
 
 
-def further_loss(model: Transformer, h_BTD: Tensor, batch: Batch, mask: Tensor) -> Tensor:
+def _weight(n: int, mesh: Mesh) -> float:
+    """This rank's share of something counted, times the number of ranks: 1 where it is alone."""
+    if mesh.world == 1:
+        return 1.0
+    mean = torch.tensor(float(n), device=mesh.device)
+    mesh.all_reduce_mean([mean])
+    return n / max(float(mean), 1e-9)
+
+
+def further_loss(model: Transformer, h_BTD: Tensor, batch: Batch, mask: Tensor, mesh: Mesh = ALONE) -> Tensor:
     """Mean over depths of the cross entropy of token i + k + 1 at position i (24) (25), within one document."""
     losses = []
     for k, (depth, deep_BTD) in enumerate(zip(model.depths, model.predict_further(h_BTD, batch.ids_BT, mask)), 1):
         targets_BT = torch.full_like(batch.targets_BT, IGNORED)
         same = batch.doc_BT[:, k:] == batch.doc_BT[:, :-k]
         targets_BT[:, :-k] = torch.where(same, batch.targets_BT[:, k:], IGNORED)
-        losses.append(cross_entropy(depth.final(deep_BTD).flatten(0, 1), model.head, targets_BT.flatten())[0])
+        loss, _ = cross_entropy(depth.final(deep_BTD).flatten(0, 1), model.head, targets_BT.flatten())
+        losses.append(loss * _weight(int((targets_BT != IGNORED).sum()), mesh))
     return sum(losses) / len(losses)
 
 
-def balance_experts(model: Transformer, routings: list[Routing], speed: float) -> None:
+def balance_experts(model: Transformer, loads: list[Tensor], speed: float) -> None:
     """Move every routed layer's biases by what its load was in this step (section 2.1.2, no auxiliary loss)."""
     layers = [block.ffn for block in model.blocks if isinstance(block.ffn, Experts)]
-    for layer, routing in zip(layers, routings):
-        layer.balance(routing.load_E(), speed)
+    for layer, load_E in zip(layers, loads):
+        layer.balance(load_E, speed)

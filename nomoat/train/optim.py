@@ -18,6 +18,7 @@ class OptimConfig(Strict):
     matrices: Literal["muon", "adamw"] = "muon"
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
+    gain_lr: float | None = None  # of the norms' gains, absent: adam_lr
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -116,7 +117,11 @@ class Optimizer:
             for n, m in zip(names, master):
                 if m.ndim >= 2:
                     m.mul_(1 - c.weight_decay * c.adam_lr * factor)
-        torch._foreach_addcdiv_(master, first, root, -c.adam_lr * factor / (1 - c.betas[0] ** self.steps))
+        updates = torch._foreach_div(first, root)
+        torch._foreach_div_(updates, 1 - c.betas[0] ** self.steps)
+        gain_lr = c.adam_lr if c.gain_lr is None else c.gain_lr
+        for m, update in zip(master, updates):
+            m.sub_(update, alpha=factor * (gain_lr if m.ndim < 2 else c.adam_lr))
         torch._foreach_copy_([self.params[n].data for n in names], master)
 
     def flops(self) -> int:

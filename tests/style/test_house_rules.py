@@ -15,7 +15,7 @@ FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py")
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
 LAYERS = (
     ("config",),
-    ("tasks", "tokenizer", "sandbox", "ledger", "run"),
+    ("tasks", "tokenizer", "sandbox", "ledger", "run", "stats"),
     ("mesh", "checkpoint"),
     ("model",),
     ("weights", "data", "plan"),
@@ -23,7 +23,8 @@ LAYERS = (
     ("rl",),
     ("stages",),
     ("report", "serve"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
 MAX_LINES = 12_000

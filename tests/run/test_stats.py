@@ -1,0 +1,33 @@
+"""Intervals and estimators against their definitions."""
+
+import itertools
+import math
+
+import pytest
+
+from nomoat import stats
+
+
+def test_wilson_matches_the_published_example_and_stays_inside():
+    low, high = stats.wilson(81, 263)  # Newcombe 1998, table I: 0.2553 to 0.3662
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    for n in (1, 5, 50):
+        for k in range(n + 1):
+            low, high = stats.wilson(k, n)
+            assert 0 <= low <= k / n <= high <= 1
+    assert stats.wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("n", "correct", "k"), [(5, 2, 3), (6, 0, 2), (6, 6, 2), (7, 3, 7)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n, correct, k):
+    marks = [1] * correct + [0] * (n - correct)
+    subsets = list(itertools.combinations(marks, k))
+    assert stats.pass_at_k(n, correct, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
+
+
+def test_bootstrap_covers_the_mean_and_narrows_with_more_data():
+    few, many = [0.0, 1.0] * 10, [0.0, 1.0] * 500
+    wide, narrow = stats.bootstrap(few), stats.bootstrap(many)
+    assert wide[0] < 0.5 < wide[1]
+    assert math.isclose(narrow[1] - narrow[0], 2 * stats.Z95 * 0.5 / math.sqrt(1000), rel_tol=0.15)
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]

@@ -1,0 +1,143 @@
+"""Bad input gets found, expected and what to do; exit code 2, no traceback, and nothing that was there is lost."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("pretrain.stepz=3", "did you mean `steps`"),
+        ("sft.optim.muon_lrr=3", "did you mean `muon_lr`"),
+        ("models.main.d_rope=7", "expected an even d_rope"),
+        ("models.main.n_groups=3", "expected n_groups to divide"),
+        ("models.main.n_heds=3", "did you mean `n_heads`"),
+        ("pretrain.steps=many", "valid integer"),
+        ("pretrain.model=mian", "did you mean `main`"),
+        ("rl.tasks.lamp=[99]", "has level 99"),
+        ("rl.tasks.lampe=[4]", "no task 'lampe'"),
+        ("rl.from=sfft", "did you mean `sft`"),
+        ("pretain.steps=3", "did you mean `pretrain`"),
+        ("sft.shares.code=0.5", "known:"),
+        ("pretrain.steps", "has no `=`"),
+        ("device=tpu", 'expected "cpu", "cuda"'),
+        ("device=cuda", "no CUDA device was found"),
+    ],
+)
+def test_a_recipe_that_cannot_be(forge, recipe, tmp_path, change, message):
+    done = forge("run", recipe, "--out", tmp_path / "run", "--set", change, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.code == 2, done
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "is empty"),
+        ("binary.txt", bytes(range(256)) * 4, "expected"),
+        ("latin.txt", "Es grünt so grün\n".encode("latin-1"), "is not UTF-8"),
+        ("long.txt", b"a" * 3000, "expected"),
+        ("broken.jsonl", b'{"text": "one"}\n{"text": "tw\n', ":2 is not JSON"),
+        ("keys.jsonl", b'{"words": "one"}\n', "none of them a text"),
+        ("page.docx", b"PK", ".txt"),
+        ("absent.txt", None, "nothing at"),
+    ],
+)
+def test_text_that_cannot_be_read(forge, recipe, tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    trap = {"set": ["nomoat.data.sources", "LONGEST_LINE_BYTES", 2000]}
+    done = forge("tokenizer", "--recipe", recipe, "--out", tmp_path / "run", "--set", f"text={path}", trap=trap)
+    assert done.code == 2, done
+    assert name in done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["receipt"], ["report"], ["eval"], ["chat", "-p", "hello"], ["export"], ["sft", "--out"]],
+    ids=lambda c: c[0],
+)
+@pytest.mark.parametrize("kind", ["missing", "foreign", "damaged"])
+def test_a_directory_that_is_no_run(forge, tmp_path, command, kind):
+    place = tmp_path / "place"
+    if kind != "missing":
+        place.mkdir()
+        (place / "letter.txt").write_text("dear diary")
+    if kind == "damaged":
+        (place / "recipe.json").write_text("{")
+        (place / "events.jsonl").write_text("")
+    done = forge(command[0], *command[1:], place)
+    assert done.code == 2, done
+    assert str(place) in done.err
+    assert "expected" in done.err
+    assert "Traceback" not in done.err
+    if kind != "missing":
+        assert (place / "letter.txt").read_text() == "dear diary"
+    else:
+        assert not place.exists()
+
+
+def test_a_run_is_not_made_among_other_files(forge, recipe, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear diary")
+    done = forge("run", recipe, "--out", tmp_path)
+    assert done.code == 2
+    assert "is not empty and has no recipe.json" in done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+    file = forge("run", recipe, "--out", tmp_path / "letter.txt")
+    assert file.code == 2
+    assert (tmp_path / "letter.txt").read_text() == "dear diary"
+
+
+def test_a_tokenizer_of_another_run_is_refused(forge, smoke, recipe, tmp_path):
+    root, other = tmp_path / "run", tmp_path / "other"
+    assert forge("tokenizer", "--recipe", recipe, "--out", root).code == 0
+    assert forge("tokenizer", "--recipe", recipe, "--out", other, "--set", "text_bytes=9000").code == 0
+    shutil.copy(other / "tokenizer" / "tokenizer.json", root / "tokenizer" / "tokenizer.json")
+    done = forge("pretrain", "--out", root)
+    assert done.code == 2
+    assert "is not the tokenizer that this run trained" in done.err
+
+
+def test_a_recipe_that_is_none(forge, tmp_path):
+    assert "no recipe at" in forge("run", tmp_path / "none.toml").err
+    (tmp_path / "bad.toml").write_text("steps = = 3")
+    done = forge("run", tmp_path / "bad.toml")
+    assert (done.code, "is not TOML" in done.err) == (2, True)
+
+
+def test_words_that_are_no_command(forge):
+    for argv in (["frobnicate"], ["run"], ["chat", "--loud"], ["plan", "--gpus", "many"]):
+        done = forge(*argv)
+        assert done.code == 2, argv
+        assert "Traceback" not in done.err
+        assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model", "deepseek-v4"], "did you mean `deepseek-v3`"),
+        (["--model", "deepseek-v3", "--gpu", "h900"], "did you mean"),
+        (["--model", "deepseek-v3", "--tokens", "lots"], "expected a positive number"),
+        ([], "expected a recipe or a --model"),
+    ],
+)
+def test_a_plan_that_cannot_be(forge, argv, message):
+    done = forge("plan", *argv)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_the_plan_of_v3_has_the_promised_keys(forge):
+    done = forge("plan", "--model", "deepseek-v3", "--gpu", "h800", "--gpus", "2048", "--tokens", "14.8T", "--json")
+    plan = json.loads(done.out)
+    assert plan["params_total"] == 671_026_419_200
+    assert {"params_active", "flops_total", "gpu_hours", "usd"} <= set(plan)
+    assert 2.4e6 < plan["gpu_hours"] < 3.1e6

@@ -122,8 +122,8 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
 
     def verb(
         *, out: Annotated[Path | None, _arg("run directory; earlier stages are read from it", metavar="DIR")] = None,
-        recipe: Annotated[Path | None, _arg("recipe file (default: the recipe of the run in --out)", metavar="FILE")] = None,
-        name: Annotated[str | None, _arg("the one stage of this name (default: all of the kind)", metavar="STAGE")] = None,
+        recipe: Annotated[Path | None, _arg("recipe file (default: that of the run in --out)", metavar="FILE")] = None,
+        name: Annotated[str | None, _arg("only the stage of this name (default: all)", metavar="STAGE")] = None,
         set_: Annotated[Sets, _arg("change the recipe: key=value of this stage, or stage.key=value", name="set")] = (),
         plan: Plan = False, json: Json = False,
     ) -> int:  # fmt: skip
@@ -148,7 +148,7 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
 
 def evaluate(
     directory: Positional[RunDir], /, *, json: Json = False,
-    name: Annotated[str | None, _arg("the one evaluation stage of this name", metavar="STAGE")] = None, plan: Plan = False,
+    name: Annotated[str | None, _arg("only the stage of this name", metavar="STAGE")] = None, plan: Plan = False,
 ) -> int:  # fmt: skip
     """Scores of a run's models, measured now if they are not yet."""
     from nomoat.report.receipt import score_tables, scores_of
@@ -176,7 +176,7 @@ def evaluate(
 
 def export(
     directory: Positional[RunDir], /, *,
-    out: Annotated[Path | None, _arg("write one model here (default: run the run's export stages)", metavar="DIR")] = None,
+    out: Annotated[Path | None, _arg("write one model here (default: do the export stages)", metavar="DIR")] = None,
     stage: Annotated[str | None, _arg("whose weights (default: the best evaluated)", metavar="STAGE")] = None,
     json: Json = False,
 ) -> int:  # fmt: skip

@@ -65,7 +65,8 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
         for item in error.errors():
             path = ".".join(str(part) for part in (where, *item["loc"]) if part != "")
             if item["type"] == "extra_forbidden":
-                complaints.append(f"unknown key `{path}`; {nearest(str(item['loc'][-1]), _keys(cls, item['loc'][:-1]))}")
+                *parents, key = item["loc"]
+                complaints.append(f"unknown key `{path}`; {nearest(str(key), _keys(cls, parents))}")
             elif item["type"] == "missing":
                 complaints.append(f"missing key `{path}`; add it")
             else:

@@ -16,12 +16,17 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
 
 
+HEADER = (
+    "run", "seed", "hardware", "parameters (active)", "bits per byte, en / de (best n-gram)",
+    "right answers, sampled: SFT, RL, student", "device time", "energy", "money",
+)  # fmt: skip
+
+
 def table(runs: list[Run]) -> str:
     """Markdown: a row per run, a footnote for where the figures are from."""
     lines = [
-        "| run | seed | hardware | parameters (active) | bits per byte, en / de (best n-gram) | right answers: SFT, RL, student "
-        "(sampled) | device time | energy | money |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
         *map(row, runs),
     ]
     commits = sorted({(run.record.get("commit") or "unknown")[:12] for run in runs})
@@ -52,7 +57,8 @@ def row(run: Run) -> str:
     cells = (
         run.recipe.get("name", run.root.name), str(run.seed), f"{receipt.units} x {receipt.device}",
         f"{short(shape.params_total()).strip()} ({short(shape.params_active()).strip()})", bits or "-", right,
-        duration(total.device_seconds), f"{short(total.joules)}J {total.joules_source}", f"{money(total.money)} {total.currency}",
+        duration(total.device_seconds), f"{short(total.joules)}J {total.joules_source}",
+        f"{money(total.money)} {total.currency}",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 

@@ -22,7 +22,8 @@ import traceback
 
 PRELOAD = (
     "torch", "numpy", "tokenizers", "safetensors.torch", "matplotlib.backends.backend_svg", "jinja2", "nomoat.cli",
-    "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.stages.pipeline", "nomoat.stages.s1_tokenizer",
+    "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.stages.pipeline",
+    "nomoat.stages.s1_tokenizer",
     "nomoat.stages.s2_pretrain", "nomoat.stages.s3_extend", "nomoat.stages.s4_sft", "nomoat.stages.s5_rl",
     "nomoat.stages.s6_distill", "nomoat.stages.s7_eval", "nomoat.stages.s8_export",
 )  # fmt: skip

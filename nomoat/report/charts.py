@@ -21,7 +21,8 @@ SERIES = tuple(f"#0102a{i}" for i in range(8))
 INKS = {FG: "var(--fg)", MUTED: "var(--muted)", LINE: "var(--line)"} | {c: f"var(--c{i})" for i, c in enumerate(SERIES)}
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "font.size": 9.0, "axes.titlesize": 8.5, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "axes.titlepad": 2, "text.color": FG, "axes.titlecolor": FG, "axes.labelcolor": MUTED, "axes.edgecolor": LINE,
+    "axes.titleweight": "bold", "axes.titlepad": 2, "text.color": FG, "axes.titlecolor": FG,
+    "axes.labelcolor": MUTED, "axes.edgecolor": LINE,
     "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.grid": True,
     "axes.grid.axis": "y", "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.spines.top": False,
     "axes.spines.right": False, "axes.spines.left": False, "ytick.major.size": 0, "xtick.major.size": 3,

@@ -48,7 +48,8 @@ class Forecast:
         rows = [
             (x.stage, amount(x.tokens), amount(x.parameters), amount(x.flops), amount(x.memory_bytes, "B"),
              "" if x.seconds is None else duration(x.seconds), amount(x.joules, "J"),
-             "" if x.money is None else money(x.money), ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in x.others.items()))
+             "" if x.money is None else money(x.money),
+             ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in x.others.items()))
             for x in (*self.lines, self.total())
         ]  # fmt: skip
         header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "energy", self.currency, "and")
@@ -82,6 +83,6 @@ def forecast(recipe: Recipe, only: Sequence[str] = ()) -> Forecast:
             joules = price.watts * units * seconds
             cost = (0 if price.rented else joules / 3.6e6 * prices.per_kwh) + seconds * units / 3600 * price.per_hour
         lines.append(Line(config.name, **known, seconds=seconds, joules=joules, money=cost, others=figures))
-    source = (f"Estimated: time at {100 * mfu.value:.0f} % of {device.name} ({mfu.source}), energy at {price.watts:g} W a "
-              f"unit, prices of {prices.date}; memory is weights, gradients and optimiser.")  # fmt: skip
+    source = (f"Estimated: time at {100 * mfu.value:.0f} % of {device.name} ({mfu.source}), energy at "
+              f"{price.watts:g} W a unit, prices of {prices.date}; memory: weights, gradients, optimiser.")  # fmt: skip
     return Forecast(tuple(lines), name, units, prices.currency, source)

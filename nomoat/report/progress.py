@@ -15,7 +15,7 @@ LINE_SECONDS = 5.0
 
 
 class Watch:
-    """`run.observe = watch` inside `with Watch(...) as watch`.  Cost: what this process spent, by the ledger's prices."""
+    """`run.observe = watch` inside `with Watch(...) as watch`.  Cost: what this process spent, as the ledger counts."""
 
     def __init__(
         self, console: Console, stages: Sequence[str], finished: Collection[str] = (), *,

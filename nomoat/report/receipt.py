@@ -1,4 +1,4 @@
-"""The tables of a run, from its event log alone: what it cost, what its models score.  As text, and as rows for HTML."""
+"""The tables of a run, from its event log alone: what it cost, what its models score.  As text and as HTML."""
 
 import math
 import textwrap
@@ -80,7 +80,8 @@ def receipt_table(found: Receipt, prices: Prices | None = None) -> Table:
     rows = []
     for r in (*found.rows, found.total):
         row = [r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
-               duration(r.device_seconds), f"{short(r.joules)}J", money(r.money), "" if r is found.total else r.bought]  # fmt: skip
+               duration(r.device_seconds), f"{short(r.joules)}J", money(r.money),
+               "" if r is found.total else r.bought]  # fmt: skip
         rows.append(
             tuple([*row[:5], duration(r.redone_seconds) if r.redone_seconds else "", *row[5:]] if redone else row)
         )
@@ -105,10 +106,10 @@ def money(value: float) -> str:
 def shares_table(found: Sequence[Share]) -> Table:
     """Where the device time went, beside DeepSeek's published hours (V3 and R1 together)."""
     rows = tuple(
-        (s.part, duration(s.seconds), f"{100 * s.ours:.1f} %" if s.ours is not None else "", f"{s.their_hours / 1e3:,.0f} K",
-         f"{100 * s.theirs:.1f} %") for s in found
+        (s.part, duration(s.seconds), f"{100 * s.ours:.1f} %" if s.ours is not None else "",
+         f"{s.their_hours / 1e3:,.0f} K", f"{100 * s.theirs:.1f} %") for s in found
     )  # fmt: skip
-    note = "Theirs: H800 hours of DeepSeek-V3 and R1 as published. Tokenizer counts as pretraining; eval and export as neither."
+    note = "Theirs: H800 hours of DeepSeek-V3 and R1, published. Tokenizer is in pretraining, eval and export left out."
     return Table("Share of the cost", ("part", "ours", "share", "theirs, H800 h", "share"), rows, note)
 
 
@@ -200,7 +201,8 @@ def score_tables(found: Scores) -> list[Table]:
             for family in (*found.families, "mean")
         )
         n = next(iter(by_model.values()))["mean"].n
-        note = (f"95 % intervals in brackets; strict format; {n} problems that no stage trained on." if how == "greedy" else
+        note = (f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
+                if how == "greedy" else
                 f"At temperature 1. In a lenient reading the means are {', '.join(_lenient(by_model))}.")  # fmt: skip
         tables.append(Table(title, ("family", *by_model), rows, note, total=True))
     if found.bits:

@@ -54,8 +54,8 @@ class Bot:
                 break
             turns = turns[2:] if len(turns) > 2 else turns[-1:]
         if len(ids) >= context:
-            raise DataError(f"the question has {len(ids)} tokens with its frame; expected fewer than the model's context "
-                            f"of {context}; shorten it")  # fmt: skip
+            raise DataError(f"the question has {len(ids)} tokens with its frame; expected fewer than the model's "
+                            f"context of {context}; shorten it")  # fmt: skip
         return ids
 
 
@@ -86,7 +86,7 @@ def load(directory: str | Path, *, stage: str | None = None, **settings) -> Bot:
     if loaded.tokenizer.vocab_size > loaded.model.spec.vocab_size:
         raise WeightsError(
             f"the tokenizer in {directory} has {loaded.tokenizer.vocab_size} tokens and the model "
-            f"{loaded.model.spec.vocab_size}: they do not belong together; restore the tokenizer that it was trained with"
+            f"{loaded.model.spec.vocab_size}: they do not belong together; restore the one that it was trained with"
         )
     return Bot(loaded.model, loaded.tokenizer, **settings)
 

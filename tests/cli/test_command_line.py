@@ -81,7 +81,8 @@ def events(n_steps: int = 20):
     yield {"kind": "begin", "stage": "rl", "what": "encode [tasks]"}
     yield {"kind": "work", "stage": "rl", "what": "encode", "seconds": 2.0}
     for step in range(1, n_steps + 1):
-        yield {"kind": "step", "stage": "rl", "step": step, "n_steps": n_steps, "loss": None, "reward": 0.5, "seconds": 1.0,
+        yield {"kind": "step", "stage": "rl", "step": step, "n_steps": n_steps, "loss": None, "reward": 0.5,
+               "seconds": 1.0,
                "tokens_per_second": 1234.0, "joules": 30.0}  # fmt: skip
     yield {"kind": "note", "stage": "rl", "text": "[bold]no markup[/bold]"}
     yield {"kind": "stage_end", "stage": "rl", "outputs": {"bought": "reward"}}

@@ -90,8 +90,9 @@ def render(run: Run) -> str:
 
 
 def best_model(scores: Scores) -> str | None:
-    """The model with the highest mean sampled accuracy."""
-    means = {model: found["mean"].value for model, found in scores.accuracy["sampled"].items()}
+    """The model with the highest mean sampled accuracy, controls ("sft, thinking") aside."""
+    sampled = scores.accuracy["sampled"]
+    means = {model: found["mean"].value for model, found in sampled.items() if "," not in model}  # no controls
     return max(means, key=means.get) if means else None
 
 

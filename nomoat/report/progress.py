@@ -31,7 +31,7 @@ class Watch:
         self._tasks: dict[str, int] = {}
         if console.is_terminal and not console.is_dumb_terminal:
             self._bars = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=None), _Says(), console=console, expand=True,
+                TextColumn("{task.description}"), BarColumn(bar_width=10), _Says(), console=console, expand=True,
                 refresh_per_second=4,
             )  # fmt: skip
             width = max(map(len, stages))
@@ -68,7 +68,7 @@ class Watch:
             self._show(stage, self._step(event), event["step"] / event["n_steps"])
         elif kind == "stage_end":
             bought = (event.get("outputs") or {}).get("bought", "")
-            self._show(stage, f"done  {bought}  {self.cost()}", 1.0, last=True)
+            self._show(stage, f"done  {self.cost()}  {bought}", 1.0, last=True)
 
     def cost(self) -> str:
         """Energy and money so far."""
@@ -90,7 +90,7 @@ class Watch:
         value = event.get(what)
         value = f"{value:.3f}" if value is not None else "not finite"
         rate = f"{short(event.get('tokens_per_second') or 0)}tok/s"
-        return f"{step}/{n_steps}  {what} {value}  {rate}  {left}  {self.cost()}"
+        return " ".join(filter(None, (f"{step}/{n_steps} {what} {value}", rate, left, self.cost())))
 
     def _show(self, stage: str, says: str, share: float | None, *, last: bool = False) -> None:
         if self._bars:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nomoat.config import ConfigError
 from nomoat.data.packing import Packed
+from nomoat.model.moe import Experts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import sample_groups
@@ -34,6 +36,7 @@ class Config(s2_pretrain.Config):
     """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the student's own."""
 
     model: str = "student"
+    inherit: bool = True  # start from a part of the teacher's layers, see below; else from random weights
     policy_steps: int = 50
     policy_tasks: dict[str, list[int]] = {}
     prompts: int = 32
@@ -46,7 +49,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision).eval().requires_grad_(False)
     spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
-    student = to_device(Transformer(spec).initialise(recipe.key(config.name, "weights")), session, config.precision)
+    student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
+    if config.inherit:
+        inherit(student, teacher)
+    student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
     data = s2_pretrain.prepare(session, config, recipe, tokenizer)
     problems = s5_rl.Choice(config.policy_tasks or config.tasks, config.prompts)
@@ -60,6 +66,37 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     outputs = save_model(session, student, optimizer, tokenizer)
     share = student.spec.params_active() / teacher.spec.params_active()
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
+
+
+@torch.no_grad()
+def inherit(student: Transformer, teacher: Transformer) -> None:
+    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3), and as much of
+    their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the head unless it is tied."""
+    s, t = student.spec, teacher.spec
+    for name in ("d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_q_latent", "vocab_size"):
+        if getattr(s, name) != getattr(t, name):
+            raise ConfigError(
+                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; a student that "
+                "inherits needs the same attention: make them equal, or set inherit = false"
+            )
+    for name in ("embed", "norm") if s.tied else ("embed", "norm", "head"):
+        getattr(student, name).copy_(getattr(teacher, name))
+    for i, block in enumerate(student.blocks):
+        lender = teacher.blocks[round(i * (t.n_layers - 1) / max(s.n_layers - 1, 1))]
+        block.attention.load_state_dict(lender.attention.state_dict())
+        block.norm_attention.copy_(lender.norm_attention)
+        block.norm_ffn.copy_(lender.norm_ffn)
+        if isinstance(lender.ffn, Experts):
+            if t.n_shared == 0:
+                continue
+            gate, up = lender.ffn.w_gate_up[: t.n_shared].chunk(2, 1)
+            gate, up, down = gate.flatten(0, 1), up.flatten(0, 1), lender.ffn.w_down[: t.n_shared].flatten(0, 1).T
+        else:
+            (gate, up), down = lender.ffn.w_gate_up.chunk(2), lender.ffn.w_down
+        n = min(len(gate), s.d_ffn)
+        block.ffn.w_gate_up[:n].copy_(gate[:n])
+        block.ffn.w_gate_up[s.d_ffn : s.d_ffn + n].copy_(up[:n])
+        block.ffn.w_down[:, :n].copy_(down[:, :n])
 
 
 def imitate(

@@ -28,6 +28,7 @@ class Config(StageConfig):
     """`models` are the stages whose weights are measured, by default every one that left some.
 
     `problems` are drawn per family and level; each is answered once greedily and `samples` times at temperature 1.
+    `think` opens (true) or skips (false) the thinking for the model, and its name in the scores then says so.
     """
 
     models: list[str] = []
@@ -58,7 +59,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     for name in dict.fromkeys(names):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()
-        means[name] = measure(session, config, recipe, name, model, tokenizer, held)
+        label = name + {None: "", True: ", thinking", False: ", not thinking"}[config.think]
+        means[label] = measure(session, config, recipe, label, model, tokenizer, held)
     return {"means": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nomoat.model.cache import LatentCache
+from nomoat.model.norm import rms_norm
 from nomoat.model.rope import rotate
 from nomoat.model.spec import ModelSpec
 
@@ -18,26 +19,27 @@ CLOSED = -1e30  # the score of a position that may not be attended to; finite, s
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(q k^T scale + bias) v with the score matrix kept: two to three times faster than the fused kernel on a
+    """softmax(q k^T scale + bias) v with the weights kept: two to three times faster than the fused kernel on a
     processor in bf16 at a few hundred positions (LOG.md), at T x S memory."""
 
     @staticmethod
     def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
-        score_BHTS = torch.matmul(q_BHTN * scale, k_BHSN.transpose(-1, -2))
-        p_BHTS = score_BHTS.add_(bias).softmax(-1)
-        ctx.save_for_backward(q_BHTN, k_BHSN, v_BHSW, p_BHTS)
+        B, H, T, _ = q_BHTN.shape
+        q, k, v = q_BHTN.flatten(0, 1), k_BHSN.flatten(0, 1), v_BHSW.flatten(0, 1)
+        p = torch.baddbmm(bias.expand(B, H, -1, -1).flatten(0, 1), q, k.mT, alpha=scale).softmax(-1)
+        ctx.save_for_backward(q, k, v, p)
         ctx.scale = scale
-        return p_BHTS @ v_BHSW
+        return torch.bmm(p, v).view(B, H, T, -1)
 
     @staticmethod
     def backward(ctx, grad_BHTW):
-        q_BHTN, k_BHSN, v_BHSW, p_BHTS = ctx.saved_tensors
-        grad_v = p_BHTS.transpose(-1, -2) @ grad_BHTW
-        grad_p = grad_BHTW @ v_BHSW.transpose(-1, -2)
-        grad_score = torch._softmax_backward_data(grad_p, p_BHTS, -1, p_BHTS.dtype)
-        grad_q = (grad_score @ k_BHSN).mul_(ctx.scale)
-        grad_k = (grad_score.transpose(-1, -2) @ q_BHTN).mul_(ctx.scale)
-        return grad_q, grad_k, grad_v, None, None
+        q, k, v, p = ctx.saved_tensors
+        grad = grad_BHTW.flatten(0, 1)
+        grad_score = torch._softmax_backward_data(torch.bmm(grad, v.mT), p, -1, p.dtype)
+        grad_q = torch.bmm(grad_score, k).mul_(ctx.scale)
+        grad_k = torch.bmm(grad_score.mT, q).mul_(ctx.scale)
+        grad_v = torch.bmm(p.mT, grad)
+        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in (grad_q, grad_k, grad_v)), None, None
 
 
 def mask_for(spec: ModelSpec, mask: Tensor | None, T: int, dtype: torch.dtype, device) -> Tensor | None:
@@ -46,7 +48,8 @@ def mask_for(spec: ModelSpec, mask: Tensor | None, T: int, dtype: torch.dtype, d
         return mask
     if mask is None:
         mask = torch.ones(1, 1, T, T, dtype=torch.bool, device=device).tril()
-    return torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, CLOSED)
+    bias = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, CLOSED)
+    return bias if len(bias) == 1 else bias.repeat(1, spec.n_heads, 1, 1)  # once, instead of once a layer
 
 
 class LatentAttention(nn.Module):
@@ -78,52 +81,49 @@ class LatentAttention(nn.Module):
         B, T, _ = h_BTD.shape
         H, N, R, C = s.n_heads, s.d_nope, s.d_rope, s.d_kv_latent
         q_in, c_kv_BTC, k_rope_BTR = F.linear(h_BTD, self.w_in).split((self.d_query_in, C, R), -1)  # (1) (3) (6)
-        c_kv_BTC = F.rms_norm(c_kv_BTC, (C,), self.norm_kv, LATENT_EPS)
+        c_kv_BTC = rms_norm(c_kv_BTC, self.norm_kv, LATENT_EPS)
         if s.d_q_latent:
-            c_q_BTP = F.rms_norm(q_in, (s.d_q_latent,), self.norm_q, LATENT_EPS)
+            c_q_BTP = rms_norm(q_in, self.norm_q, LATENT_EPS)
             q_in = F.linear(c_q_BTP, self.w_uq)  # (7) (8)
-        q_nope_BTHN, q_rope_BTHR = q_in.view(B, T, H, N + R).split((N, R), -1)
-        q_rope_BTHR = rotate(q_rope_BTHR, cis_BTr[:, :, None])  # (8)
+        q_nope_BHTN, q_rope_BHTR = q_in.view(B, T, H, N + R).transpose(1, 2).split((N, R), -1)
+        q_rope_BHTR = rotate(q_rope_BHTR, cis_BTr[:, None])  # (8)
         k_rope_BTR = rotate(k_rope_BTR, cis_BTr)  # (3)
         if cache is not None:
             latent_BSc = cache.write(layer, torch.cat((c_kv_BTC, k_rope_BTR), -1))
         if cache is None or cache.length == 0:
-            o_BTHW = self._naive(q_nope_BTHN, q_rope_BTHR, c_kv_BTC, k_rope_BTR, mask)
+            o_BHTW = self._naive(q_nope_BHTN, q_rope_BHTR, c_kv_BTC, k_rope_BTR, mask)
         else:
-            o_BTHW = self._absorbed(q_nope_BTHN, q_rope_BTHR, latent_BSc, mask)
-        return F.linear(o_BTHW.flatten(-2), self.w_o)  # (11)
+            o_BHTW = self._absorbed(q_nope_BHTN, q_rope_BHTR, latent_BSc, mask)
+        return F.linear(o_BHTW.transpose(1, 2).flatten(-2), self.w_o)  # (11)
 
-    def _naive(self, q_nope_BTHN, q_rope_BTHR, c_kv_BTC, k_rope_BTR, mask) -> Tensor:
+    def _naive(self, q_nope_BHTN, q_rope_BHTR, c_kv_BTC, k_rope_BTR, mask) -> Tensor:
         """Keys and values made from the latent, one set for each head."""
         s = self.spec
-        B, T, H, N = q_nope_BTHN.shape
-        kv = F.linear(c_kv_BTC, self.w_ukv).view(B, T, H, N + s.d_value)
-        k_nope_BTHN, v_BTHW = kv.split((N, s.d_value), -1)  # (2) (5)
-        q = torch.cat((q_nope_BTHN, q_rope_BTHR), -1)  # (9)
-        k = torch.cat((k_nope_BTHN, k_rope_BTR[:, :, None].expand(-1, -1, H, -1)), -1)  # (4)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v_BTHW.transpose(1, 2)
+        B, H, T, N = q_nope_BHTN.shape
+        kv = F.linear(c_kv_BTC, self.w_ukv).view(B, T, H, N + s.d_value).transpose(1, 2)
+        k_nope_BHTN, v_BHTW = kv.split((N, s.d_value), -1)  # (2) (5)
+        q = torch.cat((q_nope_BHTN, q_rope_BHTR), -1)  # (9)
+        k = torch.cat((k_nope_BHTN, k_rope_BTR[:, None].expand(-1, H, -1, -1)), -1)  # (4)
         if s.attention == "plain":
-            o_BHTW = PlainAttention.apply(q, k, v, mask, s.softmax_scale)  # (10)
-        else:
-            o_BHTW = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=s.softmax_scale)  # (10)
-        return o_BHTW.transpose(1, 2)
+            return PlainAttention.apply(q, k, v_BHTW, mask, s.softmax_scale)  # (10)
+        return F.scaled_dot_product_attention(q, k, v_BHTW, mask, is_causal=mask is None, scale=s.softmax_scale)  # (10)
 
-    def _absorbed(self, q_nope_BTHN, q_rope_BTHR, latent_BSc, mask) -> Tensor:
+    def _absorbed(self, q_nope_BHTN, q_rope_BHTR, latent_BSc, mask) -> Tensor:
         """W^UK folded into the query and W^UV into the output (DeepSeek-V2 report, section 2.1.2).
 
         All heads then read one shared key and value, the latent, so that heads are queries of a single-headed attention.
         """
         s = self.spec
-        B, T, H, N = q_nope_BTHN.shape
+        B, H, T, N = q_nope_BHTN.shape
         S, C = latent_BSc.shape[1], s.d_kv_latent
         w_uk_HNC, w_uv_HWC = self.w_ukv.view(H, N + s.d_value, C).split((N, s.d_value), 1)
-        q_lat_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, w_uk_HNC)
-        q = torch.cat((q_lat_BTHC, q_rope_BTHR), -1).view(B, 1, T * H, C + s.d_rope)
+        q_lat_BHTC = q_nope_BHTN @ w_uk_HNC
+        q = torch.cat((q_lat_BHTC, q_rope_BHTR), -1).view(B, 1, H * T, C + s.d_rope)
         if mask is None:
             mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)[None, None]
         if T > 1:
-            mask = mask.repeat_interleave(H, 2)
+            mask = mask.repeat(1, 1, H, 1)
         latent = latent_BSc[:, None]
         o_lat = F.scaled_dot_product_attention(q, latent, latent, mask, scale=s.softmax_scale)
-        o_lat_BTHC = o_lat.view(B, T, H, C + s.d_rope)[..., :C]
-        return torch.einsum("bthc,hwc->bthw", o_lat_BTHC, w_uv_HWC)
+        o_lat_BHTC = o_lat.view(B, H, T, C + s.d_rope)[..., :C]
+        return o_lat_BHTC @ w_uv_HWC.mT

@@ -30,6 +30,15 @@ class Routing:
         return torch.bincount(self.expert_MK.flatten(), minlength=self.score_ME.shape[1]).float()
 
 
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up of one matrix that holds both side by side.
+
+    The copy pays on the CPU: silu of narrow strided halves leaves its vector path and takes eight times as long.
+    """
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate.contiguous()) * up
+
+
 class SwiGLU(nn.Module):
     """W_down(silu(W_gate h) * W_up h), gate and up in one matrix (arXiv 2002.05202)."""
 
@@ -39,8 +48,58 @@ class SwiGLU(nn.Module):
         self.w_down = nn.Parameter(torch.empty(d_model, d_hidden))
 
     def forward(self, h: Tensor) -> Tensor:
-        gate, up = F.linear(h, self.w_gate_up).chunk(2, -1)
-        return F.linear(F.silu(gate) * up, self.w_down)
+        return F.linear(swiglu(F.linear(h, self.w_gate_up)), self.w_down)
+
+
+class Slots:
+    """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of them.
+
+    `slot_MK` is the place of each copy, `token` whose copy each place holds.  An empty place holds token 0 and is given
+    gate zero, so that it adds nothing to any sum or gradient.
+    """
+
+    def __init__(self, expert_MK: Tensor, n_experts: int):
+        expert_Z = expert_MK.flatten()
+        load_E = torch.bincount(expert_Z, minlength=n_experts)
+        self.n_rows = -(-int(load_E.max()) // ROW_TILE) * ROW_TILE
+        first_E = torch.arange(0, n_experts * self.n_rows, self.n_rows, device=load_E.device)
+        order_Z = expert_Z.argsort(stable=True)
+        place_Z = torch.arange(len(order_Z), device=load_E.device)
+        place_Z += (first_E - load_E.cumsum(0) + load_E).repeat_interleave(load_E)
+        self.slot_MK = torch.empty_like(expert_Z).index_copy_(0, order_Z, place_Z).view_as(expert_MK)
+        self.token = expert_Z.new_zeros(n_experts * self.n_rows).index_copy_(0, place_Z, order_Z // expert_MK.shape[1])
+
+    def fill(self, h_MD: Tensor) -> Tensor:
+        """Every slot's token: (experts, n_rows, D)."""
+        return _Fill.apply(h_MD, self.token, self.slot_MK).unflatten(0, (-1, self.n_rows))
+
+    def collect(self, slots: Tensor) -> Tensor:
+        """The sum of every token's copies, MD: the transpose of `fill`."""
+        return _Collect.apply(slots.flatten(0, 1), self.token, self.slot_MK)
+
+
+class _Fill(torch.autograd.Function):
+    """Its gradient reads the copies of each token; adding them up in place, row by row, takes ten times as long."""
+
+    @staticmethod
+    def forward(ctx, h_MD, token, slot_MK):
+        ctx.save_for_backward(slot_MK)
+        return h_MD.index_select(0, token)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return F.embedding_bag(*ctx.saved_tensors, grad, mode="sum"), None, None
+
+
+class _Collect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, slots, token, slot_MK):
+        ctx.save_for_backward(token)
+        return F.embedding_bag(slot_MK, slots, mode="sum")
+
+    @staticmethod
+    def backward(ctx, grad_MD):
+        return grad_MD.index_select(0, *ctx.saved_tensors), None, None
 
 
 class Experts(nn.Module):
@@ -86,35 +145,24 @@ class Experts(nn.Module):
 
     def _wide(self, h_MD: Tensor, routing: Routing) -> Tensor:
         s = self.spec
-        gate, up = F.linear(h_MD, self.w_gate_up.flatten(0, 1)).view(len(h_MD), -1, 2 * s.d_expert).chunk(2, -1)
+        gate_up = F.linear(h_MD, self.w_gate_up.flatten(0, 1)).view(len(h_MD), -1, 2 * s.d_expert)
         weight_ME = torch.zeros_like(routing.score_ME).scatter(1, routing.expert_MK, routing.gate_MK)
         weight = F.pad(weight_ME, (s.n_shared, 0), value=1.0).to(h_MD.dtype)  # shared experts always count once
-        hidden = F.silu(gate) * up * weight[..., None]
+        hidden = swiglu(gate_up) * weight[..., None]
         return hidden.flatten(1) @ self.w_down.flatten(0, 1)  # (12)
 
     def _sorted(self, h_MD: Tensor, routing: Routing) -> Tensor:
-        s = self.spec
-        E, K = s.n_routed, s.n_active
-        load_E = torch.bincount(routing.expert_MK.flatten(), minlength=E)
-        rows = -(-int(load_E.max()) // ROW_TILE) * ROW_TILE
-        order_Z = routing.expert_MK.flatten().argsort(stable=True)  # copies of the tokens, expert by expert
-        expert_Z = routing.expert_MK.flatten()[order_Z]
-        first_E = load_E.cumsum(0) - load_E
-        slot_Z = expert_Z * rows + torch.arange(len(order_Z), device=h_MD.device) - first_E[expert_Z]
-        token_Z = order_Z // K
-        grouped = h_MD.new_zeros(E * rows, h_MD.shape[-1]).index_copy(0, slot_Z, h_MD[token_Z]).view(E, rows, -1)
-        gate, up = torch.bmm(grouped, self.w_gate_up[s.n_shared :].transpose(1, 2)).chunk(2, -1)
-        out = torch.bmm(F.silu(gate) * up, self.w_down[s.n_shared :]).flatten(0, 1)
-        gate_Z = routing.gate_MK.flatten()[order_Z].to(h_MD.dtype)
-        shared_MD = self._shared(h_MD)
-        return shared_MD.index_add(0, token_Z, out[slot_Z] * gate_Z[:, None])  # (12)
-
-    def _shared(self, h_MD: Tensor) -> Tensor:
-        n = self.spec.n_shared
-        if n == 0:
-            return torch.zeros_like(h_MD)
-        gate, up = F.linear(h_MD, self.w_gate_up[:n].flatten(0, 1)).view(len(h_MD), n, -1).chunk(2, -1)
-        return (F.silu(gate) * up).flatten(1) @ self.w_down[:n].flatten(0, 1)
+        n, slots = self.spec.n_shared, Slots(routing.expert_MK, self.spec.n_routed)
+        shared_gate_up, w_gate_up = self.w_gate_up.split((n, self.spec.n_routed))
+        shared_down, w_down = self.w_down.split((n, self.spec.n_routed))
+        gate = h_MD.new_zeros(len(slots.token))
+        gate = gate.index_copy(0, slots.slot_MK.flatten(), routing.gate_MK.flatten().to(h_MD.dtype))
+        hidden = swiglu(torch.bmm(slots.fill(h_MD), w_gate_up.mT)) * gate.view(-1, slots.n_rows, 1)
+        out_MD = slots.collect(torch.bmm(hidden, w_down))  # (12)
+        if n:
+            hidden = swiglu(F.linear(h_MD, shared_gate_up.flatten(0, 1)).unflatten(1, (n, -1)))
+            out_MD = out_MD + hidden.flatten(1) @ shared_down.flatten(0, 1)
+        return out_MD
 
     def balance(self, load_E: Tensor, speed: float) -> None:
         """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise."""

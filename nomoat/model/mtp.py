@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nomoat.model.norm import rms_norm
 from nomoat.model.spec import ModelSpec
 
 
@@ -23,13 +24,11 @@ class Depth(nn.Module):
         self.norm = nn.Parameter(torch.ones(spec.d_model))  # before the shared head (23)
 
     def forward(self, h_BTD: Tensor, embed_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None) -> Tensor:
-        D, eps = self.spec.d_model, self.spec.norm_eps
-        joined = torch.cat(
-            (F.rms_norm(embed_BTD, (D,), self.norm_embed, eps), F.rms_norm(h_BTD, (D,), self.norm_hidden, eps)), -1
-        )
+        eps = self.spec.norm_eps
+        joined = torch.cat((rms_norm(embed_BTD, self.norm_embed, eps), rms_norm(h_BTD, self.norm_hidden, eps)), -1)
         h_BTD, _ = self.block(F.linear(joined, self.w_join), cis_BTr, mask)  # (21) (22)
         return h_BTD
 
     def final(self, h: Tensor) -> Tensor:
         """What the shared head reads at this depth (23)."""
-        return F.rms_norm(h, (self.spec.d_model,), self.norm, self.spec.norm_eps)
+        return rms_norm(h, self.norm, self.spec.norm_eps)

@@ -11,6 +11,7 @@ from nomoat.model.cache import LatentCache
 from nomoat.model.mla import LatentAttention, mask_for
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.mtp import Depth
+from nomoat.model.norm import rms_norm
 from nomoat.model.rope import turns
 from nomoat.model.spec import ModelSpec
 
@@ -27,10 +28,9 @@ class Block(nn.Module):
         self.ffn = Experts(spec) if spec.is_moe(layer) else SwiGLU(spec.d_model, spec.d_ffn)
 
     def forward(self, h_BTD, cis_BTr, mask=None, cache: LatentCache | None = None) -> tuple[Tensor, Routing | None]:
-        D = h_BTD.shape[-1]
-        normed = F.rms_norm(h_BTD, (D,), self.norm_attention, self.eps)
+        normed = rms_norm(h_BTD, self.norm_attention, self.eps)
         h_BTD = h_BTD + self.attention(normed, cis_BTr, mask, cache, self.layer)
-        normed = F.rms_norm(h_BTD, (D,), self.norm_ffn, self.eps)
+        normed = rms_norm(h_BTD, self.norm_ffn, self.eps)
         out, routing = self.ffn(normed) if isinstance(self.ffn, Experts) else (self.ffn(normed), None)
         return h_BTD + out, routing
 
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
 
     def final(self, h: Tensor) -> Tensor:
         """What the head reads."""
-        return F.rms_norm(h, (self.spec.d_model,), self.norm, self.spec.norm_eps)
+        return rms_norm(h, self.norm, self.spec.norm_eps)
 
     def logits(self, h: Tensor) -> Tensor:
         return F.linear(self.final(h), self.head).float()

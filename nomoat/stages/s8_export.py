@@ -57,11 +57,14 @@ def card(session: Session, recipe: Recipe, name: str, model: Transformer) -> str
         "It knows short worked tasks in English and German and little else; do not rely on what it says.", "",
         "| score | value | 95 % interval | n |", "|---|---|---|---|",
     ]  # fmt: skip
+    scores = {}
     for event in session.run.events("score"):
-        if event.get("model") == name and not event.get("redone"):
-            place = "/".join(str(event[k]) for k in ("family", "level") if k in event)
-            interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
-            lines.append(f"| {event['name']} {place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |")
+        if event.get("model") == name:
+            scores[event["name"], event.get("family"), event.get("level")] = event  # an eval that was redone: the last
+    for (what, family, level), event in scores.items():
+        place = f" {family}/{level}" if family else ""
+        interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
+        lines.append(f"| {what}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |")
     return "\n".join(lines) + "\n"
 
 

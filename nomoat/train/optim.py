@@ -36,8 +36,9 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     if tall:
         x = x.mT
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if tall else x
 
 
@@ -99,30 +100,21 @@ class Optimizer:
                 self.params[name].copy_(master)
 
     def _adam(self, factor: float, scale: float) -> None:
-        c = self.config
-        names = [n for n in self.adam if self.params[n].grad is not None]
-        if not names:
-            return
-        grads = [self.params[n].grad.float() for n in names]
-        if scale != 1.0:
-            grads = torch._foreach_mul(grads, scale)
-        first, second, master = ([d[n] for n in names] for d in (self.first, self.second, self.master))
-        torch._foreach_lerp_(first, grads, 1 - c.betas[0])
-        torch._foreach_mul_(second, c.betas[1])
-        torch._foreach_addcmul_(second, grads, grads, 1 - c.betas[1])
-        root = torch._foreach_sqrt(second)
-        torch._foreach_div_(root, math.sqrt(1 - c.betas[1] ** self.steps))
-        torch._foreach_add_(root, c.eps)
-        if c.weight_decay:
-            for n, m in zip(names, master):
-                if m.ndim >= 2:
-                    m.mul_(1 - c.weight_decay * c.adam_lr * factor)
-        updates = torch._foreach_div(first, root)
-        torch._foreach_div_(updates, 1 - c.betas[0] ** self.steps)
+        """PyTorch's fused kernel on the master weights; of these only matrices decay."""
+        c, present = self.config, [n for n in self.adam if self.params[n].grad is not None]
         gain_lr = c.adam_lr if c.gain_lr is None else c.gain_lr
-        for m, update in zip(master, updates):
-            m.sub_(update, alpha=factor * (gain_lr if m.ndim < 2 else c.adam_lr))
-        torch._foreach_copy_([self.params[n].data for n in names], master)
+        for matrices, lr, decay in ((True, c.adam_lr, c.weight_decay), (False, gain_lr, 0.0)):
+            names = [n for n in present if (self.params[n].ndim >= 2) == matrices]
+            if not names:
+                continue
+            master, first, second = ([d[n] for n in names] for d in (self.master, self.first, self.second))
+            step = torch.tensor(float(self.steps), device=master[0].device)
+            torch._fused_adamw_(
+                master, [self.params[n].grad.float() for n in names], first, second, [], [step] * len(names),
+                lr=lr * factor, beta1=c.betas[0], beta2=c.betas[1], weight_decay=decay, eps=c.eps, amsgrad=False,
+                maximize=False, grad_scale=None if scale == 1.0 else torch.tensor(1 / scale, device=step.device),
+            )  # fmt: skip
+            torch._foreach_copy_([self.params[n].data for n in names], master)
 
     def flops(self) -> int:
         """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""

@@ -1,0 +1,124 @@
+"""What the side-by-side measurements share: one shape, one clock, one table.
+
+Sides take turns, A B A B, in one process: a machine that slows down slows both.  A ratio is taken within each round,
+so that the table's median and span are those of the ratio, not of two separate clouds.
+"""
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import transformers
+
+import nomoat
+from nomoat.model.spec import ModelSpec
+from nomoat.model.transformer import Transformer
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.weights import hf
+
+SPEC = ModelSpec(
+    vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
+    d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256, attention="plain",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each round."""
+
+    what: str
+    unit: str
+    ours: float
+    peer: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+    setting: str
+
+
+def compare(what: str, unit: str, ours: list[float], peer: list[float], setting: str = "", *, lower_is_better=False) -> Row:
+    ratios = [b / a if lower_is_better else a / b for a, b in zip(ours, peer)]
+    median = statistics.median
+    return Row(what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting)
+
+
+def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of every side in every round; the sides take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(warmup + rounds):
+        for name, step in sides.items():
+            start = time.perf_counter()
+            step()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def to_transformers(
+    model: Transformer, dtype: torch.dtype, attention: str, experts: str, tokenizer: Tokenizer | None = None
+) -> transformers.PreTrainedModel:
+    """The same weights as DeepseekV3ForCausalLM, through this project's export."""
+    with tempfile.TemporaryDirectory() as directory:
+        hf.save(model, directory, tokenizer=tokenizer)
+        peer = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
+    peer.set_experts_implementation(experts)
+    return peer
+
+
+def matmul_peak(dtype: torch.dtype, n: int = 1024, seconds: float = 0.5) -> float:
+    """FLOP/s of square matrix products: the floor's unit."""
+    a = torch.randn(n, n).to(dtype)
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(4):
+            a @ a
+        best = max(best, 8 * n**3 / (time.perf_counter() - start))
+    return best
+
+
+def environment(threads: int, *packages: str) -> dict[str, str | int]:
+    """What a figure needs beside it."""
+    versions = {name: version(name) for name in ("torch", *packages)}
+    machine = {"processor": processor(), "cores": os.cpu_count() or 0, "threads": threads}
+    return {**machine, "python": platform.python_version(), "nomoat": nomoat.__version__, **versions}
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    fields = dict.fromkeys(("model name", "cpu family", "model"), "")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(":")
+        if key.strip() in fields:
+            fields[key.strip()] = value.strip()
+    name = fields["model name"] or platform.processor() or "unknown"
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if fields["model"] else name
+
+
+def quiet() -> None:
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def report(title: str, rows: list[Row], surroundings: Mapping[str, str | int], notes: list[str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"title": title, "environment": surroundings, "rows": [asdict(r) for r in rows], "notes": notes}))
+        return
+    print(f"{title}\n" + ", ".join(f"{key} {value}" for key, value in surroundings.items()) + "\n")
+    print("| what | ours | peer | ratio, median (lowest to highest) | peer's setting |\n|---|---|---|---|---|")
+    for r in rows:
+        digits = 0 if r.ours >= 100 else 2
+        print(
+            f"| {r.what} | {r.ours:.{digits}f} {r.unit} | {r.peer:.{digits}f} {r.unit} "
+            f"| {r.ratio:.2f} ({r.ratio_low:.2f} to {r.ratio_high:.2f}), {r.rounds} rounds | {r.setting} |"
+        )
+    print("\n" + "\n".join(notes))

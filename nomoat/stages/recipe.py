@@ -40,6 +40,7 @@ class _Head(Strict):
     threads: int = 2
     save_seconds: float = 30.0
     models: dict[str, Any]
+    panels: dict[str, dict[str, list[int]]] = {}
     stages: list[dict[str, Any]]
 
 
@@ -102,6 +103,10 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         name = entry.get("name") or kind
         module = module_of(kind)
         entry = {"name": name, "from": leaves_weights, **entry}
+        if isinstance(entry.get("tasks"), str):  # families and levels that several stages share
+            if entry["tasks"] not in head.panels:
+                raise ConfigError(f"`{name}.tasks` = {entry['tasks']!r}; {nearest(entry['tasks'], list(head.panels))}")
+            entry["tasks"] = head.panels[entry["tasks"]]
         config = parse(module.Config, entry, name)
         earlier = [s.name for s in stages]
         if name in earlier:

@@ -47,13 +47,14 @@ def sample_groups(
     greedy: bool = False,
     think: bool | None = None,
     max_rows: int = 512,
+    stop_ids: Sequence[int] = (chat.EOS,),
 ) -> list[list[Rollout]]:
     """`group` rollouts of each problem, its prompt prefilled once."""
     talks = [[chat.Message("user", problem.prompt)] for _, _, problem in problems]
     prompts = [r.ids for r in chat.render_batch(tokenizer, talks, generate=True, think=think)]
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=[chat.EOS], pad_id=chat.PAD, greedy=greedy, max_rows=max_rows,
+        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows,
     )  # fmt: skip
     return [
         [_rollout(entry, prompt, sample) for sample in drawn] for entry, prompt, drawn in zip(problems, prompts, samples)

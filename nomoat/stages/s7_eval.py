@@ -61,7 +61,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + {None: "", True: ", thinking", False: ", not thinking"}[config.think]
         means[label] = measure(session, config, recipe, label, model, tokenizer, held)
-    return {"means": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
+    return {"means" if config.think is None else "controls": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
 
 
 def training_text(recipe: Recipe) -> Iterator[str]:

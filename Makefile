@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: run test check bench clean
 .DELETE_ON_ERROR:
 
-run: $(STAMP)
+run: $(STAMP)-report
 	$(BIN)/nomoat run recipes/cpu.toml --out runs/cpu
 
 test: $(STAMP)-test

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that `nomoat --help` comes 
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import shlex
@@ -94,7 +95,10 @@ def run(
         return 0
     if not ran:
         _say(f"{out} is done: every stage of {resolved.name} has finished")
-    page = _page(done)
+    try:
+        page: Path | str = _page(done)
+    except UserError as error:  # the run itself is whole
+        page = str(error)
     if json:
         _print_json({"run": str(out), "ran": ran, "report": str(page), "receipt": _receipt_json(done)})
         return 0
@@ -348,6 +352,10 @@ def _left(run: Run | None, names: Sequence[str], ran: Sequence[str], as_json: bo
 
 
 def _page(run: Run) -> Path:
+    """RUN/report.html; UserError without the package that draws its plots."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError(f"the report draws with matplotlib, which is not installed; pip install 'nomoat[report]', "
+                        f"then: nomoat report {shlex.quote(str(run.root))}")  # fmt: skip
     from nomoat.report.page import write
 
     return write(run)

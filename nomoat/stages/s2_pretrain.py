@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-
 from nomoat.config import ConfigError
 from nomoat.data import shards
 from nomoat.data.packing import Packed

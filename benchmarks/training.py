@@ -179,7 +179,8 @@ def floor_note(spec: ModelSpec, dtype: torch.dtype, rows: list[Row], T: int) -> 
     peer = statistics.median(r.peer for r in rows if r.what.startswith(name) and "transformers" in r.what)
     return (
         f"{name}: {flops / 1e6:.1f} MFLOP a token (model FLOPs), matrix products at {peak / 1e9:.0f} GFLOP/s: at most "
-        f"{peak / flops:.0f} tokens/s; ours reaches {100 * best * flops / peak:.0f} %, transformers {100 * peer * flops / peak:.0f} %."
+        f"{peak / flops:.0f} tokens/s; ours reaches {100 * best * flops / peak:.0f} %, "
+        f"transformers {100 * peer * flops / peak:.0f} %."
     )
 
 

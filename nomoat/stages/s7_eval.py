@@ -61,7 +61,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + {None: "", True: ", thinking", False: ", not thinking"}[config.think]
         means[label] = measure(session, config, recipe, label, model, tokenizer, held)
-    return {"means" if config.think is None else "controls": means, "bought": ", ".join(f"{n} {100 * m:.0f} %" for n, m in means.items())}
+    bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
+    return {"means" if config.think is None else "controls": means, "bought": bought}
 
 
 def training_text(recipe: Recipe) -> Iterator[str]:
@@ -130,8 +131,8 @@ def log_scores(session: Session, name: str, drawn: Sequence, marks: dict[str, li
         lengths = [r.length for i in where for r in marks["sampled"][i][0]]
         session.log("score", name="accuracy/sampled", value=sum(rates) / len(rates), low=low, high=high, lenient=lenient,
                     length=sum(lengths) / len(lengths), **fields)  # fmt: skip
-        session.log("score", name=f"pass@{samples}", value=sum(stats.pass_at_k(samples, c, samples) for c in counts) / len(counts),
-                    **fields)  # fmt: skip
+        passed = sum(stats.pass_at_k(samples, c, samples) for c in counts) / len(counts)
+        session.log("score", name=f"pass@{samples}", value=passed, **fields)
         by_family.setdefault(family, []).extend(rates)
     return sum(sum(r) / len(r) for r in by_family.values()) / len(by_family)
 

@@ -52,7 +52,7 @@ def card(session: Session, recipe: Recipe, name: str, model: Transformer) -> str
     lines = [
         "---", "license: apache-2.0", "library_name: transformers", "pipeline_tag: text-generation", "---", "",
         f"# {recipe.name} / {name}", "",
-        f"A DeepSeek-V3-shaped model with {model.spec.params_total():,} parameters ({model.spec.params_active():,} active), "
+        f"A DeepSeek-V3-shaped model with {model.spec.params_total():,} parameters ({model.spec.params_active():,} active),",
         f"trained by the nomoat recipe `{recipe.name}` (seed {recipe.seed}).", "",
         "It knows short worked tasks in English and German and little else; do not rely on what it says.", "",
         "| score | value | 95 % interval | n |", "|---|---|---|---|",

@@ -30,6 +30,16 @@ SPEC = ModelSpec(
 )  # fmt: skip
 
 
+def start_weights(spec: ModelSpec) -> Transformer:
+    """Initial weights with live output matrices: zero ones would give zero gradients to half of the network."""
+    model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in ("w_o", "w_down"):
+            parameter.data.normal_(std=parameter.shape[-1] ** -0.5 / spec.n_layers, generator=generator)
+    return model
+
+
 @dataclass(frozen=True)
 class Row:
     """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each round."""

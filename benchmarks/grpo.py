@@ -23,9 +23,9 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.common import SPEC, Row, compare, environment, quiet, report, to_transformers
+from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
 from nomoat.cli import _keep_freed_memory
-from nomoat.model.transformer import Transformer
+from nomoat.model.spec import ModelSpec
 from nomoat.rl import grpo, reward, rollout
 from nomoat.tasks import base
 from nomoat.tokenizer import bpe, chat
@@ -48,20 +48,14 @@ def tokenizer_of(problems: list[base.Problem]) -> bpe.Tokenizer:
     return bpe.train([*(p.prompt for p in problems), " ".join(words)], SPEC.vocab_size)
 
 
-def start_weights(vocab_size: int) -> Transformer:
-    spec = SPEC.model_copy(update={"vocab_size": vocab_size})
-    model = Transformer(spec)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-    return model
+def spec_for(tokenizer: bpe.Tokenizer) -> ModelSpec:
+    return SPEC.model_copy(update={"vocab_size": tokenizer.vocab_size})
 
 
 def our_step(
     tokenizer: bpe.Tokenizer, problems: list[base.Problem], dtype: torch.dtype, parts: dict[str, list[float]]
 ) -> Callable[[], None]:
-    model = start_weights(tokenizer.vocab_size)
+    model = start_weights(spec_for(tokenizer))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     optimizer = Optimizer(model, OptimConfig(matrices="adamw", adam_lr=LEARNING_RATE))
@@ -100,7 +94,7 @@ def train_theirs(
 
     precision, experts, attention = setting.split("/")
     weights = torch.bfloat16 if precision == "bf16 weights" else torch.float32
-    model = to_transformers(start_weights(tokenizer.vocab_size), weights, attention, experts)
+    model = to_transformers(start_weights(spec_for(tokenizer)), weights, attention, experts)
     seconds: list[float] = []
 
     class Turns(TrainerCallback):

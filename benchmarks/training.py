@@ -21,11 +21,12 @@ from types import ModuleType
 
 import torch
 
-from benchmarks.common import SPEC, Row, compare, environment, interleave, matmul_peak, quiet, report, to_transformers
+from benchmarks.common import (
+    SPEC, Row, compare, environment, interleave, matmul_peak, quiet, report, start_weights, to_transformers,
+)  # fmt: skip
 from nomoat.cli import _keep_freed_memory
 from nomoat.data.packing import Batch
 from nomoat.model.spec import ModelSpec
-from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -45,16 +46,6 @@ class Batches:
 
     def __iter__(self):
         return itertools.cycle(self.pairs)
-
-
-def start_weights(spec: ModelSpec) -> Transformer:
-    """Initial weights with live output matrices: zero ones would give zero gradients to half of the network."""
-    model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] in ("w_o", "w_down"):
-            parameter.data.normal_(std=parameter.shape[-1] ** -0.5 / spec.n_layers, generator=generator)
-    return model
 
 
 def ours(batches: Batches, spec: ModelSpec, dtype: torch.dtype, matrices: str) -> Step:

@@ -9,6 +9,7 @@ import torch
 from nomoat import stats
 from nomoat.config import DataError
 from nomoat.data import ngram, sources
+from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups, text_of
@@ -88,8 +89,10 @@ def measure(
     held: dict[str, list[str]],
 ) -> float:  # fmt: skip
     """Logs every score of one model; gives its mean sampled accuracy over families."""
-    with Work(session, f"bits per byte of {name}"):
+    spec = model.spec
+    with Work(session, f"bits per byte of {name}") as work:
         for lang, texts in held.items():
+            count(work, spec, sum(map(len, tokenizer.encode_batch(texts))), spec.context / 2)
             value = bits_per_byte(model, tokenizer, texts)
             session.log("score", name=f"bpb/{lang}", model=name, value=value, n=sum(len(t.encode()) for t in texts))
     with Work(session, f"problems for {name}") as work:
@@ -102,7 +105,8 @@ def measure(
                 model, tokenizer, entries, group=samples, max_new_tokens=config.max_new_tokens, greedy=how == "greedy",
                 seed=recipe.key("eval", "sample"), think=config.think, max_rows=1024,
             )  # fmt: skip
-            work.fields["tokens"] += sum(r.length for g in groups for r in g)
+            for prompt, new in ((g[0].n_prompt, sum(r.length for r in g)) for g in groups):
+                count(work, spec, prompt + new, prompt + new / samples / 2)
             marks[how] = list(zip(groups, reward.scores(groups, tokenizer)))
     for family in dict.fromkeys(f for f, _, _ in drawn):  # one answer of each family for the report
         i = next(i for i, entry in enumerate(drawn) if entry[0] == family)
@@ -110,6 +114,13 @@ def measure(
         session.log("sample", model=name, family=family, level=drawn[i][1], prompt=drawn[i][2].prompt,
                     reply=text_of(rollout, tokenizer), right=mark.strict, lenient=mark.lenient)  # fmt: skip
     return log_scores(session, name, drawn, marks, config.samples)
+
+
+def count(work: Work, spec: ModelSpec, tokens: int, attended: float) -> None:
+    """Add forward passes of `tokens` tokens to a work record."""
+    work.fields["tokens"] += tokens
+    work.fields["flops_model"] += int(tokens * spec.flops_forward(attended))
+    work.fields["flops_executed"] += int(tokens * spec.flops_forward(attended, executed=True))
 
 
 def log_scores(session: Session, name: str, drawn: Sequence, marks: dict[str, list], samples: int) -> float:

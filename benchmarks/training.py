@@ -22,7 +22,16 @@ from types import ModuleType
 import torch
 
 from benchmarks.common import (
-    SPEC, Row, compare, environment, interleave, matmul_peak, quiet, report, start_weights, to_transformers,
+    SPEC,
+    Row,
+    compare,
+    environment,
+    interleave,
+    matmul_peak,
+    quiet,
+    report,
+    start_weights,
+    to_transformers,
 )  # fmt: skip
 from nomoat.cli import _keep_freed_memory
 from nomoat.data.packing import Batch

@@ -26,7 +26,7 @@ import torch
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
 from nomoat.cli import _keep_freed_memory
 from nomoat.model.spec import ModelSpec
-from nomoat.rl import grpo, reward, rollout
+from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import base
 from nomoat.tokenizer import bpe, chat
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -75,8 +75,8 @@ def our_step(
         rewards = [
             [score.strict + parity(rollout.text_of(r, tokenizer)) for r, score in zip(*pair)] for pair in zip(groups, scores)
         ]
-        rows = grpo.pack(groups, [grpo.advantages(values) for values in rewards])
-        grpo.policy_gradient(model, rows, N_PROMPTS * GROUP * N_NEW, chat.PAD)
+        weights = variants.constant(rewards, N_PROMPTS * GROUP, N_NEW)
+        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), chat.PAD)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)

@@ -39,12 +39,15 @@ Sets = Annotated[tuple[str, ...], _arg("change the recipe: stage.key=value", nam
 Json = Annotated[bool, _arg("print JSON")]
 Plan = Annotated[bool, _arg("print what it would cost, and do nothing")]
 RunDir = Annotated[Path, _arg("a run directory", metavar="RUN")]
+From = Annotated[Path | None, _arg("take over the finished stages of this run that are the same", name="from", metavar="RUN")]
+TaskFile = Annotated[str | None, _arg("learn this task instead: a .py or .jsonl file, or a family", metavar="FILE")]
 STAGES = {
     "tokenizer": "Train the tokenizer.",
     "pretrain": "Train on prose and worked tasks.",
     "extend": "Lengthen the context by YaRN.",
     "sft": "Fine-tune on worked solutions and talk.",
     "rl": "Reinforce what programs decide to be right.",
+    "reject": "Keep what a model answers right.",
     "distill": "Teach a smaller student.",
 }
 
@@ -54,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
     verbs: dict[str, Callable[..., int]] = {"run": run}
     verbs |= {kind: stage_verb(kind, what) for kind, what in STAGES.items()}
     verbs |= {"eval": evaluate, "export": export, "chat": chat, "receipt": receipt, "report": report, "plan": plan}
+    verbs |= {"task": task, "learning": learning, "rollouts": rollouts, "transfer": transfer, "doctor": doctor}
     try:
         code = tyro.extras.subcommand_cli_from_dict(
             verbs, prog="nomoat", args=_gather_sets(argv), sort_subcommands=False,
@@ -81,16 +85,16 @@ def main(argv: Sequence[str]) -> int:
 def run(
     recipe: Positional[Annotated[Path, _arg("such as recipes/cpu.toml", metavar="RECIPE")]], /, *,
     out: Annotated[Path | None, _arg("run directory (default: runs/<recipe name>)", metavar="DIR")] = None,
-    set_: Sets = (), plan: Plan = False, json: Json = False,
+    from_: From = None, task: TaskFile = None, set_: Sets = (), plan: Plan = False, json: Json = False,
 ) -> int:  # fmt: skip
     """Run a recipe, all its stages; run again to go on."""
     from nomoat.stages.recipe import resolve
 
-    resolved = resolve(read_recipe(recipe, set_))
+    resolved = resolve(_teach(read_recipe(recipe, set_), task))
     if plan:
         return _forecast(resolved, [], json)
     out = out or Path("runs") / resolved.name
-    ran, done = _work(resolved, out, [])
+    ran, done = _work(resolved, out, [], from_)
     if done is None:
         return 0
     if not ran:
@@ -128,6 +132,7 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
         *, out: Annotated[Path | None, _arg("run directory; earlier stages are read from it", metavar="DIR")] = None,
         recipe: Annotated[Path | None, _arg("recipe file (default: that of the run in --out)", metavar="FILE")] = None,
         name: Annotated[str | None, _arg("only the stage of this name (default: all)", metavar="STAGE")] = None,
+        from_: From = None, task: TaskFile = None,
         set_: Annotated[Sets, _arg("change the recipe: key=value of this stage, or stage.key=value", name="set")] = (),
         plan: Plan = False, json: Json = False,
     ) -> int:  # fmt: skip
@@ -137,13 +142,17 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
             raise ConfigError("expected --recipe, --out or both: a recipe file, or a run whose recipe goes on")
         table = read_recipe(recipe) if recipe is not None else Run.open(out).recipe
         names = _names(table, kind, name)
+        if task is not None:  # what comes before is learned on it too
+            table = _teach(table, task)
+            every = [s.get("name") or s["kind"] for s in table["stages"]]
+            names = every[: every.index(names[-1]) + 1]
         for text in set_:
             for place in [f"{stage}." for stage in names] if _belongs_to_stage(table, text) else [""]:
                 override(table, place + text)
         resolved = resolve(table)
         if plan:
             return _forecast(resolved, names, json)
-        ran, done = _work(resolved, out or Path("runs") / resolved.name, names)
+        ran, done = _work(resolved, out or Path("runs") / resolved.name, names, from_)
         return _left(done, names, ran, json)
 
     verb.__doc__ = what
@@ -285,10 +294,168 @@ def plan(
     return 0
 
 
+def task(
+    action: Positional[Literal["list", "new", "check", "audit"]],
+    target: Positional[Annotated[str | None, _arg("a task file or a family", metavar="[FILE]")]] = None, /,
+) -> int:  # fmt: skip
+    """Write a task of your own, and check it."""
+    from nomoat.tasks import authoring, base
+
+    if action == "list":
+        for name, family in base.families().items():
+            unseen = "  (unseen: measures transfer)" if name in base.UNSEEN else ""
+            print(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {_first_line(family)}{unseen}")
+        return 0
+    if action == "audit":
+        found = authoring.audit()
+        print(found.text())
+        return 0
+    if target is None:
+        raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
+    if action == "new":
+        print(authoring.new(target))
+        return 0
+    complaints, text = authoring.check(target)
+    print(text)
+    return 2 if complaints else 0
+
+
+def _first_line(module: Any) -> str:
+    return (module.__doc__ or "").strip().partition("\n")[0]
+
+
+def learning(
+    directory: Positional[RunDir], /, *,
+    stage: Annotated[str | None, _arg("a stage of kind rl (default: the last that began)", metavar="STAGE")] = None,
+) -> int:  # fmt: skip
+    """Is it learning?  One screen, while it runs or after."""
+    from nomoat.report import learning as screen
+
+    run = Run.open(directory)
+    print(screen.screen(run, _rl_stage(run, stage), _width()))
+    return 0
+
+
+def rollouts(
+    directory: Positional[RunDir], /, *,
+    stage: Annotated[str | None, _arg("a stage of kind rl (default: the last that began)", metavar="STAGE")] = None,
+    step: Annotated[int | None, _arg("only of this step", metavar="N")] = None,
+    family: Annotated[str | None, _arg("only of this family", metavar="NAME")] = None,
+    only: Annotated[Literal["all", "right", "wrong", "doubted"], _arg("which ones")] = "all",
+    limit: Annotated[int, _arg("how many, the newest", aliases=["-n"], metavar="N")] = 5, json: Json = False,
+) -> int:  # fmt: skip
+    """Read what the policy wrote, and what it got for it."""
+    from nomoat.report import rollouts as reader
+
+    run = Run.open(directory)
+    chosen = {name: True for name in ("right", "wrong", "doubted") if name == only}
+    found = list(reader.read(run, _rl_stage(run, stage), step=step, family=family, limit=limit, **chosen))
+    print("\n".join(map(_line, found)) if json else reader.show(found, _width()))
+    return 0
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _rl_stage(run: Run, name: str | None) -> str:
+    """A stage of kind rl by name, or the last one that has begun."""
+    names = _names(run.recipe, "rl", name)
+    begun = [e["stage"] for e in run.events("stage_start") if e["stage"] in names]
+    if not begun:
+        raise DataError(f"{run.root}: no step of {', '.join(names)} yet; run it first")
+    return begun[-1]
+
+
+def transfer(
+    directory: Positional[RunDir], /, *,
+    before: Annotated[str | None, _arg("stage without the training (default: what --after starts from)", metavar="STAGE")] = None,
+    after: Annotated[str | None, _arg("stage of kind rl (default: the first)", metavar="STAGE")] = None,
+    controls: Annotated[bool, _arg("train the control runs too, in RUN-controls")] = False,
+    quick: Annotated[bool, _arg("fewer problems, in about a minute")] = False,
+    files: Annotated[tuple[str, ...], _arg("problems from outside: gsm8k.jsonl, math.jsonl, rg:NAME", metavar="TASK")] = (),
+    json: Json = False,
+) -> int:  # fmt: skip
+    """How far does the training carry beyond its tasks?"""
+    from nomoat.report import controls as control
+    from nomoat.report import transfer as carry
+    from nomoat.stages.recipe import resolve
+
+    run = Run.open(directory)
+    after = after or _names(run.recipe, "rl", None)[0]
+    recipe = resolve(run.recipe)
+    before = before or recipe.stage(after).source
+    if controls:
+        recipe = resolve(control.with_controls(run, recipe, before, after))
+        beside = directory.with_name(directory.name + "-controls")
+        done = _work(recipe, beside, [], directory)[1]
+        if done is None:
+            return 0
+        run, directory = done, beside
+    config = carry.Config(
+        before=before, after=after, controls=control.finished(run), quick=quick, external=list(files)
+    )
+    found = _measure(run, recipe, config)
+    if json:
+        _print_json(found)
+        return 0
+    for table in carry.tables(found):
+        _print_table(table)
+        print()
+    print(carry.verdict(found))
+    return 0
+
+
+def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
+    """The transfer report, from RUN/transfer.json if it was measured already."""
+    from nomoat.report import transfer as carry
+
+    path = run.root / ("transfer-quick.json" if config.quick else "transfer.json")
+    if path.exists():
+        found = json.loads(path.read_text("utf-8"))
+        if found.get("config") == config.model_dump():
+            return found
+    _keep_freed_memory()
+    work = Run.open(run.root, write=True)
+    with Stop() as stop, work.locked():
+        found = carry.measure(work, config, recipe, stop)
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False), "utf-8")
+    return found
+
+
+def doctor() -> int:
+    """Which layers of the sandbox hold here; tries the attacks."""
+    from nomoat import sandbox
+    from nomoat.report.receipt import Table
+
+    layers = tuple((name, "active" if active else "absent", detail) for name, active, detail in sandbox.layers())
+    _print_table(Table("Sandbox", ("layer", "here", "detail"), layers, words=("here", "detail")))
+    print(f"\nmodel-written code runs under: {sandbox.backend()}\n")
+    tried = sandbox.self_test()
+    rows = tuple((attack, "held" if held else "BREACHED", detail) for attack, held, detail in tried)
+    _print_table(Table("Attacks", ("attack", "outcome", "detail"), rows, words=("outcome", "detail")))
+    breached = sum(not held for _, held, _ in tried)
+    print(f"\n{len(tried) - breached} of {len(tried)} attacks held")
+    return 2 if breached else 0
+
+
 # --- work ----------------------------------------------------------------------------------------------------------
 
 
-def _work(recipe: "Recipe", out: Path, only: Sequence[str]) -> tuple[list[str], Run | None]:
+def _teach(table: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """The recipe with one task in the place of every stage's own."""
+    if task is not None:
+        from nomoat.tasks import base
+
+        for stage in table.get("stages", []):
+            if stage.get("tasks"):
+                stage["tasks"] = {task: list(base.find(task).levels)}
+    return table
+
+
+def _work(
+    recipe: "Recipe", out: Path, only: Sequence[str], source: Path | None = None
+) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr; (those that ran, the run to read), None on ranks that do not lead."""
     _keep_freed_memory()
     from nomoat import mesh
@@ -297,7 +464,7 @@ def _work(recipe: "Recipe", out: Path, only: Sequence[str]) -> tuple[list[str], 
 
     ranks = mesh.start(recipe.device)
     try:
-        run = Run.create(out, recipe.table) if ranks.rank == 0 else None
+        run = _open(recipe, out, source) if ranks.rank == 0 else None
         ranks.barrier()
         if run is None:
             with Stop() as stop:
@@ -313,6 +480,19 @@ def _work(recipe: "Recipe", out: Path, only: Sequence[str]) -> tuple[list[str], 
             return run_stages(run, recipe, stop, only=only), run
     finally:
         mesh.stop()
+
+
+def _open(recipe: "Recipe", out: Path, source: Path | None) -> Run:
+    """The run in `out`; a new one begins with what `source` has done of the same recipe."""
+    if source is None:
+        return Run.create(out, recipe.table)
+    from nomoat.stages.recipe import resolve
+
+    done = Run.open(source)
+    run = Run.fork(done, out, recipe.table, resolve(done.recipe).table)
+    kept = [s.name for s in recipe.stages if run.finished(s.name)]
+    _say(f"taken over from {source}: {', '.join(kept) or 'nothing, no stage is the same'}")
+    return run
 
 
 def _keep_freed_memory() -> None:
@@ -430,7 +610,11 @@ def _say(text: str) -> None:
 
 
 def _print_table(table: "Table") -> None:
-    print(table.text(shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110))
+    print(table.text(_width()))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110
 
 
 def _print_json(value: Any) -> None:

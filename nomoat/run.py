@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,6 +93,43 @@ class Run:
     def open(cls, root: str | Path, *, write: bool = False) -> Self:
         """The run in `root`, to read; with `write=True` to add to it under the recipe that it has.  Else DataError."""
         return cls(Path(root), _read_record(Path(root)), writable=write)
+
+    @classmethod
+    def fork(cls, source: Self, root: str | Path, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None) -> Self:
+        """A new run in `root` under another recipe, with the finished stages of `source` that both recipes share.
+
+        A stage is shared if it, what it starts from and the models are the same; its cost stays in the new log.  `then`
+        is the recipe of `source` with the defaults of today, where those are known.
+        """
+        root = Path(root)
+        if (root / "recipe.json").exists():
+            return cls.create(root, recipe)
+        kept = source.shared(recipe, then)
+        run = cls.create(root, recipe)
+        for name in kept:
+            leave = shutil.ignore_patterns("checkpoints", "data", "reference")
+            shutil.copytree(source.root / name, run.root / name, ignore=leave, copy_function=_link)
+        with open(source.root / "events.jsonl", encoding="utf-8") as log, run._exclusive():
+            lines = "".join(line for line in log if line.endswith("\n") and json.loads(line).get("stage") in kept)
+            _write_whole(run.root / "events.jsonl", lines.encode())
+        return run
+
+    def shared(self, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None) -> list[str]:
+        """The finished stages that would come out the same under another resolved recipe."""
+        then, now = _plain(then or self.recipe), _plain(recipe)
+        if any(then.get(key) != now.get(key) for key in ("seed", "device", "threads")):
+            return []
+        before = {stage["name"]: stage for stage in then["stages"]}
+        kept: list[str] = []
+        for stage in now["stages"]:
+            name, model = stage["name"], stage.get("model")
+            sources = {stage.get("from"), stage.get("start"), *_names(stage.get("samples"))} - {None}
+            same = before.get(name) == stage and (model is None or then["models"].get(model) == now["models"].get(model))
+            fed = sources <= set(kept)
+            tokenizer = stage["kind"] == "tokenizer" or any(s["name"] in kept for s in now["stages"] if s["kind"] == "tokenizer")
+            if same and fed and tokenizer and stage["kind"] not in ("eval", "export") and self.finished(name):
+                kept.append(name)
+        return kept
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""
@@ -334,6 +372,19 @@ def _read_record(root: Path) -> dict[str, Any]:
     raise DataError(f"{path} is not the record of a run; expected JSON with a recipe; restore it or use another --out")
 
 
+def _names(value: Any) -> list[str]:
+    """The stage names in a key that other kinds of stages use for a number."""
+    return value if isinstance(value, list) else []
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the file system allows it; finished stages are not written to again."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _write_whole(path: Path, data: bytes) -> None:
     """The file is there whole or not at all, also after a power cut."""
     beside = path.with_name(path.name + ".tmp")
@@ -373,7 +424,7 @@ def _mark_redone(events: list[dict[str, Any]]) -> None:
                 last[stage] = first - 1
         if event["kind"] == "step":
             last[stage] = event["step"]
-        if event["kind"] in ("step", "work", "score", "sample"):
+        if event["kind"] in ("step", "work", "score", "sample", "probe"):
             mine.append(event)
 
 

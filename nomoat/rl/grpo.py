@@ -1,8 +1,7 @@
-"""Group relative policy optimisation (arXiv 2402.03300) with the defaults that later work settled on.
+"""Group relative policy optimisation (arXiv 2402.03300): rollouts and what they are worth -> a gradient.
 
-Notation: A_i = r_i - mean(r) over the G rollouts of one problem, no division by the standard deviation; every token of
-every rollout weighs the same (Dr. GRPO, arXiv 2503.20783); no KL term; groups that are all right or all wrong carry
-no signal and are left out (DAPO, arXiv 2503.14476).
+What an answer is worth beside its group, how much each of its tokens counts and what bounds an old rollout's ratio is
+in `variants.py`; the default is Dr. GRPO's (arXiv 2503.20783): the reward less the mean of the group, every token alike.
 
 The rollouts of a group share one copy of their prompt in the update as they did in sampling: a row holds the prompt
 once and behind it several completions that can't see each other.
@@ -16,16 +15,11 @@ from torch import Tensor
 
 from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import Rollout
+from nomoat.rl.variants import VARIANTS, Variant
 from nomoat.train.loss import log_prob_objective
 
 ROW_TOKENS = 256  # a row takes completions of its group until it is about this long
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass
-
-
-def advantages(rewards_G: Sequence[float]) -> list[float]:
-    """A_i = r_i - mean(r): zero for a group that is all right or all wrong."""
-    mean = sum(rewards_G) / len(rewards_G)
-    return [r - mean for r in rewards_G]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +32,43 @@ class Row:
     source_M: Tensor
     target_M: Tensor
     advantage_M: Tensor
+    weight_M: Tensor
     logp_old_M: Tensor
+    lengths: tuple[int, ...]  # of the completions, whose tokens follow each other in the _M fields
 
 
-def pack(groups: Sequence[Sequence[Rollout]], advantages: Sequence[Sequence[float]]) -> list[Row]:
-    """Rows of whole completions behind their prompt; every sampled token is a target exactly once."""
+def pack(
+    groups: Sequence[Sequence[Rollout]],
+    advantages: Sequence[Sequence[float]] | None = None,
+    weights: Sequence[Sequence[float]] | None = None,
+) -> list[Row]:
+    """Rows of whole completions behind their prompt; every sampled token is a target exactly once.
+
+    Advantages and weights of the rollouts are 1 unless they are given.
+    """
     rows = []
-    for group, values in zip(groups, advantages):
+    ones = [[1.0] * len(group) for group in groups]
+    advantages, weights = advantages or ones, weights or ones
+    for group, *values in zip(groups, advantages, weights):
         prompt_T = group[0].ids_T[: group[0].n_prompt]
-        pending: list[tuple[Rollout, float]] = []
+        pending: list[tuple[Rollout, float, float]] = []
         used = len(prompt_T)
-        for rollout, value in zip(group, values):
+        for rollout, advantage, weight in zip(group, *values):
             if pending and used + rollout.length - 1 > ROW_TOKENS:
                 rows.append(_row(prompt_T, pending))
                 pending, used = [], len(prompt_T)
-            pending.append((rollout, value))
+            pending.append((rollout, advantage, weight))
             used += rollout.length - 1
         rows.append(_row(prompt_T, pending))
     return rows
 
 
-def _row(prompt_T: Tensor, members: Sequence[tuple[Rollout, float]]) -> Row:
+def _row(prompt_T: Tensor, members: Sequence[tuple[Rollout, float, float]]) -> Row:
     P = len(prompt_T)
     ids, pos, segment = [prompt_T], [torch.arange(P)], [torch.zeros(P, dtype=torch.long)]
-    source, target, advantage, logp_old = [], [], [], []
+    source, target, advantages, weights, logp_old = [], [], [], [], []
     column = P
-    for number, (rollout, value) in enumerate(members, 1):
+    for number, (rollout, advantage, weight) in enumerate(members, 1):
         new_T = rollout.ids_T[P:]
         n = len(new_T) - 1  # the last token predicts nothing
         ids.append(new_T[:-1])
@@ -71,10 +76,12 @@ def _row(prompt_T: Tensor, members: Sequence[tuple[Rollout, float]]) -> Row:
         segment.append(torch.full((n,), number))
         source.append(torch.cat((torch.tensor([P - 1]), torch.arange(column, column + n))))
         target.append(new_T)
-        advantage.append(torch.full((n + 1,), value))
+        advantages.append(torch.full((n + 1,), advantage))
+        weights.append(torch.full((n + 1,), weight))
         logp_old.append(rollout.logp_T[P:])
         column += n
-    return Row(*map(torch.cat, (ids, pos, segment, source, target, advantage, logp_old)))
+    fields = map(torch.cat, (ids, pos, segment, source, target, advantages, weights, logp_old))
+    return Row(*fields, tuple(rollout.length for rollout, _, _ in members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,45 +91,88 @@ class Update:
     loss: float
     entropy: float
     drift: float  # max |log p now - log p when drawn|: zero but for rounding while the policy is the sampler
+    kl: float | None  # to the reference, in nats a token, by the k3 estimator
     tokens: int  # columns that were computed, padding included
     attended: float  # mean columns that a computed token attended to, padding included
 
 
 def policy_gradient(
-    model: Transformer, rows: Sequence[Row], normaliser: float, pad_id: int, *, clip: tuple[float, float] | None = None
+    model: Transformer,
+    rows: Sequence[Row],
+    pad_id: int,
+    *,
+    variant: Variant = VARIANTS["dr-grpo"],
+    off_policy: bool = False,
+    temperature: float = 1.0,
+    reference: Transformer | None = None,
+    kl: float = 0.0,
 ) -> Update:
-    """Gradients of -1/normaliser sum_t A_t w_t, w_t = pi(t) / pi_old(t), accumulated over all rows.
+    """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over all rows.
 
-    On-policy w_t = 1 and the gradient is REINFORCE's.  `clip` = (below, above) bounds w_t as PPO does (arXiv
-    1707.06347, eq. 7; unequal bounds: DAPO) and matters only where the same rollouts are used more than once.
+    On-policy w_t = 1 and the gradient is REINFORCE's; `off_policy` asks for the variant's ratio and its bound, which
+    matter only where the weights moved since the rollouts were drawn.  k3 = r - log r - 1 with r = pi_ref / pi
+    (GRPO, arXiv 2402.03300, eq. 4).  Logits are divided by the temperature that the rollouts were drawn at.
     """
-    device = model.embed.device
-    loss, entropy, drift, n_targets, tokens, attended = 0.0, 0.0, 0.0, 0, 0, 0.0
+    loss, entropy, drift, diverged, n_targets, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
     for chunk in chunks(rows):
-        laid = lay_out(chunk, pad_id)
-        target_M = torch.cat([row.target_M for row in chunk]).to(device)
-        advantage_M = torch.cat([row.advantage_M for row in chunk]).to(device)
-        logp_old_M = torch.cat([row.logp_old_M for row in chunk]).to(device)
+        laid, mask, target_M, advantage_M, weight_M, logp_old_M = _on_device(chunk, pad_id, model.embed.device)
+        reference_M = _log_probs(reference, laid, mask, target_M, temperature) if reference is not None else None
+        base_M = logp_old_M
+        if off_policy and variant.whole:  # log p - base is then the rollout's mean log ratio, gradients aside
+            now_M = _log_probs(model, laid, mask, target_M, temperature)
+            lengths = [n for row in chunk for n in row.lengths]
+            means = [gap.mean().expand(len(gap)) for gap in (now_M - logp_old_M).split(lengths)]
+            base_M = now_M - torch.cat(means)
 
-        def coefficient(logp: Tensor, rows: slice, a=advantage_M, old=logp_old_M) -> Tensor:
-            if clip is None:
-                return -a[rows] / normaliser
-            w = (logp - old[rows]).exp()
-            pushed_out = torch.where(a[rows] > 0, w > 1 + clip[1], w < 1 - clip[0])
-            return torch.where(pushed_out, 0.0, -a[rows] * w / normaliser)
+        def coefficient(
+            logp: Tensor, part: slice, a=advantage_M, weight=weight_M, base=base_M, reference=reference_M
+        ) -> Tensor:
+            gain = variant.surrogate((logp - base[part]).exp(), a[part], variant.bounds) if off_policy else a[part]
+            if kl and reference is not None:
+                gain = gain - kl * (1 - (reference[part] - logp).exp())
+            return -weight[part] * gain
 
-        mask = group_mask(laid.segment_BT.to(device))
-        h_BTD, _ = model.hidden(laid.ids_BT.to(device), laid.pos_BT.to(device), mask)
-        h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M.to(device))
+        h_MD = _hidden(model, laid, mask, temperature)
         objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, target_M, coefficient, entropy=True)
         objective.backward()
-        loss -= float((advantage_M * (logp_M - logp_old_M).exp()).sum()) / normaliser
+        loss -= float((weight_M * advantage_M * (logp_M - logp_old_M).exp()).sum())
         entropy += float(entropy_M.sum())
         drift = max(drift, float((logp_M - logp_old_M).abs().max()))
+        if reference_M is not None:
+            log_r = reference_M - logp_M
+            diverged += float((log_r.exp() - log_r - 1).sum())
+            loss += kl * float((weight_M * (log_r.exp() - log_r - 1)).sum())
         n_targets += len(target_M)
         tokens += laid.ids_BT.numel()
         attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
-    return Update(loss, entropy / max(n_targets, 1), drift, tokens, attended / max(tokens, 1))
+    n = max(n_targets, 1)
+    return Update(
+        loss, entropy / n, drift, diverged / n if reference is not None else None, tokens, attended / max(tokens, 1)
+    )
+
+
+def _on_device(chunk: Sequence[Row], pad_id: int, device: torch.device) -> tuple:
+    """A chunk of rows laid out, its mask, and its _M fields end to end."""
+    laid = lay_out(chunk, pad_id)
+    fields = [
+        torch.cat([getattr(row, name) for row in chunk]).to(device)
+        for name in ("target_M", "advantage_M", "weight_M", "logp_old_M")
+    ]
+    return laid, group_mask(laid.segment_BT.to(device)), *fields
+
+
+def _hidden(model: Transformer, laid: "Laid", mask: Tensor, temperature: float) -> Tensor:
+    """(M, D): what predicts each target; its product with the head is the logits over the temperature."""
+    device = model.embed.device
+    h_BTD, _ = model.hidden(laid.ids_BT.to(device), laid.pos_BT.to(device), mask)
+    h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M.to(device))
+    return h_MD if temperature == 1 else h_MD / temperature
+
+
+@torch.no_grad()
+def _log_probs(model: Transformer, laid: "Laid", mask: Tensor, target_M: Tensor, temperature: float) -> Tensor:
+    h_MD = _hidden(model, laid, mask, temperature)
+    return log_prob_objective(h_MD, model.head, target_M, lambda logp, part: torch.zeros_like(logp))[1]
 
 
 def group_mask(segment_BT: Tensor) -> Tensor:

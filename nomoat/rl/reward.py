@@ -1,28 +1,145 @@
 """What a decision is worth.  A task's `check` decides; here it is weighed.  No model, no human, judges."""
 
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nomoat.config import Strict, UserError
 from nomoat.rl.rollout import Rollout, text_of
-from nomoat.tasks.base import lenient_answer, strict_answer
+from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
+
+WORDS = {
+    "en": frozenset(
+        "a an and are as at be but by can do does each false for from has have he her his how i if in is it its left makes "
+        "more much my no not of off on one or our per she so than that the their them then there these they this to true "
+        "was we what when which who with yes you your monday tuesday wednesday thursday friday saturday sunday".split()
+    ),
+    "de": frozenset(
+        "aber als am an auch auf aus bei bin bis das dass dem den der des die doch ein eine einem einen einer er es falsch "
+        "für hat ich ihr im ist ja jede kein mehr mit nach nein nicht noch oder pro sein sich sie sind so über und uns vom "
+        "von vor wahr war was weil wenn wer wie wir wird zu zum zur aus montag dienstag mittwoch donnerstag freitag samstag "
+        "sonntag".split()
+    ),
+}
+
+
+class Weights(Strict):
+    """The reward is the sum of these times what the reply achieved; R1-Zero's is accuracy = 1, format = 1.
+
+    `accuracy`: right in the right form; `format`: thought in one closed block, answered and ended; `language`: share of
+    the words that are not of the other language (arXiv 2501.12948, section 2.3.2); `random`: a coin, for control runs.
+    """
+
+    accuracy: float = 1.0
+    format: float = 0.0
+    language: float = 0.0
+    random: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`strict` is right in the right form and ended; `lenient` is right in any form that a reader would accept."""
+    """`strict` is right in the right form and ended; `lenient` is right in any form that a reader would accept.
+
+    `shadow`: strict, and yet the answer also passes for another problem that has another answer: it may be a trick.
+    `undecided`: the machine failed to judge; such a rollout is left out.
+    """
 
     strict: bool
     lenient: bool
+    format: bool = False
+    language: float = 1.0
+    shadow: bool = False
+    undecided: bool = False
+
+    def reward(self, weights: Weights, coin: float = 0.0) -> float:
+        """What the score is worth; `coin` is the random part's draw."""
+        right = weights.accuracy * self.strict + weights.format * self.format
+        return right + weights.language * self.language + weights.random * coin
 
 
-def score(rollout: Rollout, tokenizer: Tokenizer) -> Score:
-    """Decided by the task's program.  An answer that was cut off has not been given: strict is False."""
-    text = text_of(rollout, tokenizer)
-    answer = strict_answer(text) if rollout.stop == "end" else None
-    strict = answer is not None and rollout.task.check(rollout.problem, answer)
-    return Score(strict, strict or rollout.task.check(rollout.problem, lenient_answer(text)))
+Verdicts = dict[tuple[str, str], bool]  # (prompt, answer) -> decision: equal answers are judged once
+
+
+def decide(task: base.Task, problem: base.Problem, answer: str, known: Verdicts) -> bool:
+    """`check`, asked once for equal answers and again if the machine failed; then base.Undecided."""
+    place = problem.prompt, answer
+    if place not in known:
+        try:
+            known[place] = task.check(problem, answer)
+        except base.Undecided:
+            known[place] = task.check(problem, answer)
+    return known[place]
+
+
+def grade(text: str, ended: bool, task: base.Task, problem: base.Problem, known: Verdicts | None = None) -> Score:
+    """The score of a reply.  An answer that was cut off has not been given: strict is False."""
+    known = {} if known is None else known
+    form = getattr(task, "form", "line")
+    answer = base.strict_answer(text, form) if ended else None
+    shape = answer is not None and "</think>" in text
+    try:
+        strict = answer is not None and decide(task, problem, answer, known)
+        lenient = strict or (form == "line" and decide(task, problem, base.lenient_answer(text), known))
+    except base.Undecided:
+        return Score(False, False, undecided=True)
+    return Score(strict, lenient, shape, consistency(text, problem.facts.get("lang")))
+
+
+def score(rollout: Rollout, tokenizer: Tokenizer, known: Verdicts | None = None) -> Score:
+    """The score of one rollout."""
+    return grade(text_of(rollout, tokenizer), rollout.stop == "end", rollout.task, rollout.problem, known)
 
 
 def scores(groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer) -> list[list[Score]]:
-    return [[score(rollout, tokenizer) for rollout in group] for group in groups]
+    """The score of every rollout."""
+    known: Verdicts = {}
+    return [[score(rollout, tokenizer, known) for rollout in group] for group in groups]
+
+
+def consistency(text: str, lang: str | None) -> float:
+    """Share of the words that are not words of the other language alone; 1 without any word or language."""
+    if lang not in WORDS:
+        return 1.0
+    foreign = frozenset.union(*(found for name, found in WORDS.items() if name != lang)) - WORDS[lang]
+    words = re.findall(r"[a-zäöüß]{2,}", base.SPECIAL.sub(" ", text).lower())
+    return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0
+
+
+def doubts(rollout: Rollout, answer: str, seed: int) -> bool:
+    """The shadow grader: whether a right answer also passes for another problem of its level, which has another answer.
+
+    Nobody is rewarded by it.  An honest answer fits its own problem; one that fits others too has found a hole.
+    """
+    stream = base.problems(rollout.task, rollout.level, split="train", seed=seed)
+    for other, _ in zip(stream, range(8)):
+        if other.key != rollout.problem.key and not base.same(other.witness, rollout.problem.witness):
+            try:
+                return rollout.task.check(other, answer)
+            except base.Undecided:
+                return False
+    return False
+
+
+def canary(task: base.Task, problem: base.Problem) -> None:
+    """One answer known to be good and one known to be bad through the same grader; UserError if either flips."""
+    misses = getattr(task, "near_misses", lambda problem: ["?"])(problem)
+    for answer, expected in ((problem.witness.strip(), True), (misses[0], False)):
+        found = grade(f"<think>1</think>{answer}", True, task, problem)
+        if found.strict is not expected and not found.undecided:
+            raise UserError(
+                f"the checker of {base.short(task)} {'rejects' if expected else 'accepts'} {answer[:80]!r} for "
+                f"{problem.prompt[:80]!r}; expected the opposite: its rewards can't be trusted; "
+                f"run `nomoat task check {base.short(task)}` and mend it; the checkpoints are kept"
+            )
+
+
+def coin(key: int, group: int, index: int) -> float:
+    """0 or 1, the same for the same key."""
+    return float(random.Random(f"coin/{key}/{group}/{index}").random() < 0.5)
+
+
+def rates(marks: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    """The mean of each."""
+    return {name: sum(found) / len(found) for name, found in marks.items()}

@@ -80,3 +80,10 @@ def save_model(
             hf.save(model, session.run.root / relative, tokenizer=tokenizer, card=card)
     session.mesh.barrier()
     return {"model": relative, "spec": model.spec.model_dump()}
+
+
+def count(work: Work, spec: ModelSpec, tokens: int, attended: float) -> None:
+    """Add forward passes of `tokens` tokens to a work record."""
+    work.fields["tokens"] += tokens
+    work.fields["flops_model"] += int(tokens * spec.flops_forward(attended))
+    work.fields["flops_executed"] += int(tokens * spec.flops_forward(attended, executed=True))

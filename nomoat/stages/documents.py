@@ -1,8 +1,10 @@
 """From text, problems and talk to tokens: the documents that shards are made of."""
 
 import itertools
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from nomoat.data import sources
 from nomoat.data.conversation import conversations
@@ -65,6 +67,17 @@ def worked(
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = base.find(family).work(problem) if rng.random() < share else None
             talks.append([chat.Message("user", problem.prompt), chat.Message("assistant", problem.witness, chain)])
+        for rendered in chat.render_batch(tokenizer, talks, generate=False):
+            yield rendered.ids, rendered.trained
+
+
+def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Tokens]:
+    """What stages of rejection sampling kept, in the chat layout."""
+    lines = (line for path in paths for line in path.read_text("utf-8").splitlines())
+    for chunk in _batched(map(json.loads, lines), CHUNK):
+        talks = [
+            [chat.Message("user", r["prompt"]), chat.Message("assistant", r["answer"], r["thinking"])] for r in chunk
+        ]
         for rendered in chat.render_batch(tokenizer, talks, generate=False):
             yield rendered.ids, rendered.trained
 

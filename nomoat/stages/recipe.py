@@ -19,6 +19,7 @@ KINDS = {
     "extend": "s3_extend",
     "sft": "s4_sft",
     "rl": "s5_rl",
+    "reject": "s5_reject",
     "distill": "s6_distill",
     "eval": "s7_eval",
     "export": "s8_export",
@@ -113,6 +114,11 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             raise ConfigError(f"two stages are called `{name}`; give one of them another `name`")
         if config.source is not None and config.source not in earlier:
             raise ConfigError(f"`{name}.from` = {config.source!r} is no earlier stage; {nearest(config.source, earlier)}")
+        for key in ("samples", "start"):
+            named = getattr(config, key, None)
+            for other in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
+                if other not in earlier:
+                    raise ConfigError(f"`{name}.{key}` = {other!r} is no earlier stage; {nearest(other, earlier)}")
         for family, levels in getattr(config, "tasks", {}).items():
             known = base.find(family).levels
             if wrong := [level for level in levels if level not in known]:

@@ -25,7 +25,8 @@ class Config(StageConfig):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
     `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
-    `chains` is the share of worked tasks that show their chain, for all families or for each.
+    `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are earlier
+    stages of rejection sampling, whose answers are read as worked tasks.
     """
 
     model: str = "main"
@@ -43,6 +44,7 @@ class Config(StageConfig):
     task_documents: int = 20_000
     chains: float | dict[str, float] = 1.0
     talk_documents: int = 2_000
+    samples: list[str] = []
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -66,12 +68,17 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
         "tasks": lambda: documents.worked(
             config.tasks, config.task_documents, config.chains, tokenizer, recipe.key(config.name, "tasks")
         ),
+        "samples": lambda: documents.sampled(
+            [session.run.root / session.run.finished(stage)["outputs"]["samples"] for stage in config.samples], tokenizer
+        ),
         "talk": lambda: documents.talk(config.talk_documents, tokenizer, recipe.key(config.name, "talk")),
     }
     if unknown := set(config.shares) - set(makers):
         raise ConfigError(f"`{config.name}.shares` has {sorted(unknown)}; known: {sorted(makers)}")
     if config.shares.get("tasks") and not config.tasks:
         raise ConfigError(f"`{config.name}.shares.tasks` needs `{config.name}.tasks`: families and their levels")
+    if config.shares.get("samples") and not config.samples:
+        raise ConfigError(f"`{config.name}.shares.samples` needs `{config.name}.samples`: stages of kind reject")
     found = {}
     for kind, share in config.shares.items():
         if share > 0:
@@ -103,7 +110,7 @@ def fit(session: Session, config: Config, model: Transformer, data: Packed) -> O
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    spec = recipe.model(config.model) if hasattr(config, "model") else next(iter(recipe.models.values()))
+    spec = recipe.shape(config)
     rows = rows_before(config.steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
     tokens = rows * config.context
     return {

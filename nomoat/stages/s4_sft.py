@@ -16,6 +16,8 @@ LEAVES_WEIGHTS = True
 class Config(s2_pretrain.Config):
     """As pretraining, from the weights of an earlier stage."""
 
+    model: str | None = None
+
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)

@@ -36,7 +36,8 @@ class Config(s2_pretrain.Config):
     """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the student's own."""
 
     model: str = "student"
-    inherit: bool = True  # start from a part of the teacher's layers, see below; else from random weights
+    start: str | None = None  # the earlier stage whose weights the student starts from
+    inherit: bool = True  # without it, start from a part of the teacher's layers, see below; else from random weights
     policy_steps: int = 50
     policy_tasks: dict[str, list[int]] = {}
     prompts: int = 32
@@ -48,13 +49,16 @@ class Config(s2_pretrain.Config):
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision).eval().requires_grad_(False)
-    spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
-    student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
-    if config.inherit:
-        inherit(student, teacher)
+    if config.start:
+        student = load_model(session, config.start)
+    else:
+        spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
+        student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
+        if config.inherit:
+            inherit(student, teacher)
     student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
-    data = s2_pretrain.prepare(session, config, recipe, tokenizer)
+    data = s2_pretrain.prepare(session, config, recipe, tokenizer) if config.policy_steps < config.steps else None
     problems = s5_rl.Choice(config.policy_tasks or config.tasks, config.prompts)
 
     def compute(step: int) -> Gradient:
@@ -119,13 +123,13 @@ def practise(
     start = time.perf_counter()
     mine = problems.draw(seed)[session.mesh.rank :: session.mesh.world]
     groups = sample_groups(
-        student, tokenizer, mine, group=config.group, max_new_tokens=config.max_new_tokens, seed=seed + session.mesh.rank,
+        student, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens, seed=seed + session.mesh.rank,
         think=config.policy_think,
     )  # fmt: skip
     sampled = time.perf_counter()
     rewards = [[float(s.strict) for s in group] for group in reward.scores(groups, tokenizer)]
-    problems.learn(session.mesh, mine, rewards)
-    rows = grpo.pack(groups, [[1.0] * len(g) for g in groups])
+    problems.learn(session.mesh, [place for place, *_ in mine], rewards)
+    rows = grpo.pack(groups)
     loss, tokens, attended = 0.0, 0, 0.0
     n_targets = sum(len(row.source_M) for row in rows)
     for chunk in grpo.chunks(rows):

@@ -9,12 +9,11 @@ import torch
 from nomoat import stats
 from nomoat.config import DataError
 from nomoat.data import ngram, sources
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups, text_of
 from nomoat.stages import documents
-from nomoat.stages.common import load_model, load_tokenizer, to_device
+from nomoat.stages.common import count, load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
 from nomoat.tokenizer import chat
@@ -114,13 +113,6 @@ def measure(
         session.log("sample", model=name, family=family, level=drawn[i][1], prompt=drawn[i][2].prompt,
                     reply=text_of(rollout, tokenizer), right=mark.strict, lenient=mark.lenient)  # fmt: skip
     return log_scores(session, name, drawn, marks, config.samples)
-
-
-def count(work: Work, spec: ModelSpec, tokens: int, attended: float) -> None:
-    """Add forward passes of `tokens` tokens to a work record."""
-    work.fields["tokens"] += tokens
-    work.fields["flops_model"] += int(tokens * spec.flops_forward(attended))
-    work.fields["flops_executed"] += int(tokens * spec.flops_forward(attended, executed=True))
 
 
 def log_scores(session: Session, name: str, drawn: Sequence, marks: dict[str, list], samples: int) -> float:

@@ -5,6 +5,7 @@ add one, and let `contract(load_file("yours.py"))` tell what is still wrong with
 how much a correct answer is worth is the reward's business, not the task's.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -23,12 +24,14 @@ from typing import Any, Protocol
 from nomoat.config import TaskError
 
 FAMILIES = (
-    "lamp", "addition", "modchain", "sorting", "counting", "reversing",
-    "countdown", "weekday", "ordering", "boolean", "path",
+    "lamp", "addition", "modchain", "sorting", "counting", "reversing", "countdown", "weekday", "ordering", "boolean",
+    "path",
 )  # fmt: skip
+UNSEEN: tuple[str, ...] = ()  # no shipped recipe trains on them: they measure transfer
 NAMES = ("levels", "make", "check", "near_misses", "work")
 LANGUAGES = ("en", "de")
-MAX_ANSWER = 200  # characters; longer than any honest answer
+MAX_ANSWER = 200  # characters of one line; longer than any honest answer
+MAX_TEXT = 4000  # characters of an answer in a task whose `form` is "text"
 MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
 
 
@@ -40,7 +43,13 @@ class Problem:
     facts: Mapping[str, Any] = field(default_factory=dict)  # "lang", and what `check` needs besides the answer
 
 
+class Undecided(Exception):
+    """The machine failed, not the answer: the sandbox could not run.  Never a wrong answer; the sample is left out."""
+
+
 class Task(Protocol):
+    """`form` may be set to "text" where an answer has several lines; without it, an answer is one line."""
+
     __name__: str
     levels: Sequence[int]
 
@@ -74,6 +83,21 @@ def same(answer: str, expected: str) -> bool:
     if len(answer) > MAX_ANSWER or not answer.isascii():  # 'K' (the kelvin sign) lowers to 'k'
         return False
     return answer.strip(" \t\r\n").removesuffix(".").lower() == expected.strip().lower()
+
+
+def by_tests(problem: Problem, answer: str) -> bool:
+    """Whether the Python function f(x) in the answer maps facts["inputs"] to facts["outputs"], run in the sandbox.
+
+    The outputs stay in this process and are compared with exact types.  Raises Undecided if the sandbox failed.
+    """
+    from nomoat import sandbox
+
+    if not answer.strip() or len(answer) > MAX_TEXT:
+        return False
+    verdict = sandbox.judge(answer, problem.facts["inputs"], problem.facts["outputs"])
+    if verdict.status == "infra":
+        raise Undecided(verdict.detail)
+    return verdict.status == "pass"
 
 
 def others(problem: Problem, *candidates: object) -> list[str]:
@@ -130,13 +154,18 @@ def families() -> dict[str, Task]:
     return {name: importlib.import_module(f"nomoat.tasks.{name}") for name in FAMILIES}
 
 
+@functools.cache
 def find(name: str) -> Task:
-    """The family of that name, or the task in that Python file."""
+    """The family of that name, the task in a Python file, or one that `nomoat.tasks.external` reads."""
     if name in FAMILIES:
         return importlib.import_module(f"nomoat.tasks.{name}")
     if name.endswith(".py"):
         return load_file(name)
-    raise TaskError(f"no task {name!r}; expected a path to a .py file or one of: {', '.join(FAMILIES)}; choose one")
+    if ":" in name or name.endswith(".jsonl"):
+        return importlib.import_module("nomoat.tasks.external").load(name)
+    raise TaskError(
+        f"no task {name!r}; expected a .py or .jsonl file, or one of: {', '.join(FAMILIES)}; choose one"
+    )
 
 
 def load_file(path: str | Path) -> Task:
@@ -163,15 +192,17 @@ SPECIAL = re.compile(r"<\|[a-z]+\|>|</?think>")
 CUE = re.compile(r"[=:]|\b(?:answer|antwort)\b(?:\s(?:is|ist|lautet)\b)?", re.IGNORECASE)
 
 
-def strict_answer(reply: str) -> str | None:
-    """The one line after the one closed thinking block (or the whole reply, if it has none); else None.
+def strict_answer(reply: str, form: str = "line") -> str | None:
+    """What stands after the one closed thinking block (or the whole reply, if it has none); else None.
 
-    The opening tag may be missing where the prompt already gave it.
+    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text".
     """
     thinking, closed, answer = reply.removesuffix("<|eos|>").rpartition("</think>")
     if SPECIAL.search(thinking.removeprefix("<think>")) or SPECIAL.search(answer):
         return None
     answer = answer.strip()
+    if form == "text":
+        return answer if 0 < len(answer) <= MAX_TEXT else None
     return answer if 0 < len(answer) <= MAX_ANSWER and len(answer.splitlines()) == 1 else None
 
 

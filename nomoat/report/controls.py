@@ -1,0 +1,55 @@
+"""What a claim about reinforcement learning has to be held against, as further stages of the same run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nomoat.config import ConfigError
+from nomoat.report.receipt import receipt_of
+from nomoat.run import Run
+from nomoat.stages.recipe import Recipe, resolve
+
+NAMES = ("format-only", "random-reward", "rejection-sft", "more-pretraining")
+
+
+def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str, Any]:
+    """The recipe up to `after`, then the same training with another reward, and other uses of the FLOPs that it took.
+
+    format-only and random-reward: `after` again, rewarded for its form alone or by a coin.  rejection-sft: fine-tuning
+    of `before` on its own right answers.  more-pretraining: `before` goes on with what pretraining read.
+    """
+    stages = [s.model_dump(by_alias=True) for s in recipe.stages]
+    names = [s["name"] for s in stages]
+    rl = stages[names.index(after)]
+    if rl["kind"] != "rl" or rl["from"] != before:
+        raise ConfigError(f"`{after}` is no reinforcement learning from `{before}`; choose --before and --after again")
+    pretrain = next((s for s in stages if s["kind"] == "pretrain"), None)
+    if pretrain is None:
+        raise ConfigError("the recipe has no stage of kind pretrain; the controls need what it read")
+    tokenizer = [s for s in stages[: names.index(after)] if s["kind"] not in ("eval", "export")]
+    flops = next(row.flops_executed for row in receipt_of(run).rows if row.stage == after)
+    spec = recipe.shape(recipe.stage(after))
+    row_flops = pretrain["context"] * spec.flops_train(pretrain["context"], executed=True)
+    problems = max(rl["steps"] * rl["prompts"] // 2, 16)
+    sampled = problems * rl["group"] * rl["max_new_tokens"] / 3 * spec.flops_forward(rl["max_new_tokens"], executed=True)
+    steps = lambda budget: max(round(budget / row_flops / pretrain["rows"]), 1)
+    reward = lambda **parts: {"accuracy": 0.0, "format": 0.0, "language": 0.0, "random": 0.0, **parts}
+    optim = {**pretrain["optim"], "muon_lr": pretrain["optim"]["muon_lr"] / 5, "adam_lr": pretrain["optim"]["adam_lr"] / 5}
+    further = {"kind": "sft", "from": before, "rows": pretrain["rows"], "context": pretrain["context"], "optim": optim,
+               "precision": pretrain["precision"]}  # fmt: skip
+    again = {key: pretrain[key] for key in ("shares", "text", "text_bytes", "hub", "tasks", "task_documents", "chains")}
+    added = [
+        {**rl, "name": "format-only", "rewards": reward(format=1.0)},
+        {**rl, "name": "random-reward", "rewards": reward(random=1.0)},
+        {"kind": "reject", "name": "right-answers", "from": before, "tasks": rl["tasks"], "problems": problems,
+         "samples": rl["group"], "keep": 4, "max_new_tokens": rl["max_new_tokens"], "think": rl["think"]},
+        {**further, "name": "rejection-sft", "shares": {"samples": 1.0}, "samples": ["right-answers"],
+         "steps": steps(max(flops - sampled, flops / 4))},
+        {**further, **again, "name": "more-pretraining", "steps": steps(flops)},
+    ]  # fmt: skip
+    table = recipe.table
+    return resolve({**table, "stages": [*tokenizer, rl, *added]}).table
+
+
+def finished(run: Run, names: Sequence[str] = NAMES) -> list[str]:
+    """The controls that this run holds."""
+    return [name for name in names if run.finished(name)]

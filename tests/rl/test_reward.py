@@ -1,0 +1,85 @@
+"""What an answer is worth: weights, the other language, the shadow grader, the canary, a judge that fails."""
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from nomoat.config import UserError
+from nomoat.rl import reward
+from nomoat.tasks import base
+
+ADD = base.find("addition")
+
+
+def problem(task=ADD, level=2, lang="en", seed=3):
+    return next(base.problems(task, level, split="train", seed=seed, lang=lang))
+
+
+@pytest.mark.parametrize("name", base.families())
+@pytest.mark.parametrize("lang", ["en", "de"])
+def test_worked_solutions_of_every_family_keep_to_their_language(name, lang):
+    task = base.find(name)
+    for p in itertools.islice(base.problems(task, task.levels[0], split="train", seed=1, lang=lang), 20):
+        text = f"<think>{task.work(p)}</think>{p.witness}"
+        assert reward.consistency(text, lang) > 0.99, text
+
+
+def test_the_other_language_costs_its_share_of_the_words():
+    assert reward.consistency("<think>this is true</think>yes", "de") == 0
+    assert reward.consistency("<think>das ist wahr</think>ja", "de") == 1
+    assert reward.consistency("<think>das is wahr</think>42", "de") == pytest.approx(2 / 3)
+    assert reward.consistency("1+1=2", "de") == 1
+
+
+def test_the_reward_is_the_weighted_sum():
+    p = problem()
+    good = reward.grade(f"<think>x</think>{p.witness}", True, ADD, p)
+    bare = reward.grade(p.witness, True, ADD, p)
+    wrong = reward.grade("<think>x</think>-1", True, ADD, p)
+    r1 = reward.Weights(accuracy=1, format=1)
+    assert [s.reward(r1) for s in (good, bare, wrong)] == [2, 1, 1]
+    assert good.reward(reward.Weights(accuracy=0, random=1), coin=1.0) == 1
+    assert {reward.coin(5, g, i) for g in range(4) for i in range(4)} == {0.0, 1.0}
+
+
+def test_equal_answers_are_judged_once():
+    asked = []
+    task = SimpleNamespace(check=lambda p, a: asked.append(a) or False)
+    known = {}
+    for _ in range(3):
+        reward.grade("<think>x</think>7", True, task, problem(), known)
+    assert asked == ["7"]
+
+
+def test_a_judge_that_fails_is_asked_again_and_then_the_sample_is_left_out():
+    calls = []
+
+    def check(p, answer):
+        calls.append(answer)
+        if len(calls) <= fails:
+            raise base.Undecided("no sandbox")
+        return True
+
+    for fails, undecided in ((1, False), (2, True)):
+        calls.clear()
+        score = reward.grade("<think>x</think>7", True, SimpleNamespace(check=check), problem())
+        assert score.undecided is undecided
+        assert score.strict is not undecided
+
+
+@pytest.mark.parametrize(("check", "word"), [(lambda p, a: True, "accepts"), (lambda p, a: False, "rejects")])
+def test_the_canary_stops_a_checker_that_flips(check, word):
+    task = SimpleNamespace(check=check, near_misses=ADD.near_misses, __name__="mine")
+    with pytest.raises(UserError, match=word):
+        reward.canary(task, problem())
+    reward.canary(ADD, problem())
+
+
+def test_the_shadow_grader_doubts_an_answer_that_fits_every_problem():
+    p = problem()
+    honest = SimpleNamespace(task=ADD, level=2, problem=p)
+    assert not reward.doubts(honest, p.witness, seed=1)
+    lax = SimpleNamespace(check=lambda p, a: a == "any", make=ADD.make, levels=ADD.levels, __name__="lax")
+    assert reward.doubts(SimpleNamespace(task=lax, level=2, problem=replace(p, key="x")), "any", seed=1)

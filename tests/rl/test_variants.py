@@ -1,0 +1,147 @@
+"""Each descendant of GRPO against a worked example by hand, and as a gradient against the formula by autograd."""
+
+import math
+
+import pytest
+import torch
+
+from nomoat.model.spec import ModelSpec
+from nomoat.model.transformer import Transformer
+from nomoat.rl import grpo, variants
+from nomoat.rl.rollout import Rollout
+from nomoat.rl.variants import VARIANTS
+from nomoat.tasks import base
+from nomoat.tokenizer import chat
+
+REWARDS = [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+LENGTHS = [[2, 4, 4, 6], [1, 1, 1, 1]]
+
+
+def test_advantages_by_hand():
+    """Group one has mean 1/4 and standard deviation sqrt(3)/4; the batch has mean 5/8, deviation sqrt(15)/8."""
+    near = lambda rows: [pytest.approx(row, abs=1e-4) for row in rows]
+    s3, s15 = math.sqrt(3), math.sqrt(15)
+    assert variants.centred(REWARDS) == near([[3 / 4, -1 / 4, -1 / 4, -1 / 4], [0] * 4])
+    assert variants.standardised(REWARDS) == near([[s3, -1 / s3, -1 / s3, -1 / s3], [0] * 4])
+    assert variants.leave_one_out(REWARDS) == near([[1, -1 / 3, -1 / 3, -1 / 3], [0] * 4])
+    assert variants.batch_standardised(REWARDS) == near([[3 / s15, -5 / s15, -5 / s15, -5 / s15], [3 / s15] * 4])
+
+
+@pytest.mark.parametrize("rewards", [[1.0] * 8, [0.0] * 8, [0.3] * 7])
+@pytest.mark.parametrize("advantage", [variants.centred, variants.standardised, variants.leave_one_out])
+def test_a_group_that_is_all_right_or_all_wrong_gives_nothing(rewards, advantage):
+    assert advantage([rewards]) == [pytest.approx([0.0] * len(rewards), abs=1e-9)]
+
+
+def test_weights_by_hand():
+    """Eight rollouts, 20 tokens together, ten tokens at most."""
+    assert variants.constant(LENGTHS, 8, 10) == [[1 / 80] * 4] * 2
+    assert variants.by_sequence(LENGTHS, 8, 10) == [[1 / 16, 1 / 32, 1 / 32, 1 / 48], [1 / 8] * 4]
+    assert variants.by_token(LENGTHS, 8, 10) == [[1 / 20] * 4] * 2
+
+
+def test_surrogates_by_hand():
+    w = torch.tensor([0.5, 1.0, 1.25, 1.5, 7.0] * 2)
+    a = torch.tensor([2.0] * 5 + [-2.0] * 5)
+    by_hand = {
+        "clipped": [1.0, 2.0, 2.5, 0, 0, 0, -2.0, -2.5, -3.0, -14.0],  # bounds 0.8 and 1.28
+        "truncated": [1.0, 2.0, 2.5, 3.0, 10.0, -1.0, -2.0, -2.5, -3.0, -10.0],  # bound 5
+        "plain": [2.0] * 5 + [-2.0] * 5,
+    }
+    bounds = {"clipped": (0.2, 0.28), "truncated": (0.0, 5.0), "plain": (0.0, 0.0)}
+    for name, expected in by_hand.items():
+        assert getattr(variants, name)(w, a, bounds[name]).tolist() == pytest.approx(expected)
+
+
+SPEC = ModelSpec(
+    vocab_size=40, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
+    context=64, init_std=0.3,
+)  # fmt: skip
+
+
+def off_policy_rollouts():
+    """Two groups of two, whose old log-probabilities are the model's own but for a known gap on each token."""
+    model = Transformer(SPEC).initialise(0)
+    torch.nn.init.normal_(model.head, std=0.3, generator=torch.Generator().manual_seed(3))
+    rng = torch.Generator().manual_seed(1)
+    groups = []
+    for _ in range(2):
+        prompt = torch.randint(8, 40, (4,), generator=rng)
+        group = []
+        for length in (3, 6):
+            ids = torch.cat((prompt, torch.randint(8, 40, (length,), generator=rng)))
+            sampled = torch.arange(len(ids)) >= 4
+            with torch.no_grad():
+                logp = model(ids[None])[0].log_softmax(-1)[:-1].gather(1, ids[1:, None])[:, 0]
+            gap = torch.randn(len(ids), generator=rng) * 0.4
+            old = torch.where(sampled, torch.cat((torch.zeros(1), logp)) - gap, 0.0)
+            group.append(Rollout(base.find("lamp"), 4, None, ids, sampled, old, "end"))
+        groups.append(group)
+    return model, groups
+
+
+def objective(name, model, groups, advantages):
+    """The published objective, written down once more for autograd: one rollout at a time."""
+    flat = [(r, a) for group, values in zip(groups, advantages) for r, a in zip(group, values)]
+    n, total, longest = len(flat), sum(r.length for r, _ in flat), 8
+    loss = 0.0
+    for r, a in flat:
+        logp = model(r.ids_T[None])[0].log_softmax(-1)[:-1].gather(1, r.ids_T[1:, None])[:, 0][r.sampled_T[1:]]
+        w = (logp - r.logp_T[r.sampled_T]).exp()
+        low, high = VARIANTS[name].bounds
+        if name == "gspo":
+            s = w.log().mean().exp()
+            loss = loss - torch.minimum(s * a, s.clamp(1 - low, 1 + high) * a) / n
+            continue
+        if name == "cispo":
+            token = w.detach().clamp(max=high) * a * logp
+        elif name == "rloo":
+            token = a * logp
+        else:
+            token = torch.minimum(w * a, w.clamp(1 - low, 1 + high) * a)
+        share = {"dr-grpo": 1 / (n * longest), "rloo": 1 / (n * longest), "grpo": 1 / (n * r.length)}.get(name, 1 / total)
+        loss = loss - share * token.sum()
+    return loss
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_gradient_is_that_of_the_published_objective(name):
+    model, groups = off_policy_rollouts()
+    variant = VARIANTS[name]
+    advantages = variant.advantage([[1.0, 0.0], [0.0, 1.0]])
+    objective(name, model, groups, advantages).backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    weights = variant.weight([[r.length for r in g] for g in groups], 4, 8)
+    grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), chat.PAD, variant=variant, off_policy=True)
+    for n, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[n], rtol=1e-3, atol=1e-6)
+
+
+def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
+    model, groups = off_policy_rollouts()
+    reference = Transformer(SPEC).initialise(5)
+    rows = grpo.pack(groups, [[0.0, 0.0]] * 2)
+    loss = 0.0
+    for r in (r for g in groups for r in g):
+        pick = lambda m: m(r.ids_T[None])[0].log_softmax(-1)[:-1].gather(1, r.ids_T[1:, None])[:, 0][r.sampled_T[1:]]  # noqa: B023
+        log_r = pick(reference).detach() - pick(model)
+        loss = loss + 0.1 * (log_r.exp() - log_r - 1).sum()
+    loss.backward()
+    expected = model.head.grad.clone()
+    model.zero_grad()
+    update = grpo.policy_gradient(model, rows, chat.PAD, reference=reference, kl=0.1)
+    torch.testing.assert_close(model.head.grad, expected, rtol=1e-3, atol=1e-6)
+    assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
+    model.zero_grad()
+    assert grpo.policy_gradient(model, rows, chat.PAD, reference=model, kl=0.1).kl == pytest.approx(0, abs=1e-6)
+
+
+def test_temperature_divides_the_logits():
+    model, groups = off_policy_rollouts()
+    rollout = groups[0][0]
+    with torch.no_grad():
+        logp = (model(rollout.ids_T[None])[0] / 0.5).log_softmax(-1)[:-1].gather(1, rollout.ids_T[1:, None])[:, 0]
+    old = torch.cat((torch.zeros(1), logp)) * rollout.sampled_T
+    rollout = Rollout(rollout.task, 4, None, rollout.ids_T, rollout.sampled_T, old, "end")
+    assert grpo.policy_gradient(model, grpo.pack([[rollout]]), chat.PAD, temperature=0.5).drift < 1e-5

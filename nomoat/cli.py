@@ -327,11 +327,15 @@ def _first_line(module: Any) -> str:
 def learning(
     directory: Positional[RunDir], /, *,
     stage: Annotated[str | None, _arg("a stage of kind rl (default: the last that began)", metavar="STAGE")] = None,
+    json: Json = False,
 ) -> int:  # fmt: skip
     """Is it learning?  One screen, while it runs or after."""
     from nomoat.report import learning as screen
 
     run = Run.open(directory)
+    if json:
+        _print_json(screen.summary(run, _rl_stage(run, stage)))
+        return 0
     print(screen.screen(run, _rl_stage(run, stage), _width()))
     return 0
 
@@ -350,12 +354,12 @@ def rollouts(
     run = Run.open(directory)
     chosen = {name: True for name in ("right", "wrong", "doubted") if name == only}
     found = list(reader.read(run, _rl_stage(run, stage), step=step, family=family, limit=limit, **chosen))
-    print("\n".join(map(_line, found)) if json else reader.show(found, _width()))
+    print(_lines(found) if json else reader.show(found, _width()))
     return 0
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False)
+def _lines(records: Sequence[dict[str, Any]]) -> str:
+    return "\n".join(json.dumps(record) for record in records)
 
 
 def _rl_stage(run: Run, name: str | None) -> str:

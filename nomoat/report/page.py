@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from nomoat.ledger import Receipt, duration, short
-from nomoat.report import charts
+from nomoat.report import charts, learning
 from nomoat.report.receipt import (
     Event,
     Scores,
@@ -76,6 +76,8 @@ def render(run: Run) -> str:
         + (f", {time.strftime('%Y-%m-%d', time.gmtime(times[-1]))}" if times else ""),
         headlines=headlines(run, scores, receipt),
         sections=list(sections(run, events, scores)),
+        learning=learning.section(run),
+        carried=carried(run),
         shares=[("this run", ours), ("DeepSeek", [(s.part, s.theirs) for s in found])]
         if any(s for _, s in ours)
         else [],
@@ -87,6 +89,16 @@ def render(run: Run) -> str:
         recipe=json.dumps(run.recipe, indent=1, ensure_ascii=False),
         provenance=f"Commit {record.get('commit') or 'unknown'}; {libraries}. The run's recipe.json holds the same.",
     )
+
+
+def carried(run: Run) -> str:
+    """The transfer report's section, where one was measured."""
+    found = [path for name in ("transfer.json", "transfer-quick.json") if (path := run.root / name).exists()]
+    if not found:
+        return ""
+    from nomoat.report import transfer
+
+    return transfer.html(json.loads(found[0].read_text("utf-8")))
 
 
 def best_model(scores: Scores) -> str | None:

@@ -25,7 +25,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     data = s2_pretrain.prepare(session, config, recipe, tokenizer)
     optimizer = s2_pretrain.fit(session, config, model, data)
     outputs = save_model(session, model, optimizer, tokenizer)
-    return {**outputs, "bought": f"{len(config.tasks)} families, talk"}
+    read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
+    return {**outputs, "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share)}
 
 
 plan = s2_pretrain.plan

@@ -117,7 +117,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             if number < len(parts):
                 half_step(session, optimizer, config.schedule.factor(step, config.steps))
         if watched:
-            session.log("probe", step=step, probes=answers(policy, tokenizer, probes, config))
+            session.log("probe", step=step + 1, probes=answers(policy, tokenizer, probes, config))
         write(session, tokenizer, step + 1, found)
         return _gradient(model, found, updates, choice, time.perf_counter() - start)
 

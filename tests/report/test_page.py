@@ -14,7 +14,7 @@ from nomoat.run import Run
 HOSTILE = [
     "<script>alert(1)</script>", "</pre></details><img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",
     "' onclick='x",
-    "{{ 7 * 7 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil", "</style><b>",
+    "{{ 7 * 19391 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil", "</style><b>",
                                                                           "javascript:alert(1)",
 ]  # fmt: skip
 VOID = {"meta", "link", "br", "img", "use", "path"}
@@ -103,7 +103,7 @@ def test_no_text_becomes_markup(tmp_path, shift):
     for tag in ("script", "img", "iframe", "svg", "b", "style", "details", "article"):
         assert found.tags.count(tag) == expected.tags.count(tag), tag
     assert not [key for key, _ in found.attributes if key.startswith("on")]
-    assert "49" not in re.findall(r"\b49\b", "".join(found.words))
+    assert "135737" not in re.findall(r"\b135737\b", "".join(found.words))
     assert HOSTILE[0] in "".join(found.words)
 
 

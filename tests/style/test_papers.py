@@ -12,7 +12,7 @@ import nomoat
 
 PACKAGE = Path(nomoat.__file__).parent
 ROOT = PACKAGE.parent
-ROW = re.compile(r"\| (V3 \(\d+\)|V2 [\d.]+|YaRN \(\d+\)) \| (.+?) \| (`.+?`) \| (`.+?`) \|")
+ROW = re.compile(r"\| (V3 \(\d+\)|V2 [\d.]+|YaRN \(\d+\)|arXiv [\d.]+[^|]*?) \| (.+?) \| (`.+?`) \| (`.+?`) \|")
 Place = tuple[str, str]
 
 

@@ -1,0 +1,104 @@
+"""Rejection sampling keeps what is right, readable and new; a forked run begins with what both recipes share."""
+
+import json
+
+import pytest
+import torch
+
+from nomoat.config import ConfigError
+from nomoat.rl import reward
+from nomoat.rl.rollout import Rollout
+from nomoat.run import Run
+from nomoat.stages import documents
+from nomoat.stages.recipe import resolve
+from nomoat.stages.s5_reject import accepted, repeats
+from nomoat.stages.s5_rl import PRESETS, Config, split
+from nomoat.tasks import base
+from nomoat.tokenizer import bpe, chat
+
+TASK = base.find("addition")
+PROBLEM = next(base.problems(TASK, 2, split="train", seed=1, lang="en"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    stream = base.problems(TASK, 2, split="train", seed=0)
+    return bpe.train([p.prompt + TASK.work(p) for p, _ in zip(stream, range(50))], 280)
+
+
+def reply(tokenizer, thinking, answer, opened=False):
+    prompt = chat.render(tokenizer, [chat.Message("user", PROBLEM.prompt)], generate=True, think=True if opened else None).ids
+    ids = [] if opened else [chat.THINK]
+    ids += [*tokenizer.encode(thinking), chat.END_THINK, *tokenizer.encode(answer), chat.EOS]
+    sampled = torch.tensor([False] * len(prompt) + [True] * len(ids))
+    return Rollout(TASK, 2, PROBLEM, torch.tensor(prompt + ids), sampled, torch.zeros(len(prompt + ids)), "end")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_only_right_readable_and_different_answers_are_kept(tokenizer, opened):
+    good = PROBLEM.witness
+    texts = [("1+1", good), ("1+1", good), ("2+2", good), ("3", "-7"), ("7+2+0=09," * 9, good), ("das nicht", good), ("4", good)]
+    group = [reply(tokenizer, thinking, answer, opened) for thinking, answer in texts]
+    marks = reward.scores([group], tokenizer)[0]
+    kept = accepted(group, marks, tokenizer, 2)
+    assert [r["thinking"] for r in kept] == ["1+1", "2+2"]
+    assert {r["answer"] for r in kept} == {good}
+
+
+def test_what_was_kept_is_read_as_the_same_tokens(tokenizer, tmp_path):
+    rollout = reply(tokenizer, "1+1", PROBLEM.witness)
+    record = accepted([rollout], reward.scores([[rollout]], tokenizer)[0], tokenizer, 1)[0]
+    path = tmp_path / "samples.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    ((ids, trained),) = documents.sampled([path], tokenizer)
+    assert ids == rollout.ids_T.tolist()
+    assert trained == rollout.sampled_T.tolist()
+
+
+def test_three_times_the_same_in_a_row_is_a_repetition():
+    assert repeats("so it goes, " * 3)
+    assert not repeats("so it goes, " * 2 + "and then something else happened to all of them")
+
+
+def test_minibatches_hold_every_group_once():
+    parts = split(list(range(10)), 4, seed=1)
+    assert sorted(x for part in parts for x in part) == list(range(10))
+    assert len(parts) == 4
+    assert split([], 4, seed=1) == [[]]
+
+
+def test_the_preset_is_what_the_paper_says_and_what_is_given_wins():
+    config = Config(kind="rl", tasks={"lamp": [4]}, steps=650, preset="r1", prompts=32)
+    assert (config.variant, config.group, config.kl, config.clip) == ("grpo", 16, 0.001, (10.0, 10.0))
+    assert config.rewards == reward.Weights(accuracy=1, format=1)
+    assert config.optim.adam_lr == 3e-6
+    assert config.prompts == 32
+    published = PRESETS["r1"]
+    assert published["prompts"] * published["group"] == 8192
+    assert published["refresh"] * published["minibatches"] == 400  # optimiser steps between two references
+    assert Config(**config.model_dump(by_alias=True)) == config
+
+
+def recipe(**rl):
+    stages = [{"kind": "tokenizer", "vocab_size": 300}, {"kind": "pretrain", "steps": 3}]
+    stages += [{"kind": "rl", "steps": 2, "tasks": {"lamp": [4]}, **rl}]
+    return resolve({"name": "t", "models": {"main": {"preset": "deepseek-v2-lite", "vocab_size": 300}}, "stages": stages}).table
+
+
+def test_a_fork_takes_over_what_is_the_same_and_nothing_behind_a_change(tmp_path):
+    with Run.create(tmp_path / "a", recipe()).locked() as run:
+        for stage in ("tokenizer", "pretrain", "rl"):
+            (run.stage_dir(stage) / "model").mkdir()
+            (run.stage_dir(stage) / "model" / "weights").write_text(stage)
+            run.log("stage_start", stage=stage)
+            run.log("stage_end", stage=stage, outputs={})
+    forked = Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.5))
+    assert [s for s in ("tokenizer", "pretrain", "rl") if forked.finished(s)] == ["tokenizer", "pretrain"]
+    assert (tmp_path / "b/pretrain/model/weights").read_text() == "pretrain"
+    assert not (tmp_path / "b/rl").exists()
+    other_seed = {**recipe(), "seed": 1}
+    assert Run.open(tmp_path / "a").shared(other_seed) == []
+    again = Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.5))
+    assert again.finished("pretrain")
+    with pytest.raises(ConfigError):
+        Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.7))

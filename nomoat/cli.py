@@ -417,7 +417,7 @@ def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
     path = run.root / ("transfer-quick.json" if config.quick else "transfer.json")
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
-        if found.get("config") == config.model_dump():
+        if found.get("config") == config.model_dump() and found.get("suite") == carry.suite_hash(config, recipe):
             return found
     _keep_freed_memory()
     work = Run.open(run.root, write=True)

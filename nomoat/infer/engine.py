@@ -45,6 +45,7 @@ def sample(
     max_rows: int = 512,
     forced: Sequence[Sequence[int] | None] | None = None,
     keys: Sequence[int] | None = None,
+    on_end: Callable[[int, int, Tensor], None] = lambda prompt, number, ids_T: None,
 ) -> list[list[Sample]]:
     """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
 
@@ -52,7 +53,8 @@ def sample(
     ids that open every continuation of prompt i in place of chosen ones.  What a sample draws is keyed by
     (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a prompt alone and in a batch, a
     group of 4 and the first 4 of 8, and a short limit and the start of a long one give the same ids, as far as
-    float rounding (which does depend on the batch) does not decide.
+    float rounding (which does depend on the batch) does not decide.  `on_end(i, j, ids_T)` hears of each sample that a
+    stop id ended, while the others go on.
     """
     _check(model, prompts, max_new_tokens, temperature)
     keys = range(len(prompts)) if keys is None else keys
@@ -67,7 +69,7 @@ def sample(
     for start in range(0, len(todo), max_rows):
         wave = todo[start : start + max_rows]
         uniform_BT = None if greedy else uniforms(seed, [(keys[i], j) for i, j in wave], max_new_tokens)
-        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, stop_ids, pad_id, forced)
+        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, stop_ids, pad_id, forced, on_end)
         for (i, j), (ids_T, logp_T, ended) in zip(wave, results):
             n_forced, stop = min(len(forced[i]), len(ids_T)), "end" if ended else "length"
             drawn[i, j] = Sample(i, tuple(prompts[i]), ids_T.clone(), logp_T.clone(), n_forced, stop)
@@ -85,6 +87,7 @@ def _wave(
     stop_ids: Sequence[int],
     pad_id: int,
     forced: Sequence[Sequence[int]],
+    on_end: Callable[[int, int, Tensor], None],
 ) -> list[tuple[Tensor, Tensor, bool]]:
     """(ids, log-probabilities, whether a stop id ended it) of each row of one wave."""
     device = decoder.device
@@ -117,6 +120,8 @@ def _wave(
         end_B = torch.isin(ids_BT[alive, step], stops) & (step < length_B[alive])
         length_B[alive[end_B]] = step + 1
         ended_B[alive[end_B]] = True
+        for row in alive[end_B].tolist():
+            on_end(*wave[row], ids_BT[row, : step + 1].clone())
         live_B = length_B[alive] > step + 1
         n_live = int(live_B.sum())
         if n_live == 0:

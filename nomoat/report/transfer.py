@@ -15,6 +15,7 @@ from nomoat.report.receipt import Score, Table, money, receipt_of
 from nomoat.report.rings import Config, mean, suite_hash  # noqa: F401  (the names callers use)
 from nomoat.run import Run, Stop
 from nomoat.stages.common import count, load_model, load_tokenizer, to_device
+from nomoat.stages.pipeline import device_class
 from nomoat.stages.recipe import Recipe
 from nomoat.stages.s7_eval import bits_per_byte, held_out
 from nomoat.tokenizer import chat
@@ -29,11 +30,10 @@ def measure(run: Run, config: Config, recipe: Recipe, stop: Stop | None = None) 
 
     The run must be open for writing and locked.  Raises run.Interrupted between two rings if `stop` asks for it.
     """
-    device = recipe.device.partition(":")[0]
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
     try:
-        energy = Energy(device, units=recipe.threads if device == "cpu" else 1)
+        energy = Energy(device_class(ranks.device), units=recipe.threads if ranks.device.type == "cpu" else 1)
         session = Session(run, "transfer", ranks, stop or Stop(), energy, recipe.save_seconds)
         sized, (items, notes) = config.sized(), rings.suite(config, recipe)
         tokenizer, held = load_tokenizer(run), held_out(sized.heldout_bytes)
@@ -78,12 +78,12 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
             cells[item.family, item.level] += 1
             deep.append(item)
     counts = []
-    with Work(session, f"pass@{config.deep_samples} of {name}") as work:
-        for group in rings.answer(
-            work, model, tokenizer, deep, samples=config.deep_samples, greedy=False, seed=config.seed, **how
-        ):
-            marks = [m for _, m, _ in group if not m.undecided]
-            counts.append([len(marks), sum(m.strict for m in marks)])
+    if deep:
+        more = {"samples": config.deep_samples, "greedy": False, "seed": config.seed, **how}
+        with Work(session, f"pass@{config.deep_samples} of {name}") as work:
+            for group in rings.answer(work, model, tokenizer, deep, **more):
+                marks = [m for _, m, _ in group if not m.undecided]
+                counts.append([len(marks), sum(m.strict for m in marks)])
     with Work(session, f"open text of {name}") as work:
         bits = {lang: bits_per_byte(model, tokenizer, texts) for lang, texts in held.items()}
         every = [t for texts in zip(*held.values()) for t in texts]
@@ -197,7 +197,7 @@ def _gains(result: Result, items: Sequence[Result], at: Sequence[int], before: s
 
 def _carry(far: Sequence[dict[str, float]], near: Sequence[dict[str, float]]) -> list[float] | None:
     """[gain far / gain near, low, high]; a problem that is in both, reworded, is drawn in both."""
-    if not all(far) or not all(near):
+    if not all(far) or not all(near) or all(len({*f.values()}) == 1 for f in far):  # all alike: no interval to be had
         return None
     near = [{c: n[c] for c in f} if set(f) <= set(n) else n for f, n in zip(far, near)]  # rewordings: like with like
     share = lambda pairs: [x / y for x, y in pairs if y]
@@ -241,7 +241,7 @@ def tables(result: Result) -> list[Table]:
     p_of = lambda r: "" if r["p"] is None else "< 0.001" if r["p"] < 0.001 else f"{r['p']:.3f}"
     sides = lambda r: (points(r["before"]), points(r["after"]), gain(r))
     label = [f"{r['ring']} {r['part']}" for r in result["rings"]]
-    rows = tuple((l, str(r["n"]), *sides(r), carried(r["carry"]), gain(r["greedy"]), p_of(r))
+    rows = tuple((l, str(r["n"]), *sides(r), carried(r["carry"]), "" if r["ring"] == "R7" else gain(r["greedy"]), p_of(r))
                  for l, r in zip(label, result["rings"]))
     note = f"Sampled at temperature 1, strict, 95 % intervals over problems{' and seeds' if 'seeds' in result else ''}; "
     note += "greedy: the difference of greedy answers, p: McNemar on them, after Holm; carried: share of the gain on the "

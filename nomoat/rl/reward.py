@@ -1,8 +1,10 @@
 """What a decision is worth.  A task's `check` decides; here it is weighed.  No model, no human, judges."""
 
+import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from nomoat.config import Strict, UserError
@@ -59,18 +61,45 @@ class Score:
         return right + weights.language * self.language + weights.random * coin
 
 
-Verdicts = dict[tuple[str, str], bool]  # (prompt, answer) -> decision: equal answers are judged once
+Verdicts = dict[tuple[str, str], Future]  # (prompt, answer) -> decision: equal answers are judged once
+
+
+class Ahead:
+    """`with Ahead(tokenizer) as ahead:` judges answers that have to be run while others are still being sampled.
+
+    `ahead.hear` is for sample_groups; `ahead.known` then goes to `scores`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer, self.known = tokenizer, Verdicts()
+        self.pool = ThreadPoolExecutor(os.cpu_count())
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def hear(self, rollout: Rollout) -> None:
+        """Take up the answer of a rollout that ended, if its task runs answers."""
+        if "outputs" in rollout.problem.facts:
+            answer = base.strict_answer(text_of(rollout, self.tokenizer), getattr(rollout.task, "form", "line"))
+            place = rollout.problem.prompt, answer
+            if answer is not None and place not in self.known:
+                self.known[place] = self.pool.submit(rollout.task.check, rollout.problem, answer)
 
 
 def decide(task: base.Task, problem: base.Problem, answer: str, known: Verdicts) -> bool:
     """`check`, asked once for equal answers and again if the machine failed; then base.Undecided."""
     place = problem.prompt, answer
-    if place not in known:
-        try:
-            known[place] = task.check(problem, answer)
-        except base.Undecided:
-            known[place] = task.check(problem, answer)
-    return known[place]
+    for _ in range(2):
+        if place not in known or known[place].exception() is not None:
+            known[place] = Future()
+            try:
+                known[place].set_result(task.check(problem, answer))
+            except base.Undecided as error:
+                known[place].set_exception(error)
+    return known[place].result()
 
 
 def grade(text: str, ended: bool, task: base.Task, problem: base.Problem, known: Verdicts | None = None) -> Score:
@@ -92,9 +121,11 @@ def score(rollout: Rollout, tokenizer: Tokenizer, known: Verdicts | None = None)
     return grade(text_of(rollout, tokenizer), rollout.stop == "end", rollout.task, rollout.problem, known)
 
 
-def scores(groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer) -> list[list[Score]]:
-    """The score of every rollout."""
-    known: Verdicts = {}
+def scores(
+    groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer, known: Verdicts | None = None
+) -> list[list[Score]]:
+    """The score of every rollout; `known` are decisions that were taken ahead."""
+    known = {} if known is None else known
     return [[score(rollout, tokenizer, known) for rollout in group] for group in groups]
 
 

@@ -1,6 +1,6 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,25 +48,30 @@ def sample_groups(
     think: bool | None = None,
     max_rows: int = 512,
     stop_ids: Sequence[int] = (chat.EOS,),
+    on_end: Callable[[Rollout], None] | None = None,
 ) -> list[list[Rollout]]:
-    """`group` rollouts of each problem, its prompt prefilled once."""
+    """`group` rollouts of each problem, its prompt prefilled once.
+
+    `on_end` hears of each that ended while the others go on, so that it can be judged meanwhile; its log-probabilities
+    are not known yet.
+    """
     talks = [[chat.Message("user", problem.prompt)] for _, _, problem in problems]
     prompts = [r.ids for r in chat.render_batch(tokenizer, talks, generate=True, think=think)]
+    tell = (lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end")))
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows,
+        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows, **({"on_end": tell} if on_end else {}),
     )  # fmt: skip
     return [
-        [_rollout(entry, prompt, sample) for sample in drawn] for entry, prompt, drawn in zip(problems, prompts, samples)
+        [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]
+        for entry, prompt, drawn in zip(problems, prompts, samples)
     ]
 
 
-def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], sample: engine.Sample) -> Rollout:
-    prompt_T = torch.tensor(prompt)
-    ids_T = torch.cat((prompt_T, sample.ids_T))
-    sampled_T = torch.cat((torch.zeros(len(prompt), dtype=torch.bool), torch.ones(len(sample.ids_T), dtype=torch.bool)))
-    logp_T = torch.cat((torch.zeros(len(prompt)), sample.logp_T))
-    return Rollout(*entry, ids_T, sampled_T, logp_T, sample.stop)
+def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], new_T: Tensor, logp_T: Tensor, stop: str) -> Rollout:
+    ids_T = torch.cat((torch.tensor(prompt), new_T))
+    sampled_T = torch.arange(len(ids_T)) >= len(prompt)
+    return Rollout(*entry, ids_T, sampled_T, torch.cat((torch.zeros(len(prompt)), logp_T)), stop)
 
 
 def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:

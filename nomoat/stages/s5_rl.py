@@ -142,14 +142,15 @@ def collect(
         mine = drawn[rank::world] if again == 0 else drawn
         if again == 0:
             reward.canary(*mine[step % len(mine)][1::2])
-        fresh = sample_groups(
-            policy, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens,
-            seed=recipe.key(config.name, "sample", step, rank, *([again] if again else [])), think=config.think,
-            temperature=config.temperature,
-        )  # fmt: skip
+        with reward.Ahead(tokenizer) as ahead:
+            fresh = sample_groups(
+                policy, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens,
+                seed=recipe.key(config.name, "sample", step, rank, *([again] if again else [])), think=config.think,
+                temperature=config.temperature, on_end=ahead.hear,
+            )  # fmt: skip
+            scores += reward.scores(fresh, tokenizer, ahead.known)
         places += [place for place, *_ in mine]
         groups += fresh
-        scores += reward.scores(fresh, tokenizer)
         coins = recipe.key(config.name, "coin", step, rank)
         rewards = [
             [s.reward(config.rewards, reward.coin(coins, g, i) if config.rewards.random else 0.0) for i, s in enumerate(group)]

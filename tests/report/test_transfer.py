@@ -173,10 +173,11 @@ def test_the_share_that_carries_is_the_ratio_of_the_gains():
 
 
 def test_a_rewording_is_held_against_the_same_problems():
-    near = {f"{i}": 0.1 if i < 40 else 0.9 for i in range(80)}
+    near = {f"{i}": (0.1 + i % 2 if i < 40 else 9.0) for i in range(80)}
     far = {c: g for c, g in near.items() if int(c) < 40}
     carry = transfer._carry([far], [near])
     assert carry == pytest.approx([1.0, 1.0, 1.0])
+    assert transfer._carry([dict.fromkeys("ab", 0.0)], [near]) is None  # no spread, so no interval
 
 
 def test_the_price_is_the_cost_of_the_stage_over_its_points():

@@ -1,14 +1,18 @@
 """What an answer is worth: weights, the other language, the shadow grader, the canary, a judge that fails."""
 
 import itertools
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from nomoat.config import UserError
 from nomoat.rl import reward
+from nomoat.rl.rollout import Rollout
 from nomoat.tasks import base
+from nomoat.tokenizer import bpe, chat
 
 ADD = base.find("addition")
 
@@ -83,3 +87,28 @@ def test_the_shadow_grader_doubts_an_answer_that_fits_every_problem():
     assert not reward.doubts(honest, p.witness, seed=1)
     lax = SimpleNamespace(check=lambda p, a: a == "any", make=ADD.make, levels=ADD.levels, __name__="lax")
     assert reward.doubts(SimpleNamespace(task=lax, level=2, problem=replace(p, key="x")), "any", seed=1)
+
+
+def test_answers_that_are_run_are_judged_while_others_are_sampled(tokenizer_of_sums):
+    """The judge is asked in another thread, before the scores are, and not again."""
+    tokenizer, rollout = tokenizer_of_sums
+    asked = []
+    task = SimpleNamespace(check=lambda p, a: asked.append(threading.current_thread()) or True, __name__="t")
+    runs = replace(rollout, task=task, problem=replace(rollout.problem, facts={"outputs": [1]}))
+    with reward.Ahead(tokenizer) as ahead:
+        ahead.hear(runs)
+        ahead.hear(runs)
+        ahead.hear(replace(rollout, task=task))  # decided by reading: waits for its turn
+        ((mark,),) = reward.scores([[runs]], tokenizer, ahead.known)
+    assert mark.strict
+    assert len(asked) == 1
+    assert asked[0] is not threading.current_thread()
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of_sums():
+    p = problem()
+    tokenizer = bpe.train([q.prompt + q.witness for q in itertools.islice(base.problems(ADD, 2, split="train", seed=0), 50)], 280)
+    prompt = chat.render(tokenizer, [chat.Message("user", p.prompt)], generate=True).ids
+    ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), chat.EOS])
+    return tokenizer, Rollout(ADD, 2, p, ids, torch.arange(len(ids)) >= len(prompt), torch.zeros(len(ids)), "end")

@@ -25,7 +25,7 @@ from nomoat.config import TaskError
 
 FAMILIES = (
     "lamp", "addition", "modchain", "sorting", "counting", "reversing", "countdown", "weekday", "ordering", "boolean",
-    "path",
+    "path", "instruct", "fields",
 )  # fmt: skip
 UNSEEN: tuple[str, ...] = ()  # no shipped recipe trains on them: they measure transfer
 NAMES = ("levels", "make", "check", "near_misses", "work")
@@ -315,8 +315,10 @@ def contract(task: Task, count: int = 200) -> list[str]:
             twin = by_key.setdefault(p.key, p)
             if twin.facts.get("lang") == p.facts.get("lang"):
                 expect(verdict(task, p, twin.witness) is True, at + f"one key, two answers: {p.key!r}")
-            expect(strict_answer(f"<think>{chain}</think>{p.witness}") == p.witness.strip(), at + "no strict answer")
-            judge(p, lenient_answer(f"{chain}</think>{p.witness}"), True, "the lenient answer")
+            form = getattr(task, "form", "line")
+            expect(strict_answer(f"<think>{chain}</think>{p.witness}", form) == p.witness.strip(), at + "no strict answer")
+            if form == "line":
+                judge(p, lenient_answer(f"{chain}</think>{p.witness}"), True, "the lenient answer")
         for seed in range(20):
             rngs = [Rng(f"{level}/{seed}") for _ in LANGUAGES]
             for rng, lang in zip(rngs, LANGUAGES):

@@ -20,7 +20,7 @@ WORDS = {
     ),
     "de": frozenset(
         "aber als am an auch auf aus bei bin bis das dass dem den der des die doch ein eine einem einen einer er es falsch "
-        "für hat ich ihr im ist ja jede kein mehr mit nach nein nicht noch oder pro sein sich sie sind so über und uns vom "
+        "für ich ihr im ist ja jede kein mehr mit nach nein nicht noch oder pro sein sich sie sind so über und uns vom "
         "von vor wahr war was weil wenn wer wie wir wird zu zum zur aus montag dienstag mittwoch donnerstag freitag samstag "
         "sonntag".split()
     ),
@@ -113,7 +113,7 @@ def grade(text: str, ended: bool, task: base.Task, problem: base.Problem, known:
         lenient = strict or (form == "line" and decide(task, problem, base.lenient_answer(text), known))
     except base.Undecided:
         return Score(False, False, undecided=True)
-    return Score(strict, lenient, shape, consistency(text, problem.facts.get("lang")))
+    return Score(strict, lenient, shape, consistency(text, problem.facts.get("lang") if form == "line" else None))
 
 
 def score(rollout: Rollout, tokenizer: Tokenizer, known: Verdicts | None = None) -> Score:

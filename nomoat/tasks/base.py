@@ -25,9 +25,10 @@ from nomoat.config import TaskError
 
 FAMILIES = (
     "lamp", "addition", "modchain", "sorting", "counting", "reversing", "countdown", "weekday", "ordering", "boolean",
-    "path", "instruct", "fields",
+    "path", "instruct", "fields", "story", "numbers", "units", "knights", "grid", "editing", "functions",
+    "equation", "clock", "rewriting", "sequence",
 )  # fmt: skip
-UNSEEN: tuple[str, ...] = ()  # no shipped recipe trains on them: they measure transfer
+UNSEEN = ("equation", "clock", "rewriting", "sequence")  # no shipped recipe trains on them: they measure transfer
 NAMES = ("levels", "make", "check", "near_misses", "work")
 LANGUAGES = ("en", "de")
 MAX_ANSWER = 200  # characters of one line; longer than any honest answer

@@ -127,8 +127,11 @@ def test_nobody_catches_everything():
 
 
 def test_nothing_executes_data():
+    """But for the inside of the jail, which is there to do it."""
     wrong = []
     for name, tree in TREES.items():
+        if name == "sandbox/jail.py":
+            continue
         for line, module in imports(tree):
             if module.partition(".")[0] in ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"):
                 wrong.append(f"{name}:{line} imports {module}")

@@ -20,7 +20,8 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_keeps_the_contract(name):
-    assert base.contract(FAMILIES[name]) == []
+    count = 200 if not hasattr(FAMILIES[name], "by_tests") else 12  # answers that are run take their time
+    assert base.contract(FAMILIES[name], count) == []
 
 
 @given(st.text(max_size=300) | st.text("0123456789+-*() abntrue.falsch", max_size=60))
@@ -53,7 +54,7 @@ def test_a_chain_is_short(name):
     for level in FAMILIES[name].levels:
         stream = base.problems(FAMILIES[name], level, split="train", seed=1)
         longest = max(len(pieces.findall(FAMILIES[name].work(p))) for p in itertools.islice(stream, 100))
-        assert longest <= 80, (level, longest)
+        assert longest <= (80 if name != "functions" else 120), (level, longest)
 
 
 def test_streams_are_keyed_by_index_and_seed():

@@ -11,7 +11,6 @@ from nomoat.tokenizer import bpe
 from nomoat.tokenizer.chat import (
     ASSISTANT,
     BOS,
-    CHAT_TEMPLATE,
     END_THINK,
     EOS,
     PAD,
@@ -24,6 +23,7 @@ from nomoat.tokenizer.chat import (
     parse,
     render,
     render_batch,
+    template,
 )
 
 N_STRINGS = 100_000
@@ -176,15 +176,15 @@ def test_the_jinja_template_gives_the_same_ids(tok, tmp_path):
     tok.save(tmp_path)
     whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for settings in ({}, {"trim_blocks": True, "lstrip_blocks": True}):
-        template = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(CHAT_TEMPLATE)
+        theirs = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(template())
         for turns, how in harmless():
-            text = template.render(
+            text = theirs.render(
                 messages=as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"]
             )
             assert whole.encode(text).ids == render(tok, turns, **how).ids
     messages = [{"role": "user", "content": "hi"}]  # keys that a client leaves out
-    assert template.render(messages=messages) == "<|bos|><|user|>hi"
-    assert template.render(messages=messages, add_generation_prompt=True).endswith("<|user|>hi<|assistant|>")
+    assert theirs.render(messages=messages) == "<|bos|><|user|>hi"
+    assert theirs.render(messages=messages, add_generation_prompt=True).endswith("<|user|>hi<|assistant|>")
 
 
 def test_transformers_applies_the_saved_template_alike(tok, tmp_path):

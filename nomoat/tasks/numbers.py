@@ -1,0 +1,80 @@
+"""Numbers: greatest common divisor, smallest prime factor, binary and decimal.
+
+Level 1: up to 31.  Level 2: up to 127.  Level 3: up to 999.
+"""
+
+import math
+import random
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (1, 2, 3)
+
+LARGEST = {1: 31, 2: 127, 3: 999}
+WORDINGS = {
+    "gcd": {
+        "en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),
+        "de": ("Was ist der größte gemeinsame Teiler von {a} und {b}?", "ggT({a},{b})=?"),
+    },
+    "factor": {
+        "en": ("What is the smallest prime factor of {a}?", "Which is the smallest prime that divides {a}?"),
+        "de": ("Was ist der kleinste Primfaktor von {a}?", "Welche kleinste Primzahl teilt {a}?"),
+    },
+    "binary": {
+        "en": ("Write {a} in binary.", "What is {a} in base 2?"),
+        "de": ("Schreibe {a} binär.", "Was ist {a} zur Basis 2?"),
+    },
+    "decimal": {
+        "en": ("Binary {b} is which decimal number?", "Write the binary number {b} in base 10."),
+        "de": ("Welche Dezimalzahl ist {b} binär?", "Schreibe die Binärzahl {b} zur Basis 10."),
+    },
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    kind = rng.choice(list(WORDINGS))
+    a, b = rng.randint(4, LARGEST[level]), rng.randint(4, LARGEST[level])
+    if kind == "gcd":
+        d = rng.randint(1, math.isqrt(LARGEST[level]))
+        a, b = a // d * d or d, b // d * d or d
+        key, answer, steps = f"gcd {max(a, b)} {min(a, b)}", str(math.gcd(a, b)), euclid(max(a, b), min(a, b))
+    elif kind == "factor":
+        key, answer, steps = f"factor {a}", str(smallest(a)), trials(a)
+    else:
+        key, b = f"{kind} {a}", f"{a:b}"
+        steps = ["+".join(str(1 << i) for i in reversed(range(a.bit_length())) if a >> i & 1) + f"={a}"]
+        answer = str(a) if kind == "decimal" else b
+    lang = language(rng)
+    prompt = rng.choice(WORDINGS[kind][lang]).format(a=a, b=b)
+    return Problem(prompt, f"numbers {key}", answer, {"lang": lang, "steps": steps, "a": a})
+
+
+def euclid(a: int, b: int) -> list[str]:
+    steps = []
+    while b:
+        steps.append(f"{a}%{b}={a % b}")
+        a, b = b, a % b
+    return steps
+
+
+def trials(a: int) -> list[str]:
+    last = min(smallest(a), math.isqrt(a))
+    return [f"{a}%{p}={a % p}" for p in range(2, last + 1) if smallest(p) == p]
+
+
+def smallest(n: int) -> int:
+    return next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = int(problem.witness)
+    return others(problem, right + 1, right * 2, f"0{right}", problem.facts["a"] + 1, f"{right}.0", -right)
+
+
+def work(problem: Problem) -> str:
+    """`12%8=4,8%4=0: 4`: Euclid's remainders, trial divisions, or powers of two."""
+    return ",".join(problem.facts["steps"]) + f": {problem.witness}"

@@ -1,0 +1,65 @@
+"""Sequence: the next number of a row whose rule is named.
+
+Level 1: the same added each time.  Level 2: multiplied by the same.  Level 3: the added number grows by the same.
+Level 4: two rows of level 1 in turn.
+"""
+
+import random
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (1, 2, 3, 4)
+
+RULES = {
+    "en": ("each adds the same", "each multiplies by the same", "what is added grows by the same", "two rows in turn, each adds the same"),
+    "de": ("es kommt immer gleich viel dazu", "es wird immer gleich vervielfacht", "was dazukommt, wächst gleichmäßig",
+           "zwei Reihen im Wechsel, in jeder kommt gleich viel dazu"),
+}  # fmt: skip
+WORDINGS = {
+    "en": ("{row}: {rule}. What comes next?", "Continue ({rule}): {row}"),
+    "de": ("{row}: {rule}. Was kommt als Nächstes?", "Setze fort ({rule}): {row}"),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    a, d = rng.randint(1, 40), rng.randint(2, 12)
+    e, f = rng.randint(1, 40), rng.randint(2, 12)
+    if level == 1:
+        row = [a + d * i for i in range(5)]
+    elif level == 2:
+        a, d = rng.randint(1, 30), rng.randint(2, 5)
+        row = [a * d**i for i in range(5)]
+    elif level == 3:
+        row = [a + d * i + f * i * (i - 1) // 2 for i in range(6)]
+    else:
+        row = [(a + d * (i // 2)) if i % 2 == 0 else (e + f * (i // 2)) for i in range(7)]
+    lang = language(rng)
+    told = ", ".join(map(str, row[:-1]))
+    prompt = rng.choice(WORDINGS[lang]).format(row=told, rule=RULES[lang][level - 1])
+    return Problem(prompt, f"sequence {level} {row}", str(row[-1]), {"lang": lang, "row": row, "level": level})
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    *row, right = problem.facts["row"]
+    return others(problem, right + 1, right - 1, row[-1], right + row[-1], f"{row[-1]}, {right}", f"{right}.0")
+
+
+def work(problem: Problem) -> str:
+    """`7-3=4, 11-7=4, 11+4=15: 15`: what the rule's number is, then its next use."""
+    *row, right = problem.facts["row"]
+    match problem.facts["level"]:
+        case 1:
+            steps = f"{row[1]}-{row[0]}={row[1] - row[0]}, {row[-1]}+{row[1] - row[0]}={right}"
+        case 2:
+            steps = f"{row[1]}/{row[0]}={row[1] // row[0]}, {row[-1]}*{row[1] // row[0]}={right}"
+        case 3:
+            gaps = [b - a for a, b in zip(row, row[1:])]
+            steps = f"{' '.join(map(str, gaps))}, {gaps[1]}-{gaps[0]}={gaps[1] - gaps[0]}, {row[-1]}+{right - row[-1]}={right}"
+        case _:
+            mine = row[::2]
+            steps = f"{' '.join(map(str, mine))}, {mine[1]}-{mine[0]}={mine[1] - mine[0]}, {mine[-1]}+{mine[1] - mine[0]}={right}"
+    return f"{steps}: {problem.witness}"

@@ -1,0 +1,53 @@
+"""Story: a word problem of several steps; level = how many things happen."""
+
+import random
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (1, 2, 3, 4)
+
+NAMES = ("Mia", "Ben", "Ida", "Tom", "Eva", "Max")
+THINGS = {"en": ("apples", "coins", "cards", "books"), "de": ("Äpfel", "Münzen", "Karten", "Bücher")}
+EVENTS = {
+    "+": {"en": (" gets {n} more", " finds {n}"), "de": (" bekommt {n} dazu", " findet {n}")},
+    "-": {"en": (" gives {n} away", " loses {n}"), "de": (" gibt {n} weg", " verliert {n}")},
+    "*": {"en": (" then has {n} times as many",), "de": (" hat danach {n}-mal so viele",)},
+    "/": {"en": (" shares them among {n} and keeps one part",), "de": (" teilt sie durch {n} und behält einen Teil",)},
+}
+FRAME = {
+    "en": "{name} has {start} {things}. {events}. How many does {name} have now?",
+    "de": "{name} hat {start} {things}. {events}. Wie viele hat {name} jetzt?",
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    name, thing, start = rng.choice(NAMES), rng.randrange(4), rng.randint(2, 20)
+    value, steps = start, []
+    for _ in range(level):
+        ways = [("+", rng.randint(1, 20))]
+        ways += [("-", rng.randint(1, value - 1))] if value > 1 else []
+        ways += [("*", rng.randint(2, 4))] if value <= 25 else []
+        ways += [("/", d)] if (d := rng.choice((2, 3, 4, 5))) and value % d == 0 else []
+        op, n = rng.choice(ways)
+        after = {"+": value + n, "-": value - n, "*": value * n, "/": value // n}[op]
+        steps.append((value, op, n, after))
+        value = after
+    lang = language(rng)
+    events = ". ".join(name + rng.choice(EVENTS[op][lang]).format(n=n) for _, op, n, _ in steps)
+    prompt = FRAME[lang].format(name=name, start=start, things=THINGS[lang][thing], events=events)
+    key = f"story {start} " + " ".join(f"{op}{n}" for _, op, n, _ in steps)
+    return Problem(prompt, key, str(value), {"lang": lang, "steps": steps})
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right, (value, _, n, _) = int(problem.witness), problem.facts["steps"][-1]
+    return others(problem, right + 1, right - 1, value, right + n, f"{right}.0", f"{value}+{n}")
+
+
+def work(problem: Problem) -> str:
+    """`12+5=17, 17*2=34: 34`: one thing after the other."""
+    return ", ".join(f"{a}{op}{n}={b}" for a, op, n, b in problem.facts["steps"]) + f": {problem.witness}"

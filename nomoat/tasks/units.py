@@ -1,0 +1,50 @@
+"""Units: convert a length, weight, time or amount of money into a smaller or larger unit.
+
+Level 1: one amount into the smaller unit.  Level 2: two amounts into the smaller unit.  Level 3: and back to the larger.
+"""
+
+import random
+
+from nomoat.tasks.base import Problem, language, others, same
+
+levels = (1, 2, 3)
+
+PAIRS = {
+    ("m", "cm"): 100, ("km", "m"): 1000, ("kg", "g"): 1000, ("h", "min"): 60, ("min", "s"): 60, ("d", "h"): 24,
+    ("cm", "mm"): 10, ("EUR", "ct"): 100,
+}  # fmt: skip
+WORDINGS = {
+    "en": ("How many {unit} are {amount}?", "Convert {amount} to {unit}.", "{amount}=? {unit}"),
+    "de": ("Wie viele {unit} sind {amount}?", "Rechne {amount} in {unit} um.", "{amount}=? {unit}"),
+}
+
+
+def make(rng: random.Random, level: int) -> Problem:
+    (large, small), factor = rng.choice(list(PAIRS.items()))
+    n, rest = rng.randint(2, 60), rng.randint(1, factor - 1)
+    total = n * factor
+    steps = [f"{n}*{factor}={total}"]
+    if level == 1:
+        amount, unit, answer = f"{n} {large}", small, total
+    elif level == 2:
+        amount, unit, answer = f"{n} {large} {rest} {small}", small, total + rest
+        steps.append(f"{total}+{rest}={answer}")
+    else:
+        amount, unit, answer, steps = f"{total} {small}", large, n, [f"{total}/{factor}={n}"]
+    lang = language(rng)
+    facts = {"lang": lang, "steps": steps, "factor": factor}
+    return Problem(rng.choice(WORDINGS[lang]).format(amount=amount, unit=unit), f"units {amount} {unit}", str(answer), facts)
+
+
+def check(problem: Problem, answer: str) -> bool:
+    return same(answer, problem.witness)
+
+
+def near_misses(problem: Problem) -> list[str]:
+    right = int(problem.witness)
+    return others(problem, right + 1, right * 10, right + problem.facts["factor"], f"{right}.0", f"{right} x", -right)
+
+
+def work(problem: Problem) -> str:
+    """`3*100=300,300+25=325: 325`."""
+    return ",".join(problem.facts["steps"]) + f": {problem.witness}"

@@ -1,6 +1,6 @@
 """Numbers: greatest common divisor, smallest prime factor, binary and decimal.
 
-Level 1: up to 31.  Level 2: up to 127.  Level 3: up to 999.
+Level 1: up to 31.  Level 2: up to 127.  Level 3: up to 499.
 """
 
 import math
@@ -10,7 +10,7 @@ from nomoat.tasks.base import Problem, language, others, same
 
 levels = (1, 2, 3)
 
-LARGEST = {1: 31, 2: 127, 3: 999}
+LARGEST = {1: 31, 2: 127, 3: 499}
 WORDINGS = {
     "gcd": {
         "en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),

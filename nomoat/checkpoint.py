@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
@@ -27,7 +26,6 @@ from torch import Tensor
 from nomoat.config import WeightsError
 
 FORMAT = 1
-CHUNK_BYTES = 1 << 22
 Groups = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -61,9 +59,7 @@ class FS:
 DISK = FS()
 
 
-def save(
-    directory: str | Path, step: int, tensors: Groups, state: Mapping[str, Any], *, keep: int = 2, fs: FS = DISK
-) -> Path:
+def save(directory: str | Path, step: int, tensors: Groups, state: Mapping[str, Any], *, keep: int = 2, fs: FS = DISK) -> Path:
     """directory/step_<step>, durable when this returns; older ones but the last `keep`, and steps after it, are gone.
 
     A step after this one belongs to a course that was given up.  Full disk: OSError (ENOSPC), older ones untouched.
@@ -80,14 +76,6 @@ def save(
         for old in [*older[max(0, keep - 1) :], *(p for p in found if _step(p) > step)]:
             _remove(old, fs)
     return path
-
-
-def save_weights(path: str | Path, tensors: Groups, meta: Mapping[str, Any], *, fs: FS = DISK) -> Path:
-    """Final weights in the same form and with the same promise, under a name of the caller's; `load` reads them."""
-    path = Path(path)
-    fs.mkdir(path.parent, exist_ok=True)
-    _clean(path.parent, f"{path.name}.tmp-*", fs)
-    return _write(path, None, tensors, meta, fs)
 
 
 def newest(directory: str | Path, note: Callable[[str], object]) -> Path | None:
@@ -125,13 +113,11 @@ def verify(path: Path) -> str | None:
         if unlisted:
             return f"its manifest does not list {', '.join(sorted(unlisted))}"
         for name, expected in manifest["files"].items():
-            digest, size = hashlib.sha256(), 0
-            with open(path / name, "rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    size += len(chunk)
+            size = (path / name).stat().st_size
             if size != expected["bytes"]:
                 return f"{name} has {size} bytes of {expected['bytes']}"
+            with open(path / name, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
             if digest.hexdigest() != expected["sha256"]:
                 return f"{name} differs from its sha256"
     except FileNotFoundError as error:
@@ -141,24 +127,6 @@ def verify(path: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return "its manifest is no manifest"
     return None
-
-
-def rng_state() -> dict[str, str]:
-    """State of torch's generators (CPU, and this process's CUDA device once it is in use), as hex, for state.json."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return {name: bytes(state.tolist()).hex() for name, state in states.items()}
-
-
-def set_rng_state(states: Mapping[str, str]) -> None:
-    """Put back what `rng_state` gave; the CUDA part is left out where there is no CUDA."""
-    for name, text in states.items():
-        state = torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
-        if name == "cpu":
-            torch.set_rng_state(state)
-        elif torch.cuda.is_available():
-            torch.cuda.set_rng_state(state)
 
 
 def _write(target: Path, step: int | None, tensors: Groups, state: Mapping[str, Any], fs: FS) -> Path:
@@ -209,18 +177,14 @@ def _plain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _put(path: Path, data: bytes, fs: FS) -> dict[str, Any]:
     """Write one file durably; gives its entry in the manifest."""
-    digest = hashlib.sha256()
-    fd = fs.open(path)
+    fd, rest = fs.open(path), memoryview(data)
     try:
-        for start in range(0, len(data), CHUNK_BYTES):
-            chunk = memoryview(data)[start : start + CHUNK_BYTES]
-            digest.update(chunk)
-            while chunk:
-                chunk = chunk[fs.write(fd, chunk) :]
+        while rest:
+            rest = rest[fs.write(fd, rest) :]
         fs.fsync(fd)
     finally:
         fs.close(fd)
-    return {"bytes": len(data), "sha256": digest.hexdigest()}
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _listed(directory: Path) -> list[Path]:

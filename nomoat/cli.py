@@ -299,16 +299,16 @@ def task(
     target: Positional[Annotated[str | None, _arg("a task file or a family", metavar="[FILE]")]] = None, /,
 ) -> int:  # fmt: skip
     """Write a task of your own, and check it."""
+    from nomoat.stats import wilson
     from nomoat.tasks import authoring, base
 
     if action == "list":
         for name, family in base.families().items():
-            unseen = "  (unseen: measures transfer)" if name in base.UNSEEN else ""
-            print(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {_first_line(family)}{unseen}")
+            first, unseen = family.__doc__.partition("\n")[0], "  (unseen)" if name in base.UNSEEN else ""
+            print(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}")
         return 0
     if action == "audit":
-        found = authoring.audit()
-        print(found.text())
+        print(authoring.audit().text(wilson))
         return 0
     if target is None:
         raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
@@ -318,10 +318,6 @@ def task(
     complaints, text = authoring.check(target)
     print(text)
     return 2 if complaints else 0
-
-
-def _first_line(module: Any) -> str:
-    return (module.__doc__ or "").strip().partition("\n")[0]
 
 
 def learning(
@@ -354,12 +350,8 @@ def rollouts(
     run = Run.open(directory)
     chosen = {name: True for name in ("right", "wrong", "doubted") if name == only}
     found = list(reader.read(run, _rl_stage(run, stage), step=step, family=family, limit=limit, **chosen))
-    print(_lines(found) if json else reader.show(found, _width()))
+    print(reader.lines(found) if json else reader.show(found, _width()))
     return 0
-
-
-def _lines(records: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(json.dumps(record) for record in records)
 
 
 def _rl_stage(run: Run, name: str | None) -> str:
@@ -373,7 +365,7 @@ def _rl_stage(run: Run, name: str | None) -> str:
 
 def transfer(
     directory: Positional[RunDir], /, *,
-    before: Annotated[str | None, _arg("stage without the training (default: what --after starts from)", metavar="STAGE")] = None,
+    before: Annotated[str | None, _arg("stage without it (default: what --after starts from)", metavar="STAGE")] = None,
     after: Annotated[str | None, _arg("stage of kind rl (default: the first)", metavar="STAGE")] = None,
     controls: Annotated[bool, _arg("train the control runs too, in RUN-controls")] = False,
     quick: Annotated[bool, _arg("fewer problems, in about a minute")] = False,
@@ -396,9 +388,8 @@ def transfer(
         if done is None:
             return 0
         run, directory = done, beside
-    config = carry.Config(
-        before=before, after=after, controls=control.finished(run), quick=quick, external=list(files)
-    )
+    names = [name for name in control.NAMES if run.finished(name)]
+    config = carry.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
     found = _measure(run, recipe, config)
     if json:
         _print_json(found)
@@ -431,13 +422,14 @@ def doctor() -> int:
     """Which layers of the sandbox hold here; tries the attacks."""
     from nomoat import sandbox
     from nomoat.report.receipt import Table
+    from nomoat.sandbox import attacks
 
-    layers = tuple((name, "active" if active else "absent", detail) for name, active, detail in sandbox.layers())
+    layers = tuple((name, "active" if active else "absent", detail) for name, active, detail in attacks.layers())
     _print_table(Table("Sandbox", ("layer", "here", "detail"), layers, words=("here", "detail")))
     print(f"\nmodel-written code runs under: {sandbox.backend()}\n")
-    tried = sandbox.self_test()
+    tried = attacks.self_test(sandbox.backend())
     rows = tuple((attack, "held" if held else "BREACHED", detail) for attack, held, detail in tried)
-    _print_table(Table("Attacks", ("attack", "outcome", "detail"), rows, words=("outcome", "detail")))
+    _print_table(Table("Attacks", ("attack", "outcome", "its program"), rows, words=("outcome", "its program")))
     breached = sum(not held for _, held, _ in tried)
     print(f"\n{len(tried) - breached} of {len(tried)} attacks held")
     return 2 if breached else 0

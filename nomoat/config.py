@@ -1,4 +1,4 @@
-"""Configuration: frozen, strict, and able to say what is wrong with it.  No torch here.
+"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No torch here.
 
 The error tree of the project (the command line prints a UserError without a traceback and exits with 2;
 anything else is a bug and keeps its traceback):
@@ -13,12 +13,16 @@ Every message says what was found, what was expected and what to do.
 """
 
 import difflib
+import json
+import os
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 
 class UserError(Exception):
@@ -42,12 +46,20 @@ class WeightsError(UserError):
 
 
 class Strict(BaseModel):
-    """Base of every configuration record: immutable, no unknown keys, no silent conversion of strings to numbers."""
+    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole numbers to floats."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists(cls, value: Any, info: ValidationInfo) -> Any:
+        """TOML and JSON have lists where a record has tuples."""
+        wanted = isinstance(value, list) and "tuple" in str(cls.model_fields[info.field_name].annotation)
+        return tuple(value) if wanted else value
+
 
 C = TypeVar("C", bound=Strict)
+PROSE = "\n\t\u00ad\u200c\u200d"  # line ends, soft hyphen and the two that scripts and emoji are joined with
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -59,7 +71,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
     """`table` as a `cls`, or one ConfigError that lists each wrong key with its place, value and cure."""
     try:
-        return cls.model_validate(_whole_floats(cls, table))
+        return cls.model_validate(table)
     except ValidationError as error:
         complaints = []
         for item in error.errors():
@@ -74,23 +86,6 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
         raise ConfigError("\n".join(complaints)) from None
 
 
-def _whole_floats(cls: type[Strict], table: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML and JSON write `lr = 1` for 1.0 and lists for tuples; everything else stays strict."""
-    out = {}
-    for key, value in table.items():
-        field = cls.model_fields.get(key)
-        kind = str(field.annotation) if field else ""
-        if isinstance(value, int) and not isinstance(value, bool) and "float" in kind and "int" not in kind:
-            value = float(value)
-        elif isinstance(value, list) and "tuple" in kind:
-            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        elif isinstance(value, Mapping) and field:
-            inner = _record(field.annotation)
-            value = _whole_floats(inner, value) if inner else value
-        out[key] = value
-    return out
-
-
 def _record(annotation: Any) -> type[Strict] | None:
     """The record that a field holds, or may hold; None for tables and lists of records."""
     kinds = [annotation] if get_origin(annotation) is None else get_args(annotation)
@@ -102,22 +97,13 @@ def _keys(cls: type[Strict], parents: Sequence[Any]) -> list[str]:
     """The keys that are known at a place inside a record."""
     for parent in parents:
         field = cls.model_fields.get(str(parent))
-        inner = _record(field.annotation) if field else None
-        if inner is None:
-            break
-        cls = inner
+        cls = (field and _record(field.annotation)) or cls
     return list(cls.model_fields)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no recipe at {path}; expected a TOML file such as recipes/cpu.toml")
-    try:
-        recipe = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    recipe = read_toml(path, "recipe at", "recipes/cpu.toml")
     for text in overrides:
         override(recipe, text)
     return recipe
@@ -144,3 +130,51 @@ def override(recipe: dict[str, Any], text: str) -> None:
             places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
             raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")
     table[key] = value
+
+
+def read_toml(path: str | Path, what: str, example: str) -> dict[str, Any]:
+    """The table in a TOML file that a person names; ConfigError where there is none."""
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no {what} {path} ({error.strerror}); expected a TOML file such as {example}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+@cache
+def shipped(file: str, name: str | None = None) -> dict[str, Any]:
+    """The TOML that ships beside a module (its `__file__`): `name`, or the module's own name in .toml."""
+    path = Path(file)
+    return tomllib.loads((path.with_name(name) if name else path.with_suffix(".toml")).read_text("utf-8"))
+
+
+def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> dict[str, Any]:
+    """The JSON object in a file; `error` where there is no such file, or something else in it."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise error(f"no {path}; expected {expected}") from None
+    except ValueError as wrong:
+        raise error(f"{path} is not JSON: {wrong}; {cure}") from None
+    if not isinstance(table, dict):
+        raise error(f"{path} holds a {type(table).__name__}; expected a JSON object; {cure}")
+    return table
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """The file is there whole or not at all, also after a power cut."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    parent = os.open(path.parent, os.O_RDONLY)
+    os.fsync(parent), os.close(parent)
+
+
+def visible(text: object, keep: str = PROSE) -> str:
+    """The text with everything but `keep` spelled out that could steer a terminal or hide in it (ESC is `\\x1b`)."""
+    harmless = lambda c: c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(c if harmless(c) else ascii(c)[1:-1] for c in str(text))

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,14 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import ConfigError, DataError, Strict, nearest, parse
+from nomoat.config import ConfigError, DataError, Strict, nearest, parse, read_toml
 
+Event = Mapping[str, Any]
 SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
 PARTS = {
     "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
     "sft": "post-train", "rl": "post-train", "distill": "post-train",
 }  # fmt: skip
-HEADER = ("stage", "tokens", "model FLOPs", "executed FLOPs", "device time", "redone", "energy", "money", "bought")
+HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy", "money", "bought")
 
 
 class Device(Strict):
@@ -60,15 +60,15 @@ class Prices(Strict):
             raise ConfigError(f"no prices for the device class `{name}`; {nearest(name, list(self.devices))}")
         return self.devices[name]
 
+    def money(self, device: Device, joules: float, device_seconds: float) -> float:
+        """Electricity, unless it is in the price of a rented device, and device-hours."""
+        return (0.0 if device.rented else joules / 3.6e6 * self.per_kwh) + device_seconds / 3600 * device.per_hour
+
 
 def read_prices(path: str | Path | None = None) -> Prices:
     """The package's prices.toml, or another file of the same form."""
-    path = Path(path) if path is not None else Path(__file__).with_name("prices.toml")
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"no prices in {path} ({error}); expected TOML in the form of nomoat/prices.toml") from None
-    return parse(Prices, table, "prices")
+    path = path or Path(__file__).with_name("prices.toml")
+    return parse(Prices, read_toml(path, "prices in", "nomoat/prices.toml"), "prices")
 
 
 @dataclass(frozen=True)
@@ -101,21 +101,19 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON data; integers stay integers of any size."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        return asdict(self)
 
     def to_rows(self) -> list[tuple[str, ...]]:
         """One tuple of texts per stage and one for the total, under HEADER."""
         return [
             (r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
-             duration(r.device_seconds), duration(r.redone_seconds) if r.redone_seconds else "",
-             f"{short(r.joules)}J {r.joules_source}".strip(), f"{r.money:#.3g} {r.currency}", r.bought)
+             duration(r.device_seconds), duration(r.redone_seconds) if r.redone_seconds else "", f"{short(r.joules)}J",
+             money(r.money), "" if r is self.total else r.bought)
             for r in (*self.rows, self.total)
         ]  # fmt: skip
 
 
-def receipt(
-    events: Iterable[Mapping[str, Any]], prices: Prices | None = None, *, device: str = "cpu", units: int = 1
-) -> Receipt:
+def receipt(events: Iterable[Event], prices: Prices | None = None, *, device: str = "cpu", units: int = 1) -> Receipt:
     """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
 
     Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
@@ -123,7 +121,7 @@ def receipt(
     """
     prices = prices or read_prices()
     price = prices.device(device)
-    costs: dict[str, list[Mapping[str, Any]]] = {}
+    costs: dict[str, list[Event]] = {}
     bought: dict[str, str] = {}
     for event in events:
         name = event.get("stage") or "(run)"
@@ -137,21 +135,15 @@ def receipt(
         elif event["kind"] == "stage_end":
             bought[name] = str((event.get("outputs") or {}).get("bought", bought.get(name, "")))
 
-    def row(name: str, records: Sequence[Mapping[str, Any]]) -> Row:
+    def row(name: str, records: Sequence[Event]) -> Row:
         spent = [(r["joules"], r.get("joules_source", "estimated")) if r.get("joules") is not None
                  else (price.watts * units * (r.get("seconds") or 0), "estimated") for r in records]  # fmt: skip
         sums = {key: exact_sum(r.get(key) for r in records) for key in SUMMED}
         joules, device_seconds = exact_sum(j for j, _ in spent), sums["seconds"] * units
-        electricity = 0.0 if price.rented else joules / 3.6e6 * prices.per_kwh
         return Row(
-            stage=name, **sums,
-            redone_seconds=exact_sum(r.get("seconds") for r in records if r.get("redone")),
-            device_seconds=device_seconds,
-            joules=joules,
-            joules_source=" + ".join(sorted({source for _, source in spent})),
-            money=electricity + device_seconds / 3600 * price.per_hour,
-            currency=prices.currency,
-            bought=bought.get(name, ""),
+            stage=name, **sums, redone_seconds=exact_sum(r.get("seconds") for r in records if r.get("redone")),
+            device_seconds=device_seconds, joules=joules, joules_source=" + ".join(sorted({source for _, source in spent})),
+            money=prices.money(price, joules, device_seconds), currency=prices.currency, bought=bought.get(name, ""),
         )  # fmt: skip
 
     rows = tuple(row(name, records) for name, records in costs.items())
@@ -185,11 +177,9 @@ def shares(receipt: Receipt, prices: Prices | None = None, kinds: Mapping[str, s
     ours = {part: float(exact_sum(r.device_seconds for r in rows)) for part, rows in parts.items()}
     theirs = {part: sum(line.hours for line in prices.published if line.part == part) for part in parts}
     all_ours, all_theirs = exact_sum(ours.values()), sum(theirs.values())
-    return [
-        Share(p, tuple(r.stage for r in parts[p]), ours[p], ours[p] / all_ours if all_ours else None,
-              theirs[p], theirs[p] / all_theirs)
-        for p in parts
-    ]  # fmt: skip
+    share = lambda part: ours[part] / all_ours if all_ours else None
+    names = {part: tuple(r.stage for r in rows) for part, rows in parts.items()}
+    return [Share(p, names[p], ours[p], share(p), theirs[p], theirs[p] / all_theirs) for p in parts]
 
 
 class Energy:
@@ -200,17 +190,11 @@ class Energy:
     """
 
     def __init__(
-        self,
-        device: str = "cpu",
-        *,
-        units: int = 1,
-        prices: Prices | None = None,
-        powercap: str | Path = "/sys/class/powercap",
-        clock: Callable[[], float] = time.monotonic,
-        cards: Sequence[int] | None = None,
-    ) -> None:
+        self, device: str = "cpu", *, units: int = 1, cards: Sequence[int] | None = None,
+        powercap: str | Path = "/sys/class/powercap", clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         """`device` is a class of prices.toml; `cards` are NVML indices, by default the first `units` visible ones."""
-        self.watts = (prices or read_prices()).device(device).watts * units
+        self.watts = read_prices().device(device).watts * units
         self._clock = clock
         self._counters: Callable[[], list[tuple[float, float]]] | None = None
         self.source = "estimated"
@@ -311,6 +295,13 @@ def short(value: int | float) -> str:
         if abs(value) >= 10**power:
             return f"{value / 10**power:.3g} {prefix}" if prefix else f"{value:.2e} "
     return f"{value:.3g} "
+
+
+def money(value: float) -> str:
+    """An amount with two significant digits, never in powers of ten."""
+    if value >= 0.1 or not value:
+        return f"{value:,.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}" if value >= 1e-4 else "< 0.0001"
 
 
 def duration(seconds: int | float) -> str:

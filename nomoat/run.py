@@ -27,11 +27,11 @@ from types import FrameType
 from typing import Any, Self
 
 import nomoat
-from nomoat.config import ConfigError, DataError, UserError
+from nomoat.config import ConfigError, DataError, UserError, write_whole
 
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OURS = {"recipe.json", "events.jsonl", "lock", "recipe.json.tmp"}
+OURS = {"recipe.json", "events.jsonl", "lock"}
 
 
 class Interrupted(Exception):
@@ -66,7 +66,7 @@ class Run:
         try:
             root.mkdir(parents=True, exist_ok=True)
             if not (root / "recipe.json").exists():
-                foreign = sorted(p.name for p in root.iterdir() if p.name not in OURS - {"events.jsonl"})
+                foreign = sorted(p.name for p in root.iterdir() if p.name[0] != "." and p.name not in OURS - {"events.jsonl"})
                 if foreign:
                     raise DataError(
                         f"{root} is not empty and has no recipe.json (found {', '.join(foreign[:5])}); "
@@ -75,7 +75,7 @@ class Run:
                 record = {"recipe": wanted, **environment()}
                 with cls(root, record, writable=True)._exclusive():
                     if not (root / "recipe.json").exists():  # nobody was quicker
-                        _write_whole(root / "recipe.json", json.dumps(record, indent=1).encode() + b"\n")
+                        write_whole(root / "recipe.json", json.dumps(record, indent=1).encode() + b"\n")
         except OSError as error:
             raise DataError(
                 f"cannot make a run in {root} ({error.strerror}); expected space and permission; use another --out"
@@ -111,7 +111,7 @@ class Run:
             shutil.copytree(source.root / name, run.root / name, ignore=leave, copy_function=_link)
         with open(source.root / "events.jsonl", encoding="utf-8") as log, run._exclusive():
             lines = "".join(line for line in log if line.endswith("\n") and json.loads(line).get("stage") in kept)
-            _write_whole(run.root / "events.jsonl", lines.encode())
+            write_whole(run.root / "events.jsonl", lines.encode())
         return run
 
     def shared(self, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None) -> list[str]:
@@ -123,11 +123,12 @@ class Run:
         kept: list[str] = []
         for stage in now["stages"]:
             name, model = stage["name"], stage.get("model")
-            sources = {stage.get("from"), stage.get("start"), *_names(stage.get("samples"))} - {None}
+            read = stage.get("samples")  # a number in other kinds of stages
+            sources = {stage.get("from"), stage.get("start"), *(read if isinstance(read, list) else ())} - {None}
             same = before.get(name) == stage and (model is None or then["models"].get(model) == now["models"].get(model))
             fed = sources <= set(kept)
-            tokenizer = stage["kind"] == "tokenizer" or any(s["name"] in kept for s in now["stages"] if s["kind"] == "tokenizer")
-            if same and fed and tokenizer and stage["kind"] not in ("eval", "export") and self.finished(name):
+            encoded = stage["kind"] == "tokenizer" or any(s["name"] in kept for s in now["stages"] if s["kind"] == "tokenizer")
+            if same and fed and encoded and stage["kind"] not in ("eval", "export") and self.finished(name):
                 kept.append(name)
         return kept
 
@@ -372,29 +373,12 @@ def _read_record(root: Path) -> dict[str, Any]:
     raise DataError(f"{path} is not the record of a run; expected JSON with a recipe; restore it or use another --out")
 
 
-def _names(value: Any) -> list[str]:
-    """The stage names in a key that other kinds of stages use for a number."""
-    return value if isinstance(value, list) else []
-
-
 def _link(source: str, target: str) -> None:
     """A hard link where the file system allows it; finished stages are not written to again."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The file is there whole or not at all, also after a power cut."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    parent = os.open(path.parent, os.O_RDONLY)
-    os.fsync(parent), os.close(parent)
 
 
 def _open_log(path: Path) -> int:

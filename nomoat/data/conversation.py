@@ -8,11 +8,11 @@ import hashlib
 import itertools
 import random
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from nomoat.config import shipped
 
 Turn = tuple[str, str]  # role, content: the first two fields of `chat.Message`
 LANGS = ("en", "de")
@@ -28,18 +28,18 @@ class Topic(NamedTuple):
 
 def conversations(seed: int) -> Iterator[list[Turn]]:
     """Endless small talk for training, the same for the same seed everywhere; each ends with the assistant's turn."""
-    return _stream("train", seed)
+    return (_conversation(random.Random(f"conversation/train/{seed}/{n}"), "train") for n in itertools.count())
 
 
 def heldout(seed: int) -> Iterator[list[Turn]]:
     """The same kind of talk in wordings that `conversations` never uses, in capitals, small letters or otherwise."""
-    return _stream("heldout", seed)
+    return (_conversation(random.Random(f"conversation/heldout/{seed}/{n}"), "heldout") for n in itertools.count())
 
 
 @cache
 def topics() -> dict[str, Topic]:
     """Every topic by name: those of the file, and one "can you …" for each of its tasks."""
-    words = _words()
+    words = shipped(__file__)
     out = {t["name"]: Topic({x: t[x] for x in LANGS}, t["answers"], t["weight"]) for t in words["topic"]}
     for task in words["task"]:
         asked = {lang: [t.replace("TASK", task[lang]) for t in words["can"][lang]] for lang in LANGS}
@@ -70,20 +70,10 @@ def fold(text: str) -> str:
     return text.lower().rstrip(".!?")
 
 
-@cache
-def _words() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-
-
-def _stream(split: str, seed: int) -> Iterator[list[Turn]]:
-    for index in itertools.count():
-        yield _conversation(random.Random(f"conversation/{split}/{seed}/{index}"), split)
-
-
 def _conversation(rng: random.Random, split: str) -> list[Turn]:
     asks = answers = rng.choice(LANGS)
     turns: list[Turn] = []
-    words = _words()
+    words = shipped(__file__)
     say = lambda templates: rng.choice(wordings(templates, split))
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
     if kind == "order":

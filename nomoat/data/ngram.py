@@ -41,7 +41,7 @@ def train(text: bytes, order: int = 5) -> Model:
     grams, counts = np.unique(_keys(text, order), return_counts=True)
     orders = [_order(grams, counts)]
     for k in range(order - 1, 0, -1):
-        grams, counts = np.unique(grams & _mask(k), return_counts=True)
+        grams, counts = np.unique(grams & np.uint64(2 ** (8 * k) - 1), return_counts=True)
         orders.append(_order(grams, counts))
     return Model(tuple(reversed(orders)))
 
@@ -61,10 +61,6 @@ def log2_probabilities(model: Model, text: bytes) -> np.ndarray:
 def bits_per_byte(model: Model, text: bytes) -> float:
     """The mean cost of a byte of held-out text."""
     return float(-log2_probabilities(model, text).mean())
-
-
-def _mask(k: int) -> np.uint64:
-    return np.uint64(2 ** (8 * k) - 1)
 
 
 def _keys(text: bytes, k: int) -> np.ndarray:

@@ -25,17 +25,11 @@ NOWHERE = -1  # the document of padding
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of packed documents.
+    """Rows of packed documents."""
 
-    ids_BT      int64: tokens; padding is 0.
-    targets_BT  int64: the next token of the same document, or -100 where there is none, where it is not trained, and
-                on padding.
-    doc_BT      int32: the number of the document within its row, from 0; -1 on padding.
-    """
-
-    ids_BT: Tensor
-    targets_BT: Tensor
-    doc_BT: Tensor
+    ids_BT: Tensor  # int64; padding is 0
+    targets_BT: Tensor  # int64: the document's next token; -100 where there is none, on padding, and where it is not trained
+    doc_BT: Tensor  # int32: the number of the document within its row, from 0; -1 on padding
 
 
 @dataclass(frozen=True)
@@ -53,12 +47,7 @@ class Rows:
 
 
 class Packed:
-    """Batches from several sources at once, in given shares of the rows.
-
-    shards   the tokens of each source.
-    weights  the share of each source in the rows; they need not sum to one.
-    T        tokens in a row.
-    """
+    """Batches of rows of T tokens from several sources; the weights, their shares of the rows, need not sum to one."""
 
     def __init__(self, shards: Mapping[str, Shard], weights: Mapping[str, float], T: int, seed: int) -> None:
         if set(shards) != set(weights) or not shards:
@@ -81,8 +70,7 @@ class Packed:
         """How often each source has been passed over when `row` rows have been taken."""
         turns, rest = divmod(row, CYCLE_ROWS)
         parts = np.bincount(self.source_of[:rest], minlength=len(self.names))
-        return {name: float(turns * self.per_cycle[s] + parts[s]) / self.rows[name].n_rows
-                for s, name in enumerate(self.names)}
+        return {name: float(turns * self.per_cycle[s] + parts[s]) / self.rows[name].n_rows for s, name in enumerate(self.names)}
 
     def batch(self, row: int, n_rows: int, rank: int = 0, world: int = 1) -> Batch:
         """Rows `row` to `row + n_rows` of the stream; of those, the `rank`-th of `world` equal parts."""
@@ -95,9 +83,9 @@ class Packed:
         shape = (mine, self.T)
         ids_BT, targets_BT = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
         doc_BT = np.full(shape, NOWHERE, np.int32)
+        flat = ids_BT.ravel(), targets_BT.ravel(), doc_BT.ravel()
         for s in np.unique(sources):
             where = np.flatnonzero(sources == s)
-            flat = ids_BT.ravel(), targets_BT.ravel(), doc_BT.ravel()
             self._fill(self.names[s], numbers[where], where * self.T, *flat)
         return Batch(torch.from_numpy(ids_BT), torch.from_numpy(targets_BT), torch.from_numpy(doc_BT))
 
@@ -124,11 +112,10 @@ class Packed:
 
     def _order(self, name: str, epoch: int) -> np.ndarray:
         """The order of the source's rows in an epoch."""
-        kept = self.orders.get(f"{name}/{epoch % 2}")
-        if kept is None or kept[0] != epoch:
-            kept = (epoch, _permutation(self.rows[name].n_rows, _key(self.seed, name, epoch)))
-            self.orders[f"{name}/{epoch % 2}"] = kept
-        return kept[1]
+        place = f"{name}/{epoch % 2}"  # a batch may straddle two epochs
+        if self.orders.get(place, (None,))[0] != epoch:
+            self.orders[place] = epoch, _permutation(self.rows[name].n_rows, _key(self.seed, name, epoch))
+        return self.orders[place][1]
 
 
 def plan(offsets: np.ndarray, T: int, key: int) -> Rows:

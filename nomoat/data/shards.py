@@ -46,9 +46,7 @@ class Shard:
 
 
 def write(
-    directory: str | Path,
-    documents: Iterable[tuple[Sequence[int], Sequence[bool] | None]],
-    vocab_size: int = 2**16,
+    directory: str | Path, documents: Iterable[tuple[Sequence[int], Sequence[bool] | None]], vocab_size: int = 2**16
 ) -> Shard:
     """Write (ids, trained) documents as a shard and open it; `trained` None means that every token is trained."""
     directory = Path(directory)
@@ -114,17 +112,12 @@ def open(directory: str | Path) -> Shard:
         path = directory / name
         if not path.is_file() or _sha256(path) != recorded[name]:
             raise DataError(f"{path} is damaged or missing (its sha256 is not the recorded one); write the shard again")
-    offsets = _view(directory / "offsets.bin", np.dtype(np.int64))
+    view = lambda name, kind: np.asarray(np.memmap(directory / name, kind, "r"))  # mapped, not read
+    offsets = view("offsets.bin", np.int64)
     if len(offsets) != n_documents + 1:
         raise DataError(f"{directory}: {len(offsets) - 1} documents, shard.json says {n_documents}: write it again")
     whole = hashlib.sha256("".join(recorded[name] for name in FILES).encode()).hexdigest()
-    tokens, trained = _view(directory / "tokens.bin", kind), _view(directory / "trained.bin", np.dtype(np.uint8))
-    return Shard(tokens, trained, offsets, whole)
-
-
-def _view(path: Path, kind: np.dtype) -> np.ndarray:
-    """The file as a read-only array, mapped, not read."""
-    return np.asarray(np.memmap(path, kind, "r"))
+    return Shard(view("tokens.bin", kind), view("trained.bin", np.uint8), offsets, whole)
 
 
 def _sha256(path: Path) -> str:

@@ -51,12 +51,13 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in READERS and f.is_file() and not _hidden(f, path))
+        shown = lambda file: not any(part.startswith(".") for part in file.relative_to(path).parts)
+        files = sorted(f for f in path.rglob("*") if f.suffix in READERS and f.is_file() and shown(f))
         if not files:
-            raise DataError(f"no text in the folder {path}; expected files that end in {_known()}")
+            raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
         if path.suffix not in READERS:
-            raise DataError(f"{path} ends in `{path.suffix}`; expected {_known()}: convert or rename it")
+            raise DataError(f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it")
         files = [path]
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
@@ -87,14 +88,6 @@ def from_hub(name: str, split: str = "train", config: str | None = None, lang: s
     yield _row(first, f"data set `{name}`", name, lang)
     for n, row in enumerate(rows, 1):
         yield _row(row, f"data set `{name}`, row {n}", name, lang)
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _known() -> str:
-    return ", ".join(READERS)
 
 
 def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
@@ -179,15 +172,11 @@ def _parquet(path: Path, lang: str | None) -> Iterator[Document]:
             if not {"text", "messages"} & set(columns):
                 raise DataError(f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
                                 "`messages`: rename yours")
-            n = 0
-            for batch in table.iter_batches(batch_size=1024, columns=columns):
-                for row in batch.to_pylist():
-                    n += 1
-                    yield _row(row, f"{path}, row {n}", path.name, lang)
+            rows = (row for batch in table.iter_batches(batch_size=1024, columns=columns) for row in batch.to_pylist())
+            for n, row in enumerate(rows, 1):
+                yield _row(row, f"{path}, row {n}", path.name, lang)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable parquet file ({error}); fetch or write it again") from None
 
 
-READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {
-    ".txt": _text, ".jsonl": _jsonl, ".parquet": _parquet,
-}
+READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {".txt": _text, ".jsonl": _jsonl, ".parquet": _parquet}

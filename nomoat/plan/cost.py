@@ -6,12 +6,10 @@ the quality of what comes out.
 """
 
 import re
-import tomllib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.config import ConfigError, Strict, nearest, parse, shipped
 from nomoat.ledger import read_prices
 from nomoat.model.spec import ModelSpec
 
@@ -60,13 +58,6 @@ class Published(Strict):
     source: str
 
 
-class PublishedRuns(Strict):
-    """published.toml, dated."""
-
-    date: str
-    runs: list[Published]
-
-
 @dataclass(frozen=True)
 class Plan:
     """An estimate.  `memory_bytes` is one device's share of weights, gradients and optimiser, split evenly."""
@@ -98,15 +89,11 @@ class Plan:
 
 
 def read_hardware() -> Hardware:
-    return parse(Hardware, _table("hardware.toml"), "hardware")
+    return parse(Hardware, shipped(__file__, "hardware.toml"), "hardware")
 
 
 def read_published() -> list[Published]:
-    return parse(PublishedRuns, _table("published.toml"), "published").runs
-
-
-def _table(name: str) -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
+    return [parse(Published, run, "published") for run in shipped(__file__, "published.toml")["runs"]]
 
 
 def parse_quantity(text: str) -> float:
@@ -157,7 +144,7 @@ def plan_pretraining(
         kwh=kwh,
         joules=kwh * 3.6e6,
         energy_source=f"estimated: {price.watts:g} W a device ({price.watts_source})",
-        usd=gpu_hours * price.per_hour + (0 if price.rented else kwh * prices.per_kwh),
+        usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=f"{price.per_hour:g} {prices.currency} a device-hour, {prices.date} ({price.per_hour_source})",
     )
 

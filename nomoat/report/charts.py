@@ -5,32 +5,27 @@ stay texts.  Charts are small, so that a phone shows them one under the other at
 """
 
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from nomoat.config import shipped
 from nomoat.report.receipt import Score
 
 FG, MUTED, LINE = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102a{i}" for i in range(8))
 INKS = {FG: "var(--fg)", MUTED: "var(--muted)", LINE: "var(--line)"} | {c: f"var(--c{i})" for i, c in enumerate(SERIES)}
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.size": 9.0, "axes.titlesize": 8.5, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "axes.titlepad": 2, "text.color": FG, "axes.titlecolor": FG,
-    "axes.labelcolor": MUTED, "axes.edgecolor": LINE,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.grid": True,
-    "axes.grid.axis": "y", "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.spines.left": False, "ytick.major.size": 0, "xtick.major.size": 3,
-    "legend.frameon": False, "legend.fontsize": 8.5, "axes.prop_cycle": matplotlib.cycler(color=SERIES),
-    "figure.constrained_layout.use": True, "axes.unicode_minus": False,
-}  # fmt: skip
+COLOURS = {
+    **dict.fromkeys(("text.color", "axes.titlecolor"), FG),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
+}
 POINTS = 240  # more are averaged, nobody sees them
-Points = Sequence[tuple[float, float | None]]
+Points = Sequence[tuple[float, float]]
+style = lambda more={}: matplotlib.rc_context(shipped(__file__) | COLOURS | more)
 
 
 def lines(
@@ -38,11 +33,11 @@ def lines(
     second: tuple[str, float] | None = None,
 ) -> str:  # fmt: skip
     """Curves over the steps; `second` is (name, factor) of another scale on the right."""
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(3.7, 2.35))
         axes = figure.subplots()
         for i, (name, points) in enumerate(series.items()):
-            points = [(x, y) for x, y in points if y is not None and (y > 0 or not log)]
+            points = [(x, y) for x, y in points if y > 0 or not log]
             if not points:
                 continue
             coarse, fine = smooth(points), thin(points)
@@ -50,7 +45,6 @@ def lines(
             if coarse is not fine:
                 axes.plot(*zip(*fine), color=colour, lw=0.8, alpha=0.28)
             axes.plot(*zip(*coarse), color=colour, lw=1.7, label=name, marker="o" if len(points) == 1 else None, ms=3)
-        _title(figure, title)
         axes.set_xlabel("step")
         axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
         if log:
@@ -72,30 +66,10 @@ def lines(
         return _svg(figure, title)
 
 
-def families(title: str, curves: Mapping[str, Points]) -> str:
-    """One small picture per family, all on the same scale."""
-    columns = 3
-    rows = math.ceil(len(curves) / columns)
-    with matplotlib.rc_context(STYLE | {"font.size": 8.0}):
-        figure = Figure(figsize=(3.7, 0.45 + 0.92 * rows))
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-        for axes, (name, points) in zip(grid, curves.items()):
-            axes.plot(*zip(*thin(points)), color=SERIES[0], lw=0.7, alpha=0.28)
-            axes.plot(*zip(*smooth(points)), color=SERIES[0], lw=1.5)
-            axes.set_title(name)
-            axes.set_ylim(-0.05, 1.05)
-            axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-            axes.xaxis.get_major_locator().set_params(integer=True, nbins=3)
-        for axes in grid[len(curves) :]:
-            axes.set_visible(False)
-        _title(figure, title)
-        return _svg(figure, title)
-
-
 def whiskers(title: str, scores: Mapping[str, Mapping[str, Score]], names: Sequence[str]) -> str:
     """Accuracy with its interval: a row for each family, a dot for each model."""
     models = list(scores)
-    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
+    with style({"axes.grid.axis": "x"}):
         figure = Figure(figsize=(3.7, 0.75 + len(names) * (0.16 + 0.085 * len(models))))
         axes = figure.subplots()
         for i, model in enumerate(models):
@@ -103,44 +77,17 @@ def whiskers(title: str, scores: Mapping[str, Mapping[str, Score]], names: Seque
             for y, family in enumerate(names):
                 if found := scores[model].get(family):
                     at = y + shift
-                    axes.plot([found.low, found.high], [at, at], color=SERIES[i % len(SERIES)], lw=1.4, alpha=0.55)
-                    axes.plot(
-                        found.value, at, "o", color=SERIES[i % len(SERIES)], ms=4.0, label=model if not y else None
-                    )
+                    colour, label = SERIES[i % len(SERIES)], None if y else model
+                    axes.plot([found.low, found.high], [at, at], color=colour, lw=1.4, alpha=0.55)
+                    axes.plot(found.value, at, "o", color=colour, ms=4.0, label=label)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_xlim(-0.02, 1.02)
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
         for y in range(1, len(names)):
             axes.axhline(y - 0.5, color=LINE, lw=0.5)
-        _title(figure, title)
         figure.legend(loc="outside lower left", ncols=5, handlelength=0.8, columnspacing=1.0, handletextpad=0.3)
         return _svg(figure, title)
-
-
-def bars(title: str, groups: Mapping[str, Mapping[str, float]], muted: Sequence[str]) -> str:
-    """A bar per name and group, its value beside it; `muted` names are what the others are compared with."""
-    with matplotlib.rc_context(STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
-        figure = Figure(figsize=(3.7, 0.35 + sum(0.25 + 0.23 * len(values) for values in groups.values())))
-        stack = figure.subplots(
-            len(groups), squeeze=False, height_ratios=[1 + len(v) for v in groups.values()]
-        ).flatten()
-        for axes, (group, values) in zip(stack, groups.items()):
-            for y, (name, value) in enumerate(values.items()):
-                colour, alpha = (MUTED, 0.5) if name in muted else (SERIES[0], 1)
-                axes.barh(y, value, height=0.66, color=colour, alpha=alpha)
-                axes.text(value, y, f" {value:.3f}", va="center", fontsize=8.5)
-            axes.set_yticks(range(len(values)), values)
-            axes.set_ylim(len(values) - 0.5, -0.5)
-            axes.set_xlim(0, 1.18 * max(values.values()))
-            axes.set_xticks([])
-            axes.set_title(group)
-        _title(figure, title)
-        return _svg(figure, title)
-
-
-def _title(figure: Figure, title: str) -> None:
-    figure.suptitle(title, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
 
 
 def smooth(points: Points) -> Points:
@@ -148,11 +95,8 @@ def smooth(points: Points) -> Points:
     if len(points) < 60:
         return thin(points)
     half = max(1, len(points) // 40)
-    means = []
-    for i, (x, _) in enumerate(points):
-        near = points[max(0, i - half) : i + half + 1]
-        means.append((x, sum(y for _, y in near) / len(near)))
-    return thin(means)
+    near = [[y for _, y in points[max(0, i - half) : i + half + 1]] for i in range(len(points))]
+    return thin([(x, sum(ys) / len(ys)) for (x, _), ys in zip(points, near)])
 
 
 def thin(points: Points) -> Points:
@@ -165,8 +109,9 @@ def thin(points: Points) -> Points:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The figure as an element of a page: no prologue, no fixed size, no ids that another chart has too."""
+    """The titled figure as an element of a page: no prologue, no fixed size, no ids that another chart has too."""
     out = io.StringIO()
+    figure.suptitle(title, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
     with matplotlib.rc_context({"svg.hashsalt": title}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue()

@@ -1,6 +1,5 @@
 """What a claim about reinforcement learning has to be held against, as further stages of the same run."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from nomoat.config import ConfigError
@@ -46,10 +45,4 @@ def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str
          "steps": steps(max(flops - sampled, flops / 4))},
         {**further, **again, "name": "more-pretraining", "steps": steps(flops)},
     ]  # fmt: skip
-    table = recipe.table
-    return resolve({**table, "stages": [*tokenizer, rl, *added]}).table
-
-
-def finished(run: Run, names: Sequence[str] = NAMES) -> list[str]:
-    """The controls that this run holds."""
-    return [name for name in names if run.finished(name)]
+    return resolve({**recipe.table, "stages": [*tokenizer, rl, *added]}).table

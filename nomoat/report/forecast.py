@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nomoat.ledger import duration, read_prices, short
+from nomoat.ledger import duration, money, read_prices, short
 from nomoat.plan.cost import read_hardware
-from nomoat.report.receipt import Table, money
+from nomoat.report.receipt import Table
 from nomoat.stages.recipe import Recipe, module_of
 
 CUDA_CLASS = "h100"  # what `device = "cuda"` is taken to be
@@ -53,14 +53,12 @@ class Forecast:
             for x in (*self.lines, self.total())
         ]  # fmt: skip
         header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "energy", self.currency, "and")
-        return Table(
-            f"Plan for {self.units} x {self.device}, estimated", header, tuple(rows), self.source, ("and",), total=True
-        )
+        title = f"Plan for {self.units} x {self.device}, estimated"
+        return Table(title, header, tuple(rows), self.source, ("and",), total=True)
 
     def total(self) -> Line:
-        add = lambda key: sum(getattr(x, key) or 0 for x in self.lines)
         most = max((x.memory_bytes or 0 for x in self.lines), default=0)
-        sums = {key: add(key) for key in ("tokens", "flops", "seconds", "joules", "money")}
+        sums = {k: sum(getattr(x, k) or 0 for x in self.lines) for k in ("tokens", "flops", "seconds", "joules", "money")}
         return Line("total", parameters=None, active=None, memory_bytes=most or None, others={}, **sums)
 
 
@@ -81,7 +79,7 @@ def forecast(recipe: Recipe, only: Sequence[str] = ()) -> Forecast:
         if known["flops"] is not None:
             seconds = known["flops"] / (device.flops_bf16 * units * mfu.value)
             joules = price.watts * units * seconds
-            cost = (0 if price.rented else joules / 3.6e6 * prices.per_kwh) + seconds * units / 3600 * price.per_hour
+            cost = prices.money(price, joules, seconds * units)
         lines.append(Line(config.name, **known, seconds=seconds, joules=joules, money=cost, others=figures))
     source = (f"Estimated: time at {100 * mfu.value:.0f} % of {device.name} ({mfu.source}), energy at "
               f"{price.watts:g} W a unit, prices of {prices.date}; memory: weights, gradients, optimiser.")  # fmt: skip

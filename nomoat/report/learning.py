@@ -7,19 +7,19 @@ the policy improves.  The diagnosis therefore weighs all families alike.  Its in
 import math
 import re
 import textwrap
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from importlib import resources
 from typing import Any, Literal
 
 from nomoat import stats
+from nomoat.config import shipped, visible
 from nomoat.report.receipt import Event, Table, kinds_of
-from nomoat.report.rollouts import cut, visible
+from nomoat.report.rollouts import cut
 from nomoat.run import Run
 
 Steps = Sequence[Event]
+words = lambda: shipped(__file__)  # the rows of the screen, and the rules with their limits and sentences
 SIGNS = {"bad": ("✗", "wrong"), "look": ("!", "note"), "good": ("✓", "right")}
 
 
@@ -107,11 +107,6 @@ def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Find
     often = len(drifts) > n / 20 or get("drift", curve) > 100 * limit["drift"]  # rounding alone passes it now and then
     say("drift", often, limit["drift"], n=len(drifts), of=n, x=get("drift", curve))
     return sorted(found, key=lambda f: list(SIGNS).index(f.severity))
-
-
-def words() -> dict[str, Any]:
-    """The rows of the screen, and the rules with their limits and sentences."""
-    return tomllib.loads((resources.files("nomoat.report") / "learning.toml").read_text("utf-8"))
 
 
 def tables(curve: Steps, width: int = 100) -> list[Table]:

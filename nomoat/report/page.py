@@ -5,54 +5,28 @@ Whatever a model wrote is data: jinja and `Table.html` escape every text, and th
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
-from nomoat.ledger import Receipt, duration, short
+from nomoat.config import shipped, write_whole
+from nomoat.ledger import Event, Receipt, duration, money, short
+from nomoat.model.spec import ModelSpec
 from nomoat.report import charts, learning
-from nomoat.report.receipt import (
-    Event,
-    Scores,
-    Table,
-    kinds_of,
-    money,
-    receipt_of,
-    receipt_table,
-    score_tables,
-    scores_of,
-    shares_of,
-    shares_table,
-)  # fmt: skip
+from nomoat.report.receipt import Scores, kinds_of, receipt_of, receipt_table, score_tables, scores_of, shares_of, shares_table
 from nomoat.run import Run
 
 SAMPLES = 5
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """One problem of the evaluation, what a model said, and what the program decided."""
-
-    family: str
-    level: int
-    prompt: str
-    thinking: str | None
-    answer: str
-    right: bool
-    verdict: str
-
-
 def write(run: Run) -> Path:
     """Writes the page of a run, finished or not; gives its path."""
     path = run.root / "report.html"
-    beside = path.with_name(f".report.{os.getpid()}.html")
-    beside.write_text(render(run), "utf-8")
-    os.replace(beside, path)
+    write_whole(path, render(run))
     return path
 
 
@@ -78,9 +52,7 @@ def render(run: Run) -> str:
         sections=list(sections(run, events, scores)),
         learning=learning.section(run),
         carried=carried(run),
-        shares=[("this run", ours), ("DeepSeek", [(s.part, s.theirs) for s in found])]
-        if any(s for _, s in ours)
-        else [],
+        shares=[("this run", ours), ("DeepSeek", [(s.part, s.theirs) for s in found])] if any(s for _, s in ours) else [],
         shares_table=shares_table(found),
         receipt=receipt_table(receipt),
         samples=samples,
@@ -96,7 +68,7 @@ def carried(run: Run) -> str:
     found = [path for name in ("transfer.json", "transfer-quick.json") if (path := run.root / name).exists()]
     if not found:
         return ""
-    from nomoat.report import transfer
+    from nomoat.report import transfer  # and with it torch
 
     return transfer.html(json.loads(found[0].read_text("utf-8")))
 
@@ -104,7 +76,7 @@ def carried(run: Run) -> str:
 def best_model(scores: Scores) -> str | None:
     """The model with the highest mean sampled accuracy, controls ("sft, thinking") aside."""
     sampled = scores.accuracy["sampled"]
-    means = {model: found["mean"].value for model, found in sampled.items() if "," not in model}  # no controls
+    means = {model: found["mean"].value for model, found in sampled.items() if "," not in model}
     return max(means, key=means.get) if means else None
 
 
@@ -129,8 +101,6 @@ def headlines(run: Run, scores: Scores, receipt: Receipt) -> list[tuple[str, str
         out.append((f"{value:.2f}", f"bits per byte, {lang}, {base}", more))
     specs = [e["outputs"] for e in run.events("stage_end") if e["outputs"].get("spec")]
     if specs:
-        from nomoat.model.spec import ModelSpec
-
         spec = ModelSpec.model_validate(specs[0]["spec"])
         out.append((short(spec.params_total()).strip(), "parameters", f"{short(spec.params_active()).strip()} active"))
     total = receipt.total
@@ -139,93 +109,54 @@ def headlines(run: Run, scores: Scores, receipt: Receipt) -> list[tuple[str, str
     return out
 
 
-Part = tuple[str, list[str], list[Table]]
+Part = tuple[str, list[str], list[Any]]  # heading, charts, tables
 
 
 def sections(run: Run, events: Sequence[Event], scores: Scores) -> Iterator[tuple[str, str, list[Part]]]:
-    """(title, introduction, parts), a part being (heading, charts, tables)."""
+    """(title, introduction, parts)."""
     if scores.models or scores.bits:
         yield "What it can do", "Measured on problems and prose that no stage trained on.", [score_part(scores)]
     curves = {name: [e for e in events if e["kind"] == "step" and e["stage"] == name and not e.get("redone")]
               for name in kinds_of(run)}  # fmt: skip
     rewarded = {name: c for name, c in curves.items() if any("rewards" in e for e in c)}
     for name, curve in rewarded.items():
-        yield (
-            f"Reinforcement: {name}",
-            "The reward is what programs decide, and nothing else.",
-            [reward_part(name, curve)],
-        )
-    plain = [training_part(name, curve) for name, curve in curves.items() if curve and name not in rewarded]
+        intro = "The reward is what programs decide, and nothing else."
+        yield f"Reinforcement: {name}", intro, [("", pictures(name, curve, "rewarded"), [])]
+    plain = [(name, pictures(name, curve, "plain"), []) for name, curve in curves.items() if curve and name not in rewarded]
     if plain:
         yield "Training", "Loss in bits per token on the left, in nats on the right.", plain
 
 
 def score_part(scores: Scores) -> Part:
-    pictures = []
-    for how in ("sampled", "greedy"):
-        if scores.accuracy[how]:
-            title = f"Right answers, {how}"
-            pictures.append(charts.whiskers(title, scores.accuracy[how], [*scores.families, "mean"]))
-    grams = [m for m in scores.bits if m.endswith("-gram")]
-    langs = dict.fromkeys(lang for by_lang in scores.bits.values() for lang in by_lang)
-    if langs:
-        groups = {lang: {m: b[lang] for m, b in scores.bits.items() if lang in b} for lang in langs}
-        pictures.append(charts.bars("Bits per byte, lower is better", groups, grams))
-    return "", pictures, score_tables(scores)
+    drawn = [charts.whiskers(f"Right answers, {how}", scores.accuracy[how], [*scores.families, "mean"])
+             for how in ("sampled", "greedy") if scores.accuracy[how]]  # fmt: skip
+    return "", drawn, score_tables(scores)
 
 
-def series(curve: Sequence[Event], key: str, scale: float = 1.0) -> charts.Points:
-    """(step, value) of one field of the step records."""
-    return [(e["step"], None if e.get(key) is None else e[key] * scale) for e in curve if key in e]
+def pictures(name: str, curve: Sequence[Event], kind: str) -> list[str]:
+    """The charts that page.toml has for a kind of stage, as far as the log has anything to draw."""
+    found = []
+    for chart in shipped(__file__)[kind]:
+        bits = chart.get("bits", False)
+        curves = {label: [(e["step"], e[key] / (math.log(2) if bits else 1)) for e in curve if e.get(key) is not None]
+                  for label, key in chart["curves"].items()}  # fmt: skip
+        curves = {label: points for label, points in curves.items() if points}
+        if curves:
+            second = ("nats", math.log(2)) if bits else None
+            found.append(charts.lines(f"{name}: {chart['title']}", curves, second=second, **chart.get("how", {})))
+    return found
 
 
-def training_part(name: str, curve: Sequence[Event]) -> Part:
-    has = lambda key: any(e.get(key) is not None for e in curve)
-    bits = 1 / math.log(2)
-    losses = {"next token": series(curve, "loss", bits)}
-    if has("mtp_loss"):
-        losses["further tokens"] = series(curve, "mtp_loss", bits)
-    pictures = [charts.lines(f"{name}: loss", losses, second=("nats", math.log(2))),
-                charts.lines(f"{name}: gradient norm", {"norm": series(curve, "grad_norm")}, log=True)]  # fmt: skip
-    if has("load_max"):
-        pictures.append(
-            charts.lines(f"{name}: busiest expert, times the mean", {"load": series(curve, "load_max")}, floor=1.0)
-        )
-    if has("reward"):
-        pictures.append(charts.lines(f"{name}: right answers", {"strict": series(curve, "reward")}, percent=True))
-    return name, pictures, []
-
-
-def reward_part(name: str, curve: Sequence[Event]) -> Part:
-    groups = {"all right or all wrong": series(curve, "dead_groups"), "cut off": series(curve, "truncated")}
-    lengths = {"all": series(curve, "length"), "right ones": series(curve, "length_right")}
-    rewards = {"strict": series(curve, "reward"), "lenient": series(curve, "lenient")}
-    seconds = {"sampling": series(curve, "sample_seconds"), "update": series(curve, "update_seconds")}
-    names = sorted({family for e in curve for family in e.get("rewards") or {}})
-    by_family = {f: [(e["step"], e["rewards"][f]) for e in curve if f in (e.get("rewards") or {})] for f in names}
-    pictures = [
-        charts.lines(f"{name}: right answers", rewards, percent=True),
-        charts.lines(f"{name}: tokens per answer", lengths, floor=0.0),
-        *([charts.families(f"{name}: right answers by family", by_family)] if by_family else []),
-        charts.lines(f"{name}: entropy, nats per token", {"entropy": series(curve, "entropy")}, floor=0.0),
-        charts.lines(f"{name}: groups without a lesson", groups, percent=True),
-        charts.lines(f"{name}: gradient norm", {"norm": series(curve, "grad_norm")}, log=True),
-        charts.lines(f"{name}: seconds a step", seconds, floor=0.0),
-    ]
-    return "", pictures, []
-
-
-def conversations(events: Sequence[Event], model: str | None) -> list[Conversation]:
-    """The last "sample" event of each family for one model, those with thinking first."""
+def conversations(events: Sequence[Event], model: str | None) -> list[dict[str, Any]]:
+    """The last "sample" event of each family for one model, its thinking apart and judged in words; thinking ones first."""
     last: dict[str, Event] = {e["family"]: e for e in events if e["kind"] == "sample" and e.get("model") == model}
     found = []
     for e in last.values():
         thinking, closed, answer = e["reply"].partition("</think>")
-        opened = thinking.startswith("<think>")
-        if not closed and not opened:
-            thinking, answer = None, e["reply"]
-        else:
+        if closed or thinking.startswith("<think>"):
             thinking = thinking.removeprefix("<think>").strip()
+        else:
+            thinking, answer = None, e["reply"]
         verdict = "right" if e["right"] else "right, in the wrong form" if e.get("lenient") else "wrong"
-        found.append(Conversation(e["family"], e["level"], e["prompt"], thinking, answer.strip(), e["right"], verdict))
-    return sorted(found, key=lambda c: not c.thinking)
+        found.append({**e, "thinking": thinking, "answer": answer.strip(), "verdict": verdict})
+    return sorted(found, key=lambda c: not c["thinking"])

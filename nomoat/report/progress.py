@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
-from nomoat.ledger import Device, Prices, duration, read_prices, short
-from nomoat.report.receipt import money
+from nomoat.ledger import Device, duration, money, read_prices, short
 
 LINE_SECONDS = 5.0
 
@@ -19,10 +18,10 @@ class Watch:
 
     def __init__(
         self, console: Console, stages: Sequence[str], finished: Collection[str] = (), *,
-        units: int = 1, device: str = "cpu", prices: Prices | None = None, clock: Callable[[], float] = time.monotonic,
+        units: int = 1, device: str = "cpu", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.console, self.clock, self.units = console, clock, units
-        self.prices = prices or read_prices()
+        self.prices = read_prices()
         self.price: Device = self.prices.devices.get(device) or self.prices.device("cpu")
         self.joules = self.money = 0.0
         self._began: dict[str, tuple[float, int]] = {}  # stage -> (when, at which step) its first step here ended
@@ -30,17 +29,13 @@ class Watch:
         self._bars: Progress | None = None
         self._tasks: dict[str, int] = {}
         if console.is_terminal and not console.is_dumb_terminal:
-            self._bars = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=10), _Says(), console=console, expand=True,
-                refresh_per_second=4,
-            )  # fmt: skip
-            width = max(map(len, stages))
+            says = TextColumn("{task.fields[says]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+            columns = TextColumn("{task.description}"), BarColumn(bar_width=10), says
+            self._bars = Progress(*columns, console=console, expand=True, refresh_per_second=4)
             for name in stages:
                 done = name in finished
-                says = "done before" if done else ""
-                self._tasks[name] = self._bars.add_task(
-                    name.ljust(width), total=1.0, completed=float(done), start=done, says=says
-                )
+                state = {"completed": float(done), "start": done, "says": "done before" if done else ""}
+                self._tasks[name] = self._bars.add_task(name, total=1.0, **state)
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -79,8 +74,7 @@ class Watch:
         joules = event.get("joules")
         joules = self.price.watts * seconds if joules is None else joules
         self.joules += joules
-        power = 0.0 if self.price.rented else joules / 3.6e6 * self.prices.per_kwh
-        self.money += power + seconds / 3600 * self.price.per_hour
+        self.money += self.prices.money(self.price, joules, seconds)
 
     def _step(self, event: Mapping[str, Any]) -> str:
         now, step, n_steps = self.clock(), event["step"], event["n_steps"]
@@ -106,10 +100,3 @@ class Watch:
         if not self._bars:
             self._spoke = self.clock()
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Says(ProgressColumn):
-    """The words beside a bar, in one line."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields.get("says", ""), no_wrap=True, overflow="ellipsis")

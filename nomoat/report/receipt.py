@@ -5,13 +5,11 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from nomoat import stats
-from nomoat.ledger import Prices, Receipt, Share, duration, read_prices, receipt, shares, short
+from nomoat.ledger import HEADER, Event, Receipt, Share, duration, read_prices, receipt, shares
+from nomoat.ledger import money as money
 from nomoat.run import Run
-
-Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,12 @@ class Table:
         return f'<div class="scroll"><table>{head}<tbody>{body}</tbody>{foot}</table></div>{note}'
 
 
-def receipt_of(run: Run, prices: Prices | None = None) -> Receipt:
+def receipt_of(run: Run) -> Receipt:
     """The receipt of a run, for the device and the number of units that its log names."""
     events = run.events()
     start = next((e for e in events if e["kind"] == "stage_start"), {})
     device = start.get("device") or run.recipe.get("device", "cpu").partition(":")[0]
-    return receipt(events, prices, device=device, units=start.get("units") or 1)
+    return receipt(events, device=device, units=start.get("units") or 1)
 
 
 def kinds_of(run: Run) -> dict[str, str]:
@@ -72,35 +70,19 @@ def kinds_of(run: Run) -> dict[str, str]:
     return {s.get("name") or s["kind"]: s["kind"] for s in run.recipe.get("stages", [])}
 
 
-def receipt_table(found: Receipt, prices: Prices | None = None) -> Table:
+def receipt_table(found: Receipt) -> Table:
     """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
-    prices = prices or read_prices()
-    redone = bool(found.total.redone_seconds)
-    header = ["stage", "tokens", "model FLOPs", "executed", "device time", "energy", found.total.currency, "bought"]
-    rows = []
-    for r in (*found.rows, found.total):
-        row = [r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
-               duration(r.device_seconds), f"{short(r.joules)}J", money(r.money),
-               "" if r is found.total else r.bought]  # fmt: skip
-        rows.append(
-            tuple([*row[:5], duration(r.redone_seconds) if r.redone_seconds else "", *row[5:]] if redone else row)
-        )
+    prices, titles = read_prices(), {"money": found.total.currency}
+    shown = [i for i, name in enumerate(HEADER) if name != "of it redone" or found.total.redone_seconds]
+    header = tuple(titles.get(HEADER[i], HEADER[i]) for i in shown)
+    rows = tuple(tuple(row[i] for i in shown) for row in found.to_rows())
     price = prices.device(found.device)
     source = found.total.joules_source or "estimated"
     note = f"Energy {source}" + (f" at {price.watts:g} W a {found.device}" if "estimated" in source else "")
     note += f"; money by the prices of {found.prices_date} ({prices.per_kwh:g} {prices.currency} a kWh"
     note += f", {price.per_hour:g} an hour of {found.device})" if price.per_hour else ")"
     note += f"; {found.units} {found.device} unit{'s' if found.units != 1 else ''}."
-    if redone:
-        header.insert(5, "of it redone")
-    return Table("Receipt", tuple(header), tuple(rows), note, ("bought",), total=True)
-
-
-def money(value: float) -> str:
-    """An amount with two significant digits, never in powers of ten."""
-    if value >= 0.1 or not value:
-        return f"{value:,.2f}"
-    return f"{value:.{1 - math.floor(math.log10(value))}f}" if value >= 1e-4 else "< 0.0001"
+    return Table("Receipt", header, rows, note, ("bought",), total=True)
 
 
 def shares_table(found: Sequence[Share]) -> Table:
@@ -113,8 +95,7 @@ def shares_table(found: Sequence[Share]) -> Table:
     return Table("Share of the cost", ("part", "ours", "share", "theirs, H800 h", "share"), rows, note)
 
 
-def shares_of(run: Run, found: Receipt) -> list[Share]:
-    return shares(found, kinds=kinds_of(run))
+shares_of = lambda run, found: shares(found, kinds=kinds_of(run))
 
 
 # --- scores --------------------------------------------------------------------------------------------------------
@@ -158,13 +139,8 @@ def scores_of(events: Iterable[Event]) -> Scores:
         elif what == "accuracy" and detail in cells:
             cells[detail].setdefault(model, {}).setdefault(family, []).append(e)
     families = tuple(dict.fromkeys(f for by_model in cells["sampled"].values() for f in by_model))
-    accuracy = {
-        how: {
-            model: _with_mean({f: _pool(found, how) for f, found in by_family.items()})
-            for model, by_family in by_model.items()
-        }
-        for how, by_model in cells.items()
-    }
+    scores = lambda by_family, how: _with_mean({family: _pool(levels, how) for family, levels in by_family.items()})
+    accuracy = {how: {model: scores(found, how) for model, found in by_model.items()} for how, by_model in cells.items()}
     return Scores(tuple(cells["sampled"]), families, accuracy, bits)
 
 
@@ -183,38 +159,30 @@ def _pool(levels: Sequence[Event], how: str) -> Score:
 def _with_mean(families: dict[str, Score]) -> dict[str, Score]:
     k = len(families)
     mean = sum(s.value for s in families.values()) / k
-    low = math.sqrt(sum((s.value - s.low) ** 2 for s in families.values())) / k
-    high = math.sqrt(sum((s.high - s.value) ** 2 for s in families.values())) / k
+    low, high = (math.sqrt(sum((getattr(s, end) - s.value) ** 2 for s in families.values())) / k for end in ("low", "high"))
     lenient, n = sum(s.lenient for s in families.values()) / k, sum(s.n for s in families.values())
     return {**families, "mean": Score(mean, max(0.0, mean - low), min(1.0, mean + high), lenient, n)}
 
 
 def score_tables(found: Scores) -> list[Table]:
     """Accuracy by family and model, greedy and sampled, and bits per byte beside the n-gram models."""
+    cell = lambda s: f"{100 * s.value:.0f} [{100 * s.low:.0f}-{100 * s.high:.0f}]" if s else ""
     tables = []
     for how, title in (("greedy", "Greedy accuracy, %"), ("sampled", "Sampled accuracy, %")):
         by_model = found.accuracy.get(how, {})
         if not by_model:
             continue
         rows = tuple(
-            (family, *(_cell(by_model[model].get(family)) for model in by_model))
-            for family in (*found.families, "mean")
+            (family, *(cell(scores.get(family)) for scores in by_model.values())) for family in (*found.families, "mean")
         )
-        n = next(iter(by_model.values()))["mean"].n
-        note = (f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
-                if how == "greedy" else
-                f"At temperature 1. In a lenient reading the means are {', '.join(_lenient(by_model))}.")  # fmt: skip
+        means = {model: scores["mean"] for model, scores in by_model.items()}
+        lenient = ", ".join(f"{model} {100 * mean.lenient:.0f}" for model, mean in means.items())
+        n = next(iter(means.values())).n
+        note = {"greedy": f"95 % intervals in brackets; strict format; {n} problems that no stage trained on.",
+                "sampled": f"At temperature 1. In a lenient reading the means are {lenient}."}[how]  # fmt: skip
         tables.append(Table(title, ("family", *by_model), rows, note, total=True))
     if found.bits:
         langs = tuple(dict.fromkeys(lang for by_lang in found.bits.values() for lang in by_lang))
         rows = tuple((m, *(f"{b[lang]:.3f}" if lang in b else "" for lang in langs)) for m, b in found.bits.items())
         tables.append(Table("Bits per byte of held-out prose", ("model", *langs), rows, "Lower is better."))
     return tables
-
-
-def _cell(score: Score | None) -> str:
-    return f"{100 * score.value:.0f} [{100 * score.low:.0f}-{100 * score.high:.0f}]" if score else ""
-
-
-def _lenient(by_model: Mapping[str, Mapping[str, Score]]) -> list[str]:
-    return [f"{model} {100 * found['mean'].lenient:.0f}" for model, found in by_model.items()]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import Strict, TaskError
+from nomoat.config import Strict, TaskError, shipped
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
@@ -25,16 +25,6 @@ from nomoat.tokenizer import chat
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Work
 
-FRAMES = {"en": ("Please solve: {}", "Question: {} Answer?"), "de": ("Bitte löse: {}", "Frage: {} Antwort?")}
-ASIDES = {
-    "en": ("The garden is green. {}", "{} The window is open.", "The bread is fresh. {}", "{} The street is quiet."),
-    "de": ("Der Garten ist grün. {}", "{} Das Fenster ist offen.", "Das Brot ist frisch. {}", "{} Die Straße ist ruhig."),
-}  # fmt: skip
-GIVEN = re.compile(r"\d+|(?<!\w)[a-z](?!\w)")  # what a question needs: numbers, single letters
-REFUSAL = re.compile(
-    r"\b(can(?:no|')t|not (?:enough|given|known|possible)|undetermined|unknown|missing|"
-    r"kann (?:nicht|man nicht)|nicht (?:genug|bekannt|bestimmbar|möglich)|unbekannt|fehlt|fehlen)\b", re.IGNORECASE
-)  # fmt: skip
 INSTRUCTIONS = ("instruct", "fields")
 EVERYONE = ("R0", "R1", "R3")  # the rings that controls are measured on
 
@@ -65,11 +55,8 @@ class Config(Strict):
 
     def sized(self) -> "Config":
         """With every size set."""
-        sizes = {"problems": (12, 64), "samples": (4, 8), "deep_problems": (2, 4), "deep_samples": (32, 128),
-                 "heldout_bytes": (40_000, 400_000)}  # fmt: skip
-        return self.model_copy(
-            update={k: full if not self.quick else few for k, (few, full) in sizes.items() if getattr(self, k) is None}
-        )
+        sizes = {key: few if self.quick else full for key, (few, full) in shipped(__file__)["sizes"].items()}
+        return self.model_copy(update={key: size for key, size in sizes.items() if getattr(self, key) is None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +78,7 @@ class Item:
 
 def suite(config: Config, recipe: Recipe) -> tuple[list[Item], list[str]]:
     """Every problem, and notes on what had to be left out."""
-    config = config.sized()
+    config, words = config.sized(), shipped(__file__)
     trained = recipe.stage(config.after).tasks
     shown = {(f, l) for stage in recipe.stages for f, levels in (getattr(stage, "tasks", None) or {}).items() for l in levels}
     items: list[Item] = []
@@ -105,8 +92,8 @@ def suite(config: Config, recipe: Recipe) -> tuple[list[Item], list[str]]:
             for lang, name in (("en", "English"), ("de", "German")):
                 if any("lang" in p.facts for p in known):
                     parts["R2", name] = draw(task, level, half, config.seed, lang)
-            for texts, name in ((ASIDES, "beside the point"), (FRAMES, "framed")):
-                parts["R2", name] = [reworded(p, texts, i) for i, p in enumerate(known[:half])]
+            for texts, name in (("asides", "beside the point"), ("frames", "framed")):
+                parts["R2", name] = [reworded(p, words[texts], i) for i, p in enumerate(known[:half])]
             parts["R7", "unanswerable"] = [q for p in known[:half] if (q := blanked(p)) is not p]
             items += [Item(*where, family, level, 0, task, p) for where, found in parts.items() for p in found]
         higher = [level for level in task.levels if level > max(levels)][: config.steps_up]
@@ -117,11 +104,8 @@ def suite(config: Config, recipe: Recipe) -> tuple[list[Item], list[str]]:
     unseen = base.UNSEEN if config.unseen is None else config.unseen
     if not (fresh := [name for name in unseen if name not in families]):
         notes.append("R3: the recipe trains on every family there is; no unseen ones to measure")
-    instructions = [n for n in INSTRUCTIONS if n in (*base.FAMILIES, *base.UNSEEN)]
-    if not instructions:
-        notes.append(f"R5: no families {' or '.join(INSTRUCTIONS)}; form is judged on the trained tasks alone")
     outside = [("R3" if name.startswith("rg:") else "R4", name) for name in config.external]
-    for ring, name in [*(("R3", n) for n in fresh), *outside, *(("R5", n) for n in instructions)]:
+    for ring, name in [*(("R3", n) for n in fresh), *outside, *(("R5", n) for n in INSTRUCTIONS)]:
         try:
             task = base.find(name)
         except TaskError as error:
@@ -147,7 +131,7 @@ def draw(task: base.Task, level: int, n: int, seed: int, lang: str | None = None
     return list(found.values())
 
 
-def reworded(problem: base.Problem, texts: dict[str, tuple[str, ...]], index: int) -> base.Problem:
+def reworded(problem: base.Problem, texts: dict[str, list[str]], index: int) -> base.Problem:
     """The same problem with something about it, in its own language."""
     options = texts.get(problem.facts.get("lang"), texts["en"])
     return replace(problem, prompt=options[index % len(options)].format(problem.prompt))
@@ -155,7 +139,7 @@ def reworded(problem: base.Problem, texts: dict[str, tuple[str, ...]], index: in
 
 def blanked(problem: base.Problem) -> base.Problem:
     """The question without what it asks about; the same object where it gives no numbers and letters to drop."""
-    prompt = re.sub(r"…(?:[ ,]+…)+", "…", GIVEN.sub("…", problem.prompt))
+    prompt = re.sub(r"…(?:[ ,]+…)+", "…", re.sub(shipped(__file__)["given"], "…", problem.prompt))
     return problem if prompt == problem.prompt else replace(problem, prompt=prompt)
 
 
@@ -163,29 +147,27 @@ def suite_hash(config: Config, recipe: Recipe) -> str:
     """sha256 over problems, sizes, seed, rewordings and the files that judge: fixed before training, it can't be tuned."""
     config = config.sized()
     items, _ = suite(config, recipe)
-    digest = hashlib.sha256(json.dumps([FRAMES, ASIDES, GIVEN.pattern, REFUSAL.pattern]).encode())
+    digest = hashlib.sha256(json.dumps(shipped(__file__)).encode())
     sizes = ("problems", "samples", "deep_problems", "deep_samples", "max_new_tokens", "texts", "heldout_bytes", "seed")
     digest.update(json.dumps([getattr(config, name) for name in sizes]).encode())
     for item in items:
         digest.update(repr((item.ring, item.part, item.family, item.level, item.problem.key, item.problem.prompt)).encode())
     judges = {getattr(item.task, "__file__", None) for item in items} - {None}
-    for file in sorted((*judges, base.__file__, reward.__file__), key=lambda f: Path(f).name):
+    judges |= {base.__file__, reward.__file__, str(Path(reward.__file__).with_suffix(".toml"))}
+    for file in sorted(judges, key=lambda f: Path(f).name):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
-def modal(item_task: base.Task, level: int, n: int = 200) -> str:
-    """The most frequent answer of the training split: what a model scores that knows nothing but that."""
-    stream = base.problems(item_task, level, split="train", seed=0)
-    return Counter(p.witness.strip() for p, _ in zip(stream, range(n))).most_common(1)[0][0]
-
-
 def modal_share(items: Sequence[Item]) -> float | None:
-    """How many of the items the modal answer of their cell gets right; None where the machine can't judge."""
-    answers = {(item.family, item.level): None for item in items}
+    """How many of the items the most frequent answer of their cell's training split gets right: what a model scores that
+    knows nothing but that.  None where the machine can't judge.
+    """
+    answers: dict[tuple[str, int], str] = {}
     try:
-        for item in items:
-            answers[item.family, item.level] = answers[item.family, item.level] or modal(item.task, item.level)
+        for (family, level), task in {(i.family, i.level): i.task for i in items}.items():
+            stream = base.problems(task, level, split="train", seed=0)
+            answers[family, level] = Counter(p.witness.strip() for p, _ in zip(stream, range(200))).most_common(1)[0][0]
         return sum(i.task.check(i.problem, answers[i.family, i.level]) for i in items) / len(items) if items else None
     except (base.Undecided, TaskError):
         return None
@@ -224,7 +206,7 @@ def record(item: Item, greedy: Sequence, sampled: Sequence) -> dict[str, Any]:
         majority = bool(votes) and item.task.check(item.problem, votes.most_common(1)[0][0])
     except base.Undecided:
         majority = None
-    refuses = [bool(REFUSAL.search(t)) for _, _, t in sampled]
+    refuses = [bool(re.search(shipped(__file__)["refusal"], t)) for _, _, t in sampled]
     gave = [r.stop == "end" and base.strict_answer(t, form) is not None for r, _, t in sampled]
     return {
         "greedy": None if mark.undecided else int(mark.strict),
@@ -248,13 +230,13 @@ def confidence(rollout: Rollout) -> float | None:
     return math.exp(sum(logp) / len(logp)) if logp else None
 
 
-def calibration(pairs: Sequence[tuple[float, float]], bins: int = 15) -> tuple[float | None, float | None]:
-    """(expected calibration error over equally wide bins, Brier score) of pairs (chance, truth)."""
+def calibration(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+    """(expected calibration error over 15 equally wide bins, Brier score) of pairs (chance, truth)."""
     if not pairs:
         return None, None
     found: dict[int, list[tuple[float, float]]] = {}
     for chance, truth in pairs:
-        found.setdefault(min(int(chance * bins), bins - 1), []).append((chance, truth))
+        found.setdefault(min(int(chance * 15), 14), []).append((chance, truth))
     gaps = (abs(sum(c - t for c, t in cell)) for cell in found.values())
     return sum(gaps) / len(pairs), sum((c - t) ** 2 for c, t in pairs) / len(pairs)
 

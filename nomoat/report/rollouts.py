@@ -2,13 +2,12 @@
 
 import json
 import textwrap
-import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import DataError
+from nomoat.config import DataError, visible
 from nomoat.run import Run
 
 FIRST = b'{"step":'  # how a record begins; inside one it can't stand, a quote in a text is escaped
@@ -70,16 +69,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any], bool]]:
             yield number, line[start:], record, start > 0
 
 
-def visible(text: object, *, lines: bool = False) -> str:
-    """The text with everything spelled out that could steer a terminal or hide in it; `lines` leaves line breaks."""
-    harmless = lambda c: (lines and c == "\n") or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return "".join(c if harmless(c) else ascii(c)[1:-1] for c in str(text))
-
-
 def cut(text: object, width: int) -> str:
     """The visible text in one line of at most `width` characters."""
-    text = visible(text)
+    text = visible(text, "")
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """One line of ASCII JSON each."""
+    return "\n".join(map(json.dumps, records))
 
 
 def show(records: Iterable[Mapping[str, Any]], width: int = 100) -> str:
@@ -92,7 +90,7 @@ def _block(r: Mapping[str, Any], width: int) -> str:
     chain, closed, answer = str(r.get("reply") or "").rpartition("</think>")
     chain, answer = (answer, "") if not closed and answer.startswith("<think>") else (chain, answer)
     sign = "?" if r.get("undecided") else "✓" if r.get("strict") else "✗"
-    head = f"{sign} step {number('step', '')}, {visible(r.get('family'))}/{visible(r.get('level'))}, group "
+    head = f"{sign} step {number('step', '')}, {visible(r.get('family'), '')}/{visible(r.get('level'), '')}, group "
     head += f"{number('group', '')}: reward {number('reward', '.3g')}, {number('length', '')} tokens, "
     head += f"mean logp {number('logp', '.3f')}"
     notes = {"doubted": r.get("shadow"), "undecided": r.get("undecided"), "cut off": r.get("stop") == "length",
@@ -101,7 +99,7 @@ def _block(r: Mapping[str, Any], width: int) -> str:
     body |= {"judged": r["answer"]} if r.get("answer") not in (None, answer.strip()) else {}
     lines = [", ".join([head, *(note for note, holds in notes.items() if holds)])]
     for name, text in body.items():
-        pieces = [p for line in visible(text or "", lines=True).strip("\n").split("\n")
+        pieces = [p for line in visible(text or "", "\n").strip("\n").split("\n")
                   for p in textwrap.wrap(line, max(width - 10, 20), drop_whitespace=False) or [""]]  # fmt: skip
         lines += [f"  {name if i == 0 else '':<6}  {piece}".rstrip() for i, piece in enumerate(pieces) if text]
     return "\n".join(lines)

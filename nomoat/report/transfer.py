@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from nomoat import mesh, stats
-from nomoat.config import DataError
+from nomoat.config import DataError, shipped
 from nomoat.infer import engine
 from nomoat.ledger import Energy, duration, short
 from nomoat.report import rings
-from nomoat.report.receipt import Score, Table, money, receipt_of
+from nomoat.report.receipt import Table, money, receipt_of
 from nomoat.report.rings import Config, mean, suite_hash  # noqa: F401  (the names callers use)
 from nomoat.run import Run, Stop
 from nomoat.stages.common import count, load_model, load_tokenizer, to_device
@@ -71,13 +71,11 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
                 )
                 for i, greedy, sampled in zip(at, ask(True), ask(False)):
                     records[i] = rings.record(items[i], greedy, sampled)
-    cells: dict[tuple[str, int], int] = {}
-    deep = []
+    cells: dict[tuple[str, int], list] = {}
     for item in items if main else []:
-        if item.ring == "R0" and cells.setdefault((item.family, item.level), 0) < config.deep_problems:
-            cells[item.family, item.level] += 1
-            deep.append(item)
-    counts = []
+        if item.ring == "R0":
+            cells.setdefault((item.family, item.level), []).append(item)
+    deep, counts = [item for cell in cells.values() for item in cell[: config.deep_problems]], []
     if deep:
         more = {"samples": config.deep_samples, "greedy": False, "seed": config.seed, **how}
         with Work(session, f"pass@{config.deep_samples} of {name}") as work:
@@ -223,7 +221,7 @@ def _passes(results: Sequence[Result], before: str, after: str) -> Result:
 
 points = lambda x, sign="": "" if x is None else f"{100 * x:{sign}.1f}"
 span = lambda row, scale=100: f"[{scale * row['low']:.1f}, {scale * row['high']:.1f}]"
-number = lambda x, digits=3: "" if x is None else f"{x:.{digits}f}"
+number = lambda x: "" if x is None else f"{x:.3f}"
 
 
 def gain(row: Mapping[str, Any]) -> str:
@@ -236,20 +234,18 @@ def carried(carry: Sequence[float] | None) -> str:
 
 
 def tables(result: Result) -> list[Table]:
-    """Rings, harder levels, pass@k, form, honesty, open text, controls, seeds."""
-    a, b = result["before"], result["after"]
+    """Rings with each seed, harder levels, pass@k, form, honesty, open text, controls."""
+    a, b, words, seeds = result["before"], result["after"], shipped(__file__), result.get("seeds", [])
+    notes = words["notes"]
     p_of = lambda r: "" if r["p"] is None else "< 0.001" if r["p"] < 0.001 else f"{r['p']:.3f}"
     sides = lambda r: (points(r["before"]), points(r["after"]), gain(r))
-    label = [f"{r['ring']} {r['part']}" for r in result["rings"]]
-    rows = tuple((l, str(r["n"]), *sides(r), carried(r["carry"]), "" if r["ring"] == "R7" else gain(r["greedy"]), p_of(r))
-                 for l, r in zip(label, result["rings"]))
-    note = f"Sampled at temperature 1, strict, 95 % intervals over problems{' and seeds' if 'seeds' in result else ''}; "
-    note += "greedy: the difference of greedy answers, p: McNemar on them, after Holm; carried: share of the gain on the "
-    note += "trained tasks (rewordings: on the same problems). "
-    note += "Unanswerable: share of replies that give an answer all the same. "
+    rows = tuple((f"{r['ring']} {r['part']}", str(r["n"]), *sides(r), carried(r["carry"]),
+                  "" if r["ring"] == "R7" else gain(r["greedy"]), p_of(r), *(gain(s["rings"][i]) for s in seeds))
+                 for i, r in enumerate(result["rings"]))  # fmt: skip
+    note = notes["rings"].format(seeds=" and seeds" if seeds else "")
     if (guess := result["guessed"]["unseen families"]) is not None:
-        note += f"The most frequent answer alone gets {points(guess)} % of the unseen families. "
-    header = ("ring", "problems", a, b, "difference", "carried", "greedy", "p")
+        note += notes["guess"].format(points(guess))
+    header = ("ring", "problems", a, b, "difference", "carried", "greedy", "p", *(f"seed {s['seed']}" for s in seeds))
     found = [Table("How far does it carry?  Right answers, %", header, rows, note + "; ".join(result["notes"]))]
     rows = tuple((f"+{up}" if int(up) else "trained", points(x), points(y)) for up, (x, y) in result["steps"].items())
     found.append(Table("By levels above the trained ones, %", ("level", a, b), rows))
@@ -258,31 +254,21 @@ def tables(result: Result) -> list[Table]:
     cross = result["pass"]["crossover"]
     note = f"{n} trained-task problems; " + (f"from k = {cross} on {a} is no worse." if cross else "the curves don't cross.")
     found.append(Table("Any of k samples right, %", ("k", a, b, "difference"), rows, note))
-    words = {"rate": "right, strict, %", "lenient": "right, lenient, %", "ended": "ended by itself, %",
-             "language": "in the asked language, %"}  # fmt: skip
-    rows = [(words[k], *map(points, v)) for k, v in result["form"].items() if k in words]
-    rows.append(("tokens", *(number(x, 1) for x in result["form"]["length"])))
-    both = [result["honesty"][m] for m in (a, b)]
-    rows += [("answers the unanswerable, %", *(points(h["gave"]) for h in both)),
-             ("says that it can't, %", *(points(h["refuses"]) for h in both)),
-             ("calibration error (15 bins)", *(number(h["ece"]) for h in both)),
-             ("Brier score", *(number(h["brier"]) for h in both))]  # fmt: skip
-    note = "On the trained tasks but for the unanswerable; confidence is that of the answer after its own thinking."
-    found.append(Table("Form and honesty", ("", a, b), tuple(rows), note))
+    both = lambda key: result["form"].get(key) or [result["honesty"][m][key] for m in (a, b)]
+    shown = lambda x, row: "" if x is None else f"{row.get('scale', 100) * x:.{row.get('digits', 1)}f}"
+    rows = tuple((row["label"], *(shown(x, row) for x in both(row["key"]))) for row in words["form"])
+    found.append(Table("Form and honesty", ("", a, b), rows, notes["form"]))
     langs = list(result["texts"][a]["bits"])
     more = lambda t: (f"{t['bpb'] - result['texts'][a]['bpb']:+.3f}", points(t["distinct"]), points(t["repeats"]))
     rows = tuple((m, *(number(t["bits"][k]) for k in langs), *more(t)) for m, t in result["texts"].items())
     header = ("model", *(f"bits per byte, {k}" for k in langs), "change", "distinct-3, %", "repeated 4-grams, %")
-    found.append(Table("Open text", header, rows, "Free continuations of prose at temperature 1."))
+    found.append(Table("Open text", header, rows, notes["texts"]))
     cell = lambda c: "" if not c else f"{points(c['value'])} ({gain(c)})"
     rows = tuple((c["model"], *(cell(c.get(r)) for r in rings.EVERYONE), number(c["bpb"])) for c in result["controls"])
     found.append(Table(f"Held against, in points over {a}", ("model", "trained", "harder", "unseen", "bpb"), rows))
     if p := result["price"]:
         row = (f"{short(p['flops_executed'])}FLOPs", duration(p["device_seconds"]), f"{short(p['joules'])}J", money(p["money"]))
         found.append(Table("One point on the trained tasks cost", ("FLOPs", "device time", "energy", p["currency"]), (row,)))
-    if seeds := result.get("seeds"):
-        rows = tuple((name, *(gain(s["rings"][i]) for s in seeds)) for i, name in enumerate(label))
-        found.append(Table("Each seed", ("ring", *(f"seed {s['seed']}" for s in seeds)), rows))
     return found
 
 
@@ -293,13 +279,11 @@ def verdict(result: Result) -> str:
     head = by_part.get("trained tasks")
     if head is None:
         return f"Nothing was measured on the tasks that {name} trained on."
-    moved = f"the trained tasks by {points(abs(head['delta']))} points "
     if not clear(head):
         said = [f"{name} changed the trained tasks by {points(head['delta'], '+')} points {span(head)}, which includes 0"]
-    elif head["delta"] > 0:
-        said = [f"{name} raised {moved}{span(head)}"]
     else:
-        said = [f"{name} lowered {moved}[{-100 * head['high']:.1f}, {-100 * head['low']:.1f}]"]
+        how, size = ("raised", head) if head["delta"] > 0 else ("lowered", {"low": -head["high"], "high": -head["low"]})
+        said = [f"{name} {how} the trained tasks by {points(abs(head['delta']))} points {span(size)}"]
     if head["greedy"]["delta"] is not None:
         said[0] += f" (greedy answers: {gain(head['greedy'])})"
     far = [("harder, never shown" if "harder, never shown" in by_part else "harder, shown worked", "harder levels"),
@@ -318,18 +302,12 @@ def verdict(result: Result) -> str:
         said.append(f"prose {how}")
     if ks := [k for k in result["pass"]["at"] if int(k) <= 32]:
         row = result["pass"]["at"][ks[-1]]
-        how = "unchanged (" if not clear(row) else "rose (" if row["delta"] > 0 else "fell ("
+        how = "not shown to differ (" if not clear(row) else "rose (" if row["delta"] > 0 else "fell ("
         said.append(f"pass@{ks[-1]} {how}{gain(row)})")
     return "; ".join(said) + "."
 
 
 def html(result: Result) -> str:
-    """The section of the page: the sentence, before and after by ring, the tables."""
-    from nomoat.report import charts
-
-    rows = [r for r in result["rings"] if r["before"] is not None and r["after"] is not None]
-    scores = {result[side]: {r["part"]: Score(r[side], *stats.wilson(round(r[side] * r["n"]), r["n"]), r[side], r["n"])
-                             for r in rows} for side in ("before", "after")}  # fmt: skip
-    picture = charts.whiskers("Right answers by ring", scores, [r["part"] for r in rows]) if rows else ""
+    """The section of the page: the sentence and the tables."""
     body = "".join(f"<h3>{escape(t.title)}</h3>{t.html()}" for t in tables(result))
-    return f"<p>{escape(verdict(result))}</p>{picture}{body}"
+    return f"<p>{escape(verdict(result))}</p>{body}"

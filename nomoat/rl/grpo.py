@@ -64,24 +64,16 @@ def pack(
 
 
 def _row(prompt_T: Tensor, members: Sequence[tuple[Rollout, float, float]]) -> Row:
-    P = len(prompt_T)
-    ids, pos, segment = [prompt_T], [torch.arange(P)], [torch.zeros(P, dtype=torch.long)]
-    source, target, advantages, weights, logp_old = [], [], [], [], []
-    column = P
+    P = column = len(prompt_T)
+    parts = [(prompt_T, torch.arange(P), torch.zeros_like(prompt_T), *[prompt_T[:0]] * 5)]  # in the order of Row's fields
     for number, (rollout, advantage, weight) in enumerate(members, 1):
         new_T = rollout.ids_T[P:]
         n = len(new_T) - 1  # the last token predicts nothing
-        ids.append(new_T[:-1])
-        pos.append(torch.arange(P, P + n))
-        segment.append(torch.full((n,), number))
-        source.append(torch.cat((torch.tensor([P - 1]), torch.arange(column, column + n))))
-        target.append(new_T)
-        advantages.append(torch.full((n + 1,), advantage))
-        weights.append(torch.full((n + 1,), weight))
-        logp_old.append(rollout.logp_T[P:])
+        source_M = torch.cat((torch.tensor([P - 1]), torch.arange(column, column + n)))
+        values = torch.full((n + 1,), advantage), torch.full((n + 1,), weight), rollout.logp_T[P:]
+        parts.append((new_T[:-1], torch.arange(P, P + n), torch.full((n,), number), source_M, new_T, *values))
         column += n
-    fields = map(torch.cat, (ids, pos, segment, source, target, advantages, weights, logp_old))
-    return Row(*fields, tuple(rollout.length for rollout, _, _ in members))
+    return Row(*map(torch.cat, zip(*parts)), tuple(rollout.length for rollout, _, _ in members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +116,8 @@ def policy_gradient(
             means = [gap.mean().expand(len(gap)) for gap in (now_M - logp_old_M).split(lengths)]
             base_M = now_M - torch.cat(means)
 
-        def coefficient(
-            logp: Tensor, part: slice, a=advantage_M, weight=weight_M, base=base_M, reference=reference_M
-        ) -> Tensor:
-            gain = variant.surrogate((logp - base[part]).exp(), a[part], variant.bounds) if off_policy else a[part]
+        def coefficient(logp: Tensor, part: slice, a=advantage_M, weight=weight_M, old=base_M, reference=reference_M) -> Tensor:
+            gain = variant.surrogate((logp - old[part]).exp(), a[part], variant.bounds) if off_policy else a[part]
             if kl and reference is not None:
                 gain = gain - kl * (1 - (reference[part] - logp).exp())
             return -weight[part] * gain
@@ -146,18 +136,15 @@ def policy_gradient(
         tokens += laid.ids_BT.numel()
         attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
     n = max(n_targets, 1)
-    return Update(
-        loss, entropy / n, drift, diverged / n if reference is not None else None, tokens, attended / max(tokens, 1)
-    )
+    diverged = diverged / n if reference is not None else None
+    return Update(loss, entropy / n, drift, diverged, tokens, attended / max(tokens, 1))
 
 
 def _on_device(chunk: Sequence[Row], pad_id: int, device: torch.device) -> tuple:
     """A chunk of rows laid out, its mask, and its _M fields end to end."""
     laid = lay_out(chunk, pad_id)
-    fields = [
-        torch.cat([getattr(row, name) for row in chunk]).to(device)
-        for name in ("target_M", "advantage_M", "weight_M", "logp_old_M")
-    ]
+    names = ("target_M", "advantage_M", "weight_M", "logp_old_M")
+    fields = [torch.cat([getattr(row, name) for row in chunk]).to(device) for name in names]
     return laid, group_mask(laid.segment_BT.to(device)), *fields
 
 

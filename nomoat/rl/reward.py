@@ -1,5 +1,6 @@
 """What a decision is worth.  A task's `check` decides; here it is weighed.  No model, no human, judges."""
 
+import itertools
 import os
 import random
 import re
@@ -7,24 +8,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from nomoat.config import Strict, UserError
+from nomoat.config import Strict, UserError, shipped
 from nomoat.rl.rollout import Rollout, text_of
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
-
-WORDS = {
-    "en": frozenset(
-        "a an and are as at be but by can do does each false for from has have he her his how i if in is it its left makes "
-        "more much my no not of off on one or our per she so than that the their them then there these they this to true "
-        "was we what when which who with yes you your monday tuesday wednesday thursday friday saturday sunday".split()
-    ),
-    "de": frozenset(
-        "aber als am an auch auf aus bei bin bis das dass dem den der des die doch ein eine einem einen einer er es falsch "
-        "für ich ihr im ist ja jede kein mehr mit nach nein nicht noch oder pro sein sich sie sind so über und uns vom "
-        "von vor wahr war was weil wenn wer wie wir wird zu zum zur aus montag dienstag mittwoch donnerstag freitag samstag "
-        "sonntag".split()
-    ),
-}
 
 
 class Weights(Strict):
@@ -116,24 +103,19 @@ def grade(text: str, ended: bool, task: base.Task, problem: base.Problem, known:
     return Score(strict, lenient, shape, consistency(text, problem.facts.get("lang") if form == "line" else None))
 
 
-def score(rollout: Rollout, tokenizer: Tokenizer, known: Verdicts | None = None) -> Score:
-    """The score of one rollout."""
-    return grade(text_of(rollout, tokenizer), rollout.stop == "end", rollout.task, rollout.problem, known)
-
-
-def scores(
-    groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer, known: Verdicts | None = None
-) -> list[list[Score]]:
+def scores(groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer, known: Verdicts | None = None) -> list[list[Score]]:
     """The score of every rollout; `known` are decisions that were taken ahead."""
     known = {} if known is None else known
-    return [[score(rollout, tokenizer, known) for rollout in group] for group in groups]
+    graded = lambda r: grade(text_of(r, tokenizer), r.stop == "end", r.task, r.problem, known)
+    return [[graded(rollout) for rollout in group] for group in groups]
 
 
 def consistency(text: str, lang: str | None) -> float:
     """Share of the words that are not words of the other language alone; 1 without any word or language."""
-    if lang not in WORDS:
+    known = {name: set(listed.split()) for name, listed in shipped(__file__).items()}
+    if lang not in known:
         return 1.0
-    foreign = frozenset.union(*(found for name, found in WORDS.items() if name != lang)) - WORDS[lang]
+    foreign = set().union(*known.values()) - known[lang]
     words = re.findall(r"[a-zäöüß]{2,}", base.SPECIAL.sub(" ", text).lower())
     return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0
 
@@ -143,8 +125,7 @@ def doubts(rollout: Rollout, answer: str, seed: int) -> bool:
 
     Nobody is rewarded by it.  An honest answer fits its own problem; one that fits others too has found a hole.
     """
-    stream = base.problems(rollout.task, rollout.level, split="train", seed=seed)
-    for other, _ in zip(stream, range(8)):
+    for other in itertools.islice(base.problems(rollout.task, rollout.level, split="train", seed=seed), 8):
         if other.key != rollout.problem.key and not base.same(other.witness, rollout.problem.witness):
             try:
                 return rollout.task.check(other, answer)

@@ -27,11 +27,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nomoat.config import ConfigError, UserError
+from nomoat.config import ConfigError, UserError, visible
 from nomoat.sandbox import walls
 
 BACKENDS = ("bubblewrap", "landlock")
 VARIABLE = "NOMOAT_SANDBOX"
+literal = lambda value: ascii(value).encode()
 START_SECONDS = 30.0  # until the jail is ready: the machine's slowness, not the program's
 
 
@@ -74,7 +75,7 @@ def judge(code: str, inputs: Sequence[Any], expected: Sequence[Any], limits: Lim
     if verdict.status == "pass":
         for number, (got, want) in enumerate(zip(verdict.outputs, expected)):
             if not same(got, json.loads(json.dumps(want, allow_nan=False))):
-                detail = printable(f"input {number}: found {ascii(got):.80}, expected {ascii(want):.80}")
+                detail = visible(f"input {number}: found {ascii(got):.80}, expected {ascii(want):.80}", keep="")
                 return Verdict("wrong", verdict.outputs, detail, verdict.backend)
     return verdict
 
@@ -115,20 +116,6 @@ def probe(name: str) -> str:
     return name
 
 
-def self_test(name: str | None = None) -> list[tuple[str, bool, str]]:
-    """[(attack, held, detail)]: the attacks of attacks.toml on one backend, each judged from outside."""
-    from nomoat.sandbox import attacks
-
-    return attacks.self_test(name or backend())
-
-
-def layers() -> list[tuple[str, bool, str]]:
-    """[(layer, active, detail)] as a jailed program finds them."""
-    from nomoat.sandbox import attacks
-
-    return attacks.layers()
-
-
 def confined(code: str, inputs: Sequence[Any], limits: Limits, name: str) -> Verdict:
     """One run under the backend of that name."""
     lines = [literal(json.loads(json.dumps(value, allow_nan=False))) for value in inputs]
@@ -143,9 +130,9 @@ def confined(code: str, inputs: Sequence[Any], limits: Limits, name: str) -> Ver
                 outputs.append(wire.ask(line))
     except Ended as end:
         status, detail = end.args
-        return Verdict(status, outputs, printable(f"input {len(outputs)}: {detail}" if loaded else detail), name)
+        return Verdict(status, outputs, visible(f"input {len(outputs)}: {detail}" if loaded else detail, keep=""), name)
     except OSError as error:  # no process, no pipe, no memory left for either
-        return Verdict("infra", outputs, printable(str(error)), name)
+        return Verdict("infra", outputs, visible(error, keep=""), name)
     if wire.rest:
         return Verdict("error", outputs, "answered what it wasn't asked", name)
     return Verdict("pass", outputs, "", name)
@@ -257,11 +244,3 @@ class Wire:
         if number == signal.SIGKILL:  # nobody inside can send it
             return Ended("infra", "killed from outside; is the machine out of memory?")
         return Ended("forbidden" if number == signal.SIGSYS else "error", f"died of signal {number}")
-
-
-def literal(value: Any) -> bytes:
-    return ascii(value).encode()
-
-
-def printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

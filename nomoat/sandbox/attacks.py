@@ -7,25 +7,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nomoat import sandbox
-from nomoat.config import UserError
+from nomoat.config import UserError, shipped
 from nomoat.sandbox import walls
 
 LIMITS = sandbox.Limits(wall_seconds=1.5, cpu_seconds=2)
 SLACK_SECONDS = 5.0  # for starting and ending on a busy machine
-KINDS = (
-    (socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM),
-)  # fmt: skip
-LAYERS = """
-import ctypes, resource
-libc = ctypes.CDLL(None)
-def f(x): return [libc.prctl(21, 0, 0, 0, 0), libc.prctl(39, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_AS)[0]]
-"""
+KINDS = (("AF_INET", "SOCK_STREAM"), ("AF_INET", "SOCK_DGRAM"), ("AF_UNIX", "SOCK_STREAM"))
+TABLE = lambda: shipped(__file__)
 
 
 @contextmanager
@@ -39,7 +32,7 @@ def target(token: str) -> Iterator[tuple[dict, Iterator[str]]]:
             env={"SECRET": token},
         )  # fmt: skip
         stack.callback(lambda: (sibling.kill(), sibling.wait(), sibling.stdin.close()))
-        sockets = [stack.enter_context(socket.socket(*kind)) for kind in KINDS]
+        sockets = [stack.enter_context(socket.socket(*(getattr(socket, part) for part in kind))) for kind in KINDS]
         for each, address in zip(sockets, (("127.0.0.1", 0), ("127.0.0.1", 0), "\0" + name)):
             each.setblocking(False)
             each.bind(address)
@@ -96,7 +89,7 @@ def attack(code: str, name: str) -> tuple[bool, str]:
 
 def self_test(name: str) -> list[tuple[str, bool, str]]:
     """[(attack, held, detail)]; nothing holds where a benign program doesn't run."""
-    table = tomllib.loads(walls.text("attacks.toml"))
+    table = TABLE()
     benign = sandbox.confined("def f(x): return x", [[1, "a"]], LIMITS, name)
     if benign.outputs != [[1, "a"]]:
         return [(one["name"], False, f"not run: {benign.detail}") for one in table["attack"]]
@@ -112,7 +105,7 @@ def layers() -> list[tuple[str, bool, str]]:
         except UserError as error:
             found.append((name, False, str(error)))
     chosen = next((n for n, works, _ in found if works and n == os.environ.get(sandbox.VARIABLE, n)), None)
-    verdict = sandbox.confined(LAYERS, [0], LIMITS, chosen) if chosen else sandbox.Verdict("infra")
+    verdict = sandbox.confined(TABLE()["layers"], [0], LIMITS, chosen) if chosen else sandbox.Verdict("infra")
     seccomp, privileges, memory = verdict.outputs[0] if verdict.outputs else (0, 0, 0)
     found += [("seccomp filter", seccomp == 2, f"mode {seccomp}"), ("no new privileges", privileges == 1, "")]
     return [*found, ("resource limits", memory == LIMITS.memory_bytes, f"{memory >> 20} MiB of address space")]

@@ -5,12 +5,11 @@ import platform
 import shutil
 import struct
 import sys
-import tomllib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import UserError
+from nomoat.config import UserError, shipped
 
 SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
 READ_FILE, READ_DIR = 4, 8
@@ -92,7 +91,7 @@ def text(name: str) -> str:
 @lru_cache
 def program(bare: bool, machine: str) -> bytes:
     """seccomp.toml as a BPF program; `bare` where Landlock is the only other wall."""
-    table = tomllib.loads(text("seccomp.toml"))
+    table = shipped(__file__, "seccomp.toml")
     if machine not in table or platform.system() != "Linux":
         raise UserError(f"{platform.system()} on {machine}; expected Linux on x86_64 or aarch64; use such a machine")
     number = table[machine]

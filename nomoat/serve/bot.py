@@ -18,13 +18,7 @@ class Bot:
     """What `serve.terminal` talks to.  Temperature 0 is greedy: small models say the right thing first."""
 
     def __init__(
-        self,
-        model: Transformer,
-        tokenizer: Tokenizer,
-        *,
-        temperature: float = 0.0,
-        max_new_tokens: int = 512,
-        seed: int = 0,
+        self, model: Transformer, tokenizer: Tokenizer, *, temperature: float = 0.0, max_new_tokens: int = 512, seed: int = 0
     ) -> None:
         if temperature < 0:
             raise UserError(f"temperature = {temperature}; expected 0 (greedy) or more")
@@ -84,10 +78,9 @@ def load(directory: str | Path, *, stage: str | None = None, **settings) -> Bot:
     if loaded.tokenizer is None:
         raise WeightsError(f"{directory} has no tokenizer.json; expected one beside the weights; export them together")
     if loaded.tokenizer.vocab_size > loaded.model.spec.vocab_size:
-        raise WeightsError(
-            f"the tokenizer in {directory} has {loaded.tokenizer.vocab_size} tokens and the model "
-            f"{loaded.model.spec.vocab_size}: they do not belong together; restore the one that it was trained with"
-        )
+        sizes = f"{loaded.tokenizer.vocab_size} tokens and the model {loaded.model.spec.vocab_size}"
+        raise WeightsError(f"the tokenizer in {directory} has {sizes}: they do not belong together; "
+                           "restore the one that it was trained with")  # fmt: skip
     return Bot(loaded.model, loaded.tokenizer, **settings)
 
 

@@ -1,6 +1,6 @@
 """The terminal chat.  This file and `cli.py` are the only ones that print.
 
-What a model says is data: `visible` spells out every control character before it reaches a terminal.
+What a model says is data: control characters are spelled out before they reach a terminal.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import signal
 import sys
 import termios
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 
-from nomoat.config import DataError, UserError, nearest
+from nomoat.config import DataError, UserError, nearest, visible
 from nomoat.tokenizer.chat import Message
 
 HELP = """\
@@ -43,7 +42,6 @@ HELP = """\
 Enter sends; Alt+Enter or a trailing \\ starts a new line; Esc or Ctrl-C stops an answer; // starts a text with /"""
 COMMANDS = ("/new", "/undo", "/retry", "/system", "/think", "/save", "/show", "/help", "/quit")
 THINK = {"on": True, "off": False, "auto": None}
-
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
 
 
@@ -57,7 +55,6 @@ class Piece:
 class Bot(Protocol):
     def stream(self, messages: list[Message], *, think: bool | None, stop: Callable[[], bool]) -> Iterator[Piece]:
         """Pieces of the reply to `messages`; asks `stop` about once a token and ends soon after it says True."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +146,6 @@ def _save(talk: Talk, name: str) -> str:
     return f"saved {len(rows)} messages to {path}"
 
 
-def visible(text: str) -> str:
-    """`text` with everything spelled out that could steer a terminal or hide in it (ESC is `\\x1b`)."""
-    return "".join(c if _harmless(c) else ascii(c)[1:-1] for c in text)
-
-
-def _harmless(c: str) -> bool:
-    joiners = "\u00ad\u200c\u200d"  # soft hyphen and the two that scripts and emoji are joined with
-    return c in "\n\t" or c in joiners or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
 class View:
     """Shows one reply as it comes: its thinking folded into one line, or spread out, and then its answer."""
 
@@ -219,7 +206,7 @@ class View:
             self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
     def _write(self, text: str, style: str | None = None) -> None:
-        self._console.print(visible(text), style=style, end="", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text), style=style, end="")
         self._console.file.flush()
 
 
@@ -240,7 +227,7 @@ class Keys:
         while self._fd is not None and not self.stopped and select.select([self._fd], [], [], 0)[0]:
             data = os.read(self._fd, 1024)
             text = _SEQUENCE.sub("", data.decode(errors="ignore"))
-            self.typed += "".join(c for c in text.replace("\r", "\n") if _harmless(c))
+            self.typed += "".join(c for c in text.replace("\r", "\n") if visible(c) == c)
             self.stopped = not data or "\x1b" in text
             if "\x14" in text:
                 self._expand()
@@ -297,31 +284,29 @@ def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, thin
 
 
 def _console(file: object) -> Console:
+    """A console that shows a text as it is, without markup of its own."""
     plain = bool(os.environ.get("NO_COLOR")) or not file.isatty()
-    return Console(file=file, color_system=None if plain else "auto", no_color=plain)
+    color = None if plain else "auto"
+    return Console(file=file, color_system=color, no_color=plain, markup=False, highlight=False, soft_wrap=True)
 
 
 def _answer_once(bot: Bot, messages: list[Message], think: bool | None) -> int:
     aside = _console(sys.stderr) if sys.stderr.isatty() else None
-    kinds, begun = set(), False
+    shown = {"thinking": "", "answer": ""}
 
     def show(piece: Piece) -> None:
-        nonlocal begun
         if piece.kind == "answer":
-            if "thinking" in kinds and "answer" not in kinds and aside:
+            if aside and shown["thinking"] and not shown["answer"]:
                 aside.print()
-            sys.stdout.write(visible(piece.text if begun else piece.text.lstrip()))
-            sys.stdout.flush()
-            begun = begun or bool(piece.text.strip())
+            print(visible(piece.text if shown["answer"].strip() else piece.text.lstrip()), end="", flush=True)
         elif aside:
-            aside.print(visible(piece.text), style="dim", end="", markup=False, highlight=False, soft_wrap=True)
-        kinds.add(piece.kind)
+            aside.print(visible(piece.text), style="dim", end="")
+        shown[piece.kind] += piece.text
 
     keys = Keys(None)
     try:
         answer(bot, messages, think, keys, show)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:  # the reader has what it wanted; keep the interpreter from flushing into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 130 if keys.stopped else 0
@@ -329,9 +314,7 @@ def _answer_once(bot: Bot, messages: list[Message], think: bool | None) -> int:
 
 def _converse(bot: Bot, talk: Talk) -> int:
     console = _console(sys.stdout)
-    say = lambda text, style="dim": console.print(
-        visible(text), style=style, markup=False, highlight=False, soft_wrap=True
-    )
+    say = lambda text, style="dim": console.print(visible(text), style=style)
     session: PromptSession[str] = PromptSession(
         history=InMemoryHistory(),
         multiline=True,

@@ -1,12 +1,11 @@
-"""Stage 5, between two rounds: rejection sampling, what a model answered right and readably becomes data (R1, section 2.3.3)."""
+"""Stage 5, between two rounds: rejection sampling, right and readable answers become data (R1, section 2.3.3)."""
 
 import json
-import os
 from typing import Any
 
 from pydantic import Field
 
-from nomoat.config import DataError
+from nomoat.config import DataError, write_whole
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.stages import documents
@@ -58,9 +57,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         )
     path = session.run.stage_dir(session.stage) / "samples.jsonl"
     if session.leads:
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), "utf-8")
-        os.replace(beside, path)
+        write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
     session.mesh.barrier()
     share = 100 * len(kept) / (len(drawn) * config.samples)
     bought = f"{len(kept):,} answers, {share:.0f} % of those drawn"

@@ -136,6 +136,7 @@ def collect(
     places: list[str] = []
     groups: list[list[Rollout]] = []
     scores: list[list[reward.Score]] = []
+    live: list[tuple[list[Rollout], list[float]]] = []
     for again in range(1 + config.refill):
         n = wanted * world if again == 0 else wanted - len(live)
         drawn = choice.draw(recipe.key(config.name, step, *([again, rank] if again else [])), n)

@@ -123,8 +123,8 @@ def practise(
     start = time.perf_counter()
     mine = problems.draw(seed)[session.mesh.rank :: session.mesh.world]
     groups = sample_groups(
-        student, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens, seed=seed + session.mesh.rank,
-        think=config.policy_think,
+        student, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens,
+        seed=seed + session.mesh.rank, think=config.policy_think,
     )  # fmt: skip
     sampled = time.perf_counter()
     rewards = [[float(s.strict) for s in group] for group in reward.scores(groups, tokenizer)]

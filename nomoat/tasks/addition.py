@@ -6,7 +6,7 @@ level 2 holds 4,095: small; the others are large.
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4, 5, 6, 7)
 
@@ -28,10 +28,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(sum=f"{a}{op}{b}")
     answer = a - b if op == "-" else a + b
     return Problem(prompt, f"addition {big}{op}{small}", str(answer), {"lang": lang, "a": a, "b": b, "op": op})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

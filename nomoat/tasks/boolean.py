@@ -5,7 +5,7 @@ Level = the number of variables.  A level holds 2^(3 level - 1) problems: the le
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (3, 4, 5, 6, 7)
 
@@ -13,15 +13,11 @@ VALUES = {"en": (" false", " true"), "de": (" falsch", " wahr")}
 IS = {"en": " is", "de": " ist"}
 OPS = {"en": {"and": " and", "or": " or", "not": " not"}, "de": {"and": " und", "or": " oder", "not": " nicht"}}
 WORDINGS = {
-    "en": (
-        "Given:{given}. True or false, read from left to right:{row}?",
-        "Suppose{given}. Read from left to right, what is{row}?",
-    ),
-    "de": (
-        "Gegeben:{given}. Wahr oder falsch, von links nach rechts gelesen:{row}?",
-        "Angenommen,{given}. Von links nach rechts gelesen, was ist{row}?",
-    ),
-}
+    "en": ("Given:{given}. True or false, read from left to right:{row}?",
+           "Suppose{given}. Read from left to right, what is{row}?"),
+    "de": ("Gegeben:{given}. Wahr oder falsch, von links nach rechts gelesen:{row}?",
+           "Angenommen,{given}. Von links nach rechts gelesen, was ist{row}?"),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -50,10 +46,6 @@ def states(terms: list[tuple[str, int, str, int]]) -> list[int]:
         value ^= negated
         out.append(value if not op else out[-1] & value if op == "and" else out[-1] | value)
     return out
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -5,21 +5,17 @@ Level 1: within an hour.  Level 2: over full hours, no day's end.  Level 3: over
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3)
 
 WORDINGS = {
-    "between": {
-        "en": ("How many minutes is it from {a} to {b}?", "It is {a}. In how many minutes is it {b}?"),
-        "de": ("Wie viele Minuten sind es von {a} bis {b}?", "Es ist {a}. In wie vielen Minuten ist es {b}?"),
-    },
-    "later": {
-        "en": ("It is {a}. What time is it {n} minutes later?", "Which time is {n} minutes after {a}?"),
-        "de": ("Es ist {a}. Wie spät ist es {n} Minuten später?", "Welche Uhrzeit ist {n} Minuten nach {a}?"),
-    },
-}
-DAY = 24 * 60
+    "between": {"en": ("How many minutes is it from {a} to {b}?", "It is {a}. In how many minutes is it {b}?"),
+                "de": ("Wie viele Minuten sind es von {a} bis {b}?", "Es ist {a}. In wie vielen Minuten ist es {b}?")},
+    "later": {"en": ("It is {a}. What time is it {n} minutes later?", "Which time is {n} minutes after {a}?"),
+              "de": ("Es ist {a}. Wie spät ist es {n} Minuten später?", "Welche Uhrzeit ist {n} Minuten nach {a}?")},
+}  # fmt: skip
+told = lambda minutes: f"{minutes // 60 % 24:02d}.{minutes % 60:02d}"
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -35,14 +31,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[kind][lang]).format(a=a, b=b, n=n)
     facts = {"lang": lang, "start": start, "n": n, "kind": kind}
     return Problem(prompt, f"clock {kind} {start} {n}", str(n) if kind == "between" else b, facts)
-
-
-def told(minutes: int) -> str:
-    return f"{minutes % DAY // 60:02d}.{minutes % 60:02d}"
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

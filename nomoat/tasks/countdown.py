@@ -20,15 +20,11 @@ EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer
 LARGEST = {2: 12, 3: 9, 4: 9}
 TRIES = {3: 4, 4: 3}
 WORDINGS = {
-    "en": (
-        "Make {target} from the numbers {numbers}: use each once, with + - * and brackets.",
-        "Use each of {numbers} exactly once, with + - * and brackets, to make {target}.",
-    ),
-    "de": (
-        "Bilde {target} aus den Zahlen {numbers}: jede einmal, mit + - * und Klammern.",
-        "Benutze jede der Zahlen {numbers} genau einmal, mit + - * und Klammern, für das Ziel {target}.",
-    ),
-}
+    "en": ("Make {target} from the numbers {numbers}: use each once, with + - * and brackets.",
+           "Use each of {numbers} exactly once, with + - * and brackets, to make {target}."),
+    "de": ("Bilde {target} aus den Zahlen {numbers}: jede einmal, mit + - * und Klammern.",
+           "Benutze jede der Zahlen {numbers} genau einmal, mit + - * und Klammern, für das Ziel {target}."),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:

@@ -6,22 +6,16 @@ Level = the length.  Up to 8 letters only the counted letter repeats; beyond, al
 import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (3, 4, 6, 8, 10, 12)
 
 WORDINGS = {
-    "en": (
-        "How many times does{letter} occur in{word}?",
-        "Count the letter{letter} in{word}.",
-        "How often is{letter} in the word{word}?",
-    ),
-    "de": (
-        "Wie oft kommt{letter} vor in{word}?",
-        "Zähle den Buchstaben{letter} in{word}.",
-        "Wie oft steht{letter} im Wort{word}?",
-    ),
-}
+    "en": ("How many times does{letter} occur in{word}?", "Count the letter{letter} in{word}.",
+           "How often is{letter} in the word{word}?"),
+    "de": ("Wie oft kommt{letter} vor in{word}?", "Zähle den Buchstaben{letter} in{word}.",
+           "Wie oft steht{letter} im Wort{word}?"),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -34,10 +28,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(letter=f" {letter}", word="".join(f" {c}" for c in word))
     key = f"counting {letter} {''.join(word)}"
     return Problem(prompt, key, str(hits), {"lang": lang, "letter": letter, "word": "".join(word)})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -20,7 +20,7 @@ def make(rng: random.Random, level: int) -> Problem:
     if level == 1:
         equation, steps = f"{a}x+{b}={a * x + b}", [f"{a}x={a * x}"]
     elif level == 2:
-        c = rng.choice([n for n in range(1, a)])
+        c = rng.randint(1, a - 1)
         d = (a - c) * x + b
         equation = f"{a}x+{b}={c}x+{d}"
         steps = [f"{a - c}x+{b}={d}", f"{a - c}x={d - b}"]
@@ -35,12 +35,12 @@ def make(rng: random.Random, level: int) -> Problem:
 
 
 def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
+    return any(same(answer, form + problem.witness) for form in ("", "x=", "x = "))
 
 
 def near_misses(problem: Problem) -> list[str]:
     x = int(problem.witness)
-    return others(problem, x + 1, x - 1, -x, f"x={x}", f"{x}.0", x + problem.facts["b"])
+    return others(problem, x + 1, x - 1, -x, f"x={x + 1}", f"y={x}", f"{x}.0", x + problem.facts["b"])
 
 
 def work(problem: Problem) -> str:

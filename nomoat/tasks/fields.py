@@ -14,8 +14,8 @@ form = "text"
 KEYS = ("a", "b", "id", "day", "on", "top", "red", "sun")
 WORDS = ("dog", "cup", "map", "sea", "hat", "box")
 WORDINGS = {
-    "en": ("Write a JSON object: {told}.", "Give me JSON with {told}."),
-    "de": ("Schreibe ein JSON-Objekt: {told}.", "Gib mir JSON mit {told}."),
+    "en": ("Write a JSON object: {told}.", "Give me JSON: {told}."),
+    "de": ("Schreibe ein JSON-Objekt: {told}.", "Gib mir JSON: {told}."),
 }
 KINDS = {
     "en": {int: "{key} the number {value}", str: "{key} the text {value}", bool: "{key} {value}"},
@@ -29,12 +29,11 @@ def make(rng: random.Random, level: int) -> Problem:
     value = lambda: rng.choice((rng.randrange(100), str(rng.randrange(100)), rng.choice(WORDS), bool(rng.randrange(2))))
     wanted = {key: value() for key in keys}
     lang = language(rng)
-    told = ", ".join(
-        KINDS[lang][type(v)].format(key=key, value=TRUTH[lang][v] if isinstance(v, bool) else v) for key, v in wanted.items()
-    )
-    prompt = rng.choice(WORDINGS[lang]).format(told=told)
+    shown = {key: TRUTH[lang][v] if isinstance(v, bool) else v for key, v in wanted.items()}
+    told = ", ".join(KINDS[lang][type(v)].format(key=key, value=shown[key]) for key, v in wanted.items())
     key = f"fields {json.dumps(wanted, sort_keys=True)}"
-    return Problem(prompt, key, json.dumps(wanted, separators=(",", ":")), {"lang": lang, "wanted": wanted})
+    prompt, witness = rng.choice(WORDINGS[lang]).format(told=told), json.dumps(wanted, separators=(",", ":"))
+    return Problem(prompt, key, witness, {"lang": lang, "wanted": wanted})
 
 
 def check(problem: Problem, answer: str) -> bool:

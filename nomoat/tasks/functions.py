@@ -1,25 +1,33 @@
 """Functions: write a Python function f(x) as told, judged by running it on hidden inputs in the sandbox.
 
 Level = the number of steps.  The inputs of the tests are drawn for each problem; the example in the prompt is none.
+The key is what the function does to PROBES: orders of steps that come to the same are one problem.
+Level 1 holds 43 problems, level 2 holds 973: small; level 3 holds 10,430.
 """
 
 import ast
+import hashlib
+import itertools
 import random
+from collections.abc import Sequence
 
 from nomoat.tasks.base import Problem, by_tests, language
 
 levels = (1, 2, 3)
 form = "text"
 
-STEPS = {  # name: (English, German, expression in v)
-    "add": ("add {n}", "addiere {n}", "[i+{n} for i in {v}]"),
-    "times": ("multiply by {n}", "multipliziere mit {n}", "[i*{n} for i in {v}]"),
-    "even": ("keep the even ones", "behalte die geraden", "[i for i in {v} if i%2==0]"),
-    "above": ("keep those above {n}", "behalte die über {n}", "[i for i in {v} if i>{n}]"),
-    "sort": ("sort", "sortiere", "sorted({v})"),
-    "reverse": ("reverse the order", "kehre die Reihenfolge um", "{v}[::-1]"),
-    "last": ("drop the first", "lass das erste weg", "{v}[1:]"),
-}
+STEPS = {  # name: (English, German, expression in v, what it does: no text is run to know the answer)
+    "add": ("add {n}", "addiere {n}", "[i+{n} for i in {v}]", lambda v, n: [i + n for i in v]),
+    "times": ("multiply by {n}", "multipliziere mit {n}", "[i*{n} for i in {v}]", lambda v, n: [i * n for i in v]),
+    "even": ("keep the even ones", "behalte die geraden", "[i for i in {v} if i%2==0]",
+             lambda v, n: [i for i in v if i % 2 == 0]),
+    "above": ("keep those above {n}", "behalte die über {n}", "[i for i in {v} if i>{n}]",
+              lambda v, n: [i for i in v if i > n]),
+    "sort": ("sort", "sortiere", "sorted({v})", lambda v, n: sorted(v)),
+    "reverse": ("reverse the order", "kehre die Reihenfolge um", "{v}[::-1]", lambda v, n: v[::-1]),
+    "last": ("drop the first", "lass das erste weg", "{v}[1:]", lambda v, n: v[1:]),
+}  # fmt: skip
+PROBES = tuple([(7 * i + k) % 30 - 9 for i in range(30)] for k in (0, 4, 13))  # each holds -9 to 20
 WORDINGS = {
     "en": ("Write a Python function f(x) for a list x of whole numbers: {steps}. Example: f({a}) is {b}.",),
     "de": ("Schreibe eine Python-Funktion f(x) für eine Liste x ganzer Zahlen: {steps}. Beispiel: f({a}) ist {b}.",),
@@ -28,32 +36,30 @@ THEN = {"en": ", then ", "de": ", dann "}
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    steps = [(name, rng.randint(2, 9)) for name in rng.sample(list(STEPS), level)]
+    steps = [(name, rng.randint(2, 14)) for name in rng.sample(list(STEPS), level)]
     source = "x"
     for name, n in steps:
         source = STEPS[name][2].format(v=source, n=n)
-    lists = [[rng.randint(-9, 20) for _ in range(rng.randint(4, 7))] for _ in range(5)]
-    example, *hidden = lists
+    does, hidden = behaviour(steps, PROBES), []
+    slips = [s for k in range(level + 1) for s in itertools.permutations(steps, k) if behaviour(s, PROBES) != does]
+    while not hidden or any(behaviour(slip, hidden) == behaviour(steps, hidden) for slip in slips):
+        example, *hidden = [[rng.randint(-9, 20) for _ in range(rng.randint(4, 7))] for _ in range(5)]
     hidden.append([])
     lang = language(rng)
     told = THEN[lang].join(STEPS[name][lang == "de"].format(n=n) for name, n in steps)
     prompt = rng.choice(WORDINGS[lang]).format(steps=told, a=example, b=apply(steps, example))
-    facts = {"lang": lang, "inputs": hidden, "outputs": [apply(steps, x) for x in hidden], "steps": steps}
-    return Problem(prompt, f"functions {steps}", f"def f(x): return {source}", facts)
+    facts = {"lang": lang, "inputs": hidden, "outputs": behaviour(steps, hidden), "steps": steps}
+    key = hashlib.sha256(repr(does).encode()).hexdigest()[:16]
+    return Problem(prompt, f"functions {key}", f"def f(x): return {source}", facts)
 
 
-def apply(steps: list[tuple[str, int]], x: list[int]) -> list[int]:
-    """What the function gives, without running any text."""
+def behaviour(steps: Sequence[tuple[str, int]], lists: Sequence[list[int]]) -> list[list[int]]:
+    return [apply(steps, x) for x in lists]
+
+
+def apply(steps: Sequence[tuple[str, int]], x: list[int]) -> list[int]:
     for name, n in steps:
-        x = {
-            "add": lambda x=x, n=n: [i + n for i in x],
-            "times": lambda x=x, n=n: [i * n for i in x],
-            "even": lambda x=x: [i for i in x if i % 2 == 0],
-            "above": lambda x=x, n=n: [i for i in x if i > n],
-            "sort": lambda x=x: sorted(x),
-            "reverse": lambda x=x: x[::-1],
-            "last": lambda x=x: x[1:],
-        }[name]()
+        x = STEPS[name][3](x, n)
     return x
 
 

@@ -7,24 +7,20 @@ the level.  A level holds fewer than 2^(level+2) problems: the levels below 12 a
 import random
 from string import ascii_uppercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (4, 6, 8, 12, 16)
 
 STATES = {"en": (" off", " on"), "de": (" aus", " an")}
 ACTIONS = {"en": (" waits", " flips"), "de": (" wartet", " drückt")}
 WORDINGS = {
-    "en": (
-        "A lamp with one switch is{state}.{row}. Is it on or off?",
-        "At first the lamp is{state}. Then at its switch:{row}. Is the lamp on or off now?",
-        "On or off? The lamp was{state}. At the switch:{row}.",
-    ),
-    "de": (
-        "Eine Lampe mit einem Schalter ist{state}.{row}. Ist sie an oder aus?",
-        "Zuerst ist die Lampe{state}. Dann am Schalter:{row}. Ist die Lampe jetzt an oder aus?",
-        "An oder aus? Die Lampe war{state}. Am Schalter:{row}.",
-    ),
-}
+    "en": ("A lamp with one switch is{state}.{row}. Is it on or off?",
+           "At first the lamp is{state}. Then at its switch:{row}. Is the lamp on or off now?",
+           "On or off? The lamp was{state}. At the switch:{row}."),
+    "de": ("Eine Lampe mit einem Schalter ist{state}.{row}. Ist sie an oder aus?",
+           "Zuerst ist die Lampe{state}. Dann am Schalter:{row}. Ist die Lampe jetzt an oder aus?",
+           "An oder aus? Die Lampe war{state}. Am Schalter:{row}."),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -35,10 +31,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(state=STATES[lang][start], row=row)
     witness = STATES[lang][(start + sum(flips)) % 2]
     return Problem(prompt, f"lamp {start} {flips}", witness, {"lang": lang, "start": start, "flips": tuple(flips)})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -6,22 +6,18 @@ Level = the number of turns.  Level 1 holds 180 problems, level 2 holds 3,240: s
 import random
 from string import ascii_uppercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4, 6, 8)
 
 WORDINGS = {
-    "en": (
-        "A dial from 0 to 9 goes round and shows {start}. Turns:{turns}. What does it show?",
-        "A counter shows {start}; after 9 comes 0. Turns:{turns}. What does the counter show?",
-        "After 9 comes 0. Start at {start} and count:{turns}. Where do you end?",
-    ),
-    "de": (
-        "Ein Rad von 0 bis 9 läuft im Kreis und zeigt {start}. Züge:{turns}. Was zeigt es?",
-        "Ein Zähler zeigt {start}; nach 9 kommt 0. Züge:{turns}. Was zeigt der Zähler?",
-        "Nach 9 kommt 0. Beginne bei {start} und zähle:{turns}. Wo endest du?",
-    ),
-}
+    "en": ("A dial from 0 to 9 goes round and shows {start}. Turns:{turns}. What does it show?",
+           "A counter shows {start}; after 9 comes 0. Turns:{turns}. What does the counter show?",
+           "After 9 comes 0. Start at {start} and count:{turns}. Where do you end?"),
+    "de": ("Ein Rad von 0 bis 9 läuft im Kreis und zeigt {start}. Züge:{turns}. Was zeigt es?",
+           "Ein Zähler zeigt {start}; nach 9 kommt 0. Züge:{turns}. Was zeigt der Zähler?",
+           "Nach 9 kommt 0. Beginne bei {start} und zähle:{turns}. Wo endest du?"),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -32,10 +28,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(start=start, turns=listed)
     witness = str((start + sum(turns)) % 10)
     return Problem(prompt, f"modchain {start} {turns}", witness, {"lang": lang, "start": start, "turns": turns})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

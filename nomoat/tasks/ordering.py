@@ -6,7 +6,7 @@ Level 1 holds 480 problems: small; the others are large.
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4, 5, 6, 7)
 
@@ -43,10 +43,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = f"{text} {rng.choice(QUESTIONS[lang, place])}"
     facts = {"lang": lang, "told": told, "order": order}
     return Problem(prompt, f"ordering {order} {place}", f" {order[place]}", facts)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -6,21 +6,17 @@ from the goal or elsewhere.  Every level is large.
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (2, 3, 4, 5, 6, 7)
 
 PLACES = "bcdefghjklmnopqrstuvwxyz"  # no "a" and no "i": words in English
 WORDINGS = {  # the question never names start and goal side by side: they would pass for a road
-    "en": (
-        "One-way roads, from and to:{roads}. How many roads lead to {goal} when you start at {start}?",
-        "Each pair is a one-way road:{roads}. How many roads to {goal}, starting at {start}?",
-    ),
-    "de": (
-        "Einbahnstraßen, von und nach:{roads}. Wie viele führen nach {goal}, wenn du in {start} beginnst?",
-        "Jedes Paar ist eine Einbahnstraße:{roads}. Wie viele Straßen nach {goal}, Start in {start}?",
-    ),
-}
+    "en": ("One-way roads, from and to:{roads}. How many roads lead to {goal} when you start at {start}?",
+           "Each pair is a one-way road:{roads}. How many roads to {goal}, starting at {start}?"),
+    "de": ("Einbahnstraßen, von und nach:{roads}. Wie viele führen nach {goal}, wenn du in {start} beginnst?",
+           "Jedes Paar ist eine Einbahnstraße:{roads}. Wie viele Straßen nach {goal}, Start in {start}?"),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -36,10 +32,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(roads=told, start=start, goal=goal)
     facts = {"lang": lang, "way": way[: steps + 1], "roads": len(roads)}
     return Problem(prompt, f"path {sorted(roads)} {start} {goal}", str(steps), facts)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

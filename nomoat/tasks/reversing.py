@@ -6,22 +6,16 @@ Level = the length.  Up to 6 letters all differ; beyond, they may repeat.  Every
 import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
 WORDINGS = {
-    "en": (
-        "Reverse, with spaces:{word}",
-        "Write backwards, with spaces:{word}",
-        "Spell from the end, with spaces:{word}",
-    ),
-    "de": (
-        "Drehe um, mit Leerzeichen:{word}",
-        "Schreibe rückwärts, mit Leerzeichen:{word}",
-        "Buchstabiere von hinten, mit Leerzeichen:{word}",
-    ),
-}
+    "en": ("Reverse, with spaces:{word}", "Write backwards, with spaces:{word}", "Spell from the end, with spaces:{word}"),
+    "de": ("Drehe um, mit Leerzeichen:{word}", "Schreibe rückwärts, mit Leerzeichen:{word}",
+           "Buchstabiere von hinten, mit Leerzeichen:{word}"),
+}  # fmt: skip
+spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -29,14 +23,6 @@ def make(rng: random.Random, level: int) -> Problem:
     lang = language(rng)
     prompt = rng.choice(WORDINGS[lang]).format(word=spaced(word))
     return Problem(prompt, f"reversing {word}", spaced(word[::-1]), {"lang": lang, "word": word})
-
-
-def spaced(letters: str) -> str:
-    return "".join(f" {letter}" for letter in letters)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

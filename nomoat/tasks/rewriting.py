@@ -5,20 +5,16 @@ Level = the letters of the string less two.  The rules shorten the string or kee
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
 WORDINGS = {
-    "en": (
-        "Rules: {rules}. Rewrite {word}, leftmost first, until no rule fits.",
-        "Start with {word}. Replace {rules}, always the leftmost place, as long as one fits. What is left?",
-    ),
-    "de": (
-        "Regeln: {rules}. Schreibe {word} um, immer ganz links zuerst, bis keine Regel passt.",
-        "Beginne mit {word}. Ersetze {rules}, immer an der linkesten Stelle, solange es geht. Was bleibt?",
-    ),
-}
+    "en": ("Rules: {rules}. Rewrite {word}, leftmost first, until no rule fits.",
+           "Start with {word}. Replace {rules}, always the leftmost place, as long as one fits. What is left?"),
+    "de": ("Regeln: {rules}. Schreibe {word} um, immer ganz links zuerst, bis keine Regel passt.",
+           "Beginne mit {word}. Ersetze {rules}, immer so weit links wie möglich, solange es geht. Was bleibt?"),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -44,10 +40,6 @@ def trace(word: str, rules: list[tuple[str, str]]) -> list[str]:
         word = word[:place] + right + word[place + len(left) :]
         steps.append(word)
     return []
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -6,14 +6,15 @@ Level 4: two rows of level 1 in turn.
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
 RULES = {
-    "en": ("each adds the same", "each multiplies by the same", "what is added grows by the same", "two rows in turn, each adds the same"),
-    "de": ("es kommt immer gleich viel dazu", "es wird immer gleich vervielfacht", "was dazukommt, wächst gleichmäßig",
-           "zwei Reihen im Wechsel, in jeder kommt gleich viel dazu"),
+    "en": ("each adds the same", "each multiplies by the same", "what is added grows by the same",
+           "two rows in turn, each adds the same"),
+    "de": ("es kommt immer gleich viel dazu", "es wird immer mit derselben Zahl malgenommen",
+           "was dazukommt, wächst gleichmäßig", "zwei Reihen im Wechsel, in jeder kommt gleich viel dazu"),
 }  # fmt: skip
 WORDINGS = {
     "en": ("{row}: {rule}. What comes next?", "Continue ({rule}): {row}"),
@@ -39,10 +40,6 @@ def make(rng: random.Random, level: int) -> Problem:
     return Problem(prompt, f"sequence {level} {row}", str(row[-1]), {"lang": lang, "row": row, "level": level})
 
 
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
-
-
 def near_misses(problem: Problem) -> list[str]:
     *row, right = problem.facts["row"]
     return others(problem, right + 1, right - 1, row[-1], right + row[-1], f"{row[-1]}, {right}", f"{right}.0")
@@ -51,15 +48,10 @@ def near_misses(problem: Problem) -> list[str]:
 def work(problem: Problem) -> str:
     """`7-3=4, 11-7=4, 11+4=15: 15`: what the rule's number is, then its next use."""
     *row, right = problem.facts["row"]
-    match problem.facts["level"]:
-        case 1:
-            steps = f"{row[1]}-{row[0]}={row[1] - row[0]}, {row[-1]}+{row[1] - row[0]}={right}"
-        case 2:
-            steps = f"{row[1]}/{row[0]}={row[1] // row[0]}, {row[-1]}*{row[1] // row[0]}={right}"
-        case 3:
-            gaps = [b - a for a, b in zip(row, row[1:])]
-            steps = f"{' '.join(map(str, gaps))}, {gaps[1]}-{gaps[0]}={gaps[1] - gaps[0]}, {row[-1]}+{right - row[-1]}={right}"
-        case _:
-            mine = row[::2]
-            steps = f"{' '.join(map(str, mine))}, {mine[1]}-{mine[0]}={mine[1] - mine[0]}, {mine[-1]}+{mine[1] - mine[0]}={right}"
-    return f"{steps}: {problem.witness}"
+    level = problem.facts["level"]
+    if level == 2:
+        return f"{row[1]}/{row[0]}={row[1] // row[0]}, {row[-1]}*{row[1] // row[0]}={right}: {right}"
+    mine = row[::2] if level == 4 else row
+    read = {3: [b - a for a, b in zip(row, row[1:])]}.get(level, mine)
+    named = f"{' '.join(map(str, read))}, " if level > 2 else ""
+    return f"{named}{read[1]}-{read[0]}={read[1] - read[0]}, {mine[-1]}+{right - mine[-1]}={right}: {right}"

@@ -6,22 +6,17 @@ Level = the number of letters.  Level 3 holds 2,600 problems (sets of letters), 
 import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
 WORDINGS = {
-    "en": (
-        "Sort these letters, with spaces:{letters}",
-        "Put in alphabetical order, with spaces:{letters}",
-        "Write in the order of the alphabet, with spaces:{letters}",
-    ),
-    "de": (
-        "Sortiere diese Buchstaben, mit Leerzeichen:{letters}",
-        "Ordne nach dem Alphabet, mit Leerzeichen:{letters}",
-        "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}",
-    ),
-}
+    "en": ("Sort these letters, with spaces:{letters}", "Put in alphabetical order, with spaces:{letters}",
+           "Write in the order of the alphabet, with spaces:{letters}"),
+    "de": ("Sortiere diese Buchstaben, mit Leerzeichen:{letters}", "Ordne nach dem Alphabet, mit Leerzeichen:{letters}",
+           "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}"),
+}  # fmt: skip
+spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -30,14 +25,6 @@ def make(rng: random.Random, level: int) -> Problem:
     lang = language(rng)
     prompt = rng.choice(WORDINGS[lang]).format(letters=spaced(letters))
     return Problem(prompt, f"sorting {ordered}", spaced(ordered), {"lang": lang, "letters": letters})
-
-
-def spaced(letters: str) -> str:
-    return "".join(f" {letter}" for letter in letters)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

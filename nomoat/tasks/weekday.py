@@ -5,7 +5,7 @@ Level = the digits of that number.  Level 1 holds 126 problems, level 2 holds 1,
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
@@ -28,10 +28,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang, sign]).format(n=n, day=DAYS[lang][day])
     witness = " " + DAYS[lang][(day + sign * n) % 7]
     return Problem(prompt, f"weekday {day} {sign * n:+d}", witness, {"lang": lang, "day": day, "n": n, "sign": sign})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -7,7 +7,6 @@ the 256 bytes and the products of merges, and `Tokenizer` refuses a vocabulary i
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from nomoat.config import ConfigError, DataError, WeightsError
-from nomoat.tokenizer.chat import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIALS
+from nomoat.config import ConfigError, DataError, WeightsError, read_json, write_whole
+from nomoat.tokenizer.chat import BOS, EOS, PAD, SPECIALS, template
 
 SMALLEST_VOCAB = len(SPECIALS) + 256
 
@@ -37,10 +36,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, none of them special; DataError for a lone surrogate, which no UTF-8 can hold."""
-        try:
-            return self._content.encode(text, add_special_tokens=False).ids
-        except TypeError:
-            raise _not_text([text]) from None
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`[encode(t) for t in texts]` in one parallel call."""
@@ -83,26 +79,18 @@ class Tokenizer:
             "eos_token": SPECIALS[EOS],
             "pad_token": SPECIALS[PAD],
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": template(),
         }
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in (("tokenizer.json", self.canonical), ("tokenizer_config.json", json.dumps(config, indent=2))):
-            beside = directory / f".{name}.{os.getpid()}"
-            beside.write_text(text, "utf-8")
-            os.replace(beside, directory / name)
+        write_whole(directory / "tokenizer.json", self.canonical)
+        write_whole(directory / "tokenizer_config.json", json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, directory: str | Path) -> "Tokenizer":
         """The tokenizer that `save` left; DataError if there is none, WeightsError if it isn't one of ours."""
-        path = Path(directory) / "tokenizer.json"
-        try:
-            table = json.loads(path.read_text("utf-8"))
-        except OSError:
-            raise DataError(f"no {path}; expected a directory with a trained tokenizer; run the stage first") from None
-        except ValueError as error:
-            raise DataError(f"{path} is not JSON: {error}; restore it or train the tokenizer again") from None
-        return cls(table)
+        expected, cure = "a directory with a trained tokenizer; run the stage first", "restore it or train the tokenizer again"
+        return cls(read_json(Path(directory) / "tokenizer.json", DataError, expected, cure))
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -111,10 +99,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise ConfigError(f"vocab_size = {vocab_size}; expected {SMALLEST_VOCAB} or more: special tokens, 256 bytes")
     made = tokenizers.Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.Sequence(  # llama.cpp knows this pair as "smollm"
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
     )
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -1,4 +1,4 @@
-"""The chat layout, and the only file that knows the special tokens.
+"""The chat layout: with chat.jinja, its twin for other programs, all that knows the special tokens.
 
     <|bos|> [<|system|> text] <|user|> text <|assistant|> [<think> chain </think>] answer <|eos|> <|user|> …
 
@@ -8,6 +8,7 @@ encoded apart by a tokenizer that can't emit them, so no content can forge a tur
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomoat.config import DataError
@@ -20,30 +21,6 @@ PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, THINK, END_THINK = range(8)
 ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 TURN_ENDS = frozenset((PAD, BOS, EOS, SYSTEM, USER, ASSISTANT))  # what can't stand inside a reply
 _OPENING: dict[bool | None, tuple[int, ...]] = {None: (), True: (THINK,), False: (THINK, END_THINK)}
-
-CHAT_TEMPLATE = """\
-{{- '<|bos|>' -}}
-{%- for message in messages -%}
-{%- if message.role == 'assistant' -%}
-{{- '<|assistant|>' -}}
-{%- if loop.last and message.reasoning_content is defined and message.reasoning_content is not none -%}
-{{- '<think>' + message.reasoning_content + '</think>' -}}
-{%- endif -%}
-{{- message.content + '<|eos|>' -}}
-{%- elif message.role == 'user' -%}
-{{- '<|user|>' + message.content -}}
-{%- elif message.role == 'system' -%}
-{{- '<|system|>' + message.content -}}
-{%- else -%}
-{{- raise_exception('role ' + message.role + '; expected system, user or assistant') -}}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '<|assistant|>' -}}
-{%- if enable_thinking is defined and enable_thinking is not none -%}
-{{- '<think>' if enable_thinking else '<think></think>' -}}
-{%- endif -%}
-{%- endif -%}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +44,12 @@ class Reply:
     ended: bool  # True where <|eos|> came
 
 
-def render(
-    tokenizer: "Tokenizer", messages: Sequence[Message], *, generate: bool, think: bool | None = None
-) -> Rendered:
+def template() -> str:
+    """The layout as the Jinja template that other programs read from tokenizer_config.json."""
+    return Path(__file__).with_name("chat.jinja").read_text("utf-8").rstrip("\n")
+
+
+def render(tokenizer: "Tokenizer", messages: Sequence[Message], *, generate: bool, think: bool | None = None) -> Rendered:
     """The ids of a conversation; with `generate`, up to where the assistant is to write.
 
     `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the model.

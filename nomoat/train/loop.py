@@ -187,5 +187,3 @@ def _roll_back(session: Session, progress: dict[str, int], restore: Callable[[],
     progress["offset"] = offset + bad - progress["step"] + 1
     progress["rollbacks"] = rollbacks + 1
     session.log("note", text=f"rolled back to step {progress['step']}, data moved on by {progress['offset']} steps")
-
-

@@ -50,7 +50,8 @@ class Optimizer:
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
-        self.muon = [n for n in self.params if config.matrices == "muon" and self._is_matrix(n)]
+        hidden = lambda name, p: p.ndim >= 2 and name not in ("embed", "head") and not name.endswith("w_router")
+        self.muon = [n for n, p in self.params.items() if config.matrices == "muon" and hidden(n, p)]
         self.adam = [n for n in self.params if n not in set(self.muon)]
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
         self.steps = 0
@@ -58,14 +59,9 @@ class Optimizer:
         for name in self.muon:
             self.stacks[tuple(self.params[name].shape[-2:])].append(name)
 
-    def _is_matrix(self, name: str) -> bool:
-        """Hidden matrices go to Muon; embedding, head, router and norms do not."""
-        return self.params[name].ndim >= 2 and name not in ("embed", "head") and not name.endswith("w_router")
-
     def grad_norm(self) -> Tensor:
-        return torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(p.grad.float()) for p in self.params.values() if p.grad is not None])
-        )
+        norms = [torch.linalg.vector_norm(p.grad.float()) for p in self.params.values() if p.grad is not None]
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     @torch.no_grad()
     def step(self, factor: float, grad_norm: float) -> None:
@@ -96,8 +92,7 @@ class Optimizer:
             if c.weight_decay:
                 master.mul_(1 - c.weight_decay * c.muon_lr * factor)
             master.sub_(update.view_as(master), alpha=lr)
-            if self.params[name].dtype != master.dtype or self.params[name].data_ptr() != master.data_ptr():
-                self.params[name].copy_(master)
+            self.params[name].copy_(master)
 
     def _adam(self, factor: float, scale: float) -> None:
         """PyTorch's fused kernel on the master weights; of these only matrices decay."""
@@ -127,11 +122,9 @@ class Optimizer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name; `load` puts it back bit for bit."""
-        out = {f"master.{n}": t for n, t in self.master.items()}
-        out |= {f"first.{n}": t for n, t in self.first.items()}
-        out |= {f"second.{n}": t for n, t in self.second.items()}
-        out["steps"] = torch.tensor(self.steps)
-        return out
+        kinds = {"master": self.master, "first": self.first, "second": self.second}
+        out = {f"{kind}.{name}": tensor for kind, table in kinds.items() for name, tensor in table.items()}
+        return out | {"steps": torch.tensor(self.steps)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.steps = int(tensors["steps"])

@@ -5,6 +5,7 @@ copies out of them: a round trip is exact to the bit.  No pickle, no remote code
 what `deepseek_v3` cannot say (softmax affinities, groups scored by their best expert, experts without a shared one).
 """
 
+import contextlib
 import json
 import math
 import os
@@ -18,55 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nomoat.config import ConfigError, DataError, WeightsError, nearest, parse
-from nomoat.model.mla import LatentAttention
+from nomoat.config import ConfigError, DataError, WeightsError, nearest, parse, read_json, shipped, write_whole
 from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.spec import ModelSpec, Yarn
 from nomoat.model.transformer import Block, Transformer
 from nomoat.run import Run
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.chat import CHAT_TEMPLATE
+from nomoat.tokenizer.chat import template
 
 ARCHITECTURE = "DeepseekV3ForCausalLM"
 HOW = "nomoat"  # config.json's one key of ours: how to multiply, which changes no result
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SAME = {  # ours -> theirs, where the value is the same
-    "vocab_size": "vocab_size",
-    "n_layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "n_heads": "num_attention_heads",
-    "d_nope": "qk_nope_head_dim",
-    "d_rope": "qk_rope_head_dim",
-    "d_value": "v_head_dim",
-    "d_kv_latent": "kv_lora_rank",
-    "d_q_latent": "q_lora_rank",
-    "d_ffn": "intermediate_size",
-    "context": "max_position_embeddings",
-    "norm_eps": "rms_norm_eps",
-    "init_std": "initializer_range",
-}
-SAME_ROUTED = {
-    "n_dense_layers": "first_k_dense_replace",
-    "n_routed": "n_routed_experts",
-    "n_shared": "n_shared_experts",
-    "n_active": "num_experts_per_tok",
-    "d_expert": "moe_intermediate_size",
-    "n_groups": "n_group",
-    "n_active_groups": "topk_group",
-    "normalise_gates": "norm_topk_prob",
-    "routed_scale": "routed_scaling_factor",
-}
-ONLY = {  # what this architecture fixes; an absent key means the value here
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "rope_interleave": True,
-    "moe_layer_freq": 1,
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "quantization_config": None,
-}
-YARN_KEYS = {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
-             "mscale", "mscale_all_dim", "attention_factor", "truncate"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +44,7 @@ class Loaded:
 def load(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> Transformer:
     """The model in a Hugging Face directory, in evaluation mode; WeightsError where it isn't a DeepSeek-V3."""
     directory = Path(directory)
-    config = _read_json(directory / "config.json")
+    config = _json(directory / "config.json")
     files = _tensor_files(directory)
     n_layers = config.get("num_hidden_layers")
     spec = spec_of(config, has_mtp=any(name.startswith(f"model.layers.{n_layers}.") for name in files))
@@ -92,16 +55,12 @@ def load(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> Transf
     into, copies = slots(model), _copies(model)
     _compare_names(set(into), set(files) - set(copies), directory)
     for path in sorted(set(files.values())):
-        try:
-            with safe_open(path, framework="pt") as file, torch.no_grad():
-                for name in file.keys():  # noqa: SIM118  (a file handle, not a mapping)
-                    if name in into:
-                        slot = into[name]
-                        slot.copy_(_checked(file.get_tensor(name), _published(slot).shape, name, path).view(slot.shape))
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+        with _opened(path) as file, torch.no_grad():
+            for name in into.keys() & file.keys():
+                slot = into[name]
+                slot.copy_(_checked(file.get_tensor(name), _published(slot).shape, name, path).view(slot.shape))
     for name in copies.keys() & files.keys():
-        with safe_open(files[name], framework="pt") as file:
+        with _opened(files[name]) as file:
             if not torch.equal(file.get_tensor(name).to(dtype), copies[name]):
                 raise WeightsError(f"{name} differs from the shared matrix; expected a copy; untie or drop it")
     return model
@@ -125,10 +84,10 @@ def save(model: Transformer, directory: str | Path, *, tokenizer: Tokenizer | No
     if tokenizer is not None:
         tokenizer.save(directory)
     if card is not None:
-        _write(directory / "README.md", card)
+        write_whole(directory / "README.md", card)
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    _write(directory / "generation_config.json", json.dumps(ids, indent=2))
-    _write(directory / "config.json", json.dumps(config, indent=2))
+    write_whole(directory / "generation_config.json", json.dumps(ids, indent=2))
+    write_whole(directory / "config.json", json.dumps(config, indent=2))
 
 
 def load_any(directory: str | Path, stage: str | None = None) -> Loaded:
@@ -136,7 +95,7 @@ def load_any(directory: str | Path, stage: str | None = None) -> Loaded:
     root = Path(directory)
     if (root / "config.json").is_file():
         tokenizer = Tokenizer.load(root) if (root / "tokenizer.json").is_file() else None
-        return Loaded(load(root), tokenizer, CHAT_TEMPLATE)
+        return Loaded(load(root), tokenizer, template())
     if not (root / "events.jsonl").is_file():
         raise DataError(f"{root} has no config.json and no events.jsonl; expected an exported model or a run directory")
     ends = Run.open(root).events("stage_end")
@@ -150,7 +109,7 @@ def load_any(directory: str | Path, stage: str | None = None) -> Loaded:
     tokenizers = [root / e["outputs"]["tokenizer"] for e in ends if e["outputs"].get("tokenizer")]
     homes = [model_dir, *(p if p.is_dir() else p.parent for p in reversed(tokenizers))]
     home = next((h for h in homes if (h / "tokenizer.json").is_file()), None)
-    return Loaded(load(model_dir), Tokenizer.load(home) if home else None, CHAT_TEMPLATE)
+    return Loaded(load(model_dir), Tokenizer.load(home) if home else None, template())
 
 
 # --- tensors ------------------------------------------------------------------------------------------------------
@@ -162,52 +121,37 @@ def slots(model: Transformer) -> dict[str, Tensor]:
     if not model.spec.tied:
         out["lm_head.weight"] = model.head
     for i, block in enumerate(model.blocks):
-        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(block)}
+        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(block).items()}
     for i, depth in enumerate(model.depths, start=model.spec.n_layers):
         own = {"enorm": depth.norm_embed, "hnorm": depth.norm_hidden, "eh_proj": depth.w_join}
         own["shared_head.norm"] = depth.norm
         out |= {f"model.layers.{i}.{name}.weight": slot for name, slot in own.items()}
-        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(depth.block)}
+        out |= {f"model.layers.{i}.{name}": slot for name, slot in _block_slots(depth.block).items()}
     return out
 
 
-def _block_slots(block: Block) -> Iterator[tuple[str, Tensor]]:
-    yield "input_layernorm.weight", block.norm_attention
-    yield "post_attention_layernorm.weight", block.norm_ffn
-    yield from ((f"self_attn.{name}.weight", slot) for name, slot in _attention_slots(block.attention))
-    ffn = block.ffn
-    if isinstance(ffn, SwiGLU):
-        yield from _swiglu_slots("mlp", ffn.w_gate_up, ffn.w_down)
-        return
-    n = ffn.spec.n_shared
-    yield "mlp.gate.weight", ffn.w_router
-    yield "mlp.gate.e_score_correction_bias", ffn.bias_E
-    if n:
-        gate, up = ffn.w_gate_up[:n].chunk(2, 1)
-        yield "mlp.shared_experts.gate_proj.weight", gate
-        yield "mlp.shared_experts.up_proj.weight", up
-        yield "mlp.shared_experts.down_proj.weight", ffn.w_down[:n].flatten(0, 1).T
-    for e in range(ffn.spec.n_routed):
-        yield from _swiglu_slots(f"mlp.experts.{e}", ffn.w_gate_up[n + e], ffn.w_down[n + e].T)
-
-
-def _attention_slots(attention: LatentAttention) -> Iterator[tuple[str, Tensor]]:
+def _block_slots(block: Block) -> dict[str, Tensor]:
+    attention, ffn = block.attention, block.ffn
     query, key_value = attention.w_in.tensor_split([attention.d_query_in])
+    out = {"input_layernorm": block.norm_attention, "post_attention_layernorm": block.norm_ffn}
+    own = {"q_proj": query}
     if attention.spec.d_q_latent:
-        yield "q_a_proj", query
-        yield "q_a_layernorm", attention.norm_q
-        yield "q_b_proj", attention.w_uq
-    else:
-        yield "q_proj", query
-    yield "kv_a_proj_with_mqa", key_value
-    yield "kv_a_layernorm", attention.norm_kv
-    yield "kv_b_proj", attention.w_ukv
-    yield "o_proj", attention.w_o
-
-
-def _swiglu_slots(prefix: str, w_gate_up: Tensor, w_down: Tensor) -> Iterator[tuple[str, Tensor]]:
-    gate, up = w_gate_up.chunk(2)
-    yield from ((f"{prefix}.{name}_proj.weight", w) for name, w in (("gate", gate), ("up", up), ("down", w_down)))
+        own = {"q_a_proj": query, "q_a_layernorm": attention.norm_q, "q_b_proj": attention.w_uq}
+    own |= {"kv_a_proj_with_mqa": key_value, "kv_a_layernorm": attention.norm_kv, "kv_b_proj": attention.w_ukv}
+    out |= {f"self_attn.{name}": slot for name, slot in (own | {"o_proj": attention.w_o}).items()}
+    swiglu = lambda prefix, gate, up, down: {
+        f"{prefix}.gate_proj": gate, f"{prefix}.up_proj": up, f"{prefix}.down_proj": down
+    }  # fmt: skip
+    if isinstance(ffn, SwiGLU):
+        out |= swiglu("mlp", *ffn.w_gate_up.chunk(2), ffn.w_down)
+        return {f"{name}.weight": slot for name, slot in out.items()}
+    n = ffn.spec.n_shared
+    out["mlp.gate"] = ffn.w_router
+    if n:
+        out |= swiglu("mlp.shared_experts", *ffn.w_gate_up[:n].chunk(2, 1), ffn.w_down[:n].flatten(0, 1).T)
+    for e in range(ffn.spec.n_routed):
+        out |= swiglu(f"mlp.experts.{e}", *ffn.w_gate_up[n + e].chunk(2), ffn.w_down[n + e].T)
+    return {f"{name}.weight": slot for name, slot in out.items()} | {"mlp.gate.e_score_correction_bias": ffn.bias_E}
 
 
 def _copies(model: Transformer) -> dict[str, Tensor]:
@@ -225,10 +169,8 @@ def _published(slot: Tensor) -> Tensor:
 
 def _checked(tensor: Tensor, shape: torch.Size, name: str, path: Path) -> Tensor:
     if tensor.shape != shape:
-        raise WeightsError(
-            f"{name} in {path} is {list(tensor.shape)}; config.json expects {list(shape)}; use the config.json "
-            "that these weights came with"
-        )
+        raise WeightsError(f"{name} in {path} is {list(tensor.shape)}; config.json expects {list(shape)}; "
+                           "use the config.json that these weights came with")  # fmt: skip
     if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise WeightsError(f"{name} in {path} is {tensor.dtype}; expected float32, bfloat16 or float16; convert it")
     return tensor
@@ -239,16 +181,14 @@ def _compare_names(expected: set[str], found: set[str], directory: Path) -> None
     if missing or extra:
         parts = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
                  for what, names in (("missing", missing), ("unknown", extra)) if names]  # fmt: skip
-        raise WeightsError(
-            f"{directory}: {' and '.join(parts)} of {len(expected)} expected tensors; the file is cut short or "
-            "config.json belongs to another model; fetch or export both together"
-        )
+        raise WeightsError(f"{directory}: {' and '.join(parts)} of {len(expected)} expected tensors; the file is cut short or "
+                           "config.json belongs to another model; fetch or export both together")  # fmt: skip
 
 
 def _tensor_files(directory: Path) -> dict[str, Path]:
     """Tensor name -> file that holds it, from the index of a sharded directory or the one file."""
     if (directory / INDEX).is_file():
-        shards = sorted(set(_read_json(directory / INDEX).get("weight_map", {}).values()))
+        shards = sorted(set(_json(directory / INDEX).get("weight_map", {}).values()))
     else:
         shards = [WEIGHTS]
     out = {}
@@ -256,12 +196,23 @@ def _tensor_files(directory: Path) -> dict[str, Path]:
         path = directory / str(shard)
         if path.parent != directory or path.suffix != ".safetensors" or not path.is_file():
             raise WeightsError(f"no {path}; expected safetensors files beside config.json; fetch or export it again")
-        try:
-            with safe_open(path, framework="pt") as file:
-                out |= dict.fromkeys(file.keys(), path)
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+        with _opened(path) as file:
+            out |= dict.fromkeys(file.keys(), path)
     return out
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    expected = "a Hugging Face directory with config.json and safetensors"
+    return read_json(path, WeightsError, expected, "fetch or export it again")
 
 
 # --- config.json --------------------------------------------------------------------------------------------------
@@ -272,7 +223,8 @@ def spec_of(config: Mapping[str, Any], *, has_mtp: bool) -> ModelSpec:
     kind = config.get("model_type")
     if kind != "deepseek_v3":
         raise WeightsError(f"config.json has model_type {kind!r}; expected 'deepseek_v3'; other models don't load here")
-    for key, only in ONLY.items():
+    names = shipped(__file__)
+    for key, only in {**names["only"], "quantization_config": None}.items():
         if config.get(key, only) != only:
             raise WeightsError(f"config.json has {key} = {config[key]!r}; expected {only!r}; convert the weights first")
     heads, heads_kv = config.get("num_attention_heads"), config.get("num_key_value_heads")
@@ -280,11 +232,11 @@ def spec_of(config: Mapping[str, Any], *, has_mtp: bool) -> ModelSpec:
         raise WeightsError(f"num_key_value_heads is {heads_kv}; expected {heads}: latent attention doesn't group heads")
     n_layers = _number(config, "num_hidden_layers", 0)
     dense = _number(config, "first_k_dense_replace", 3) >= n_layers or not config.get("n_routed_experts")
-    table = {ours: config[theirs] for ours, theirs in SAME.items() if theirs in config}
+    table = {ours: config[theirs] for ours, theirs in names["same"].items() if theirs in config}
     if dense:
         table["n_dense_layers"] = n_layers
     else:
-        table |= {ours: config[theirs] for ours, theirs in SAME_ROUTED.items() if theirs in config}
+        table |= {ours: config[theirs] for ours, theirs in names["routed"].items() if theirs in config}
     n_mtp = config.get("num_nextn_predict_layers", config.get("num_mtp_layers", 0))
     rope_theta, yarn = _rope_of(config)
     table |= {"n_mtp": n_mtp if has_mtp else 0, "rope_theta": rope_theta, "yarn": yarn}
@@ -303,7 +255,7 @@ def _rope_of(config: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
-    if kind != "yarn" or set(rope) - YARN_KEYS or not rope.get("truncate", True):
+    if kind != "yarn" or set(rope) - set(shipped(__file__)["yarn"]) or not rope.get("truncate", True):
         raise WeightsError(f"rotary positions of type {kind!r} with {sorted(rope)}; expected 'default' or plain 'yarn'")
     context = _number(config, "max_position_embeddings", 4096)
     original = _number(rope, "original_max_position_embeddings", context)
@@ -338,37 +290,32 @@ def _turn_scale(yarn: Yarn) -> float:
 
 def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """config.json for transformers 4.5x and 5.x and vLLM: both spellings of the rotary positions and of the dtype."""
+    names = shipped(__file__)
     if spec.n_routed:
-        wrong = {
-            "scoring": spec.scoring != "sigmoid",
-            "group_score": spec.n_groups > 1 and spec.group_score != "top2",
-            "n_shared": spec.n_shared < 1,
-        }
+        wrong = {"scoring": spec.scoring != "sigmoid", "n_shared": spec.n_shared < 1,
+                 "group_score": spec.n_groups > 1 and spec.group_score != "top2"}  # fmt: skip
         for name in (name for name, is_wrong in wrong.items() if is_wrong):
-            raise WeightsError(
-                f"the model has {name} = {getattr(spec, name)!r}, which deepseek_v3 can't say; expected sigmoid "
-                "affinities, groups scored by their best two and a shared expert; train with those to export"
-            )
-        routed = {theirs: getattr(spec, ours) for ours, theirs in SAME_ROUTED.items()}
+            raise WeightsError(f"the model has {name} = {getattr(spec, name)!r}, which deepseek_v3 can't say; expected sigmoid "
+                               "affinities, groups scored by their best two and a shared expert; train with those to export")
+        routed = {theirs: getattr(spec, ours) for ours, theirs in names["routed"].items()}
     else:  # experts that no layer has, in numbers that readers accept
-        routed = dict.fromkeys(SAME_ROUTED.values(), 1)
+        routed = dict.fromkeys(names["routed"].values(), 1)
         routed |= {"first_k_dense_replace": spec.n_layers + spec.n_mtp, "moe_intermediate_size": spec.d_ffn}
         routed |= {"n_routed_experts": 2, "norm_topk_prob": True, "routed_scaling_factor": 1.0}
     rope: dict[str, Any] = {"rope_type": "default"}
     if spec.yarn is not None:
-        y = spec.yarn
-        rope = {"rope_type": "yarn", "factor": y.factor, "original_max_position_embeddings": y.original_context,
-                "beta_fast": y.beta_fast, "beta_slow": y.beta_slow, "mscale": y.mscale,
-                "mscale_all_dim": y.mscale_all_dim}  # fmt: skip
-        if not (y.mscale and y.mscale_all_dim):
-            rope["attention_factor"] = _turn_scale(y)  # readers take an absent or zero factor for something else
+        rope = {"rope_type": "yarn", **spec.yarn.model_dump()}
+        rope["original_max_position_embeddings"] = rope.pop("original_context")
+        if not (spec.yarn.mscale and spec.yarn.mscale_all_dim):
+            rope["attention_factor"] = _turn_scale(spec.yarn)  # readers take an absent or zero factor for something else
     return {
         "architectures": [ARCHITECTURE],
         "model_type": "deepseek_v3",
-        **{theirs: getattr(spec, ours) for ours, theirs in SAME.items()},
+        **{theirs: getattr(spec, ours) for ours, theirs in names["same"].items()},
         "num_key_value_heads": spec.n_heads,
         **routed,
-        **{key: value for key, value in ONLY.items() if value is not None},
+        **names["only"],
+        **names["written"],
         "num_nextn_predict_layers": spec.n_mtp,
         "tie_word_embeddings": spec.tied,
         "rope_theta": spec.rope_theta,
@@ -376,31 +323,6 @@ def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[
         "rope_parameters": {"rope_theta": spec.rope_theta, **rope},
         "torch_dtype": dtype,
         "dtype": dtype,
-        "attention_dropout": 0.0,
-        "use_cache": True,
-        "bos_token_id": tokenizer.bos_id if tokenizer else None,
-        "eos_token_id": tokenizer.eos_id if tokenizer else None,
-        "pad_token_id": tokenizer.pad_id if tokenizer else None,
+        **{f"{name}_token_id": tokenizer and getattr(tokenizer, f"{name}_id") for name in ("bos", "eos", "pad")},
         HOW: {"experts": spec.experts, "attention": spec.attention},
     }
-
-
-# --- files --------------------------------------------------------------------------------------------------------
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_text("utf-8"))
-    except OSError:
-        raise WeightsError(f"no {path}; expected a Hugging Face directory with config.json and safetensors") from None
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}; fetch or export it again") from None
-    if not isinstance(table, dict):
-        raise WeightsError(f"{path} holds a {type(table).__name__}; expected a JSON object; fetch or export it again")
-    return table
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nomoat import checkpoint
-from nomoat.checkpoint import FS, load, newest, rng_state, save, save_weights, set_rng_state, verify
+from nomoat.checkpoint import FS, load, newest, save, verify
 from nomoat.config import WeightsError
 
 CALLS = [name for name, _ in inspect.getmembers(FS, callable) if not name.startswith("_")]
@@ -187,24 +187,6 @@ def test_a_real_kill_of_a_real_process_too(tmp_path):
     assert outcomes == {1, 2}
 
 
-def test_final_weights_keep_the_same_promise(tmp_path):
-    whole = Watched()
-    save_weights(tmp_path / "whole" / "weights", tensors(1), {"seed": 1})
-    save_weights(tmp_path / "whole" / "weights", tensors(2), {"seed": 2}, fs=whole)
-    outcomes = set()
-    for point in range(2 * len(whole.calls)):
-        path = tmp_path / str(point) / "weights"
-        save_weights(path, tensors(1), {"seed": 1})
-        fs = Watched(point)
-        with pytest.raises(Killed):
-            save_weights(path, tensors(2), {"seed": 2}, fs=fs)
-        fs.close_all()
-        groups, meta = load(path)
-        assert same(groups, tensors(meta["seed"]))
-        outcomes.add(meta["seed"])
-    assert outcomes == {1, 2}
-
-
 def flip(path, bit):
     data = bytearray(path.read_bytes())
     data[bit // 8 % len(data)] ^= 1 << bit % 8
@@ -371,14 +353,6 @@ def test_keep_counts_and_a_later_course_is_given_up(tmp_path):
     save(tmp_path, 3, tensors(7), {"seed": 7}, keep=3)
     assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["2", "3"]
     assert found(tmp_path) == 7
-
-
-def test_random_numbers_go_on_where_they_were(tmp_path):
-    _, state = load(save(tmp_path, 1, {}, {"rng": rng_state()}))
-    first = torch.rand(5)
-    torch.rand(100)
-    set_rng_state(state["rng"])
-    assert torch.equal(torch.rand(5), first)
 
 
 def test_nothing_is_pickled():

@@ -5,7 +5,7 @@ import torch
 
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
-from nomoat.rl import grpo, reward, variants
+from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.tasks import base
 from nomoat.tokenizer import bpe, chat
@@ -123,10 +123,11 @@ def test_right_in_the_right_form_is_strict_right_in_any_form_is_lenient(tokenize
         good: (True, True),
         "": (False, False),
     }
+    score_of = lambda rollout: reward.scores([[rollout]], tokenizer)[0][0]
     for text, expected in cases.items():
-        score = reward.score(answer(tokenizer, problem, text), tokenizer)
+        score = score_of(answer(tokenizer, problem, text))
         assert (score.strict, score.lenient) == expected, text
-    assert not reward.score(answer(tokenizer, problem, f"|1+1|{good}", stop="length"), tokenizer).strict
+    assert not score_of(answer(tokenizer, problem, f"|1+1|{good}", stop="length")).strict
 
 
 def test_what_the_policy_wrote_is_read_back(tokenizer):

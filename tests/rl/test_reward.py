@@ -67,7 +67,7 @@ def test_a_judge_that_fails_is_asked_again_and_then_the_sample_is_left_out():
             raise base.Undecided("no sandbox")
         return True
 
-    for fails, undecided in ((1, False), (2, True)):
+    for fails, undecided in ((1, False), (2, True)):  # noqa: B007  (check reads it)
         calls.clear()
         score = reward.grade("<think>x</think>7", True, SimpleNamespace(check=check), problem())
         assert score.undecided is undecided
@@ -109,7 +109,8 @@ def test_answers_that_are_run_are_judged_while_others_are_sampled(tokenizer_of_s
 @pytest.fixture(scope="module")
 def tokenizer_of_sums():
     p = problem()
-    tokenizer = bpe.train([q.prompt + q.witness for q in itertools.islice(base.problems(ADD, 2, split="train", seed=0), 50)], 280)
+    stream = base.problems(ADD, 2, split="train", seed=0)
+    tokenizer = bpe.train([q.prompt + q.witness for q in itertools.islice(stream, 50)], 280)
     prompt = chat.render(tokenizer, [chat.Message("user", p.prompt)], generate=True).ids
     ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), chat.EOS])
     return tokenizer, Rollout(ADD, 2, p, ids, torch.arange(len(ids)) >= len(prompt), torch.zeros(len(ids)), "end")

@@ -257,7 +257,7 @@ def test_foreign_missing_and_broken_directories_are_clear_errors(tmp_path, run):
 
 
 def test_a_half_made_directory_can_be_made_again(tmp_path):
-    for name in ("lock", "recipe.json.tmp"):
+    for name in ("lock", ".recipe.json.1"):
         (tmp_path / name).write_text("{")
     assert Run.create(tmp_path, RECIPE).recipe == RECIPE
 

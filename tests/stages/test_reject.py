@@ -37,7 +37,8 @@ def reply(tokenizer, thinking, answer, opened=False):
 @pytest.mark.parametrize("opened", [False, True])
 def test_only_right_readable_and_different_answers_are_kept(tokenizer, opened):
     good = PROBLEM.witness
-    texts = [("1+1", good), ("1+1", good), ("2+2", good), ("3", "-7"), ("7+2+0=09," * 9, good), ("das nicht", good), ("4", good)]
+    texts = [("1+1", good), ("1+1", good), ("2+2", good), ("3", "-7"), ("7+2+0=09," * 9, good), ("das nicht", good)]
+    texts.append(("4", good))
     group = [reply(tokenizer, thinking, answer, opened) for thinking, answer in texts]
     marks = reward.scores([group], tokenizer)[0]
     kept = accepted(group, marks, tokenizer, 2)

@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from nomoat.config import TaskError
 from nomoat.tasks import base
 
-FAMILIES = base.families()
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FAMILIES = base.families() | {path.stem: base.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
 SAMPLES = {
     name: [next(base.problems(task, level, split="train", seed=3)) for level in task.levels]
     for name, task in FAMILIES.items()

@@ -1,30 +1,32 @@
 """Editing: change a row of letters as told, step by step.  Level = the number of changes."""
 
 import random
+from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOLD = {
     "en": {"drop": "delete the {x}", "swap": "replace {x} by {y}", "front": "put {y} in front", "end": "put {y} at the end"},
-    "de": {"drop": "lösche das {x}", "swap": "ersetze {x} durch {y}", "front": "setze {y} davor", "end": "setze {y} dahinter"},
+    "de": {"drop": "lösche das {x}", "swap": "ersetze {x} durch {y}", "front": "setze {y} nach vorn",
+           "end": "setze {y} ans Ende"},
 }
 WORDINGS = {
-    "en": ("Take{row}. Now {changes}. What is it?", "Change{row}: {changes}."),
-    "de": ("Nimm{row}. Nun {changes}. Was ist es?", "Ändere{row}: {changes}."),
+    "en": ("Take{row}. Now {changes}. What is it, with spaces?", "Change, with spaces,{row}: {changes}."),
+    "de": ("Nimm{row}. Nun {changes}. Was ist es, mit Leerzeichen?", "Ändere, mit Leerzeichen,{row}: {changes}."),
 }
 THEN = {"en": ", then ", "de": ", dann "}
+spell = lambda letters: "".join(f" {c}" for c in letters)
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    pool = rng.sample(LETTERS, 4 + level + level)
+    pool = rng.sample(ascii_lowercase, 4 + level + level)
     row, fresh = pool[: 4 + level // 2], pool[4 + level // 2 :]
     states, changes = [list(row)], []
     for _ in range(level):
-        kind, x, y = rng.choice(list(TOLD["en"])), rng.choice(states[-1]), fresh.pop()
         before = states[-1]
+        kind, x, y = rng.choice(list(TOLD["en"])), rng.choice(before), fresh.pop()
         after = {"drop": [c for c in before if c != x], "swap": [y if c == x else c for c in before],
                  "front": [y, *before], "end": [*before, y]}[kind]  # fmt: skip
         states.append(after)
@@ -34,14 +36,6 @@ def make(rng: random.Random, level: int) -> Problem:
     prompt = rng.choice(WORDINGS[lang]).format(row=spell(row), changes=told)
     steps = " ".join({"drop": f"-{x}", "swap": f"{x}{y}", "front": f"{y}<", "end": f"{y}>"}[kind] for kind, x, y in changes)
     return Problem(prompt, f"editing {''.join(row)} {steps}", spell(states[-1]), {"lang": lang, "states": states})
-
-
-def spell(letters: list[str]) -> str:
-    return "".join(f" {c}" for c in letters)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -2,7 +2,7 @@
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
@@ -15,9 +15,11 @@ EVENTS = {
     "/": {"en": (" shares them among {n} and keeps one part",), "de": (" teilt sie durch {n} und behält einen Teil",)},
 }
 FRAME = {
-    "en": "{name} has {start} {things}. {events}. How many does {name} have now?",
-    "de": "{name} hat {start} {things}. {events}. Wie viele hat {name} jetzt?",
-}
+    "en": ("{name} has {start} {things}. {events}. How many does {name} have now?",
+           "How many {things} does {name} have after this? {name} starts with {start}. {events}."),
+    "de": ("{name} hat {start} {things}. {events}. Wie viele hat {name} jetzt?",
+           "Wie viele {things} hat {name} danach? {name} beginnt mit {start}. {events}."),
+}  # fmt: skip
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -34,13 +36,9 @@ def make(rng: random.Random, level: int) -> Problem:
         value = after
     lang = language(rng)
     events = ". ".join(name + rng.choice(EVENTS[op][lang]).format(n=n) for _, op, n, _ in steps)
-    prompt = FRAME[lang].format(name=name, start=start, things=THINGS[lang][thing], events=events)
+    prompt = rng.choice(FRAME[lang]).format(name=name, start=start, things=THINGS[lang][thing], events=events)
     key = f"story {start} " + " ".join(f"{op}{n}" for _, op, n, _ in steps)
     return Problem(prompt, key, str(value), {"lang": lang, "steps": steps})
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

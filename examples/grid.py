@@ -10,8 +10,10 @@ from nomoat.tasks.base import Problem, language, others, same
 levels = (1, 2, 3, 4, 5)
 
 WORDINGS = {
-    "en": ("Sudoku 4x4, fill the dots in order: {grid}", "Rows, columns and quarters hold 1 to 4. What are the dots? {grid}"),
-    "de": ("Sudoku 4x4, fülle die Punkte der Reihe nach: {grid}", "Zeilen, Spalten und Viertel enthalten 1 bis 4. Was sind die Punkte? {grid}"),
+    "en": ("Sudoku 4x4, fill the dots in order: {grid}",
+           "Rows, columns and quarters hold 1 to 4. What are the dots? {grid}"),
+    "de": ("Sudoku 4x4, fülle die Punkte der Reihe nach: {grid}",
+           "Zeilen, Spalten und Viertel enthalten 1 bis 4. Was sind die Punkte? {grid}"),
 }  # fmt: skip
 PLACES = [(r, c) for r in range(4) for c in range(4)]
 
@@ -48,7 +50,7 @@ def solve(full: dict[tuple[int, int], str], blanks: list[tuple[int, int]]) -> li
 
 
 def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
+    return same(answer, problem.witness) or same(answer, " ".join(problem.witness))
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -6,29 +6,22 @@ Level 1: up to 31.  Level 2: up to 127.  Level 3: up to 499.
 import math
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3)
 
 LARGEST = {1: 31, 2: 127, 3: 499}
 WORDINGS = {
-    "gcd": {
-        "en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),
-        "de": ("Was ist der größte gemeinsame Teiler von {a} und {b}?", "ggT({a},{b})=?"),
-    },
-    "factor": {
-        "en": ("What is the smallest prime factor of {a}?", "Which is the smallest prime that divides {a}?"),
-        "de": ("Was ist der kleinste Primfaktor von {a}?", "Welche kleinste Primzahl teilt {a}?"),
-    },
-    "binary": {
-        "en": ("Write {a} in binary.", "What is {a} in base 2?"),
-        "de": ("Schreibe {a} binär.", "Was ist {a} zur Basis 2?"),
-    },
-    "decimal": {
-        "en": ("Binary {b} is which decimal number?", "Write the binary number {b} in base 10."),
-        "de": ("Welche Dezimalzahl ist {b} binär?", "Schreibe die Binärzahl {b} zur Basis 10."),
-    },
-}
+    "gcd": {"en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),
+            "de": ("Was ist der größte gemeinsame Teiler von {a} und {b}?", "ggT({a},{b})=?")},
+    "factor": {"en": ("What is the smallest prime factor of {a}?", "Which is the smallest prime that divides {a}?"),
+               "de": ("Was ist der kleinste Primfaktor von {a}?", "Welche kleinste Primzahl teilt {a}?")},
+    "binary": {"en": ("Write {a} in binary.", "What is {a} in base 2?"),
+               "de": ("Schreibe {a} binär.", "Was ist {a} zur Basis 2?")},
+    "decimal": {"en": ("Binary {b} is which decimal number?", "Write the binary number {b} in base 10."),
+                "de": ("Welche Dezimalzahl ist {b} binär?", "Schreibe die Binärzahl {b} zur Basis 10.")},
+}  # fmt: skip
+smallest = lambda n: next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -60,14 +53,6 @@ def euclid(a: int, b: int) -> list[str]:
 def trials(a: int) -> list[str]:
     last = min(smallest(a), math.isqrt(a))
     return [f"{a}%{p}={a % p}" for p in range(2, last + 1) if smallest(p) == p]
-
-
-def smallest(n: int) -> int:
-    return next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
-
-
-def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
 
 
 def near_misses(problem: Problem) -> list[str]:

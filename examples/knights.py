@@ -1,7 +1,7 @@
 """Knights and knaves: knights tell the truth, knaves lie; who is a knight?  Level = the number of people less two.
 
 The answer names the knights, in any order.  Every puzzle has exactly one solution and at least one knight.
-Level 1 holds some 60 problems: small.
+Level 1 holds 36 problems: small.
 """
 
 import itertools
@@ -13,12 +13,16 @@ levels = (1, 2, 3)
 
 NAMES = "abcde"
 SAYS = {
-    "en": {"knight": "{who} says: {x} is a knight", "knave": "{who} says: {x} is a knave", "same": "{who} says: {x} and {y} are alike"},
-    "de": {"knight": "{who} sagt: {x} ist ein Ritter", "knave": "{who} sagt: {x} ist ein Lügner", "same": "{who} sagt: {x} und {y} sind gleich"},
+    "en": {"knight": "{who} says: {x} is a knight", "knave": "{who} says: {x} is a knave",
+           "same": "{who} says: {x} and {y} are alike"},
+    "de": {"knight": "{who} sagt: {x} ist ein Ritter", "knave": "{who} sagt: {x} ist ein Lügner",
+           "same": "{who} sagt: {x} und {y} sind gleich"},
 }
 WORDINGS = {
-    "en": ("Knights tell the truth, knaves lie. {told}. Who are the knights?",),
-    "de": ("Ritter sagen die Wahrheit, Lügner nie. {told}. Wer sind die Ritter?",),
+    "en": ("Knights tell the truth, knaves lie. {told}. Who are the knights, with spaces?",
+           "A knight never lies, a knave always does. {told}. Name the knights, with spaces."),
+    "de": ("Ritter sagen die Wahrheit, Lügner nie. {told}. Wer sind die Ritter, mit Leerzeichen?",
+           "Ein Ritter lügt nie, ein Lügner immer. {told}. Nenne die Ritter, mit Leerzeichen."),
 }  # fmt: skip
 
 
@@ -31,7 +35,8 @@ def make(rng: random.Random, level: int) -> Problem:
             x, y = rng.sample([i for i in range(n) if i != who], 2)
             kind = rng.choice(("knight", "knave", "same"))
             claims.append((who, kind, *((x, x) if kind != "same" else sorted((x, y)))))
-        solutions = [state for state in itertools.product((0, 1), repeat=n) if consistent(state, claims)]
+        states = itertools.product((0, 1), repeat=n)
+        solutions = [state for state in states if all(holds(state, claim) == bool(state[claim[0]]) for claim in claims)]
     lang = language(rng)
     told = ". ".join(SAYS[lang][kind].format(who=NAMES[w], x=NAMES[x], y=NAMES[y]) for w, kind, x, y in claims)
     knights = [NAMES[i] for i in range(n) if solutions[0][i]]
@@ -44,12 +49,10 @@ def holds(state: tuple[int, ...], claim: tuple[int, str, int, int]) -> bool:
     return {"knight": state[x] == 1, "knave": state[x] == 0, "same": state[x] == state[y]}[kind]
 
 
-def consistent(state: tuple[int, ...], claims: list[tuple[int, str, int, int]]) -> bool:
-    return all(holds(state, claim) == bool(state[claim[0]]) for claim in claims)
-
-
 def check(problem: Problem, answer: str) -> bool:
-    words = answer.strip(" \t\r\n").removesuffix(".").split(" ") if len(answer) <= 200 else []
+    if len(answer) > 200 or not answer.isascii():
+        return False
+    words = answer.strip(" \t\r\n").removesuffix(".").lower().split(" ")
     return len(set(words)) == len(words) and sorted(words) == sorted(problem.witness.split())
 
 

@@ -32,12 +32,13 @@ def make(rng: random.Random, level: int) -> Problem:
     else:
         amount, unit, answer, steps = f"{total} {small}", large, n, [f"{total}/{factor}={n}"]
     lang = language(rng)
-    facts = {"lang": lang, "steps": steps, "factor": factor}
-    return Problem(rng.choice(WORDINGS[lang]).format(amount=amount, unit=unit), f"units {amount} {unit}", str(answer), facts)
+    facts = {"lang": lang, "steps": steps, "factor": factor, "unit": unit}
+    prompt = rng.choice(WORDINGS[lang]).format(amount=amount, unit=unit)
+    return Problem(prompt, f"units {amount} {unit}", str(answer), facts)
 
 
 def check(problem: Problem, answer: str) -> bool:
-    return same(answer, problem.witness)
+    return same(answer, problem.witness) or same(answer, f"{problem.witness} {problem.facts['unit']}")
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -110,7 +110,7 @@ def number(text: str, *, lang: str = "en") -> Fraction | None:
 def boxed(text: str) -> str | None:
     r"""What stands in the last \boxed{} (MATH's layout)."""
     at, depth = max(text.rfind("\\boxed"), text.rfind("\\fbox")), 0
-    if at < 0 or not (found := re.compile(r"\\[fb]o(?:xed|x) ?(?:\{|([^\s$]+))").match(text, at)) or found[1]:
+    if at < 0 or not (found := re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))").match(text, at)) or found[1]:
         return found[1] if at >= 0 and found else None
     for i, c in enumerate(text[found.end() - 1 :][:MAX_PLAIN], found.end() - 1):
         depth += (c == "{") - (c == "}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nomoat.tasks import exact
 
-WAYS = ("plain", "latex", "words")
+CDOT, TIMES = "\\cdot", "\\times "
 
 
 @st.composite
@@ -37,7 +37,7 @@ def expressions(draw, depth=4):
     if op == "/" and y:
         return draw(st.sampled_from((f"(({a})/({b}))", f"\\frac{{{a}}}{{{b}}}", f"(({a}) ÷ ({b}))"))), x / y
     if op == "*":
-        return draw(st.sampled_from((f"(({a})*({b}))", f"(({a})\\cdot({b}))", f"(({a})({b}))", f"(({a})\\times ({b}))"))), x * y
+        return f"(({a}){draw(st.sampled_from(('*', CDOT, '', TIMES, '×')))}({b}))", x * y
     if op == "r":
         square = Fraction(x.numerator % 1000, x.denominator % 1000 or 1)
         return f"\\sqrt{{{square.numerator**2}/{square.denominator**2}}}", square
@@ -49,7 +49,7 @@ def expressions(draw, depth=4):
 def test_expressions_have_their_value(expression):
     text, value = expression
     found = exact.number(text)
-    assert found == value or (found is None and (len(text) > exact.MAX_TEXT or text.count("(") > 8 or value.denominator > 10**300))
+    assert found == value or (found is None and (len(text) > exact.MAX_TEXT or text.count("(") > 8))
 
 
 @pytest.mark.check
@@ -83,7 +83,7 @@ def test_roots_are_equal_where_their_squares_and_signs_are(a, n, b, m):
 
 
 SIGNS = "0123456789.,+-*/^()[]{}%$= \\x!eπ√∞−"
-PIECES = ("\\frac", "\\sqrt", "\\boxed{", "\\text{", "{", "}", "(", ")", "[", "]", "1", "23", "0", ".", ",", "^", "-", "/", "*", "%",
+PIECES = ("\\frac", "\\sqrt", "\\boxed{", "\\text{", "{", "}", "(", ")", "[", "]", "1", "23", "0", ".", ",", "^", "-", "/", "*", "%",  # noqa: E501
           " ", "\\pi", "\\left", "\\,", "and", "=", "x", "$", "e9", "\n", "１", "not")  # fmt: skip
 ANY = st.text(max_size=200) | st.text(SIGNS, max_size=120) | st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
 
@@ -121,13 +121,20 @@ def test_an_answer_equals_itself_and_equality_of_values_is_symmetric(a, b):
 
 
 HOSTILE = (
-    "9" * 10**6, "{" * 10**5, "(" * 10**5, "(" * 24 + "1" + ")" * 24, "\\boxed{" * 10**5, "\\boxed" * 10**5, "[" * 399, "-" * 399,
-    "\\frac{" * 10**5, "\\text{" * 600, "9^9^9^9", "9**64**64", "((9^64)^64)^64", "10^9999", "1e999", "1e" + "9" * 300, "1/2004!",
-    "9" * 399, "9" * 380 + "^64", "(1/3)^64" * 40, "1" + "/9" * 199, "1," * 199 + "1", "1;" * 199, "sqrt(" * 70 + "2" + ")" * 70,
-    "\\sqrt{999999999989}" * 20, "+".join(f"\\sqrt{{{n}}}" for n in range(2, 40)), "^" + " " * 3990, "a," * 2000, "{,}" * 1300,
-    "(\\sqrt2+\\sqrt3+\\sqrt5+\\sqrt7+\\sqrt{11}+\\sqrt{13})^{64}", "\\pi^{64}" * 50, "\\sqrt[9]{" + "9" * 300 + "}", "1" + ",234" * 90,
-    "$" * 10**6, " " * 10**6, "\\" * 10**5, "not " * 1000, "and " * 1000, "\u0660" * 300, "\ud800", "\x00" * 300, "%" * 300 + "1",
-    "1" + "%" * 300, "(" * 20 + "1" + "^64)" * 20, "x=" * 200, "=" * 4000, "0" * 390 + "1", "{" + "1," * 90 + "2}", "\\circ" * 700,
+    "9" * 10**6, "{" * 10**5, "(" * 10**5, "(" * 24 + "1" + ")" * 24, "\\boxed{" * 10**5, "\\boxed" * 10**5,
+    "[" * 399, "-" * 399,
+    "\\frac{" * 10**5, "\\text{" * 600, "9^9^9^9", "9**64**64", "((9^64)^64)^64", "10^9999", "1e999",
+    "1e" + "9" * 300, "1/2004!",
+    "9" * 399, "9" * 380 + "^64", "(1/3)^64" * 40, "1" + "/9" * 199, "1," * 199 + "1", "1;" * 199,
+    "sqrt(" * 70 + "2" + ")" * 70,
+    "\\sqrt{999999999989}" * 20, "+".join(f"\\sqrt{{{n}}}" for n in range(2, 40)), "^" + " " * 3990, "a," * 2000,
+    "{,}" * 1300,
+    "(\\sqrt2+\\sqrt3+\\sqrt5+\\sqrt7+\\sqrt{11}+\\sqrt{13})^{64}", "\\pi^{64}" * 50, "\\sqrt[9]{" + "9" * 300 + "}",
+    "1" + ",234" * 90,
+    "$" * 10**6, " " * 10**6, "\\" * 10**5, "not " * 1000, "and " * 1000, "\u0660" * 300, "\ud800", "\x00" * 300,
+    "%" * 300 + "1",
+    "1" + "%" * 300, "(" * 20 + "1" + "^64)" * 20, "x=" * 200, "=" * 4000, "0" * 390 + "1", "{" + "1," * 90 + "2}",
+    "\\circ" * 700,
 )  # fmt: skip
 
 
@@ -144,13 +151,20 @@ def test_hostile_text_takes_no_time(text):
 @pytest.mark.parametrize(
     ("answer", "expected", "verdict"),
     [
-        ("1/2", "0.5", True), ("17+25", "42", False), ("84/2", "42", False), ("2/4", "1/2", False), ("1/2004!", "1/2006!", False),
-        ("1-1/e", "1+1/e", False), ("0.33", "1/3", False), ("12,5", "12.5", False), ("1e3", "1000", True), ("3 apples", "3", False),
-        ("not 5", "5", False), ("５", "5", False), ("٥", "5", False), ("5..", "5", False), ("5.", "5", True), ("x = 5", "5", True),
-        ("3, 1, 2", "1, 2, 3", False), (r"\{3,1,2\}", r"\{1,2,3\}", True), (r"\boxed{5}\boxed{6}", "6", False), ("1 2", "12", False),
-        ("2^{10}", "1024", False), ("1024", "2^{10}", True), (r"\sqrt{12}", r"2\sqrt{3}", False), (r"2\sqrt3", r"\sqrt{12}", True),
-        ("a b c", "c b a", False), ("A-B-D", "A-D-B", False), (r"1\frac{1}{2}", "1.5", True), (r"\frac{1}{2}3", "3/2", False),
-        (r"\sqrt{2}\sqrt{3}", r"\sqrt{6}", False), (r"\pi\pi^2", r"\pi^3", False), ("", "", False), ("\u212a", "k", False),
+        ("1/2", "0.5", True), ("17+25", "42", False), ("84/2", "42", False), ("2/4", "1/2", False),
+        ("1/2004!", "1/2006!", False),
+        ("1-1/e", "1+1/e", False), ("0.33", "1/3", False), ("12,5", "12.5", False), ("1e3", "1000", True),
+        ("3 apples", "3", False),
+        ("not 5", "5", False), ("５", "5", False), ("٥", "5", False), ("5..", "5", False), ("5.", "5", True),
+        ("x = 5", "5", True),
+        ("3, 1, 2", "1, 2, 3", False), (r"\{3,1,2\}", r"\{1,2,3\}", True), (r"\boxed{5}\boxed{6}", "6", False),
+        ("1 2", "12", False),
+        ("2^{10}", "1024", False), ("1024", "2^{10}", True), (r"\sqrt{12}", r"2\sqrt{3}", False),
+        (r"2\sqrt3", r"\sqrt{12}", True),
+        ("a b c", "c b a", False), ("A-B-D", "A-D-B", False), (r"1\frac{1}{2}", "1.5", True),
+        (r"\frac{1}{2}3", "3/2", False),
+        (r"\sqrt{2}\sqrt{3}", r"\sqrt{6}", False), (r"\pi\pi^2", r"\pi^3", False), ("", "", False), ("\u212a",
+        "k", False),
     ],
 )  # fmt: skip
 def test_verdicts(answer, expected, verdict):

@@ -109,7 +109,8 @@ def test_a_bad_file_is_told_its_line(write, rows, complaint):
 def test_names_that_are_none(write, tmp_path):
     path = write([GSM8K])
     for name, complaint in (
-        (str(tmp_path / "none.jsonl"), "No such file"), (path + ":exactly", "no checker 'exactly'.*exact, number, line, code"),
+        (str(tmp_path / "none.jsonl"), "No such file"),
+        (path + ":exactly", "no checker 'exactly'.*exact, number, line, code"),
         ("vf:gsm8k", "no task 'vf:gsm8k'.*rg:NAME"), (path + ":none.py:f", "no function 'f' in none.py"),
     ):  # fmt: skip
         with pytest.raises(TaskError, match=complaint):
@@ -126,7 +127,7 @@ HUMANEVAL = {
     "task_id": "Test/0", "entry_point": "larger", "canonical_solution": "    return max(a, b)\n",
     "prompt": 'import math\n\ndef larger(a, b):\n    """ The larger.\n    >>> larger(1, 2)\n    2\n    """\n',
     "test": "def check(candidate):\n    assert candidate(1, 2) == 2\n    assert candidate(7, 3) == 7, 'told'\n"
-            "    assert candidate(-1, -2) == -1\n    assert candidate((1, 2), (3,)) == (3,)\n    assert abs(candidate(1, 1)) < 2\n",
+            "    assert candidate(-1, -2) == -1\n    assert candidate((1, 2), (3,)) == (3,)\n    assert abs(candidate(1, 1)) < 2\n",  # noqa: E501
 }  # fmt: skip
 
 
@@ -253,7 +254,8 @@ def test_reasoning_gym_is_asked_before_it_is_trusted(tmp_path, monkeypatch):
     assert task.check(p, p.witness)
     assert not task.check(p, q.witness)
     for name, complaint in (
-        ("gone", "not registered"), ("evaluates", "evaluates what a model wrote"), ("lax", "rg_lax accepts"), ("silent", "rejects ''"),
+        ("gone", "not registered"), ("evaluates", "evaluates what a model wrote"), ("lax", "rg_lax accepts"),
+        ("silent", "rejects ''"),
         ("fickle", "asks another question the second time"), ("acre", "not freely licensed"),
     ):  # fmt: skip
         with pytest.raises(TaskError, match=complaint):

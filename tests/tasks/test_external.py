@@ -257,6 +257,7 @@ def test_reasoning_gym_is_asked_before_it_is_trusted(tmp_path, monkeypatch):
         ("gone", "not registered"), ("evaluates", "evaluates what a model wrote"), ("lax", "rg_lax accepts"),
         ("silent", "rejects ''"),
         ("fickle", "asks another question the second time"), ("acre", "not freely licensed"),
+        ("ransom_note", "differ from process to process"),
     ):  # fmt: skip
         with pytest.raises(TaskError, match=complaint):
             external.load(f"rg:{name}")

@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from nomoat.config import ConfigError, DataError, UserError, nearest, override, read_recipe
+from nomoat.config import ConfigError, DataError, UserError, nearest, override, read_recipe, write_whole
 from nomoat.run import Interrupted, Run, Stop
 
 if TYPE_CHECKING:
@@ -364,8 +364,8 @@ def _rl_stage(run: Run, name: str | None) -> str:
 
 
 def transfer(
-    directory: Positional[RunDir], /, *,
-    before: Annotated[str | None, _arg("stage without it (default: what --after starts from)", metavar="STAGE")] = None,
+    directories: Positional[Annotated[tuple[Path, ...], _arg("run directories; several seeds count together", metavar="RUN")]],
+    /, *, before: Annotated[str | None, _arg("stage without it (default: what --after starts from)", metavar="STAGE")] = None,
     after: Annotated[str | None, _arg("stage of kind rl (default: the first)", metavar="STAGE")] = None,
     controls: Annotated[bool, _arg("train the control runs too, in RUN-controls")] = False,
     quick: Annotated[bool, _arg("fewer problems, in about a minute")] = False,
@@ -377,20 +377,23 @@ def transfer(
     from nomoat.report import transfer as carry
     from nomoat.stages.recipe import resolve
 
-    run = Run.open(directory)
-    after = after or _names(run.recipe, "rl", None)[0]
-    recipe = resolve(run.recipe)
-    before = before or recipe.stage(after).source
-    if controls:
-        recipe = resolve(control.with_controls(run, recipe, before, after))
-        beside = directory.with_name(directory.name + "-controls")
-        done = _work(recipe, beside, [], directory)[1]
-        if done is None:
-            return 0
-        run, directory = done, beside
-    names = [name for name in control.NAMES if run.finished(name)]
-    config = carry.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
-    found = _measure(run, recipe, config)
+    results = []
+    for directory in directories:
+        run = Run.open(directory)
+        after = after or _names(run.recipe, "rl", None)[0]
+        recipe = resolve(run.recipe)
+        before = before or recipe.stage(after).source
+        if controls:
+            recipe = resolve(control.with_controls(run, recipe, before, after))
+            run = _work(recipe, directory.with_name(directory.name + "-controls"), [], directory)[1]
+            if run is None:
+                return 0
+        names = [name for name in control.NAMES if run.finished(name)]
+        config = carry.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
+        results.append(_measure(run, recipe, config))
+    if not results:
+        raise ConfigError("expected a run directory or several: `nomoat transfer runs/cpu`")
+    found = results[0] if len(results) == 1 else carry.combine(results)
     if json:
         _print_json(found)
         return 0
@@ -414,7 +417,7 @@ def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
     work = Run.open(run.root, write=True)
     with Stop() as stop, work.locked():
         found = carry.measure(work, config, recipe, stop)
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False), "utf-8")
+    write_whole(path, json.dumps(found, indent=1))
     return found
 
 

@@ -102,13 +102,13 @@ class Run:
         is the recipe of `source` with the defaults of today, where those are known.
         """
         root = Path(root)
-        if (root / "recipe.json").exists():
-            return cls.create(root, recipe)
-        kept = source.shared(recipe, then)
         run = cls.create(root, recipe)
+        if (root / "events.jsonl").exists():
+            return run
+        kept = source.shared(recipe, then)
         for name in kept:
             leave = shutil.ignore_patterns("checkpoints", "data", "reference")
-            shutil.copytree(source.root / name, run.root / name, ignore=leave, copy_function=_link)
+            shutil.copytree(source.root / name, run.root / name, ignore=leave, dirs_exist_ok=True)
         with open(source.root / "events.jsonl", encoding="utf-8") as log, run._exclusive():
             lines = "".join(line for line in log if line.endswith("\n") and json.loads(line).get("stage") in kept)
             write_whole(run.root / "events.jsonl", lines.encode())
@@ -127,7 +127,7 @@ class Run:
             sources = {stage.get("from"), stage.get("start"), *(read if isinstance(read, list) else ())} - {None}
             same = before.get(name) == stage and (model is None or then["models"].get(model) == now["models"].get(model))
             fed = sources <= set(kept)
-            encoded = stage["kind"] == "tokenizer" or any(s["name"] in kept for s in now["stages"] if s["kind"] == "tokenizer")
+            encoded = stage["kind"] == "tokenizer" or kept  # nothing is the same under another tokenizer
             if same and fed and encoded and stage["kind"] not in ("eval", "export") and self.finished(name):
                 kept.append(name)
         return kept
@@ -371,14 +371,6 @@ def _read_record(root: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         pass
     raise DataError(f"{path} is not the record of a run; expected JSON with a recipe; restore it or use another --out")
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link where the file system allows it; finished stages are not written to again."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _open_log(path: Path) -> int:

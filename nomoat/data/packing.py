@@ -61,17 +61,6 @@ class Packed:
         self.source_of, self.turn_of, self.per_cycle = cycle([weights[name] for name in self.names])
         self.orders: dict[str, tuple[int, np.ndarray]] = {}
 
-    @property
-    def fill(self) -> dict[str, float]:
-        """The share of each source's row positions that hold a token."""
-        return {name: float(rows.lengths.sum() / (rows.n_rows * self.T)) for name, rows in self.rows.items()}
-
-    def epochs(self, row: int) -> dict[str, float]:
-        """How often each source has been passed over when `row` rows have been taken."""
-        turns, rest = divmod(row, CYCLE_ROWS)
-        parts = np.bincount(self.source_of[:rest], minlength=len(self.names))
-        return {name: float(turns * self.per_cycle[s] + parts[s]) / self.rows[name].n_rows for s, name in enumerate(self.names)}
-
     def batch(self, row: int, n_rows: int, rank: int = 0, world: int = 1) -> Batch:
         """Rows `row` to `row + n_rows` of the stream; of those, the `rank`-th of `world` equal parts."""
         if n_rows % world or not 0 <= rank < world or row < 0 or n_rows < 1:

@@ -29,20 +29,6 @@ class Shard:
     tokens: np.ndarray
     trained: np.ndarray
     offsets: np.ndarray
-    sha256: str  # of tokens, masks and offsets together: what the shard is
-
-    @property
-    def n_tokens(self) -> int:
-        return int(self.offsets[-1])
-
-    @property
-    def n_documents(self) -> int:
-        return len(self.offsets) - 1
-
-    def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, trained) of one document."""
-        part = slice(self.offsets[index], self.offsets[index + 1])
-        return self.tokens[part], self.trained[part].astype(bool)
 
 
 def write(
@@ -116,8 +102,7 @@ def open(directory: str | Path) -> Shard:
     offsets = view("offsets.bin", np.int64)
     if len(offsets) != n_documents + 1:
         raise DataError(f"{directory}: {len(offsets) - 1} documents, shard.json says {n_documents}: write it again")
-    whole = hashlib.sha256("".join(recorded[name] for name in FILES).encode()).hexdigest()
-    return Shard(view("tokens.bin", kind), view("trained.bin", np.uint8), offsets, whole)
+    return Shard(view("tokens.bin", kind), view("trained.bin", np.uint8), offsets)
 
 
 def _sha256(path: Path) -> str:

@@ -45,7 +45,7 @@ def sample(
     max_rows: int = 512,
     forced: Sequence[Sequence[int] | None] | None = None,
     keys: Sequence[int] | None = None,
-    on_end: Callable[[int, int, Tensor], None] = lambda prompt, number, ids_T: None,
+    on_end: Callable[[int, int, Tensor], None] | None = None,
 ) -> list[list[Sample]]:
     """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
 
@@ -87,7 +87,7 @@ def _wave(
     stop_ids: Sequence[int],
     pad_id: int,
     forced: Sequence[Sequence[int]],
-    on_end: Callable[[int, int, Tensor], None],
+    on_end: Callable[[int, int, Tensor], None] | None,
 ) -> list[tuple[Tensor, Tensor, bool]]:
     """(ids, log-probabilities, whether a stop id ended it) of each row of one wave."""
     device = decoder.device
@@ -120,7 +120,7 @@ def _wave(
         end_B = torch.isin(ids_BT[alive, step], stops) & (step < length_B[alive])
         length_B[alive[end_B]] = step + 1
         ended_B[alive[end_B]] = True
-        for row in alive[end_B].tolist():
+        for row in alive[end_B].tolist() if on_end else ():
             on_end(*wave[row], ids_BT[row, : step + 1].clone())
         live_B = length_B[alive] > step + 1
         n_live = int(live_B.sum())

@@ -14,23 +14,25 @@ def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str
     """The recipe up to `after`, then the same training with another reward, and other uses of the FLOPs that it took.
 
     format-only and random-reward: `after` again, rewarded for its form alone or by a coin.  rejection-sft: fine-tuning
-    of `before` on its own right answers.  more-pretraining: `before` goes on with what pretraining read.
+    of `before` on its own right answers.  more-pretraining: `before` goes on with what pretraining read.  A step costs
+    what the log says that one of pretraining did; the answers are estimated by the length of those that RL drew.
     """
     stages = [s.model_dump(by_alias=True) for s in recipe.stages]
-    names = [s["name"] for s in stages]
-    rl = stages[names.index(after)]
+    place = stages.index(recipe.stage(after).model_dump(by_alias=True))
+    rl = stages[place]
     if rl["kind"] != "rl" or rl["from"] != before:
         raise ConfigError(f"`{after}` is no reinforcement learning from `{before}`; choose --before and --after again")
     pretrain = next((s for s in stages if s["kind"] == "pretrain"), None)
     if pretrain is None:
         raise ConfigError("the recipe has no stage of kind pretrain; the controls need what it read")
-    tokenizer = [s for s in stages[: names.index(after)] if s["kind"] not in ("eval", "export")]
+    kept = [s for s in stages[:place] if s["kind"] not in ("eval", "export")]
     flops = next(row.flops_executed for row in receipt_of(run).rows if row.stage == after)
-    spec = recipe.shape(recipe.stage(after))
-    row_flops = pretrain["context"] * spec.flops_train(pretrain["context"], executed=True)
+    last, drawn = run.curve(pretrain["name"])[-1], run.curve(after)
+    length = sum(e["length"] for e in drawn) / len(drawn)
     problems = max(rl["steps"] * rl["prompts"] // 2, 16)
-    sampled = problems * rl["group"] * rl["max_new_tokens"] / 3 * spec.flops_forward(rl["max_new_tokens"], executed=True)
-    steps = lambda budget: max(round(budget / row_flops / pretrain["rows"]), 1)
+    forward = recipe.shape(recipe.stage(after)).flops_forward(2 * length, executed=True)
+    sampled = problems * rl["group"] * length * forward
+    steps = lambda budget: max(round(budget / last["flops_executed"]), 1)
     reward = lambda **parts: {"accuracy": 0.0, "format": 0.0, "language": 0.0, "random": 0.0, **parts}
     optim = {**pretrain["optim"], "muon_lr": pretrain["optim"]["muon_lr"] / 5, "adam_lr": pretrain["optim"]["adam_lr"] / 5}
     further = {"kind": "sft", "from": before, "rows": pretrain["rows"], "context": pretrain["context"], "optim": optim,
@@ -45,4 +47,4 @@ def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str
          "steps": steps(max(flops - sampled, flops / 4))},
         {**further, **again, "name": "more-pretraining", "steps": steps(flops)},
     ]  # fmt: skip
-    return resolve({**recipe.table, "stages": [*tokenizer, rl, *added]}).table
+    return resolve({**recipe.table, "stages": [*kept, rl, *added]}).table

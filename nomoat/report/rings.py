@@ -143,10 +143,10 @@ def blanked(problem: base.Problem) -> base.Problem:
     return problem if prompt == problem.prompt else replace(problem, prompt=prompt)
 
 
-def suite_hash(config: Config, recipe: Recipe) -> str:
+def suite_hash(config: Config, recipe: Recipe, items: Sequence[Item] | None = None) -> str:
     """sha256 over problems, sizes, seed, rewordings and the files that judge: fixed before training, it can't be tuned."""
     config = config.sized()
-    items, _ = suite(config, recipe)
+    items = suite(config, recipe)[0] if items is None else items
     digest = hashlib.sha256(json.dumps(shipped(__file__)).encode())
     sizes = ("problems", "samples", "deep_problems", "deep_samples", "max_new_tokens", "texts", "heldout_bytes", "seed")
     digest.update(json.dumps([getattr(config, name) for name in sizes]).encode())

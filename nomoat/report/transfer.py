@@ -41,12 +41,17 @@ def measure(run: Run, config: Config, recipe: Recipe, stop: Stop | None = None) 
         for name in dict.fromkeys((config.before, config.after, *config.controls)):
             model = to_device(load_model(session, name), session, "fp32").eval()
             models[name] = _one(session, sized, recipe, name, model, tokenizer, items, held)
-        row = next((r for r in receipt_of(run).rows if r.stage == config.after), None)
+        rows = {r.stage: r for r in receipt_of(run).rows}
+        for name, model in models.items():  # what a model read is part of what it cost
+            read = getattr(recipe.stage(name), "samples", None)
+            made = [name, *(read if isinstance(read, list) else ())]
+            model["flops"] = sum(rows[stage].flops_executed for stage in made if stage in rows)
+        row = rows.get(config.after)
         cost = row and {k: getattr(row, k) for k in ("flops_executed", "device_seconds", "joules", "money", "currency")}
         listed = [{"ring": i.ring, "part": i.part, "family": i.family, "level": i.level, "up": i.up, "cluster": i.cluster}
                   for i in items]  # fmt: skip
         guessed = {"unseen families": rings.modal_share([i for i in items if i.ring == "R3"])}
-        found = {"config": config.model_dump(), "suite": suite_hash(config, recipe), "seed": run.seed,
+        found = {"config": config.model_dump(), "suite": suite_hash(config, recipe, items), "seed": run.seed,
                  "commit": run.record.get("commit"), "samples": sized.samples, "notes": notes, "items": listed,
                  "models": models, "cost": cost, "guessed": guessed}  # fmt: skip
         return found | summary([found])
@@ -143,7 +148,7 @@ def summary(results: Sequence[Result]) -> Result:
     steps = {up: [average(m, at) for m in (before, after)] for up in range(max((i["up"] for i in items), default=0) + 1)
              if (at := [i for i, item in enumerate(items) if item["ring"] in ("R0", "R1") and item["up"] == up])}  # fmt: skip
     blank = parts.get(("R7", "unanswerable"), [])
-    honesty, texts = {}, {}
+    honesty, texts, flops = {}, {}, {}
     for model in (before, after):
         pairs = [(value(r, model, i, "confidence"), value(r, model, i, "greedy")) for r in results for i in trained]
         ece, brier = rings.calibration([pair for pair in pairs if None not in pair])
@@ -153,12 +158,13 @@ def summary(results: Sequence[Result]) -> Result:
         bits = {lang: mean([m["bits"][lang] for m in of]) for lang in of[0]["bits"]}
         ways = {k: mean([m[k] for m in of]) for k in ("distinct", "repeats")}
         texts[model] = {"bits": bits, "bpb": mean(list(bits.values())), **ways}
+        flops[model] = mean([m.get("flops") for m in of])
     votes = {"value": average(before, trained, "majority"), **compare(trained, b=before, key="majority", key_a="rate")}
     controls = [{"model": f"{before}, majority of {first['samples']}", "bpb": texts[before]["bpb"], "R0": votes}]
     by_ring = {ring: [i for i, item in enumerate(items) if item["ring"] == ring] for ring in rings.EVERYONE}
     for model in [n for n in names if n != before]:
         cells = {ring: {"value": average(model, at), **compare(at, b=model)} for ring, at in by_ring.items() if at}
-        controls.append({"model": model, "bpb": texts[model]["bpb"], **cells})
+        controls.append({"model": model, "flops": flops[model], "bpb": texts[model]["bpb"], **cells})
     gain = headline["delta"]
     costs = [r["cost"] for r in results if r["cost"]]
     price = None
@@ -264,8 +270,10 @@ def tables(result: Result) -> list[Table]:
     header = ("model", *(f"bits per byte, {k}" for k in langs), "change", "distinct-3, %", "repeated 4-grams, %")
     found.append(Table("Open text", header, rows, notes["texts"]))
     cell = lambda c: "" if not c else f"{points(c['value'])} ({gain(c)})"
-    rows = tuple((c["model"], *(cell(c.get(r)) for r in rings.EVERYONE), number(c["bpb"])) for c in result["controls"])
-    found.append(Table(f"Held against, in points over {a}", ("model", "trained", "harder", "unseen", "bpb"), rows))
+    spent = lambda c: short(c["flops"]).strip() if c.get("flops") else ""
+    rows = tuple((c["model"], spent(c), *(cell(c.get(ring)) for ring in rings.EVERYONE), number(c["bpb"]))
+                 for c in result["controls"])  # fmt: skip
+    found.append(Table(f"Held against, in points over {a}", ("model", "FLOPs", "trained", "harder", "unseen", "bpb"), rows))
     if p := result["price"]:
         row = (f"{short(p['flops_executed'])}FLOPs", duration(p["device_seconds"]), f"{short(p['joules'])}J", money(p["money"]))
         found.append(Table("One point on the trained tasks cost", ("FLOPs", "device time", "energy", p["currency"]), (row,)))

@@ -86,6 +86,7 @@ class Update:
     kl: float | None  # to the reference, in nats a token, by the k3 estimator
     tokens: int  # columns that were computed, padding included
     attended: float  # mean columns that a computed token attended to, padding included
+    passes: int  # forward passes that were computed; a backward pass counts as two
 
 
 def policy_gradient(
@@ -137,7 +138,8 @@ def policy_gradient(
         attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
     n = max(n_targets, 1)
     diverged = diverged / n if reference is not None else None
-    return Update(loss, entropy / n, drift, diverged, tokens, attended / max(tokens, 1))
+    passes = 3 + (reference is not None) + (off_policy and variant.whole)
+    return Update(loss, entropy / n, drift, diverged, tokens, attended / max(tokens, 1), passes)
 
 
 def _on_device(chunk: Sequence[Row], pad_id: int, device: torch.device) -> tuple:

@@ -4,9 +4,10 @@ import itertools
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 from nomoat.config import Strict, UserError, shipped
 from nomoat.rl.rollout import Rollout, text_of
@@ -112,12 +113,16 @@ def scores(groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer, known: Ver
 
 def consistency(text: str, lang: str | None) -> float:
     """Share of the words that are not words of the other language alone; 1 without any word or language."""
-    known = {name: set(listed.split()) for name, listed in shipped(__file__).items()}
-    if lang not in known:
-        return 1.0
-    foreign = set().union(*known.values()) - known[lang]
+    foreign = foreign_to(lang)
     words = re.findall(r"[a-zäöüß]{2,}", base.SPECIAL.sub(" ", text).lower())
     return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0
+
+
+@cache
+def foreign_to(lang: str | None) -> frozenset[str]:
+    """Words that other languages have and this one has not; none for a language without a list."""
+    known = {name: frozenset(listed.split()) for name, listed in shipped(__file__).items()}
+    return frozenset().union(*known.values()) - known[lang] if lang in known else frozenset()
 
 
 def doubts(rollout: Rollout, answer: str, seed: int) -> bool:
@@ -150,8 +155,3 @@ def canary(task: base.Task, problem: base.Problem) -> None:
 def coin(key: int, group: int, index: int) -> float:
     """0 or 1, the same for the same key."""
     return float(random.Random(f"coin/{key}/{group}/{index}").random() < 0.5)
-
-
-def rates(marks: Mapping[str, Sequence[bool]]) -> dict[str, float]:
-    """The mean of each."""
-    return {name: sum(found) / len(found) for name, found in marks.items()}

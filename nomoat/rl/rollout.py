@@ -60,7 +60,7 @@ def sample_groups(
     tell = (lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end")))
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows, **({"on_end": tell} if on_end else {}),
+        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
     )  # fmt: skip
     return [
         [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]

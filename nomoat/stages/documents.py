@@ -14,6 +14,7 @@ from nomoat.tokenizer.bpe import Tokenizer
 
 Tokens = tuple[list[int], list[bool] | None]
 Levels = Mapping[str, Sequence[int]]
+Talk = list[chat.Message]
 CHUNK = 2000  # documents per call of the encoder
 
 
@@ -42,15 +43,11 @@ def first(documents: Iterable[sources.Document], n_bytes: int | None) -> Iterato
 
 def problems(levels: Levels, n: int, seed: int, split: str = "train") -> Iterator[tuple[str, int, base.Problem]]:
     """`n` problems, (family, level, problem), families and their levels in turn."""
-    streams = [
-        (family, level, base.problems(base.find(family), level, split=split, seed=seed))
-        for family, chosen in levels.items()
-        for level in chosen
-    ]
-    by_family: dict[str, list] = {}
-    for entry in streams:
-        by_family.setdefault(entry[0], []).append(entry)
-    turns = [itertools.cycle(entries) for entries in by_family.values()]
+    stream_of = lambda family, level: base.problems(base.find(family), level, split=split, seed=seed)
+    turns = [
+        itertools.cycle([(family, level, stream_of(family, level)) for level in chosen])
+        for family, chosen in levels.items() if chosen
+    ]  # fmt: skip
     for index in range(n):
         family, level, stream = next(turns[index % len(turns)])
         yield family, level, next(stream)
@@ -61,32 +58,31 @@ def worked(
 ) -> Iterator[Tokens]:
     """Worked problems in the chat layout; a share `chains` of them shows the chain, the rest only the answer."""
     rng = random.Random(f"worked/{seed}")
-    for chunk in _batched(problems(levels, n, seed), CHUNK):
-        talks = []
-        for family, _, problem in chunk:
+
+    def talks() -> Iterator[Talk]:
+        for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = base.find(family).work(problem) if rng.random() < share else None
-            talks.append([chat.Message("user", problem.prompt), chat.Message("assistant", problem.witness, chain)])
-        for rendered in chat.render_batch(tokenizer, talks, generate=False):
-            yield rendered.ids, rendered.trained
+            yield [chat.Message("user", problem.prompt), chat.Message("assistant", problem.witness, chain)]
+
+    return _laid_out(talks(), tokenizer)
 
 
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Tokens]:
     """What stages of rejection sampling kept, in the chat layout."""
-    lines = (line for path in paths for line in path.read_text("utf-8").splitlines())
-    for chunk in _batched(map(json.loads, lines), CHUNK):
-        talks = [
-            [chat.Message("user", r["prompt"]), chat.Message("assistant", r["answer"], r["thinking"])] for r in chunk
-        ]
-        for rendered in chat.render_batch(tokenizer, talks, generate=False):
-            yield rendered.ids, rendered.trained
+    records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
+    to_talk = lambda r: [chat.Message("user", r["prompt"]), chat.Message("assistant", r["answer"], r["thinking"])]
+    return _laid_out(map(to_talk, records), tokenizer)
 
 
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Tokens]:
     """`n` conversations in the chat layout."""
-    for chunk in _batched(itertools.islice(conversations(seed), n), CHUNK):
-        talks = [[chat.Message(role, content) for role, content in turns] for turns in chunk]
-        for rendered in chat.render_batch(tokenizer, talks, generate=False):
+    return _laid_out(([chat.Message(*turn) for turn in turns] for turns in itertools.islice(conversations(seed), n)), tokenizer)
+
+
+def _laid_out(talks: Iterable[Talk], tokenizer: Tokenizer) -> Iterator[Tokens]:
+    for chunk in _batched(talks, CHUNK):
+        for rendered in chat.render_batch(tokenizer, chunk, generate=False):
             yield rendered.ids, rendered.trained
 
 

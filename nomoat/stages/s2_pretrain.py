@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from nomoat.config import ConfigError
 from nomoat.data import shards
-from nomoat.data.packing import Packed
+from nomoat.data.packing import Batch, Packed
 from nomoat.data.shards import Shard
 from nomoat.model.transformer import Transformer
 from nomoat.stages import documents
 from nomoat.stages.common import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, Session, Work, train
+from nomoat.train.loop import Session, Work, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
@@ -98,15 +98,15 @@ def open_or_write(path: Path, make: Callable[[], Iterator[documents.Tokens]], vo
 def fit(session: Session, config: Config, model: Transformer, data: Packed) -> Optimizer:
     """The training itself, shared with the stages that continue on other data."""
     optimizer = Optimizer(model, config.optim)
-    first = config.first_rows or config.rows
-
-    def compute(step: int) -> Gradient:
-        ramp = (config.rows, first, config.ramp_steps)
-        batch = data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
-        return gradient(model, batch, config.objective, session.mesh)
-
+    compute = lambda step: gradient(model, batch_of(session, config, data, step), config.objective, session.mesh)
     train(session, model, optimizer, config.schedule, config.steps, compute)
     return optimizer
+
+
+def batch_of(session: Session, config: Config, data: Packed, step: int) -> Batch:
+    """This rank's rows of a step."""
+    ramp = (config.rows, config.first_rows or config.rows, config.ramp_steps)
+    return data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:

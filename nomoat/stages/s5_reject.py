@@ -12,7 +12,6 @@ from nomoat.stages import documents
 from nomoat.stages.common import count, load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
-from nomoat.tokenizer import chat
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Session, Work
 
@@ -68,16 +67,12 @@ def accepted(group: list[Rollout], marks: list[reward.Score], tokenizer: Tokeniz
     """Up to `n` different right and readable answers: one language, nothing said three times in a row."""
     found: dict[str, dict[str, Any]] = {}
     for rollout, mark in zip(group, marks):
-        reply = chat.parse(tokenizer, rollout.ids_T[rollout.sampled_T].tolist())
-        if mark.strict and mark.language == 1.0 and not repeats(reply.thinking or ""):
-            text = text_of(rollout, tokenizer)
-            thinking = reply.thinking
-            if thinking is None and text.startswith("<think>"):  # the prompt opened it
-                thinking = text.removeprefix("<think>").partition("</think>")[0]
-            answer = text.rpartition("</think>")[2]
+        text = text_of(rollout, tokenizer)
+        thinking, closed, answer = text.removeprefix("<think>").rpartition("</think>")
+        if mark.strict and mark.language == 1.0 and not repeats(thinking):
             found.setdefault(text, {
                 "family": base.short(rollout.task), "level": rollout.level, "prompt": rollout.problem.prompt,
-                "thinking": thinking, "answer": answer,
+                "thinking": thinking if closed else None, "answer": answer,
             })  # fmt: skip
     return list(found.values())[:n]
 

@@ -1,6 +1,7 @@
 """Stage 5: reinforcement learning on decidable tasks, rewarded by programs alone."""
 
 import json
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
 from nomoat.tokenizer import chat
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, Session, train
+from nomoat.train.loop import Gradient, Session, reduce_gradients, train
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 
@@ -101,7 +102,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         start = time.perf_counter()
         watched = step % config.watch_every == 0 or step == config.steps - 1
         against = reference.at(step, policy) if config.kl or watched else None
-        parts = split(found.live, config.minibatches, recipe.key(config.name, "split", step))
+        n_parts = max(session.mesh.gather(min(config.minibatches, len(found.live))))  # as many on every rank
+        parts = split(found.live, n_parts, recipe.key(config.name, "split", step))
         n = config.prompts // session.mesh.world * config.group / len(parts)
         updates = []
         for number, part in enumerate(parts, 1):
@@ -119,7 +121,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         if watched:
             session.log("probe", step=step + 1, probes=answers(policy, tokenizer, probes, config))
         write(session, tokenizer, step + 1, found)
-        return _gradient(model, found, updates, choice, time.perf_counter() - start)
+        inner = (len(parts) - 1) * optimizer.flops()  # of the updates between minibatches; the loop counts the last one
+        return _gradient(model, found, updates, choice, inner, time.perf_counter() - start)
 
     train(session, model, optimizer, config.schedule, config.steps, compute, choice.success)
     outputs = save_model(session, model, optimizer, tokenizer)
@@ -142,7 +145,8 @@ def collect(
         drawn = choice.draw(recipe.key(config.name, step, *([again, rank] if again else [])), n)
         mine = drawn[rank::world] if again == 0 else drawn
         if again == 0:
-            reward.canary(*mine[step % len(mine)][1::2])
+            _, task, _, problem = mine[step % len(mine)]
+            reward.canary(task, problem)
         with reward.Ahead(tokenizer) as ahead:
             fresh = sample_groups(
                 policy, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens,
@@ -185,19 +189,17 @@ def doubt(group: Sequence[Rollout], marks: list[reward.Score], tokenizer: Tokeni
 
 
 def split(live: Sequence, n: int, seed: int) -> list[list]:
-    """The groups at random in at most n equal parts; one part, maybe empty, at least."""
+    """The groups at random in n about equal parts, some of them maybe empty; in one part at least."""
     order = list(live)
     if n > 1:
         random.Random(f"split/{seed}").shuffle(order)
-    n = max(min(n, len(order)), 1)
-    return [order[i::n] for i in range(n)]
+    return [order[i :: max(n, 1)] for i in range(max(n, 1))]
 
 
 def half_step(session: Session, optimizer: Optimizer, factor: float) -> None:
     """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
-    session.mesh.all_reduce_mean([p.grad for p in optimizer.params.values() if p.grad is not None])
-    norm = float(optimizer.grad_norm())
-    if session.mesh.any(norm != norm or norm == float("inf")):
+    norm = reduce_gradients(session.mesh, optimizer)
+    if session.mesh.any(not math.isfinite(norm)):
         session.log("note", text=f"a minibatch with gradient norm {norm} was left out")
         optimizer.clear()
     else:
@@ -219,11 +221,12 @@ class Reference:
         due = step // self.refresh * self.refresh if self.refresh else 0
         if due != self.since:
             path = self.directory / f"step_{due:06d}"
-            source = dict(policy.named_parameters()) if due == step or not path.exists() else checkpoint.load(path)[0]["model"]
+            now = due == step or not path.exists()  # a rollback may have passed over the step itself
+            source = dict(policy.named_parameters()) if now else checkpoint.load(path)[0]["model"]
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(source[name])
-            if due == step and self.leads:
-                checkpoint.save(self.directory, due, {"model": dict(policy.named_parameters())}, {}, keep=3)
+            if now and self.leads:
+                checkpoint.save(self.directory, due, {"model": source}, {}, keep=3)
             self.since = due
         return self.model
 
@@ -309,8 +312,9 @@ class Choice:
 
 
 def _gradient(
-    model: Transformer, found: Collected, updates: Sequence[grpo.Update], choice: Choice, update_seconds: float
-) -> Gradient:
+    model: Transformer, found: Collected, updates: Sequence[grpo.Update], choice: Choice, inner_flops: float,
+    update_seconds: float,
+) -> Gradient:  # fmt: skip
     spec = model.spec
     rollouts = [r for group in found.groups for r in group]
     flat = [s for group in found.scores for s in group]
@@ -322,7 +326,6 @@ def _gradient(
     model_flops = forward + new_tokens * spec.flops_forward(attended)
     executed = forward + new_tokens * spec.flops_forward(attended, executed=True)
     tokens = sum(u.tokens for u in updates)
-    passes = 3 + (updates[0].kl is not None)  # one forward and two backward, one more for the reference
     width = sum(u.attended * u.tokens for u in updates) / max(tokens, 1)
     mean = lambda values: sum(values) / len(values) if values else None
     lengths = lambda right: [r.length for r, s in zip(rollouts, flat) if s.strict is right]
@@ -343,7 +346,7 @@ def _gradient(
         "entropy": mean([u.entropy for u in updates]),
         "drift": updates[0].drift,
         "kl": updates[0].kl,
-        "rewards": reward.rates(by_family),
+        "rewards": {family: mean(marks) for family, marks in by_family.items()},
         "levels": dict(choice.success),
         "sample_seconds": found.seconds,
         "update_seconds": update_seconds,
@@ -352,7 +355,7 @@ def _gradient(
         loss=sum(u.loss for u in updates),
         tokens=new_tokens,
         flops_model=model_flops + 3 * tokens * spec.flops_forward(attended),
-        flops_executed=executed + passes * tokens * spec.flops_forward(width, executed=True),
+        flops_executed=executed + inner_flops + updates[0].passes * tokens * spec.flops_forward(width, executed=True),
         telemetry=telemetry,
     )
 

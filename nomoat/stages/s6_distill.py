@@ -27,7 +27,6 @@ from nomoat.train.loop import Gradient, Session, train
 from nomoat.train.loss import IGNORED, divergence
 from nomoat.train.objective import document_mask
 from nomoat.train.optim import Optimizer
-from nomoat.train.schedule import ramp_rows, rows_before
 
 LEAVES_WEIGHTS = True
 
@@ -107,8 +106,7 @@ def imitate(
     session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int
 ) -> Gradient:
     """Forward KL on packed documents."""
-    ramp = (config.rows, config.first_rows or config.rows, config.ramp_steps)
-    batch = data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
+    batch = s2_pretrain.batch_of(session, config, data, step)
     B, T = batch.ids_BT.shape
     trained_M = (batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0]
     loss = match(student, teacher, batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False)

@@ -75,11 +75,8 @@ def training_text(recipe: Recipe) -> Iterator[str]:
 def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
     """Held-out texts by language, each language cut to about `n_bytes`."""
     held: dict[str, list[str]] = {}
-    size: dict[str, int] = {}
-    for document in sources.shipped("heldout"):
-        if n_bytes is None or size.get(document.lang, 0) < n_bytes:
-            held.setdefault(document.lang, []).append(document.text)
-            size[document.lang] = size.get(document.lang, 0) + len(document.text.encode())
+    for document in documents.first(sources.shipped("heldout"), n_bytes):
+        held.setdefault(document.lang, []).append(document.text)
     return held
 
 

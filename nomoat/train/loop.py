@@ -71,8 +71,8 @@ class Gradient:
 class Work:
     """`with Work(session, "what") as work:` logs device time that is not a training step."""
 
-    def __init__(self, session: Session, what: str, **fields: Any):
-        self.session, self.what, self.fields = session, what, {"tokens": 0, "flops_model": 0, "flops_executed": 0, **fields}
+    def __init__(self, session: Session, what: str):
+        self.session, self.what, self.fields = session, what, {"tokens": 0, "flops_model": 0, "flops_executed": 0}
 
     def __enter__(self) -> "Work":
         if self.session.leads:
@@ -136,12 +136,7 @@ def train(
     while progress["step"] < n_steps:
         step = progress["step"]
         gradient = compute(step + progress["offset"])
-        params = list(optimizer.params.values())
-        if session.mesh.world > 1 or all(p.grad is None for p in params):  # nothing to learn here, or maybe elsewhere
-            for p in params:
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        session.mesh.all_reduce_mean([p.grad for p in params if p.grad is not None])
-        grad_norm = float(optimizer.grad_norm())
+        grad_norm = reduce_gradients(session.mesh, optimizer)
         finite = math.isfinite(grad_norm) and math.isfinite(gradient.loss)
         factor = schedule.factor(step, n_steps)
         if session.mesh.any(not finite):
@@ -174,6 +169,16 @@ def train(
             saved_at = time.perf_counter()
         if stop and progress["step"] < n_steps:
             raise Interrupted(f"{session.stage} at step {progress['step']} of {n_steps}")
+
+
+def reduce_gradients(mesh: Mesh, optimizer: Optimizer) -> float:
+    """The mean gradient over the ranks, in place; gives its norm.  A rank with nothing to learn takes part with zeros."""
+    params = list(optimizer.params.values())
+    if mesh.world > 1 or all(p.grad is None for p in params):
+        for p in params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    mesh.all_reduce_mean([p.grad for p in params if p.grad is not None])
+    return float(optimizer.grad_norm())
 
 
 def _roll_back(session: Session, progress: dict[str, int], restore: Callable[[], bool]) -> None:

@@ -65,7 +65,8 @@ def test_minibatches_hold_every_group_once():
     parts = split(list(range(10)), 4, seed=1)
     assert sorted(x for part in parts for x in part) == list(range(10))
     assert len(parts) == 4
-    assert split([], 4, seed=1) == [[]]
+    assert split([1], 4, seed=1) == [[1], [], [], []]  # as many parts as the other ranks have
+    assert split([], 0, seed=1) == [[]]
 
 
 def test_the_preset_is_what_the_paper_says_and_what_is_given_wins():
@@ -97,6 +98,12 @@ def test_a_fork_takes_over_what_is_the_same_and_nothing_behind_a_change(tmp_path
     assert [s for s in ("tokenizer", "pretrain", "rl") if forked.finished(s)] == ["tokenizer", "pretrain"]
     assert (tmp_path / "b/pretrain/model/weights").read_text() == "pretrain"
     assert not (tmp_path / "b/rl").exists()
+    (tmp_path / "b/pretrain/model/weights").write_text("spoilt")
+    assert (tmp_path / "a/pretrain/model/weights").read_text() == "pretrain"  # nothing is shared on disk
+    (tmp_path / "b/events.jsonl").unlink()  # as if it had been cut short
+    forked = Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.5))
+    assert forked.finished("pretrain")
+    assert (tmp_path / "b/pretrain/model/weights").read_text() == "pretrain"
     other_seed = {**recipe(), "seed": 1}
     assert Run.open(tmp_path / "a").shared(other_seed) == []
     again = Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.5))

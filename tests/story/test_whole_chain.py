@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -175,3 +176,33 @@ def test_one_rank_and_two_learn_the_same(forge, smoke, recipe, tmp_path, weights
         sum(float((t[k] ** 2).sum()) for k in left) ** 0.5 for t in ({k: left[k] - right[k] for k in left}, left)
     )
     assert apart < 0.01 * size
+
+
+def test_what_reinforcement_did_can_be_looked_at(forge, smoke):
+    for verb, words in (("learning", "is it learning?"), ("rollouts", "prompt")):
+        done = forge(verb, smoke.root)
+        assert done.code == 0
+        assert words in done.out
+    records = [json.loads(line) for line in forge("rollouts", smoke.root, "--json", "-n", "3").out.splitlines()]
+    assert len(records) == 3
+    assert {"step", "family", "prompt", "reply", "reward"} <= records[0].keys()
+
+
+def test_how_far_it_carries_is_measured_once_and_several_runs_count_together(forge, smoke, tmp_path):
+    runs = [tmp_path / name for name in ("a", "b")]
+    for root in runs:
+        shutil.copytree(smoke.root, root)
+    one = forge("transfer", runs[0], "--quick")
+    assert one.code == 0
+    assert "How far does it carry?" in one.out
+    before = (runs[0] / "events.jsonl").read_bytes()
+    both = forge("transfer", *runs, "--quick", "--json")
+    assert (runs[0] / "events.jsonl").read_bytes() == before
+    assert len(json.loads(both.out)["seeds"]) == 2
+
+
+def test_a_run_begins_with_what_another_has_done(forge, smoke, recipe, tmp_path):
+    changed = ("--set", "rl.steps=1", "distill.steps=5")
+    done = forge("run", recipe, "--from", smoke.root, "--out", tmp_path / "x", *changed, "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["ran"] == ["rl", "distill", "eval", "export"]

@@ -68,7 +68,10 @@ def save(directory: str | Path, step: int, tensors: Groups, state: Mapping[str, 
     fs.mkdir(directory, exist_ok=True)
     if not _listed(directory):
         fs.fsync_dir(directory.parent)
-    _clean(directory, "step_*.tmp-*", fs)
+    for name in sorted(fs.listdir(directory)):
+        if fnmatch.fnmatch(name, "step_*.tmp-*"):
+            with contextlib.suppress(OSError):  # what cannot be removed is no reason not to save
+                _remove(directory / name, fs)
     path = _write(directory / f"step_{step:06d}", step, tensors, state, fs)
     with contextlib.suppress(OSError):  # what stays is removed by the next save
         found = _listed(directory)
@@ -129,18 +132,19 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def _write(target: Path, step: int | None, tensors: Groups, state: Mapping[str, Any], fs: FS) -> Path:
-    groups = {name: _plain(group) for name, group in tensors.items()}
+def _write(target: Path, step: int, tensors: Groups, state: Mapping[str, Any], fs: FS) -> Path:
     text = json.dumps(state, default=lambda v: v.item() if hasattr(v, "item") else str(v)).encode()
-    need = sum(t.nbytes for group in groups.values() for t in group.values()) + len(text)
+    need = sum(t.nbytes for group in tensors.values() for t in group.values()) + len(text)
     free = fs.free_bytes(target.parent)
     if free < need * 1.1 + 65536:
         raise OSError(errno.ENOSPC, f"no space for a checkpoint: {free:,} bytes free, {need:,} to write", str(target))
     beside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     try:
         fs.mkdir(beside)
-        files = {f"{name}.safetensors": _put(beside / f"{name}.safetensors", pack_tensors(g), fs)
-                 for name, g in groups.items()}  # fmt: skip
+        files = {}
+        for name, group in tensors.items():  # dense, on the CPU, each tensor with a storage of its own
+            own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in group.items()}
+            files[f"{name}.safetensors"] = _put(beside / f"{name}.safetensors", pack_tensors(own), fs)
         files["state.json"] = _put(beside / "state.json", text, fs)
         manifest = {"format": FORMAT, "step": step, "files": files}
         _put(beside / "manifest.json", json.dumps(manifest, indent=1).encode(), fs)
@@ -159,20 +163,6 @@ def _write(target: Path, step: int | None, tensors: Groups, state: Mapping[str, 
         with contextlib.suppress(OSError):
             _remove(was, fs)
     return target
-
-
-def _plain(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Dense CPU tensors, each with a storage of its own."""
-    seen: set[int] = set()
-    plain = {}
-    for name, tensor in group.items():
-        tensor = tensor.detach().to("cpu").contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        plain[name] = tensor
-    return plain
 
 
 def _put(path: Path, data: bytes, fs: FS) -> dict[str, Any]:
@@ -196,13 +186,6 @@ def _listed(directory: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(re.sub(r"\D", "", path.name))
-
-
-def _clean(directory: Path, pattern: str, fs: FS) -> None:
-    for name in sorted(fs.listdir(directory)):
-        if fnmatch.fnmatch(name, pattern):
-            with contextlib.suppress(OSError):  # what cannot be removed is no reason not to save
-                _remove(directory / name, fs)
 
 
 def _remove(path: Path, fs: FS) -> None:

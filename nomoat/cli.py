@@ -12,7 +12,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,8 +21,8 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from nomoat.config import ConfigError, DataError, UserError, nearest, override, read_recipe, write_whole
-from nomoat.run import Interrupted, Run, Stop
+from nomoat.config import ConfigError, DataError, UserError, nearest, override, read_recipe, shipped, write_whole
+from nomoat.run import Interrupted, Run, Stop, last_scores
 
 if TYPE_CHECKING:
     from nomoat.report.receipt import Table
@@ -41,23 +42,20 @@ Plan = Annotated[bool, _arg("print what it would cost, and do nothing")]
 RunDir = Annotated[Path, _arg("a run directory", metavar="RUN")]
 From = Annotated[Path | None, _arg("take over the finished stages of this run that are the same", name="from", metavar="RUN")]
 TaskFile = Annotated[str | None, _arg("learn this task instead: a .py or .jsonl file, or a family", metavar="FILE")]
-STAGES = {
-    "tokenizer": "Train the tokenizer.",
-    "pretrain": "Train on prose and worked tasks.",
-    "extend": "Lengthen the context by YaRN.",
-    "sft": "Fine-tune on worked solutions and talk.",
-    "rl": "Reinforce what programs decide to be right.",
-    "reject": "Keep what a model answers right.",
-    "distill": "Teach a smaller student.",
-}
+Budget = Annotated[str, _arg("device time of one full run, such as 5m or 300s", metavar="TIME")]
+Seeds = Annotated[int, _arg("how often everything is trained", metavar="N")]
+Text = Annotated[str | None, _arg("text to train on (default: what ships)", metavar="PATH")]
+Threads = Annotated[int, _arg("of the processor", metavar="N")]
+Cores = Annotated[int | None, _arg("of the processor, beside one (default: all)", name="threads", metavar="N")]
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; gives the exit code."""
     verbs: dict[str, Callable[..., int]] = {"run": run}
-    verbs |= {kind: stage_verb(kind, what) for kind, what in STAGES.items()}
+    verbs |= {kind: stage_verb(kind, what) for kind, what in shipped(__file__)["stages"].items()}
     verbs |= {"eval": evaluate, "export": export, "chat": chat, "receipt": receipt, "report": report, "plan": plan}
-    verbs |= {"task": task, "learning": learning, "rollouts": rollouts, "transfer": transfer, "doctor": doctor}
+    verbs |= {"task": task, "learning": learning, "rollouts": rollouts, "transfer": transfer, "compare": compare}
+    verbs |= {"truth": truth, "scaling": scaling, "bench": bench, "doctor": doctor}
     try:
         code = tyro.extras.subcommand_cli_from_dict(
             verbs, prog="nomoat", args=_gather_sets(argv), sort_subcommands=False,
@@ -70,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
         _say(f"nomoat: {error}")
         return 2
     except Interrupted as stopped:
-        _say(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {_command(argv)}")
+        start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
+        _say(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {shlex.join([*start, *argv])}")
         return AGAIN
     except KeyboardInterrupt:
         return 130
@@ -88,12 +87,11 @@ def run(
     from_: From = None, task: TaskFile = None, set_: Sets = (), plan: Plan = False, json: Json = False,
 ) -> int:  # fmt: skip
     """Run a recipe, all its stages; run again to go on."""
-    from nomoat.stages.recipe import resolve
-
-    resolved = resolve(_teach(read_recipe(recipe, set_), task))
+    table = _teach(read_recipe(recipe, set_), task)
+    out = out or Path("runs") / str(table.get("name"))
+    resolved = _resolve(table, out)
     if plan:
         return _forecast(resolved, [], json)
-    out = out or Path("runs") / resolved.name
     ran, done = _work(resolved, out, [], from_)
     if done is None:
         return 0
@@ -104,13 +102,11 @@ def run(
     except UserError as error:  # the run itself is whole
         page = str(error)
     if json:
-        _print_json({"run": str(out), "ran": ran, "report": str(page), "receipt": _receipt_json(done)})
-        return 0
+        return _print_json({"run": str(out), "ran": ran, "report": str(page), "receipt": _receipt_json(done)})
+    from nomoat.report.forecast import against_plan
     from nomoat.report.receipt import receipt_of, receipt_table, score_tables, scores_of
 
-    for table in (receipt_table(receipt_of(done)), *score_tables(scores_of(done.events()))):
-        _print_table(table)
-        print()
+    _print_tables((receipt_table(receipt_of(done)), against_plan(done), *score_tables(scores_of(done.events()))))
     print(f"report: {page}\n\nnext:")
     name = shlex.quote(str(out))
     export_dir = shlex.quote(f"{resolved.name}-model")
@@ -136,8 +132,6 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
         set_: Annotated[Sets, _arg("change the recipe: key=value of this stage, or stage.key=value", name="set")] = (),
         plan: Plan = False, json: Json = False,
     ) -> int:  # fmt: skip
-        from nomoat.stages.recipe import resolve
-
         if recipe is None and out is None:
             raise ConfigError("expected --recipe, --out or both: a recipe file, or a run whose recipe goes on")
         table = read_recipe(recipe) if recipe is not None else Run.open(out).recipe
@@ -149,10 +143,11 @@ def stage_verb(kind: str, what: str) -> Callable[..., int]:
         for text in set_:
             for place in [f"{stage}." for stage in names] if _belongs_to_stage(table, text) else [""]:
                 override(table, place + text)
-        resolved = resolve(table)
+        directory = out or Path("runs") / str(table.get("name"))
+        resolved = _resolve(table, directory)
         if plan:
             return _forecast(resolved, names, json)
-        ran, done = _work(resolved, out or Path("runs") / resolved.name, names, from_)
+        ran, done = _work(resolved, directory, names, from_)
         return _left(done, names, ran, json)
 
     verb.__doc__ = what
@@ -165,26 +160,20 @@ def evaluate(
 ) -> int:  # fmt: skip
     """Scores of a run's models, measured now if they are not yet."""
     from nomoat.report.receipt import score_tables, scores_of
-    from nomoat.stages.recipe import resolve
-
     run = Run.open(directory)
     names = _names(run.recipe, "eval", name)
     if plan:
-        return _forecast(resolve(run.recipe), names, json)
+        return _forecast(_resolve(run.recipe), names, json)
     if not all(run.finished(n) for n in names):
-        _, done = _work(resolve(run.recipe), directory, names)
+        _, done = _work(_resolve(run.recipe), directory, names)
         if done is None:
             return 0
     events = [e for e in run.events() if e.get("stage") in names]
     if json:
-        scores = [{k: v for k, v in e.items() if k not in ("kind", "t", "stage")} for e in _last_scores(events)]
+        scores = [{k: v for k, v in e.items() if k not in ("kind", "t", "stage")} for e in last_scores(events)]
         means = {m: v for n in names for m, v in run.finished(n)["outputs"].get("means", {}).items()}
-        _print_json({"run": str(directory), "means": means, "scores": scores})
-        return 0
-    for table in score_tables(scores_of(events)):
-        _print_table(table)
-        print()
-    return 0
+        return _print_json({"run": str(directory), "means": means, "scores": scores})
+    return _print_tables(score_tables(scores_of(events)))
 
 
 def export(
@@ -194,21 +183,18 @@ def export(
     json: Json = False,
 ) -> int:  # fmt: skip
     """A directory that stock transformers opens."""
-    from nomoat.stages.recipe import resolve
-
     run = Run.open(directory)
     if out is None:
         names = _names(run.recipe, "export", stage)
-        ran, done = _work(resolve(run.recipe), directory, names)
+        ran, done = _work(_resolve(run.recipe), directory, names)
         return _left(done, names, ran, json)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise DataError(f"{out} is there already and not empty; expected a new directory; choose another --out")
-    import nomoat
-    from nomoat.serve.bot import best_stage
+    from nomoat.serve import bot
     from nomoat.stages import s8_export
     from nomoat.weights import hf
 
-    loaded = nomoat.load(directory, stage=stage or best_stage(directory))
+    loaded = bot.load(directory, stage=stage)
     hf.save(s8_export.without_depths(loaded.model), out, tokenizer=loaded.tokenizer)
     _print_json({"exports": [str(out)]}) if json else print(out)
     return 0
@@ -233,17 +219,14 @@ def chat(
 
 def receipt(directory: Positional[RunDir], /, *, json: Json = False) -> int:
     """What each stage of a run cost."""
+    from nomoat.report.forecast import against_plan
     from nomoat.report.receipt import receipt_of, receipt_table, shares_of, shares_table
 
     run = Run.open(directory)
     if json:
-        _print_json(_receipt_json(run))
-        return 0
+        return _print_json(_receipt_json(run))
     found = receipt_of(run)
-    _print_table(receipt_table(found))
-    print()
-    _print_table(shares_table(shares_of(run, found)))
-    return 0
+    return _print_tables((receipt_table(found), against_plan(run), shares_table(shares_of(run, found))))
 
 
 def report(directory: Positional[RunDir], /) -> int:
@@ -254,43 +237,29 @@ def report(directory: Positional[RunDir], /) -> int:
 
 def plan(
     recipe: Positional[Annotated[Path | None, _arg("a recipe, or name a model", metavar="[RECIPE]")]] = None, /, *,
-    model: Annotated[str | None, _arg("deepseek-v3, deepseek-v2-lite", metavar="NAME")] = None,
-    gpu: str = "h800", gpus: int = 2048,
-    tokens: Annotated[str, _arg("such as 14.8T", metavar="N")] = "14.8T",
-    context: Annotated[int, _arg("tokens of a training row", metavar="N")] = 4096,
-    mfu: Annotated[float | None, _arg("share of the peak (default: by published runs)", metavar="X")] = None,
+    model: Annotated[str | None, _arg("a run of docs/plan.md, such as deepseek-v3", metavar="NAME")] = None,
+    gpu: Annotated[str | None, _arg("such as h800 (here and below default: as published)", metavar="NAME")] = None,
+    gpus: Annotated[int | None, _arg("how many", metavar="N")] = None,
+    tokens: Annotated[str | None, _arg("such as 14.8T", metavar="N")] = None,
+    context: Annotated[int | None, _arg("tokens of a training row", metavar="N")] = None,
+    mfu: Annotated[float | None, _arg("share of the peak (default: fitted to published runs)", metavar="X")] = None,
     set_: Sets = (), json: Json = False,
 ) -> int:  # fmt: skip
     """Estimate what a recipe or a known model will cost."""
     if (recipe is None) == (model is None):
         raise ConfigError("expected a recipe or a --model, one of them: `nomoat plan recipes/cpu.toml`")
     if recipe is not None:
-        from nomoat.stages.recipe import resolve
-
-        return _forecast(resolve(read_recipe(recipe, set_)), [], json)
-    from nomoat.ledger import short
-    from nomoat.model.spec import PRESETS
-    from nomoat.plan.cost import parse_quantity, plan_pretraining
+        return _forecast(_resolve(read_recipe(recipe, set_)), [], json)
+    from nomoat.plan.cost import find_published, parse_quantity, table_rows
     from nomoat.report.receipt import Table
 
-    if model not in PRESETS:
-        raise ConfigError(f"no model `{model}`; {nearest(model, list(PRESETS))}")
-    found = plan_pretraining(PRESETS[model], parse_quantity(tokens), gpu, gpus, context, mfu)
+    run = find_published(model)
+    amount = parse_quantity(tokens) if tokens else None
+    found = run.plan(tokens=amount, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
     if json:
-        _print_json(found.to_json())
-        return 0
-    memory = sum(found.memory_bytes.values())
-    rows = (
-        ("parameters", f"{found.params_total:,} ({found.params_active / 1e9:.2f} B active)"),
-        ("tokens", f"{found.tokens:.3g} in rows of {found.context}"),
-        ("FLOPs", f"{found.flops_total:.3g}"),
-        ("time", f"{found.gpu_hours:,.0f} {found.gpu} hours: {found.days:,.1f} days on {found.n_gpus}"),
-        ("share of the peak", f"{100 * found.mfu:.1f} % ({found.mfu_source})"),
-        ("memory a device", f"{short(memory)}B without activations: {'fits' if found.fits else 'does not fit'}"),
-        ("energy", f"{found.kwh:,.0f} kWh ({found.energy_source})"),
-        ("money", f"{found.usd:,.0f} USD ({found.usd_source})"),
-    )
-    _print_table(Table(f"Plan for {model}, estimated", ("what", "estimate"), rows, words=("estimate",)))
+        return _print_json(found.to_json())
+    header = ("what", "estimate", "published", "by")
+    _print_table(Table(f"Plan for {model}, estimated", header, tuple(table_rows(found, run)), words=("by",)))
     return 0
 
 
@@ -330,8 +299,7 @@ def learning(
 
     run = Run.open(directory)
     if json:
-        _print_json(screen.summary(run, _rl_stage(run, stage)))
-        return 0
+        return _print_json(screen.summary(run, _rl_stage(run, stage)))
     print(screen.screen(run, _rl_stage(run, stage), _width()))
     return 0
 
@@ -348,9 +316,8 @@ def rollouts(
     from nomoat.report import rollouts as reader
 
     run = Run.open(directory)
-    chosen = {name: True for name in ("right", "wrong", "doubted") if name == only}
-    found = list(reader.read(run, _rl_stage(run, stage), step=step, family=family, limit=limit, **chosen))
-    print(reader.lines(found) if json else reader.show(found, _width()))
+    found = list(reader.read(run, _rl_stage(run, stage), step=step, family=family, only=only, limit=limit))
+    _print_lines(found) if json else print(reader.show(found, _width()))
     return 0
 
 
@@ -375,16 +342,14 @@ def transfer(
     """How far does the training carry beyond its tasks?"""
     from nomoat.report import controls as control
     from nomoat.report import transfer as carry
-    from nomoat.stages.recipe import resolve
-
     results = []
     for directory in directories:
         run = Run.open(directory)
         after = after or _names(run.recipe, "rl", None)[0]
-        recipe = resolve(run.recipe)
+        recipe = _resolve(run.recipe)
         before = before or recipe.stage(after).source
         if controls:
-            recipe = resolve(control.with_controls(run, recipe, before, after))
+            recipe = _resolve(control.with_controls(run, recipe, before, after))
             run = _work(recipe, directory.with_name(directory.name + "-controls"), [], directory)[1]
             if run is None:
                 return 0
@@ -395,11 +360,8 @@ def transfer(
         raise ConfigError("expected a run directory or several: `nomoat transfer runs/cpu`")
     found = results[0] if len(results) == 1 else carry.combine(results)
     if json:
-        _print_json(found)
-        return 0
-    for table in carry.tables(found):
-        _print_table(table)
-        print()
+        return _print_json(found)
+    _print_tables(carry.tables(found))
     print(carry.verdict(found))
     return 0
 
@@ -419,6 +381,68 @@ def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
         found = carry.measure(work, config, recipe, stop)
     write_whole(path, json.dumps(found, indent=1))
     return found
+
+
+def compare(
+    *, budget: Budget = "5m", seeds: Seeds = 3, text: Text = None, threads: Threads = 1, json: Json = False,
+    out: Annotated[Path, _arg("where runs are kept: the same command goes on", metavar="DIR")] = Path("runs/compare"),
+    quick: Annotated[bool, _arg("without the waterfall")] = False,
+) -> int:  # fmt: skip
+    """How much cheaper than the conventional cookbook?"""
+    return _lab("compare", out, budget, seeds, text, threads, json, waterfall=not quick)
+
+
+def truth(
+    *, budget: Budget = "1m", seeds: Seeds = 3, text: Text = None, threads: Threads = 1, json: Json = False,
+    out: Annotated[Path, _arg("where runs are kept: the same command goes on", metavar="DIR")] = Path("runs/truth"),
+) -> int:  # fmt: skip
+    """Which of DeepSeek's ingredients pay at this size?"""
+    return _lab("truth", out, budget, seeds, text, threads, json)
+
+
+def scaling(
+    *, budget: Budget = "5m", seeds: Seeds = 2, text: Text = None, threads: Threads = 1, json: Json = False,
+    out: Annotated[Path, _arg("where runs are kept: the same command goes on", metavar="DIR")] = Path("runs/scaling"),
+) -> int:  # fmt: skip
+    """What does the next bit of quality cost?"""
+    return _lab("scaling", out, budget, seeds, text, threads, json)
+
+
+def bench(what: Positional[Literal["device"]] = "device", /, *, threads: Cores = None, json: Json = False) -> int:
+    """How fast are this machine's processor and GPU?"""
+    from nomoat_lab import device
+
+    _keep_freed_memory()
+    found = device.measure(threads)
+    if json:
+        return _print_json(found)
+    return _print_tables(device.tables(found))
+
+
+def _lab(name: str, out: Path, budget: str, n_seeds: int, text: str | None, threads: int, as_json: bool, **more: Any) -> int:
+    """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside the runs."""
+    import torch
+
+    from nomoat.report.progress import Watch
+    from nomoat.stages.budget import amount
+
+    what, seconds = amount(budget)
+    if what != "seconds":
+        raise ConfigError(f"--budget {budget} is an amount of {what}; expected device time, such as 5m or 300s")
+    module = importlib.import_module(f"nomoat_lab.{name}")
+    _keep_freed_memory()
+    torch.set_num_threads(threads)
+    with Watch(_aside(), [name]) as watch:
+        tell = lambda says, share: watch.show(name, f"{says}, {100 * share:.0f} %", share)
+        found = module.run(out, seconds, n_seeds, text=text, tell=tell, **more)
+    write_whole(out / f"{name}.json", json.dumps(found, indent=1))
+    if as_json:
+        return _print_json(found)
+    _print_tables(module.tables(found))
+    if hasattr(module, "plot") and importlib.util.find_spec("matplotlib"):
+        module.plot(found, out / f"{name}.svg")
+        print(f"plot: {out / f'{name}.svg'}")
+    return 0
 
 
 def doctor() -> int:
@@ -481,14 +505,20 @@ def _work(
         mesh.stop()
 
 
+def _resolve(table: dict[str, Any], out: Path | None = None) -> "Recipe":
+    """The recipe in a table; where a run has begun in `out`, as that run goes on with it."""
+    from nomoat.stages.recipe import resolve
+
+    begun = out is not None and (out / "recipe.json").exists()
+    return resolve(table, Run.open(out).recipe if begun else None)
+
+
 def _open(recipe: "Recipe", out: Path, source: Path | None) -> Run:
     """The run in `out`; a new one begins with what `source` has done of the same recipe."""
     if source is None:
         return Run.create(out, recipe.table)
-    from nomoat.stages.recipe import resolve
-
     done = Run.open(source)
-    run = Run.fork(done, out, recipe.table, resolve(done.recipe).table)
+    run = Run.fork(done, out, recipe.table, _resolve(done.recipe).table)
     kept = [s.name for s in recipe.stages if run.finished(s.name)]
     _say(f"taken over from {source}: {', '.join(kept) or 'nothing, no stage is the same'}")
     return run
@@ -511,8 +541,7 @@ def _forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
     from nomoat.report.forecast import forecast
 
     found = forecast(recipe, only)
-    _print_json(found.to_json()) if as_json else _print_table(found.table())
-    return 0
+    return _print_json(found) if as_json else _print_table(found.table())
 
 
 def _left(run: Run | None, names: Sequence[str], ran: Sequence[str], as_json: bool) -> int:
@@ -541,21 +570,10 @@ def _page(run: Run) -> Path:
 
 
 def _receipt_json(run: Run) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from nomoat.report.receipt import receipt_of, shares_of
 
     found = receipt_of(run)
-    return {"run": str(run.root), **found.to_json(), "shares": [asdict(s) for s in shares_of(run, found)]}
-
-
-def _last_scores(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each thing's last measurement."""
-    last = {}
-    for e in events:
-        if e["kind"] == "score" and not e.get("redone"):
-            last[e["name"], e.get("model"), e.get("family"), e.get("level")] = e
-    return list(last.values())
+    return {"run": str(run.root), **asdict(found), "shares": shares_of(run, found)}
 
 
 def _names(table: dict[str, Any], kind: str, name: str | None) -> list[str]:
@@ -593,11 +611,6 @@ def _gather_sets(argv: Sequence[str]) -> list[str]:
     return [*out, "--set", *sets] if sets else out
 
 
-def _command(argv: Sequence[str]) -> str:
-    start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
-    return shlex.join([*start, *argv])
-
-
 def _aside() -> Console:
     """Where progress goes; plain in a pipe and under NO_COLOR."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
@@ -608,13 +621,28 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _print_table(table: "Table") -> None:
+def _print_table(table: "Table") -> int:
     print(table.text(_width()))
+    return 0
+
+
+def _print_tables(tables: "Iterable[Table]") -> int:
+    """Each with an empty line behind it."""
+    for table in tables:
+        _print_table(table)
+        print()
+    return 0
 
 
 def _width() -> int:
     return shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+def _print_lines(records: Sequence[Any]) -> None:
+    for record in records:
+        print(json.dumps(record))
+
+
+def _print_json(value: Any) -> int:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=asdict))
+    return 0

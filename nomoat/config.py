@@ -20,7 +20,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -86,24 +86,23 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
         raise ConfigError("\n".join(complaints)) from None
 
 
-def _record(annotation: Any) -> type[Strict] | None:
-    """The record that a field holds, or may hold; None for tables and lists of records."""
-    kinds = [annotation] if get_origin(annotation) is None else get_args(annotation)
-    found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Strict)]
-    return found[0] if found and get_origin(annotation) not in (dict, list, tuple) else None
-
-
 def _keys(cls: type[Strict], parents: Sequence[Any]) -> list[str]:
-    """The keys that are known at a place inside a record."""
+    """The keys that are known at a place inside a record, also in a table or a list of records."""
     for parent in parents:
-        field = cls.model_fields.get(str(parent))
-        cls = (field and _record(field.annotation)) or cls
+        annotation = cls.model_fields[parent].annotation if parent in cls.model_fields else None
+        kinds = (annotation, *get_args(annotation))
+        cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Strict)), cls)
     return list(cls.model_fields)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
-    recipe = read_toml(path, "recipe at", "recipes/cpu.toml")
+    try:
+        recipe = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:
         override(recipe, text)
     return recipe
@@ -130,16 +129,6 @@ def override(recipe: dict[str, Any], text: str) -> None:
             places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
             raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")
     table[key] = value
-
-
-def read_toml(path: str | Path, what: str, example: str) -> dict[str, Any]:
-    """The table in a TOML file that a person names; ConfigError where there is none."""
-    try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"no {what} {path} ({error.strerror}); expected a TOML file such as {example}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
 
 
 @cache

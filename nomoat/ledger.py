@@ -5,18 +5,18 @@ money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-s
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import ConfigError, DataError, Strict, nearest, parse, read_toml
+from nomoat.config import ConfigError, DataError, Strict, nearest, parse, shipped
 
 Event = Mapping[str, Any]
+Reader = Callable[[], list[tuple[float, float]]]  # of each counter: joules, and joules at which it wraps
 SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
 PARTS = {
     "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
@@ -65,10 +65,9 @@ class Prices(Strict):
         return (0.0 if device.rented else joules / 3.6e6 * self.per_kwh) + device_seconds / 3600 * device.per_hour
 
 
-def read_prices(path: str | Path | None = None) -> Prices:
-    """The package's prices.toml, or another file of the same form."""
-    path = path or Path(__file__).with_name("prices.toml")
-    return parse(Prices, read_toml(path, "prices in", "nomoat/prices.toml"), "prices")
+def read_prices() -> Prices:
+    """The package's prices.toml."""
+    return parse(Prices, shipped(__file__, "prices.toml"), "prices")
 
 
 @dataclass(frozen=True)
@@ -99,27 +98,23 @@ class Receipt:
     units: int
     prices_date: str
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON data; integers stay integers of any size."""
-        return asdict(self)
-
     def to_rows(self) -> list[tuple[str, ...]]:
         """One tuple of texts per stage and one for the total, under HEADER."""
         return [
-            (r.stage, short(r.tokens).strip(), short(r.flops_model).strip(), short(r.flops_executed).strip(),
-             duration(r.device_seconds), duration(r.redone_seconds) if r.redone_seconds else "", f"{short(r.joules)}J",
-             money(r.money), "" if r is self.total else r.bought)
+            (r.stage, short(r.tokens), short(r.flops_model), short(r.flops_executed), duration(r.device_seconds),
+             duration(r.redone_seconds) if r.redone_seconds else "", short(r.joules, "J"), money(r.money),
+             "" if r is self.total else r.bought)
             for r in (*self.rows, self.total)
         ]  # fmt: skip
 
 
-def receipt(events: Iterable[Event], prices: Prices | None = None, *, device: str = "cpu", units: int = 1) -> Receipt:
+def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
     """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
 
     Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
     joules counts as watts x device-seconds, and its source as "estimated".
     """
-    prices = prices or read_prices()
+    prices = read_prices()
     price = prices.device(device)
     costs: dict[str, list[Event]] = {}
     bought: dict[str, str] = {}
@@ -163,23 +158,18 @@ class Share:
     theirs: float
 
 
-def shares(receipt: Receipt, prices: Prices | None = None, kinds: Mapping[str, str] | None = None) -> list[Share]:
-    """Our shares beside theirs (V3 and R1 together), over the stages that they publish; eval and export are not.
-
-    `kinds` maps a stage's name to its kind; without it the name's leading letters are the kind (`rl2` is `rl`).
-    """
-    prices = prices or read_prices()
-    parts: dict[str, list[Row]] = {line.part: [] for line in prices.published}
-    for row in receipt.rows:
-        part = PARTS.get((kinds or {}).get(row.stage, re.sub("[^a-z].*", "", row.stage)))
-        if part in parts:
-            parts[part].append(row)
-    ours = {part: float(exact_sum(r.device_seconds for r in rows)) for part, rows in parts.items()}
-    theirs = {part: sum(line.hours for line in prices.published if line.part == part) for part in parts}
+def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
+    """Our shares beside theirs (V3 and R1 together), over the kinds of stages that they publish; eval and export are not."""
+    theirs: dict[str, int] = {}
+    for line in read_prices().published:
+        theirs[line.part] = theirs.get(line.part, 0) + line.hours
+    rows = {part: [r for r in receipt.rows if PARTS.get(kinds.get(r.stage)) == part] for part in theirs}
+    ours = {part: float(exact_sum(r.device_seconds for r in rows[part])) for part in theirs}
     all_ours, all_theirs = exact_sum(ours.values()), sum(theirs.values())
-    share = lambda part: ours[part] / all_ours if all_ours else None
-    names = {part: tuple(r.stage for r in rows) for part, rows in parts.items()}
-    return [Share(p, names[p], ours[p], share(p), theirs[p], theirs[p] / all_theirs) for p in parts]
+    return [
+        Share(part, tuple(r.stage for r in rows[part]), ours[part], ours[part] / all_ours if all_ours else None,
+              hours, hours / all_theirs) for part, hours in theirs.items()
+    ]  # fmt: skip
 
 
 class Energy:
@@ -190,23 +180,15 @@ class Energy:
     """
 
     def __init__(
-        self, device: str = "cpu", *, units: int = 1, cards: Sequence[int] | None = None,
-        powercap: str | Path = "/sys/class/powercap", clock: Callable[[], float] = time.monotonic,
+        self, device: str = "cpu", *, units: int = 1, powercap: str | Path = "/sys/class/powercap",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """`device` is a class of prices.toml; `cards` are NVML indices, by default the first `units` visible ones."""
+        """`device` is a class of prices.toml; of cards, the first `units` visible ones are read."""
         self.watts = read_prices().device(device).watts * units
         self._clock = clock
-        self._counters: Callable[[], list[tuple[float, float]]] | None = None
-        self.source = "estimated"
-        if device.startswith("cpu"):
-            domains = _rapl_domains(Path(powercap))
-            if domains:
-                self.source, self._counters = "measured:rapl", lambda: [_rapl_read(d) for d in domains]
-        else:
-            visible = [int(n) for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip().isdigit()]
-            reader = _nvml(cards if cards is not None else (visible or range(units))[:units])
-            if reader is not None:
-                self.source, self._counters = "measured:nvml", reader
+        kind = "rapl" if device.startswith("cpu") else "nvml"
+        self._counters = _rapl(Path(powercap)) if kind == "rapl" else _nvml(units)
+        self.source = f"measured:{kind}" if self._counters else "estimated"
         self._joules = self._lap = 0.0
         self._before = self._counters() if self._counters else []
         self._when = clock()
@@ -234,34 +216,30 @@ class Energy:
         return spent, source
 
 
-def _rapl_domains(root: Path) -> list[Path]:
+def _rapl(root: Path) -> Reader | None:
     """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice."""
-    found = []
+    read = lambda domain: tuple(int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj"))
+    domains = []
     for domain in sorted(root.glob("intel-rapl*")):
         with suppress(OSError, ValueError):
-            name = (domain / "name").read_text().strip()
-            if name.startswith(("package", "dram")):
-                _rapl_read(domain)
-                found.append(domain)
-    return found
+            if (domain / "name").read_text().startswith(("package", "dram")):
+                read(domain)
+                domains.append(domain)
+    return (lambda: [read(domain) for domain in domains]) if domains else None
 
 
-def _rapl_read(domain: Path) -> tuple[float, float]:
-    """(joules, joules at which the counter wraps) of one domain."""
-    return tuple(int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj"))
-
-
-def _nvml(cards: Sequence[int]) -> Callable[[], list[tuple[float, float]]] | None:
-    """A reader of the cards' energy counters, or None without the optional package or the driver."""
+def _nvml(units: int) -> Reader | None:
+    """The energy counters of the first visible cards, or None without the optional package or the driver."""
     try:
         import pynvml
     except ImportError:
         return None
+    visible = [int(n) for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip().isdigit()]
 
     def reader() -> list[tuple[float, float]]:
         try:
             pynvml.nvmlInit()
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in cards]
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in (visible or range(units))[:units]]
             return [(pynvml.nvmlDeviceGetTotalEnergyConsumption(h) * 1e-3, 0.0) for h in handles]
         except pynvml.NVMLError as error:
             raise OSError(str(error)) from None
@@ -276,25 +254,20 @@ def exact_sum(values: Iterable[int | float | None]) -> int | float:
     """The exact sum, rounded once at the end; integers of any size stay integers, absent values count nothing."""
     values = [value for value in values if value is not None]
     try:
-        if all(isinstance(v, int) for v in values):
-            return sum(values)
-        if all(isinstance(v, float) for v in values):
-            total = math.fsum(values)
-        else:
-            total = float(sum(map(Fraction, values)))
-        if math.isfinite(total):
-            return total
+        whole = all(isinstance(v, int) for v in values)
+        return sum(values) if whole else float(sum(map(Fraction, values)))
     except (TypeError, ValueError, OverflowError):
-        pass
-    raise DataError(f"the log has something else than finite numbers among {values[:5]} …; mend that line")
+        raise DataError(f"the log has something else than finite numbers among {values[:5]} …; mend that line") from None
 
 
-def short(value: int | float) -> str:
+def short(value: int | float, unit: str = "") -> str:
     """A number with three digits and a metric prefix; large ones keep their exponent, as FLOPs are told."""
-    for power, prefix in ((15, None), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+    text = f"{value:.3g} "
+    for power, prefix in ((3, "k"), (6, "M"), (9, "G"), (12, "T")):
         if abs(value) >= 10**power:
-            return f"{value / 10**power:.3g} {prefix}" if prefix else f"{value:.2e} "
-    return f"{value:.3g} "
+            text = f"{value / 10**power:.3g} {prefix}"
+    text = f"{value:.2e} " if abs(value) >= 1e15 else text
+    return f"{text}{unit}".strip()
 
 
 def money(value: float) -> str:

@@ -45,11 +45,7 @@ class Mesh:
 
     def broadcast(self, thing: Any) -> Any:
         """Rank 0's object, on every rank."""
-        if self.world == 1:
-            return thing
-        box = [thing]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+        return self.gather(thing)[0]
 
     def gather(self, thing: Any) -> list[Any]:
         """Every rank's object, in order of rank, on every rank."""

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -50,7 +50,6 @@ class Run:
         self.write: Callable[[int, bytes], int] = os.write
         self.observe: Callable[[dict[str, Any]], None] | None = None  # sees every event after it was logged
         self._log_fd: int | None = None
-        self._lock_fd: int | None = None
         self._pending: list[bytes] = []
         self._mutex = threading.Lock()
 
@@ -254,6 +253,8 @@ class Run:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)  # stays: removing it would race with the next process
         except OSError as error:
             raise DataError(f"cannot write {path} ({error.strerror}); make it writable or use another --out") from None
+        held = [fd]
+        let_go = lambda: held and os.close(held.pop())
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,18 +266,11 @@ class Run:
                 ) from None
             os.ftruncate(fd, 0)
             os.pwrite(fd, identity().encode(), 0)
-            self._lock_fd = fd
-            os.register_at_fork(after_in_child=self._let_go)  # a forked worker must not keep a dead parent's lock
+            os.register_at_fork(after_in_child=let_go)  # a forked worker must not keep a dead parent's lock
             yield
             fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
-            self._lock_fd = None
-            os.close(fd)
-
-    def _let_go(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+            let_go()
 
 
 class Stop:
@@ -306,6 +300,12 @@ class Stop:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.requested = True
+
+
+def last_scores(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last measurement of each thing; one that was done again does not count."""
+    scores = (e for e in events if e["kind"] == "score" and not e.get("redone"))
+    return list({(e["name"], e.get("model"), e.get("family"), e.get("level")): e for e in scores}.values())
 
 
 def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -385,23 +385,20 @@ def _open_log(path: Path) -> int:
 
 def _mark_redone(events: list[dict[str, Any]]) -> None:
     """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated step."""
-    standing: dict[str | None, list[dict[str, Any]]] = {}
-    last: dict[str | None, int] = {}
+    at: dict[str | None, int] = {}
+    places = []  # the step after which each event was logged
     for event in events:
-        stage = event.get("stage")
-        mine = standing.setdefault(stage, [])
         if event["kind"] in ("step", "resume"):
-            first = event["step"] + (event["kind"] == "resume")
-            if last.get(stage, first - 1) >= first:
-                again = next(i for i, e in enumerate(mine) if e["kind"] == "step" and e["step"] >= first)
-                for old in mine[again:]:
-                    old["redone"] = True
-                del mine[again:]
-                last[stage] = first - 1
-        if event["kind"] == "step":
-            last[stage] = event["step"]
-        if event["kind"] in ("step", "work", "score", "sample", "probe"):
-            mine.append(event)
+            at[event.get("stage")] = event["step"]
+        places.append(at.get(event.get("stage"), -1))
+    again: dict[str | None, float] = {}  # the first step that is done again further on
+    for event, place in zip(reversed(events), reversed(places)):
+        stage, kind = event.get("stage"), event["kind"]
+        first = again.get(stage, math.inf)
+        if place >= first and kind in ("step", "work", "score", "sample", "probe"):
+            event["redone"] = True
+        if kind in ("step", "resume"):
+            again[stage] = min(first, event["step"] + (kind == "resume"))
 
 
 def _plain(value: Any) -> Any:

@@ -31,8 +31,7 @@ def bootstrap(values: Sequence[float], *, draws: int = 1000, key: str = "bootstr
     if all(v == values[0] for v in values) and values[0] in (0, 1):  # resampling would say that nothing is uncertain
         return wilson(round(sum(values)), len(values))
     rng = random.Random(key)
-    means = sorted(sum(rng.choices(values, k=len(values))) / len(values) for _ in range(draws))
-    return means[int(0.025 * draws)], means[min(int(0.975 * draws), draws - 1)]
+    return percentiles([sum(rng.choices(values, k=len(values))) / len(values) for _ in range(draws)])
 
 
 def resampled(

@@ -1,9 +1,11 @@
-"""Writes the table of measured runs into README.md, from the runs' own logs.
+"""Writes the tables of measured runs and comparisons into README.md, from what they left.
 
 python scripts/readme_table.py runs/cpu runs/gpu1 …      # rewrites what stands between the markers
+python scripts/readme_table.py runs/compare              # the same for a finished `nomoat compare`
 python scripts/readme_table.py --print runs/cpu          # prints it
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from nomoat.config import UserError
 from nomoat.ledger import duration, short
 from nomoat.report.receipt import kinds_of, money, receipt_of, scores_of
 from nomoat.run import Run
+from nomoat_lab.compare import tables
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
-
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 HEADER = (
     "run", "seed", "hardware", "parameters (active)", "bits per byte, en / de (best n-gram)",
@@ -63,26 +65,43 @@ def row(run: Run) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def comparison(place: Path) -> str:
+    """Markdown: the factors against each baseline, and where they come from."""
+    found = json.loads((place / "compare.json").read_text("utf-8"))
+    parts = []
+    for shown in tables(found)[1:]:
+        rows = ["| " + " | ".join(cells) + " |" for cells in (shown.header, ["---"] * len(shown.header), *shown.rows)]
+        parts += [f"{shown.title}:", "", *rows, "", shown.note, ""]
+    setting = found["setting"]
+    return "\n".join([*parts, f"`nomoat compare --budget {setting['seconds']:g}s`, {setting['device']}; arms in LOG.md."])
+
+
 def main(words: list[str]) -> int:
-    only_print = "--print" in words
-    places = [word for word in words if word != "--print"]
+    places = [Path(word) for word in words if word != "--print"]
     if not places:
         print(__doc__, file=sys.stderr)
         return 2
+    compared = [place for place in places if (place / "compare.json").exists()]
+    ran = [place for place in places if place not in compared]
+    texts = {"factor": "\n".join(map(comparison, compared))} if compared else {}
     try:
-        text = table([Run.open(place) for place in places])
+        texts |= {"runs": table([Run.open(place) for place in ran])} if ran else {}
     except UserError as error:
         print(f"readme_table: {error}", file=sys.stderr)
         return 2
-    if only_print:
-        print(text)
+    if "--print" in words:
+        print("\n\n".join(texts.values()))
         return 0
-    before, begin, rest = README.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"{README} lacks {BEGIN} or {END}; expected both", file=sys.stderr)
-        return 2
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+    page = README.read_text("utf-8")
+    for name, text in texts.items():
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, found_begin, rest = page.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found_begin or not found_end:
+            print(f"{README} lacks {begin} or {end}; expected both", file=sys.stderr)
+            return 2
+        page = f"{before}{begin}\n{text}\n{end}{after}"
+    README.write_text(page, "utf-8")
     print(README)
     return 0
 

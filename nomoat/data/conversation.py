@@ -21,7 +21,7 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
 class Topic(NamedTuple):
-    asked: dict[str, list[str]]  # templates by language
+    asked: dict[str, tuple[str, ...]]  # templates by language
     answers: list[dict[str, str]]  # by language, each with one meaning
     weight: int  # how often it is talked about
 
@@ -40,20 +40,16 @@ def heldout(seed: int) -> Iterator[list[Turn]]:
 def topics() -> dict[str, Topic]:
     """Every topic by name: those of the file, and one "can you …" for each of its tasks."""
     words = shipped(__file__)
-    out = {t["name"]: Topic({x: t[x] for x in LANGS}, t["answers"], t["weight"]) for t in words["topic"]}
+    out = {t["name"]: Topic({x: tuple(t[x]) for x in LANGS}, t["answers"], t["weight"]) for t in words["topic"]}
     for task in words["task"]:
-        asked = {lang: [t.replace("TASK", task[lang]) for t in words["can"][lang]] for lang in LANGS}
+        asked = {lang: tuple(t.replace("TASK", task[lang]) for t in words["can"][lang]) for lang in LANGS}
         out[f"can you {task['en']}"] = Topic(asked, [task["answer"]], 1)
     return out
 
 
-def wordings(templates: list[str], split: str) -> tuple[str, ...]:
-    """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay together."""
-    return _wordings(tuple(templates), split)
-
-
 @cache
-def _wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
+def wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
+    """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay together."""
     spelled: dict[str, list[str]] = {}
     for template in templates:
         parts = _CHOICE.split(template)  # literal, choices, literal, choices, …
@@ -74,7 +70,7 @@ def _conversation(rng: random.Random, split: str) -> list[Turn]:
     asks = answers = rng.choice(LANGS)
     turns: list[Turn] = []
     words = shipped(__file__)
-    say = lambda templates: rng.choice(wordings(templates, split))
+    say = lambda templates: rng.choice(wordings(tuple(templates), split))
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
     if kind == "order":
         answers = rng.choice(LANGS)

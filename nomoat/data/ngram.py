@@ -29,9 +29,7 @@ class Order:
     left: np.ndarray  # g(h)
 
 
-@dataclass(frozen=True)
-class Model:
-    orders: tuple[Order, ...]  # from order 1 up
+Model = tuple[Order, ...]  # from order 1 up
 
 
 def train(text: bytes, order: int = 5) -> Model:
@@ -43,13 +41,13 @@ def train(text: bytes, order: int = 5) -> Model:
     for k in range(order - 1, 0, -1):
         grams, counts = np.unique(grams & np.uint64(2 ** (8 * k) - 1), return_counts=True)
         orders.append(_order(grams, counts))
-    return Model(tuple(reversed(orders)))
+    return tuple(reversed(orders))
 
 
 def log2_probabilities(model: Model, text: bytes) -> np.ndarray:
     """log2 of the probability of each byte after those before it."""
     p = np.full(len(text), 1 / 256)
-    for k, order in enumerate(model.orders, 1):
+    for k, order in enumerate(model, 1):
         keys, back = np.unique(_keys(text, k), return_inverse=True)
         context, known = _find(order.contexts, keys >> np.uint64(8))
         gram, seen = _find(order.grams, keys)

@@ -10,6 +10,7 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -54,12 +55,15 @@ class Packed:
             raise ConfigError(f"weights for {sorted(weights)}, sources {sorted(shards)}; expected one weight a source")
         if T < 2 or any(not 0 < w < float("inf") for w in weights.values()):
             raise ConfigError(f"T = {T}, weights {dict(weights)}; expected at least 2 tokens a row and weights above 0")
-        self.T, self.seed = T, seed
+        self.T, self.at = T, lru_cache(1)(lambda T: Packed(shards, weights, T, seed))  # the same in rows of another length
         self.names = sorted(shards)
         self.shards = dict(shards)
         self.rows = {name: plan(shards[name].offsets, T, _key(seed, name, "plan")) for name in self.names}
         self.source_of, self.turn_of, self.per_cycle = cycle([weights[name] for name in self.names])
-        self.orders: dict[str, tuple[int, np.ndarray]] = {}
+        # The order of a source's rows in an epoch; a batch may straddle two.
+        self.order = lru_cache(2 * len(shards))(
+            lambda name, epoch: _permutation(self.rows[name].n_rows, _key(seed, name, epoch))
+        )
 
     def batch(self, row: int, n_rows: int, rank: int = 0, world: int = 1) -> Batch:
         """Rows `row` to `row + n_rows` of the stream; of those, the `rank`-th of `world` equal parts."""
@@ -69,21 +73,19 @@ class Packed:
         turns, spots = np.divmod(np.arange(row + rank * mine, row + (rank + 1) * mine), CYCLE_ROWS)
         sources = self.source_of[spots]
         numbers = turns * self.per_cycle[sources] + self.turn_of[spots]
-        shape = (mine, self.T)
-        ids_BT, targets_BT = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
-        doc_BT = np.full(shape, NOWHERE, np.int32)
-        flat = ids_BT.ravel(), targets_BT.ravel(), doc_BT.ravel()
+        ids, targets = np.zeros(mine * self.T, np.int64), np.full(mine * self.T, IGNORED, np.int64)
+        docs = np.full(mine * self.T, NOWHERE, np.int32)
         for s in np.unique(sources):
             where = np.flatnonzero(sources == s)
-            self._fill(self.names[s], numbers[where], where * self.T, *flat)
-        return Batch(torch.from_numpy(ids_BT), torch.from_numpy(targets_BT), torch.from_numpy(doc_BT))
+            self._fill(self.names[s], numbers[where], where * self.T, ids, targets, docs)
+        return Batch(*(torch.from_numpy(flat).view(mine, self.T) for flat in (ids, targets, docs)))
 
     def _fill(self, name: str, numbers: np.ndarray, places: np.ndarray, ids: np.ndarray, targets: np.ndarray,
               docs: np.ndarray) -> None:
         """Write the source's rows with these running numbers at these places of the flat arrays."""
         rows, shard = self.rows[name], self.shards[name]
         epochs, spots = np.divmod(numbers, rows.n_rows)
-        chosen = np.array([self._order(name, int(e))[i] for e, i in zip(epochs, spots)])
+        chosen = np.array([self.order(name, int(e))[i] for e, i in zip(epochs, spots)])
         counts = rows.first[chosen + 1] - rows.first[chosen]
         within = _ramp(counts)
         pieces = np.repeat(rows.first[chosen], counts) + within
@@ -98,13 +100,6 @@ class Packed:
         after = source + 1 < np.repeat(rows.ends[pieces], lengths)
         to, source = to[after], source[after] + 1
         targets[to] = np.where(shard.trained[source] != 0, shard.tokens[source].astype(np.int64), IGNORED)
-
-    def _order(self, name: str, epoch: int) -> np.ndarray:
-        """The order of the source's rows in an epoch."""
-        place = f"{name}/{epoch % 2}"  # a batch may straddle two epochs
-        if self.orders.get(place, (None,))[0] != epoch:
-            self.orders[place] = epoch, _permutation(self.rows[name].n_rows, _key(self.seed, name, epoch))
-        return self.orders[place][1]
 
 
 def plan(offsets: np.ndarray, T: int, key: int) -> Rows:

@@ -19,7 +19,6 @@ from nomoat.config import DataError
 
 FORMAT = 1
 FILES = ("tokens.bin", "trained.bin", "offsets.bin")
-BUFFER_TOKENS = 2**20
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,8 @@ def write(
     beside = directory.with_name(directory.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    offsets, tokens, trained = [0], [], []
-    n_buffered = 0
+    offsets = [0]
     with (beside / "tokens.bin").open("wb") as token_file, (beside / "trained.bin").open("wb") as trained_file:
-
-        def flush() -> None:
-            nonlocal n_buffered
-            if tokens:
-                token_file.write(np.concatenate(tokens).tobytes())
-                trained_file.write(np.concatenate(trained).tobytes())
-            tokens.clear(), trained.clear()
-            n_buffered = 0
-
         for index, (ids, mask) in enumerate(documents):
             wide = np.asarray(ids, dtype=np.int64)
             if wide.size == 0:
@@ -59,15 +48,12 @@ def write(
             if wide.min() < 0 or wide.max() >= vocab_size:
                 raise DataError(f"document {index} has token {wide.max() if wide.min() >= 0 else wide.min()}; expected "
                                 f"0 to {vocab_size - 1}: use the tokenizer of this vocabulary")
-            if mask is not None and len(mask) != len(wide):
-                raise DataError(f"document {index} has {len(wide)} tokens and {len(mask)} marks; expected one each")
-            tokens.append(wide.astype(kind))
-            trained.append(np.ones(len(wide), np.uint8) if mask is None else np.asarray(mask, dtype=np.uint8))
+            marks = np.ones(len(wide), np.uint8) if mask is None else np.asarray(mask, np.uint8)
+            if len(marks) != len(wide):
+                raise DataError(f"document {index} has {len(wide)} tokens and {len(marks)} marks; expected one each")
+            token_file.write(wide.astype(kind).tobytes())
+            trained_file.write(marks.tobytes())
             offsets.append(offsets[-1] + len(wide))
-            n_buffered += len(wide)
-            if n_buffered >= BUFFER_TOKENS:
-                flush()
-        flush()
     if len(offsets) == 1:
         shutil.rmtree(beside)
         raise DataError(f"no documents for the shard {directory}; expected at least one: check the source")

@@ -4,8 +4,10 @@ Everything is an iterator of `Document`, and everything that can be wrong with a
 was found, what was expected and what to do.  Nothing here knows tokens.
 """
 
+import itertools
 import json
 import lzma
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -62,13 +64,11 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
     for file in files:
-        n_documents = 0
-        for document in READERS[file.suffix](file, lang):
-            if document.text.strip():
-                n_documents += 1
-                yield document
-        if n_documents == 0:
+        documents = (document for document in READERS[file.suffix](file, lang) if document.text.strip())
+        first = next(documents, None)
+        if first is None:
             raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
+        yield from itertools.chain([first], documents)
 
 
 def from_hub(name: str, split: str = "train", config: str | None = None, lang: str | None = None) -> Iterator[Document]:
@@ -109,7 +109,6 @@ def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
 
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file; binary, wrongly encoded and endless lines are refused."""
-    offset = 0
     with path.open("rb") as file:
         head = file.read(2**16)
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -117,32 +116,28 @@ def _lines(path: Path) -> Iterator[str]:
         if b"\0" in head:
             raise DataError(f"{path} is binary (a zero byte at offset {head.index(0)}); expected UTF-8 text: "
                             "extract its text first")
-        file.seek(0)
+        offset = file.seek(len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0)
         while line := file.readline(LONGEST_LINE_BYTES + 1):
             if len(line) > LONGEST_LINE_BYTES:
                 raise DataError(f"{path} has a line longer than {LONGEST_LINE_BYTES // 2**20} MB at byte {offset}; "
                                 "expected lines: break it up")
             try:
-                yield line.decode("utf-8" if offset else "utf-8-sig")
+                yield line.decode("utf-8")
             except UnicodeDecodeError as error:
-                at = offset + error.start + (3 if not offset and line.startswith(b"\xef\xbb\xbf") else 0)
-                raise DataError(f"{path} is not UTF-8: byte 0x{line[at - offset]:02x} at offset {at}; convert it, for "
-                                "example with `iconv -f latin1 -t utf-8`") from None
+                raise DataError(f"{path} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
+                                "convert it, for example with `iconv -f latin1 -t utf-8`") from None
             offset += len(line)
 
 
 def _text(path: Path, lang: str | None) -> Iterator[Document]:
     part, n_bytes = [], 0
     for line in _lines(path):
-        *ended, line = line.split("\f")
-        for piece in ended:
-            yield Document("".join([*part, piece]).strip("\r\n"), lang, path.name)
-            part, n_bytes = [], 0
-        part.append(line)
-        n_bytes += len(line)
-        if n_bytes > DOCUMENT_BYTES:
-            yield Document("".join(part).strip("\r\n"), lang, path.name)
-            part, n_bytes = [], 0
+        for n, piece in enumerate(line.split("\f")):
+            if n or n_bytes > DOCUMENT_BYTES:
+                yield Document("".join(part).strip("\r\n"), lang, path.name)
+                part, n_bytes = [], 0
+            part.append(piece)
+            n_bytes += len(piece)
     yield Document("".join(part).strip("\r\n"), lang, path.name)
 
 

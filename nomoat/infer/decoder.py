@@ -8,6 +8,7 @@ the rows that chose them.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +32,8 @@ class Decoder:
     def __init__(self, model: Transformer):
         self.model, self.spec = model, model.spec
         self.dtype, self.device = model.embed.dtype, model.embed.device
-        self.attention = [_Attention(block.attention) for block in model.blocks]
-        self.ffn = [_Routed(b.ffn) if isinstance(b.ffn, Experts) else _Dense(b.ffn) for b in model.blocks]
+        self.attention = [_Attention(b.attention) if self.spec.mixer == "mla" else b.attention.step for b in model.blocks]
+        self.ffn = [_Routed(b.ffn) if isinstance(b.ffn, Experts) else partial(_dense, b.ffn) for b in model.blocks]
 
     def prefill(self, prompts: Sequence[Sequence[int]], n_new: int, pad_id: int) -> Tensor:
         """Logits behind each prompt, float32.  The cache then holds the prompts and has room for `n_new` columns."""
@@ -41,21 +42,19 @@ class Decoder:
         capacity = -(-(self.length + n_new) // COLUMNS) * COLUMNS
         self.cis = turns(s, torch.arange(capacity, device=self.device))
         new = {"dtype": self.dtype, "device": self.device}
-        self.keys = [torch.zeros(n_rows, s.d_kv_latent + s.d_rope, capacity, **new) for _ in range(s.n_layers)]
-        self.values = [torch.zeros(n_rows, capacity, s.d_kv_latent, **new) for _ in range(s.n_layers)]
+        U, (c, _) = s.n_kv_heads or 1, s.d_cached  # one head of latents, or the key-value heads of grouped queries
+        self.keys = [torch.zeros(n_rows, U, s.d_kv_latent + s.d_rope, capacity, **new) for _ in range(s.n_layers)]
+        self.values = [torch.zeros(n_rows, U, capacity, c // U, **new) for _ in range(s.n_layers)]
         self.pad_B = torch.tensor([self.length - len(prompt) for prompt in prompts], device=self.device)
         closed = torch.arange(capacity, device=self.device) < self.pad_B[:, None]
         closed[:, self.length :] = True
         self.bias = torch.zeros(n_rows, 1, capacity, **new).masked_fill_(closed[:, None], float("-inf"))
         rows_at_once = max(PREFILL_TOKENS // self.length, 1)
-        logits = [
-            self._prefill(prompts, first, first + rows_at_once, pad_id) for first in range(0, n_rows, rows_at_once)
-        ]
-        return torch.cat(logits)
+        groups = [slice(first, first + rows_at_once) for first in range(0, n_rows, rows_at_once)]
+        return torch.cat([self._prefill(prompts[rows], rows, pad_id) for rows in groups])
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], first: int, last: int, pad_id: int) -> Tensor:
-        """The same for the prompts from `first` to `last`, padded to the longest of them."""
-        prompts = prompts[first:last]
+    def _prefill(self, prompts: Sequence[Sequence[int]], rows: slice, pad_id: int) -> Tensor:
+        """The same for the prompts of some rows, padded to the longest of them."""
         T = max(map(len, prompts))
         pad_B = torch.tensor([T - len(prompt) for prompt in prompts], device=self.device)
         ids_BT = torch.tensor([[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts], device=self.device)
@@ -64,14 +63,14 @@ class Decoder:
         if pad_B.any():
             real_BT = column_T >= pad_B[:, None]
             mask = (column_T[:, None] >= column_T) & real_BT[:, None]
-            mask = mask | torch.eye(T, dtype=torch.bool, device=self.device)  # padding attends to itself: no empty row
-            mask = mask[:, None]
+            mask = (mask | torch.eye(T, dtype=torch.bool, device=self.device))[:, None]  # padding sees itself: no empty row
         cache = LatentCache(self.spec, len(prompts), T, dtype=self.dtype, device=self.device)
         pos_BT = (column_T - pad_B[:, None]).clamp(min=0)
         h_BTD, _ = self.model.hidden(ids_BT, pos_BT, mask, cache)
         for keys, values, latent in zip(self.keys, self.values, cache.latent):
-            keys[first:last, :, self.length - T : self.length] = latent.transpose(1, 2)
-            values[first:last, self.length - T : self.length] = latent[..., : self.spec.d_kv_latent]
+            heads = lambda x: x.unflatten(-1, (keys.shape[1], -1)).transpose(1, 2)  # noqa: B023
+            keys[rows, ..., self.length - T : self.length] = heads(latent[..., -keys[0, ..., 0].numel() :]).mT
+            values[rows, :, self.length - T : self.length] = heads(latent[..., : self.spec.d_cached[0]])
         return self.model.logits(h_BTD[:, -1])
 
     def step(self, ids_B: Tensor) -> Tensor:
@@ -109,6 +108,7 @@ class _Attention:
     def __call__(self, h_BD: Tensor, cis: Tensor, keys: Tensor, values: Tensor, bias: Tensor, column: int) -> Tensor:
         m, s, B = self.module, self.module.spec, len(h_BD)
         H, N, R, C, S = s.n_heads, s.d_nope, s.d_rope, s.d_kv_latent, bias.shape[-1]
+        keys, values = keys[:, 0], values[:, 0]
         q_in, c_kv_BC, k_rope_BR = F.linear(h_BD, m.w_in).split((m.d_query_in, C, R), -1)  # (1) (3) (6)
         c_kv_BC = F.rms_norm(c_kv_BC, (C,), m.norm_kv, LATENT_EPS)
         if s.d_q_latent:
@@ -131,14 +131,9 @@ def _swiglu(gate_up: Tensor) -> Tensor:
     return gate * gate_up.chunk(2, -1)[1]
 
 
-class _Dense:
+def _dense(module: SwiGLU, h_BD: Tensor) -> Tensor:
     """A `SwiGLU` layer."""
-
-    def __init__(self, module: SwiGLU):
-        self.module = module
-
-    def __call__(self, h_BD: Tensor) -> Tensor:
-        return F.linear(_swiglu(F.linear(h_BD, self.module.w_gate_up)), self.module.w_down)
+    return F.linear(_swiglu(F.linear(h_BD, module.w_gate_up)), module.w_down)
 
 
 class _Routed:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nomoat.config import ConfigError, DataError
 from nomoat.infer.decoder import Decoder
-from nomoat.infer.sampling import choose, truncate, uniforms
+from nomoat.infer.sampling import choose, uniforms
 from nomoat.model.transformer import Transformer
 
 KEEP = 0.75  # finished rows leave when fewer than this share is alive: copying the cache costs about one step
@@ -17,50 +17,33 @@ KEEP = 0.75  # finished rows leave when fewer than this share is alive: copying 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One continuation.  `ids_T` holds the new ids, the stop id included; the first `n_forced` were given, not chosen.
+    """One continuation.  `ids_T` holds the new ids, the stop id included.
 
-    `logp_T` (float32) is each id's log-probability under the policy at the sampling temperature.  `prompt` is the
-    index of the prompt in the call.
+    `logp_T` (float32) is each id's log-probability under the policy at the sampling temperature.
     """
 
-    prompt: int
-    prompt_ids: tuple[int, ...]
     ids_T: Tensor
     logp_T: Tensor
-    n_forced: int
     stop: Literal["end", "length"]
 
 
 def sample(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    *,
-    n_per_prompt: int = 1,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    seed: int,
-    stop_ids: Sequence[int],
-    pad_id: int,
-    greedy: bool = False,
-    max_rows: int = 512,
-    forced: Sequence[Sequence[int] | None] | None = None,
-    keys: Sequence[int] | None = None,
-    on_end: Callable[[int, int, Tensor], None] | None = None,
-) -> list[list[Sample]]:
+    model: Transformer, prompts: Sequence[Sequence[int]], *, n_per_prompt: int = 1, max_new_tokens: int,
+    temperature: float = 1.0, seed: int, stop_ids: Sequence[int], pad_id: int, greedy: bool = False, max_rows: int = 512,
+    keys: Sequence[int] | None = None, on_end: Callable[[int, int, Tensor], None] | None = None,
+) -> list[list[Sample]]:  # fmt: skip
     """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
 
-    A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  `forced[i]` are
-    ids that open every continuation of prompt i in place of chosen ones.  What a sample draws is keyed by
-    (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a prompt alone and in a batch, a
-    group of 4 and the first 4 of 8, and a short limit and the start of a long one give the same ids, as far as
-    float rounding (which does depend on the batch) does not decide.  `on_end(i, j, ids_T)` hears of each sample that a
-    stop id ended, while the others go on.
+    A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  What a sample
+    draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a prompt alone and
+    in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a long one give the same ids, as far
+    as float rounding (which does depend on the batch) does not decide.  `on_end(i, j, ids_T)` hears of each sample that
+    a stop id ended, while the others go on.
     """
     _check(model, prompts, max_new_tokens, temperature)
     keys = range(len(prompts)) if keys is None else keys
-    forced = [()] * len(prompts) if forced is None else [ids or () for ids in forced]
-    if len(keys) != len(prompts) or len(forced) != len(prompts):
-        raise DataError(f"{len(prompts)} prompts, {len(keys)} keys, {len(forced)} openings; expected one of each")
+    if len(keys) != len(prompts):
+        raise DataError(f"{len(prompts)} prompts, {len(keys)} keys; expected one of each")
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     todo = [(i, j) for i in order for j in range(n_per_prompt)]
     drawn: dict[tuple[int, int], Sample] = {}
@@ -69,26 +52,18 @@ def sample(
     for start in range(0, len(todo), max_rows):
         wave = todo[start : start + max_rows]
         uniform_BT = None if greedy else uniforms(seed, [(keys[i], j) for i, j in wave], max_new_tokens)
-        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, stop_ids, pad_id, forced, on_end)
-        for (i, j), (ids_T, logp_T, ended) in zip(wave, results):
-            n_forced, stop = min(len(forced[i]), len(ids_T)), "end" if ended else "length"
-            drawn[i, j] = Sample(i, tuple(prompts[i]), ids_T.clone(), logp_T.clone(), n_forced, stop)
+        results = _wave(decoder, prompts, wave, uniform_BT, max_new_tokens, temperature, stop_ids, pad_id, on_end)
+        for place, (ids_T, logp_T, ended) in zip(wave, results):
+            drawn[place] = Sample(ids_T.clone(), logp_T.clone(), "end" if ended else "length")
     return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
 
 
 @torch.inference_mode()
 def _wave(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    wave: Sequence[tuple[int, int]],
-    uniform_BT: Tensor | None,
-    max_new_tokens: int,
-    temperature: float,
-    stop_ids: Sequence[int],
-    pad_id: int,
-    forced: Sequence[Sequence[int]],
+    decoder: Decoder, prompts: Sequence[Sequence[int]], wave: Sequence[tuple[int, int]], uniform_BT: Tensor | None,
+    max_new_tokens: int, temperature: float, stop_ids: Sequence[int], pad_id: int,
     on_end: Callable[[int, int, Tensor], None] | None,
-) -> list[tuple[Tensor, Tensor, bool]]:
+) -> list[tuple[Tensor, Tensor, bool]]:  # fmt: skip
     """(ids, log-probabilities, whether a stop id ended it) of each row of one wave."""
     device = decoder.device
     distinct = list(dict.fromkeys(i for i, _ in wave))
@@ -98,9 +73,6 @@ def _wave(
     logp_BT = torch.zeros(len(wave), n_steps)
     length_B, ended_B = limit_B.clone(), torch.zeros(len(wave), dtype=torch.bool)
     stops = torch.tensor(list(stop_ids), dtype=torch.long)
-    n_forced_B = torch.tensor([len(forced[i]) for i, _ in wave])
-    n_forced = int(n_forced_B.max())
-    forced_BT = torch.tensor([[*forced[i], *[pad_id] * (n_forced - len(forced[i]))] for i, _ in wave])
 
     logits = decoder.prefill([prompts[i] for i in distinct], n_steps - 1, pad_id)
     if len(distinct) < len(wave):
@@ -111,10 +83,7 @@ def _wave(
     alive = torch.arange(len(wave))  # the row of the wave that each decoded row is
     for step in range(n_steps):
         u_B = None if uniform_BT is None else uniform_BT[alive, step].to(device)
-        given = None
-        if step < n_forced:
-            given = (n_forced_B[alive] > step).to(device), forced_BT[alive, step].to(device)
-        id_B, logp_B = choose(logits, u_B, temperature, given)
+        id_B, logp_B = choose(logits, u_B, temperature)
         ids_BT[alive, step] = id_B.cpu()
         logp_BT[alive, step] = logp_B.cpu()
         end_B = torch.isin(ids_BT[alive, step], stops) & (step < length_B[alive])
@@ -136,40 +105,26 @@ def _wave(
 
 
 def stream(
-    model: Transformer,
-    ids: Sequence[int],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    seed: int,
-    stop_ids: Sequence[int],
-    should_stop: Callable[[], bool] = lambda: False,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-) -> Iterator[int]:
+    model: Transformer, ids: Sequence[int], *, max_new_tokens: int, temperature: float = 1.0, seed: int,
+    stop_ids: Sequence[int], should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[int]:  # fmt: skip
     """New ids one by one, the stop id included; temperature 0 is greedy.  Ends where `should_stop()` turns true."""
     _check(model, [ids], max_new_tokens, temperature or 1.0)
     with torch.inference_mode():
         decoder = Decoder(model)
     n_steps = min(max_new_tokens, model.spec.context - len(ids))
     uniform_T = uniforms(seed, [(0, 0)], n_steps)[0].to(decoder.device)
-    with torch.inference_mode():
-        logits = decoder.prefill([ids], n_steps - 1, ids[0])
+    id_B = None
     for step in range(n_steps):
         if should_stop():
             return
         with torch.inference_mode():
-            if temperature == 0:
-                id_B, _ = choose(logits, None)
-            else:
-                kept = truncate(logits / temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-                id_B, _ = choose(kept, uniform_T[step : step + 1])
+            logits = decoder.prefill([ids], n_steps - 1, ids[0]) if id_B is None else decoder.step(id_B)
+            uniform_B = uniform_T[step : step + 1] if temperature else None
+            id_B, _ = choose(logits / (temperature or 1.0), uniform_B)
         yield int(id_B)
-        if int(id_B) in stop_ids or step + 1 == n_steps:
+        if int(id_B) in stop_ids:
             return
-        with torch.inference_mode():
-            logits = decoder.step(id_B)
 
 
 def _check(model: Transformer, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> None:

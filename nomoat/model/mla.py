@@ -5,6 +5,8 @@ W^KR stand in one matrix, and so do W^UQ with W^QR and W^UK with W^UV, as in the
 an RMSNorm, which the report mentions in its section 4.2.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,30 +18,58 @@ from nomoat.model.spec import ModelSpec
 
 LATENT_EPS = 1e-6  # the published code's, whatever the other norms use
 CLOSED = -1e30  # the score of a position that may not be attended to; finite, so that an all-closed row stays a number
+HALVED = 128  # plain attention cuts rows of so many positions or more in halves
 
 
 class PlainAttention(torch.autograd.Function):
     """softmax(q k^T scale + bias) v with the weights kept: two to three times faster than the fused kernel on a
-    processor in bf16 at a few hundred positions (LOG.md), at T x S memory."""
+    processor in bf16 at a few hundred positions (LOG.md), at T x S memory.
+
+    Long rows are cut in halves: every mask here is causal, so that the first never reads the second half of the keys.
+    """
 
     @staticmethod
     def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
         B, H, T, _ = q_BHTN.shape
         q, k, v = q_BHTN.flatten(0, 1), k_BHSN.flatten(0, 1), v_BHSW.flatten(0, 1)
-        p = torch.baddbmm(bias.expand(B, H, -1, -1).flatten(0, 1), q, k.mT, alpha=scale).softmax(-1)
-        ctx.save_for_backward(q, k, v, p)
+        cuts = (0, T // 2, T) if T >= HALVED else (0, T)
+        saved, out = [], []
+        for a, b in pairwise(cuts):
+            q_i, k_i, v_i = q[:, a:b].contiguous(), k[:, :b].contiguous(), v[:, :b].contiguous()
+            bias_i = bias[..., a:b, :b].expand(B, H, -1, -1).flatten(0, 1)
+            p = torch.baddbmm(bias_i, q_i, k_i.mT, alpha=scale).softmax(-1)
+            out.append(torch.bmm(p, v_i))
+            saved += [q_i, k_i, v_i, p]
+        ctx.save_for_backward(*saved)
         ctx.scale = scale
-        return torch.bmm(p, v).view(B, H, T, -1)
+        return (torch.cat(out, 1) if len(out) > 1 else out[0]).view(B, H, T, -1)
 
     @staticmethod
     def backward(ctx, grad_BHTW):
-        q, k, v, p = ctx.saved_tensors
+        saved, grad_q, grad_kv = ctx.saved_tensors, [], None
         grad = grad_BHTW.flatten(0, 1)
-        grad_score = torch._softmax_backward_data(torch.bmm(grad, v.mT), p, -1, p.dtype)
-        grad_q = torch.bmm(grad_score, k).mul_(ctx.scale)
-        grad_k = torch.bmm(grad_score.mT, q).mul_(ctx.scale)
-        grad_v = torch.bmm(p.mT, grad)
-        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in (grad_q, grad_k, grad_v)), None, None
+        while saved:  # from the last queries, which read every key, to the first
+            *saved, q, k, v, p = saved
+            grad, grad_i = grad.split((grad.shape[1] - len(q[0]), len(q[0])), 1)
+            grad_i = grad_i.contiguous()
+            grad_score = torch._softmax_backward_data(torch.bmm(grad_i, v.mT), p, -1, p.dtype)
+            grad_q.insert(0, torch.bmm(grad_score, k))
+            pair = torch.bmm(q.mT, grad_score), torch.bmm(grad_i.mT, p)  # transposed: the large factor stays as it lies
+            grad_kv = grad_kv or pair
+            if pair is not grad_kv:
+                for whole, part in zip(grad_kv, pair):
+                    whole[..., : part.shape[-1]] += part
+        grad_q = torch.cat(grad_q, 1) if len(grad_q) > 1 else grad_q[0]
+        grads = grad_q.mul_(ctx.scale), grad_kv[0].mul_(ctx.scale).mT, grad_kv[1].mT
+        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in grads), None, None
+
+
+def keys_read(spec: ModelSpec, T: int) -> float:
+    """Keys that one query of a row of T is multiplied with, on average, as computed here."""
+    if spec.attention == "fused":
+        return T / 2
+    half = T // 2 if T >= HALVED else 0
+    return (half * half + (T - half) * T) / T
 
 
 def mask_for(spec: ModelSpec, mask: Tensor | None, T: int, dtype: torch.dtype, device) -> Tensor | None:
@@ -69,12 +99,7 @@ class LatentAttention(nn.Module):
         self.w_o = nn.Parameter(torch.empty(D, H * spec.d_value))
 
     def forward(
-        self,
-        h_BTD: Tensor,
-        cis_BTr: Tensor,
-        mask: Tensor | None,
-        cache: LatentCache | None = None,
-        layer: int = 0,
+        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None, cache: LatentCache | None = None, layer: int = 0
     ) -> Tensor:
         """`mask` is what `mask_for` made; cis is (B or 1, T, R/2)."""
         s = self.spec

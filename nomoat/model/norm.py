@@ -13,18 +13,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps: float) -> Tensor:
-        wide = x.float()
+        wide = x.to(torch.float32, copy=True)
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).mul_(weight).to(x.dtype)
+        return wide.mul_(scale).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight, scale = ctx.saved_tensors
-        unit = x * scale  # float32, as scale is
-        along = grad * unit
-        grad_weight = along.flatten(0, -2).sum(0)
-        mean = (along @ weight.float()).unsqueeze(-1) / x.shape[-1]
-        grad_x = unit.mul_(-mean).addcmul_(grad, weight.float()).mul_(scale)
+        D, gain = x.shape[-1], weight.float()
+        along = grad.to(torch.float32, copy=True).mul_(x)
+        grad_weight = (scale.view(1, -1) @ along.view(-1, D)).view(D)
+        back = (along @ gain).unsqueeze(-1).mul_(scale**3).div_(-D)
+        grad_x = along.copy_(grad).mul_(gain).mul_(scale).addcmul_(x.float(), back)
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None

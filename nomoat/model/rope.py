@@ -38,9 +38,7 @@ def turns(spec: ModelSpec, pos_BT: Tensor) -> Tensor:
     """cis_BTr: one unit complex number for each position and pair (R/2 of them), YaRN's magnitude included."""
     freq_r = frequencies(spec).to(pos_BT.device)
     angle_BTr = pos_BT[..., None].float() * freq_r
-    magnitude = 1.0
-    if spec.yarn is not None:
-        magnitude = spec.yarn.magnitude(spec.yarn.mscale) / spec.yarn.magnitude(spec.yarn.mscale_all_dim)
+    magnitude = spec.yarn.turn_scale if spec.yarn else 1.0
     return torch.polar(torch.full_like(angle_BTr, magnitude), angle_BTr)
 
 

@@ -7,7 +7,7 @@ The legend of every tensor in this project (a name's suffix spells its axes):
     W value head width          C key-value latent          P query latent             M tokens, flattened
     E routed experts            K experts per token         F expert hidden width      Z routed copies
     G rollouts per prompt       J extra prediction depths   L layers
-    c cached width, C + R       r rotary pairs, R / 2
+    U key-value heads           c cached width              r rotary pairs, R / 2
 
 Symbols of the V3 report (arXiv 2412.19437) that differ from ours: d_c = C, d_c' = P, d_h = N, d_h^R = R, N_r = E,
 N_s = n_shared, K_r = K, D (depths) = J.
@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from nomoat.config import Strict
+from nomoat.config import Strict, parse, shipped
 
 
 class Yarn(Strict):
@@ -41,9 +41,17 @@ class Yarn(Strict):
         """0.1 m ln(s) + 1, the entropy correction of YaRN, 1 where nothing is stretched."""
         return 0.1 * mscale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0  # YaRN (22)
 
+    @property
+    def turn_scale(self) -> float:
+        """What multiplies cos and sin."""
+        return self.magnitude(self.mscale) / self.magnitude(self.mscale_all_dim)
+
 
 class ModelSpec(Strict):
-    """The shape of a DeepSeek-V3 model.  `n_routed = 0` makes every layer dense: the dense twin."""
+    """The shape of a DeepSeek-V3 model.  `n_routed = 0` makes every layer dense: the dense twin.
+
+    `mixer = "gqa"` is grouped-query attention: `n_kv_heads`, no latent, and `d_rope` the width of the whole head.
+    """
 
     vocab_size: int
     n_layers: int
@@ -75,13 +83,20 @@ class ModelSpec(Strict):
     init_std: float = 0.02
     experts: Literal["sorted", "wide"] = "sorted"  # how the experts are multiplied, see moe.py
     attention: Literal["fused", "plain"] = "fused"  # how training attends, see mla.py
+    mixer: Literal["mla", "gqa"] = "mla"
+    n_kv_heads: int | None = None
 
     @model_validator(mode="after")
     def _possible(self):
-        positive = ("vocab_size", "n_layers", "d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_ffn")
-        for name in (*positive, "context"):
+        latent = ("d_nope", "d_kv_latent") if self.mixer == "mla" else ()
+        for name in ("vocab_size", "n_layers", "d_model", "n_heads", *latent, "d_rope", "d_value", "d_ffn", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, found {getattr(self, name)}")
+        if self.mixer == "gqa" and (self.d_nope or self.d_kv_latent or self.d_q_latent):
+            raise ValueError('expected d_nope = 0, d_kv_latent = 0 and no d_q_latent beside mixer = "gqa"')
+        U, H = self.n_kv_heads, self.n_heads
+        if (U is None) == (self.mixer == "gqa") or (U is not None and (U < 1 or H % U)):
+            raise ValueError(f'expected n_kv_heads, a divisor of n_heads = {H}, with mixer = "gqa" and only there, found {U}')
         if self.d_rope % 2:
             raise ValueError(f"expected an even d_rope (rotation turns pairs), found {self.d_rope}")
         if self.n_routed:
@@ -111,6 +126,12 @@ class ModelSpec(Strict):
         return self.d_nope + self.d_rope
 
     @property
+    def d_cached(self) -> tuple[int, int]:
+        """Widths of what a layer's cache holds for a position: C and R, or all values and all keys of the key-value heads."""
+        U = self.n_kv_heads
+        return (U * self.d_value, U * self.d_rope) if self.mixer == "gqa" else (self.d_kv_latent, self.d_rope)
+
+    @property
     def softmax_scale(self) -> float:
         """1/sqrt(d_h + d_h^R) of eq. (10), times YaRN's squared attention scale."""
         magnitude = self.yarn.magnitude(self.yarn.mscale_all_dim) if self.yarn else 1.0
@@ -133,54 +154,47 @@ class ModelSpec(Strict):
 
     def _attention_params(self) -> int:
         D, H, C = self.d_model, self.n_heads, self.d_kv_latent
+        if self.mixer == "gqa":
+            return D * (H * self.d_rope + sum(self.d_cached) + H * self.d_value)
         query_in = self.d_q_latent or D
         query = H * self.d_query * query_in + (self.d_q_latent or 0) * (D + 1)
         return query + D * (C + self.d_rope) + C + C * H * (self.d_nope + self.d_value) + H * self.d_value * D
 
     def _ffn_params(self, layer: int, active: bool) -> int:
+        """Without the routing biases."""
         D = self.d_model
         if not self.is_moe(layer):
             return 3 * D * self.d_ffn
         experts = self.n_shared + (self.n_active if active else self.n_routed)
-        bias = self.n_routed if self.scoring == "sigmoid" else 0
-        return 3 * D * self.d_expert * experts + self.n_routed * D + bias
+        return 3 * D * self.d_expert * experts + self.n_routed * D
 
-    def _layer_params(self, layer: int, active: bool) -> int:
-        return self._attention_params() + self._ffn_params(layer, active) + 2 * self.d_model
+    def _layer_params(self, layer: int) -> int:
+        bias = self.n_routed if self.is_moe(layer) and self.scoring == "sigmoid" else 0
+        return self._attention_params() + self._ffn_params(layer, active=False) + bias + 2 * self.d_model
 
     def params_total(self) -> int:
         """All parameters, routing biases included, without the extra prediction depths (as DeepSeek counts 671B)."""
         head = 0 if self.tied else self.vocab_size * self.d_model
-        body = sum(self._layer_params(layer, active=False) for layer in range(self.n_layers))
+        body = sum(self._layer_params(layer) for layer in range(self.n_layers))
         return self.vocab_size * self.d_model + head + body + self.d_model
 
     def params_active(self) -> int:
         """Parameters that one token meets, embedding and head included (V3: 37.55B)."""
-        idle = sum(
-            self._layer_params(layer, active=False) - self._layer_params(layer, active=True)
-            for layer in range(self.n_layers)
-        )
-        return self.params_total() - idle
+        idle = lambda layer: self._ffn_params(layer, active=False) - self._ffn_params(layer, active=True)
+        return self.params_total() - sum(map(idle, range(self.n_layers)))
 
     def params_mtp(self) -> int:
         """Parameters of the extra prediction depths; embedding and head are shared with the main model."""
         D = self.d_model
-        return sum(2 * D * D + 3 * D + self._layer_params(self.n_layers + j, active=False) for j in range(self.n_mtp))
+        return sum(2 * D * D + 3 * D + self._layer_params(self.n_layers + j) for j in range(self.n_mtp))
 
     # --- FLOPs: a multiply-add is two ---------------------------------------------------------------------------
 
     def _layer_flops(self, layer: int, attended: float, executed: bool) -> float:
         """Forward FLOPs of one token in one layer that attends to `attended` positions."""
-        D, H, C = self.d_model, self.n_heads, self.d_kv_latent
-        matrices = self._attention_params() - C - (self.d_q_latent or 0)
-        if not self.is_moe(layer):
-            ffn = 3 * D * self.d_ffn
-        else:
-            wide = executed and self.experts == "wide"
-            experts = self.n_shared + (self.n_routed if wide else self.n_active)
-            ffn = 3 * D * self.d_expert * experts + self.n_routed * D
-        scores = H * attended * (self.d_query + self.d_value)
-        return 2 * (matrices + ffn + scores)
+        matrices = self._attention_params() - self.d_kv_latent - (self.d_q_latent or 0)
+        matrices += self._ffn_params(layer, active=not (executed and self.experts == "wide"))
+        return 2 * (matrices + self.n_heads * attended * (self.d_query + self.d_value))
 
     def flops_forward(self, attended: float, *, executed: bool = False, head: bool = True) -> float:
         """Forward FLOPs of one token that attends to `attended` positions on average, head included.
@@ -202,17 +216,4 @@ class ModelSpec(Strict):
         return 3 * (self.flops_forward(attended, executed=executed) + self.flops_mtp(attended, executed=executed))
 
 
-PRESETS: dict[str, ModelSpec] = {
-    "deepseek-v3": ModelSpec(
-        vocab_size=129280, n_layers=61, d_model=7168, n_heads=128, d_nope=128, d_rope=64, d_value=128, d_kv_latent=512,
-        d_q_latent=1536, d_ffn=18432, n_dense_layers=3, n_routed=256, n_shared=1, n_active=8, d_expert=2048, n_groups=8,
-        n_active_groups=4, routed_scale=2.5, n_mtp=1, context=163840, norm_eps=1e-6, init_std=0.006,
-        yarn=Yarn(factor=40.0, original_context=4096),
-    ),
-    "deepseek-v2-lite": ModelSpec(
-        vocab_size=102400, n_layers=27, d_model=2048, n_heads=16, d_nope=128, d_rope=64, d_value=128, d_kv_latent=512,
-        d_ffn=10944, n_dense_layers=1, n_routed=64, n_shared=2, n_active=6, d_expert=1408, scoring="softmax",
-        group_score="max", normalise_gates=False, context=163840, init_std=0.006,
-        yarn=Yarn(factor=40.0, original_context=4096, mscale=0.707, mscale_all_dim=0.707),
-    ),
-}  # fmt: skip
+PRESETS = {name: parse(ModelSpec, table, name) for name, table in shipped(__file__).items()}

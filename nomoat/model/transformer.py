@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nomoat.model.cache import LatentCache
+from nomoat.model.gqa import GroupedAttention
 from nomoat.model.mla import LatentAttention, mask_for
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.mtp import Depth
@@ -23,7 +24,7 @@ class Block(nn.Module):
         super().__init__()
         self.layer, self.eps = layer, spec.norm_eps
         self.norm_attention = nn.Parameter(torch.ones(spec.d_model))
-        self.attention = LatentAttention(spec)
+        self.attention = LatentAttention(spec) if spec.mixer == "mla" else GroupedAttention(spec)
         self.norm_ffn = nn.Parameter(torch.ones(spec.d_model))
         self.ffn = Experts(spec) if spec.is_moe(layer) else SwiGLU(spec.d_model, spec.d_ffn)
 

@@ -5,6 +5,7 @@ stay texts.  Charts are small, so that a phone shows them one under the other at
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -15,33 +16,28 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from nomoat.config import shipped
 from nomoat.report.receipt import Score
 
-FG, MUTED, LINE = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102a{i}" for i in range(8))
-INKS = {FG: "var(--fg)", MUTED: "var(--muted)", LINE: "var(--line)"} | {c: f"var(--c{i})" for i, c in enumerate(SERIES)}
-COLOURS = {
-    **dict.fromkeys(("text.color", "axes.titlecolor"), FG),
-    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
-}
+INKS = {"#010203": "var(--fg)", "#010204": "var(--muted)", "#010205": "var(--line)"}
+INKS |= {colour: f"var(--c{i})" for i, colour in enumerate(SERIES)}
 POINTS = 240  # more are averaged, nobody sees them
 Points = Sequence[tuple[float, float]]
-style = lambda more={}: matplotlib.rc_context(shipped(__file__) | COLOURS | more)
+style = lambda more={}: matplotlib.rc_context(shipped(__file__) | more)
 
 
 def lines(
-    title: str, series: Mapping[str, Points], *, log: bool = False, percent: bool = False, floor: float | None = None,
-    second: tuple[str, float] | None = None,
+    title: str, series: Mapping[str, Points], *, log: bool = False, percent: bool = False, bits: bool = False,
+    floor: float | None = None,
 ) -> str:  # fmt: skip
-    """Curves over the steps; `second` is (name, factor) of another scale on the right."""
+    """Curves over the steps; `bits`: nats, drawn in bits, with a scale of nats on the right."""
+    unit = math.log(2) if bits else 1.0
     with style():
         figure = Figure(figsize=(3.7, 2.35))
         axes = figure.subplots()
         for i, (name, points) in enumerate(series.items()):
-            points = [(x, y) for x, y in points if y > 0 or not log]
+            points = [(x, y / unit) for x, y in points if y > 0 or not log]
             if not points:
                 continue
-            coarse, fine = smooth(points), thin(points)
-            colour = SERIES[i % len(SERIES)]
+            coarse, fine, colour = smooth(points), thin(points), SERIES[i % len(SERIES)]
             if coarse is not fine:
                 axes.plot(*zip(*fine), color=colour, lw=0.8, alpha=0.28)
             axes.plot(*zip(*coarse), color=colour, lw=1.7, label=name, marker="o" if len(points) == 1 else None, ms=3)
@@ -57,8 +53,8 @@ def lines(
         if percent:
             axes.set_ylim(-0.03, 1.03)
             axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-        if second:
-            right = axes.secondary_yaxis("right", functions=(lambda y: y * second[1], lambda y: y / second[1]))
+        if bits:
+            right = axes.secondary_yaxis("right", functions=(lambda y: y * unit, lambda y: y / unit))
             right.spines["right"].set_visible(False)
             right.tick_params(length=0)
         if len(series) > 1 and axes.lines:
@@ -73,19 +69,18 @@ def whiskers(title: str, scores: Mapping[str, Mapping[str, Score]], names: Seque
         figure = Figure(figsize=(3.7, 0.75 + len(names) * (0.16 + 0.085 * len(models))))
         axes = figure.subplots()
         for i, model in enumerate(models):
-            shift = (i - (len(models) - 1) / 2) * 0.72 / max(len(models), 1)
+            shift = (i - (len(models) - 1) / 2) * 0.72 / len(models)
             for y, family in enumerate(names):
                 if found := scores[model].get(family):
-                    at = y + shift
-                    colour, label = SERIES[i % len(SERIES)], None if y else model
+                    at, colour = y + shift, SERIES[i % len(SERIES)]
                     axes.plot([found.low, found.high], [at, at], color=colour, lw=1.4, alpha=0.55)
-                    axes.plot(found.value, at, "o", color=colour, ms=4.0, label=label)
+                    axes.plot(found.value, at, "o", color=colour, ms=4.0, label=None if y else model)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_xlim(-0.02, 1.02)
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
         for y in range(1, len(names)):
-            axes.axhline(y - 0.5, color=LINE, lw=0.5)
+            axes.axhline(y - 0.5, color=matplotlib.rcParams["grid.color"], lw=0.5)
         figure.legend(loc="outside lower left", ncols=5, handlelength=0.8, columnspacing=1.0, handletextpad=0.3)
         return _svg(figure, title)
 
@@ -114,16 +109,12 @@ def _svg(figure: Figure, title: str) -> str:
     figure.suptitle(title, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
     with matplotlib.rc_context({"svg.hashsalt": title}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
+    tall = " data-tall" if figure.get_figheight() > 3.0 else ""
+    text = f'<svg role="img"{tall}' + out.getvalue().partition("<svg")[2]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', text))
-    own = re.sub(r"\W", "", title)
-    text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{own}{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'((?:url\(|href=")#)', rf"\g<1>{own}", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    tall = " data-tall" if figure.get_figheight() > 3.0 else ""
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', rf'\1 role="img"{tall}', text, count=1)
+    text = re.sub(r' id="([\w.-]+)"', lambda m: m[0] if m[1] in used else "", text)
+    text = re.sub(r'(?<=<svg)([^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", text)
     text = re.sub("|".join(INKS), lambda m: INKS[m[0]], text)
     return re.sub(r"\n\s*", "\n", text)

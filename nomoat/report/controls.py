@@ -33,18 +33,17 @@ def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str
     forward = recipe.shape(recipe.stage(after)).flops_forward(2 * length, executed=True)
     sampled = problems * rl["group"] * length * forward
     steps = lambda budget: max(round(budget / last["flops_executed"]), 1)
-    reward = lambda **parts: {"accuracy": 0.0, "format": 0.0, "language": 0.0, "random": 0.0, **parts}
     optim = {**pretrain["optim"], "muon_lr": pretrain["optim"]["muon_lr"] / 5, "adam_lr": pretrain["optim"]["adam_lr"] / 5}
     further = {"kind": "sft", "from": before, "rows": pretrain["rows"], "context": pretrain["context"], "optim": optim,
                "precision": pretrain["precision"]}  # fmt: skip
     again = {key: pretrain[key] for key in ("shares", "text", "text_bytes", "hub", "tasks", "task_documents", "chains")}
     added = [
-        {**rl, "name": "format-only", "rewards": reward(format=1.0)},
-        {**rl, "name": "random-reward", "rewards": reward(random=1.0)},
+        {**rl, "name": "format-only", "rewards": {"accuracy": 0.0, "format": 1.0}},
+        {**rl, "name": "random-reward", "rewards": {"accuracy": 0.0, "random": 1.0}},
         {"kind": "reject", "name": "right-answers", "from": before, "tasks": rl["tasks"], "problems": problems,
          "samples": rl["group"], "keep": 4, "max_new_tokens": rl["max_new_tokens"], "think": rl["think"]},
         {**further, "name": "rejection-sft", "shares": {"samples": 1.0}, "samples": ["right-answers"],
          "steps": steps(max(flops - sampled, flops / 4))},
         {**further, **again, "name": "more-pretraining", "steps": steps(flops)},
     ]  # fmt: skip
-    return resolve({**recipe.table, "stages": [*kept, rl, *added]}).table
+    return resolve({**recipe.table, "budget": None, "stages": [*kept, rl, *added]}).table

@@ -1,35 +1,17 @@
 """What a recipe will take before it runs: per stage tokens, parameters, FLOPs, memory, time, energy and money.
 
-FLOPs follow from the recipe; time is FLOPs over the share of the peak that hardware.toml gives for such runs, and so an
-estimate.  Sampling, small models and everything that is not arithmetic take longer than it says.
+FLOPs follow from the recipe; time is FLOPs over the shares of the peak that hardware.toml gives for such runs, and so an
+estimate.  Models of less than a million parameters take longer than it says.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from nomoat.ledger import duration, money, read_prices, short
-from nomoat.plan.cost import read_hardware
-from nomoat.report.receipt import Table
-from nomoat.stages.recipe import Recipe, module_of
-
-CUDA_CLASS = "h100"  # what `device = "cuda"` is taken to be
-
-
-@dataclass(frozen=True)
-class Line:
-    """One stage's estimate; None where a stage does not train or sample.  `others` is what else its plan says."""
-
-    stage: str
-    tokens: int | None
-    parameters: int | None
-    active: int | None
-    flops: float | None
-    memory_bytes: float | None
-    seconds: float | None
-    joules: float | None
-    money: float | None
-    others: dict[str, Any]
+from nomoat.report.receipt import Table, receipt_of
+from nomoat.run import Run
+from nomoat.stages.budget import Line, estimate, machine
+from nomoat.stages.recipe import Recipe, resolve
 
 
 @dataclass(frozen=True)
@@ -40,11 +22,8 @@ class Forecast:
     currency: str
     source: str
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     def table(self) -> Table:
-        amount = lambda value, unit="": "" if value is None else f"{short(value)}{unit}".strip()
+        amount = lambda value, unit="": "" if value is None else short(value, unit)
         rows = [
             (x.stage, amount(x.tokens), amount(x.parameters), amount(x.flops), amount(x.memory_bytes, "B"),
              "" if x.seconds is None else duration(x.seconds), amount(x.joules, "J"),
@@ -64,23 +43,24 @@ class Forecast:
 
 def forecast(recipe: Recipe, only: Sequence[str] = ()) -> Forecast:
     """The estimate of every stage of a recipe, or of those named in `only`; runs nothing."""
-    hardware, prices = read_hardware(), read_prices()
-    cpu = recipe.device == "cpu"
-    name, units = ("cpu", recipe.threads) if cpu else (CUDA_CLASS, 1)
-    device, price = hardware.devices[name], prices.device(name)
-    mfu = hardware.mfu["cpu" if cpu else "moe-plain"]
-    lines = []
-    for config in recipe.stages:
-        if only and config.name not in only:
-            continue
-        figures = dict(module_of(config.kind).plan(config, recipe))
-        known = {key: figures.pop(key, None) for key in ("tokens", "parameters", "active", "flops", "memory_bytes")}
-        seconds = joules = cost = None
-        if known["flops"] is not None:
-            seconds = known["flops"] / (device.flops_bf16 * units * mfu.value)
-            joules = price.watts * units * seconds
-            cost = prices.money(price, joules, seconds * units)
-        lines.append(Line(config.name, **known, seconds=seconds, joules=joules, money=cost, others=figures))
-    source = (f"Estimated: time at {100 * mfu.value:.0f} % of {device.name} ({mfu.source}), energy at "
-              f"{price.watts:g} W a unit, prices of {prices.date}; memory: weights, gradients, optimiser.")  # fmt: skip
-    return Forecast(tuple(lines), name, units, prices.currency, source)
+    name, units, *_, rates = machine(recipe)
+    prices = read_prices()
+    source = (f"Estimated: {rates}; {prices.device(name).watts:g} W a unit, prices of {prices.date}; memory: weights, "
+              "gradients, optimiser.") + (f" Cut to its budget: {recipe.fitted}." if recipe.fitted else "")  # fmt: skip
+    return Forecast(estimate(recipe, only), name, units, prices.currency, source)
+
+
+def against_plan(run: Run) -> Table:
+    """What each stage took beside what its plan said, for stages that have begun; time on the clock."""
+    recipe = resolve(run.recipe)
+    spent = {row.stage: row for row in receipt_of(run).rows}
+    ratio = lambda took, plan: f"{took / plan:.2f}" if plan and took else ""
+    amount = lambda value: short(value) if value else ""
+    pairs = [(spent[line.stage], line) for line in estimate(recipe) if line.stage in spent]
+    rows = [(row.stage, amount(row.tokens), ratio(row.tokens, line.tokens), amount(row.flops_model),
+             ratio(row.flops_model, line.flops), duration(row.seconds), duration(line.seconds),
+             ratio(row.seconds, line.seconds)) for row, line in pairs]  # fmt: skip
+    took, plan = (sum(pair[i].seconds for pair in pairs) for i in (0, 1))
+    rows.append(("total", "", "", "", "", duration(took), duration(plan), ratio(took, plan)))
+    header = ("stage", "tokens", "of plan", "model FLOPs", "of plan", "time", "planned", "of plan")
+    return Table("Receipt and plan", header, tuple(rows), "Time on the clock, work done twice included.", total=True)

@@ -9,18 +9,17 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any, Literal
 
 from nomoat import stats
 from nomoat.config import shipped, visible
-from nomoat.report.receipt import Event, Table, kinds_of
+from nomoat.report.receipt import Event, Table
 from nomoat.report.rollouts import cut
 from nomoat.run import Run
 
 Steps = Sequence[Event]
 words = lambda: shipped(__file__)  # the rows of the screen, and the rules with their limits and sentences
-SIGNS = {"bad": ("✗", "wrong"), "look": ("!", "note"), "good": ("✓", "right")}
+SIGNS = {"bad": "✗", "look": "!", "good": "✓"}
 
 
 @dataclass(frozen=True)
@@ -135,14 +134,10 @@ def spark(values: Sequence[float | None]) -> str:
 
 def probes(run: Run, stage: str) -> list[tuple[str, str, list[tuple[int, bool, str]]]]:
     """(family, prompt, [(step, right, reply)]) of each watched prompt: the first, the middle and the last reply."""
-    kept: list[Event] = []
-    for e in run.events("probe", stage):
-        while kept and kept[-1]["step"] >= e["step"]:  # done again after a resume
-            kept.pop()
-        kept.append(e)
+    kept = list({e["step"]: e for e in run.events("probe", stage) if not e.get("redone")}.values())
     seen: dict[tuple[str, str], list[tuple[int, bool, str]]] = {}
     for e in (kept[i] for i in sorted({0, len(kept) // 2, len(kept) - 1}) if kept):
-        for p in e.get("probes") or []:
+        for p in e["probes"]:
             seen.setdefault((p["family"], p["prompt"]), []).append((e["step"], bool(p["right"]), p["reply"]))
     return [(*what, replies) for what, replies in seen.items()]
 
@@ -164,7 +159,7 @@ def screen(run: Run, stage: str, width: int = 100) -> str:
     """The screen as plain text: what it means, the course, the families and levels, the same prompts over time."""
     curve = run.curve(stage)
     done = f"step {curve[-1]['step']} of {curve[-1].get('n_steps', '?')}" if curve else "before its first step"
-    says = [f"{SIGNS[f.severity][0]} {f.sentence}" for f in findings(run, stage)]
+    says = [f"{SIGNS[f.severity]} {f.sentence}" for f in findings(run, stage)]
     says = [textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False) for text in says]
     blocks = ["\n".join([f"{visible(stage)}, {done}: is it learning?", *says])]
     blocks += [table.text(width) for table in tables(curve, width) if curve]
@@ -172,17 +167,3 @@ def screen(run: Run, stage: str, width: int = 100) -> str:
         lines = [cut(f"  step {step:>5} {'✓' if right else '✗'} {reply}", width) for step, right, reply in replies]
         blocks.append("\n".join([cut(f"{family}: {prompt}", width), *lines]))
     return "\n\n".join(blocks)
-
-
-def section(run: Run) -> str:
-    """The same for the report page: a <section> for every stage of kind rl, every text escaped; '' without any."""
-    out, safe = [], lambda text: escape(visible(text))
-    for stage in (name for name, kind in kinds_of(run).items() if kind == "rl" and run.curve(name)):
-        out.append(f"<section><h2>Is it learning? {safe(stage)}</h2>")
-        out += [f'<p class="{SIGNS[f.severity][1]}">{safe(f.sentence)}</p>' for f in findings(run, stage)]
-        out += [table.html() for table in tables(run.curve(stage))]
-        for name, asked, replies in probes(run, stage):
-            said = [f'<p class="{("wrong", "right")[ok]}">{step}: {safe(reply)}</p>' for step, ok, reply in replies]
-            out += [f'<article><p class="who">{safe(name)}</p><p class="user">{safe(asked)}</p>', *said, "</article>"]
-        out.append("</section>")
-    return "\n".join(out)

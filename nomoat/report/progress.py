@@ -34,8 +34,8 @@ class Watch:
             self._bars = Progress(*columns, console=console, expand=True, refresh_per_second=4)
             for name in stages:
                 done = name in finished
-                state = {"completed": float(done), "start": done, "says": "done before" if done else ""}
-                self._tasks[name] = self._bars.add_task(name, total=1.0, **state)
+                says = "done before" if done else ""
+                self._tasks[name] = self._bars.add_task(name, total=1.0, completed=float(done), start=done, says=says)
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -52,29 +52,25 @@ class Watch:
     def __call__(self, event: Mapping[str, Any]) -> None:
         kind, stage = event["kind"], event.get("stage") or ""
         if kind in ("step", "work"):
-            self._spend(event)
+            seconds, joules = (event.get("seconds") or 0.0) * self.units, event.get("joules")
+            joules = self.price.watts * seconds if joules is None else joules
+            self.joules += joules
+            self.money += self.prices.money(self.price, joules, seconds)
         if kind == "note":
             self.console.print(f"{stage or 'run'}: {event['text']}", markup=False, highlight=False, soft_wrap=True)
         elif kind == "begin":
-            self._show(stage, f"{event['what']} …", None)
+            self.show(stage, f"{event['what']} …", None)
         elif kind == "resume":
             self._line(f"{stage}: goes on from step {event['step']}")
         elif kind == "step":
-            self._show(stage, self._step(event), event["step"] / event["n_steps"])
+            self.show(stage, self._step(event), event["step"] / event["n_steps"])
         elif kind == "stage_end":
             bought = (event.get("outputs") or {}).get("bought", "")
-            self._show(stage, f"done  {self.cost()}  {bought}", 1.0, last=True)
+            self.show(stage, f"done  {self.cost()}  {bought}", 1.0, last=True)
 
     def cost(self) -> str:
         """Energy and money so far."""
-        return f"{short(self.joules)}J {money(self.money)} {self.prices.currency}"
-
-    def _spend(self, event: Mapping[str, Any]) -> None:
-        seconds = (event.get("seconds") or 0.0) * self.units
-        joules = event.get("joules")
-        joules = self.price.watts * seconds if joules is None else joules
-        self.joules += joules
-        self.money += self.prices.money(self.price, joules, seconds)
+        return f"{short(self.joules, 'J')} {money(self.money)} {self.prices.currency}"
 
     def _step(self, event: Mapping[str, Any]) -> str:
         now, step, n_steps = self.clock(), event["step"], event["n_steps"]
@@ -83,10 +79,10 @@ class Watch:
         what = "reward" if event.get("reward") is not None else "loss"
         value = event.get(what)
         value = f"{value:.3f}" if value is not None else "not finite"
-        rate = f"{short(event.get('tokens_per_second') or 0)}tok/s"
+        rate = short(event.get("tokens_per_second") or 0, "tok/s")
         return " ".join(filter(None, (f"{step}/{n_steps} {what} {value}", rate, left, self.cost())))
 
-    def _show(self, stage: str, says: str, share: float | None, *, last: bool = False) -> None:
+    def show(self, stage: str, says: str, share: float | None, *, last: bool = False) -> None:
         if self._bars:
             if stage in self._tasks:
                 task = self._tasks[stage]

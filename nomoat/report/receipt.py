@@ -1,15 +1,14 @@
-"""The tables of a run, from its event log alone: what it cost, what its models score.  As text and as HTML."""
+"""The tables of a run, from its event log alone: what it cost, what its models score."""
 
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from nomoat import stats
 from nomoat.ledger import HEADER, Event, Receipt, Share, duration, read_prices, receipt, shares
 from nomoat.ledger import money as money
-from nomoat.run import Run
+from nomoat.run import Run, last_scores
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,6 @@ class Table:
                 lines.append(rule)
         note = textwrap.wrap(self.note, width)
         return "\n".join([*lines, *note])
-
-    def html(self) -> str:
-        """A <table> with every text escaped."""
-        kinds = ["w" if i == 0 or name in self.words else "f" for i, name in enumerate(self.header)]
-        row = lambda cells, tag: "<tr>" + "".join(
-            f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for cell, kind in zip(cells, kinds)
-        ) + "</tr>"  # fmt: skip
-        body = "".join(row(cells, "td") for cells in (self.rows[:-1] if self.total else self.rows))
-        foot = f"<tfoot>{row(self.rows[-1], 'td')}</tfoot>" if self.total and self.rows else ""
-        note = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
-        head = f"<thead>{row(self.header, 'th')}</thead>"
-        return f'<div class="scroll"><table>{head}<tbody>{body}</tbody>{foot}</table></div>{note}'
 
 
 def receipt_of(run: Run) -> Receipt:
@@ -126,14 +113,11 @@ def scores_of(events: Iterable[Event]) -> Scores:
     """The last measurement of each thing.  Greedy levels are pooled by Wilson; sampled ones, whose problems are not in
     the log, by the root of the summed squares of their weighted half-widths.
     """
-    last: dict[tuple, Event] = {}
-    for e in events:
-        if e["kind"] == "score" and not e.get("redone") and e.get("model") is not None and e["value"] is not None:
-            last[e["name"], e["model"], e.get("family"), e.get("level")] = e
     bits: dict[str, dict[str, float]] = {}
     cells: dict[str, dict[str, dict[str, list[Event]]]] = {"greedy": {}, "sampled": {}}
-    for (name, model, family, _), e in last.items():
-        what, _, detail = name.partition("/")
+    for e in last_scores(e for e in events if e.get("model") is not None and e.get("value") is not None):
+        model, family = e["model"], e.get("family")
+        what, _, detail = e["name"].partition("/")
         if what == "bpb":
             bits.setdefault(model, {})[detail] = e["value"]
         elif what == "accuracy" and detail in cells:

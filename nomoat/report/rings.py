@@ -177,14 +177,11 @@ def modal_share(items: Sequence[Item]) -> float | None:
 
 
 def answer(
-    work: Work, model: Transformer, tokenizer: Tokenizer, items: Sequence[Item], *, samples: int, greedy: bool, seed: int,
-    max_new_tokens: int, think: bool | None,
-) -> Iterator[list[tuple[Rollout, reward.Score, str]]]:  # fmt: skip
-    """For each item, its rollouts with their scores and texts."""
-    groups = sample_groups(
-        model, tokenizer, [(i.task, i.level, i.problem) for i in items], group=1 if greedy else samples, greedy=greedy,
-        max_new_tokens=max_new_tokens, seed=seed, think=think, max_rows=1024,
-    )  # fmt: skip
+    work: Work, model: Transformer, tokenizer: Tokenizer, items: Sequence[Item], *, samples: int, **how: Any
+) -> Iterator[list[tuple[Rollout, reward.Score, str]]]:
+    """For each item, its rollouts with their scores and texts; `how` as rl.rollout.sample_groups takes it."""
+    entries = [(i.task, i.level, i.problem) for i in items]
+    groups = sample_groups(model, tokenizer, entries, group=samples, max_rows=1024, **how)
     for group, marks in zip(groups, reward.scores(groups, tokenizer)):
         new = sum(r.length for r in group)
         count(work, model.spec, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)

@@ -14,25 +14,21 @@ FIRST = b'{"step":'  # how a record begins; inside one it can't stand, a quote i
 
 
 def read(
-    run: Run, stage: str, *, step: int | None = None, family: str | None = None,
-    wrong: bool = False, right: bool = False, doubted: bool = False, limit: int | None = None,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+    run: Run, stage: str, *, step: int | None = None, family: str | None = None, only: str = "all", limit: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Records in the order of the file: the newest `limit` of those that fit, or all of them, one by one.
 
-    What was sampled again after a resume counts once, as on the curve.  `wrong` leaves out what nobody could judge.
+    `only`: "right", "wrong" (without what nobody could judge) or "doubted".  What was sampled again after a resume counts
+    once, as on the curve.
     DataError where there is no such file, or where a line is no record; a torn one is skipped.
     """
     path = run.stage_dir(stage) / "rollouts.jsonl"
     if not path.is_file():
         raise DataError(f"no rollouts in {path}; expected those of a stage of kind rl; run it, or name another --stage")
-    fits = lambda r: (
-        step in (None, r["step"])
-        and family in (None, r.get("family"))
-        and (not right or bool(r.get("strict")))
-        and not (wrong and (r.get("strict") or r.get("undecided")))
-        and (not doubted or bool(r.get("shadow")))
-    )
-    found = (record for record in _standing(path) if fits(record))
+    named = lambda r: step in (None, r["step"]) and family in (None, r.get("family"))
+    judged = {"right": lambda r: r.get("strict"), "doubted": lambda r: r.get("shadow"),
+              "wrong": lambda r: not (r.get("strict") or r.get("undecided"))}.get(only, bool)  # fmt: skip
+    found = (record for record in _standing(path) if named(record) and judged(record))
     return found if limit is None else iter(deque(found, max(limit, 0)))
 
 
@@ -75,9 +71,12 @@ def cut(text: object, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
-def lines(records: Iterable[Mapping[str, Any]]) -> str:
-    """One line of ASCII JSON each."""
-    return "\n".join(map(json.dumps, records))
+def parted(reply: str) -> tuple[str | None, str]:
+    """(thinking, answer): None where nothing was thought, '' where the thinking never ended."""
+    thinking, closed, answer = reply.rpartition("</think>")
+    if not closed and answer.startswith("<think>"):
+        thinking, closed, answer = answer, "never", ""
+    return (thinking.removeprefix("<think>") if closed else None), answer
 
 
 def show(records: Iterable[Mapping[str, Any]], width: int = 100) -> str:
@@ -87,15 +86,14 @@ def show(records: Iterable[Mapping[str, Any]], width: int = 100) -> str:
 
 def _block(r: Mapping[str, Any], width: int) -> str:
     number = lambda key, form: format(r[key], form) if isinstance(r.get(key), int | float) else "–"
-    chain, closed, answer = str(r.get("reply") or "").rpartition("</think>")
-    chain, answer = (answer, "") if not closed and answer.startswith("<think>") else (chain, answer)
+    chain, answer = parted(r.get("reply") or "")
     sign = "?" if r.get("undecided") else "✓" if r.get("strict") else "✗"
     head = f"{sign} step {number('step', '')}, {visible(r.get('family'), '')}/{visible(r.get('level'), '')}, group "
     head += f"{number('group', '')}: reward {number('reward', '.3g')}, {number('length', '')} tokens, "
     head += f"mean logp {number('logp', '.3f')}"
     notes = {"doubted": r.get("shadow"), "undecided": r.get("undecided"), "cut off": r.get("stop") == "length",
              "right in another form": r.get("lenient") and not r.get("strict")}  # fmt: skip
-    body = {"prompt": r.get("prompt"), "chain": chain.removeprefix("<think>"), "answer": answer or "–"}
+    body = {"prompt": r.get("prompt"), "chain": chain, "answer": answer or "–"}
     body |= {"judged": r["answer"]} if r.get("answer") not in (None, answer.strip()) else {}
     lines = [", ".join([head, *(note for note, holds in notes.items() if holds)])]
     for name, text in body.items():

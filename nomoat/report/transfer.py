@@ -1,7 +1,7 @@
 """How far does it carry?  The same problems before and after a stage of training, ring by ring, and one sentence."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -37,19 +37,16 @@ def measure(run: Run, config: Config, recipe: Recipe, stop: Stop | None = None) 
         session = Session(run, "transfer", ranks, stop or Stop(), energy, recipe.save_seconds)
         sized, (items, notes) = config.sized(), rings.suite(config, recipe)
         tokenizer, held = load_tokenizer(run), held_out(sized.heldout_bytes)
-        models = {}
+        models, rows = {}, {r.stage: r for r in receipt_of(run).rows}
         for name in dict.fromkeys((config.before, config.after, *config.controls)):
             model = to_device(load_model(session, name), session, "fp32").eval()
-            models[name] = _one(session, sized, recipe, name, model, tokenizer, items, held)
-        rows = {r.stage: r for r in receipt_of(run).rows}
-        for name, model in models.items():  # what a model read is part of what it cost
-            read = getattr(recipe.stage(name), "samples", None)
+            read = getattr(recipe.stage(name), "samples", None)  # what a model read is part of what it cost
             made = [name, *(read if isinstance(read, list) else ())]
-            model["flops"] = sum(rows[stage].flops_executed for stage in made if stage in rows)
+            flops = sum(rows[stage].flops_executed for stage in made if stage in rows)
+            models[name] = _one(session, sized, recipe, name, model, tokenizer, items, held) | {"flops": flops}
         row = rows.get(config.after)
         cost = row and {k: getattr(row, k) for k in ("flops_executed", "device_seconds", "joules", "money", "currency")}
-        listed = [{"ring": i.ring, "part": i.part, "family": i.family, "level": i.level, "up": i.up, "cluster": i.cluster}
-                  for i in items]  # fmt: skip
+        listed = [{k: getattr(i, k) for k in ("ring", "part", "family", "level", "up", "cluster")} for i in items]
         guessed = {"unseen families": rings.modal_share([i for i in items if i.ring == "R3"])}
         found = {"config": config.model_dump(), "suite": suite_hash(config, recipe, items), "seed": run.seed,
                  "commit": run.record.get("commit"), "samples": sized.samples, "notes": notes, "items": listed,
@@ -71,16 +68,13 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
         if at:
             with Work(session, f"{ring} of {name}") as work:
                 seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
-                ask = lambda greedy, work=work, at=at, seed=seed: rings.answer(
-                    work, model, tokenizer, [items[i] for i in at], samples=config.samples, greedy=greedy, seed=seed, **how
-                )
-                for i, greedy, sampled in zip(at, ask(True), ask(False)):
-                    records[i] = rings.record(items[i], greedy, sampled)
-    cells: dict[tuple[str, int], list] = {}
-    for item in items if main else []:
-        if item.ring == "R0":
-            cells.setdefault((item.family, item.level), []).append(item)
-    deep, counts = [item for cell in cells.values() for item in cell[: config.deep_problems]], []
+                asked = work, model, tokenizer, [items[i] for i in at]
+                greedy = rings.answer(*asked, samples=1, greedy=True, seed=seed, **how)
+                sampled = rings.answer(*asked, samples=config.samples, greedy=False, seed=seed, **how)
+                for i, *drawn in zip(at, greedy, sampled):
+                    records[i] = rings.record(items[i], *drawn)
+    cells = groupby((i for i in items if main and i.ring == "R0"), lambda i: (i.family, i.level))
+    deep, counts = [item for _, cell in cells for item in list(cell)[: config.deep_problems]], []
     if deep:
         more = {"samples": config.deep_samples, "greedy": False, "seed": config.seed, **how}
         with Work(session, f"pass@{config.deep_samples} of {name}") as work:
@@ -123,54 +117,54 @@ def summary(results: Sequence[Result]) -> Result:
     value = lambda r, model, i, key="rate": (r["models"][model]["answers"][i] or {}).get(key)
     average = lambda model, at, key="rate": mean([value(r, model, i, key) for r in results for i in at])
     trained = parts.get(("R0", "trained tasks"), [])
-    compare = lambda at, a=before, b=after, key="rate", key_a=None: difference(
-        [[(value(r, a, i, key_a or key), value(r, b, i, key)) for i in at] for r in results]
-    )
+    pairs = lambda at, a=before, b=after, key="rate", key_a=None: [
+        [(value(r, a, i, key_a or key), value(r, b, i, key)) for i in at] for r in results
+    ]
+    compare = lambda at, **how: difference(pairs(at, **how))
+    gains = lambda at: [
+        {items[i]["cluster"]: b - a for i, (a, b) in zip(at, seed) if None not in (a, b)} for seed in pairs(at)
+    ]
     headline = compare(trained)
     out = []
     for (ring, part), at in parts.items():
         key = "gave" if ring == "R7" else "rate"
-        row = {"ring": ring, "part": part, "n": len(at), "before": average(before, at, key),
-               "after": average(after, at, key), **compare(at, key=key), "greedy": compare(at, key="greedy"), "p": None,
-               "carry": None}  # fmt: skip
+        carry = _carry(gains(at), gains(trained)) if ring in CARRIED and clear(headline) else None
+        told, p = pairs(at, key="greedy")[0], None
         if len(results) == 1 and ring != "R7":  # pooling seeds would hide that they differ
-            pairs = [(value(first, before, i, "greedy"), value(first, after, i, "greedy")) for i in at]
-            row["p"] = stats.mcnemar(sum(p == (1, 0) for p in pairs), sum(p == (0, 1) for p in pairs))
-        if ring in CARRIED and clear(headline):
-            row["carry"] = _carry([_gains(r, items, at, before, after) for r in results],
-                                  [_gains(r, items, trained, before, after) for r in results])  # fmt: skip
-        out.append(row)
+            p = stats.mcnemar(told.count((1, 0)), told.count((0, 1)))
+        out.append({"ring": ring, "part": part, "n": len(at), "before": average(before, at, key),
+                    "after": average(after, at, key), **compare(at, key=key), "greedy": compare(at, key="greedy"), "p": p,
+                    "carry": carry})  # fmt: skip
     tested = [row for row in out if row["p"] is not None]
     for row, p in zip(tested, stats.holm([row["p"] for row in tested])):
         row["p"] = p
     form = {key: [average(m, trained, key) for m in (before, after)]
             for key in ("rate", "lenient", "ended", "language", "length")}  # fmt: skip
-    steps = {up: [average(m, at) for m in (before, after)] for up in range(max((i["up"] for i in items), default=0) + 1)
-             if (at := [i for i, item in enumerate(items) if item["ring"] in ("R0", "R1") and item["up"] == up])}  # fmt: skip
+    ladder = [(item["up"], i) for i, item in enumerate(items) if item["ring"] in ("R0", "R1")]
+    level = lambda up: [i for at, i in ladder if at == up]
+    steps = {up: [average(m, level(up)) for m in (before, after)] for up in sorted({at for at, _ in ladder})}
     blank = parts.get(("R7", "unanswerable"), [])
-    honesty, texts, flops = {}, {}, {}
+    honesty, texts = {}, {}
     for model in (before, after):
-        pairs = [(value(r, model, i, "confidence"), value(r, model, i, "greedy")) for r in results for i in trained]
-        ece, brier = rings.calibration([pair for pair in pairs if None not in pair])
+        sure = [p for seed in pairs(trained, model, model, "greedy", "confidence") for p in seed if None not in p]
+        ece, brier = rings.calibration(sure)
         honesty[model] = {"ece": ece, "brier": brier, **{k: average(model, blank, k) for k in ("gave", "refuses")}}
     for model in names:
         of = [r["models"][model] for r in results]
         bits = {lang: mean([m["bits"][lang] for m in of]) for lang in of[0]["bits"]}
         ways = {k: mean([m[k] for m in of]) for k in ("distinct", "repeats")}
         texts[model] = {"bits": bits, "bpb": mean(list(bits.values())), **ways}
-        flops[model] = mean([m.get("flops") for m in of])
     votes = {"value": average(before, trained, "majority"), **compare(trained, b=before, key="majority", key_a="rate")}
     controls = [{"model": f"{before}, majority of {first['samples']}", "bpb": texts[before]["bpb"], "R0": votes}]
     by_ring = {ring: [i for i, item in enumerate(items) if item["ring"] == ring] for ring in rings.EVERYONE}
     for model in [n for n in names if n != before]:
         cells = {ring: {"value": average(model, at), **compare(at, b=model)} for ring, at in by_ring.items() if at}
-        controls.append({"model": model, "flops": flops[model], "bpb": texts[model]["bpb"], **cells})
-    gain = headline["delta"]
-    costs = [r["cost"] for r in results if r["cost"]]
-    price = None
-    if costs and clear(headline) and gain > 0:
-        price = {k: mean([c[k] for c in costs]) / (100 * gain) for k in costs[0] if k != "currency"}
-        price["currency"] = costs[0]["currency"]
+        flops = mean([r["models"][model].get("flops") for r in results])
+        controls.append({"model": model, "flops": flops, "bpb": texts[model]["bpb"], **cells})
+    costs, price = [r["cost"] for r in results if r["cost"]], None
+    if costs and clear(headline) and headline["delta"] > 0:
+        a_point = lambda key: mean([c[key] for c in costs]) / (100 * headline["delta"])
+        price = {k: v if k == "currency" else a_point(k) for k, v in costs[0].items()}
     return {"before": before, "after": after, "rings": out, "form": form, "steps": steps, "honesty": honesty, "texts": texts,
             "pass": _passes(results, before, after), "controls": controls, "price": price}  # fmt: skip
 
@@ -192,11 +186,6 @@ def difference(seeds: Sequence[Sequence[tuple[float | None, float | None]]]) -> 
 def clear(row: Mapping[str, Any]) -> bool:
     """Whether the interval leaves out zero."""
     return row["delta"] is not None and (row["low"] > 0 or row["high"] < 0)
-
-
-def _gains(result: Result, items: Sequence[Result], at: Sequence[int], before: str, after: str) -> dict[str, float]:
-    a, b = (result["models"][m]["answers"] for m in (before, after))
-    return {items[i]["cluster"]: b[i]["rate"] - a[i]["rate"] for i in at if None not in (a[i]["rate"], b[i]["rate"])}
 
 
 def _carry(far: Sequence[dict[str, float]], near: Sequence[dict[str, float]]) -> list[float] | None:
@@ -270,12 +259,12 @@ def tables(result: Result) -> list[Table]:
     header = ("model", *(f"bits per byte, {k}" for k in langs), "change", "distinct-3, %", "repeated 4-grams, %")
     found.append(Table("Open text", header, rows, notes["texts"]))
     cell = lambda c: "" if not c else f"{points(c['value'])} ({gain(c)})"
-    spent = lambda c: short(c["flops"]).strip() if c.get("flops") else ""
+    spent = lambda c: short(c["flops"]) if c.get("flops") else ""
     rows = tuple((c["model"], spent(c), *(cell(c.get(ring)) for ring in rings.EVERYONE), number(c["bpb"]))
                  for c in result["controls"])  # fmt: skip
     found.append(Table(f"Held against, in points over {a}", ("model", "FLOPs", "trained", "harder", "unseen", "bpb"), rows))
     if p := result["price"]:
-        row = (f"{short(p['flops_executed'])}FLOPs", duration(p["device_seconds"]), f"{short(p['joules'])}J", money(p["money"]))
+        row = (short(p["flops_executed"], "FLOPs"), duration(p["device_seconds"]), short(p["joules"], "J"), money(p["money"]))
         found.append(Table("One point on the trained tasks cost", ("FLOPs", "device time", "energy", p["currency"]), (row,)))
     return found
 
@@ -294,10 +283,9 @@ def verdict(result: Result) -> str:
         said = [f"{name} {how} the trained tasks by {points(abs(head['delta']))} points {span(size)}"]
     if head["greedy"]["delta"] is not None:
         said[0] += f" (greedy answers: {gain(head['greedy'])})"
-    far = [("harder, never shown" if "harder, never shown" in by_part else "harder, shown worked", "harder levels"),
-           ("German", "German"), ("unseen families", "unseen families")]  # fmt: skip
-    far += [(r["part"], r["part"]) for r in result["rings"] if r["ring"] == "R4"]
-    there = [(by_part[part], words) for part, words in far if part in by_part]
+    harder = "harder, never shown" if "harder, never shown" in by_part else "harder, shown worked"
+    far = [harder, "German", "unseen families", *(r["part"] for r in result["rings"] if r["ring"] == "R4")]
+    there = [(by_part[part], "harder levels" if part == harder else part) for part in far if part in by_part]
     if clear(head) and head["delta"] > 0:
         shares = [f"{carried(r['carry'])} to {words}" for r, words in there if r["carry"]]
         shares[:1] = [text.replace(" to ", " of that carried to ", 1) for text in shares[:1]]
@@ -313,9 +301,3 @@ def verdict(result: Result) -> str:
         how = "not shown to differ (" if not clear(row) else "rose (" if row["delta"] > 0 else "fell ("
         said.append(f"pass@{ks[-1]} {how}{gain(row)})")
     return "; ".join(said) + "."
-
-
-def html(result: Result) -> str:
-    """The section of the page: the sentence and the tables."""
-    body = "".join(f"<h3>{escape(t.title)}</h3>{t.html()}" for t in tables(result))
-    return f"<p>{escape(verdict(result))}</p>{body}"

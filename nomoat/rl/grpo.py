@@ -108,32 +108,36 @@ def policy_gradient(
     """
     loss, entropy, drift, diverged, n_targets, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
     for chunk in chunks(rows):
-        laid, mask, target_M, advantage_M, weight_M, logp_old_M = _on_device(chunk, pad_id, model.embed.device)
-        reference_M = _log_probs(reference, laid, mask, target_M, temperature) if reference is not None else None
-        base_M = logp_old_M
+        laid = lay_out(chunk, pad_id, model.embed.device)
+        reference_M = _log_probs(reference, laid, temperature) if reference is not None else None
+        base_M = laid.logp_old_M
         if off_policy and variant.whole:  # log p - base is then the rollout's mean log ratio, gradients aside
-            now_M = _log_probs(model, laid, mask, target_M, temperature)
+            now_M = _log_probs(model, laid, temperature)
             lengths = [n for row in chunk for n in row.lengths]
-            means = [gap.mean().expand(len(gap)) for gap in (now_M - logp_old_M).split(lengths)]
+            means = [gap.mean().expand(len(gap)) for gap in (now_M - base_M).split(lengths)]
             base_M = now_M - torch.cat(means)
 
-        def coefficient(logp: Tensor, part: slice, a=advantage_M, weight=weight_M, old=base_M, reference=reference_M) -> Tensor:
-            gain = variant.surrogate((logp - old[part]).exp(), a[part], variant.bounds) if off_policy else a[part]
+        def coefficient(logp: Tensor, part: slice, laid=laid, old=base_M, reference=reference_M) -> Tensor:
+            gain = laid.advantage_M[part]
+            if off_policy:
+                gain = variant.surrogate((logp - old[part]).exp(), gain, variant.bounds)
             if kl and reference is not None:
                 gain = gain - kl * (1 - (reference[part] - logp).exp())
-            return -weight[part] * gain
+            return -laid.weight_M[part] * gain
 
-        h_MD = _hidden(model, laid, mask, temperature)
-        objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, target_M, coefficient, entropy=True)
+        h_MD = _hidden(model, laid, temperature)
+        objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, laid.target_M, coefficient, entropy=True)
         objective.backward()
-        loss -= float((weight_M * advantage_M * (logp_M - logp_old_M).exp()).sum())
+        log_w = logp_M - laid.logp_old_M
+        loss -= float((laid.weight_M * laid.advantage_M * log_w.exp()).sum())
         entropy += float(entropy_M.sum())
-        drift = max(drift, float((logp_M - logp_old_M).abs().max()))
+        drift = max(drift, float(log_w.abs().max()))
         if reference_M is not None:
             log_r = reference_M - logp_M
-            diverged += float((log_r.exp() - log_r - 1).sum())
-            loss += kl * float((weight_M * (log_r.exp() - log_r - 1)).sum())
-        n_targets += len(target_M)
+            k3_M = log_r.exp() - log_r - 1
+            diverged += float(k3_M.sum())
+            loss += kl * float((laid.weight_M * k3_M).sum())
+        n_targets += len(logp_M)
         tokens += laid.ids_BT.numel()
         attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
     n = max(n_targets, 1)
@@ -142,26 +146,17 @@ def policy_gradient(
     return Update(loss, entropy / n, drift, diverged, tokens, attended / max(tokens, 1), passes)
 
 
-def _on_device(chunk: Sequence[Row], pad_id: int, device: torch.device) -> tuple:
-    """A chunk of rows laid out, its mask, and its _M fields end to end."""
-    laid = lay_out(chunk, pad_id)
-    names = ("target_M", "advantage_M", "weight_M", "logp_old_M")
-    fields = [torch.cat([getattr(row, name) for row in chunk]).to(device) for name in names]
-    return laid, group_mask(laid.segment_BT.to(device)), *fields
-
-
-def _hidden(model: Transformer, laid: "Laid", mask: Tensor, temperature: float) -> Tensor:
+def _hidden(model: Transformer, laid: "Laid", temperature: float) -> Tensor:
     """(M, D): what predicts each target; its product with the head is the logits over the temperature."""
-    device = model.embed.device
-    h_BTD, _ = model.hidden(laid.ids_BT.to(device), laid.pos_BT.to(device), mask)
-    h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M.to(device))
+    h_BTD, _ = model.hidden(laid.ids_BT, laid.pos_BT, laid.mask)
+    h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, laid.source_M)
     return h_MD if temperature == 1 else h_MD / temperature
 
 
 @torch.no_grad()
-def _log_probs(model: Transformer, laid: "Laid", mask: Tensor, target_M: Tensor, temperature: float) -> Tensor:
-    h_MD = _hidden(model, laid, mask, temperature)
-    return log_prob_objective(h_MD, model.head, target_M, lambda logp, part: torch.zeros_like(logp))[1]
+def _log_probs(model: Transformer, laid: "Laid", temperature: float) -> Tensor:
+    h_MD = _hidden(model, laid, temperature)
+    return log_prob_objective(h_MD, model.head, laid.target_M, lambda logp, part: torch.zeros_like(logp))[1]
 
 
 def group_mask(segment_BT: Tensor) -> Tensor:
@@ -175,15 +170,19 @@ def group_mask(segment_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """Rows side by side, padded to the longest; `source_M` counts flattened columns."""
+    """Rows side by side on a device, padded to the longest; the _M fields end to end, `source_M` in flattened columns."""
 
     ids_BT: Tensor
     pos_BT: Tensor
-    segment_BT: Tensor  # -1 on padding
+    mask: Tensor
     source_M: Tensor
+    target_M: Tensor
+    advantage_M: Tensor
+    weight_M: Tensor
+    logp_old_M: Tensor
 
 
-def lay_out(rows: Sequence[Row], pad_id: int) -> Laid:
+def lay_out(rows: Sequence[Row], pad_id: int, device: torch.device) -> Laid:
     T = max(len(row.ids_T) for row in rows)
     ids_BT = torch.full((len(rows), T), pad_id)
     pos_BT = torch.zeros(len(rows), T, dtype=torch.long)
@@ -191,7 +190,10 @@ def lay_out(rows: Sequence[Row], pad_id: int) -> Laid:
     for b, row in enumerate(rows):
         n = len(row.ids_T)
         ids_BT[b, :n], pos_BT[b, :n], segment_BT[b, :n] = row.ids_T, row.pos_T, row.segment_T
-    return Laid(ids_BT, pos_BT, segment_BT, torch.cat([row.source_M + b * T for b, row in enumerate(rows)]))
+    source_M = torch.cat([row.source_M + b * T for b, row in enumerate(rows)])
+    fields = [torch.cat([getattr(row, name) for row in rows]) for name in ("target_M", "advantage_M", "weight_M", "logp_old_M")]
+    mask = group_mask(segment_BT.to(device))
+    return Laid(*(tensor.to(device) for tensor in (ids_BT, pos_BT, mask, source_M, *fields)))
 
 
 def chunks(rows: Sequence[Row]) -> list[list[Row]]:

@@ -141,8 +141,7 @@ def doubts(rollout: Rollout, answer: str, seed: int) -> bool:
 
 def canary(task: base.Task, problem: base.Problem) -> None:
     """One answer known to be good and one known to be bad through the same grader; UserError if either flips."""
-    misses = getattr(task, "near_misses", lambda problem: ["?"])(problem)
-    for answer, expected in ((problem.witness.strip(), True), (misses[0], False)):
+    for answer, expected in ((problem.witness.strip(), True), (task.near_misses(problem)[0], False)):
         found = grade(f"<think>1</think>{answer}", True, task, problem)
         if found.strict is not expected and not found.undecided:
             raise UserError(

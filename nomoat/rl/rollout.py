@@ -36,20 +36,10 @@ class Rollout:
 
 
 def sample_groups(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    problems: Sequence[tuple[Task, int, Problem]],
-    *,
-    group: int,
-    max_new_tokens: int,
-    seed: int,
-    temperature: float = 1.0,
-    greedy: bool = False,
-    think: bool | None = None,
-    max_rows: int = 512,
-    stop_ids: Sequence[int] = (chat.EOS,),
-    on_end: Callable[[Rollout], None] | None = None,
-) -> list[list[Rollout]]:
+    model: Transformer, tokenizer: Tokenizer, problems: Sequence[tuple[Task, int, Problem]], *, group: int,
+    max_new_tokens: int, seed: int, temperature: float = 1.0, greedy: bool = False, think: bool | None = None,
+    max_rows: int = 512, stop_ids: Sequence[int] = (chat.EOS,), on_end: Callable[[Rollout], None] | None = None,
+) -> list[list[Rollout]]:  # fmt: skip
     """`group` rollouts of each problem, its prompt prefilled once.
 
     `on_end` hears of each that ended while the others go on, so that it can be judged meanwhile; its log-probabilities
@@ -57,7 +47,7 @@ def sample_groups(
     """
     talks = [[chat.Message("user", problem.prompt)] for _, _, problem in problems]
     prompts = [r.ids for r in chat.render_batch(tokenizer, talks, generate=True, think=think)]
-    tell = (lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end")))
+    tell = lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end"))
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
         stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,

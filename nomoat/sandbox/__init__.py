@@ -22,7 +22,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -121,7 +121,7 @@ def confined(code: str, inputs: Sequence[Any], limits: Limits, name: str) -> Ver
     lines = [literal(json.loads(json.dumps(value, allow_nan=False))) for value in inputs]
     command, outputs, loaded = walls.command(name, limits), [], False
     try:
-        with Wire(command, limits) as wire:
+        with closing(Wire(command, limits)) as wire:
             wire.start(literal(walls.settings(name, limits)))
             wire.deadline = time.monotonic() + limits.wall_seconds
             wire.ask(literal(code))
@@ -151,10 +151,7 @@ class Wire:
         self.ins, self.outs = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.ins, False)
 
-    def __enter__(self) -> "Wire":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Nothing of it is alive after this: the answers' pipe ends when its last holder has."""
         if self.process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):  # gone

@@ -32,8 +32,7 @@ class Bot:
         self._replies += 1
         new_ids = engine.stream(
             self.model, ids, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
-            seed=self.seed + self._replies if self.temperature else self.seed, stop_ids=sorted(chat.TURN_ENDS),
-            should_stop=stop,
+            seed=self.seed + self._replies, stop_ids=sorted(chat.TURN_ENDS), should_stop=stop,
         )  # fmt: skip
         return pieces(new_ids, self.tokenizer, thinking=think is True)
 
@@ -46,7 +45,7 @@ class Bot:
             ids = chat.render(self.tokenizer, [*system, *turns], generate=True, think=think).ids
             if len(ids) <= room or len(turns) <= 1:
                 break
-            turns = turns[2:] if len(turns) > 2 else turns[-1:]
+            turns = turns[2:]
         if len(ids) >= context:
             raise DataError(f"the question has {len(ids)} tokens with its frame; expected fewer than the model's "
                             f"context of {context}; shorten it")  # fmt: skip

@@ -12,6 +12,7 @@ import signal
 import sys
 import termios
 import time
+import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,27 +21,15 @@ from typing import Literal, Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 
-from nomoat.config import DataError, UserError, nearest, visible
+from nomoat.config import DataError, UserError, nearest, shipped, visible
 from nomoat.tokenizer.chat import Message
 
-HELP = """\
-/new           forget this conversation
-/undo          take back the last question and its answer
-/retry         answer the last question again
-/system TEXT   set the system prompt; without text, remove it
-/think on|off|auto   think before answering: always, never, as the model likes
-/save FILE     write the conversation (.json, or Markdown); nothing is kept otherwise
-/show          the thinking behind the last answer (also Ctrl-T)
-/help  /quit   this list; leave (also Ctrl-D)
-Enter sends; Alt+Enter or a trailing \\ starts a new line; Esc or Ctrl-C stops an answer; // starts a text with /"""
-COMMANDS = ("/new", "/undo", "/retry", "/system", "/think", "/save", "/show", "/help", "/quit")
 THINK = {"on": True, "off": False, "auto": None}
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
 
@@ -119,10 +108,10 @@ def obey(talk: Talk, line: str) -> Effect:
             thinking = talk.exchanges[-1].thinking if talk.exchanges else ""
             return Effect(thinking or "no thinking behind the last answer")
         case "/help":
-            return Effect(HELP)
+            return Effect(shipped(__file__)["help"])
         case "/quit":
             return Effect(quit=True)
-    return Effect(f"unknown command {word}; {nearest(word, COMMANDS)}")
+    return Effect(f"unknown command {word}; {nearest(word, shipped(__file__)['commands'])}")
 
 
 def _save(talk: Talk, name: str) -> str:
@@ -239,15 +228,13 @@ class Keys:
         self.stopped = True
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator["Keys"]:
+    def watching(self) -> Iterator[None]:
         before = signal.signal(signal.SIGINT, self._interrupt)
         cooked = termios.tcgetattr(self._fd) if self._fd is not None else None
         try:
             if cooked is not None:
-                raw = termios.tcgetattr(self._fd)
-                raw[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
-                termios.tcsetattr(self._fd, termios.TCSANOW, raw)
-            yield self
+                tty.setcbreak(self._fd, termios.TCSANOW)
+            yield
         finally:
             if cooked is not None:
                 termios.tcsetattr(self._fd, termios.TCSANOW, cooked)
@@ -257,19 +244,14 @@ class Keys:
 def answer(bot: Bot, messages: list[Message], think: bool | None, keys: Keys, show: Callable[[Piece], None]) -> None:
     """Hand each piece of the reply to `show` until it ends or the keyboard stops it."""
     with keys.watching(), contextlib.suppress(KeyboardInterrupt):
-        pieces = bot.stream(messages, think=think, stop=keys.stop)
-        for piece in pieces:
+        for piece in bot.stream(messages, think=think, stop=keys.stop):
             show(piece)
-            if keys.stop():
-                getattr(pieces, "close", lambda: None)()
-                break
 
 
 def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, think: bool | None = None) -> int:
     """Talk until /quit, or answer `prompt` once ("-", or a standard input that is no terminal: read it); exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace")
     talk = Talk(system, think)
     if prompt is None and sys.stdin.isatty():
         return _converse(bot, talk)
@@ -285,9 +267,8 @@ def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, thin
 
 def _console(file: object) -> Console:
     """A console that shows a text as it is, without markup of its own."""
-    plain = bool(os.environ.get("NO_COLOR")) or not file.isatty()
-    color = None if plain else "auto"
-    return Console(file=file, color_system=color, no_color=plain, markup=False, highlight=False, soft_wrap=True)
+    color = None if os.environ.get("NO_COLOR") else "auto"  # rich by itself would still dim
+    return Console(file=file, color_system=color, markup=False, highlight=False, soft_wrap=True)
 
 
 def _answer_once(bot: Bot, messages: list[Message], think: bool | None) -> int:
@@ -316,7 +297,6 @@ def _converse(bot: Bot, talk: Talk) -> int:
     console = _console(sys.stdout)
     say = lambda text, style="dim": console.print(visible(text), style=style)
     session: PromptSession[str] = PromptSession(
-        history=InMemoryHistory(),
         multiline=True,
         prompt_continuation=". ",
         key_bindings=_bindings(lambda: say(obey(talk, "/show").say)),
@@ -325,15 +305,14 @@ def _converse(bot: Bot, talk: Talk) -> int:
     say("nomoat · Enter sends, Alt+Enter new line, Esc stops an answer, /help")
     typed = ""
     while True:
+        waiting, typed = typed, ""
         try:
-            line = session.prompt("> ", default=typed).strip()
+            line = session.prompt("> ", default=waiting).strip()
         except KeyboardInterrupt:
             say("/quit or Ctrl-D leaves")
             continue
         except EOFError:
             return 0
-        finally:
-            typed = ""
         effect = obey(talk, line) if line else Effect()
         if effect.say:
             say(effect.say)
@@ -364,12 +343,6 @@ def _bindings(show: Callable[[], None]) -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @bindings.add("escape", "enter")
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    @bindings.add("c-t")
-    def _(event: KeyPressEvent) -> None:
-        run_in_terminal(show)
-
+    bindings.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
+    bindings.add("c-t")(lambda event: run_in_terminal(show))
     return bindings

@@ -18,26 +18,23 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 def load_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that this run's tokenizer stage left."""
-    for event in reversed(run.events("stage_end")):
-        if "tokenizer" in event["outputs"]:
-            tokenizer = Tokenizer.load(run.root / event["outputs"]["tokenizer"])
-            if tokenizer.fingerprint != event["outputs"]["fingerprint"]:
-                raise WeightsError(
-                    f"{run.root / event['outputs']['tokenizer']} is not the tokenizer that this run trained "
-                    f"(found {tokenizer.fingerprint[:12]}, expected {event['outputs']['fingerprint'][:12]}); restore it"
-                )
-            return tokenizer
-    raise DataError(f"{run.root} has no tokenizer yet; run its tokenizer stage first")
+    left = [e["outputs"] for e in run.events("stage_end") if "tokenizer" in e["outputs"]]
+    if not left:
+        raise DataError(f"{run.root} has no tokenizer yet; run its tokenizer stage first")
+    path, wanted = run.root / left[-1]["tokenizer"], left[-1]["fingerprint"]
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.fingerprint != wanted:
+        raise WeightsError(f"{path} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
+                           f"expected {wanted[:12]}); restore it")  # fmt: skip
+    return tokenizer
 
 
 def load_model(session: Session, source: str | None, spec: ModelSpec | None = None) -> Transformer:
     """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
-    end = finished(session.run, source, session.stage)
-    path = session.run.root / end["outputs"]["model"]
-    found = hf.load(path)
+    path = session.run.root / finished(session.run, source, session.stage)["outputs"]["model"]
     model = Transformer(spec or spec_of(session, source))
     try:
-        model.load_state_dict(found.state_dict())
+        model.load_state_dict(hf.load(path).state_dict())
     except RuntimeError as error:
         raise WeightsError(f"{path} does not hold the weights that {source} left: {error}; restore it") from None
     return model
@@ -68,16 +65,14 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(
-    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer, card: str | None = None
-) -> dict[str, Any]:
+def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> dict[str, Any]:
     """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's outputs."""
     relative = f"{session.stage}/model"
     if session.leads:
         with Work(session, "save weights"), torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.data = optimizer.master[name].clone()
-            hf.save(model, session.run.root / relative, tokenizer=tokenizer, card=card)
+            hf.save(model, session.run.root / relative, tokenizer=tokenizer)
     session.mesh.barrier()
     return {"model": relative, "spec": model.spec.model_dump()}
 

@@ -1,4 +1,7 @@
-"""Running a recipe: each stage once, in order, into one run directory; what is finished is not done again."""
+"""Running a recipe: each stage once, in order, into one run directory; what is finished is not done again.
+
+Under a budget, a stage that begins late gets fewer steps; its `stage_start` in the log says how many.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,8 @@ import torch
 from nomoat import mesh
 from nomoat.config import DataError
 from nomoat.ledger import Energy
-from nomoat.run import Run, Stop
+from nomoat.run import Interrupted, Run, Stop
+from nomoat.stages import budget
 from nomoat.stages.recipe import Recipe, module_of
 from nomoat.train.loop import Session
 
@@ -15,29 +19,34 @@ from nomoat.train.loop import Session
 def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()) -> list[str]:
     """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
 
-    Raises run.Interrupted where a signal asked to stop; the same call then goes on.
+    Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
-    ran = []
+    device, units = device_class(ranks.device), ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1)
+    ran, watch = [], run.observe
+    meter = budget.Meter(recipe, run, stop, device, units) if recipe.limit else None
+    if meter:
+        run.observe = lambda event: (meter.hear(event), watch and watch(event))
     try:
-        units = recipe.threads if ranks.device.type == "cpu" else 1
-        energy = Energy(device_class(ranks.device), units=units * ranks.world)
+        energy = Energy(device, units=units)
         for config in recipe.stages:
             if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
                 continue
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds)
             session.check_stop()
+            if meter:
+                config = ranks.broadcast(meter.cut(config))
             if not run.events("stage_start", config.name):
-                session.log(
-                    "stage_start", config=config.model_dump(by_alias=True), units=units * ranks.world,
-                    device=device_class(ranks.device),
-                )  # fmt: skip
+                session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
             outputs = module_of(config.kind).run(session, config, recipe)
             session.log("stage_end", outputs=outputs)
             ranks.barrier()
             ran.append(config.name)
+    except Interrupted as stopped:
+        raise Interrupted(f"{stopped}{meter.verdict() if meter else ''}") from None
     finally:
+        run.observe = watch
         mesh.stop()
     return ran
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.model.spec import PRESETS, ModelSpec
+from nomoat.stages import budget
 from nomoat.tasks import base
 
 KINDS = {
@@ -24,6 +24,7 @@ KINDS = {
     "eval": "s7_eval",
     "export": "s8_export",
 }
+LEAVE_WEIGHTS = frozenset({"pretrain", "extend", "sft", "rl", "distill"})
 
 
 class StageConfig(Strict):
@@ -34,32 +35,39 @@ class StageConfig(Strict):
     source: str | None = Field(default=None, alias="from")
 
 
-class _Head(Strict):
+class _Settings(Strict):
+    """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is spent."""
+
     name: str
     seed: int = 0
     device: str = "cpu"
     threads: int = 2
     save_seconds: float = 30.0
+    budget: str | None = None
+    fitted: str | None = None
+
+
+class _Written(_Settings):
+    """A recipe as it stands in a file."""
+
     models: dict[str, Any]
     panels: dict[str, dict[str, list[int]]] = {}
     stages: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A checked recipe; `table` is the resolved form that a run directory keeps."""
+class Recipe(_Settings):
+    """A checked recipe; `table` is the resolved form that a run directory keeps.
 
-    name: str
-    seed: int
-    device: str
-    threads: int
-    save_seconds: float
-    models: Mapping[str, ModelSpec]
+    `budget` is what it was cut to, `fitted` how, `limit` what may be spent now.
+    """
+
+    models: dict[str, ModelSpec]
     stages: tuple[StageConfig, ...]
+    limit: str | None = None
 
     @property
     def table(self) -> dict[str, Any]:
-        head = {k: getattr(self, k) for k in ("name", "seed", "device", "threads", "save_seconds")}
+        head = self.model_dump(include=set(_Settings.model_fields), exclude_none=True)
         models = {name: spec.model_dump() for name, spec in self.models.items()}
         return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
 
@@ -82,6 +90,10 @@ class Recipe:
             raise ConfigError(f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`")
         return self.model(config.model)
 
+    def plan(self, config: StageConfig) -> dict[str, Any]:
+        """What a stage tells before it runs; see budget.py."""
+        return module_of(config.kind).plan(config, self)
+
     def key(self, *parts: object) -> int:
         """A seed of 63 bits from the recipe's seed and any names: randomness is keyed, never counted."""
         text = "/".join(map(str, (self.seed, *parts)))
@@ -92,9 +104,19 @@ def module_of(kind: str) -> ModuleType:
     return importlib.import_module(f"nomoat.stages.{KINDS[kind]}")
 
 
-def resolve(table: Mapping[str, Any]) -> Recipe:
-    """The recipe in a table, every key checked and every default written out."""
-    head = parse(_Head, table, "")
+def resolve(table: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a table, every key checked, every default written out, cut to its budget unless it is already.
+
+    `run` is the resolved recipe of a run that goes on: it stays cut as it is, the table's budget is what may be spent.
+    """
+    if table.get("budget") and run and run.get("fitted"):
+        return resolve({**table, "budget": run.get("budget")}).model_copy(update={"limit": _checked(table).limit})
+    recipe = _checked(table)
+    return budget.fit(recipe) if recipe.budget and not recipe.fitted else recipe
+
+
+def _checked(table: Mapping[str, Any]) -> Recipe:
+    head = parse(_Written, table, "")
     stages: list[StageConfig] = []
     leaves_weights: str | None = None
     for number, entry in enumerate(head.stages):
@@ -102,13 +124,12 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         if kind not in KINDS:
             raise ConfigError(f"stages[{number}].kind = {kind!r}; {nearest(str(kind), list(KINDS))}")
         name = entry.get("name") or kind
-        module = module_of(kind)
         entry = {"name": name, "from": leaves_weights, **entry}
         if isinstance(entry.get("tasks"), str):  # families and levels that several stages share
             if entry["tasks"] not in head.panels:
                 raise ConfigError(f"`{name}.tasks` = {entry['tasks']!r}; {nearest(entry['tasks'], list(head.panels))}")
             entry["tasks"] = head.panels[entry["tasks"]]
-        config = parse(module.Config, entry, name)
+        config = parse(module_of(kind).Config, entry, name)
         earlier = [s.name for s in stages]
         if name in earlier:
             raise ConfigError(f"two stages are called `{name}`; give one of them another `name`")
@@ -124,7 +145,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             if wrong := [level for level in levels if level not in known]:
                 raise ConfigError(f"`{name}.tasks.{family}` has level {wrong[0]}; expected some of {list(known)}")
         stages.append(config)
-        if module.LEAVES_WEIGHTS:
+        if kind in LEAVE_WEIGHTS:
             leaves_weights = name
     vocab = [s.vocab_size for s in stages if s.kind == "tokenizer"]
     models = {}
@@ -143,5 +164,5 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         wanted = getattr(config, "model", None)
         if wanted is not None and wanted not in models:
             raise ConfigError(f"`{config.name}.model` = {wanted!r}; {nearest(wanted, list(models))}")
-    head_fields = {k: getattr(head, k) for k in ("name", "seed", "device", "threads", "save_seconds")}
-    return Recipe(**head_fields, models=models, stages=tuple(stages))
+    settings = head.model_dump(include=set(_Settings.model_fields))
+    return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)

@@ -3,12 +3,10 @@
 from typing import Any
 
 from nomoat.data import sources
-from nomoat.stages import documents
+from nomoat.stages import budget, documents
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer import bpe
 from nomoat.train.loop import Session, Work
-
-LEAVES_WEIGHTS = False
 
 
 class Config(StageConfig):
@@ -26,14 +24,10 @@ class Config(StageConfig):
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     def texts():
-        for document in documents.text(config.text, config.text_bytes):
-            yield document.text
+        yield from (document.text for document in documents.text(config.text, config.text_bytes))
         if config.tasks:
             for family, _, problem in documents.problems(config.tasks, config.task_documents, recipe.key("tokenizer")):
-                chain, answer = documents.base.worked(documents.base.find(family), problem)
-                yield problem.prompt
-                yield chain
-                yield answer
+                yield from (problem.prompt, *documents.base.worked(documents.base.find(family), problem))
 
     with Work(session, "train tokenizer"):
         tokenizer = bpe.train(texts(), config.vocab_size)
@@ -49,4 +43,6 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    return {"vocabulary": config.vocab_size}
+    n_documents = config.task_documents if config.tasks else 0
+    host = budget.encoding(n_documents, budget.text_bytes("train", config.text_bytes))
+    return {"host": host, "vocabulary": config.vocab_size}

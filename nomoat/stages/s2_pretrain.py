@@ -1,15 +1,16 @@
 """Stage 2: next-token training on prose and worked tasks."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from pydantic import model_validator
 
 from nomoat.config import ConfigError
 from nomoat.data import shards
 from nomoat.data.packing import Batch, Packed
-from nomoat.data.shards import Shard
+from nomoat.model.mla import keys_read
 from nomoat.model.transformer import Transformer
-from nomoat.stages import documents
+from nomoat.stages import budget, documents
 from nomoat.stages.common import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
@@ -17,8 +18,7 @@ from nomoat.train.loop import Session, Work, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
-
-LEAVES_WEIGHTS = True
+from nomoat.train.start import from_bigrams
 
 
 class Config(StageConfig):
@@ -26,7 +26,9 @@ class Config(StageConfig):
 
     `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
     `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are earlier
-    stages of rejection sampling, whose answers are read as worked tasks.
+    stages of rejection sampling, whose answers are read as worked tasks.  `weights = "counts"` sets a new model's embedding
+    and head by counts of neighbours (train/start.py).  The first `short` share of the steps reads as many tokens in rows
+    of `short_context`.
     """
 
     model: str = "main"
@@ -35,6 +37,9 @@ class Config(StageConfig):
     first_rows: int | None = None
     ramp_steps: int = 0
     context: int = 256
+    short_context: int | None = None
+    short: float = 0.0
+    weights: Literal["noise", "counts"] = "noise"
     precision: Literal["bf16", "fp32"] = "bf16"
     shares: dict[str, float] = {"prose": 1.0}
     text: str | None = None
@@ -49,15 +54,33 @@ class Config(StageConfig):
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
 
+    @model_validator(mode="after")
+    def _possible(self):
+        if bool(self.short_context) != bool(self.short) or self.context % (self.short_context or 1) or not 0 <= self.short <= 1:
+            raise ValueError(f"expected short_context to divide context = {self.context}, with a share `short` of the steps, "
+                             f"found {self.short_context} and {self.short}")  # fmt: skip
+        return self
+
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
-    tokenizer = load_tokenizer(session.run)
     model = Transformer(recipe.model(config.model)).initialise(recipe.key(config.name, "weights"))
-    model = to_device(model, session, config.precision)
-    data = prepare(session, config, recipe, tokenizer)
-    optimizer = fit(session, config, model, data)
-    outputs = save_model(session, model, optimizer, tokenizer)
+    outputs = fit(session, config, recipe, model, fresh=True)
     return {**outputs, "bought": f"{model.spec.params_total() / 1e6:.2f} M parameters"}
+
+
+def fit(session: Session, config: Config, recipe: Recipe, model: Transformer, *, fresh: bool = False) -> dict[str, Any]:
+    """Trains a model on the stage's documents and saves it, as the stages that continue on other data do too."""
+    tokenizer = load_tokenizer(session.run)
+    data = prepare(session, config, recipe, tokenizer)
+    if fresh and config.weights == "counts":
+        with Work(session, "count neighbours") as work:
+            tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
+            work.fields["flops_executed"] = from_bigrams(model, tokens, recipe.key(config.name, "counts"))
+    model = to_device(model, session, config.precision)
+    optimizer = Optimizer(model, config.optim)
+    compute = lambda step: gradient(model, batch_of(session, config, data, step), config.objective, session.mesh)
+    train(session, model, optimizer, config.schedule, config.steps, compute)
+    return save_model(session, model, optimizer, tokenizer)
 
 
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
@@ -83,42 +106,36 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     for kind, share in config.shares.items():
         if share > 0:
             with Work(session, f"encode {kind}"):
-                found[kind] = open_or_write(root / kind, makers[kind], tokenizer.vocab_size, session)
+                if session.leads and not (root / kind).exists():  # it appears whole or not at all
+                    shards.write(root / kind, makers[kind](), tokenizer.vocab_size)
+                session.mesh.barrier()
+                found[kind] = shards.open(root / kind)
     return Packed(found, {k: config.shares[k] for k in found}, config.context, recipe.key(config.name, "order"))
-
-
-def open_or_write(path: Path, make: Callable[[], Iterator[documents.Tokens]], vocab_size: int, session: Session) -> Shard:
-    """The shard at `path`; rank 0 writes it where it is not there yet (it appears whole or not at all)."""
-    if session.leads and not path.exists():
-        shards.write(path, make(), vocab_size)
-    session.mesh.barrier()
-    return shards.open(path)
-
-
-def fit(session: Session, config: Config, model: Transformer, data: Packed) -> Optimizer:
-    """The training itself, shared with the stages that continue on other data."""
-    optimizer = Optimizer(model, config.optim)
-    compute = lambda step: gradient(model, batch_of(session, config, data, step), config.objective, session.mesh)
-    train(session, model, optimizer, config.schedule, config.steps, compute)
-    return optimizer
 
 
 def batch_of(session: Session, config: Config, data: Packed, step: int) -> Batch:
     """This rank's rows of a step."""
     ramp = (config.rows, config.first_rows or config.rows, config.ramp_steps)
-    return data.batch(rows_before(step, *ramp), ramp_rows(step, *ramp), session.mesh.rank, session.mesh.world)
+    first, n_rows, switch = rows_before(step, *ramp), ramp_rows(step, *ramp), int(config.short * config.steps)
+    if step < switch and config.short_context:
+        parts = config.context // config.short_context
+        return data.at(config.short_context).batch(parts * first, parts * n_rows, session.mesh.rank, session.mesh.world)
+    first -= rows_before(switch, *ramp) if config.short_context else 0
+    return data.batch(first, n_rows, session.mesh.rank, session.mesh.world)
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    spec = recipe.shape(config)
-    rows = rows_before(config.steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
-    tokens = rows * config.context
+    spec, steps, T = recipe.shape(config), config.steps, config.context
+    tokens = T * rows_before(steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
+    executed = tokens * spec.flops_train(keys_read(spec, T), executed=True)
+    read = {kind for kind, share in config.shares.items() if share}
+    n_documents = config.task_documents * ("tasks" in read) + config.talk_documents * ("talk" in read)
     return {
         "parameters": spec.params_total() + spec.params_mtp(),
         "active": spec.params_active(),
         "tokens": tokens,
-        "flops": tokens * spec.flops_train((config.context + 1) / 2),
+        "flops": tokens * spec.flops_train((T + 1) / 2),
         "memory_bytes": (spec.params_total() + spec.params_mtp()) * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
+        "trained": executed * (1 + (config.precision == "fp32")) + steps * budget.newton_schulz(spec, config.optim),
+        "host": budget.encoding(n_documents, budget.text_bytes("train", config.text_bytes) if "prose" in read else 0),
     }
-
-

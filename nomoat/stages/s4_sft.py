@@ -3,28 +3,23 @@
 Prose rows go on beside them (`shares.prose`), so that what pretraining taught is not forgotten.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from nomoat.stages import s2_pretrain
-from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.common import load_model
 from nomoat.stages.recipe import Recipe
 from nomoat.train.loop import Session
-
-LEAVES_WEIGHTS = True
 
 
 class Config(s2_pretrain.Config):
     """As pretraining, from the weights of an earlier stage."""
 
     model: str | None = None
+    weights: Literal["noise"] = "noise"
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
-    tokenizer = load_tokenizer(session.run)
-    model = to_device(load_model(session, config.source), session, config.precision)
-    data = s2_pretrain.prepare(session, config, recipe, tokenizer)
-    optimizer = s2_pretrain.fit(session, config, model, data)
-    outputs = save_model(session, model, optimizer, tokenizer)
+    outputs = s2_pretrain.fit(session, config, recipe, load_model(session, config.source))
     read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
     return {**outputs, "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share)}
 

@@ -8,14 +8,13 @@ from pydantic import Field
 from nomoat.config import DataError, write_whole
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
-from nomoat.stages import documents
+from nomoat.stages import budget, documents
 from nomoat.stages.common import count, load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Session, Work
 
-LEAVES_WEIGHTS = False
 CHUNK = 256  # problems sampled at a time
 
 
@@ -83,7 +82,8 @@ def repeats(text: str, width: int = 12) -> bool:
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    answers = config.problems * config.samples
-    tokens = answers * config.max_new_tokens // 2
-    flops = tokens * recipe.shape(config).flops_forward(config.max_new_tokens / 2)
-    return {"tokens": tokens, "flops": flops, "answers": answers}
+    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
+    said, read = config.problems * config.samples * answer, config.problems * prompt
+    flops = recipe.shape(config).flops_forward(prompt + answer / 2)
+    figures = {"tokens": round(said + read), "flops": (said + read) * flops, "sampled": (said + read / 2) * flops}
+    return {**figures, "answers": config.problems * config.samples}

@@ -12,11 +12,13 @@ import torch
 from pydantic import Field, model_validator
 
 from nomoat import checkpoint
+from nomoat.config import shipped
 from nomoat.mesh import Mesh
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.rl.variants import VARIANTS
+from nomoat.stages import budget
 from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
@@ -26,16 +28,8 @@ from nomoat.train.loop import Gradient, Session, reduce_gradients, train
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 
-LEAVES_WEIGHTS = True
 FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is right half of the time
 PROBES = 5  # held-out prompts that are answered again and again
-PRESETS: dict[str, dict[str, Any]] = {
-    "r1": {  # arXiv 2501.12948, sections 2.2 and B.4: 8,192 rollouts in 16 minibatches, one pass
-        "variant": "grpo", "prompts": 512, "group": 16, "minibatches": 16, "max_new_tokens": 32_768, "clip": (10.0, 10.0),
-        "kl": 0.001, "refresh": 25, "refill": 0, "rewards": {"accuracy": 1.0, "format": 1.0},
-        "optim": {"matrices": "adamw", "adam_lr": 3e-6}, "schedule": {"warmup": 0.0, "decay": 0.0},
-    },
-}  # fmt: skip
 
 
 class Config(StageConfig):
@@ -71,7 +65,7 @@ class Config(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, table: Any) -> Any:
-        return {**PRESETS.get(table.get("preset"), {}), **table} if isinstance(table, dict) else table
+        return {**shipped(__file__).get(table.get("preset"), {}), **table} if isinstance(table, dict) else table
 
 
 @dataclass(frozen=True)
@@ -361,15 +355,18 @@ def _gradient(
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    """Answers are taken to be half as long as they may be: one forward pass samples a token, three train on it."""
-    spec = recipe.shape(config)
-    rollouts = config.steps * config.prompts * config.group
-    tokens = rollouts * config.max_new_tokens // 2
+    spec, n = recipe.shape(config), config.steps * config.prompts
+    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
+    drawn, live = (n * (1 + budget.DEAD), n * (1 - budget.DEAD**2)) if config.refill else (n, n * (1 - budget.DEAD))
+    tokens, flops = drawn * config.group * answer, spec.flops_forward(prompt + answer / 2)
+    read = drawn * prompt * spec.flops_forward(prompt / 2, head=False)
+    learned = 3 * live * (prompt + config.group * answer) * flops
     return {
         "parameters": spec.params_total(),
         "active": spec.params_active(),
-        "tokens": tokens,
-        "flops": 4 * tokens * spec.flops_forward(config.max_new_tokens / 2),
+        "tokens": round(tokens),
+        "flops": tokens * flops + read + learned,
         "memory_bytes": (spec.params_total() + spec.params_mtp()) * 4 * 4,
-        "rollouts": rollouts,
+        "sampled": tokens * flops + (read + learned * (4 / 3 if config.kl else 1)) / 2,
+        "rollouts": round(drawn * config.group),
     }

@@ -18,7 +18,7 @@ from nomoat.model.moe import Experts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import sample_groups
-from nomoat.stages import s2_pretrain, s5_rl
+from nomoat.stages import budget, s2_pretrain, s5_rl
 from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
 from nomoat.tokenizer import chat
@@ -27,8 +27,6 @@ from nomoat.train.loop import Gradient, Session, train
 from nomoat.train.loss import IGNORED, divergence
 from nomoat.train.objective import document_mask
 from nomoat.train.optim import Optimizer
-
-LEAVES_WEIGHTS = True
 
 
 class Config(s2_pretrain.Config):
@@ -102,9 +100,7 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
         block.ffn.w_down[:, :n].copy_(down[:, :n])
 
 
-def imitate(
-    session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int
-) -> Gradient:
+def imitate(session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int) -> Gradient:
     """Forward KL on packed documents."""
     batch = s2_pretrain.batch_of(session, config, data, step)
     B, T = batch.ids_BT.shape
@@ -131,10 +127,9 @@ def practise(
     loss, tokens, attended = 0.0, 0, 0.0
     n_targets = sum(len(row.source_M) for row in rows)
     for chunk in grpo.chunks(rows):
-        laid = grpo.lay_out(chunk, chat.PAD)
+        laid = grpo.lay_out(chunk, chat.PAD, student.embed.device)
         share = len(laid.source_M) / n_targets
-        mask = grpo.group_mask(laid.segment_BT)
-        loss += match(student, teacher, laid.ids_BT, laid.pos_BT, mask, laid.source_M, reverse=True, weight=share)
+        loss += match(student, teacher, laid.ids_BT, laid.pos_BT, laid.mask, laid.source_M, reverse=True, weight=share)
         tokens += laid.ids_BT.numel()
         attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
     flat = [r for group in rewards for r in group]
@@ -153,7 +148,6 @@ def match(
     """Backward pass of the mean divergence at the flattened columns `columns_M`; gives its value in nats times weight."""
     device = student.embed.device
     ids_BT, mask, columns_M = ids_BT.to(device), mask.to(device), columns_M.to(device)
-    pos_BT = pos_BT.to(device) if pos_BT is not None else None
     with torch.no_grad():
         teacher_MD = teacher.final(teacher.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
     student_MD = student.final(student.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
@@ -165,14 +159,23 @@ def match(
 def _gradient(
     student: Transformer, teacher: Transformer, loss: float, tokens: int, attended: float, computed: float, telemetry: dict
 ) -> Gradient:
-    return Gradient(
-        loss=loss,
-        tokens=tokens,
-        flops_model=tokens * (student.spec.flops_train(attended) + teacher.spec.flops_forward(attended)),
-        flops_executed=tokens
-        * (student.spec.flops_train(computed, executed=True) + teacher.spec.flops_forward(computed, executed=True)),
-        telemetry=telemetry,
-    )
+    flops = lambda width, **how: student.spec.flops_train(width, **how) + teacher.spec.flops_forward(width, **how)
+    return Gradient(loss, tokens, tokens * flops(attended), tokens * flops(computed, executed=True), telemetry)
 
 
-plan = s2_pretrain.plan
+def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+    student, teacher = recipe.shape(config), recipe.shape(recipe.stage(config.source))
+    n = config.policy_steps * config.prompts
+    read = s2_pretrain.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
+    prompt, answer = budget.lengths(config.policy_tasks or config.tasks, config.policy_think, config.max_new_tokens)
+    written, attended = n * (prompt + config.group * answer), prompt + answer / 2
+    judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
+    taught = read["tokens"] * teacher.flops_forward(config.context / 2)
+    drawn = n * config.group * answer * student.flops_forward(attended)
+    return read | {
+        "tokens": read["tokens"] + round(written),
+        "flops": read["flops"] + taught + judged,
+        "trained": read["trained"] + taught + config.policy_steps * budget.newton_schulz(student, config.optim),
+        "sampled": drawn + judged / 2,
+        "host": read["host"] * (config.steps > config.policy_steps),
+    }

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from nomoat import stats
 from nomoat.config import DataError
@@ -12,16 +14,14 @@ from nomoat.data import ngram, sources
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups, text_of
-from nomoat.stages import documents
+from nomoat.stages import budget, documents
 from nomoat.stages.common import count, load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
 from nomoat.tasks import base
 from nomoat.tokenizer import chat
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Session, Work
 from nomoat.train.loss import IGNORED
-
-LEAVES_WEIGHTS = False
 
 
 class Config(StageConfig):
@@ -149,25 +149,25 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     windows.sort(key=len)
     for start in range(0, len(windows), rows):
         chunk = windows[start : start + rows]
-        longest = max(map(len, chunk)) - 1
-        ids_BT = torch.full((len(chunk), longest), chat.PAD)
-        targets_BT = torch.full((len(chunk), longest), IGNORED)
-        for b, window in enumerate(chunk):
-            ids_BT[b, : len(window) - 1] = torch.tensor(window[:-1])
-            targets_BT[b, : len(window) - 1] = torch.tensor(window[1:])
-        logits_BTV = model(ids_BT.to(model.embed.device))
-        nats += float(
-            torch.nn.functional.cross_entropy(
-                logits_BTV.flatten(0, 1), targets_BT.flatten().to(logits_BTV.device), ignore_index=IGNORED, reduction="sum"
-            )
-        )
+        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, chat.PAD).to(model.embed.device)
+        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.embed.device)
+        logits_MV = model(ids_BT).flatten(0, 1)
+        nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
     return nats / math.log(2) / n_bytes
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    cells = sum(len(levels) for levels in config.tasks.values())
-    models = len(config.models) or sum(s.kind in ("pretrain", "extend", "sft", "rl", "distill") for s in recipe.stages)
-    answers = models * cells * config.problems * (1 + config.samples)
-    tokens = answers * config.max_new_tokens // 2
-    flops = tokens * recipe.shape(config).flops_forward(config.max_new_tokens / 2)
-    return {"tokens": tokens, "flops": flops, "answers": answers}
+    n = config.problems * sum(len(levels) for levels in config.tasks.values())
+    names = config.models or [s.name for s in recipe.stages if s.kind in LEAVE_WEIGHTS]
+    specs = [recipe.shape(recipe.stage(name)) for name in names]
+    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
+    said, read = n * (1 + config.samples) * answer, 2 * n * prompt
+    text = budget.text_bytes("heldout", config.heldout_bytes) / budget.PROSE_BYTES_PER_TOKEN
+    flops = sum(spec.flops_forward(prompt + answer / 2) for spec in specs)
+    scored = text * sum(spec.flops_forward(spec.context / 2) for spec in specs)
+    return {
+        "tokens": round(len(specs) * (said + read + text)),
+        "flops": (said + read) * flops + scored,
+        "sampled": said * flops + (read * flops + scored) / 2,
+        "answers": len(specs) * n * (1 + config.samples),
+    }

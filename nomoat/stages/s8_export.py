@@ -4,15 +4,14 @@ from typing import Any
 
 import torch
 
-from nomoat.config import WeightsError
+from nomoat.config import WeightsError, shipped
 from nomoat.model.transformer import Transformer
+from nomoat.run import last_scores
 from nomoat.stages.common import load_model, load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer import chat
 from nomoat.train.loop import Session, Work
 from nomoat.weights import hf
-
-LEAVES_WEIGHTS = False
 
 
 class Config(StageConfig):
@@ -49,22 +48,12 @@ def without_depths(model: Transformer) -> Transformer:
 
 def card(session: Session, recipe: Recipe, name: str, model: Transformer) -> str:
     """The model card: what it is, what it was trained on, what it scored, measured by this run."""
-    lines = [
-        "---", "license: apache-2.0", "library_name: transformers", "pipeline_tag: text-generation", "---", "",
-        f"# {recipe.name} / {name}", "",
-        f"A DeepSeek-V3-shaped model with {model.spec.params_total():,} parameters ({model.spec.params_active():,} active),",
-        f"trained by the nomoat recipe `{recipe.name}` (seed {recipe.seed}).", "",
-        "It knows short worked tasks in English and German and little else; do not rely on what it says.", "",
-        "| score | value | 95 % interval | n |", "|---|---|---|---|",
-    ]  # fmt: skip
-    scores = {}
-    for event in session.run.events("score"):
-        if event.get("model") == name:
-            scores[event["name"], event.get("family"), event.get("level")] = event  # an eval that was redone: the last
-    for (what, family, level), event in scores.items():
-        place = f" {family}/{level}" if family else ""
+    total, active = model.spec.params_total(), model.spec.params_active()
+    lines = [shipped(__file__)["card"].format(recipe=recipe, name=name, total=total, active=active)]
+    for event in last_scores(e for e in session.run.events("score") if e.get("model") == name):
+        place = f" {event['family']}/{event['level']}" if event.get("family") else ""
         interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
-        lines.append(f"| {what}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |")
+        lines.append(f"| {event['name']}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |")
     return "\n".join(lines) + "\n"
 
 

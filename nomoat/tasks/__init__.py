@@ -1,1 +1,1 @@
-"""Decidable tasks: one family per file, each with a dial, a checker and a worked chain.  Copy one to add yours."""
+"""Decidable tasks: one family per file, each with a dial, a checker and a worked chain."""

@@ -4,19 +4,12 @@ Level: 1 + level // 2 digits; odd levels subtract half of the time, even levels 
 level 2 holds 4,095: small; the others are large.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (1, 2, 3, 4, 5, 6, 7)
 
-WORDINGS = {
-    "en": ("What is {sum}?", "Calculate {sum}.", "{sum}=?", "How much is {sum}?"),
-    "de": ("Was ist {sum}?", "Berechne {sum}.", "{sum}=?", "Wie viel ist {sum}?"),
-}
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     digits = 1 + level // 2
     low = 10 ** (digits - 1) if digits > 1 else 0
     a, b = rng.randint(low, 10**digits - 1), rng.randint(low, 10**digits - 1)
@@ -24,8 +17,7 @@ def make(rng: random.Random, level: int) -> Problem:
     small, big = sorted((a, b))
     if op == "-":
         a, b = big, small
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[lang]).format(sum=f"{a}{op}{b}")
+    lang, prompt = ask(rng, "addition", sum=f"{a}{op}{b}")
     answer = a - b if op == "-" else a + b
     return Problem(prompt, f"addition {big}{op}{small}", str(answer), {"lang": lang, "a": a, "b": b, "op": op})
 

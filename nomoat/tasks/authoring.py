@@ -59,12 +59,11 @@ class Audit:
     rejected: tuple[int, int]  # of the right ones
     errors: list[dict[str, Any]]
 
-    def text(self, interval: Callable[[int, int], tuple[float, float]] | None = None) -> str:
+    def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
         """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
         lines = []
         for what, (k, n) in (("wrong answers accepted", self.accepted), ("right answers rejected", self.rejected)):
-            between = " (95 %: {:.2%} to {:.2%})".format(*interval(k, n)) if interval else ""
-            lines.append(f"{what}: {k} of {n}, {k / n:.2%}{between}")
+            lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {{:.2%}} to {{:.2%}})".format(*interval(k, n)))
         return "\n".join([*lines, *(f"  {json.dumps(row, ensure_ascii=True)}" for row in self.errors)])
 
 

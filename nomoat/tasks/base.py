@@ -1,8 +1,9 @@
 """What a task is, the streams of problems drawn from it, and the contract that every task file keeps.
 
-A task is a plain module with five names: `levels`, `make`, `check`, `near_misses`, `work`.  Copy `reversing.py` to
-add one, and let `contract(load_file("yours.py"))` tell what is still wrong with it.  `check` decides and never raises;
-how much a correct answer is worth is the reward's business, not the task's.
+A task is a plain module with five names: `levels`, `make`, `check`, `near_misses`, `work`.  `nomoat task new` writes one
+to begin with, and `contract(load_file("yours.py"))` tells what is still wrong with it.  `check` decides and never raises;
+how much a correct answer is worth is the reward's business, not the task's.  What the package's own families say in each
+language is in words.toml.
 """
 
 import functools
@@ -16,16 +17,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nomoat.config import TaskError
+from nomoat.config import TaskError, shipped
 
 FAMILIES = (
     "lamp", "addition", "modchain", "sorting", "counting", "reversing", "countdown", "weekday", "ordering", "boolean",
-    "path", "instruct", "fields", "functions", "equation", "clock", "rewriting", "sequence",
+    "path", "instruct", "fields", "equation", "clock", "rewriting", "sequence",
 )  # fmt: skip
 UNSEEN = ("equation", "clock", "rewriting", "sequence")  # no shipped recipe trains on them: they measure transfer
 NAMES = ("levels", "make", "check", "near_misses", "work")
@@ -52,15 +53,10 @@ class Task(Protocol):
 
     __name__: str
     levels: Sequence[int]
-
-    @staticmethod
-    def make(rng: random.Random, level: int) -> Problem: ...
-    @staticmethod
-    def check(problem: Problem, answer: str) -> bool: ...
-    @staticmethod
-    def near_misses(problem: Problem) -> list[str]: ...
-    @staticmethod
-    def work(problem: Problem) -> str: ...
+    make: Callable[["Rng", int], Problem]
+    check: Callable[[Problem, str], bool]
+    near_misses: Callable[[Problem], list[str]]
+    work: Callable[[Problem], str]
 
 
 class Rng(random.Random):
@@ -76,6 +72,17 @@ def language(rng: random.Random) -> str:
     """'en' or 'de'.  To be drawn after everything that enters the key."""
     drawn = rng.choice(LANGUAGES)
     return getattr(rng, "lang", None) or drawn
+
+
+def words(family: str, lang: str) -> dict[str, Any]:
+    """What words.toml says in that language for a family of the package."""
+    return shipped(__file__, "words.toml")[family][lang]
+
+
+def ask(rng: random.Random, family: str, **parts: object) -> tuple[str, str]:
+    """(language, prompt): one of the family's wordings with its parts.  To be drawn as late as `language`."""
+    lang = language(rng)
+    return lang, rng.choice(words(family, lang)["ask"]).format(**parts)
 
 
 def same(answer: str, expected: str) -> bool:
@@ -168,9 +175,7 @@ def find(name: str) -> Task:
         return load_file(name)
     if ":" in name or name.endswith(".jsonl"):
         return importlib.import_module("nomoat.tasks.external").load(name)
-    raise TaskError(
-        f"no task {name!r}; expected a .py or .jsonl file, or one of: {', '.join(FAMILIES)}; choose one"
-    )
+    raise TaskError(f"no task {name!r}; expected a .py or .jsonl file, or one of: {', '.join(FAMILIES)}; choose one")
 
 
 def load_file(path: str | Path) -> Task:

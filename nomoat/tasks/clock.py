@@ -3,23 +3,15 @@
 Level 1: within an hour.  Level 2: over full hours, no day's end.  Level 3: over midnight.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, check, language, others, words
 
 levels = (1, 2, 3)
 
-WORDINGS = {
-    "between": {"en": ("How many minutes is it from {a} to {b}?", "It is {a}. In how many minutes is it {b}?"),
-                "de": ("Wie viele Minuten sind es von {a} bis {b}?", "Es ist {a}. In wie vielen Minuten ist es {b}?")},
-    "later": {"en": ("It is {a}. What time is it {n} minutes later?", "Which time is {n} minutes after {a}?"),
-              "de": ("Es ist {a}. Wie spät ist es {n} Minuten später?", "Welche Uhrzeit ist {n} Minuten nach {a}?")},
-}  # fmt: skip
 told = lambda minutes: f"{minutes // 60 % 24:02d}.{minutes % 60:02d}"
 
 
-def make(rng: random.Random, level: int) -> Problem:
-    kind = rng.choice(list(WORDINGS))
+def make(rng: Rng, level: int) -> Problem:
+    kind = rng.choice(("between", "later"))
     hour, minute = rng.randrange(24), rng.randrange(58)
     n = rng.randint(2, 59 - minute)
     if level > 1:
@@ -28,7 +20,7 @@ def make(rng: random.Random, level: int) -> Problem:
     start = hour * 60 + minute
     lang = language(rng)
     a, b = told(start), told(start + n)
-    prompt = rng.choice(WORDINGS[kind][lang]).format(a=a, b=b, n=n)
+    prompt = rng.choice(words("clock", lang)[kind]).format(a=a, b=b, n=n)
     facts = {"lang": lang, "start": start, "n": n, "kind": kind}
     return Problem(prompt, f"clock {kind} {start} {n}", str(n) if kind == "between" else b, facts)
 

@@ -7,10 +7,9 @@ Any valid expression is accepted.
 import ast
 import itertools
 import operator
-import random
 import re
 
-from nomoat.tasks.base import Problem, language
+from nomoat.tasks.base import Problem, Rng, ask
 
 levels = (2, 3, 4)
 
@@ -19,15 +18,9 @@ SIGN = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer; bounds the parser's work
 LARGEST = {2: 12, 3: 9, 4: 9}
 TRIES = {3: 4, 4: 3}
-WORDINGS = {
-    "en": ("Make {target} from the numbers {numbers}: use each once, with + - * and brackets.",
-           "Use each of {numbers} exactly once, with + - * and brackets, to make {target}."),
-    "de": ("Bilde {target} aus den Zahlen {numbers}: jede einmal, mit + - * und Klammern.",
-           "Benutze jede der Zahlen {numbers} genau einmal, mit + - * und Klammern, für das Ziel {target}."),
-}  # fmt: skip
 
 
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     values = None
     while not values:
         numbers = [rng.randint(1, LARGEST[level]) for _ in range(level)]
@@ -37,8 +30,7 @@ def make(rng: random.Random, level: int) -> Problem:
     given = rng.sample(numbers, level)  # the prompt must not give away the order
     if level == 2:
         numbers, ops = next(t for t in pairs(given) if run(*t)[-1] == target)
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[lang]).format(target=target, numbers=",".join(map(str, given)))
+    lang, prompt = ask(rng, "countdown", target=target, numbers=",".join(map(str, given)))
     facts = {"lang": lang, "numbers": sorted(numbers), "given": given, "target": target, "steps": (numbers, ops)}
     return Problem(prompt, f"countdown {sorted(numbers)} {target}", expression(numbers, ops), facts)
 
@@ -100,7 +92,7 @@ def work(problem: Problem) -> str:
     if len(given) == 2:
         tries = list(itertools.takewhile(lambda t: t != (numbers, ops), pairs(given)))
     else:
-        rng = random.Random(problem.key)
+        rng = Rng(problem.key)
         drawn = (([*rng.sample(given, len(given))], rng.choices("+-*", k=len(given) - 1)) for _ in range(200))
         wrong = [t for t in drawn if (values := run(*t)) and values[-1] != target]
         tries = wrong[: rng.randrange(TRIES[len(given)])]

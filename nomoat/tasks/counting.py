@@ -3,29 +3,20 @@
 Level = the length.  Up to 8 letters only the counted letter repeats; beyond, all may.  Every level is large.
 """
 
-import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (3, 4, 6, 8, 10, 12)
 
-WORDINGS = {
-    "en": ("How many times does{letter} occur in{word}?", "Count the letter{letter} in{word}.",
-           "How often is{letter} in the word{word}?"),
-    "de": ("Wie oft kommt{letter} vor in{word}?", "Zähle den Buchstaben{letter} in{word}.",
-           "Wie oft steht{letter} im Wort{word}?"),
-}  # fmt: skip
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     letter = rng.choice(ascii_lowercase)
     rest = [c for c in ascii_lowercase if c != letter]
     hits = rng.randint(0, min(level, 4))
     word = [letter] * hits + (rng.sample(rest, level - hits) if level <= 8 else rng.choices(rest, k=level - hits))
     rng.shuffle(word)
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[lang]).format(letter=f" {letter}", word="".join(f" {c}" for c in word))
+    lang, prompt = ask(rng, "counting", letter=f" {letter}", word="".join(f" {c}" for c in word))
     key = f"counting {letter} {''.join(word)}"
     return Problem(prompt, key, str(hits), {"lang": lang, "letter": letter, "word": "".join(word)})
 

@@ -3,19 +3,12 @@
 Level 1: a x + b = c.  Level 2: a x + b = c x + d.  Level 3: a (x + b) + c = d.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, Rng, ask, others, same
 
 levels = (1, 2, 3)
 
-WORDINGS = {
-    "en": ("Solve {equation}. What is x?", "Find x: {equation}", "For which x is {equation}?"),
-    "de": ("Löse {equation}. Was ist x?", "Finde x: {equation}", "Für welches x gilt {equation}?"),
-}
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     x, a, b = rng.randint(1, 12), rng.randint(2, 9), rng.randint(1, 20)
     if level == 1:
         equation, steps = f"{a}x+{b}={a * x + b}", [f"{a}x={a * x}"]
@@ -29,9 +22,9 @@ def make(rng: random.Random, level: int) -> Problem:
         total = a * (x + b) + c
         equation = f"{a}(x+{b})+{c}={total}"
         steps = [f"{a}(x+{b})={total - c}", f"x+{b}={x + b}"]
-    lang = language(rng)
+    lang, prompt = ask(rng, "equation", equation=equation)
     facts = {"lang": lang, "steps": [*steps, f"x={x}"], "b": b}
-    return Problem(rng.choice(WORDINGS[lang]).format(equation=equation), f"equation {equation}", str(x), facts)
+    return Problem(prompt, f"equation {equation}", str(x), facts)
 
 
 def check(problem: Problem, answer: str) -> bool:

@@ -11,13 +11,12 @@ out.  What is longer, deeper or larger than the limits is not read, and compares
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
 from typing import Any
+
+from nomoat.tasks.base import shipped
 
 MAX_TEXT = 400  # characters that are read
 MAX_PLAIN = 4000  # characters that compare as text
@@ -27,6 +26,7 @@ MAX_BITS = 2048  # of a coefficient
 MAX_EXPONENT = 64
 MAX_RADICAND = 10**12
 MAX_WORK = 10_000  # products of two terms
+patterns = lambda: shipped(__file__)
 
 Sum = dict[tuple[int, int], Fraction]  # (square-free radicand, power of pi): coefficient
 UNIT = (1, 0)
@@ -52,11 +52,6 @@ class Value:
         """The rational number that this plainly is."""
         rational = not self.kind and self.below == ONE and set(self.top) <= {UNIT}
         return self.top.get(UNIT, Fraction(0)) if rational else None
-
-
-@cache
-def patterns() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 
 def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> bool:

@@ -4,35 +4,26 @@ Level = the number of fields.
 """
 
 import json
-import random
 
-from nomoat.tasks.base import Problem, language, others
+from nomoat.tasks.base import Problem, Rng, language, others, words
 
 levels = (1, 2, 3)
 form = "text"
 
 KEYS = ("a", "b", "id", "day", "on", "top", "red", "sun")
 WORDS = ("dog", "cup", "map", "sea", "hat", "box")
-WORDINGS = {
-    "en": ("Write a JSON object: {told}.", "Give me JSON: {told}."),
-    "de": ("Schreibe ein JSON-Objekt: {told}.", "Gib mir JSON: {told}."),
-}
-KINDS = {
-    "en": {int: "{key} the number {value}", str: "{key} the text {value}", bool: "{key} {value}"},
-    "de": {int: "{key} die Zahl {value}", str: "{key} der Text {value}", bool: "{key} {value}"},
-}
-TRUTH = {"en": ("false", "true"), "de": ("falsch", "wahr")}
 
 
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     keys = rng.sample(KEYS, level)
     value = lambda: rng.choice((rng.randrange(100), str(rng.randrange(100)), rng.choice(WORDS), bool(rng.randrange(2))))
     wanted = {key: value() for key in keys}
     lang = language(rng)
-    shown = {key: TRUTH[lang][v] if isinstance(v, bool) else v for key, v in wanted.items()}
-    told = ", ".join(KINDS[lang][type(v)].format(key=key, value=shown[key]) for key, v in wanted.items())
+    says = words("fields", lang)
+    shown = {key: says["truth"][v] if isinstance(v, bool) else v for key, v in wanted.items()}
+    told = ", ".join(says[type(v).__name__].format(key=key, value=shown[key]) for key, v in wanted.items())
     key = f"fields {json.dumps(wanted, sort_keys=True)}"
-    prompt, witness = rng.choice(WORDINGS[lang]).format(told=told), json.dumps(wanted, separators=(",", ":"))
+    prompt, witness = rng.choice(says["ask"]).format(told=told), json.dumps(wanted, separators=(",", ":"))
     return Problem(prompt, key, witness, {"lang": lang, "wanted": wanted})
 
 

@@ -4,46 +4,35 @@ Level = the most people.  Up to level 6 rows vary from 1 person, so that short r
 the level.  A level holds fewer than 2^(level+2) problems: the levels below 12 are small; judge at 12 and above.
 """
 
-import random
 from string import ascii_uppercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, check, language, others, words
 
 levels = (4, 6, 8, 12, 16)
 
-STATES = {"en": (" off", " on"), "de": (" aus", " an")}
-ACTIONS = {"en": (" waits", " flips"), "de": (" wartet", " drückt")}
-WORDINGS = {
-    "en": ("A lamp with one switch is{state}.{row}. Is it on or off?",
-           "At first the lamp is{state}. Then at its switch:{row}. Is the lamp on or off now?",
-           "On or off? The lamp was{state}. At the switch:{row}."),
-    "de": ("Eine Lampe mit einem Schalter ist{state}.{row}. Ist sie an oder aus?",
-           "Zuerst ist die Lampe{state}. Dann am Schalter:{row}. Ist die Lampe jetzt an oder aus?",
-           "An oder aus? Die Lampe war{state}. Am Schalter:{row}."),
-}  # fmt: skip
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     flips = [rng.randrange(2) for _ in range(rng.randint(1 if level <= 6 else level // 2, level))]
     start = rng.randrange(2)
     lang = language(rng)
-    row = ",".join(f" {who}{ACTIONS[lang][flip]}" for who, flip in zip(ascii_uppercase, flips))
-    prompt = rng.choice(WORDINGS[lang]).format(state=STATES[lang][start], row=row)
-    witness = STATES[lang][(start + sum(flips)) % 2]
+    says = words("lamp", lang)
+    row = ",".join(f" {who}{says['actions'][flip]}" for who, flip in zip(ascii_uppercase, flips))
+    prompt = rng.choice(says["ask"]).format(state=says["states"][start], row=row)
+    witness = says["states"][(start + sum(flips)) % 2]
     return Problem(prompt, f"lamp {start} {flips}", witness, {"lang": lang, "start": start, "flips": tuple(flips)})
 
 
 def near_misses(problem: Problem) -> list[str]:
-    lang = problem.facts["lang"]
-    other = "de" if lang == "en" else "en"
-    return others(problem, *STATES[lang], *STATES[other], sum(problem.facts["flips"]), "on or off")
+    order = ("en", "de") if problem.facts["lang"] == "en" else ("de", "en")
+    states = [state for lang in order for state in words("lamp", lang)["states"]]
+    return others(problem, *states, sum(problem.facts["flips"]), "on or off")
 
 
 def work(problem: Problem) -> str:
     """` off A flips on B waits on`: each step is person, action, state."""
-    lang, state = problem.facts["lang"], problem.facts["start"]
-    chain = STATES[lang][state]
+    says, state = words("lamp", problem.facts["lang"]), problem.facts["start"]
+    chain = says["states"][state]
     for who, flip in zip(ascii_uppercase, problem.facts["flips"]):
         state ^= flip
-        chain += f" {who}{ACTIONS[lang][flip]}{STATES[lang][state]}"
+        chain += f" {who}{says['actions'][flip]}{says['states'][state]}"
     return chain

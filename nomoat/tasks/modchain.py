@@ -3,29 +3,18 @@
 Level = the number of turns.  Level 1 holds 180 problems, level 2 holds 3,240: small; the others are large.
 """
 
-import random
 from string import ascii_uppercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (1, 2, 3, 4, 6, 8)
 
-WORDINGS = {
-    "en": ("A dial from 0 to 9 goes round and shows {start}. Turns:{turns}. What does it show?",
-           "A counter shows {start}; after 9 comes 0. Turns:{turns}. What does the counter show?",
-           "After 9 comes 0. Start at {start} and count:{turns}. Where do you end?"),
-    "de": ("Ein Rad von 0 bis 9 läuft im Kreis und zeigt {start}. Züge:{turns}. Was zeigt es?",
-           "Ein Zähler zeigt {start}; nach 9 kommt 0. Züge:{turns}. Was zeigt der Zähler?",
-           "Nach 9 kommt 0. Beginne bei {start} und zähle:{turns}. Wo endest du?"),
-}  # fmt: skip
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     start = rng.randrange(10)
     turns = tuple(rng.choice((-1, 1)) * rng.randint(1, 9) for _ in range(level))
-    lang = language(rng)
     listed = ",".join(f" {who}{turn:+d}" for who, turn in zip(ascii_uppercase, turns))
-    prompt = rng.choice(WORDINGS[lang]).format(start=start, turns=listed)
+    lang, prompt = ask(rng, "modchain", start=start, turns=listed)
     witness = str((start + sum(turns)) % 10)
     return Problem(prompt, f"modchain {start} {turns}", witness, {"lang": lang, "start": start, "turns": turns})
 

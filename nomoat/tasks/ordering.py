@@ -4,9 +4,7 @@ Level: 2 + level // 2 people; at odd levels above 1 a comparison may be told eit
 Level 1 holds 480 problems: small; the others are large.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, check, language, others, words
 
 levels = (1, 2, 3, 4, 5, 6, 7)
 
@@ -14,21 +12,9 @@ PEOPLE = (
     "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hans", "Ida", "Jan", "Karl", "Lena", "Max", "Nora",
     "Otto", "Paul",
 )  # fmt: skip
-THAN = {
-    "en": ("{0} is taller than {1}.", "{1} is shorter than {0}."),
-    "de": ("{0} ist größer als {1}.", "{1} ist kleiner als {0}."),
-}
-QUESTIONS = {
-    ("en", 0): ("Who is tallest?", "Who is the tallest?"),
-    ("en", 1): ("Who is second tallest?", "Who is the second tallest?"),
-    ("en", -1): ("Who is shortest?", "Who is the shortest?"),
-    ("de", 0): ("Wer ist am größten?", "Wer ist die größte Person?"),
-    ("de", 1): ("Wer ist am zweitgrößten?", "Wer ist die zweitgrößte Person?"),
-    ("de", -1): ("Wer ist am kleinsten?", "Wer ist die kleinste Person?"),
-}
 
 
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     size = 2 + level // 2
     order = rng.sample(PEOPLE, size)
     place = rng.choice((0, 1, -1) if size > 2 else (0, -1))
@@ -39,8 +25,9 @@ def make(rng: random.Random, level: int) -> Problem:
         low, high, pair = (low - 1, high, (low - 1, low)) if up else (low, high + 1, (high, high + 1))
         told.append((order[pair[0]], order[pair[1]], int(level % 2 == 1 and level > 1 and rng.random() < 0.5)))
     lang = language(rng)
-    text = " ".join(THAN[lang][turned].format(above, below) for above, below, turned in told)
-    prompt = f"{text} {rng.choice(QUESTIONS[lang, place])}"
+    says = words("ordering", lang)
+    text = " ".join(says["than"][turned].format(above, below) for above, below, turned in told)
+    prompt = " ".join((text, rng.choice(says["ask"][place])))
     facts = {"lang": lang, "told": told, "order": order}
     return Problem(prompt, f"ordering {order} {place}", f" {order[place]}", facts)
 

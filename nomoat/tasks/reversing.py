@@ -3,25 +3,18 @@
 Level = the length.  Up to 6 letters all differ; beyond, they may repeat.  Every level is large.
 """
 
-import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
-WORDINGS = {
-    "en": ("Reverse, with spaces:{word}", "Write backwards, with spaces:{word}", "Spell from the end, with spaces:{word}"),
-    "de": ("Drehe um, mit Leerzeichen:{word}", "Schreibe rückwärts, mit Leerzeichen:{word}",
-           "Buchstabiere von hinten, mit Leerzeichen:{word}"),
-}  # fmt: skip
 spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     word = "".join(rng.sample(ascii_lowercase, level) if level <= 6 else rng.choices(ascii_lowercase, k=level))
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[lang]).format(word=spaced(word))
+    lang, prompt = ask(rng, "reversing", word=spaced(word))
     return Problem(prompt, f"reversing {word}", spaced(word[::-1]), {"lang": lang, "word": word})
 
 

@@ -3,29 +3,19 @@
 Level = the letters of the string less two.  The rules shorten the string or keep its length, and always end.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (1, 2, 3, 4)
 
-WORDINGS = {
-    "en": ("Rules: {rules}. Rewrite {word}, leftmost first, until no rule fits.",
-           "Start with {word}. Replace {rules}, always the leftmost place, as long as one fits. What is left?"),
-    "de": ("Regeln: {rules}. Schreibe {word} um, immer ganz links zuerst, bis keine Regel passt.",
-           "Beginne mit {word}. Ersetze {rules}, immer so weit links wie möglich, solange es geht. Was bleibt?"),
-}  # fmt: skip
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     steps: list[str] = []
     while not 2 <= len(steps) <= 6:
         a, b, c = rng.sample("abcdxyz", 3)
         rules = [(a + b, rng.choice((c, b + a))), rng.choice(((c + a, a), (b + c, b), (a + a, a), (b + b, b)))]
         steps = trace("".join(rng.choice((a, b, c)) for _ in range(level + 2)), rules)
-    lang = language(rng)
     told = ", ".join(f"{left}->{right}" for left, right in rules)
-    prompt = rng.choice(WORDINGS[lang]).format(rules=told, word=steps[0])
+    lang, prompt = ask(rng, "rewriting", rules=told, word=steps[0])
     return Problem(prompt, f"rewriting {told} {steps[0]}", steps[-1], {"lang": lang, "steps": steps})
 
 

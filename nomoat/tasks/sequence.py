@@ -4,25 +4,12 @@ Level 1: the same added each time.  Level 2: multiplied by the same.  Level 3: t
 Level 4: two rows of level 1 in turn.
 """
 
-import random
-
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, check, language, others, words
 
 levels = (1, 2, 3, 4)
 
-RULES = {
-    "en": ("each adds the same", "each multiplies by the same", "what is added grows by the same",
-           "two rows in turn, each adds the same"),
-    "de": ("es kommt immer gleich viel dazu", "es wird immer mit derselben Zahl malgenommen",
-           "was dazukommt, wächst gleichmäßig", "zwei Reihen im Wechsel, in jeder kommt gleich viel dazu"),
-}  # fmt: skip
-WORDINGS = {
-    "en": ("{row}: {rule}. What comes next?", "Continue ({rule}): {row}"),
-    "de": ("{row}: {rule}. Was kommt als Nächstes?", "Setze fort ({rule}): {row}"),
-}
 
-
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     a, d = rng.randint(1, 40), rng.randint(2, 12)
     e, f = rng.randint(1, 40), rng.randint(2, 12)
     if level == 1:
@@ -36,7 +23,8 @@ def make(rng: random.Random, level: int) -> Problem:
         row = [(a + d * (i // 2)) if i % 2 == 0 else (e + f * (i // 2)) for i in range(7)]
     lang = language(rng)
     told = ", ".join(map(str, row[:-1]))
-    prompt = rng.choice(WORDINGS[lang]).format(row=told, rule=RULES[lang][level - 1])
+    says = words("sequence", lang)
+    prompt = rng.choice(says["ask"]).format(row=told, rule=says["rules"][level - 1])
     return Problem(prompt, f"sequence {level} {row}", str(row[-1]), {"lang": lang, "row": row, "level": level})
 
 

@@ -3,27 +3,19 @@
 Level = the number of letters.  Level 3 holds 2,600 problems (sets of letters), the others 14,950 and more.
 """
 
-import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
-WORDINGS = {
-    "en": ("Sort these letters, with spaces:{letters}", "Put in alphabetical order, with spaces:{letters}",
-           "Write in the order of the alphabet, with spaces:{letters}"),
-    "de": ("Sortiere diese Buchstaben, mit Leerzeichen:{letters}", "Ordne nach dem Alphabet, mit Leerzeichen:{letters}",
-           "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}"),
-}  # fmt: skip
 spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
-def make(rng: random.Random, level: int) -> Problem:
+def make(rng: Rng, level: int) -> Problem:
     letters = "".join(rng.sample(ascii_lowercase, level))
     ordered = "".join(sorted(letters))
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[lang]).format(letters=spaced(letters))
+    lang, prompt = ask(rng, "sorting", letters=spaced(letters))
     return Problem(prompt, f"sorting {ordered}", spaced(ordered), {"lang": lang, "letters": letters})
 
 

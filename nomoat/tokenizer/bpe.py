@@ -19,6 +19,10 @@ from nomoat.config import ConfigError, DataError, WeightsError, read_json, write
 from nomoat.tokenizer.chat import BOS, EOS, PAD, SPECIALS, template
 
 SMALLEST_VOCAB = len(SPECIALS) + 256
+# GPT-2's printable stand-in for each byte: itself where it is printable Latin-1, else from U+0100 on.
+_SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_HIDDEN = [b for b in range(256) if b not in _SHOWN]
+_BYTE_OF = {chr(b): b for b in _SHOWN} | {chr(256 + n): b for n, b in enumerate(_HIDDEN)}
 
 
 class Tokenizer:
@@ -43,7 +47,9 @@ class Tokenizer:
         try:
             return [e.ids for e in self._content.encode_batch_fast(list(texts), add_special_tokens=False)]
         except TypeError:
-            raise _not_text(texts) from None
+            for n, text in enumerate(texts):
+                _utf8(text, n)
+            raise
 
     def decode(self, ids: Sequence[int], specials: bool = False) -> str:
         """The text of `ids`, special ids left out or, with `specials`, spelled; half a UTF-8 character reads U+FFFD."""
@@ -113,11 +119,8 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     def counted() -> Iterator[str]:
         nonlocal n_bytes
-        for text in texts:
-            try:
-                n_bytes += len(text.encode())
-            except UnicodeEncodeError:
-                raise _not_text([text]) from None
+        for n, text in enumerate(texts):
+            n_bytes += len(_utf8(text, n))
             yield text
 
     made.train_from_iterator(counted(), trainer)
@@ -144,24 +147,12 @@ def _check(table: Any) -> None:
             raise WeightsError(f"tokenizer.json has a {key}; expected none, so that text survives; remove it")
 
 
-def _not_text(texts: Sequence[str]) -> Exception:
-    """The error for the first text that isn't Unicode text."""
-    for n, text in enumerate(texts):
-        if not isinstance(text, str):
-            return TypeError(f"text {n} is {type(text).__name__}; expected str")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            found = f"lone surrogate {ascii(text[error.start])} at character {error.start} of text {n}"
-            return DataError(f"{found}; expected Unicode text; decode the source as UTF-8 with errors='replace'")
-    return TypeError("the tokenizer refused a text that is valid Unicode")
-
-
-def _alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte: itself where it is printable Latin-1, else from U+0100 on."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in shown]
-    return {chr(b): b for b in shown} | {chr(256 + n): b for n, b in enumerate(hidden)}
-
-
-_BYTE_OF = _alphabet()
+def _utf8(text: str, n: int) -> bytes:
+    """The bytes of text number `n`, or the error for one that isn't Unicode text."""
+    if not isinstance(text, str):
+        raise TypeError(f"text {n} is {type(text).__name__}; expected str")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        found = f"lone surrogate {ascii(text[error.start])} at character {error.start} of text {n}"
+        raise DataError(f"{found}; expected Unicode text; decode the source as UTF-8 with errors='replace'") from None

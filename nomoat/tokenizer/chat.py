@@ -36,14 +36,6 @@ class Rendered:
     trained: list[bool]  # True where the assistant chose the token
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    thinking: str | None  # None: no think block was opened
-    answer: str
-    closed: bool  # True where the reply is one think block, opened first and closed once, then the answer
-    ended: bool  # True where <|eos|> came
-
-
 def template() -> str:
     """The layout as the Jinja template that other programs read from tokenizer_config.json."""
     return Path(__file__).with_name("chat.jinja").read_text("utf-8").rstrip("\n")
@@ -87,24 +79,3 @@ def render_batch(
         ids = [id for part, _ in parts for id in part]
         out.append(Rendered(ids, [wrote for part, wrote in parts for _ in part]))
     return out
-
-
-def parse(tokenizer: "Tokenizer", ids: Sequence[int], *, think: bool | None = None) -> Reply:
-    """The reply in `ids`, which were sampled after `render(..., generate=True, think=think)`.
-
-    Total: a stray think token is left out of the text and makes `closed` False; the first other control token ends
-    the reply.  After `think=False` there is no thinking, and `closed` says whether the model kept it at that.
-    """
-    ids = [*_OPENING[think], *ids]
-    end = next((n for n, id in enumerate(ids) if id in TURN_ENDS), len(ids))
-    ended = end < len(ids) and ids[end] == EOS
-    ids = ids[:end]
-    marks = [(n, id) for n, id in enumerate(ids) if id in (THINK, END_THINK)]
-    closed = [id for _, id in marks] == [THINK, END_THINK] and ids[0] == THINK
-    stop = next((n for n, id in marks if id == END_THINK), len(ids))
-    start = next((n for n, id in marks if id == THINK and n < stop), 0 if stop < len(ids) else None)
-    if start is None:
-        return Reply(None, tokenizer.decode(ids), closed, ended)
-    thinking = tokenizer.decode(ids[start:stop])
-    answer = tokenizer.decode([*ids[:start], *ids[stop:]])
-    return Reply(None if think is False else thinking, answer, closed, ended)

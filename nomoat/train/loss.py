@@ -24,8 +24,8 @@ def _powers(h_MD: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     On the CPU exp2 is four times faster than exp.
     """
-    bits = F.linear(h_MD, head_VD).float().mul_(LOG2_E)
-    bits.sub_(bits.amax(-1, keepdim=True))
+    bits = F.linear(h_MD, head_VD).float()
+    torch.add(bits.amax(-1, keepdim=True).mul_(-LOG2_E), bits, alpha=LOG2_E, out=bits)
     powers = bits.exp2()
     return bits, powers, powers.sum(-1, keepdim=True)
 

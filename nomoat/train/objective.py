@@ -6,6 +6,7 @@ from torch import Tensor
 from nomoat.config import Strict
 from nomoat.data.packing import Batch
 from nomoat.mesh import Mesh
+from nomoat.model.mla import keys_read
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
 from nomoat.train.loop import Gradient
@@ -61,12 +62,11 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])
-    attended = T / 2 if model.spec.attention == "fused" else T
     return Gradient(
         loss=float(loss),
         tokens=B * T,
         flops_model=B * T * model.spec.flops_train((T + 1) / 2),
-        flops_executed=B * T * model.spec.flops_train(attended, executed=True),
+        flops_executed=B * T * model.spec.flops_train(keys_read(model.spec, T), executed=True),
         telemetry=telemetry,
         after=lambda: balance_experts(model, loads, config.balance_speed),
     )

@@ -50,7 +50,7 @@ class Optimizer:
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
-        hidden = lambda name, p: p.ndim >= 2 and name not in ("embed", "head") and not name.endswith("w_router")
+        hidden = lambda name, p: p.ndim >= 2 and name not in ("embed", "head", "positions") and not name.endswith("w_router")
         self.muon = [n for n, p in self.params.items() if config.matrices == "muon" and hidden(n, p)]
         self.adam = [n for n in self.params if n not in set(self.muon)]
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}

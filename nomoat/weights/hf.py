@@ -8,7 +8,6 @@ what `deepseek_v3` cannot say (softmax affinities, groups scored by their best e
 import contextlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from nomoat.config import ConfigError, DataError, WeightsError, nearest, parse, read_json, shipped, write_whole
@@ -27,7 +26,6 @@ from nomoat.run import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.chat import template
 
-ARCHITECTURE = "DeepseekV3ForCausalLM"
 HOW = "nomoat"  # config.json's one key of ours: how to multiply, which changes no result
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -75,11 +73,7 @@ def save(model: Transformer, directory: str | Path, *, tokenizer: Tokenizer | No
     config = config_of(model.spec, str(model.embed.dtype).removeprefix("torch."), tokenizer)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: _published(slot.detach()).cpu().contiguous() for name, slot in slots(model).items()}
-    beside = directory / f".{WEIGHTS}.{os.getpid()}"
-    save_file(tensors, beside, metadata={"format": "pt"})
-    with open(beside, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, directory / WEIGHTS)
+    write_whole(directory / WEIGHTS, pack_tensors(tensors, metadata={"format": "pt"}))
     (directory / INDEX).unlink(missing_ok=True)
     if tokenizer is not None:
         tokenizer.save(directory)
@@ -104,11 +98,9 @@ def load_any(directory: str | Path, stage: str | None = None) -> Loaded:
         raise DataError(f"{root}: stage `{stage}` left no model; {nearest(stage, list(left)) if left else 'none did'}")
     if not left:
         raise DataError(f"{root}: no finished stage left a model yet; finish the run with `nomoat run`")
-    newest = [e["stage"] for e in ends if e["stage"] in left][-1]
-    model_dir = left[stage or newest]
-    tokenizers = [root / e["outputs"]["tokenizer"] for e in ends if e["outputs"].get("tokenizer")]
-    homes = [model_dir, *(p if p.is_dir() else p.parent for p in reversed(tokenizers))]
-    home = next((h for h in homes if (h / "tokenizer.json").is_file()), None)
+    model_dir = left[stage or next(e["stage"] for e in reversed(ends) if e["stage"] in left)]
+    tokenizers = [root / e["outputs"]["tokenizer"] for e in reversed(ends) if e["outputs"].get("tokenizer")]
+    home = next((home for home in (model_dir, *tokenizers) if (home / "tokenizer.json").is_file()), None)
     return Loaded(load(model_dir), Tokenizer.load(home) if home else None, template())
 
 
@@ -270,7 +262,7 @@ def _rope_of(config: Mapping[str, Any]) -> tuple[float, Yarn | None]:
         yarn = parse(Yarn, table, "rope_scaling")
     except ConfigError as error:
         raise WeightsError(f"{error}; expected YaRN's numbers in config.json") from None
-    if wanted and factor > 1 and not math.isclose(wanted, _turn_scale(yarn), rel_tol=1e-12):
+    if wanted and factor > 1 and not math.isclose(wanted, yarn.turn_scale, rel_tol=1e-12):
         mscale = (wanted * yarn.magnitude(yarn.mscale_all_dim) - 1.0) / (0.1 * math.log(factor))
         yarn = yarn.model_copy(update={"mscale": round(mscale, 12)})
     return theta, yarn
@@ -283,14 +275,11 @@ def _number(table: Mapping[str, Any], key: str, absent: float) -> float:
     return value
 
 
-def _turn_scale(yarn: Yarn) -> float:
-    """What multiplies cos and sin."""
-    return yarn.magnitude(yarn.mscale) / yarn.magnitude(yarn.mscale_all_dim)
-
-
 def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """config.json for transformers 4.5x and 5.x and vLLM: both spellings of the rotary positions and of the dtype."""
     names = shipped(__file__)
+    if spec.mixer != "mla":
+        raise WeightsError("the model has grouped-query attention, which deepseek_v3 can't say; train with mixer = mla")
     if spec.n_routed:
         wrong = {"scoring": spec.scoring != "sigmoid", "n_shared": spec.n_shared < 1,
                  "group_score": spec.n_groups > 1 and spec.group_score != "top2"}  # fmt: skip
@@ -307,15 +296,13 @@ def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[
         rope = {"rope_type": "yarn", **spec.yarn.model_dump()}
         rope["original_max_position_embeddings"] = rope.pop("original_context")
         if not (spec.yarn.mscale and spec.yarn.mscale_all_dim):
-            rope["attention_factor"] = _turn_scale(spec.yarn)  # readers take an absent or zero factor for something else
+            rope["attention_factor"] = spec.yarn.turn_scale  # readers take an absent or zero factor for something else
     return {
-        "architectures": [ARCHITECTURE],
-        "model_type": "deepseek_v3",
+        **names["written"],
         **{theirs: getattr(spec, ours) for ours, theirs in names["same"].items()},
         "num_key_value_heads": spec.n_heads,
         **routed,
         **names["only"],
-        **names["written"],
         "num_nextn_predict_layers": spec.n_mtp,
         "tie_word_embeddings": spec.tied,
         "rope_theta": spec.rope_theta,

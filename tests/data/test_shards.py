@@ -26,10 +26,9 @@ def test_the_token_type_fits_the_vocabulary(tmp_path):
     assert shards.write(tmp_path / "l", [([129_279], None)], 129_280).tokens.tolist() == [129_279]
 
 
-def test_many_documents_are_flushed_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "BUFFER_TOKENS", 5)
-    shard = shards.write(tmp_path / "s", (([i, i + 1], [True, False]) for i in range(50)))
-    assert documents(shard) == [([i, i + 1], [True, False]) for i in range(50)]
+def test_more_documents_than_any_buffer_holds_come_back_in_order(tmp_path):
+    many = [([i % 60_000, i // 60_000], [True, False]) for i in range(100_000)]
+    assert documents(shards.write(tmp_path / "s", iter(many))) == many
 
 
 def test_a_shard_is_written_anew_over_an_older_one(tmp_path):

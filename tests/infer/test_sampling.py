@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nomoat.infer.sampling import BELOW_ONE, choose, truncate, uniforms
+from nomoat.infer.sampling import BELOW_ONE, choose, uniforms
 
 
 @pytest.mark.parametrize("n_vocab", [64, 200, 1000])
@@ -53,30 +53,6 @@ def test_greedy_takes_the_best_and_of_equals_the_lower_id():
     id_B, logp_B = choose(torch.tensor([[0.0, 3.0, 1.0, 3.0], [5.0, 1.0, 2.0, 3.0]]), None)
     assert id_B.tolist() == [1, 0]
     assert (logp_B < 0).all()
-
-
-def test_given_ids_stand_in_the_place_of_chosen_ones():
-    logits_BV = torch.randn(3, 70, generator=torch.Generator().manual_seed(3))
-    given = torch.tensor([True, False, True]), torch.tensor([7, 7, 69])
-    id_B, logp_B = choose(logits_BV, None, given=given)
-    assert id_B.tolist() == [7, int(logits_BV[1].argmax()), 69]
-    torch.testing.assert_close(logp_B, logits_BV.log_softmax(-1).gather(1, id_B[:, None])[:, 0])
-
-
-def test_truncation_keeps_exactly_what_it_says():
-    probability_V = torch.tensor([0.05, 0.4, 0.15, 0.3, 0.1])
-    logits_1V = probability_V.log()[None]
-
-    def kept(**how):
-        return truncate(logits_1V, **how)[0].isfinite().nonzero()[:, 0].tolist()
-
-    assert kept() == [0, 1, 2, 3, 4]
-    assert kept(top_k=2) == [1, 3]
-    assert kept(top_p=0.6) == [1, 3]
-    assert kept(top_p=0.75) == [1, 2, 3]
-    assert kept(top_p=1.0) == [0, 1, 2, 3, 4]
-    assert kept(min_p=0.3) == [1, 2, 3]
-    assert kept(top_p=1e-9) == kept(min_p=1.0) == kept(top_k=1) == [1]
 
 
 def test_a_row_of_uniform_numbers_depends_on_its_key_alone():

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from nomoat.model.cache import LatentCache
+from nomoat.model.mla import PlainAttention, keys_read, mask_for
 from nomoat.model.rope import frequencies, rotate, turns
 from nomoat.model.spec import ModelSpec, Yarn
 from nomoat.model.transformer import Transformer
@@ -115,18 +117,6 @@ def test_the_future_cannot_be_seen(model):
     close(model(other)[:, :8], model(ids_BT)[:, :8])
 
 
-@torch.no_grad()
-def test_cache_rows_are_kept_repeated_and_reordered(model):
-    ids_BT = tokens(3, 8)
-    cache = LatentCache(model.spec, 3, 9)
-    model(ids_BT, cache=cache)
-    index_B = torch.tensor([2, 0, 0, 2])
-    cache.rows(index_B)
-    new_BT = tokens(4, 1, seed=9)
-    whole = model(torch.cat((ids_BT[index_B], new_BT), 1))
-    close(model(new_BT, cache=cache), whole[:, -1:])
-
-
 def test_both_ways_to_attend_give_the_same_gradients():
     doc_BT = torch.tensor([[0] * 4 + [1] * 7])
     same = doc_BT[:, :, None] == doc_BT[:, None, :]
@@ -141,7 +131,7 @@ def test_both_ways_to_attend_give_the_same_gradients():
 
 def test_the_cache_holds_the_latent_and_the_rotary_key_alone(model):
     s = model.spec
-    assert LatentCache(s, 2, 10).nbytes == 4 * s.n_layers * 2 * 10 * (s.d_kv_latent + s.d_rope)
+    assert sum(layer.nbytes for layer in LatentCache(s, 2, 10).latent) == 4 * s.n_layers * 2 * 10 * (s.d_kv_latent + s.d_rope)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():
@@ -199,3 +189,29 @@ def test_attention_equals_a_loop_over_the_equations(d_q_latent):
             o = (score / math.sqrt(s.d_nope + s.d_rope)).softmax(0) @ v[: t + 1]  # (10)
             out[t] += attention.w_o[:, h * s.d_value : (h + 1) * s.d_value] @ o  # (11)
     close(attention(h_BTD, cis, None)[0], out)
+
+
+@pytest.mark.parametrize("T", [1, 5, 128, 131, 200])
+@pytest.mark.parametrize("per_row", [False, True], ids=["one mask", "a mask for each row"])
+def test_plain_attention_is_softmax_attention_with_its_gradient(T, per_row):
+    generator = torch.Generator().manual_seed(T)
+    q, k, v = (torch.randn(2, 3, T, n, generator=generator, requires_grad=True) for n in (10, 10, 7))
+    doc_BT = (torch.rand(2, T, generator=generator) < 0.05).cumsum(1) if per_row else torch.zeros(1, T)
+    mask = (doc_BT[:, None, :, None] == doc_BT[:, None, None, :]) & torch.ones(T, T, dtype=torch.bool).tril()
+    bias = mask_for(SPECS["plain product"], mask, T, torch.float32, None)
+    weight = torch.randn(2, 3, T, 7, generator=generator)
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
+    got = PlainAttention.apply(q, k, v, bias, 0.3)
+    close(got, want)
+    gradients = [torch.autograd.grad(out, (q, k, v), weight) for out in (got, want)]
+    for a, b in zip(*gradients):
+        close(a, b)
+
+
+@pytest.mark.parametrize("T", [7, 127, 128, 131, 256])
+def test_the_ledger_counts_the_keys_that_plain_attention_multiplies(T):
+    q, k, v = (torch.zeros(1, 2, T, n, requires_grad=True) for n in (10, 10, 7))
+    with FlopCounterMode(display=False) as counter:
+        PlainAttention.apply(q, k, v, torch.zeros(1, 1, T, T), 1.0).sum().backward()
+    products = 3 * 10 + 3 * 7  # scores and their two gradients, outputs and their two
+    assert counter.get_total_flops() == pytest.approx(2 * 2 * T * keys_read(SPECS["plain product"], T) * products)

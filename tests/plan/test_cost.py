@@ -1,4 +1,4 @@
-"""The estimate before a run: exact in FLOPs, near the published runs in time, and honest about its assumptions."""
+"""The estimate before a run: exact in FLOPs, honest about its hours, and consistent with its assumptions."""
 
 import dataclasses
 import json
@@ -9,14 +9,25 @@ import pytest
 from nomoat.config import ConfigError
 from nomoat.ledger import read_prices
 from nomoat.model.spec import PRESETS
-from nomoat.plan.cost import parse_quantity, plan_pretraining, read_hardware, read_published
+from nomoat.plan.cost import (
+    deepseek_stages,
+    find_published,
+    parse_quantity,
+    plan_pretraining,
+    read_hardware,
+    read_published,
+    table_rows,
+)
+from nomoat.plan.shape import Dense, flops_per_token
 
 V3, LITE = PRESETS["deepseek-v3"], PRESETS["deepseek-v2-lite"]
+MISSED = {"Llama 1 65B", "Llama 2 34B", "Llama 3.1 405B", "SmolLM3 3B"}
+named = lambda run: run.name
 
 
 @pytest.fixture(scope="module")
 def v3():
-    return plan_pretraining(V3, 14.8e12, "h800", 2048, 4096)
+    return find_published("deepseek-v3").plan()
 
 
 def test_v3_comes_out_as_published(v3):
@@ -26,62 +37,127 @@ def test_v3_comes_out_as_published(v3):
     assert v3.flops_total == v3.flops_per_token * 14.8e12
     assert v3.gpu_hours == pytest.approx(2.664e6, rel=0.10)
     assert v3.usd == pytest.approx(5.328e6, rel=0.10)
-    assert v3.days == pytest.approx(54.2, rel=0.10)
     assert v3.tokens_per_second / 2048 == pytest.approx(1543, rel=0.10)
+    assert v3.kilowatts == pytest.approx(2048 * 0.65)
 
 
-def test_v3s_share_of_the_peak_is_not_fitted_on_v3(v3):
-    own = next(run for run in read_published() if run.name == "DeepSeek 67B")
-    assert "67B" in v3.mfu_source
-    assert v3.mfu_source.startswith("estimated")
-    assert v3.mfu == pytest.approx(implied(own), rel=0.01)
+def test_v3_is_laid_out_as_it_was(v3):
+    best = v3.layouts[0]
+    assert (best.data, best.tensor, best.pipeline, best.expert, best.zero) == (128, 1, 16, 64, 1)
+    assert best.schedule == "DualPipe"
+    assert not best.recompute
+    assert best.fits
+
+
+def test_no_held_out_run_enters_the_fit():
+    fitted = {run.name for run in read_published() if run.use == "fit"}
+    for name, mfu in read_hardware().mfu.items():
+        if mfu.arithmetic:
+            assert set(mfu.source.removeprefix("fitted on ").split(", ")) <= fitted, name
+            assert 0 < mfu.value < mfu.arithmetic < 1  # bubbles, traffic and communication come on top
+    assert "DeepSeek-V3" not in fitted
+
+
+@pytest.mark.parametrize("run", [run for run in read_published() if run.use == "predict"], ids=named)
+def test_held_out_runs_are_predicted_within_a_tenth_or_said_to_be_missed(run):
+    near = abs(run.plan().gpu_hours / run.gpu_hours - 1) <= 0.10
+    assert near == (run.name not in MISSED)
+    assert near or run.note
+
+
+@pytest.mark.parametrize("name", [name for name, mfu in read_hardware().mfu.items() if mfu.arithmetic])
+def test_a_class_reproduces_the_runs_that_it_was_fitted_on(name):
+    source = read_hardware().mfu[name].source
+    runs = [run for run in read_published() if run.use == "fit" and run.name in source]
+    errors = [run.plan().gpu_hours / run.gpu_hours - 1 for run in runs]
+    assert runs
+    assert sum(errors) == pytest.approx(0, abs=0.002)
+
+
+@pytest.mark.parametrize("run", read_published(), ids=named)
+def test_shapes_have_the_published_parameters_and_flops(run):
+    if run.params:
+        assert run.shape.params_total() == pytest.approx(run.params, rel=0.01)
+    if run.flops:
+        ours = flops_per_token(run.shape, run.context, run.counted, mtp=False) * (run.tokens if run.flops > 1e15 else 1)
+        assert ours == pytest.approx(run.flops, rel=0.01)
+    if isinstance(run.shape, Dense):  # six a parameter that multiplies, and what attention adds
+        s = run.shape
+        lookups = s.d_model * (s.n_positions + (0 if s.tied else s.vocab_size))
+        assert flops_per_token(s, run.context, "weights") == 6 * (s.params_total() - lookups)
+
+
+def test_attention_counts_what_a_position_sees():
+    shape = Dense(vocab_size=10, n_layers=3, d_model=8, n_heads=2, n_kv_heads=1, d_ffn=16, d_head=4, window=4, n_windowed=2)
+    pairs = sum(t for t in range(1, 17)) + 2 * sum(min(t, 4) for t in range(1, 17))
+    attention = flops_per_token(shape, 16, "causal") - flops_per_token(shape, 16, "weights")
+    assert attention == pytest.approx(12 * 2 * 4 * pairs / 16)
+    full = flops_per_token(shape, 16, "full") - flops_per_token(shape, 16, "weights")
+    assert full == pytest.approx(12 * 2 * 4 * (16 + 2 * 4))
 
 
 def test_the_plan_is_consistent_and_serialisable(v3):
     table = json.loads(json.dumps(v3.to_json()))
-    assert {"params_total", "params_active", "flops_total", "gpu_hours", "usd"} <= set(table)
+    assert {"params_total", "params_active", "flops_total", "gpu_hours", "usd", "limit", "layouts"} <= set(table)
     assert v3.gpu_hours == pytest.approx(v3.flops_total / (989.4e12 * v3.mfu) / 3600)
-    assert v3.joules == v3.kwh * 3.6e6 == pytest.approx(v3.gpu_hours * 3600 * read_prices().device("h800").watts)
-    assert sum(v3.memory_bytes.values()) == pytest.approx(18 * (v3.params_total + v3.params_mtp) / 2048)
-    assert v3.fits
-    assert v3.energy_source.startswith("estimated")
+    assert v3.gpu_hours == pytest.approx(v3.layouts[0].seconds * v3.tokens / 3600)
+    assert v3.kwh * 1000 == pytest.approx(v3.gpu_hours * read_prices().device("h800").watts)
+    assert v3.usd_source.startswith("estimated")
+    assert v3.mfu_source.startswith("estimated")
     with pytest.raises(dataclasses.FrozenInstanceError):
         v3.usd = 0
 
 
-def test_cost_is_linear_in_tokens_and_indifferent_to_the_number_of_devices():
-    one = plan_pretraining(LITE, 1e12, "h100", 64, 4096)
-    two = plan_pretraining(LITE, 2e12, "h100", 128, 4096)
+def test_cost_is_linear_in_tokens_at_equal_steps():
+    one = plan_pretraining(LITE, 1e12, "h100", 64, 4096, batch=2**24)
+    two = plan_pretraining(LITE, 2e12, "h100", 64, 4096, batch=2**24)
     assert two.gpu_hours == pytest.approx(2 * one.gpu_hours)
-    assert two.days == pytest.approx(one.days)
-    longer = plan_pretraining(LITE, 1e12, "h100", 64, 32768)
-    assert longer.flops_total > one.flops_total
+    assert plan_pretraining(LITE, 1e12, "h100", 64, 32768).flops_total > one.flops_total
 
 
-def implied(run) -> float:
-    return run.flops_per_token * run.tokens / (run.gpu_hours * 3600 * read_hardware().devices[run.gpu].flops_bf16)
+def test_v3_and_r1_stage_by_stage():
+    rows = {what: (ours, theirs) for what, ours, theirs in deepseek_stages()}
+    assert rows["V3, the whole"][1] == 2_788_000
+    assert rows["R1, the whole"][1] == 147_000
+    assert rows["V3, the whole"][0] == pytest.approx(2.788e6, rel=0.10)
+    assert rows["V3 post-training"][0] is None
+    ours, theirs = rows["R1-Zero, a floor"]
+    assert 0 < ours < theirs
 
 
-@pytest.mark.parametrize("run", read_published(), ids=lambda run: run.name)
-def test_published_runs_lie_near_their_class(run):
-    """Within a tenth, but for two held-out runs that reached less of the peak: there the hours come out a sixth low."""
-    if run.gpu_hours is None:
-        assert run.flops_per_token * run.tokens == pytest.approx(3.14e23, rel=0.01)
-        return
-    error = 0.17 if run.name in ("Llama 2 34B", "Llama 3.1 405B") else 0.10
-    assert read_hardware().mfu[run.mfu_class].value == pytest.approx(implied(run), rel=error)
-    assert 5.5 * run.params_active < run.flops_per_token < 8 * run.params_active
+def test_the_table_shows_published_hours_where_they_are_comparable(v3):
+    run = find_published("deepseek-v3")
+    rows = {what: (estimate, published) for what, estimate, published, _ in table_rows(v3, run)}
+    assert "2,664,000 h, 5,328,000 USD" in rows["device-hours"][1]
+    assert "5,576,000 USD" in rows["V3, the whole"][1]
+    assert "294,000 USD" in rows["R1, the whole"][1]
+    assert len([what for what in rows if what.startswith("layout")]) == 4
+    other = {what: published for what, _, published, _ in table_rows(run.plan(tokens=1e12), run)}
+    assert other["device-hours"] == ""
+    assert "R1, the whole" not in other
+
+
+def test_where_nothing_fits_it_says_so():
+    plan = find_published("deepseek-v3").plan(n_gpus=16)
+    assert not plan.layouts[0].fits
+    assert plan.limit == "memory"
+    assert "nothing fits" in plan.advice
+    assert "expected at most 76" in plan.advice
+    assert "take more" in plan.advice
+    assert "nothing fits" in dict(row[::3] for row in table_rows(plan, find_published("deepseek-v3")))["memory a device"]
 
 
 def test_the_class_follows_from_model_and_device():
-    plan = lambda spec, gpu, n, **more: plan_pretraining(spec, 1e9, gpu, n, 1024, **more)
-    assert "class moe-tuned" in plan(LITE, "h100", 64).mfu_source
+    plan = lambda spec, gpu, n, **more: plan_pretraining(spec, 1e11, gpu, n, 1024, **more)
+    assert "class hopper" in plan(LITE, "h100", 64).mfu_source
     assert "class moe-plain" in plan(LITE, "h100", 1).mfu_source
-    assert "class dense" in plan(LITE.dense_twin(), "a100", 8).mfu_source
+    assert "class node" in plan(LITE.dense_twin(), "h100", 8).mfu_source
+    assert "class ampere" in plan(LITE.dense_twin(), "a100", 8).mfu_source
     assert "class cpu" in plan(LITE, "cpu", 2).mfu_source
-    assert "class dense" in plan(LITE, "h100", 1, mfu="dense").mfu_source
-    assert plan(LITE, "h100", 1, mfu=0.5).mfu_source == "given"
-    assert not plan(LITE, "cpu", 2).fits
+    given = plan(LITE, "h100", 1, mfu=0.5)
+    assert given.mfu_source == "given"
+    assert given.mfu == pytest.approx(0.5)
+    assert plan(LITE, "cpu", 2).advice
 
 
 def test_every_device_has_a_price():
@@ -111,9 +187,15 @@ def test_what_is_no_quantity_is_named(text):
         ({"tokens": 0.0}, "expected one or more"),
         ({"tokens": math.nan}, "expected one or more"),
         ({"mfu": 1.5}, "share of the peak"),
-        ({"mfu": "moe"}, "did you mean `moe-"),
+        ({"mfu": "hoper"}, "did you mean `hopper`"),
+        ({"n_gpus": 100_003}, "expected a row for each"),
     ],
 )
 def test_an_impossible_plan_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         plan_pretraining(**{"spec": LITE, "tokens": 1e9, "gpu": "h100", "n_gpus": 1, "context": 1024, **change})
+
+
+def test_an_unknown_model_is_named():
+    with pytest.raises(ConfigError, match="did you mean `llama-2-70b`"):
+        find_published("llama2-70b")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nomoat import stats
-from nomoat.report import learning
+from nomoat.report import learning, page
 from nomoat.run import Run
 
 HEALTHY = {"lenient": 0.02, "shadow": 0.0, "undecided": 0, "length": 20.0, "length_right": 20.0, "length_wrong": 21.0,
@@ -224,9 +224,24 @@ def test_the_screen_shows_the_same_prompts_over_time(tmp_path):
 
 
 def test_probes_done_again_after_a_resume_count_once(tmp_path):
-    run = make(tmp_path / "run", steps(), [(0, "a"), (20, "old"), (40, "old"), (20, "new")])
-    replies = [reply for _, _, reply in learning.probes(run, "rl")[0][2]]
-    assert replies == ["a", "new"]
+    make(tmp_path / "run", [])
+    run = Run.open(tmp_path / "run", write=True)
+    told = lambda step, reply: run.log("probe", stage="rl", step=step, probes=[
+        {"family": "f", "prompt": "p", "reply": reply, "right": True}])  # fmt: skip
+    done = lambda *numbers: [run.log("step", stage="rl", step=n, n_steps=50) for n in numbers]
+    with run.locked():  # as the stage logs them: a probe, then the step that it belongs to
+        told(1, "a")
+        done(*range(1, 21))
+        told(21, "old")
+        done(*range(21, 41))
+        told(41, "old")
+        run.log("resume", stage="rl", step=15)
+        done(*range(16, 21))
+        told(21, "killed before its step was done")
+        run.log("resume", stage="rl", step=20)
+        told(21, "new")
+    replies = [(step, reply) for _, _, said in learning.probes(Run.open(run.root), "rl") for step, _, reply in said]
+    assert replies == [(1, "a"), (21, "new")]
 
 
 @pytest.mark.parametrize("width", [60, 80, 110])
@@ -254,18 +269,22 @@ class Reader(HTMLParser):
 
 def test_the_section_escapes_everything(tmp_path):
     run = make(tmp_path / "run", steps(families=(NASTY, "path")), [(0, NASTY), (20, NASTY)])
-    html = learning.section(run)
+    html = page.render(run)
+    html = html[html.index("<section>\n<h2>Is it learning?") :]
+    html = html[: html.index("</section>") + len("</section>")]
     reader = Reader()
     reader.feed(html)
     assert not reader.stack
     assert "script" not in reader.tags
-    assert reader.tags.count("section") == 1  # the second stage hasn't begun
+    assert reader.tags.count("section") == 1
+    assert html.count("&lt;script&gt;") >= 5 * 3
     assert all(c == "\n" or c.isprintable() for c in html)
+    assert page.render(run).count("Is it learning?") == 1  # the second stage hasn't begun
 
 
 def test_a_run_without_reinforcement_has_no_section(tmp_path):
     run = Run.create(tmp_path / "run", {"name": "r", "stages": [{"kind": "sft"}]})
-    assert learning.section(run) == ""
+    assert "Is it learning?" not in page.render(run)
 
 
 def test_a_stage_that_just_began_has_a_screen(tmp_path):

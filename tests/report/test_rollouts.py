@@ -52,9 +52,9 @@ def test_filters_choose_and_the_limit_keeps_the_newest(run):
     ]  # fmt: skip
     write(run, lines(*told))
     pick = lambda *numbers: [told[i] for i in numbers]
-    assert read(run, right=True) == pick(0, 2)
-    assert read(run, wrong=True) == pick(1, 4)  # what nobody could judge is not wrong
-    assert read(run, doubted=True) == pick(2)
+    assert read(run, only="right") == pick(0, 2)
+    assert read(run, only="wrong") == pick(1, 4)  # what nobody could judge is not wrong
+    assert read(run, only="doubted") == pick(2)
     assert read(run, step=2) == pick(2, 3)
     assert read(run, family="path") == pick(4)
     assert read(run, limit=2) == pick(3, 4)

@@ -9,7 +9,8 @@ import pytest
 
 from nomoat import stats
 from nomoat.config import DataError, shipped
-from nomoat.report import rings, transfer
+from nomoat.report import page, rings, transfer
+from nomoat.run import Run
 from nomoat.tasks import base
 
 
@@ -237,8 +238,15 @@ def test_more_tries_can_rise_and_fall():
     assert "pass@8 fell (" in transfer.verdict(result(FAR, deep=((8, 4), (8, 0))))
 
 
-def test_tables_and_section_come_from_json_and_escape_names():
+def test_tables_and_section_come_from_json_and_escape_names(tmp_path):
     found = json.loads(json.dumps(result(FAR)).replace('"rl"', '"<b>rl"'))
-    assert "<b>" not in transfer.html(found)
+    run = Run.create(tmp_path, {"name": "r", "stages": [{"kind": "rl"}]})
+    (tmp_path / "transfer.json").write_text(json.dumps(found), encoding="utf-8")
+    html = page.render(run)
+    section = html[html.index("How far does it carry?") :]
+    section = section[: section.index("</section>")]
+    assert "<b>" not in section
+    assert "&lt;b&gt;rl raised the trained tasks by" in section
+    assert "<h3>Any of k samples right, %</h3>" in section
     text = "\n\n".join(t.text() for t in transfer.tables(found))
     assert "R3 unseen families" in text

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ def problem(task=ADD, level=2, lang="en", seed=3):
     return next(base.problems(task, level, split="train", seed=seed, lang=lang))
 
 
-@pytest.mark.parametrize("name", base.families())
+@pytest.mark.parametrize("name", [*base.families(), str(Path(__file__).parents[2] / "examples/functions.py")])
 @pytest.mark.parametrize("lang", ["en", "de"])
 def test_worked_solutions_of_every_family_keep_to_their_language(name, lang):
     task = base.find(name)

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nomoat
-from nomoat.config import DataError
-from nomoat.serve.terminal import COMMANDS, Effect, Exchange, Piece, Talk, chat, obey, visible
+from nomoat.config import DataError, shipped
+from nomoat.serve import terminal
+from nomoat.serve.terminal import Effect, Exchange, Piece, Talk, chat, obey, visible
 from nomoat.tokenizer.chat import Message
 
 FAKE = """
@@ -95,7 +96,7 @@ def test_system_think_show_help_quit_and_unknown(talk):
     assert "expected on, off or auto" in obey(talk, "/think maybe").say
     assert obey(talk, "/think").say == "thinking: auto"
     assert obey(talk, "/show").say == "no thinking behind the last answer"
-    assert all(c in obey(talk, "/help").say for c in COMMANDS)
+    assert all(c in obey(talk, "/help").say for c in shipped(terminal.__file__)["commands"])
     assert obey(talk, "/quit").quit
     assert "did you mean `/retry`" in obey(talk, "/rety").say
 

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, shipped
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout
 from nomoat.run import Run
-from nomoat.stages import documents
+from nomoat.stages import documents, s5_rl
 from nomoat.stages.recipe import resolve
 from nomoat.stages.s5_reject import accepted, repeats
-from nomoat.stages.s5_rl import PRESETS, Config, split
+from nomoat.stages.s5_rl import Config, split
 from nomoat.tasks import base
 from nomoat.tokenizer import bpe, chat
 
@@ -75,7 +75,7 @@ def test_the_preset_is_what_the_paper_says_and_what_is_given_wins():
     assert config.rewards == reward.Weights(accuracy=1, format=1)
     assert config.optim.adam_lr == 3e-6
     assert config.prompts == 32
-    published = PRESETS["r1"]
+    published = shipped(s5_rl.__file__)["r1"]
     assert published["prompts"] * published["group"] == 8192
     assert published["refresh"] * published["minibatches"] == 400  # optimiser steps between two references
     assert Config(**config.model_dump(by_alias=True)) == config

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomoat.config import TaskError
+from nomoat.config import TaskError, shipped
 from nomoat.tasks import base
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,6 +24,19 @@ SAMPLES = {
 def test_family_keeps_the_contract(name):
     count = 200 if not hasattr(FAMILIES[name], "by_tests") else 12  # answers that are run take their time
     assert base.contract(FAMILIES[name], count) == []
+
+
+def test_every_language_says_the_same_with_the_same_parts():
+    table = shipped(base.__file__, "words.toml")
+    assert set(table) == set(base.FAMILIES)
+    parts = lambda said: (
+        {key: parts(value) for key, value in said.items()} if isinstance(said, dict)
+        else [parts(value) for value in said] if isinstance(said, list)
+        else set(re.findall(r"\{\w*\}", said))
+    )  # fmt: skip
+    for family, said in table.items():
+        assert set(said) == set(base.LANGUAGES), family
+        assert parts(said["en"]) == parts(said["de"]), family
 
 
 @given(st.text(max_size=300) | st.text("0123456789+-*() abntrue.falsch", max_size=60))

@@ -1,0 +1,66 @@
+"""First weights from counts: embedding and head as the best bigram model of their rank, in place of noise.
+
+With output projections at zero a block is the identity, so that the untrained model's logits are head @ norm(embed[a]).
+Their best values are known without a gradient: with counts n(a, b) of neighbours in the training tokens,
+
+    log p(b|a) = log p(b) + left_a . right_b,    p(b|a) = (n(a, b) + k p(b)) / (n(a) + k)                       (B1)
+
+where left and right are the truncated singular vectors of the matrix of log p(b|a) / p(b), its entries weighted by
+sqrt(n(a) p(b)) so that frequent pairs count (as in Levy and Goldberg 2014, "Neural word embedding as implicit matrix
+factorization", of pointwise mutual information); singular vectors by random projection (Halko et al., arXiv 0909.4061,
+algorithm 4.4).  Two coordinates are kept for the frequencies log p(b) and for filling each row to one length, which the
+norm before the head needs; a random rotation then spreads all of them.  Counting takes a pass over the tokens.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nomoat.config import ConfigError
+from nomoat.model.transformer import Transformer
+
+SMOOTHING = 226.0  # k: a context seen less often than this leans on the frequencies
+OVERSAMPLED = 10  # random directions beyond the rank
+
+
+@torch.no_grad()
+def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
+    """Sets `model.embed` and `model.head` from the neighbours in `tokens`; gives the FLOPs that it took."""
+    if model.spec.tied:
+        raise ConfigError("the model's head is its embedding; counts need both: set tied = false, or weights = \"noise\"")
+    V, D = model.embed.shape
+    rank, generator = min(D, V) - 2, torch.Generator().manual_seed(seed)
+    log_ratio_VV, n_V, p_V = _log_ratios(tokens, V)
+    row_V, column_V = (n_V + 1).sqrt() / (n_V + 1).sqrt().mean(), (p_V * V).sqrt()
+    left, right = _factors(log_ratio_VV * row_V[:, None] * column_V, rank, generator)
+    left, right = left / row_V[:, None], right / column_V[:, None]
+    longest = left.norm(dim=1).quantile(0.99)  # few rare rows are longer, and are cut to it
+    left *= (longest / left.norm(dim=1)).clamp(max=1)[:, None]
+    rest = (longest**2 - left.square().sum(1)).clamp(min=0).sqrt()[:, None]
+    once = torch.full((V, 1), float(longest) / 2)
+    rows = torch.cat((left, once, rest), 1)
+    length = rows.norm(dim=1, keepdim=True)
+    heads = torch.cat((right, (p_V.log() - p_V.log().mean())[:, None] / once, torch.zeros(V, 1)), 1)
+    turn = torch.linalg.qr(torch.randn(D, rank + 2, generator=generator))[0]
+    model.embed.copy_(rows / length @ turn.mT)
+    model.head.copy_(heads * length.mean() / math.sqrt(D) @ turn.mT)
+    return 2 * V * V * (rank + OVERSAMPLED) * 4
+
+
+def _log_ratios(tokens: np.ndarray, V: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(log p(b|a) / p(b), n(a), p(b)) of (B1)."""
+    pairs = np.asarray(tokens[:-1], np.int64) * V + np.asarray(tokens[1:], np.int64)
+    n_VV = torch.from_numpy(np.bincount(pairs, minlength=V * V).astype(np.float32)).view(V, V)
+    n_V, p_V = n_VV.sum(1), (n_VV.sum(0) + 0.1) / (n_VV.sum() + 0.1 * V)
+    return ((n_VV / p_V + SMOOTHING) / (n_V[:, None] + SMOOTHING)).log_(), n_V, p_V
+
+
+def _factors(matrix: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """left @ right.T, of this rank, nearest to the matrix (arXiv 0909.4061); each takes the root of the singular values."""
+    basis = torch.linalg.qr(matrix @ torch.randn(len(matrix), rank + OVERSAMPLED, generator=generator))[0]
+    basis = torch.linalg.qr(matrix @ (matrix.mT @ basis))[0]
+    u, s, v = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
+    root = s[:rank].sqrt()
+    return basis @ u[:, :rank] * root, v[:rank].mT * root

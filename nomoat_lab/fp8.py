@@ -1,0 +1,68 @@
+"""Matrix products as DeepSeek-V3 trains them in FP8 (arXiv 2412.19437, section 3.3), emulated on any device.
+
+Both operands of a product are rounded to E4M3 with a scale of their own for each tile of 128 numbers along the summed
+axis, or for each 128 x 128 block of a weight; the products of a linear map (forward, by its input, by its weight) all
+are such.  Sums are in float32.  What the report keeps exact stays so: embedding, head, router, norms, the attention
+itself, master weights and moments.
+
+Departures: the report stores some activations with scales that are powers of two, and one in E5M6; here all scales are
+max / 448.  The tensor cores' own sums have fewer bits.  Speed is not emulated: a rounding costs more than it saves.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+TILE = 128
+LARGEST = 448.0  # of torch.float8_e4m3fn
+BLOCK, ALONG_ROW, ALONG_COLUMN = (TILE, TILE), (1, TILE), (TILE, 1)
+PRODUCTS = (torch.bmm, torch.matmul, torch.mm, Tensor.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
+
+
+def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
+    """x after a round trip through E4M3, float32; each `tile` of the last two axes is scaled so that its largest is 448."""
+    (rows, columns), (n_rows, n_columns) = tile, x.shape[-2:]
+    padded = F.pad(x.float(), (0, -n_columns % columns, 0, -n_rows % rows))
+    tiles = padded.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))
+    scale = tiles.abs().amax((-3, -1), keepdim=True).div_(LARGEST).clamp_(min=torch.finfo(torch.float32).tiny)
+    tiles = (tiles / scale).to(torch.float8_e4m3fn).float().mul_(scale)
+    return tiles.flatten(-2).flatten(-3, -2)[..., :n_rows, :n_columns]
+
+
+class Product(torch.autograd.Function):
+    """x @ w for activations x (…, M, K) and a weight w (…, K, N), the three products in FP8."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+        x_8, w_8 = rounded(x, ALONG_ROW), rounded(w, BLOCK)
+        ctx.save_for_backward(x_8, w)  # kept as rounded here, and rounded once more along the other axis
+        return (x_8 @ w_8).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x_8, w = ctx.saved_tensors
+        grad_x = rounded(grad, ALONG_ROW) @ rounded(w, BLOCK).mT
+        grad_w = rounded(x_8, ALONG_COLUMN).mT @ rounded(grad, ALONG_COLUMN)
+        return grad_x.to(grad.dtype), grad_w.to(w.dtype)
+
+
+class emulated(TorchFunctionMode):
+    """`with emulated(model):` the model's hidden matrices are multiplied in FP8, forward and backward."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        exact = lambda name, p: p.ndim < 2 or name in ("embed", "head") or name.endswith("w_router")
+        hidden = [p for name, p in model.named_parameters() if not exact(name, p)]
+        self.weights = {p.untyped_storage().data_ptr() for p in hidden}
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        known = func is F.linear or func in PRODUCTS
+        if not known or args[1].untyped_storage().data_ptr() not in self.weights:
+            return func(*args, **(kwargs or {}))
+        x, w = args[0], args[1].mT if func is F.linear else args[1]
+        if w.ndim == 3:  # one product for each expert
+            return Product.apply(x, w)
+        return Product.apply(x.flatten(0, -2), w).unflatten(0, x.shape[:-1])

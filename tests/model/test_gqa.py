@@ -1,0 +1,162 @@
+"""Grouped-query attention: multi-head attention where every query head has its own keys; one function, cached or not."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nomoat.config import ConfigError, parse
+from nomoat.infer.engine import sample
+from nomoat.model.cache import LatentCache
+from nomoat.model.rope import turns
+from nomoat.model.spec import ModelSpec
+from nomoat.model.transformer import Transformer
+
+SPEC = ModelSpec(
+    vocab_size=61, n_layers=3, d_model=32, n_heads=6, d_nope=0, d_rope=10, d_value=7, d_kv_latent=0, mixer="gqa",
+    n_kv_heads=2, d_ffn=40, n_dense_layers=1, n_routed=6, n_shared=1, n_active=2, d_expert=16, context=128, n_mtp=1,
+)  # fmt: skip
+WAYS = {"two heads": {}, "multi-head": {"n_kv_heads": 6}, "multi-query": {"n_kv_heads": 1}, "plain": {"attention": "plain"}}
+
+
+def made(way: str) -> Transformer:
+    model = Transformer(SPEC.model_copy(update=WAYS[way])).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan = math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 1.0
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 1.2 / fan + (parameter.ndim == 1))
+    return model
+
+
+def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, SPEC.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=3e-5, rtol=1e-4)
+
+
+@pytest.fixture(params=WAYS, scope="module")
+def model(request):
+    return made(request.param)
+
+
+def turned(x, position):
+    """Every pair of the head turned by its own angle, by hand."""
+    out = torch.empty_like(x)
+    for r in range(len(x) // 2):
+        angle = position * SPEC.rope_theta ** (-2 * r / len(x))
+        a, b = x[2 * r], x[2 * r + 1]
+        out[2 * r] = a * math.cos(angle) - b * math.sin(angle)
+        out[2 * r + 1] = a * math.sin(angle) + b * math.cos(angle)
+    return out
+
+
+@torch.no_grad()
+def test_it_equals_attention_by_hand_head_by_head(model):
+    """With as many key-value heads as heads this is multi-head attention; else query head h reads key-value head h // g."""
+    s, T = model.spec, 6
+    attention = model.blocks[0].attention
+    h_BTD = torch.randn(1, T, s.d_model, generator=torch.Generator().manual_seed(2))
+    q, k, v = (h_BTD[0] @ attention.w_in.T).split((s.n_heads * 10, s.n_kv_heads * 10, s.n_kv_heads * 7), -1)
+    out = torch.zeros(T, s.d_model)
+    for h in range(s.n_heads):
+        u = h // (s.n_heads // s.n_kv_heads)
+        keys = [turned(k[t, 10 * u : 10 * u + 10], t) for t in range(T)]
+        for t in range(T):
+            query = turned(q[t, 10 * h : 10 * h + 10], t)
+            score = torch.stack([query @ keys[i] / math.sqrt(10) for i in range(t + 1)])
+            out[t] += attention.w_o[:, 7 * h : 7 * h + 7] @ (score.softmax(0) @ v[: t + 1, 7 * u : 7 * u + 7])
+    mask = None if s.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
+    close(attention(h_BTD, turns(s, torch.arange(T)[None]), mask)[0], out)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [(1,) * 16, (5, 1, 1, 7, 2), (15, 1)], ids=str)
+def test_cached_decode_equals_the_full_forward(model, steps):
+    ids_BT = tokens(3, 16)
+    cache, start, parts = LatentCache(model.spec, 3, 20), 0, []
+    for n in steps:
+        parts.append(model(ids_BT[:, start : start + n], cache=cache))
+        start += n
+    close(torch.cat(parts, 1), model(ids_BT))
+
+
+@torch.no_grad()
+def test_one_step_for_many_rows_equals_the_full_forward(model):
+    """`step`, which the sampler calls, on the keys and values that the cache of the positions before holds."""
+    s, T, capacity = model.spec, 9, 12
+    attention, g = model.blocks[1].attention, torch.Generator().manual_seed(3)
+    h_BTD = torch.randn(2, T, s.d_model, generator=g)
+    cache = LatentCache(s.model_copy(update={"attention": "fused"}), 2, capacity)
+    cis_BTr = turns(s, torch.arange(T)[None])
+    mask = None if s.attention == "fused" else torch.full((1, 1, T - 1, T - 1), float("-inf")).triu(1)
+    attention(h_BTD[:, :-1], cis_BTr[:, :-1], mask, cache, 1)
+    values, keys = cache.latent[1].split(s.d_cached, -1)
+    keys = keys.unflatten(-1, (s.n_kv_heads, -1)).permute(0, 2, 3, 1).contiguous()
+    values = values.unflatten(-1, (s.n_kv_heads, -1)).transpose(1, 2).contiguous()
+    bias = torch.zeros(2, 1, capacity).index_fill_(2, torch.arange(T, capacity), float("-inf"))
+    u_BD = attention.step(h_BTD[:, -1], cis_BTr[:, -1:], keys, values, bias, T - 1)
+    mask = None if s.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
+    close(u_BD, attention(h_BTD, cis_BTr, mask)[:, -1])
+
+
+@torch.no_grad()
+def test_the_sampler_says_what_full_forwards_say(model):
+    prompts = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26], [7]]
+    found = sample(model, prompts, max_new_tokens=20, seed=0, stop_ids=[], pad_id=0, greedy=True)
+    for prompt, [one] in zip(prompts, found):
+        logits_TV = model(torch.tensor([[*prompt, *one.ids_T.tolist()]]))[0, len(prompt) - 1 : -1]
+        close(logits_TV.gather(1, one.ids_T[:, None])[:, 0], logits_TV.amax(-1))
+
+
+@torch.no_grad()
+def test_a_packed_row_equals_separate_documents(model):
+    lengths = [5, 1, 12, 7]
+    documents = [tokens(1, n, seed=n) for n in lengths]
+    doc_BT = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
+    same = doc_BT[:, :, None] == doc_BT[:, None, :]
+    mask = (same & torch.ones_like(same).tril())[:, None]
+    close(model(torch.cat(documents, 1), None, mask), torch.cat([model(document) for document in documents], 1))
+
+
+def test_both_ways_to_attend_give_the_same_gradients():
+    grads = []
+    for way in ("two heads", "plain"):
+        model = made(way)
+        model(tokens(2, 11)).square().mean().backward()
+        grads.append([p.grad for p in model.blocks.parameters()])
+    for fused, plain in zip(*grads):
+        close(plain, fused)
+
+
+def test_parameters_flops_and_cache_are_those_that_the_spec_says(model):
+    s, B, T = model.spec, 2, 8
+    depths = sum(p.numel() for p in model.depths.parameters()) + s.n_routed
+    biases = sum(b.numel() for b in model.buffers())
+    assert s.params_mtp() == depths
+    assert s.params_total() == sum(p.numel() for p in model.parameters()) + biases - depths
+    dense = Transformer(s.dense_twin()).initialise(0)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        dense(tokens(B, T))
+    assert counter.get_total_flops() == B * T * dense.spec.flops_forward(T, executed=True)
+    n_bytes = sum(layer.nbytes for layer in LatentCache(s, 2, 10).latent)
+    assert n_bytes == 4 * s.n_layers * 2 * 10 * s.n_kv_heads * (s.d_rope + s.d_value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"n_kv_heads": 4}, "a divisor of n_heads = 6, .* found 4"),
+        ({"n_kv_heads": 0}, "a divisor of n_heads = 6, .* found 0"),
+        ({"n_kv_heads": None}, 'with mixer = "gqa" and only there, found None'),
+        ({"d_kv_latent": 8}, "d_kv_latent = 0"),
+        ({"mixer": "mla", "d_nope": 4, "d_kv_latent": 8}, "only there, found 2"),
+    ],
+)
+def test_what_cannot_be_is_an_error(changed, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        parse(ModelSpec, {**SPEC.model_dump(), **changed}, "models.main")

@@ -217,8 +217,8 @@ class Meter:
         plan = {line.stage: getattr(line, self.what) for line in estimate(self.recipe)}
         done, bill, margin = [s for s in plan if self.run.finished(s)], self.bill(self.run.events()), KEPT_BACK * self.limit
         pace = (sum(bill[s] for s in done) + margin) / (sum(plan[s] for s in done) + margin)
-        share = (self.limit - self.spent) / (pace * sum(plan[s] for s in plan if s not in done))
-        return scaled(config, share) if share < 1 else config
+        left, ahead = self.limit - self.spent, pace * sum(plan[s] for s in plan if s not in done)
+        return scaled(config, left / ahead) if ahead > left else config
 
     def verdict(self) -> str:
         """Why it asked to stop, and how to go on; nothing while something is left."""

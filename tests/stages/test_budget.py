@@ -182,3 +182,13 @@ def test_a_late_stage_is_cut_by_what_is_left(tmp_path):
     run.log("work", stage="tokenizer", what="x", seconds=300.0, tokens=0)
     left, pace = 300 - plan["tokenizer"], (plan["tokenizer"] + 360) / (plan["tokenizer"] + 60)
     assert cut() == pytest.approx(left / pace / (sum(plan.values()) - plan["tokenizer"]), abs=0.01)
+
+
+def test_a_last_stage_that_costs_nothing_is_left_as_it_is(tmp_path):
+    recipe = resolve(table("cpu", budget="10 min"))
+    run = Run.create(tmp_path / "d", recipe.table)
+    for config in recipe.stages[:-1]:
+        run.log("stage_end", stage=config.name, outputs={})
+    last = recipe.stages[-1]
+    assert (last.kind, budget.estimate(recipe)[-1].seconds) == ("export", 0)
+    assert budget.Meter(recipe, run, Stop(), "cpu", 2).cut(last) == last

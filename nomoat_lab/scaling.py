@@ -153,7 +153,8 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     axes, (C, middle, low, high) = figure.subplots(), zip(*found["curve"])
     axes.fill_between(C, low, high, color="C0", alpha=0.15, lw=0)
     axes.plot(C, middle, color="C0", label="E + a C^-b")
-    axes.axhline(found["law"]["E"][0], ls=":", color="C0", label="E")
+    if found["law"]["E"][0]:
+        axes.axhline(found["law"]["E"][0], ls=":", color="C0", label="E")
     for i, size in enumerate(dict.fromkeys(p["arm"].partition(",")[0] for p in found["points"]), 1):
         points = [(p["flops"], bpb) for p in found["points"] if p["arm"].startswith(f"{size},") for bpb in p["runs"]]
         axes.plot(*zip(*points), "o", color=f"C{i}", ms=3.5, label=size)

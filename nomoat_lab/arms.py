@@ -2,7 +2,7 @@
 
 Every arm reads the same text through the same tokenizer and is measured on the same held-out bytes.  The arms take
 turns within one process, each always as far in its own schedule as the others, so that a machine which drifts slows all
-of them alike.  Only an arm's own steps count as its device time: data preparation and evaluation stay outside.
+of them alike.  Only an arm's own steps count as its device time: tokenizing and evaluation stay outside.
 """
 
 import contextlib
@@ -93,6 +93,9 @@ class Corpus:
     ) -> "Corpus":  # fmt: skip
         """From `text`, by default what ships; `shares` may mix in worked `tasks`.  Made once in `root`, then read."""
         shares, tasks = dict(shares or {"prose": 1.0}), dict(tasks or {})
+        asked = {"vocab_size": vocab_size, "text": text, "shares": shares, "tasks": tasks, "n_bytes": n_bytes}
+        if kept(root / "asked.json", lambda: asked) != json.loads(json.dumps(asked)):
+            raise ConfigError(f"{root} was made of other text; expected {asked}; choose another --out, or remove it")
         if not (root / "tokenizer").exists():
             texts = [d.text for d in documents.text(text, n_bytes)]
             worked = (base.worked(base.find(f), p) for f, _, p in documents.problems(tasks, 10_000 if tasks else 0, 0))
@@ -239,14 +242,17 @@ def calibrate(arms: Sequence[Arm], corpus: Corpus, seconds: float, device: str =
 
     The fastest, because whatever else the machine does can only slow a step; arms of one shape share what they measured.
     """
-    trials = [Trial(arm, corpus, 0, 10**9, Energy(device_class(torch.device(device))), device) for arm in arms]
+    energy = Energy(device_class(torch.device(device)))
+    trials = [Trial(arm, corpus, 0, CALIBRATION_STEPS, energy, device) for arm in arms]
     for _ in range(CALIBRATION_STEPS):
         for trial in trials:
             trial.step()
     fastest: dict[str, tuple[float, float]] = {}  # seconds of a full step, and before the first
     for trial in trials:
         arm, ends = trial.arm, [point[0] for point in trial.curve]
-        step = min(b - a for a, b in zip(ends, ends[1:]))
+        spent = [b - a for a, b in zip(ends, ends[1:])]
+        switch = math.ceil(arm.short * CALIBRATION_STEPS) - 1 if arm.short_context else 0  # rows of both lengths are timed
+        step = arm.short * min(spent[:switch], default=0.0) + (1 - arm.short) * min(spent[switch:])
         full = step * arm.rows * arm.context * trial.steps / trial.tokens
         found = full, max(0.0, ends[0] - step) if arm.weights == "counts" else 0.0
         fastest[_shape(arm)] = min(found, fastest.get(_shape(arm), found))
@@ -276,6 +282,7 @@ def race(trials: Sequence[Trial], tell: Callable[[float], None] = lambda share: 
 def kept(path: Path, make: Callable[[], Any]) -> Any:
     """The JSON at `path`, made where it is not there yet: a comparison that was stopped goes on."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(make(), indent=1))
     return json.loads(path.read_text("utf-8"))
 
@@ -291,11 +298,10 @@ def series(
     """
     if n_seeds < 1 or not asked["seconds"] > 0:
         raise ConfigError(f"{n_seeds} seeds of {asked['seconds']} s; expected at least one seed and a time above zero")
-    asked = json.loads(json.dumps(asked))
-    units = torch.get_num_threads() if device == "cpu" else 1
-    setting = kept(out / "setting.json", lambda: {**asked, "units": units, "steps": steps()})
+    asked = json.loads(json.dumps({**asked, "units": torch.get_num_threads() if device == "cpu" else 1}))
+    setting = kept(out / "setting.json", lambda: {**asked, "steps": steps()})
     if {key: setting.get(key) for key in asked} != asked:
-        raise ConfigError(f"{out} holds another comparison (arms, budget or text); choose another --out, or remove it")
+        raise ConfigError(f"{out} holds another comparison (arms, budget, threads or text); choose another --out, or remove it")
 
     def trained(seed: int) -> list[dict[str, Any]]:
         energy = Energy(device_class(torch.device(device)), units=setting["units"])

@@ -1,20 +1,18 @@
 """The factor: how much less the same quality costs than by the conventional cookbook, side by side.
 
-B0 is the cookbook as published, B1 the same block tuned with as many trials as ours had (compare.toml has all arms).
+B0 is the cookbook as published, B1 the same block tuned as ours was (compare.toml has all arms, LOG.md the trials).
 Ours is trained at several shares of their budget, each run with its own schedule to the end.  The factor against a
 baseline is its cost over the cost at which ours reaches the same final held-out bits per byte, interpolated in the
 logarithm of the cost between ours' own finished runs, never read off the middle of a longer schedule.
 """
 
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
-from nomoat import stats
 from nomoat.config import parse, shipped
 from nomoat.data import ngram
 from nomoat.ledger import duration, short
@@ -23,7 +21,6 @@ from nomoat.stages import documents
 from nomoat_lab.arms import Arm, Corpus, calibrate, kept, series
 
 METRICS = {"seconds": "device time", "flops": "executed FLOPs", "joules": "energy", "tokens": "tokens"}
-DRAWS = 2000
 NGRAMS = (5, 6)
 SIDES = {"off": ("ours", 1), "with": ("ours", -1), "on": ("B1", -1), "without": ("B1", 1)}  # what is changed; sign of a gain
 
@@ -97,7 +94,7 @@ def findings(results: Sequence[Row]) -> dict[str, Any]:
 
 
 def factor(baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str) -> dict[str, Any]:
-    """(value, low, high, bound): the baseline's cost over ours at equal final bits per byte; 95 % over the seeds.
+    """The baseline's cost over ours at equal final bits per byte: of the means, and Student's 95 % interval of the seeds' own.
 
     `bound` is "=" where ours' runs stand on both sides of the baseline's quality; ">" where even the smallest is better,
     "<" where even the largest is worse: then the value is that run's own ratio.
@@ -116,14 +113,17 @@ def factor(baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str)
 
     n = min(len(baseline), *map(len, sweep))
     value, bound = at(range(n))
-    rng = random.Random(f"factor/{metric}")
-    low, high = stats.percentiles([at(rng.choices(range(n), k=n))[0] for _ in range(DRAWS)])
+    low, high = None, None
+    if n > 1:
+        logs, student = [math.log(at([s])[0]) for s in range(n)], shipped(__file__, "truth.toml")["student"]
+        half = student[min(n - 2, len(student) - 1)] * stdev(logs) / math.sqrt(n)
+        low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
     return {"value": value, "low": low, "high": high, "bound": bound, "seeds": n}
 
 
 def _waterfall(table: Mapping[str, Any], by_arm: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     """Each saving's gain as a factor of the budget: the difference in bits per byte over what a budget e times as large
-    brings (the slope of ours' sweep around that share, or of B1)."""
+    brings (the slope of ours' sweep around that share, or of B1), and the difference in device time."""
     at, shares = table["waterfall_share"], sorted(table["shares"])
     if ours(at, "B1") not in by_arm:
         return []
@@ -139,10 +139,13 @@ def _waterfall(table: Mapping[str, Any], by_arm: Mapping[str, Sequence[Row]]) ->
         row: dict[str, Any] = {"saving": saving["name"]}
         for side in SIDES.keys() & saving.keys():
             of, sign = SIDES[side]
-            pairs = zip(by_arm[f"{saving['name']}, {side}"], by_arm[ours(at, of)])
+            pairs = list(zip(by_arm[f"{saving['name']}, {side}"], by_arm[ours(at, of)]))
             gaps = [sign * (changed["bpb"] - start["bpb"]) for changed, start in pairs]
-            gain, least, most = (math.exp(gap / slopes[of]) for gap in (mean(gaps), min(gaps), max(gaps)))
-            row[of] = {"bpb": mean(gaps), "gain": gain, "low": least, "high": most, "used": side in ("off", "without")}
+            logs = [gap / slopes[of] + sign * math.log(c["seconds"] / s["seconds"]) for gap, (c, s) in zip(gaps, pairs)]
+            gain, least, most = map(math.exp, (mean(logs), min(logs), max(logs)))
+            known = at / shares[0] if of == "ours" else 1 / at  # by how much the smallest trained budget is smaller
+            row[of] = {"bpb": mean(gaps), "gain": gain, "low": least, "high": most, "known": known,
+                       "used": side in ("off", "without")}  # fmt: skip
         rows.append(row)
     return rows
 
@@ -168,12 +171,16 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
     header = ("arm", "bits per byte", "device time", "FLOPs", "energy", "tokens", "parameters", "state")
     out = [Table("Side by side", header, tuple(rows), note)]
     sign = {"=": "", ">": "> ", "<": "< "}
-    cell = lambda f: f"{sign[f['bound']]}{f['value']:.1f} [{f['low']:.1f}, {f['high']:.1f}]"
+    interval = lambda f: f" [{f['low']:.1f}, {f['high']:.1f}]" if f["low"] else ""
+    cell = lambda f: f"{sign[f['bound']]}{f['value']:.1f}{interval(f) if f['bound'] == '=' else ''}"
     rows = [(name, *(cell(by[metric]) for metric in METRICS)) for name, by in found["factors"].items()]
-    note = "The baseline's cost over ours' at equal final held-out bits per byte, 95 % over the seeds; below 1 ours loses."
+    note = ("The baseline's cost over ours' at equal final held-out bits per byte; in brackets Student's 95 % over the seeds; "
+            f"below 1 ours loses. Energy {source}: as an estimate it is time again.")  # fmt: skip
     out.append(Table("How many times cheaper", ("against", *METRICS.values()), tuple(rows), note))
     if found["waterfall"]:
-        cell = lambda g: f"{g['gain']:.2f} ({g['low']:.2f}-{g['high']:.2f}) {'off' if g['used'] else 'on'}" if g else ""
+        range_of = lambda g: f"{g['gain']:.2f} ({g['low']:.2f}-{g['high']:.2f})"
+        amount = lambda g: f"> {g['known']:g}" if g["gain"] > g["known"] else range_of(g)
+        cell = lambda g: f"{amount(g)} {'off' if g['used'] else 'on'}" if g else ""
         rows = [(row["saving"], cell(row.get("ours")), cell(row.get("B1"))) for row in found["waterfall"]]
         note = ("As factors of the budget (lowest and highest seed), 1 is no effect: off, what is lost where it is there and "
                 "left out alone; on, what is gained where it is not there and put in alone.")  # fmt: skip

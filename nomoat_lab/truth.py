@@ -40,10 +40,10 @@ def run(
         """Of each arm at equal time, and at the FLOPs that the reference executes in that time."""
         by_time = calibrate([arm for arm in arms.values() if arm.precision != "fp8"], corpus, seconds, device)  # it's emulated
         energy = Energy(device_class(torch.device(device)))
-        once, twice = ([Trial(arm, corpus, 0, n, energy, device) for arm in arms.values()] for n in (1, 2))
-        race([*once, *twice])
-        each = {a.arm.name: b.flops - a.flops for a, b in zip(once, twice)}
-        before = {a.arm.name: a.flops - each[a.arm.name] for a in once}  # of first weights from counts
+        trials = [Trial(arm, corpus, 0, 10, energy, device) for arm in arms.values()]
+        before = {t.arm.name: t.flops for t in trials}  # of first weights from counts
+        race(trials)
+        each = {t.arm.name: (t.flops - before[t.arm.name]) / t.steps for t in trials}
         budget = by_time[rows[0]["name"]] * each[rows[0]["name"]]
         by_flops = {name: max(1, round((budget - before[name]) / each[name])) for name in arms}
         return {"time": by_time, "FLOPs": by_flops | {k: n for k, n in by_time.items() if abs(by_flops[k] / n - 1) < SAME}}

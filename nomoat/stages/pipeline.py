@@ -9,7 +9,7 @@ import torch
 
 from nomoat import mesh
 from nomoat.config import DataError
-from nomoat.ledger import Energy
+from nomoat.ledger import Energy, read_prices
 from nomoat.run import Interrupted, Run, Stop
 from nomoat.stages import budget
 from nomoat.stages.recipe import Recipe, module_of
@@ -56,7 +56,7 @@ def device_class(device: torch.device) -> str:
     if device.type == "cpu":
         return "cpu"
     name = torch.cuda.get_device_name(device).lower()
-    for known in ("h200", "h800", "h100", "a100"):
+    for known in read_prices().devices:
         if known in name:
             return known
     raise DataError(f"no prices for the device {name!r}; add it to nomoat/prices.toml")

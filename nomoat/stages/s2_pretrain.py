@@ -72,11 +72,14 @@ def fit(session: Session, config: Config, recipe: Recipe, model: Transformer, *,
     """Trains a model on the stage's documents and saves it, as the stages that continue on other data do too."""
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
+    model = to_device(model, session, config.precision)
     if fresh and config.weights == "counts":
         with Work(session, "count neighbours") as work:
             tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
             work.fields["flops_executed"] = from_bigrams(model, tokens, recipe.key(config.name, "counts"))
-    model = to_device(model, session, config.precision)
+            for matrix in (model.embed.data, model.head.data):  # every rank takes the first one's, to the bit
+                matrix.mul_(session.mesh.world if session.leads else 0)
+                session.mesh.all_reduce_mean([matrix])
     optimizer = Optimizer(model, config.optim)
     compute = lambda step: gradient(model, batch_of(session, config, data, step), config.objective, session.mesh)
     train(session, model, optimizer, config.schedule, config.steps, compute)

@@ -23,6 +23,7 @@ from nomoat.model.transformer import Transformer
 
 SMOOTHING = 226.0  # k: a context seen less often than this leans on the frequencies
 OVERSAMPLED = 10  # random directions beyond the rank
+LARGEST_VOCAB = 16_384  # whose pairs take some gigabytes to count
 
 
 @torch.no_grad()
@@ -31,6 +32,8 @@ def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
     if model.spec.tied:
         raise ConfigError("the model's head is its embedding; counts need both: set tied = false, or weights = \"noise\"")
     V, D = model.embed.shape
+    if V > LARGEST_VOCAB:
+        raise ConfigError(f"counts of {V} x {V} pairs; expected at most {LARGEST_VOCAB} tokens: set weights = \"noise\"")
     rank, generator = min(D, V) - 2, torch.Generator().manual_seed(seed)
     log_ratio_VV, n_V, p_V = _log_ratios(tokens, V)
     row_V, column_V = (n_V + 1).sqrt() / (n_V + 1).sqrt().mean(), (p_V * V).sqrt()

@@ -97,7 +97,7 @@ def test_a_second_call_trains_nothing_and_a_lost_seed_alone(found, out, monkeypa
     assert set(steps) == {1}
     assert [r["bpb"] for r in again["results"]] == [r["bpb"] for r in found["results"]]  # a pure function of the seed
     for other in ({"text": text, "table": {**SMALL, "pairs": SMALL["pairs"][:1]}}, {"text": None, "table": SMALL}):
-        with pytest.raises(ConfigError, match="another comparison"):
+        with pytest.raises(ConfigError, match="choose another --out"):
             truth.run(out, 0.08, 2, **other)
 
 

@@ -42,7 +42,8 @@ Plan = Annotated[bool, _arg("print what it would cost, and do nothing")]
 RunDir = Annotated[Path, _arg("a run directory", metavar="RUN")]
 From = Annotated[Path | None, _arg("take over the finished stages of this run that are the same", name="from", metavar="RUN")]
 TaskFile = Annotated[str | None, _arg("learn this task instead: a .py or .jsonl file, or a family", metavar="FILE")]
-Budget = Annotated[str, _arg("device time of one full run, such as 5m or 300s", metavar="TIME")]
+Budget = Annotated[str, _arg("device time of one arm, such as 5m; a seed takes ten times that", metavar="TIME")]
+Ladder = Annotated[str, _arg("device time of the whole ladder, such as 5m", metavar="TIME")]
 Seeds = Annotated[int, _arg("how often everything is trained", metavar="N")]
 Text = Annotated[str | None, _arg("text to train on (default: what ships)", metavar="PATH")]
 Threads = Annotated[int, _arg("of the processor", metavar="N")]
@@ -401,7 +402,7 @@ def truth(
 
 
 def scaling(
-    *, budget: Budget = "5m", seeds: Seeds = 2, text: Text = None, threads: Threads = 1, json: Json = False,
+    *, budget: Ladder = "5m", seeds: Seeds = 2, text: Text = None, threads: Threads = 1, json: Json = False,
     out: Annotated[Path, _arg("where runs are kept: the same command goes on", metavar="DIR")] = Path("runs/scaling"),
 ) -> int:  # fmt: skip
     """What does the next bit of quality cost?"""

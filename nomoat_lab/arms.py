@@ -36,7 +36,7 @@ from nomoat.tokenizer import bpe
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
-from nomoat.train.schedule import Schedule, ramp_rows
+from nomoat.train.schedule import Schedule
 from nomoat.train.start import from_bigrams
 from nomoat_lab import fp8
 from nomoat_lab.gpt2 import Gpt2, Gpt2Spec
@@ -52,8 +52,8 @@ class DivergedError(UserError):
 class Arm(Strict):
     """One way to train.  `share` is its part of the budget; absent fields are the house's defaults.
 
-    `model` overrides the corpus's base shape.  `ramp` is the share of the steps over which the batch grows from
-    `first_rows` to `rows`; `short` the share of the steps spent on rows of `short_context` tokens (the same tokens a step).
+    `model` is a shape without its vocabulary.  `short` is the share of the steps spent on rows of `short_context` tokens,
+    as many tokens a step.
     `weights = "counts"` sets embedding and head by counts of neighbours, whose time and FLOPs are the arm's.
     `packing = "stream"` lets a row attend and predict across documents, as the cookbook does.
     """
@@ -65,8 +65,6 @@ class Arm(Strict):
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
     rows: int = 8
-    first_rows: int | None = None
-    ramp: float = 0.0
     context: int = 256
     short_context: int | None = None
     short: float = 0.0
@@ -194,8 +192,7 @@ class Trial:
         self.joules += self.energy.lap()[0]
 
     def _batch(self) -> Batch:
-        arm, T = self.arm, self.arm.context
-        rows = ramp_rows(self.steps, arm.rows, arm.first_rows or arm.rows, int(arm.ramp * self.n_steps))
+        arm, T, rows = self.arm, self.arm.context, self.arm.rows
         if arm.short_context and self.steps < arm.short * self.n_steps:
             T, rows = arm.short_context, rows * arm.context // arm.short_context
         batch = self.data[T].batch(self.rows_taken[T], rows)
@@ -247,20 +244,18 @@ def calibrate(arms: Sequence[Arm], corpus: Corpus, seconds: float, device: str =
     for _ in range(CALIBRATION_STEPS):
         for trial in trials:
             trial.step()
-    fastest: dict[str, tuple[float, float]] = {}  # seconds of a full step, and before the first
+    fastest: dict[str, tuple[float, float]] = {}  # seconds of a step, and before the first
     for trial in trials:
         arm, ends = trial.arm, [point[0] for point in trial.curve]
         spent = [b - a for a, b in zip(ends, ends[1:])]
         switch = math.ceil(arm.short * CALIBRATION_STEPS) - 1 if arm.short_context else 0  # rows of both lengths are timed
         step = arm.short * min(spent[:switch], default=0.0) + (1 - arm.short) * min(spent[switch:])
-        full = step * arm.rows * arm.context * trial.steps / trial.tokens
-        found = full, max(0.0, ends[0] - step) if arm.weights == "counts" else 0.0
+        found = step, max(0.0, ends[0] - step) if arm.weights == "counts" else 0.0
         fastest[_shape(arm)] = min(found, fastest.get(_shape(arm), found))
     steps = {}
     for arm in arms:
         each, before = fastest[_shape(arm)]
-        ramped = 1 - arm.ramp * (1 - (arm.first_rows or arm.rows) / arm.rows) / 2
-        steps[arm.name] = max(8, round((arm.share * seconds - before) / each / ramped))
+        steps[arm.name] = max(8, round((arm.share * seconds - before) / each))
     return steps
 
 
@@ -277,6 +272,14 @@ def race(trials: Sequence[Trial], tell: Callable[[float], None] = lambda share: 
         tell(trial.steps / trial.n_steps)
         for _ in range(max(1, min(trial.n_steps // SLICES, trial.n_steps - trial.steps))):
             trial.step()
+
+
+def student(values: Sequence[float], quantiles: Sequence[float]) -> tuple[float, float] | None:
+    """Student's 95 % interval of the mean, None for one value; `quantiles` of 97.5 % from one degree of freedom on."""
+    if len(values) < 2:
+        return None
+    half = quantiles[min(len(values) - 2, len(quantiles) - 1)] * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values) - half, statistics.mean(values) + half
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from nomoat.config import parse, shipped
@@ -18,7 +18,7 @@ from nomoat.data import ngram
 from nomoat.ledger import duration, short
 from nomoat.report.receipt import Table
 from nomoat.stages import documents
-from nomoat_lab.arms import Arm, Corpus, calibrate, kept, series
+from nomoat_lab.arms import Arm, Corpus, calibrate, kept, series, student
 
 METRICS = {"seconds": "device time", "flops": "executed FLOPs", "joules": "energy", "tokens": "tokens"}
 NGRAMS = (5, 6)
@@ -47,7 +47,7 @@ def arms(waterfall: bool = False) -> list[Arm]:
         at = table["waterfall_share"]
         rows.append({**baselines["B1"], "name": ours(at, "B1"), "share": at})
         for saving in table["savings"]:
-            for side in SIDES.keys() & saving.keys():
+            for side in (side for side in SIDES if side in saving):
                 start = table["ours"] if SIDES[side][0] == "ours" else baselines["B1"]
                 start = {k: v for k, v in start.items() if k != "model" or "block" not in saving[side]}
                 rows.append(merged(start, saving[side], {"name": f"{saving['name']}, {side}", "share": at}))
@@ -113,11 +113,8 @@ def factor(baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str)
 
     n = min(len(baseline), *map(len, sweep))
     value, bound = at(range(n))
-    low, high = None, None
-    if n > 1:
-        logs, student = [math.log(at([s])[0]) for s in range(n)], shipped(__file__, "truth.toml")["student"]
-        half = student[min(n - 2, len(student) - 1)] * stdev(logs) / math.sqrt(n)
-        low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
+    interval = student([math.log(at([s])[0]) for s in range(n)], shipped(__file__, "truth.toml")["student"])
+    low, high = map(math.exp, interval) if interval else (None, None)
     return {"value": value, "low": low, "high": high, "bound": bound, "seeds": n}
 
 
@@ -137,7 +134,7 @@ def _waterfall(table: Mapping[str, Any], by_arm: Mapping[str, Sequence[Row]]) ->
     rows = []
     for saving in table["savings"]:
         row: dict[str, Any] = {"saving": saving["name"]}
-        for side in SIDES.keys() & saving.keys():
+        for side in (side for side in SIDES if side in saving):
             of, sign = SIDES[side]
             pairs = list(zip(by_arm[f"{saving['name']}, {side}"], by_arm[ours(at, of)]))
             gaps = [sign * (changed["bpb"] - start["bpb"]) for changed, start in pairs]

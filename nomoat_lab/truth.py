@@ -20,7 +20,7 @@ from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.report.receipt import Table
 from nomoat.stages.pipeline import device_class
-from nomoat_lab.arms import Arm, Corpus, Trial, calibrate, kept, race, series
+from nomoat_lab.arms import Arm, Corpus, Trial, calibrate, kept, race, series, student
 from nomoat_lab.compare import merged
 
 SAME, BETTER = 0.02, {"bpb": -1, "accuracy": 1}  # runs whose steps differ by less are one; the sign of an improvement
@@ -69,12 +69,11 @@ def findings(table: Mapping[str, Any], steps: Mapping[str, Any], results: Sequen
     return rows
 
 
-def difference(pairs: Sequence[tuple[float, float]], better: int, student: Sequence[float]) -> dict[str, Any]:
+def difference(pairs: Sequence[tuple[float, float]], better: int, quantiles: Sequence[float]) -> dict[str, Any]:
     """Means of both sides, of their difference, its 95 % interval (None for one seed) and the verdict."""
-    gaps, n = [a - b for a, b in pairs], len(pairs)
+    gaps = [a - b for a, b in pairs]
     of, against, middle = *map(statistics.mean, zip(*pairs)), statistics.mean(gaps)
-    half = student[min(n - 2, len(student) - 1)] * statistics.stdev(gaps) / n**0.5 if n > 1 else None
-    low, high = (None, None) if half is None else (middle - half, middle + half)
+    low, high = student(gaps, quantiles) or (None, None)
     verdict = "not shown to differ" if low is None or low <= 0 <= high else "wins" if middle * better > 0 else "loses"
     return {"of": of, "against": against, "difference": middle, "low": low, "high": high, "verdict": verdict}
 

@@ -73,7 +73,8 @@ def comparison(place: Path) -> str:
         rows = ["| " + " | ".join(cells) + " |" for cells in (shown.header, ["---"] * len(shown.header), *shown.rows)]
         parts += [f"{shown.title}:", "", *rows, "", shown.note, ""]
     setting = found["setting"]
-    return "\n".join([*parts, f"`nomoat compare --budget {setting['seconds']:g}s`, {setting['device']}; commit, machine and arms in LOG.md."])
+    command = f"`nomoat compare --budget {setting['seconds']:g}s`"
+    return "\n".join([*parts, f"{command}, {setting['device']}; commit, machine and arms in LOG.md."])
 
 
 def main(words: list[str]) -> int:

@@ -22,7 +22,6 @@ import nomoat
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import hf
 
 SPEC = ModelSpec(
     vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
@@ -78,7 +77,7 @@ def to_transformers(
 ) -> transformers.PreTrainedModel:
     """The same weights as DeepseekV3ForCausalLM, through this project's export."""
     with tempfile.TemporaryDirectory() as directory:
-        hf.save(model, directory, tokenizer=tokenizer)
+        directory.save(model, directory, tokenizer=tokenizer)
         peer = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
     peer.set_experts_implementation(experts)
     return peer

@@ -24,16 +24,16 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
-from nomoat.cli import _keep_freed_memory
+from nomoat.cli.main import _keep_freed_memory
 from nomoat.model.spec import ModelSpec
 from nomoat.rl import grpo, reward, rollout, variants
-from nomoat.tasks import base
-from nomoat.tokenizer import bpe, chat
+from nomoat.tasks import answers, base, find
+from nomoat.tokenizer import bpe, layout
 from nomoat.train.optim import OptimConfig, Optimizer
 
 N_PROMPTS, GROUP, N_NEW = 8, 8, 64
 LEARNING_RATE = 1e-5
-TASK, LEVEL = base.find("countdown"), 2
+TASK, LEVEL = find.find("countdown"), 2
 EXPERTS, ATTENTION = ("grouped_mm", "eager", "batched_mm"), ("sdpa", "eager")
 
 
@@ -76,7 +76,7 @@ def our_step(
             [score.strict + parity(rollout.text_of(r, tokenizer)) for r, score in zip(*pair)] for pair in zip(groups, scores)
         ]
         weights = variants.constant(rewards, N_PROMPTS * GROUP, N_NEW)
-        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), chat.PAD)
+        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), layout.PAD)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)
@@ -109,14 +109,14 @@ def train_theirs(
     def judge(completions, index, **_):
         texts = [completion[0]["content"] for completion in completions]
         return [
-            float(TASK.check(problems[i], base.strict_answer(text) or "")) + parity(text) for i, text in zip(index, texts)
+            float(TASK.check(problems[i], answers.strict_answer(text) or "")) + parity(text) for i, text in zip(index, texts)
         ]
 
     prompts = [{"prompt": [{"role": "user", "content": p.prompt}], "index": i} for i, p in enumerate(problems)]
     with tempfile.TemporaryDirectory() as directory:
         tokenizer.save(directory)
         their_tokenizer = AutoTokenizer.from_pretrained(directory)
-        same = chat.render(tokenizer, [chat.Message("user", problems[0].prompt)], generate=True).ids
+        same = layout.render(tokenizer, [layout.Message("user", problems[0].prompt)], generate=True).ids
         assert same == their_tokenizer.apply_chat_template(
             prompts[0]["prompt"], add_generation_prompt=True, return_dict=False
         )  # fmt: skip

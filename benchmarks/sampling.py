@@ -16,10 +16,9 @@ from collections.abc import Callable
 import torch
 import transformers
 
-from nomoat.infer.engine import sample
+from nomoat.engine.engine import sample
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
-from nomoat.weights import hf
 
 SPEC = ModelSpec(
     vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
@@ -37,7 +36,7 @@ def models(dtype: torch.dtype) -> tuple[Transformer, transformers.PreTrainedMode
         if parameter.ndim > 1:
             parameter.data.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
     with tempfile.TemporaryDirectory() as directory:
-        hf.save(ours, directory)
+        directory.save(ours, directory)
         theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=torch.float32)
     theirs.generation_config.eos_token_id = None
     ids_BT = torch.randint(8, SPEC.vocab_size, (2, N_PROMPT), generator=generator)

@@ -33,7 +33,7 @@ from benchmarks.common import (
     start_weights,
     to_transformers,
 )  # fmt: skip
-from nomoat.cli import _keep_freed_memory
+from nomoat.cli.main import _keep_freed_memory
 from nomoat.data.packing import Batch
 from nomoat.model.spec import ModelSpec
 from nomoat.train.objective import ObjectiveConfig, gradient

@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """Runs the command line; the exit code is for the caller."""
-    from nomoat.cli import main
+    from nomoat.cli.main import main
 
     return main(sys.argv[1:])
 

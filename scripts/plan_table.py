@@ -7,10 +7,10 @@ python scripts/plan_table.py --print    # prints it
 import sys
 from pathlib import Path
 
-from nomoat.ledger import read_prices
 from nomoat.plan.cost import Published, deepseek_stages, read_hardware, read_published
 from nomoat.plan.layout import Layout, priced
 from nomoat.plan.shape import flops_per_token, parts
+from nomoat.run.ledger import read_prices
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "plan.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from nomoat.config import UserError
-from nomoat.ledger import duration, short
-from nomoat.report.receipt import kinds_of, money, receipt_of, scores_of
-from nomoat.run import Run
-from nomoat_lab.compare import tables
+from nomoat.lab.compare import tables
+from nomoat.report.receipt import kinds_of, money, receipt_of
+from nomoat.report.scores import scores_of
+from nomoat.run.directory import Run
+from nomoat.run.ledger import duration, short
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"

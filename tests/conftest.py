@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.run import Run
+from nomoat.run.directory import Run
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "recipes" / "smoke.toml"

@@ -21,7 +21,7 @@ import sys
 import traceback
 
 PRELOAD = (
-    "torch", "numpy", "tokenizers", "safetensors.torch", "matplotlib.backends.backend_svg", "jinja2", "nomoat.cli",
+    "torch", "numpy", "tokenizers", "safetensors.torch", "matplotlib.backends.backend_svg", "jinja2", "nomoat.cli.main",
     "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.stages.pipeline",
     "nomoat.stages.s1_tokenizer",
     "nomoat.stages.s2_pretrain", "nomoat.stages.s3_extend", "nomoat.stages.s4_sft", "nomoat.stages.s5_rl",
@@ -55,9 +55,9 @@ def child(order: dict) -> None:
         os.chdir(order["cwd"])
         sys.argv = ["nomoat", *order["argv"]]
         arm(order["trap"])
-        from nomoat import cli
+        from nomoat.cli import main
 
-        code = cli.main(order["argv"])
+        code = main.main(order["argv"])
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except BaseException:  # noqa: BLE001  (the child must not run on as its parent)
@@ -68,9 +68,9 @@ def child(order: dict) -> None:
 
 
 def arm(trap: dict) -> None:
-    from nomoat import checkpoint
-    from nomoat.run import Run
-    from nomoat.stages import s2_pretrain
+    from nomoat.run.directory import Run
+    from nomoat.stages import fit
+    from nomoat.train import checkpoint
 
     if "kind" in trap:
         log = Run.log
@@ -95,14 +95,14 @@ def arm(trap: dict) -> None:
     if "cpu_seconds" in trap:
         signal.setitimer(signal.ITIMER_PROF, trap["cpu_seconds"])  # its signal ends a process that does not catch it
     if "nan" in trap:
-        gradient, calls = s2_pretrain.gradient, [0]
+        gradient, calls = fit.gradient, [0]
 
         def poisoned(*args):
             found = gradient(*args)
             calls[0] += 1
             return dataclasses.replace(found, loss=math.nan) if calls[0] - 1 in trap["nan"] else found
 
-        s2_pretrain.gradient = poisoned
+        fit.gradient = poisoned
     if "full" in trap:
         checkpoint.DISK.free_bytes = lambda path: 0
     if "set" in trap:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from nomoat.config import shipped
+from nomoat.files import shipped
 
 Turn = tuple[str, str]  # role, content: the first two fields of `chat.Message`
 LANGS = ("en", "de")

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nomoat.config import ConfigError
 from nomoat.data.shards import Shard
+from nomoat.model.loss import IGNORED
 
 CYCLE_ROWS = 4096  # the sources' shares are exact to one row in this many
-IGNORED = -100  # the target that torch's cross entropy leaves out
 NOWHERE = -1  # the document of padding
 
 

@@ -18,7 +18,8 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from nomoat.config import Strict, parse, shipped
+from nomoat.config import Strict, parse
+from nomoat.files import shipped
 
 
 class Yarn(Strict):

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Literal
 
-from nomoat.config import ConfigError, Strict, nearest, parse, shipped
-from nomoat.ledger import read_prices
+from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.files import shipped
 from nomoat.model.spec import PRESETS
 from nomoat.plan.layout import NODE, RESERVED, Device, Layout, search
 from nomoat.plan.shape import Counted, Shape, flops_per_token
+from nomoat.run.ledger import read_prices
 
 LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine that hides its all-to-all
 SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}

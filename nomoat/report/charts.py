@@ -13,8 +13,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nomoat.config import shipped
-from nomoat.report.receipt import Score
+from nomoat.files import shipped
+from nomoat.report.scores import Score
 
 SERIES = tuple(f"#0102a{i}" for i in range(8))
 INKS = {"#010203": "var(--fg)", "#010204": "var(--muted)", "#010205": "var(--line)"}

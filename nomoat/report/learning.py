@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nomoat import stats
-from nomoat.config import shipped, visible
-from nomoat.report.receipt import Event, Table
+from nomoat.files import shipped, visible
 from nomoat.report.rollouts import cut
-from nomoat.run import Run
+from nomoat.report.table import Table
+from nomoat.run.directory import Run
+from nomoat.run.ledger import Event
 
 Steps = Sequence[Event]
 words = lambda: shipped(__file__)  # the rows of the screen, and the rules with their limits and sentences

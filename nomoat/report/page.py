@@ -12,13 +12,14 @@ from typing import Any
 
 import jinja2
 
-from nomoat.config import shipped, visible, write_whole
-from nomoat.ledger import Event, Receipt, duration, money, short
+from nomoat.files import shipped, visible, write_whole
 from nomoat.model.spec import ModelSpec
 from nomoat.report import charts, learning
-from nomoat.report.receipt import Scores, kinds_of, receipt_of, receipt_table, score_tables, scores_of, shares_of, shares_table
+from nomoat.report.receipt import kinds_of, receipt_of, receipt_table, shares_of, shares_table
 from nomoat.report.rollouts import parted
-from nomoat.run import Run
+from nomoat.report.scores import Scores, score_tables, scores_of
+from nomoat.run.directory import Run
+from nomoat.run.ledger import Event, Receipt, duration, money, short
 
 SAMPLES = 5
 
@@ -76,7 +77,7 @@ def carried(run: Run) -> tuple[str, list[Any]] | None:
     found = [path for name in ("transfer.json", "transfer-quick.json") if (path := run.root / name).exists()]
     if not found:
         return None
-    from nomoat.report import transfer  # and with it torch
+    from nomoat.evals import transfer
 
     result = json.loads(found[0].read_text("utf-8"))
     return transfer.verdict(result), transfer.tables(result)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from nomoat.ledger import Device, duration, money, read_prices, short
+from nomoat.run.ledger import Device, duration, money, read_prices, short
 
 LINE_SECONDS = 5.0
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import DataError, visible
-from nomoat.run import Run
+from nomoat.config import DataError
+from nomoat.files import visible
+from nomoat.run.directory import Run
 
 FIRST = b'{"step":'  # how a record begins; inside one it can't stand, a quote in a text is escaped
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import Rollout
 from nomoat.rl.variants import VARIANTS, Variant
-from nomoat.train.loss import log_prob_objective
 
 ROW_TOKENS = 256  # a row takes completions of its group until it is about this long
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass

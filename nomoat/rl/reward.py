@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
-from nomoat.config import Strict, UserError, shipped
+from nomoat.config import Strict, UserError
+from nomoat.files import shipped
 from nomoat.rl.rollout import Rollout, text_of
-from nomoat.tasks import base
+from nomoat.tasks import answers, base
 from nomoat.tokenizer.bpe import Tokenizer
 
 
@@ -71,7 +72,7 @@ class Ahead:
     def hear(self, rollout: Rollout) -> None:
         """Take up the answer of a rollout that ended, if its task runs answers."""
         if "outputs" in rollout.problem.facts:
-            answer = base.strict_answer(text_of(rollout, self.tokenizer), getattr(rollout.task, "form", "line"))
+            answer = answers.strict_answer(text_of(rollout, self.tokenizer), getattr(rollout.task, "form", "line"))
             place = rollout.problem.prompt, answer
             if answer is not None and place not in self.known:
                 self.known[place] = self.pool.submit(rollout.task.check, rollout.problem, answer)
@@ -94,11 +95,11 @@ def grade(text: str, ended: bool, task: base.Task, problem: base.Problem, known:
     """The score of a reply.  An answer that was cut off has not been given: strict is False."""
     known = {} if known is None else known
     form = getattr(task, "form", "line")
-    answer = base.strict_answer(text, form) if ended else None
+    answer = answers.strict_answer(text, form) if ended else None
     shape = answer is not None and "</think>" in text
     try:
         strict = answer is not None and decide(task, problem, answer, known)
-        lenient = strict or (form == "line" and decide(task, problem, base.lenient_answer(text), known))
+        lenient = strict or (form == "line" and decide(task, problem, answers.lenient_answer(text), known))
     except base.Undecided:
         return Score(False, False, undecided=True)
     return Score(strict, lenient, shape, consistency(text, problem.facts.get("lang") if form == "line" else None))
@@ -114,7 +115,7 @@ def scores(groups: Sequence[Sequence[Rollout]], tokenizer: Tokenizer, known: Ver
 def consistency(text: str, lang: str | None) -> float:
     """Share of the words that are not words of the other language alone; 1 without any word or language."""
     foreign = foreign_to(lang)
-    words = re.findall(r"[a-zäöüß]{2,}", base.SPECIAL.sub(" ", text).lower())
+    words = re.findall(r"[a-zäöüß]{2,}", answers.SPECIAL.sub(" ", text).lower())
     return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0
 
 

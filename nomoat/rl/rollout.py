@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nomoat.infer import engine
+from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
 from nomoat.tasks.base import Problem, Task
-from nomoat.tokenizer import chat
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 
 
@@ -38,19 +38,19 @@ class Rollout:
 def sample_groups(
     model: Transformer, tokenizer: Tokenizer, problems: Sequence[tuple[Task, int, Problem]], *, group: int,
     max_new_tokens: int, seed: int, temperature: float = 1.0, greedy: bool = False, think: bool | None = None,
-    max_rows: int = 512, stop_ids: Sequence[int] = (chat.EOS,), on_end: Callable[[Rollout], None] | None = None,
+    max_rows: int = 512, stop_ids: Sequence[int] = (layout.EOS,), on_end: Callable[[Rollout], None] | None = None,
 ) -> list[list[Rollout]]:  # fmt: skip
     """`group` rollouts of each problem, its prompt prefilled once.
 
     `on_end` hears of each that ended while the others go on, so that it can be judged meanwhile; its log-probabilities
     are not known yet.
     """
-    talks = [[chat.Message("user", problem.prompt)] for _, _, problem in problems]
-    prompts = [r.ids for r in chat.render_batch(tokenizer, talks, generate=True, think=think)]
+    talks = [[layout.Message("user", problem.prompt)] for _, _, problem in problems]
+    prompts = [r.ids for r in layout.render_batch(tokenizer, talks, generate=True, think=think)]
     tell = lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end"))
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=stop_ids, pad_id=chat.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
+        stop_ids=stop_ids, pad_id=layout.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
     )  # fmt: skip
     return [
         [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]
@@ -67,7 +67,7 @@ def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], new_T: Tensor,
 def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:
     """What the policy wrote, special tokens shown, without the end token."""
     ids = rollout.ids_T[rollout.sampled_T].tolist()
-    opened = rollout.ids_T[rollout.n_prompt - 1].item() == chat.THINK
-    if ids and ids[-1] == chat.EOS:
+    opened = rollout.ids_T[rollout.n_prompt - 1].item() == layout.THINK
+    if ids and ids[-1] == layout.EOS:
         ids = ids[:-1]
     return ("<think>" if opened else "") + tokenizer.decode(ids, specials=True)

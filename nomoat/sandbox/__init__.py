@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nomoat.config import ConfigError, UserError, visible
+from nomoat.config import ConfigError, UserError
+from nomoat.files import visible
 from nomoat.sandbox import walls
 
 BACKENDS = ("bubblewrap", "landlock")

@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nomoat import sandbox
-from nomoat.config import UserError, shipped
+from nomoat.config import UserError
+from nomoat.files import shipped
 from nomoat.sandbox import walls
 
 LIMITS = sandbox.Limits(wall_seconds=1.5, cpu_seconds=2)

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import UserError, shipped
+from nomoat.config import UserError
+from nomoat.files import shipped
 
 SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
 READ_FILE, READ_DIR = 4, 8

@@ -1,17 +1,16 @@
 """A model to talk to: from messages to pieces of text.  render -> stream -> pieces."""
 
-import codecs
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nomoat
 from nomoat.config import DataError, UserError, WeightsError
-from nomoat.infer import engine
+from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
-from nomoat.run import Run
-from nomoat.serve.terminal import Piece
-from nomoat.tokenizer import chat
+from nomoat.run.directory import Run
+from nomoat.serve import loading
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.pieces import Piece, pieces
 
 
 class Bot:
@@ -26,23 +25,23 @@ class Bot:
         self.temperature, self.max_new_tokens, self.seed = temperature, max_new_tokens, seed
         self._replies = 0
 
-    def stream(self, messages: list[chat.Message], *, think: bool | None, stop: Callable[[], bool]) -> Iterator[Piece]:
+    def stream(self, messages: list[layout.Message], *, think: bool | None, stop: Callable[[], bool]) -> Iterator[Piece]:
         """Pieces of the reply.  Where the context is full, the oldest turns are left out, never the system prompt."""
         ids = self.fit(messages, think)
         self._replies += 1
         new_ids = engine.stream(
             self.model, ids, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
-            seed=self.seed + self._replies, stop_ids=sorted(chat.TURN_ENDS), should_stop=stop,
+            seed=self.seed + self._replies, stop_ids=sorted(layout.TURN_ENDS), should_stop=stop,
         )  # fmt: skip
         return pieces(new_ids, self.tokenizer, thinking=think is True)
 
-    def fit(self, messages: list[chat.Message], think: bool | None) -> list[int]:
+    def fit(self, messages: list[layout.Message], think: bool | None) -> list[int]:
         """The ids of as many of the latest turns as leave a quarter of the context for the reply."""
         context = self.model.spec.context
         room = context - min(self.max_new_tokens, context // 4)
         system, turns = ([messages[0]], messages[1:]) if messages[0].role == "system" else ([], messages)
         while True:
-            ids = chat.render(self.tokenizer, [*system, *turns], generate=True, think=think).ids
+            ids = layout.render(self.tokenizer, [*system, *turns], generate=True, think=think).ids
             if len(ids) <= room or len(turns) <= 1:
                 break
             turns = turns[2:]
@@ -52,28 +51,9 @@ class Bot:
         return ids
 
 
-def pieces(ids: Iterable[int], tokenizer: Tokenizer, *, thinking: bool) -> Iterator[Piece]:
-    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think block."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    kind, n_tokens = "thinking" if thinking else "answer", 0
-    for id in ids:
-        n_tokens += 1
-        ends = id in chat.TURN_ENDS or id in (chat.THINK, chat.END_THINK)
-        text = decoder.decode(tokenizer.token_bytes(id), final=ends)
-        if text:
-            yield Piece(text, kind, n_tokens)
-            n_tokens = 0
-        if id in chat.TURN_ENDS:
-            return
-        if id in (chat.THINK, chat.END_THINK):
-            kind = "thinking" if id == chat.THINK else "answer"
-    if text := decoder.decode(b"", final=True):
-        yield Piece(text, kind, n_tokens)
-
-
 def load(directory: str | Path, *, stage: str | None = None, **settings) -> Bot:
     """The bot in a run or an exported directory; without `stage`, the one that the run's evaluation found best."""
-    loaded = nomoat.load(directory, stage=stage or best_stage(directory))
+    loaded = loading.load(directory, stage=stage or best_stage(directory))
     if loaded.tokenizer is None:
         raise WeightsError(f"{directory} has no tokenizer.json; expected one beside the weights; export them together")
     if loaded.tokenizer.vocab_size > loaded.model.spec.vocab_size:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -27,18 +27,13 @@ from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 
-from nomoat.config import DataError, UserError, nearest, shipped, visible
-from nomoat.tokenizer.chat import Message
+from nomoat.config import DataError, UserError, nearest
+from nomoat.files import shipped, visible
+from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.pieces import Piece
 
 THINK = {"on": True, "off": False, "auto": None}
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    text: str
-    kind: Literal["thinking", "answer"]
-    n_tokens: int  # of this piece
 
 
 class Bot(Protocol):

@@ -3,21 +3,27 @@
 Under a budget, a stage that begins late gets fewer steps; its `stage_start` in the log says how many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from nomoat import mesh
 from nomoat.config import DataError
-from nomoat.ledger import Energy, read_prices
-from nomoat.run import Interrupted, Run, Stop
-from nomoat.stages import budget
+from nomoat.parallel import mesh
+from nomoat.run.directory import Run
+from nomoat.run.energy import Energy
+from nomoat.run.ledger import read_prices
+from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages.recipe import Recipe, module_of
-from nomoat.train.loop import Session
+from nomoat.train.session import Session
 
 
-def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()) -> list[str]:
+def run_stages(
+    run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = (), metered: Callable[[str, int], Any] | None = None
+) -> list[str]:
     """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
+
+    `metered(device, units)` gives the meter of a run with a budget (plan/budget.py).
 
     Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
@@ -25,7 +31,7 @@ def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()
     ranks = mesh.start(recipe.device)
     device, units = device_class(ranks.device), ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1)
     ran, watch = [], run.observe
-    meter = budget.Meter(recipe, run, stop, device, units) if recipe.limit else None
+    meter = metered(device, units) if metered else None
     if meter:
         run.observe = lambda event: (meter.hear(event), watch and watch(event))
     try:

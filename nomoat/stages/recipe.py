@@ -10,8 +10,7 @@ from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.model.spec import PRESETS, ModelSpec
-from nomoat.stages import budget
-from nomoat.tasks import base
+from nomoat.tasks import find
 
 KINDS = {
     "tokenizer": "s1_tokenizer",
@@ -104,18 +103,8 @@ def module_of(kind: str) -> ModuleType:
     return importlib.import_module(f"nomoat.stages.{KINDS[kind]}")
 
 
-def resolve(table: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in a table, every key checked, every default written out, cut to its budget unless it is already.
-
-    `run` is the resolved recipe of a run that goes on: it stays cut as it is, the table's budget is what may be spent.
-    """
-    if table.get("budget") and run and run.get("fitted"):
-        return resolve({**table, "budget": run.get("budget")}).model_copy(update={"limit": _checked(table).limit})
-    recipe = _checked(table)
-    return budget.fit(recipe) if recipe.budget and not recipe.fitted else recipe
-
-
-def _checked(table: Mapping[str, Any]) -> Recipe:
+def resolve(table: Mapping[str, Any]) -> Recipe:
+    """The recipe in a table, every key checked, every default written out; plan/budget.py cuts it to its budget."""
     head = parse(_Written, table, "")
     stages: list[StageConfig] = []
     leaves_weights: str | None = None
@@ -141,7 +130,7 @@ def _checked(table: Mapping[str, Any]) -> Recipe:
                 if other not in earlier:
                     raise ConfigError(f"`{name}.{key}` = {other!r} is no earlier stage; {nearest(other, earlier)}")
         for family, levels in getattr(config, "tasks", {}).items():
-            known = base.find(family).levels
+            known = find.find(family).levels
             if wrong := [level for level in levels if level not in known]:
                 raise ConfigError(f"`{name}.tasks.{family}` has level {wrong[0]}; expected some of {list(known)}")
         stages.append(config)

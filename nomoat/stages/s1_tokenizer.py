@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from nomoat.data import sources
-from nomoat.stages import budget, documents
+from nomoat.data import documents, sources
+from nomoat.stages import estimate
 from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
-from nomoat.train.loop import Session, Work
+from nomoat.train.session import Session, Work
 
 
 class Config(StageConfig):
@@ -27,7 +28,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         yield from (document.text for document in documents.text(config.text, config.text_bytes))
         if config.tasks:
             for family, _, problem in documents.problems(config.tasks, config.task_documents, recipe.key("tokenizer")):
-                yield from (problem.prompt, *documents.base.worked(documents.base.find(family), problem))
+                yield from (problem.prompt, *base.worked(find.find(family), problem))
 
     with Work(session, "train tokenizer"):
         tokenizer = bpe.train(texts(), config.vocab_size)
@@ -44,5 +45,5 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     n_documents = config.task_documents if config.tasks else 0
-    host = budget.encoding(n_documents, budget.text_bytes("train", config.text_bytes))
+    host = estimate.encoding(n_documents, estimate.text_bytes("train", config.text_bytes))
     return {"host": host, "vocabulary": config.vocab_size}

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from nomoat.config import ConfigError
 from nomoat.model.spec import Yarn
-from nomoat.stages import s2_pretrain
-from nomoat.stages.common import load_model, spec_of
+from nomoat.stages import fit
+from nomoat.stages.models import load_model, spec_of
 from nomoat.stages.recipe import Recipe
-from nomoat.train.loop import Session
+from nomoat.train.session import Session
 
 
-class Config(s2_pretrain.Config):
+class Config(fit.Config):
     """As pretraining, in rows of the new `context`."""
 
     context: int
@@ -28,8 +28,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         mscale_all_dim=config.mscale_all_dim,
     )  # fmt: skip
     long = short.model_copy(update={"yarn": yarn, "context": config.context})
-    outputs = s2_pretrain.fit(session, config, recipe, load_model(session, config.source, long))
+    outputs = fit.fit(session, config, recipe, load_model(session, config.source, long))
     return {**outputs, "bought": f"context {short.context} to {config.context}"}
 
 
-plan = s2_pretrain.plan
+plan = fit.plan

@@ -5,13 +5,13 @@ Prose rows go on beside them (`shares.prose`), so that what pretraining taught i
 
 from typing import Any, Literal
 
-from nomoat.stages import s2_pretrain
-from nomoat.stages.common import load_model
+from nomoat.stages import fit
+from nomoat.stages.models import load_model
 from nomoat.stages.recipe import Recipe
-from nomoat.train.loop import Session
+from nomoat.train.session import Session
 
 
-class Config(s2_pretrain.Config):
+class Config(fit.Config):
     """As pretraining, from the weights of an earlier stage."""
 
     model: str | None = None
@@ -19,9 +19,9 @@ class Config(s2_pretrain.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
-    outputs = s2_pretrain.fit(session, config, recipe, load_model(session, config.source))
+    outputs = fit.fit(session, config, recipe, load_model(session, config.source))
     read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
     return {**outputs, "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share)}
 
 
-plan = s2_pretrain.plan
+plan = fit.plan

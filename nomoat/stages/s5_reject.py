@@ -5,15 +5,17 @@ from typing import Any
 
 from pydantic import Field
 
-from nomoat.config import DataError, write_whole
+from nomoat.config import DataError
+from nomoat.data import documents
+from nomoat.files import write_whole
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
-from nomoat.stages import budget, documents
-from nomoat.stages.common import count, load_model, load_tokenizer, to_device
+from nomoat.stages import estimate
+from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tasks import base
+from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Session, Work
+from nomoat.train.session import Session, Work, count
 
 CHUNK = 256  # problems sampled at a time
 
@@ -37,7 +39,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     kept: list[dict[str, Any]] = []
     for start in range(0, len(drawn), CHUNK):
         session.check_stop()
-        entries = [(base.find(family), level, problem) for family, level, problem in drawn[start : start + CHUNK]]
+        entries = [(find.find(family), level, problem) for family, level, problem in drawn[start : start + CHUNK]]
         with Work(session, "sample answers") as work:
             groups = sample_groups(
                 model, tokenizer, entries, group=config.samples, max_new_tokens=config.max_new_tokens,
@@ -82,7 +84,7 @@ def repeats(text: str, width: int = 12) -> bool:
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
+    prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     said, read = config.problems * config.samples * answer, config.problems * prompt
     flops = recipe.shape(config).flops_forward(prompt + answer / 2)
     figures = {"tokens": round(said + read), "flops": (said + read) * flops, "sampled": (said + read / 2) * flops}

@@ -11,24 +11,24 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, model_validator
 
-from nomoat import checkpoint
-from nomoat.config import shipped
-from nomoat.mesh import Mesh
+from nomoat.files import shipped
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
+from nomoat.rl.curriculum import Choice
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.rl.variants import VARIANTS
-from nomoat.stages import budget
-from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages import estimate
+from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tasks import base
-from nomoat.tokenizer import chat
+from nomoat.tasks import answers, base, find
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, Session, reduce_gradients, train
+from nomoat.train import checkpoint
+from nomoat.train.loop import Gradient, reduce_gradients, train
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
+from nomoat.train.session import Session
 
-FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is right half of the time
 PROBES = 5  # held-out prompts that are answered again and again
 
 
@@ -106,14 +106,14 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             rows = grpo.pack([group for group, _ in part], [values for _, values in part], weights)
             updates.append(
                 grpo.policy_gradient(
-                    model, rows, chat.PAD, variant=variant, off_policy=config.minibatches > 1,
+                    model, rows, layout.PAD, variant=variant, off_policy=config.minibatches > 1,
                     temperature=config.temperature, reference=against, kl=config.kl,
                 )
             )  # fmt: skip
             if number < len(parts):
                 half_step(session, optimizer, config.schedule.factor(step, config.steps))
         if watched:
-            session.log("probe", step=step + 1, probes=answers(policy, tokenizer, probes, config))
+            session.log("probe", step=step + 1, probes=probe_answers(policy, tokenizer, probes, config))
         write(session, tokenizer, step + 1, found)
         inner = (len(parts) - 1) * optimizer.flops()  # of the updates between minibatches; the loop counts the last one
         return _gradient(model, found, updates, choice, inner, time.perf_counter() - start)
@@ -175,7 +175,7 @@ def doubt(group: Sequence[Rollout], marks: list[reward.Score], tokenizer: Tokeni
     right = [i for i, mark in enumerate(marks) if mark.strict]
     if not right:
         return marks
-    texts = [base.strict_answer(text_of(group[i], tokenizer), "text") for i in right]
+    texts = [answers.strict_answer(text_of(group[i], tokenizer), "text") for i in right]
     if not reward.doubts(group[right[0]], texts[0], seed):
         return marks
     alike = {i for i, text in zip(right, texts) if text == texts[0]}
@@ -227,13 +227,13 @@ class Reference:
 
 def held_out(tasks: Mapping[str, Sequence[int]]) -> list[tuple[base.Task, int, base.Problem]]:
     """The same few held-out problems for all runs, from as many families as there are."""
-    spots = [(base.find(family), levels[len(levels) // 2]) for family, levels in tasks.items()]
+    spots = [(find.find(family), levels[len(levels) // 2]) for family, levels in tasks.items()]
     spots = spots[:: max(len(spots) // PROBES, 1)]
     streams = [(task, level, base.problems(task, level, split="eval", seed=0)) for task, level in spots]
     return [(task, level, next(stream)) for i in range(PROBES) for task, level, stream in [streams[i % len(streams)]]]
 
 
-def answers(policy: Transformer, tokenizer: Tokenizer, probes: Sequence, config: Config) -> list[dict[str, Any]]:
+def probe_answers(policy: Transformer, tokenizer: Tokenizer, probes: Sequence, config: Config) -> list[dict[str, Any]]:
     """The likeliest reply to each probe, and whether it is right."""
     groups = sample_groups(
         policy, tokenizer, probes, group=1, max_new_tokens=config.max_new_tokens, seed=0, greedy=True, think=config.think
@@ -251,7 +251,7 @@ def write(session: Session, tokenizer: Tokenizer, step: int, found: Collected) -
         family, _, level = place.rpartition("/")
         for r, mark, value in zip(group, marks, values):
             reply = text_of(r, tokenizer)
-            answer = base.strict_answer(reply, getattr(r.task, "form", "line"))
+            answer = answers.strict_answer(reply, getattr(r.task, "form", "line"))
             record = {
                 "step": step, "group": number, "family": family, "level": int(level), "key": r.problem.key,
                 "prompt": r.problem.prompt, "reply": reply, "answer": answer, "reward": value, "strict": mark.strict,
@@ -273,36 +273,6 @@ def master_of(model: Transformer, optimizer: Optimizer) -> Transformer:
     for name, buffer in model.named_buffers():
         policy.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], buffer)
     return policy.eval()
-
-
-class Choice:
-    """Which problems come next: each level as often as it has been informative, p (1 - p), and seldom if it was not.
-
-    `success` is each level's running success rate, saved and restored with the weights; `memory` is the share of the
-    past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
-    """
-
-    def __init__(self, tasks: Mapping[str, Sequence[int]], n: int, memory: float = 0.8):
-        self.tasks, self.n, self.memory = tasks, n, memory
-        self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
-
-    def draw(self, seed: int, n: int | None = None) -> list[tuple[str, base.Task, int, base.Problem]]:
-        """`n` problems, each with its place family/level."""
-        rng = random.Random(f"choose/{seed}")
-        chances = [rate * (1 - rate) + FLOOR for rate in self.success.values()]
-        chosen = []
-        for slot, place in enumerate(rng.choices(list(self.success), chances, k=n or self.n)):
-            family, _, level = place.rpartition("/")
-            task = base.find(family)
-            stream = base.problems(task, int(level), split="train", seed=seed + slot)
-            chosen.append((place, task, int(level), next(stream)))
-        return chosen
-
-    def learn(self, mesh: Mesh, places: Sequence[str], rewards: Sequence[Sequence[float]]) -> None:
-        """Take in the rewards of all ranks."""
-        mine = [(place, sum(r) / len(r)) for place, r in zip(places, rewards) if r]
-        for place, rate in (entry for rank in mesh.gather(mine) for entry in rank):
-            self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
 
 
 def _gradient(
@@ -356,8 +326,8 @@ def _gradient(
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, n = recipe.shape(config), config.steps * config.prompts
-    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
-    drawn, live = (n * (1 + budget.DEAD), n * (1 - budget.DEAD**2)) if config.refill else (n, n * (1 - budget.DEAD))
+    prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
+    drawn, live = (n * (1 + estimate.DEAD), n * (1 - estimate.DEAD**2)) if config.refill else (n, n * (1 - estimate.DEAD))
     tokens, flops = drawn * config.group * answer, spec.flops_forward(prompt + answer / 2)
     read = drawn * prompt * spec.flops_forward(prompt / 2, head=False)
     learned = 3 * live * (prompt + config.group * answer) * flops

@@ -14,22 +14,23 @@ from torch import Tensor
 
 from nomoat.config import ConfigError
 from nomoat.data.packing import Packed
+from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import Experts
 from nomoat.model.transformer import Transformer
-from nomoat.rl import grpo, reward
+from nomoat.rl import curriculum, grpo, reward
 from nomoat.rl.rollout import sample_groups
-from nomoat.stages import budget, s2_pretrain, s5_rl
-from nomoat.stages.common import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages import estimate, fit
+from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
-from nomoat.tokenizer import chat
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, Session, train
-from nomoat.train.loss import IGNORED, divergence
+from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
 from nomoat.train.optim import Optimizer
+from nomoat.train.session import Session
 
 
-class Config(s2_pretrain.Config):
+class Config(fit.Config):
     """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the student's own."""
 
     model: str = "student"
@@ -55,8 +56,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             inherit(student, teacher)
     student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
-    data = s2_pretrain.prepare(session, config, recipe, tokenizer) if config.policy_steps < config.steps else None
-    problems = s5_rl.Choice(config.policy_tasks or config.tasks, config.prompts)
+    data = fit.prepare(session, config, recipe, tokenizer) if config.policy_steps < config.steps else None
+    problems = curriculum.Choice(config.policy_tasks or config.tasks, config.prompts)
 
     def compute(step: int) -> Gradient:
         if step < config.steps - config.policy_steps:
@@ -102,7 +103,7 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
 
 def imitate(session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int) -> Gradient:
     """Forward KL on packed documents."""
-    batch = s2_pretrain.batch_of(session, config, data, step)
+    batch = fit.batch_of(session, config, data, step)
     B, T = batch.ids_BT.shape
     trained_M = (batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0]
     loss = match(student, teacher, batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False)
@@ -111,7 +112,7 @@ def imitate(session: Session, config: Config, student: Transformer, teacher: Tra
 
 def practise(
     session: Session, config: Config, student: Transformer, teacher: Transformer, tokenizer: Tokenizer,
-    problems: s5_rl.Choice, seed: int,
+    problems: curriculum.Choice, seed: int,
 ) -> Gradient:  # fmt: skip
     """Reverse KL on the student's own answers."""
     start = time.perf_counter()
@@ -127,7 +128,7 @@ def practise(
     loss, tokens, attended = 0.0, 0, 0.0
     n_targets = sum(len(row.source_M) for row in rows)
     for chunk in grpo.chunks(rows):
-        laid = grpo.lay_out(chunk, chat.PAD, student.embed.device)
+        laid = grpo.lay_out(chunk, layout.PAD, student.embed.device)
         share = len(laid.source_M) / n_targets
         loss += match(student, teacher, laid.ids_BT, laid.pos_BT, laid.mask, laid.source_M, reverse=True, weight=share)
         tokens += laid.ids_BT.numel()
@@ -166,8 +167,8 @@ def _gradient(
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     student, teacher = recipe.shape(config), recipe.shape(recipe.stage(config.source))
     n = config.policy_steps * config.prompts
-    read = s2_pretrain.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
-    prompt, answer = budget.lengths(config.policy_tasks or config.tasks, config.policy_think, config.max_new_tokens)
+    read = fit.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
+    prompt, answer = estimate.lengths(config.policy_tasks or config.tasks, config.policy_think, config.max_new_tokens)
     written, attended = n * (prompt + config.group * answer), prompt + answer / 2
     judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
     taught = read["tokens"] * teacher.flops_forward(config.context / 2)
@@ -175,7 +176,7 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"] + taught + config.policy_steps * budget.newton_schulz(student, config.optim),
+        "trained": read["trained"] + taught + config.policy_steps * estimate.newton_schulz(student, config.optim),
         "sampled": drawn + judged / 2,
         "host": read["host"] * (config.steps > config.policy_steps),
     }

@@ -1,27 +1,21 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from nomoat import stats
 from nomoat.config import DataError
-from nomoat.data import ngram, sources
+from nomoat.data import documents, ngram, sources
+from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups, text_of
-from nomoat.stages import budget, documents
-from nomoat.stages.common import count, load_model, load_tokenizer, to_device
+from nomoat.stages import estimate
+from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
-from nomoat.tasks import base
-from nomoat.tokenizer import chat
+from nomoat.tasks import find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Session, Work
-from nomoat.train.loss import IGNORED
+from nomoat.train.session import Session, Work, count
 
 
 class Config(StageConfig):
@@ -72,14 +66,6 @@ def training_text(recipe: Recipe) -> Iterator[str]:
     return (d.text for d in found)
 
 
-def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
-    """Held-out texts by language, each language cut to about `n_bytes`."""
-    held: dict[str, list[str]] = {}
-    for document in documents.first(sources.shipped("heldout"), n_bytes):
-        held.setdefault(document.lang, []).append(document.text)
-    return held
-
-
 def measure(
     session: Session, config: Config, recipe: Recipe, name: str, model: Transformer, tokenizer: Tokenizer,
     held: dict[str, list[str]],
@@ -94,7 +80,7 @@ def measure(
     with Work(session, f"problems for {name}") as work:
         n = config.problems * sum(len(levels) for levels in config.tasks.values())
         drawn = list(documents.problems(config.tasks, n, recipe.key("eval"), split="eval"))
-        entries = [(base.find(family), level, problem) for family, level, problem in drawn]
+        entries = [(find.find(family), level, problem) for family, level, problem in drawn]
         marks = {}
         for how, samples in (("greedy", 1), ("sampled", config.samples)):
             groups = sample_groups(
@@ -137,32 +123,13 @@ def log_scores(session: Session, name: str, drawn: Sequence, marks: dict[str, li
     return sum(sum(r) / len(r) for r in by_family.values()) / len(by_family)
 
 
-@torch.inference_mode()
-def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
-    """-log2 p(text) / bytes: windows of the model's context, each cold-started from <|bos|> or its own first token."""
-    T, nats, n_bytes = model.spec.context, 0.0, 0
-    windows = []
-    for text, ids in zip(texts, tokenizer.encode_batch(list(texts))):
-        n_bytes += len(text.encode())
-        ids = [chat.BOS, *ids]
-        windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
-    windows.sort(key=len)
-    for start in range(0, len(windows), rows):
-        chunk = windows[start : start + rows]
-        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, chat.PAD).to(model.embed.device)
-        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.embed.device)
-        logits_MV = model(ids_BT).flatten(0, 1)
-        nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
-    return nats / math.log(2) / n_bytes
-
-
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     n = config.problems * sum(len(levels) for levels in config.tasks.values())
     names = config.models or [s.name for s in recipe.stages if s.kind in LEAVE_WEIGHTS]
     specs = [recipe.shape(recipe.stage(name)) for name in names]
-    prompt, answer = budget.lengths(config.tasks, config.think, config.max_new_tokens)
+    prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     said, read = n * (1 + config.samples) * answer, 2 * n * prompt
-    text = budget.text_bytes("heldout", config.heldout_bytes) / budget.PROSE_BYTES_PER_TOKEN
+    text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
     flops = sum(spec.flops_forward(prompt + answer / 2) for spec in specs)
     scored = text * sum(spec.flops_forward(spec.context / 2) for spec in specs)
     return {

@@ -4,14 +4,15 @@ from typing import Any
 
 import torch
 
-from nomoat.config import WeightsError, shipped
+from nomoat.config import WeightsError
+from nomoat.files import shipped
 from nomoat.model.transformer import Transformer
-from nomoat.run import last_scores
-from nomoat.stages.common import load_model, load_tokenizer
+from nomoat.run.log import last_scores
+from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tokenizer import chat
-from nomoat.train.loop import Session, Work
-from nomoat.weights import hf
+from nomoat.tokenizer import layout
+from nomoat.train.session import Session, Work
+from nomoat.weights import directory as weights
 
 
 class Config(StageConfig):
@@ -28,10 +29,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             model = without_depths(load_model(session, name)).eval()
             directory = session.run.stage_dir(session.stage) / name
             if session.leads:
-                hf.save(model, directory, tokenizer=tokenizer, card=card(session, recipe, name, model))
+                weights.save(model, directory, tokenizer=tokenizer, card=card(session, recipe, name, model))
             session.mesh.barrier()
-            ids_BT = torch.tensor([[chat.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
-            error = float((hf.load(directory)(ids_BT) - model(ids_BT)).abs().max())
+            ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
+            error = float((weights.load(directory)(ids_BT) - model(ids_BT)).abs().max())
             if error != 0:
                 raise WeightsError(f"{directory} gives other logits than {name} (by {error}); expected equal; report this")
     return {"exports": [f"{session.stage}/{name}" for name in names], "bought": f"{len(names)} directories"}

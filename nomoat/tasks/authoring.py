@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nomoat.tasks import base, exact
+from nomoat.tasks import base, contract, exact, find
 
 
 def new(path: str | Path) -> str:
@@ -26,14 +26,14 @@ def new(path: str | Path) -> str:
 
 def check(name: str | Path) -> tuple[list[str], str]:
     """(complaints, text for a person) with three problems, their chains, and what the checker says to whom."""
-    task = base.find(str(name))
+    task = find.find(str(name))
     samples = [task.make(base.Rng(f"check/{i}"), task.levels[i * len(task.levels) // 24]) for i in range(24)]
-    complaints = base.contract(task) if isinstance(task, ModuleType) else screened(task, samples)
+    complaints = contract.contract(task) if isinstance(task, ModuleType) else screened(task, samples)
     lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
     for problem in samples[::11]:
         lines += ["", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}"]
         for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
-            lines.append(f"  {base.says(base.verdict(task, problem, text)):<8} {text[:100]!r}")
+            lines.append(f"  {contract.says(contract.verdict(task, problem, text)):<8} {text[:100]!r}")
     kept = "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, other processes"
     lines += ["", *(f"wrong: {complaint}" for complaint in complaints[:20]), *([] if complaints else [kept])]
     return complaints, "\n".join(lines)
@@ -43,11 +43,11 @@ def screened(task: Any, samples: list[base.Problem]) -> list[str]:
     """What a task from elsewhere gets wrong: its own answers, those of other problems, and the right one dressed up."""
     found = {}
     for p, q in itertools.pairwise(samples):
-        dressed = base.hostile(p.witness)[len(base.HOSTILE) :] if p is samples[0] else []
+        dressed = contract.hostile(p.witness)[len(contract.HOSTILE) :] if p is samples[0] else []
         wrong = [t for t in dressed if exact.number(t) is None] + [q.witness] * (not exact.equal(p.witness, q.witness))
         for text, want in ((p.witness.strip(), True), *((text, False) for text in wrong)):
-            if (got := base.verdict(task, p, text)) is not want:
-                found[f"{base.says(got)} {text[:60]!r} for {p.prompt[:60]!r}"] = None
+            if (got := contract.verdict(task, p, text)) is not want:
+                found[f"{contract.says(got)} {text[:60]!r} for {p.prompt[:60]!r}"] = None
     return list(found)
 
 

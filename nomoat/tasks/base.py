@@ -6,30 +6,16 @@ how much a correct answer is worth is the reward's business, not the task's.  Wh
 language is in words.toml.
 """
 
-import functools
 import hashlib
-import importlib
-import importlib.util
 import itertools
-import os
 import random
-import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from nomoat.config import TaskError, shipped
+from nomoat.config import TaskError
+from nomoat.files import shipped
 
-FAMILIES = (
-    "lamp", "addition", "modchain", "sorting", "counting", "reversing", "countdown", "weekday", "ordering", "boolean",
-    "path", "instruct", "fields", "equation", "clock", "rewriting", "sequence",
-)  # fmt: skip
-UNSEEN = ("equation", "clock", "rewriting", "sequence")  # no shipped recipe trains on them: they measure transfer
-NAMES = ("levels", "make", "check", "near_misses", "work")
 LANGUAGES = ("en", "de")
 MAX_ANSWER = 200  # characters of one line; longer than any honest answer
 MAX_TEXT = 4000  # characters of an answer in a task whose `form` is "text"
@@ -63,9 +49,6 @@ class Rng(random.Random):
     """A random source that may insist on one language; the draws are the same either way."""
 
     lang: str | None = None
-
-
-# --- what task files use -------------------------------------------------------------------------------------------
 
 
 def language(rng: random.Random) -> str:
@@ -117,9 +100,6 @@ def others(problem: Problem, *candidates: object) -> list[str]:
     return [c for c in dict.fromkeys(map(str, candidates)) if not same(c, problem.witness)]
 
 
-# --- streams -------------------------------------------------------------------------------------------------------
-
-
 def split_of(problem: Problem) -> str:
     """'eval' for about 1 problem in 16, decided by the problem's own key, so that the two can't overlap."""
     return "eval" if hashlib.sha256(problem.key.encode()).digest()[0] < 16 else "train"
@@ -156,187 +136,3 @@ def worked(task: Task, problem: Problem) -> tuple[str, str]:
 
 def short(task: Task) -> str:
     return task.__name__.rpartition(".")[2]
-
-
-# --- finding tasks -------------------------------------------------------------------------------------------------
-
-
-def families() -> dict[str, Task]:
-    """Every family of the package by name, easiest to reproduce first; imported at the call."""
-    return {name: importlib.import_module(f"nomoat.tasks.{name}") for name in FAMILIES}
-
-
-@functools.cache
-def find(name: str) -> Task:
-    """The family of that name, the task in a Python file, or one that `nomoat.tasks.external` reads."""
-    if name in FAMILIES:
-        return importlib.import_module(f"nomoat.tasks.{name}")
-    if name.endswith(".py"):
-        return load_file(name)
-    if ":" in name or name.endswith(".jsonl"):
-        return importlib.import_module("nomoat.tasks.external").load(name)
-    raise TaskError(f"no task {name!r}; expected a .py or .jsonl file, or one of: {', '.join(FAMILIES)}; choose one")
-
-
-def load_file(path: str | Path) -> Task:
-    """A Python file as a task.  It runs with your rights: load only files that you have read."""
-    path = Path(path)
-    if not path.is_file():
-        raise TaskError(f"no task file at {path}; expected a Python file with {', '.join(NAMES)}; check the path")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path} is not a Python file; expected a name that ends in .py; rename it")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise TaskError(f"{path} is not Python: {error}; expected a task file; mend that line") from None
-    if missing := [name for name in NAMES if not hasattr(module, name)]:
-        raise TaskError(f"{path} lacks {', '.join(missing)}; expected {', '.join(NAMES)}; add what is missing")
-    return module
-
-
-# --- the answer in a reply -----------------------------------------------------------------------------------------
-
-SPECIAL = re.compile(r"<\|[a-z]+\|>|</?think>")
-CUE = re.compile(r"[=:]|\b(?:answer|antwort)\b(?:\s(?:is|ist|lautet)\b)?", re.IGNORECASE)
-
-
-def strict_answer(reply: str, form: str = "line") -> str | None:
-    """What stands after the one closed thinking block (or the whole reply, if it has none); else None.
-
-    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text".
-    """
-    thinking, closed, answer = reply.removesuffix("<|eos|>").rpartition("</think>")
-    if SPECIAL.search(thinking.removeprefix("<think>")) or SPECIAL.search(answer):
-        return None
-    answer = answer.strip()
-    if form == "text":
-        return answer if 0 < len(answer) <= MAX_TEXT else None
-    return answer if 0 < len(answer) <= MAX_ANSWER and len(answer.splitlines()) == 1 else None
-
-
-def lenient_answer(reply: str) -> str:
-    """What looks most like an answer, whatever the form: the end of the last line, after its last cue.  May be ''."""
-    lines = [line for line in SPECIAL.sub("\n", reply[-2000:]).splitlines() if line.strip()]
-    pieces = [piece for piece in CUE.split(lines[-1]) if piece.strip()] if lines else []
-    return pieces[-1].strip(" \t*`'\"") if pieces else ""
-
-
-# --- the contract --------------------------------------------------------------------------------------------------
-
-HOSTILE = (
-    "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "1+" * 90 + "1",
-    "True+1", "1_0+1", "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "+".join(["1"] * 100), "?",
-    "ans" * 10**5, "(" * 5000 + "1", "on off", "an aus", "true or false", "wahr falsch",
-    "a b c d e f g h i j k l m n o", "0 1 2 3 4 5 6 7 8 9", "Monday Tuesday", "<think></think>", "<|eos|>", "{}", "%s",
-    "None", "nan", "\ud800", " " * 10**5, "9" * 10**5,
-)  # fmt: skip
-
-
-def hostile(witness: str) -> list[str]:
-    """Answers that hide, repeat or dress up the right one."""
-    bare = witness.strip()
-    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare)
-    return [
-        *HOSTILE, bare + bare, f"{bare} {bare}", f"{bare}\n{bare}", f"{bare}\x00", f"Answer: {bare}", f"={bare}", wide,
-        f"<think></think>{bare}", f"not {bare}", f"{bare} or not", f"{bare}..", f"({bare},)", bare + " " * 300 + "?",
-    ]  # fmt: skip
-
-
-FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, SyntaxError, RecursionError, MemoryError)
-
-
-def verdict(task: Task, problem: Problem, text: str) -> bool | str:
-    """What `check` says, or how it failed to say it."""
-    try:
-        return task.check(problem, text)
-    except FAULTS as error:
-        return f"raises {type(error).__name__} over"
-
-
-def says(got: object) -> str:
-    return got if isinstance(got, str) else {True: "accepts", False: "rejects"}.get(got, f"returns {got!r} for")
-
-
-def fingerprint(task: Task, count: int = 8) -> str:
-    """sha256 of the first `count` problems of every level and split, with their chains."""
-    digest = hashlib.sha256()
-    for level, split in itertools.product(task.levels, ("train", "eval")):
-        for p in itertools.islice(problems(task, level, split=split, seed=7), count):
-            digest.update(repr((p.prompt, p.key, p.witness, task.work(p), task.near_misses(p))).encode())
-    return digest.hexdigest()
-
-
-def elsewhere(task: Task) -> str:
-    """The fingerprint as another process under another hash seed computes it."""
-    name = short(task) if task.__name__.startswith("nomoat.tasks.") else str(Path(task.__file__).resolve())
-    code = "import sys; from nomoat.tasks import base; print(base.fingerprint(base.find(sys.argv[1])))"
-    env = dict(os.environ, PYTHONHASHSEED="1" if os.environ.get("PYTHONHASHSEED") != "1" else "2")
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=env, check=False)
-    return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
-
-
-def contract(task: Task, count: int = 200) -> list[str]:
-    """What the task breaks of the contract, one line each; an empty list means that it keeps it."""
-    if missing := [name for name in NAMES if not hasattr(task, name)]:
-        return [f"lacks {', '.join(missing)}"]
-    if not task.levels or list(task.levels) != sorted(set(task.levels)):
-        return [f"levels {task.levels!r} don't ascend"]
-    found: dict[str, None] = {}  # an ordered set: each complaint once
-
-    def expect(truth: bool, complaint: str) -> None:
-        if not truth:
-            found.setdefault(complaint)
-
-    def judge(problem: Problem, text: str, want: bool, what: str) -> None:
-        start = time.process_time()
-        got = verdict(task, problem, text)
-        expect(got is want, at + f"check {says(got)} {what} {text[:60]!r} for {problem.prompt!r}")
-        expect(time.process_time() - start < 0.25, at + f"check takes too long over {text[:60]!r}")
-
-    for level in task.levels:
-        at = f"level {level}: "
-        try:
-            train = list(itertools.islice(problems(task, level, split="train", seed=0), count))
-            held = list(itertools.islice(problems(task, level, split="eval", seed=0), count // 4))
-        except TaskError as error:
-            expect(False, str(error))
-            continue
-        expect(not {p.key for p in train} & {p.key for p in held}, at + "train and eval share a key")
-        expect({p.facts.get("lang") for p in train} == set(LANGUAGES), at + f"facts['lang'] isn't both of {LANGUAGES}")
-        by_prompt: dict[str, Problem] = {}
-        by_key: dict[str, Problem] = {}
-        for p, q in itertools.pairwise(train + held):
-            judge(p, p.witness, True, "the witness")
-            judge(p, p.witness.strip(), True, "the witness without its outer blanks")
-            misses = task.near_misses(p)
-            expect(len(set(misses)) >= 3, at + f"fewer than 3 near misses for {p.prompt!r}")
-            for miss in misses:
-                judge(p, miss, False, "the near miss")
-            if p.key != q.key and p.witness != q.witness:
-                judge(p, q.witness, False, "another problem's answer")
-            chain = task.work(p)
-            expect(chain == task.work(p) and bool(chain.strip()), at + "work is empty or changes from call to call")
-            expect(not SPECIAL.search(p.prompt + chain + p.witness), at + "special-token text in prompt or chain")
-            expect(chain.endswith(p.witness), at + f"work doesn't end with the witness: {chain!r}, {p.witness!r}")
-            expect(by_prompt.setdefault(p.prompt, p).key == p.key, at + f"one prompt, two problems: {p.prompt!r}")
-            twin = by_key.setdefault(p.key, p)
-            if twin.facts.get("lang") == p.facts.get("lang"):
-                expect(verdict(task, p, twin.witness) is True, at + f"one key, two answers: {p.key!r}")
-            form = getattr(task, "form", "line")
-            expect(strict_answer(f"<think>{chain}</think>{p.witness}", form) == p.witness.strip(), at + "no strict answer")
-            if form == "line":
-                judge(p, lenient_answer(f"{chain}</think>{p.witness}"), True, "the lenient answer")
-        for seed in range(20):
-            rngs = [Rng(f"{level}/{seed}") for _ in LANGUAGES]
-            for rng, lang in zip(rngs, LANGUAGES):
-                rng.lang = lang
-            expect(len({task.make(rng, level).key for rng in rngs}) == 1, at + "the key depends on the language")
-        for p in train[:2]:
-            for text in hostile(p.witness):
-                judge(p, text, False, "the hostile answer")
-    if not found:
-        expect(fingerprint(task) == elsewhere(task), "another process under another hash seed sees other problems")
-    return list(found)

@@ -23,7 +23,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from nomoat.tasks import base, exact
+from nomoat.tasks import answers, base, contract, exact
 from nomoat.tasks.base import Problem, TaskError
 
 QUESTION, ANSWER = ("question", "problem", "prompt"), ("answer", "solution", "canonical_solution", "ground_truth")
@@ -106,7 +106,7 @@ def posed(row: Mapping[str, Any], where: str, checker: str, held: bool = False) 
         if checker == "code" and "test" in row:
             facts |= {"entry": row["entry_point"], "before": prompt} | asserted(row["test"], row["entry_point"])
         witness = witness if checker == "code" else witness.strip()
-        fits = all(names) and not base.SPECIAL.search(prompt + witness)
+        fits = all(names) and not answers.SPECIAL.search(prompt + witness)
         line = 0 < len(witness) <= base.MAX_ANSWER and "\n" not in witness
         fits = fits and (len(facts["inputs"]) == len(facts["outputs"]) if checker == "code" else line)
     except (LookupError, TypeError, SyntaxError):
@@ -199,10 +199,10 @@ def vetted(task: SimpleNamespace) -> SimpleNamespace:
         first, again = (task.make(base.Rng(f"vetted/{i}"), 0) for _ in range(2))
         faults = [] if first == again else ["asks another question the second time:"]
         for text, want in ((first.witness.strip(), True), *((junk, False) for junk in JUNK if junk != first.witness)):
-            if ((got := base.verdict(task, first, text)) is True) is not want:
-                faults.append(f"{base.says(got)} {text[:60]!r} for")
+            if ((got := contract.verdict(task, first, text)) is True) is not want:
+                faults.append(f"{contract.says(got)} {text[:60]!r} for")
         if faults:
             raise TaskError(f"{task.__name__} {faults[0]} {first.prompt[:60]!r}; expected otherwise; mend it or leave it")
     raw = SimpleNamespace(check=task.check)
-    task.check = lambda problem, answer: base.verdict(raw, problem, answer) is True
+    task.check = lambda problem, answer: contract.verdict(raw, problem, answer) is True
     return task

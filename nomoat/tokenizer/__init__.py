@@ -1,1 +1,1 @@
-"""Text to token ids and back; `chat.py` alone knows the special tokens.  No torch here."""
+"""Text to token ids and back; `layout.py` alone knows the special tokens.  No torch here."""

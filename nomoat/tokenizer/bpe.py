@@ -15,8 +15,9 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from nomoat.config import ConfigError, DataError, WeightsError, read_json, write_whole
-from nomoat.tokenizer.chat import BOS, EOS, PAD, SPECIALS, template
+from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.files import read_json, write_whole
+from nomoat.tokenizer.layout import BOS, EOS, PAD, SPECIALS, template
 
 SMALLEST_VOCAB = len(SPECIALS) + 256
 # GPT-2's printable stand-in for each byte: itself where it is printable Latin-1, else from U+0100 on.

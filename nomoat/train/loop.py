@@ -13,47 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from nomoat import checkpoint
 from nomoat.config import UserError
-from nomoat.ledger import Energy
-from nomoat.mesh import Mesh
-from nomoat.run import Interrupted, Run, Stop
+from nomoat.parallel.mesh import Mesh
+from nomoat.run.stop import Interrupted
+from nomoat.train import checkpoint
 from nomoat.train.optim import Optimizer
 from nomoat.train.schedule import Schedule
+from nomoat.train.session import Session
 
 SKIPS_BEFORE_ROLLBACK = 3
 ROLLBACKS_BEFORE_STOP = 2
-
-
-@dataclass(frozen=True)
-class Session:
-    """What a stage works with: its run and name, the ranks, the wish to stop, the meter, how often to save."""
-
-    run: Run
-    stage: str
-    mesh: Mesh
-    stop: Stop
-    energy: Energy
-    save_seconds: float = 30.0
-
-    @property
-    def leads(self) -> bool:
-        return self.mesh.rank == 0
-
-    def log(self, kind: str, **fields: Any) -> None:
-        """Into the event log, by rank 0 alone."""
-        if self.leads:
-            self.run.log(kind, stage=self.stage, **fields)
-
-    def spent(self, seconds: float) -> dict[str, Any]:
-        """The cost fields of a record: wall-clock seconds and the energy since the last record."""
-        joules, source = self.energy.lap()
-        return {"seconds": seconds, "joules": joules, "joules_source": source}
-
-    def check_stop(self) -> None:
-        """Between two pieces of work that are not steps: leave if a signal asked for it."""
-        if self.mesh.any(self.stop.requested):
-            raise Interrupted(self.stage)
 
 
 @dataclass(frozen=True)
@@ -66,24 +35,6 @@ class Gradient:
     flops_executed: float
     telemetry: dict[str, Any] = field(default_factory=dict)
     after: Callable[[], None] = lambda: None  # runs with the optimiser step, not when the step is skipped
-
-
-class Work:
-    """`with Work(session, "what") as work:` logs device time that is not a training step."""
-
-    def __init__(self, session: Session, what: str):
-        self.session, self.what, self.fields = session, what, {"tokens": 0, "flops_model": 0, "flops_executed": 0}
-
-    def __enter__(self) -> "Work":
-        if self.session.leads:
-            self.session.run.tell({"kind": "begin", "stage": self.session.stage, "what": self.what})
-        self.start = time.perf_counter()
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
-            spent = self.session.spent(time.perf_counter() - self.start)
-            self.session.log("work", what=self.what, **spent, **self.fields)
 
 
 def train(

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from nomoat.config import Strict
 from nomoat.data.packing import Batch
-from nomoat.mesh import Mesh
+from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.mla import keys_read
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import Mesh
 from nomoat.train.loop import Gradient
-from nomoat.train.loss import IGNORED, cross_entropy
 
 ALONE = Mesh(0, 1, torch.device("cpu"))
 

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from nomoat.data.conversation import LANGS, conversations, fold, heldout, topics, wordings
-from nomoat.tokenizer.chat import SPECIALS
+from nomoat.tokenizer.layout import SPECIALS
 
 N = 3000
 

@@ -8,11 +8,11 @@ import torch
 
 from nomoat.config import ConfigError
 from nomoat.data.packing import IGNORED
-from nomoat.ledger import Energy
+from nomoat.lab import compare
+from nomoat.lab.arms import SLICES, Arm, Corpus, Trial, build, calibrate, race
+from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
+from nomoat.run.energy import Energy
 from nomoat.train.optim import OptimConfig, Optimizer
-from nomoat_lab import compare
-from nomoat_lab.arms import SLICES, Arm, Corpus, Trial, build, calibrate, race
-from nomoat_lab.gpt2 import Gpt2, Gpt2Spec
 
 SMALL = {"n_layers": 1, "d_model": 16, "n_heads": 2}
 LATENT = {**SMALL, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 32, "init_std": 0.25}

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from nomoat.config import parse, shipped
-from nomoat.ledger import read_prices
+from nomoat.config import parse
+from nomoat.files import shipped
+from nomoat.lab import device
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.plan.cost import read_hardware
+from nomoat.run.ledger import read_prices
 from nomoat.train.optim import OptimConfig, Optimizer
-from nomoat_lab import device
 
-CPU = tomllib.loads((Path(device.__file__).parents[1] / "recipes" / "cpu.toml").read_text("utf-8"))
+CPU = tomllib.loads((Path(device.__file__).parents[2] / "recipes" / "cpu.toml").read_text("utf-8"))
 SPEC = {
     "vocab_size": 16, "n_layers": 2, "d_model": 8, "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8,
     "d_ffn": 16, "n_routed": 2, "n_active": 1, "d_expert": 8, "context": 8,

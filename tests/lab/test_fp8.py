@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from nomoat.data.packing import Batch
+from nomoat.lab.fp8 import ALONG_COLUMN, ALONG_ROW, BLOCK, TILE, Product, emulated, rounded
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
-from nomoat_lab.fp8 import ALONG_COLUMN, ALONG_ROW, BLOCK, TILE, Product, emulated, rounded
 
 GRID = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
 GRID = GRID[GRID.isfinite()]  # up to 448

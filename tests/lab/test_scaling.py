@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from nomoat.config import ConfigError, DataError, shipped
-from nomoat.ledger import read_prices
+from nomoat.config import ConfigError, DataError
+from nomoat.files import shipped
+from nomoat.lab import arms, scaling
+from nomoat.run.ledger import read_prices
 from nomoat.stats import percentiles
 from nomoat.tokenizer import bpe
-from nomoat_lab import arms, scaling
 
 TRUTH = scaling.Law(1.2, [2000.0], [0.3])
 C = np.repeat(np.geomspace(1e11, 3e12, 6), 3)

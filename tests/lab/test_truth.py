@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from nomoat import config
-from nomoat.config import ConfigError, parse, shipped
-from nomoat.data import shards
+from nomoat.config import ConfigError, parse
+from nomoat.data import documents, shards
+from nomoat.files import shipped
+from nomoat.lab import truth
+from nomoat.lab.arms import Arm, Trial
+from nomoat.lab.compare import merged
 from nomoat.model.spec import ModelSpec
-from nomoat.stages import documents
 from nomoat.tokenizer import bpe
-from nomoat_lab import truth
-from nomoat_lab.arms import Arm, Trial
-from nomoat_lab.compare import merged
 
 TABLE = shipped(truth.__file__)
-CPU = tomllib.loads((Path(truth.__file__).parents[1] / "recipes" / "cpu.toml").read_text("utf-8"))
+CPU = tomllib.loads((Path(truth.__file__).parents[2] / "recipes" / "cpu.toml").read_text("utf-8"))
 MODEL = {
     "n_layers": 2, "d_model": 16, "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 32,
     "n_dense_layers": 1, "n_routed": 4, "n_active": 2, "d_expert": 8,

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nomoat.config import ConfigError, parse
-from nomoat.infer.engine import sample
+from nomoat.engine.engine import sample
 from nomoat.model.cache import LatentCache
 from nomoat.model.rope import turns
 from nomoat.model.spec import ModelSpec

@@ -7,7 +7,6 @@ import math
 import pytest
 
 from nomoat.config import ConfigError
-from nomoat.ledger import read_prices
 from nomoat.model.spec import PRESETS
 from nomoat.plan.cost import (
     deepseek_stages,
@@ -19,6 +18,7 @@ from nomoat.plan.cost import (
     table_rows,
 )
 from nomoat.plan.shape import Dense, flops_per_token
+from nomoat.run.ledger import read_prices
 
 V3, LITE = PRESETS["deepseek-v3"], PRESETS["deepseek-v2-lite"]
 MISSED = {"Llama 1 65B", "Llama 2 34B", "Llama 3.1 405B", "SmolLM3 3B"}

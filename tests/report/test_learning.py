@@ -10,7 +10,7 @@ import pytest
 
 from nomoat import stats
 from nomoat.report import learning, page
-from nomoat.run import Run
+from nomoat.run.directory import Run
 
 HEALTHY = {"lenient": 0.02, "shadow": 0.0, "undecided": 0, "length": 20.0, "length_right": 20.0, "length_wrong": 21.0,
            "truncated": 0.01, "dead_groups": 0.2, "entropy": 0.4, "drift": 2e-5, "kl": 0.02, "sample_seconds": 0.3,

@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 import pytest
 
 from nomoat import stats
-from nomoat.ledger import receipt
 from nomoat.report import charts, page
-from nomoat.report.receipt import Table, money, receipt_table, score_tables, scores_of
-from nomoat.run import Run
+from nomoat.report.receipt import money, receipt_table
+from nomoat.report.scores import score_tables, scores_of
+from nomoat.report.table import Table
+from nomoat.run.directory import Run
+from nomoat.run.ledger import receipt
 
 HOSTILE = [
     "<script>alert(1)</script>", "</pre></details><img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",

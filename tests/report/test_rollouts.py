@@ -6,7 +6,7 @@ import pytest
 
 from nomoat.config import DataError
 from nomoat.report import rollouts
-from nomoat.run import Run
+from nomoat.run.directory import Run
 
 
 def record(step, group=0, n=0, **more):

@@ -7,8 +7,8 @@ from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
-from nomoat.tasks import base
-from nomoat.tokenizer import bpe, chat
+from nomoat.tasks import base, find
+from nomoat.tokenizer import bpe, layout
 
 SPEC = ModelSpec(
     vocab_size=300, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
@@ -18,7 +18,7 @@ SPEC = ModelSpec(
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    task = base.find("addition")
+    task = find.find("addition")
     stream = base.problems(task, 1, split="train", seed=0)
     return bpe.train([p.prompt + task.work(p) for p, _ in zip(stream, range(50))], 280)
 
@@ -34,7 +34,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def groups(model, tokenizer):
-    task = base.find("addition")
+    task = find.find("addition")
     stream = base.problems(task, 2, split="train", seed=0)
     entries = [(task, 2, next(stream)) for _ in range(3)]
     return sample_groups(model, tokenizer, entries, group=6, max_new_tokens=17, seed=0)
@@ -61,7 +61,7 @@ def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, row_tokens, 
     expected = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     weights = [[1 / 50.0] * 6] * 3
-    update = grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), chat.PAD)
+    update = grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.PAD)
     for p, e in zip(model.parameters(), expected):
         torch.testing.assert_close(p.grad, e, rtol=1e-3, atol=1e-6)
     assert update.drift < 1e-4  # sampling and training are the same policy
@@ -78,7 +78,7 @@ def test_clipping_matters_only_off_policy(model, groups):
     grads = []
     for off_policy in (False, True):
         model.zero_grad()
-        grpo.policy_gradient(model, rows, chat.PAD, off_policy=off_policy)
+        grpo.policy_gradient(model, rows, layout.PAD, off_policy=off_policy)
         grads.append([p.grad.clone() for p in model.parameters()])
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-5)
 
@@ -90,31 +90,31 @@ def test_a_clipped_token_has_no_gradient():
     model = Transformer(SPEC).initialise(3)
     logp = float(model(ids[None])[0].log_softmax(-1)[2, 9].detach())
     old = torch.tensor([0.0, 0.0, 0.0, logp - float(torch.tensor(1.5).log())])
-    rollout = Rollout(base.find("addition"), 1, None, ids, sampled, old, "end")
+    rollout = Rollout(find.find("addition"), 1, None, ids, sampled, old, "end")
     norms = {}
     for value in (1.0, -1.0):
         model.zero_grad()
-        grpo.policy_gradient(model, grpo.pack([[rollout]], [[value]]), chat.PAD, off_policy=True)
+        grpo.policy_gradient(model, grpo.pack([[rollout]], [[value]]), layout.PAD, off_policy=True)
         norms[value] = float(model.head.grad.norm())
     model.zero_grad()
-    grpo.policy_gradient(model, grpo.pack([[rollout]], [[-1.0]]), chat.PAD)
+    grpo.policy_gradient(model, grpo.pack([[rollout]], [[-1.0]]), layout.PAD)
     assert norms[1.0] == 0
     assert norms[-1.0] == pytest.approx(1.5 * float(model.head.grad.norm()), rel=1e-3)
 
 
 def answer(tokenizer, problem, text, stop="end"):
-    prompt = chat.render(tokenizer, [chat.Message("user", problem.prompt)], generate=True).ids
+    prompt = layout.render(tokenizer, [layout.Message("user", problem.prompt)], generate=True).ids
     ids = []
     for number, piece in enumerate(text.split("|")):
-        ids += [[], [chat.THINK], [chat.END_THINK]][number] + tokenizer.encode(piece)
-    ids += [chat.EOS] if stop == "end" else []
+        ids += [[], [layout.THINK], [layout.END_THINK]][number] + tokenizer.encode(piece)
+    ids += [layout.EOS] if stop == "end" else []
     sampled = torch.tensor([False] * len(prompt) + [True] * len(ids))
-    task = base.find("addition")
+    task = find.find("addition")
     return Rollout(task, 2, problem, torch.tensor(prompt + ids), sampled, torch.zeros(len(prompt + ids)), stop)
 
 
 def test_right_in_the_right_form_is_strict_right_in_any_form_is_lenient(tokenizer):
-    problem = next(base.problems(base.find("addition"), 2, split="train", seed=5))
+    problem = next(base.problems(find.find("addition"), 2, split="train", seed=5))
     good = problem.witness
     cases = {
         f"|1+1|{good}": (True, True),
@@ -131,5 +131,5 @@ def test_right_in_the_right_form_is_strict_right_in_any_form_is_lenient(tokenize
 
 
 def test_what_the_policy_wrote_is_read_back(tokenizer):
-    problem = next(base.problems(base.find("addition"), 2, split="train", seed=6))
+    problem = next(base.problems(find.find("addition"), 2, split="train", seed=6))
     assert text_of(answer(tokenizer, problem, "|7+2|9"), tokenizer) == "<think>7+2</think>9"

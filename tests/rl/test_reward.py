@@ -12,20 +12,20 @@ import torch
 from nomoat.config import UserError
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout
-from nomoat.tasks import base
-from nomoat.tokenizer import bpe, chat
+from nomoat.tasks import base, find
+from nomoat.tokenizer import bpe, layout
 
-ADD = base.find("addition")
+ADD = find.find("addition")
 
 
 def problem(task=ADD, level=2, lang="en", seed=3):
     return next(base.problems(task, level, split="train", seed=seed, lang=lang))
 
 
-@pytest.mark.parametrize("name", [*base.families(), str(Path(__file__).parents[2] / "examples/functions.py")])
+@pytest.mark.parametrize("name", [*find.families(), str(Path(__file__).parents[2] / "examples/functions.py")])
 @pytest.mark.parametrize("lang", ["en", "de"])
 def test_worked_solutions_of_every_family_keep_to_their_language(name, lang):
-    task = base.find(name)
+    task = find.find(name)
     for p in itertools.islice(base.problems(task, task.levels[0], split="train", seed=1, lang=lang), 20):
         text = f"<think>{task.work(p)}</think>{p.witness}"
         judge = SimpleNamespace(check=lambda p, a: True, form=getattr(task, "form", "line"))
@@ -112,6 +112,6 @@ def tokenizer_of_sums():
     p = problem()
     stream = base.problems(ADD, 2, split="train", seed=0)
     tokenizer = bpe.train([q.prompt + q.witness for q in itertools.islice(stream, 50)], 280)
-    prompt = chat.render(tokenizer, [chat.Message("user", p.prompt)], generate=True).ids
-    ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), chat.EOS])
+    prompt = layout.render(tokenizer, [layout.Message("user", p.prompt)], generate=True).ids
+    ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), layout.EOS])
     return tokenizer, Rollout(ADD, 2, p, ids, torch.arange(len(ids)) >= len(prompt), torch.zeros(len(ids)), "end")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nomoat import ledger
 from nomoat.config import ConfigError, DataError, parse
-from nomoat.ledger import Energy, Prices, exact_sum, read_prices, receipt, shares
-from nomoat.run import Run
+from nomoat.run import ledger
+from nomoat.run.directory import Run
+from nomoat.run.energy import Energy
+from nomoat.run.ledger import Prices, exact_sum, read_prices, receipt, shares
 
 PRICES = read_prices()
 KEYS = ("tokens", "flops_model", "flops_executed", "seconds", "joules")

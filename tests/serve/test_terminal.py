@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nomoat
-from nomoat.config import DataError, shipped
+from nomoat.config import DataError
+from nomoat.files import shipped
 from nomoat.serve import terminal
-from nomoat.serve.terminal import Effect, Exchange, Piece, Talk, chat, obey, visible
-from nomoat.tokenizer.chat import Message
+from nomoat.serve.terminal import Effect, Exchange, Talk, chat, obey, visible
+from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.pieces import Piece
 
 FAKE = """
 import sys, threading

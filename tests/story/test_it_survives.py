@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from nomoat.run import Run
+from nomoat.run.directory import Run
 
 TRAINED = ["pretrain", "extend", "sft", "rl", "distill"]
 OFTEN = ("--set", "save_seconds=0")  # a checkpoint after each step; no part of the results

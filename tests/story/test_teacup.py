@@ -3,9 +3,10 @@
 import pytest
 
 from nomoat.config import read_recipe
-from nomoat.run import Run, Stop
+from nomoat.plan.budget import resolve
+from nomoat.run.directory import Run
+from nomoat.run.stop import Stop
 from nomoat.stages.pipeline import run_stages
-from nomoat.stages.recipe import resolve
 
 
 @pytest.mark.check

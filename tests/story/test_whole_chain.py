@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from nomoat.run import Run
+from nomoat.run.directory import Run
+from nomoat.serve import loading
 
 STAGES = ["tokenizer", "pretrain", "extend", "sft", "rl", "distill", "eval", "export"]
 TRAINED = ["pretrain", "extend", "sft", "rl", "distill"]
@@ -89,12 +90,11 @@ def test_stock_transformers_opens_the_export_and_gives_the_same_logits(forge, sm
     import torch
     import transformers
 
-    import nomoat
-
+    
     out = tmp_path / "exported"
     assert forge("export", smoke.root, "--stage", "rl", "--out", out).out.strip() == str(out)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-    ours = nomoat.load(smoke.root, stage="rl")
+    ours = loading.load(smoke.root, stage="rl")
     text = "Die Lampe ist an. The lamp is on."
     ids_BT = torch.tensor([ours.tokenizer.encode(text)])
     assert transformers.AutoTokenizer.from_pretrained(out)(text)["input_ids"] == ids_BT[0].tolist()

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomoat.config import TaskError, shipped
-from nomoat.tasks import base
+from nomoat.config import TaskError
+from nomoat.files import shipped
+from nomoat.tasks import answers, base, contract, find
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FAMILIES = base.families() | {path.stem: base.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
+FAMILIES = find.families() | {path.stem: find.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
 SAMPLES = {
     name: [next(base.problems(task, level, split="train", seed=3)) for level in task.levels]
     for name, task in FAMILIES.items()
@@ -23,12 +24,12 @@ SAMPLES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_keeps_the_contract(name):
     count = 200 if not hasattr(FAMILIES[name], "by_tests") else 12  # answers that are run take their time
-    assert base.contract(FAMILIES[name], count) == []
+    assert contract.contract(FAMILIES[name], count) == []
 
 
 def test_every_language_says_the_same_with_the_same_parts():
     table = shipped(base.__file__, "words.toml")
-    assert set(table) == set(base.FAMILIES)
+    assert set(table) == set(find.FAMILIES)
     parts = lambda said: (
         {key: parts(value) for key, value in said.items()} if isinstance(said, dict)
         else [parts(value) for value in said] if isinstance(said, list)
@@ -53,13 +54,13 @@ PARTS = ("<think>", "</think>", "a", "=", ":", "\n", " ", "<|eos|>", "Answer")
 @given(st.text(max_size=300) | st.lists(st.sampled_from(PARTS)).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_answers_are_total_and_strict_is_clean(reply):
-    assert isinstance(base.lenient_answer(reply), str)
-    strict = base.strict_answer(reply)
+    assert isinstance(answers.lenient_answer(reply), str)
+    strict = answers.strict_answer(reply)
     if strict is not None:
         assert strict == strict.strip() != ""
         assert len(strict) <= 200
         assert len(strict.splitlines()) == 1
-        assert not base.SPECIAL.search(strict)
+        assert not answers.SPECIAL.search(strict)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -96,7 +97,7 @@ def test_unknown_level_split_and_task_say_what_is_known():
     with pytest.raises(TaskError, match="no split 'test'.*'train' or 'eval'"):
         next(base.problems(task, 4, split="test", seed=0))
     with pytest.raises(TaskError, match="no task 'lamb'.*lamp"):
-        base.find("lamb")
+        find.find("lamb")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ def test_unknown_level_split_and_task_say_what_is_known():
     ],
 )
 def test_strict_and_lenient(reply, strict, lenient):
-    assert base.strict_answer(reply) == strict
-    assert base.lenient_answer(reply) == lenient
+    assert answers.strict_answer(reply) == strict
+    assert answers.lenient_answer(reply) == lenient
 
 
 def test_only_what_the_prompt_allows_is_normalised():
@@ -198,20 +199,20 @@ GOOD = {"draw": "lang = language(rng)", "key": "f'{a} {b}'", "check": "same(answ
 def test_contract_notices(tmp_path, change, complaint):
     path = tmp_path / "larger.py"
     path.write_text(TASK.format(**(GOOD | change)), encoding="utf-8")
-    found = base.contract(base.load_file(path))
+    found = contract.contract(find.load_file(path))
     assert found == [] if complaint is None else any(complaint in line for line in found), found
 
 
 def test_a_file_that_is_no_task_is_refused(tmp_path):
     path = tmp_path / "mine.py"
     with pytest.raises(TaskError, match="no task file at"):
-        base.load_file(path)
+        find.load_file(path)
     path.write_text("levels = (1,)\n")
     with pytest.raises(TaskError, match="lacks make, check, near_misses, work"):
-        base.load_file(path)
+        find.load_file(path)
     path.write_text("def make(:\n")
     with pytest.raises(TaskError, match="is not Python"):
-        base.load_file(path)
+        find.load_file(path)
 
 
 def test_make_draws_only_from_its_rng():

@@ -11,7 +11,7 @@ import pytest
 
 from nomoat import sandbox
 from nomoat.config import TaskError, UserError
-from nomoat.tasks import base, external
+from nomoat.tasks import base, external, find
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_names_that_are_none(write, tmp_path):
         ("vf:gsm8k", "no task 'vf:gsm8k'.*rg:NAME"), (path + ":none.py:f", "no function 'f' in none.py"),
     ):  # fmt: skip
         with pytest.raises(TaskError, match=complaint):
-            base.find(name)
+            find.find(name)
     (tmp_path / "latin.jsonl").write_bytes(b'{"question": "\xe4"}')
     with pytest.raises(TaskError, match="expected a JSON object a line, in UTF-8"):
         external.load(str(tmp_path / "latin.jsonl"))
@@ -188,7 +188,7 @@ def test_a_reward_function_is_a_checker(write, tmp_path):
     (tmp_path / "reward.py").write_text(REWARD)
     path = write([{"question": f"{n}?", "answer": str(n)} for n in range(1, 40)])
     name = f"{path}:{tmp_path / 'reward.py'}:"
-    task = base.find(name + "right")
+    task = find.find(name + "right")
     p = next(base.problems(task, 0, split="train", seed=0))
     assert task.check(p, p.witness)
     assert not task.check(p, p.witness + " ")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nomoat.config import ConfigError, DataError, WeightsError
 from nomoat.tokenizer import bpe
-from nomoat.tokenizer.chat import SPECIALS
+from nomoat.tokenizer.layout import SPECIALS
 
 _rng = random.Random("words")
 _WORDS = ["".join(_rng.choices("enrstaiduhlgoämßü", k=_rng.randrange(2, 9))) for _ in range(400)]

@@ -1,0 +1,51 @@
+"""Files read with an error, written whole, and text that is safe to show.  No torch here."""
+
+import json
+import os
+import tomllib
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nomoat.config import UserError
+
+PROSE = "\n\t\u00ad\u200c\u200d"  # line ends, soft hyphen and the two that scripts and emoji are joined with
+
+
+@cache
+def shipped(file: str, name: str | None = None) -> dict[str, Any]:
+    """The TOML that ships beside a module (its `__file__`): `name`, or the module's own name in .toml."""
+    path = Path(file)
+    return tomllib.loads((path.with_name(name) if name else path.with_suffix(".toml")).read_text("utf-8"))
+
+
+def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> dict[str, Any]:
+    """The JSON object in a file; `error` where there is no such file, or something else in it."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except OSError:
+        raise error(f"no {path}; expected {expected}") from None
+    except ValueError as wrong:
+        raise error(f"{path} is not JSON: {wrong}; {cure}") from None
+    if not isinstance(table, dict):
+        raise error(f"{path} holds a {type(table).__name__}; expected a JSON object; {cure}")
+    return table
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """The file is there whole or not at all, also after a power cut."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    parent = os.open(path.parent, os.O_RDONLY)
+    os.fsync(parent), os.close(parent)
+
+
+def visible(text: object, keep: str = PROSE) -> str:
+    """The text with everything but `keep` spelled out that could steer a terminal or hide in it (ESC is `\\x1b`)."""
+    harmless = lambda c: c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(c if harmless(c) else ascii(c)[1:-1] for c in str(text))

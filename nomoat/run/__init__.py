@@ -1,0 +1,1 @@
+"""A run on disk: directory, event log, stop, ledger, energy."""

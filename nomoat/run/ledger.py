@@ -1,0 +1,202 @@
+"""What each stage cost: every figure is a sum over the event log.  No torch here.
+
+money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a device-hour
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nomoat.config import ConfigError, DataError, Strict, nearest, parse
+from nomoat.files import shipped
+
+Event = Mapping[str, Any]
+SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
+PARTS = {
+    "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
+    "sft": "post-train", "rl": "post-train", "distill": "post-train",
+}  # fmt: skip
+HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy", "money", "bought")
+
+
+class Device(Strict):
+    """What one unit of a device draws and costs; the price of a rented one has its electricity in it."""
+
+    watts: float
+    watts_source: str
+    per_hour: float
+    per_hour_source: str
+    rented: bool
+
+
+class Published(Strict):
+    """One line of DeepSeek's published costs, in H800 hours."""
+
+    part: str
+    what: str
+    hours: int
+    source: str
+
+
+class Prices(Strict):
+    """Dated prices; see prices.toml."""
+
+    date: str
+    currency: str
+    per_kwh: float
+    per_kwh_source: str
+    devices: dict[str, Device]
+    published: list[Published] = []
+
+    def device(self, name: str) -> Device:
+        """The entry of a device class; ConfigError for an unknown one."""
+        if name not in self.devices:
+            raise ConfigError(f"no prices for the device class `{name}`; {nearest(name, list(self.devices))}")
+        return self.devices[name]
+
+    def money(self, device: Device, joules: float, device_seconds: float) -> float:
+        """Electricity, unless it is in the price of a rented device, and device-hours."""
+        return (0.0 if device.rented else joules / 3.6e6 * self.per_kwh) + device_seconds / 3600 * device.per_hour
+
+
+def read_prices() -> Prices:
+    """The package's prices.toml."""
+    return parse(Prices, shipped(__file__, "prices.toml"), "prices")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units."""
+
+    stage: str
+    tokens: int | float
+    flops_model: int | float
+    flops_executed: int | float
+    seconds: int | float
+    redone_seconds: int | float
+    device_seconds: int | float
+    joules: int | float
+    joules_source: str
+    money: float
+    currency: str
+    bought: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Rows in the order in which the stages first appear in the log, and their total."""
+
+    rows: tuple[Row, ...]
+    total: Row
+    device: str
+    units: int
+    prices_date: str
+
+    def to_rows(self) -> list[tuple[str, ...]]:
+        """One tuple of texts per stage and one for the total, under HEADER."""
+        return [
+            (r.stage, short(r.tokens), short(r.flops_model), short(r.flops_executed), duration(r.device_seconds),
+             duration(r.redone_seconds) if r.redone_seconds else "", short(r.joules, "J"), money(r.money),
+             "" if r is self.total else r.bought)
+            for r in (*self.rows, self.total)
+        ]  # fmt: skip
+
+
+def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
+    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
+
+    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
+    joules counts as watts x device-seconds, and its source as "estimated".
+    """
+    prices = read_prices()
+    price = prices.device(device)
+    costs: dict[str, list[Event]] = {}
+    bought: dict[str, str] = {}
+    for event in events:
+        name = event.get("stage") or "(run)"
+        if name == "(run)" and event["kind"] not in ("step", "work"):
+            continue
+        records = costs.setdefault(name, [])
+        if event["kind"] in ("step", "work"):
+            records.append(event)
+        elif event["kind"] == "score":
+            bought[name] = f"{event['name']} {event['value'] if event['value'] is None else round(event['value'], 4)}"
+        elif event["kind"] == "stage_end":
+            bought[name] = str((event.get("outputs") or {}).get("bought", bought.get(name, "")))
+
+    def row(name: str, records: Sequence[Event]) -> Row:
+        spent = [(r["joules"], r.get("joules_source", "estimated")) if r.get("joules") is not None
+                 else (price.watts * units * (r.get("seconds") or 0), "estimated") for r in records]  # fmt: skip
+        sums = {key: exact_sum(r.get(key) for r in records) for key in SUMMED}
+        joules, device_seconds = exact_sum(j for j, _ in spent), sums["seconds"] * units
+        return Row(
+            stage=name, **sums, redone_seconds=exact_sum(r.get("seconds") for r in records if r.get("redone")),
+            device_seconds=device_seconds, joules=joules, joules_source=" + ".join(sorted({source for _, source in spent})),
+            money=prices.money(price, joules, device_seconds), currency=prices.currency, bought=bought.get(name, ""),
+        )  # fmt: skip
+
+    rows = tuple(row(name, records) for name, records in costs.items())
+    everything = row("total", [r for records in costs.values() for r in records])
+    return Receipt(rows, everything, device, units, prices.date)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part of the pipeline: its share of our device time beside its share of DeepSeek's H800 hours."""
+
+    part: str
+    stages: tuple[str, ...]
+    seconds: float
+    ours: float | None
+    their_hours: int
+    theirs: float
+
+
+def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
+    """Our shares beside theirs (V3 and R1 together), over the kinds of stages that they publish; eval and export are not."""
+    theirs: dict[str, int] = {}
+    for line in read_prices().published:
+        theirs[line.part] = theirs.get(line.part, 0) + line.hours
+    rows = {part: [r for r in receipt.rows if PARTS.get(kinds.get(r.stage)) == part] for part in theirs}
+    ours = {part: float(exact_sum(r.device_seconds for r in rows[part])) for part in theirs}
+    all_ours, all_theirs = exact_sum(ours.values()), sum(theirs.values())
+    return [
+        Share(part, tuple(r.stage for r in rows[part]), ours[part], ours[part] / all_ours if all_ours else None,
+              hours, hours / all_theirs) for part, hours in theirs.items()
+    ]  # fmt: skip
+
+
+def exact_sum(values: Iterable[int | float | None]) -> int | float:
+    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count nothing."""
+    values = [value for value in values if value is not None]
+    try:
+        whole = all(isinstance(v, int) for v in values)
+        return sum(values) if whole else float(sum(map(Fraction, values)))
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"the log has something else than finite numbers among {values[:5]} …; mend that line") from None
+
+
+def short(value: int | float, unit: str = "") -> str:
+    """A number with three digits and a metric prefix; large ones keep their exponent, as FLOPs are told."""
+    text = f"{value:.3g} "
+    for power, prefix in ((3, "k"), (6, "M"), (9, "G"), (12, "T")):
+        if abs(value) >= 10**power:
+            text = f"{value / 10**power:.3g} {prefix}"
+    text = f"{value:.2e} " if abs(value) >= 1e15 else text
+    return f"{text}{unit}".strip()
+
+
+def money(value: float) -> str:
+    """An amount with two significant digits, never in powers of ten."""
+    if value >= 0.1 or not value:
+        return f"{value:,.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}" if value >= 1e-4 else "< 0.0001"
+
+
+def duration(seconds: int | float) -> str:
+    """Seconds below two minutes, then minutes, then hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

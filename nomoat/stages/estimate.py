@@ -1,0 +1,55 @@
+"""What the plans of stages have in common: lengths, bytes and seconds, estimated."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from nomoat.data import documents, sources
+from nomoat.files import shipped
+from nomoat.model.spec import ModelSpec
+from nomoat.model.transformer import Transformer
+from nomoat.tasks import base, find
+from nomoat.train.optim import OptimConfig, Optimizer
+
+if TYPE_CHECKING:
+    pass
+
+DEAD = 0.27  # groups of rollouts without news, measured on recipes/cpu.toml as all rates of budget.toml
+PROSE_BYTES_PER_TOKEN = 2.8
+
+
+@cache
+def newton_schulz(spec: ModelSpec, optim: OptimConfig) -> int:
+    """FLOPs of one step's Newton-Schulz iterations."""
+    with torch.device("meta"):
+        return Optimizer(Transformer(spec), optim).flops()
+
+
+@cache
+def text_bytes(split: str, per_language: int | None) -> int:
+    """Bytes of shipped text, each of the two languages cut; text of the user's own is taken to be as much."""
+    return sum(len(d.text.encode()) for d in documents.first(sources.shipped(split), per_language))
+
+
+def encoding(n_documents: int, n_bytes: int) -> float:
+    """Seconds to tokenize worked problems or conversations, and text."""
+    rates = shipped(__file__)["host"]
+    return n_documents / rates["documents_per_second"] + n_bytes / rates["bytes_per_second"]
+
+
+def lengths(tasks: Mapping[str, Sequence[int]], think: bool | None, longest: int) -> tuple[float, float]:
+    """Mean tokens of a prompt and of an answer, which is taken to be as long as the worked one."""
+    prompt, answer = _worked(json.dumps(tasks), think is not False)
+    return prompt, min(answer, longest)
+
+
+@cache
+def _worked(tasks: str, chain: bool) -> tuple[float, float]:
+    rates, drawn = shipped(__file__)["answers"], list(documents.problems(json.loads(tasks), 128, 0))
+    mean = lambda texts, rate: sum(len(t.encode()) for t in texts) / len(drawn) / rates[rate] + rates["marks"]
+    worked = [base.worked(find.find(family), problem) for family, _, problem in drawn]
+    said = [answer + work * chain for work, answer in worked]
+    return mean((p.prompt for _, _, p in drawn), "prompt_bytes_per_token"), mean(said, "answer_bytes_per_token")

@@ -1,0 +1,35 @@
+"""From ids as they come to text as it becomes whole."""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from nomoat.tokenizer import layout
+from nomoat.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    text: str
+    kind: Literal["thinking", "answer"]
+    n_tokens: int  # of this piece
+
+
+def pieces(ids: Iterable[int], tokenizer: Tokenizer, *, thinking: bool) -> Iterator[Piece]:
+    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think block."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    kind, n_tokens = "thinking" if thinking else "answer", 0
+    for id in ids:
+        n_tokens += 1
+        ends = id in layout.TURN_ENDS or id in (layout.THINK, layout.END_THINK)
+        text = decoder.decode(tokenizer.token_bytes(id), final=ends)
+        if text:
+            yield Piece(text, kind, n_tokens)
+            n_tokens = 0
+        if id in layout.TURN_ENDS:
+            return
+        if id in (layout.THINK, layout.END_THINK):
+            kind = "thinking" if id == layout.THINK else "answer"
+    if text := decoder.decode(b"", final=True):
+        yield Piece(text, kind, n_tokens)

@@ -1,0 +1,134 @@
+"""The command line's own manners: help, start-up, progress, how it reads `--set`."""
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from nomoat.cli import main
+from nomoat.report.progress import Watch
+
+VERBS = [
+    "run",
+    "tokenizer",
+    "pretrain",
+    "extend",
+    "sft",
+    "rl",
+    "distill",
+    "eval",
+    "export",
+    "chat",
+    "receipt",
+    "report",
+    "plan",
+    "compare",
+    "truth",
+    "scaling",
+    "bench",
+]
+
+
+def test_help_fits_a_screen_and_comes_without_torch():
+    code = (
+        "import sys; from nomoat.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'matplotlib', 'numpy', 'prompt_toolkit'} & set(sys.modules), 'heavy'"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=plain())
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 33  # two dozen verbs, one line each
+    assert max(map(len, lines[1:])) <= 80
+    assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in VERBS)
+
+
+def plain() -> dict:
+    import os
+
+    return {**os.environ, "COLUMNS": "80", "LINES": "24", "NO_COLOR": "1"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_on_a_screen(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as leave:
+        main.main([verb, "--help"])
+    assert leave.value.code == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= 24
+    assert "{None}" not in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "gathered"),
+    [
+        (["run", "r"], ["run", "r"]),
+        (["run", "--set", "a=1", "r"], ["run", "r", "--set", "a=1"]),
+        (
+            ["run", "r", "--set", "a=1", "b=2", "--out", "d", "--set", "c=3"],
+            ["run", "r", "--out", "d", "--set", "a=1", "b=2", "c=3"],
+        ),
+        (["run", "--set=a=1", "r"], ["run", "r", "--set", "a=1"]),
+        (["run", "r", "--set"], ["run", "r", "--set", ""]),
+        (["chat", "r", "-p", "x = 1"], ["chat", "r", "-p", "x = 1"]),
+    ],
+)
+def test_every_way_to_write_set(argv, gathered):
+    assert main._gather_sets(argv) == gathered
+
+
+def events(n_steps: int = 20):
+    yield {"kind": "stage_start", "stage": "rl"}
+    yield {"kind": "begin", "stage": "rl", "what": "encode [tasks]"}
+    yield {"kind": "work", "stage": "rl", "what": "encode", "seconds": 2.0}
+    for step in range(1, n_steps + 1):
+        yield {"kind": "step", "stage": "rl", "step": step, "n_steps": n_steps, "loss": None, "reward": 0.5,
+               "seconds": 1.0,
+               "tokens_per_second": 1234.0, "joules": 30.0}  # fmt: skip
+    yield {"kind": "note", "stage": "rl", "text": "[bold]no markup[/bold]"}
+    yield {"kind": "stage_end", "stage": "rl", "outputs": {"bought": "reward"}}
+
+
+def test_without_a_terminal_a_line_now_and_then(monkeypatch):
+    now = [0.0]
+    console = Console(file=io.StringIO(), no_color=True)
+    with Watch(console, ["rl"], clock=lambda: now[0]) as watch:
+        for event in events():
+            now[0] += 1.0 if event["kind"] == "step" else 0.0
+            watch(event)
+    lines = console.file.getvalue().splitlines()
+    steps = [line for line in lines if "/20" in line]
+    assert len(steps) == 4
+    assert "reward 0.500" in steps[0]
+    assert "1.23 ktok/s" in steps[0]
+    assert re.search(r"1\d\.0 s left", steps[0])
+    assert lines[-2] == "rl: [bold]no markup[/bold]"
+    assert lines[-1].startswith("rl: done  6")
+    assert lines[-1].endswith("reward")
+    assert "\x1b" not in console.file.getvalue()
+
+
+def test_the_cost_is_the_ledgers():
+    watch = Watch(Console(file=io.StringIO()), ["rl"], units=2)
+    for event in events():
+        watch(event)
+    assert watch.joules == 20 * 30.0 + 2 * 2.0 * watch.price.watts
+    assert watch.money == pytest.approx(watch.joules / 3.6e6 * watch.prices.per_kwh)
+
+
+def test_on_a_terminal_there_are_bars():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=100, height=30)
+    with Watch(console, ["tokenizer", "rl"], {"tokenizer"}) as watch:
+        for event in events():
+            watch(event)
+    text = console.file.getvalue()
+    assert "done before" in text
+    assert "[bold]no markup[/bold]" in text
+    assert re.search("done .* reward", text)
+
+
+def test_freed_memory_can_be_asked_to_stay():
+    main._keep_freed_memory()

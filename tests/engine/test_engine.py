@@ -1,0 +1,199 @@
+"""Laws of decoding: with the cache, in groups and in waves the model says what its full forward says."""
+
+import pytest
+import torch
+
+from nomoat.config import ConfigError, DataError
+from nomoat.engine import decoder as decoder_module
+from nomoat.engine.decoder import Decoder
+from nomoat.engine.engine import sample, stream
+from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.transformer import Transformer
+
+BASE = ModelSpec(
+    vocab_size=150, n_layers=3, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12, d_q_latent=16,
+    d_ffn=48, n_routed=8, n_active=2, d_expert=12, context=80,
+)  # fmt: skip
+SPECS = {
+    "sigmoid": BASE,
+    "softmax": BASE.model_copy(update={
+        "scoring": "softmax", "group_score": "max", "n_groups": 4, "n_active_groups": 2, "normalise_gates": False,
+        "n_shared": 2, "d_q_latent": None, "tied": True,
+    }),
+    "unshared": BASE.model_copy(update={"n_shared": 0, "routed_scale": 2.5, "n_mtp": 1, "experts": "wide"}),
+    "stretched": BASE.dense_twin().model_copy(update={"yarn": Yarn(factor=4.0, original_context=20)}),
+}  # fmt: skip
+PROMPTS = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], [7], [90, 3, 3, 14, 15, 92]]
+
+
+def model_of(spec: ModelSpec, dtype=torch.float32) -> Transformer:
+    """Random weights large enough that positions, experts and tokens all matter."""
+    model = Transformer(spec)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            draw = torch.randn(parameter.shape, generator=generator)
+            scale = 0.2 if parameter.ndim < 2 else 1.5 * parameter.shape[-1] ** -0.5
+            parameter.copy_(draw * scale + (parameter.ndim < 2))
+            if name == "embed":
+                parameter.mul_(4)
+    return model.to(dtype)
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    return model_of(BASE)
+
+
+def full_logits(model: Transformer, prompt, ids_T) -> torch.Tensor:
+    """logits_TV that stood before each of the new ids, by a forward pass without a cache."""
+    with torch.no_grad():
+        return model(torch.tensor([[*prompt, *ids_T.tolist()]]))[0, len(prompt) - 1 : -1]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_greedy_ids_are_the_argmax_of_full_forwards(name):
+    model = model_of(SPECS[name])
+    groups = sample(model, PROMPTS, max_new_tokens=30, seed=0, stop_ids=[], pad_id=0, greedy=True)
+    for prompt, [one] in zip(PROMPTS, groups, strict=True):
+        logits_TV = full_logits(model, prompt, one.ids_T)
+        best_T, chosen_T = logits_TV.amax(-1), logits_TV.gather(1, one.ids_T[:, None])[:, 0]
+        torch.testing.assert_close(chosen_T, best_T, atol=1e-4, rtol=0)
+        assert (logits_TV.argmax(-1) == one.ids_T).float().mean() > 0.95  # the rest are ties up to rounding
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probabilities_are_those_of_full_forwards(name, temperature):
+    model = model_of(SPECS[name])
+    groups = sample(
+        model, PROMPTS, n_per_prompt=3, max_new_tokens=40, temperature=temperature, seed=1, stop_ids=[8], pad_id=0
+    )
+    for prompt, one in ((prompt, one) for prompt, group in zip(PROMPTS, groups, strict=True) for one in group):
+        logp_TV = (full_logits(model, prompt, one.ids_T) / temperature).log_softmax(-1)
+        torch.testing.assert_close(one.logp_T, logp_TV.gather(1, one.ids_T[:, None])[:, 0], atol=1e-4, rtol=0)
+
+
+def ids_of(groups) -> list[list[list[int]]]:
+    return [[one.ids_T.tolist() for one in group] for group in groups]
+
+
+def test_a_sample_does_not_depend_on_its_company(model):
+    how = {"max_new_tokens": 30, "seed": 4, "stop_ids": [8, 9, 10, 11], "pad_id": 0}
+    together = ids_of(sample(model, PROMPTS, n_per_prompt=4, **how))
+    assert len({tuple(ids) for group in together for ids in group}) == 16
+    for i, prompt in enumerate(PROMPTS):
+        assert ids_of(sample(model, [prompt], n_per_prompt=4, keys=[i], **how)) == [together[i]]
+        assert ids_of(sample(model, [prompt], keys=[i], **how)) == [together[i][:1]]
+    assert ids_of(sample(model, PROMPTS, n_per_prompt=4, max_rows=3, **how)) == together
+    backwards = sample(model, PROMPTS[::-1], n_per_prompt=4, keys=[3, 2, 1, 0], **how)
+    assert ids_of(backwards) == together[::-1]
+    shorter = ids_of(sample(model, PROMPTS, n_per_prompt=4, **(how | {"max_new_tokens": 9})))
+    assert shorter == [[ids[:9] for ids in group] for group in together]
+
+
+def test_the_same_call_gives_the_same_bits_and_another_seed_does_not(model):
+    def run(seed):
+        groups = sample(model, PROMPTS, n_per_prompt=2, max_new_tokens=20, seed=seed, stop_ids=[8], pad_id=0)
+        return [(one.ids_T.tolist(), one.logp_T.tolist()) for group in groups for one in group]
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_padding_is_never_read(model):
+    how = {"n_per_prompt": 2, "max_new_tokens": 20, "seed": 1, "stop_ids": []}
+    assert ids_of(sample(model, PROMPTS, pad_id=0, **how)) == ids_of(sample(model, PROMPTS, pad_id=149, **how))
+
+
+def test_a_row_ends_at_its_first_stop_id_or_at_the_limit(model):
+    stops = list(range(0, 150, 12))
+    groups = sample(model, PROMPTS, n_per_prompt=16, max_new_tokens=12, seed=2, stop_ids=stops, pad_id=0)
+    ended = [one for group in groups for one in group if one.stop == "end"]
+    cut = [one for group in groups for one in group if one.stop == "length"]
+    assert ended
+    assert cut
+    for one in ended:
+        *before, last = one.ids_T.tolist()
+        assert last in stops
+        assert not set(before) & set(stops)
+    assert all(len(one.ids_T) == 12 and not set(one.ids_T.tolist()) & set(stops) for one in cut)
+    for group in groups:
+        assert all(len(one.logp_T) == len(one.ids_T) and one.logp_T.dtype == torch.float32 for one in group)
+
+
+def test_a_row_ends_where_the_context_ends(model):
+    long = [1 + i % 140 for i in range(BASE.context - 3)]
+    [[one], [other]] = sample(model, [long, [5, 6]], max_new_tokens=10, seed=0, stop_ids=[], pad_id=0)
+    assert (len(one.ids_T), one.stop) == (3, "length")
+    assert len(other.ids_T) == 10
+
+
+def test_samples_can_enter_a_loss(model):
+    [[one]] = sample(model, [[5]], max_new_tokens=4, seed=0, stop_ids=[], pad_id=0)
+    weight = torch.ones(4, requires_grad=True)
+    (weight * one.logp_T).square().sum().backward()
+    assert weight.grad is not None
+
+
+def test_a_stream_says_what_a_sample_says(model):
+    [[one]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9], pad_id=0)
+    assert list(stream(model, PROMPTS[1], max_new_tokens=25, seed=3, stop_ids=[8, 9])) == one.ids_T.tolist()
+    [[best]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9], pad_id=0, greedy=True)
+    said = list(stream(model, PROMPTS[1], max_new_tokens=25, seed=5, stop_ids=[8, 9], temperature=0))
+    assert said == best.ids_T.tolist()
+
+
+def test_a_stream_stops_when_asked(model):
+    said = []
+    for token in stream(model, [5], max_new_tokens=20, seed=0, stop_ids=[], should_stop=lambda: len(said) == 3):
+        said.append(token)
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "unshared"])
+def test_padded_experts_are_the_experts(name, monkeypatch):
+    model = model_of(SPECS[name])
+    h_BD = torch.randn(37, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, _ = model.blocks[1].ffn(h_BD)
+        routed = Decoder(model).ffn[1]
+        one_by_one = routed(h_BD)
+        monkeypatch.setattr(decoder_module, "SPARE", {torch.float32: 1e9})
+        padded = routed(h_BD)
+    torch.testing.assert_close(one_by_one, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(padded, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_is_the_same_policy_up_to_its_rounding():
+    told_BT = torch.tensor([[10 * i + j for j in range(1, 25)] for i in range(4)]).repeat_interleave(16, 0)
+
+    @torch.inference_mode()
+    def scored(model: Transformer) -> torch.Tensor:
+        """Log-probabilities of the same continuations of each prompt, 16 rows of it, decoded side by side."""
+        decoder, found = Decoder(model), []
+        logits = decoder.prefill(PROMPTS, 24, 0).repeat_interleave(16, 0)
+        decoder.rows(torch.arange(4).repeat_interleave(16))
+        for ids_B in told_BT.T:
+            found.append(logits.log_softmax(-1).gather(1, ids_B[:, None]))
+            logits = decoder.step(ids_B)
+        return torch.cat(found, 1)
+
+    assert (scored(model_of(BASE)) - scored(model_of(BASE, torch.bfloat16))).abs().median() < 0.1
+
+
+def test_mistakes_are_named(model):
+    how = {"max_new_tokens": 4, "seed": 0, "stop_ids": [], "pad_id": 0}
+    with pytest.raises(DataError, match="prompt 1 is empty"):
+        sample(model, [[1], []], **how)
+    with pytest.raises(DataError, match=r"prompt 0 has 80 ids and the model's context is 80.*shorten"):
+        sample(model, [[1] * 80], **how)
+    with pytest.raises(DataError, match="the model's context is 80"):
+        next(stream(model, [1] * 99, max_new_tokens=4, seed=0, stop_ids=[]))
+    with pytest.raises(DataError, match="2 prompts, 1 keys"):
+        sample(model, [[1], [2]], keys=[0], **how)
+    with pytest.raises(ConfigError, match="temperature = 0"):
+        sample(model, [[1]], temperature=0, **how)
+    with pytest.raises(ConfigError, match="max_new_tokens = 0"):
+        sample(model, [[1]], **(how | {"max_new_tokens": 0}))
+    assert sample(model, [], **how) == []

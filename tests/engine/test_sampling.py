@@ -1,0 +1,63 @@
+"""Laws of choosing one token: the distribution, the edges, the truncations, the keyed randomness."""
+
+import math
+
+import pytest
+import torch
+
+from nomoat.engine.sampling import BELOW_ONE, choose, uniforms
+
+
+@pytest.mark.parametrize("n_vocab", [64, 200, 1000])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_frequencies_follow_the_softmax(n_vocab, temperature):
+    generator = torch.Generator().manual_seed(n_vocab)
+    logits_1V = torch.randn(1, n_vocab, generator=generator)
+    n = 100_000
+    expected_V = (logits_1V / temperature).double().softmax(-1)[0] * n
+    id_B, _ = choose(logits_1V.expand(n, -1), torch.rand(n, generator=generator), temperature)
+    found_V = torch.bincount(id_B, minlength=n_vocab).double()
+    chi_square = ((found_V - expected_V) ** 2 / expected_V).sum().item()
+    freedom = n_vocab - 1
+    assert abs(chi_square - freedom) < 4 * math.sqrt(2 * freedom)
+
+
+def test_the_log_probability_is_the_log_softmax_of_the_chosen_token():
+    generator = torch.Generator().manual_seed(0)
+    logits_BV = 8 * torch.randn(50, 333, generator=generator)
+    for temperature in (0.3, 1.0, 2.0):
+        id_B, logp_B = choose(logits_BV, torch.rand(50, generator=generator), temperature)
+        expected_B = (logits_BV / temperature).log_softmax(-1).gather(1, id_B[:, None])[:, 0]
+        torch.testing.assert_close(logp_B, expected_B, atol=1e-5, rtol=1e-5)
+
+
+def test_a_larger_uniform_number_never_gives_a_lower_id():
+    logits_1V = torch.randn(1, 300, generator=torch.Generator().manual_seed(1))
+    id_B, _ = choose(logits_1V.expand(4000, -1), torch.linspace(0, BELOW_ONE, 4000))
+    assert (id_B.diff() >= 0).all()
+    assert id_B[0] == 0
+    assert id_B[-1] == 299
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.25, 0.999999, BELOW_ONE])
+def test_impossible_tokens_are_never_chosen(uniform):
+    possible = torch.tensor([3, 64, 127, 130, 191, 256])
+    logits_BV = torch.full((64, 400), float("-inf"))
+    logits_BV[:, possible] = torch.randn(64, len(possible), generator=torch.Generator().manual_seed(2))
+    id_B, logp_B = choose(logits_BV, torch.full((64,), uniform))
+    assert torch.isin(id_B, possible).all()
+    assert logp_B.isfinite().all()
+
+
+def test_greedy_takes_the_best_and_of_equals_the_lower_id():
+    id_B, logp_B = choose(torch.tensor([[0.0, 3.0, 1.0, 3.0], [5.0, 1.0, 2.0, 3.0]]), None)
+    assert id_B.tolist() == [1, 0]
+    assert (logp_B < 0).all()
+
+
+def test_a_row_of_uniform_numbers_depends_on_its_key_alone():
+    many = uniforms(5, [(0, 0), (3, 1), (3, 2)], 20)
+    assert torch.equal(uniforms(5, [(3, 1)], 12)[0], many[1, :12])
+    assert len({tuple(row.tolist()) for row in many}) == 3
+    assert not torch.equal(uniforms(6, [(3, 1)], 20)[0], many[1])
+    assert ((many >= 0) & (many < 1)).all()

@@ -1,0 +1,37 @@
+"""The plan beside the receipt: what is arithmetic agrees exactly, what is estimated says so."""
+
+import pytest
+
+from nomoat.plan.budget import resolve
+from nomoat.plan.forecast import against_plan, forecast
+from nomoat.report.receipt import receipt_of
+from nomoat.run.directory import Run
+
+
+@pytest.fixture
+def run(smoke):
+    return Run.open(smoke.root)
+
+
+def test_tokens_and_flops_of_trainings_come_out_as_planned(run):
+    plan = {line.stage: line for line in forecast(resolve(run.recipe)).lines}
+    rows = {row.stage: row for row in receipt_of(run).rows}
+    for stage in ("pretrain", "extend", "sft"):
+        assert rows[stage].tokens == plan[stage].tokens
+        assert rows[stage].flops_model == pytest.approx(plan[stage].flops, rel=1e-6)
+    for stage in ("rl", "distill", "eval"):  # how long answers become nobody knows before
+        assert rows[stage].flops_model == pytest.approx(plan[stage].flops, rel=1.0)
+
+
+def test_the_table_has_every_stage_and_its_ratio(run):
+    found = against_plan(run)
+    assert [row[0] for row in found.rows] == [*(s["name"] for s in run.recipe["stages"]), "total"]
+    row = dict(zip(("stage", "tokens", "of tokens"), found.rows[1]))
+    assert (row["stage"], row["of tokens"]) == ("pretrain", "1.00")
+
+
+def test_time_energy_and_money_of_a_forecast_add_up(run):
+    found = forecast(resolve(run.recipe))
+    for what in ("seconds", "joules", "money"):
+        assert getattr(found.total(), what) == pytest.approx(sum(getattr(line, what) for line in found.lines))
+    assert "measured" in found.source

@@ -1,0 +1,72 @@
+"""What a student inherits, and which problems a stage draws."""
+
+import pytest
+import torch
+
+from nomoat.config import ConfigError
+from nomoat.model.spec import ModelSpec
+from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import Mesh
+from nomoat.rl.curriculum import FLOOR, Choice
+from nomoat.stages.s6_distill import inherit
+
+TEACHER = ModelSpec(
+    vocab_size=50, n_layers=4, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=40,
+    n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=8,
+)  # fmt: skip
+STUDENT = TEACHER.model_copy(update={"n_layers": 2, "n_dense_layers": 2, "n_routed": 0, "d_ffn": 24, "tied": True})
+
+
+def models(student=STUDENT):
+    teacher = Transformer(TEACHER).initialise(0)
+    with torch.no_grad():
+        for p in teacher.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(p.numel()))
+    return Transformer(student).initialise(1), teacher
+
+
+def test_layers_spread_over_the_depth_lend_their_attention():
+    student, teacher = models()
+    inherit(student, teacher)
+    for mine, theirs in ((0, 0), (1, 3)):
+        a, b = student.blocks[mine].attention.state_dict(), teacher.blocks[theirs].attention.state_dict()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    assert torch.equal(student.embed, teacher.embed)
+
+
+def test_a_student_as_wide_as_the_shared_experts_computes_what_they_compute():
+    student, teacher = models(STUDENT.model_copy(update={"d_ffn": 16}))
+    inherit(student, teacher)
+    h = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
+    experts = teacher.blocks[3].ffn
+    shared = 0
+    for w_gate_up, w_down in zip(experts.w_gate_up[:2], experts.w_down[:2]):
+        gate, up = (h @ w_gate_up.T).chunk(2, -1)
+        shared = shared + (torch.nn.functional.silu(gate) * up) @ w_down
+    torch.testing.assert_close(student.blocks[1].ffn(h), shared)
+
+
+def test_a_student_of_another_width_is_told_what_to_do():
+    student, teacher = models(STUDENT.model_copy(update={"n_heads": 4}))
+    with pytest.raises(ConfigError, match="n_heads = 4.*inherit = false"):
+        inherit(student, teacher)
+
+
+def test_problems_go_where_there_is_something_to_learn():
+    choice = Choice({"lamp": [4], "sorting": [3, 4]}, 400)
+    choice.success.update({"lamp/4": 1.0, "sorting/3": 0.5, "sorting/4": 0.0})
+    drawn = choice.draw(7)
+    counts = {level: sum(l == level for _, t, l, _ in drawn if t.__name__.endswith("sorting")) for level in (3, 4)}
+    lamps = sum(t.__name__.endswith("lamp") for _, t, _, _ in drawn)
+    expected = 400 * FLOOR / (0.25 + 3 * FLOOR)
+    assert counts[3] > 250
+    assert 0 < lamps < 3 * expected
+    assert [p.key for *_, p in choice.draw(7)] == [p.key for *_, p in drawn]
+    assert [p.key for *_, p in choice.draw(8)] != [p.key for *_, p in drawn]
+
+
+def test_success_is_a_running_mean():
+    choice = Choice({"sorting": [3]}, 2, memory=0.8)
+    places = [place for place, *_ in choice.draw(1)]
+    choice.learn(Mesh(0, 1, torch.device("cpu")), places, [[1.0, 1.0], [0.0, 0.0]])
+    assert choice.success["sorting/3"] == pytest.approx(0.8 * (0.8 * 0.5 + 0.2) + 0.0)

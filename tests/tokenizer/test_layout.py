@@ -1,0 +1,183 @@
+"""Laws of the chat layout: no content forges a control token, and the jinja template says the same."""
+
+import random
+
+import jinja2.sandbox
+import pytest
+import tokenizers
+
+from nomoat.config import DataError
+from nomoat.tokenizer import bpe
+from nomoat.tokenizer.layout import (
+    ASSISTANT,
+    BOS,
+    END_THINK,
+    EOS,
+    PAD,
+    SPECIALS,
+    SYSTEM,
+    THINK,
+    USER,
+    Message,
+    render,
+    render_batch,
+    template,
+)
+
+N_STRINGS = 100_000
+PIECES = [
+    *SPECIALS,
+    *(s[:k] for s in SPECIALS for k in range(1, len(s))),
+    *(s[k:] for s in SPECIALS for k in range(1, len(s))),
+    *(s.upper() for s in SPECIALS),
+    "<think >", "< think>", "＜think＞", "‹think›", "<thi\u200bnk>", "<｜eos｜>", "<|im_end|>", "&lt;think&gt;",
+    "\\u003cthink>", "{{ '<|eos|>' }}", "{% for m in messages %}", "{{- bos_token -}}", "{% raw %}", "{# #}", "\x00",
+    "\x1b[2J", "\r\n", "Ġ<think>", "Ċ", "Ā", "\ufeff", "\u202e", "🧠", "e\u0301", "ß", " ", "\t", "0", "7", "the",
+    "Haus", "0x06", "\u2028",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tok() -> bpe.Tokenizer:
+    text = "What is 17 + 25? The sum of the two numbers is 42, das ist die Summe. <think> chain </think> <|user|> "
+    return bpe.train([text * 20, "".join(PIECES) * 5], 500)
+
+
+def hostile(rng: random.Random) -> str:
+    match rng.randrange(8):
+        case 0:
+            return rng.choice(SPECIALS)
+        case 1:
+            outer = rng.choice(SPECIALS)
+            cut = rng.randrange(1, len(outer))
+            return outer[:cut] + rng.choice(SPECIALS) + outer[cut:]
+        case 2:
+            return "".join(
+                chr(rng.choice((rng.randrange(128), rng.randrange(0xD800)))) for _ in range(rng.randrange(9))
+            )
+        case _:
+            return "".join(rng.choices(PIECES, k=rng.randrange(1, 6)))
+
+
+def test_no_content_in_any_role_forges_a_control_token(tok):
+    rng = random.Random("forge")
+    n, conversations, expected = 0, [], []
+    while n < N_STRINGS:
+        thinking = hostile(rng) if rng.random() < 0.5 else None
+        system, user, answer = hostile(rng), hostile(rng), hostile(rng)
+        if n % 10_000 < 4:  # and a huge one now and then
+            user = hostile(rng) * 5_000
+        turns = [Message("system", system), Message("user", user), Message("assistant", answer, thinking)]
+        conversations.append(turns)
+        block = [] if thinking is None else [THINK, END_THINK]
+        expected.append([BOS, SYSTEM, USER, ASSISTANT, *block, EOS])
+        n += 3 + (thinking is not None)
+    rendered = render_batch(tok, conversations, generate=False)
+    assert [[id for id in r.ids if id < len(SPECIALS)] for r in rendered] == expected
+    for turns, r in zip(conversations[::50], rendered[::50]):
+        tail = r.ids[r.ids.index(ASSISTANT) + 1 :]
+        assert tok.decode(tail) == (turns[2].thinking or "") + turns[2].content
+
+
+def test_render_batch_is_render(tok):
+    rng = random.Random("batch")
+    conversations = [[Message("user", hostile(rng)), Message("assistant", hostile(rng))] for _ in range(20)]
+    assert render_batch(tok, conversations, generate=False) == [render(tok, c, generate=False) for c in conversations]
+    assert render_batch(tok, [], generate=True) == []
+
+
+def test_trained_is_what_the_assistant_wrote(tok):
+    turns = [
+        Message("system", "Be brief."),
+        Message("user", "17 + 25?"),
+        Message("assistant", "42", "a chain"),
+        Message("user", "Thanks"),
+        Message("assistant", "Gladly."),
+        Message("user", "25 + 17?"),
+        Message("assistant", "42", "the chain"),
+    ]
+    r = render(tok, turns, generate=False)
+    assert len(r.ids) == len(r.trained)
+    assert tok.decode(r.ids, specials=True) == (
+        "<|bos|><|system|>Be brief.<|user|>17 + 25?<|assistant|>42<|eos|><|user|>Thanks<|assistant|>Gladly.<|eos|>"
+        "<|user|>25 + 17?<|assistant|><think>the chain</think>42<|eos|>"
+    )
+    wrote = tok.decode([id for id, t in zip(r.ids, r.trained) if t], specials=True)
+    assert wrote == "Gladly.<|eos|><think>the chain</think>42<|eos|>"
+
+
+@pytest.mark.parametrize(("think", "tail"), [(None, []), (True, [THINK]), (False, [THINK, END_THINK])])
+def test_generate_ends_where_the_assistant_is_to_write(tok, think, tail):
+    r = render(tok, [Message("user", "hi")], generate=True, think=think)
+    assert r.ids == [BOS, USER, *tok.encode("hi"), ASSISTANT, *tail]
+    assert not any(r.trained)
+    with pytest.raises(ValueError, match="generate"):
+        render(tok, [Message("user", "hi")], generate=False, think=True)
+
+
+def test_a_role_that_is_not_known_is_an_error(tok):
+    with pytest.raises(DataError, match="role 'tool'; expected system, user or assistant"):
+        render(tok, [Message("tool", "x")], generate=True)
+
+
+def harmless() -> list[tuple[list[Message], dict]]:
+    rng = random.Random("harmless")
+    words = [
+        "What is",
+        " 17 + 25?\n",
+        "  Straße ",
+        "{{ x }}",
+        "{% if %}",
+        "<b>",
+        "42\n",
+        "a | b",
+        "Ümläut",
+        " ",
+        "<",
+        "|>",
+    ]
+    out = []
+    for n in range(60):
+        say = lambda: "".join(rng.choices(words, k=rng.randrange(0, 5)))
+        turns = [Message("system", say())] if n % 3 == 0 else []
+        for _ in range(n % 4):
+            turns += [Message("user", say()), Message("assistant", say(), rng.choice([None, "", say()]))]
+        generate = n % 2 == 0
+        turns += [Message("user", say())] if generate else []
+        think = rng.choice([None, True, False]) if generate else None
+        out.append((turns, {"generate": generate, "think": think}))
+    return out
+
+
+def as_dicts(turns: list[Message]) -> list[dict]:
+    return [{"role": m.role, "content": m.content, "reasoning_content": m.thinking} for m in turns]
+
+
+def test_the_jinja_template_gives_the_same_ids(tok, tmp_path):
+    tok.save(tmp_path)
+    whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for settings in ({}, {"trim_blocks": True, "lstrip_blocks": True}):
+        theirs = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(template())
+        for turns, how in harmless():
+            text = theirs.render(
+                messages=as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"]
+            )
+            assert whole.encode(text).ids == render(tok, turns, **how).ids
+    messages = [{"role": "user", "content": "hi"}]  # keys that a client leaves out
+    assert theirs.render(messages=messages) == "<|bos|><|user|>hi"
+    assert theirs.render(messages=messages, add_generation_prompt=True).endswith("<|user|>hi<|assistant|>")
+
+
+def test_transformers_applies_the_saved_template_alike(tok, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tok.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (PAD, BOS, EOS)
+    for turns, how in harmless():
+        ids = theirs.apply_chat_template(
+            as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"], return_dict=False
+        )
+        assert list(ids) == render(tok, turns, **how).ids
+    text = "Straße , isn 't it ? 1234 \n\n end ."
+    assert theirs.encode(text, add_special_tokens=False) == tok.encode(text)
+    assert theirs.decode(tok.encode(text)) == text

@@ -76,7 +76,7 @@ def our_step(
             [score.strict + parity(rollout.text_of(r, tokenizer)) for r, score in zip(*pair)] for pair in zip(groups, scores)
         ]
         weights = variants.constant(rewards, N_PROMPTS * GROUP, N_NEW)
-        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), layout.PAD)
+        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), tokenizer.layout.pad_id)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)

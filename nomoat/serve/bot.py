@@ -31,7 +31,7 @@ class Bot:
         self._replies += 1
         new_ids = engine.stream(
             self.model, ids, max_new_tokens=self.max_new_tokens, temperature=self.temperature,
-            seed=self.seed + self._replies, stop_ids=sorted(layout.TURN_ENDS), should_stop=stop,
+            seed=self.seed + self._replies, stop_ids=sorted(self.tokenizer.layout.turn_ends), should_stop=stop,
         )  # fmt: skip
         return pieces(new_ids, self.tokenizer, thinking=think is True)
 

@@ -273,6 +273,6 @@ def config_of(spec: ModelSpec, dtype: str, tokenizer: Tokenizer | None) -> dict[
         "rope_parameters": {"rope_theta": spec.rope_theta, **rope},
         "torch_dtype": dtype,
         "dtype": dtype,
-        **{f"{name}_token_id": tokenizer and getattr(tokenizer, f"{name}_id") for name in ("bos", "eos", "pad")},
+        **{f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")},
         HOW: {"experts": spec.experts, "attention": spec.attention},
     }

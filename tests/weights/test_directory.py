@@ -198,7 +198,7 @@ def test_an_export_carries_tokenizer_card_and_token_ids(tmp_path, tokenizer):
     hf.save(filled(SPEC), tmp_path, tokenizer=tokenizer, card="# A card\n")
     assert (tmp_path / "README.md").read_text() == "# A card\n"
     ids = json.loads((tmp_path / "generation_config.json").read_text())
-    assert ids == {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    assert ids == {f"{name}_token_id": getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")}
     loaded = loading.load(tmp_path)
     assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
     assert "<|assistant|>" in loaded.template

@@ -196,11 +196,11 @@ def export(
         return _left(done, names, ran, json)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise DataError(f"{out} is there already and not empty; expected a new directory; choose another --out")
-    from nomoat.serve import bot
+    from nomoat.serve import loading
     from nomoat.stages import s8_export
     from nomoat.weights import directory as weights
 
-    loaded = bot.load(directory, stage=stage)
+    loaded = loading.load(directory, stage)
     weights.save(s8_export.without_depths(loaded.model), out, tokenizer=loaded.tokenizer)
     _print_json({"exports": [str(out)]}) if json else print(out)
     return 0
@@ -217,10 +217,13 @@ def chat(
     seed: int = 0,
 ) -> int:  # fmt: skip
     """Talk to a model, in the terminal or in a pipe."""
-    from nomoat.serve import bot, terminal
+    from nomoat.serve import loading, terminal
+    from nomoat.serve.bot import Bot
+    from nomoat.serve.talk import THINK
 
-    talker = bot.load(directory, stage=stage, temperature=temperature, max_new_tokens=max_tokens, seed=seed)
-    return terminal.chat(talker, prompt=prompt, system=system, think=terminal.THINK[think])
+    loaded = loading.load(directory, stage)
+    bot = Bot(loaded.model, loaded.tokenizer, temperature=temperature, max_new_tokens=max_tokens, seed=seed)
+    return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think])
 
 
 def receipt(directory: Positional[RunDir], /, *, json: Json = False) -> int:

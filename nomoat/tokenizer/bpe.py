@@ -95,10 +95,19 @@ class Tokenizer:
         write_whole(directory / "tokenizer_config.json", json.dumps(config, indent=2))
 
     @classmethod
-    def load(cls, directory: str | Path) -> "Tokenizer":
-        """The tokenizer that `save` left; DataError if there is none, WeightsError if it isn't one of ours."""
-        expected, cure = "a directory with a trained tokenizer; run the stage first", "restore it or train the tokenizer again"
-        return cls(read_json(Path(directory) / "tokenizer.json", DataError, expected, cure))
+    def load(cls, directory: str | Path, fingerprint: str | None = None) -> "Tokenizer":
+        """The tokenizer that `save` left; DataError if there is none, WeightsError if it isn't one of ours.
+
+        With a `fingerprint`, also WeightsError if it is another tokenizer.
+        """
+        expected, cure = "a directory with a trained tokenizer; run the stage first", "restore it or train it again"
+        tokenizer = cls(read_json(Path(directory) / "tokenizer.json", DataError, expected, cure))
+        if fingerprint not in (None, tokenizer.fingerprint):
+            raise WeightsError(
+                f"{directory} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
+                f"expected {fingerprint[:12]}); restore it"
+            )
+        return tokenizer
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -24,8 +24,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
-from nomoat.cli.main import _keep_freed_memory
 from nomoat.model.spec import ModelSpec
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import answers, base, find
 from nomoat.tokenizer import bpe, layout
@@ -166,7 +166,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     quiet()
     stream = base.problems(TASK, LEVEL, split="train", seed=0)
     problems = [next(stream) for _ in range(N_PROMPTS * (args.rounds + 2))]

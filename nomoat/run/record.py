@@ -49,7 +49,7 @@ def read_record(root: Path) -> dict[str, Any]:
             f"{path} is not the record of a run; expected JSON with a recipe; restore it or use another --out"
         )
     if record.get("format", 1) != FORMAT:
-        made_by = f"nomoat {record.get('nomoat', 'of another version')}"
+        made_by = f"nomoat {record.get('commit') or record.get('nomoat')}"
         raise DataError(
             f"{root} holds a run of format {record.get('format', 1)}, which {made_by} made; expected format {FORMAT}; "
             f"start a new run in another --out, or export this one with {made_by}: exported weights open here"

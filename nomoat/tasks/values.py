@@ -1,0 +1,182 @@
+"""Numbers whose equality is decided, quotients of sums of q*sqrt(n)*pi^k, and what is left to work out in them.
+
+The arithmetic is exact and has a budget.  What it computes is only compared; how far a text has computed it itself
+is kept beside it: an operation that one of the rules below finds undone is counted.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_BITS = 2048  # of a coefficient
+MAX_RADICAND = 10**12
+MAX_WORK = 10_000  # products of two terms
+ROOT_WORK = 500  # what a root costs, in products
+
+Sum = dict[tuple[int, int], Fraction]  # (square-free radicand, power of pi): coefficient
+UNIT = (1, 0)
+ONE: Sum = {UNIT: Fraction(1)}
+PI: Sum = {(1, 1): Fraction(1)}
+
+
+class Unread(Exception):
+    """Not in the grammar, or beyond a limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """The number top/below where `kind` is empty, else several values: ",", "()", "[)", …, or "{}", a set."""
+
+    top: Sum | None
+    below: Sum
+    kind: str = ""
+    parts: tuple["Value", ...] = ()
+    undone: int = 0  # operations that are left to do in the whole text
+
+    def fraction(self) -> Fraction | None:
+        """The rational number that this plainly is."""
+        if self.kind or self.below != ONE or not set(self.top) <= {UNIT}:
+            return None
+        return self.top.get(UNIT, Fraction(0))
+
+
+def like_terms(p: Sum, q: Sum, total: Sum) -> bool:
+    """17+25, 2π-π, 5+0: a sum in which terms come together or nothing is added."""
+    return len(total) < max(1, len(p)) + max(1, len(q))
+
+
+def power(base: Value, exponent: int) -> bool:
+    """2^10, π^1: every power but π^2, π^3, …"""
+    return base.top != PI or exponent < 2
+
+
+def product(a: Value, b: Value) -> bool:
+    """6*7, √2√3, 2π*3π: every product but of two kinds, whole, root and power of π, as in 2√3, 3π, π√2."""
+    terms = {*a.top, *b.top}
+    if len(a.top) != 1 or len(b.top) != 1 or len(terms) != 2:
+        return True
+    both_roots = all(radicand > 1 for radicand, _ in terms)
+    both_powers = all(power_of_pi for _, power_of_pi in terms)
+    return both_roots or both_powers or 1 not in (*a.top.values(), *b.top.values())
+
+
+def quotient(a: Value, b: Value) -> bool:
+    """84/2, 2/4, 1/√2: every quotient but one of whole numbers in lowest terms."""
+    divisor = b.fraction()
+    if not divisor or abs(divisor) == 1 or a.below != ONE:
+        return True
+    counts = [*a.top.values(), divisor]
+    return any(count.denominator > 1 for count in counts) or math.gcd(*map(int, counts)) > 1
+
+
+def mixed_number(part: int, whole: int) -> bool:
+    """1 2/4: a fraction beside a whole number that isn't in lowest terms."""
+    return math.gcd(part, whole) > 1
+
+
+def root(radicand: Fraction, outside: int, inside: int) -> bool:
+    """√4, √12, √(1/2): a root that is a number, holds a square or a fraction."""
+    return inside == 1 or outside != 1 or radicand.denominator != 1
+
+
+class Arithmetic:
+    """What is done with numbers, under one budget; raises Unread beyond it."""
+
+    def __init__(self) -> None:
+        self.work, self.undone = 0, 0
+
+    def see(self, rule: Callable[..., bool], *of: object) -> None:
+        """Counts an operation that the rule finds undone."""
+        self.undone += rule(*of)
+
+    def times(self, p: Sum | None, q: Sum | None) -> Sum:
+        if p is None or q is None:
+            raise Unread  # several values
+        self.work += len(p) * len(q)
+        total: Sum = {}
+        for (n, a), x in p.items():
+            for (m, b), y in q.items():
+                common = math.gcd(n, m)
+                term, count = (n * m // common**2, a + b), x * y * common
+                total[term] = total.get(term, 0) + count
+                largest = max(term[0], abs(count.numerator), count.denominator)
+                if largest.bit_length() > MAX_BITS or self.work > MAX_WORK:
+                    raise Unread
+        return {term: count for term, count in total.items() if count}
+
+    def ratio(self, top: Sum, below: Sum) -> Value:
+        if not below:
+            raise Unread
+        if set(below) != {UNIT}:
+            return Value(top, below)
+        return Value(self.times(top, {UNIT: 1 / below[UNIT]}), ONE)
+
+    def scaled(self, a: Value, factor: Fraction) -> Value:
+        return Value(self.times(a.top, {UNIT: factor}), a.below)
+
+    def plus(self, a: Value, b: Value, sign: int) -> Value:
+        p, q = self.times(a.top, b.below), self.times(b.top, a.below)
+        total = dict(p)
+        for term, count in q.items():
+            total[term] = total.get(term, 0) + sign * count
+        total = {term: count for term, count in total.items() if count}
+        self.see(like_terms, p, q, total)
+        return self.ratio(total, self.times(a.below, b.below))
+
+    def multiplied(self, a: Value, b: Value) -> Value:
+        value = self.ratio(self.times(a.top, b.top), self.times(a.below, b.below))
+        self.see(product, a, b)
+        return value
+
+    def divided(self, a: Value, b: Value) -> Value:
+        value = self.ratio(self.times(a.top, b.below), self.times(a.below, b.top))
+        self.see(quotient, a, b)
+        return value
+
+    def raised(self, a: Value, exponent: int) -> Value:
+        if exponent <= 0 and not a.top:
+            raise Unread
+        self.see(power, a, exponent)
+        top = below = ONE
+        for _ in range(abs(exponent)):
+            top, below = self.times(top, a.top), self.times(below, a.below)
+        return self.ratio(top, below) if exponent >= 0 else self.ratio(below, top)
+
+    def rooted(self, a: Value, index: int) -> Value:
+        radicand = a.fraction()
+        self.work += ROOT_WORK
+        if radicand is None or radicand < 0 or self.work > MAX_WORK:
+            raise Unread
+        outside, inside = extracted(radicand.numerator * radicand.denominator ** (index - 1), index)
+        self.see(root, radicand, outside, inside)
+        count = Fraction(outside, radicand.denominator)
+        return self.ratio({(inside, 0): count} if count else {}, ONE)
+
+    def same(self, a: Value, b: Value) -> bool:
+        """Whether the values are equal, whatever was left undone."""
+        if (a.kind != b.kind and {a.kind, b.kind} != {",", "{}"}) or len(a.parts) != len(b.parts):
+            return False
+        if not a.kind:
+            return self.times(a.top, b.below) == self.times(b.top, a.below)
+        if a.kind == b.kind == "{}":
+            often = lambda part, parts: sum(self.same(other, part) for other in parts)
+            return all(often(part, a.parts) == often(part, b.parts) for part in b.parts)
+        return all(map(self.same, a.parts, b.parts))
+
+
+def extracted(n: int, index: int) -> tuple[int, int]:
+    """(a, b): the root of n is a * sqrt(b), with b square-free.  Roots of a higher index have to be whole."""
+    whole = math.isqrt(n) if index == 2 else round(min(n, MAX_RADICAND) ** (1 / index))
+    if whole**index == n:
+        return whole, 1
+    if n > MAX_RADICAND or index > 2:
+        raise Unread
+    outside, d = 1, 2
+    while whole**2 != n and d**3 <= MAX_RADICAND:
+        if n % (d * d) == 0:
+            n, outside = n // (d * d), outside * d
+            whole = math.isqrt(n)  # a square beyond the cube root would be all that is left
+        else:
+            d += 1
+    return (outside * whole, 1) if whole**2 == n else (outside, n)

@@ -1,7 +1,7 @@
 """Functions: write a Python function f(x) as told, judged by running it on hidden inputs in the sandbox.
 
-Level = the number of steps.  The inputs of the tests are drawn for each problem; the example in the prompt is none.
-The key is what the function does to PROBES: orders of steps that come to the same are one problem.
+Level = the number of steps.  The inputs of the tests are drawn for each problem; the example in the prompt
+is none. The key is what the function does to PROBES: orders of steps that come to the same are one problem.
 Level 1 holds 43 problems, level 2 holds 973: small; level 3 holds 10,430.
 """
 

@@ -1,4 +1,5 @@
-"""Grid: fill the blanks of a 4x4 sudoku, whose rows, columns and quarters hold 1 to 4.  Level = the number of blanks.
+"""Grid: fill the blanks of a 4x4 sudoku, whose rows, columns and quarters hold 1 to 4.  Level = the number
+of blanks.
 
 The answer lists the blanks in reading order; every grid has one solution.
 """

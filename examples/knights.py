@@ -1,4 +1,5 @@
-"""Knights and knaves: knights tell the truth, knaves lie; who is a knight?  Level = the number of people less two.
+"""Knights and knaves: knights tell the truth, knaves lie; who is a knight?  Level = the number of people
+less two.
 
 The answer names the knights, in any order.  Every puzzle has exactly one solution and at least one knight.
 Level 1 holds 36 problems: small.

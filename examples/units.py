@@ -1,6 +1,7 @@
 """Units: convert a length, weight, time or amount of money into a smaller or larger unit.
 
-Level 1: one amount into the smaller unit.  Level 2: two amounts into the smaller unit.  Level 3: and back to the larger.
+Level 1: one amount into the smaller unit.  Level 2: two amounts into the smaller unit.  Level 3: and back
+to the larger.
 """
 
 import random

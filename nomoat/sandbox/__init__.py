@@ -1,18 +1,19 @@
-"""Runs Python that a model wrote, and says what it answered; compares answers here, where the program can't reach.
+"""Runs Python that a model wrote, and says what it answered; compares answers here, where the program can't
+reach.
 
     verdict = sandbox.judge("def f(x): return x + 1", inputs=[1, 2], expected=[2, 3])
 
-Two backends, tried in order: bubblewrap (namespaces; a file system with nothing but the interpreter and a small tmpfs)
-and Landlock (nothing but the interpreter can be read, nothing can be written).  Both add a seccomp filter (no
-processes, sockets, signals, memory outside the address space), resource limits and a wall clock.  Where neither works
-`run` refuses; it never runs a program without walls.
+Two backends, tried in order: bubblewrap (namespaces; a file system with nothing but the interpreter and a
+small tmpfs) and Landlock (nothing but the interpreter can be read, nothing can be written).  Both add a
+seccomp filter (no processes, sockets, signals, memory outside the address space), resource limits and a
+wall clock.  Where neither works `run` refuses; it never runs a program without walls.
 
-Promised: no file but the interpreter's and the system's libraries can be read, no network, no other process is
-touched, memory, time, disk and output are bounded, nothing stays behind, only the right answers pass.  Expected answers
-and later inputs are never in the process: inputs arrive one at a time, in order.  Each run has a fresh process, an
-empty environment and a fixed hash seed.
-Not promised: bugs of the kernel; timing channels; that a program which keeps state sees each input afresh.  Under
-Landlock, the existence and size of a file can be told.  Root's threads are bounded by the address space alone.
+Promised: no file but the interpreter's and the system's libraries can be read, no network, no other process
+is touched, memory, time, disk and output are bounded, nothing stays behind, only the right answers pass.
+Expected answers and later inputs are never in the process: inputs arrive one at a time, in order.  Each run
+has a fresh process, an empty environment and a fixed hash seed. Not promised: bugs of the kernel; timing
+channels; that a program which keeps state sees each input afresh.  Under Landlock, the existence and size
+of a file can be told.  Root's threads are bounded by the address space alone.
 """
 
 import json

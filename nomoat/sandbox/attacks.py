@@ -1,4 +1,5 @@
-"""Attacks the sandbox as attacks.toml says, and looks at this machine, not at the program's word, for what they did."""
+"""Attacks the sandbox as attacks.toml says, and looks at this machine, not at the program's word, for what
+they did."""
 
 import os
 import resource

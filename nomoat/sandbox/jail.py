@@ -1,7 +1,9 @@
-"""What runs inside the jail, handed to a bare interpreter as text: shuts itself in, says so, then obeys line by line.
+"""What runs inside the jail, handed to a bare interpreter as text: shuts itself in, says so, then obeys
+line by line.
 
-Lines in: a literal of settings, the candidate's source, then one input at a time.  Lines out: "ready" (before any
-foreign code is here), then ["ok", value] or ["error", kind, message].  Nothing that it says is trusted but "ready".
+Lines in: a literal of settings, the candidate's source, then one input at a time.  Lines out: "ready"
+(before any foreign code is here), then ["ok", value] or ["error", kind, message].  Nothing that it says is
+trusted but "ready".
 """
 
 import ctypes

@@ -38,8 +38,7 @@ def new(path: str | Path) -> str:
 def check(name: str | Path) -> tuple[list[str], str]:
     """(complaints, text for a person) with three problems, their chains, and what the checker says."""
     task = find.find(str(name))
-    levels = [task.levels[i * len(task.levels) // N_SAMPLES] for i in range(N_SAMPLES)]
-    samples = [task.make(base.Rng(f"check/{i}"), level) for i, level in enumerate(levels)]
+    samples = sampled(task)
     if isinstance(task, ModuleType):
         complaints = contract.contract(task)
     else:
@@ -51,6 +50,12 @@ def check(name: str | Path) -> tuple[list[str], str]:
     return complaints, "\n".join([*lines, "", *summary])
 
 
+def sampled(task: Task) -> list[Problem]:
+    """Problems of every level, the easy ones first."""
+    levels = [level for level in task.levels for _ in range(N_SAMPLES)][:: len(task.levels)]
+    return [task.make(base.Rng(f"check/{i}"), level) for i, level in enumerate(levels)]
+
+
 def shown(task: Task, problem: Problem) -> Iterator[str]:
     yield from ("", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}")
     for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
@@ -60,17 +65,14 @@ def shown(task: Task, problem: Problem) -> Iterator[str]:
 
 def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
     """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
+    dressed = contract.dressed(samples[0].witness)
+    wrong = [text for text in dressed if exact.number(text) is None]
     for problem, other in itertools.pairwise(samples):
-        wrong = []
-        if problem is samples[0]:
-            wrong = [text for text in contract.dressed(problem.witness) if exact.number(text) is None]
         if not exact.equal(problem.witness, other.witness):
             wrong.append(other.witness)
-        expected = dict.fromkeys(wrong, False) | {problem.witness.strip(): True}
-        for text, want in expected.items():
-            got = contract.verdict(task.check, problem, text)
-            if got is not want:
-                yield f"{contract.says(got)} {text[:60]!r} for {problem.prompt[:60]!r}"
+        faults = contract.misjudged(task.check, problem, wrong)
+        yield from (f"{fault} {problem.prompt[:60]!r}" for fault in faults)
+        wrong = []
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,27 @@ class Audit:
 
     def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
         """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
-        rates = {"wrong answers accepted": self.accepted, "right answers rejected": self.rejected}
         lines = []
-        for what, (k, n) in rates.items():
+        for what, (k, n) in (
+            ("wrong answers accepted", self.accepted),
+            ("right answers rejected", self.rejected),
+        ):
             low, high = interval(k, n)
             lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {low:.2%} to {high:.2%})")
-        return "\n".join([*lines, *(f"  {json.dumps(row, ensure_ascii=True)}" for row in self.errors)])
+        lines += [f"  {json.dumps(row)}" for row in self.errors]
+        return "\n".join(lines)
 
 
 def audit() -> Audit:
     """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    text = Path(__file__).with_name("answers.jsonl").read_text("utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    file = Path(__file__).with_name("answers.jsonl")
+    lines = file.read_text("utf-8").splitlines()
+    rows = list(map(json.loads, lines))
     errors = [row for row in rows if is_equal(row) is not row["equal"]]
     right = sum(row["equal"] for row in rows)
-    missed = sum(row["equal"] for row in errors)
-    return Audit((len(errors) - missed, len(rows) - right), (missed, right), errors)
+    rejected = sum(row["equal"] for row in errors)
+    accepted = len(errors) - rejected
+    return Audit((accepted, len(rows) - right), (rejected, right), errors)
 
 
 def is_equal(row: dict[str, Any]) -> bool:

@@ -26,7 +26,7 @@ MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`witness`: one answer that `check` accepts; after a blank its first word is the token it is in a sentence.
+    """`witness`: an answer that `check` accepts; with a leading blank its first word is a token of sentences.
     `facts`: "lang", and whatever the task's functions need besides the answer.
     """
 
@@ -82,7 +82,7 @@ def check(problem: Problem, answer: str) -> bool:
 
 
 def by_tests(problem: Problem, answer: str) -> bool:
-    """Whether the Python function f(x) in the answer maps facts["inputs"] to facts["outputs"], in the sandbox.
+    """Whether the Python function f(x) in the answer maps facts["inputs"] to facts["outputs"] in the sandbox.
 
     The outputs stay in this process; their types count.  Raises Undecided if the sandbox failed.
     """

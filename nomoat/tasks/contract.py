@@ -6,20 +6,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 from nomoat.config import TaskError
 from nomoat.tasks.answers import SPECIAL, lenient_answer, strict_answer
-from nomoat.tasks.base import LANGUAGES, NAMES, Problem, Rng, Task, problems, short
+from nomoat.tasks.base import LANGUAGES, NAMES, Problem, Rng, Task, problems
 
 Check = Callable[[Problem, str], bool]
 HOSTILE = (
-    "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "True+1", "1_0+1",
-    "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "?", "on off", "an aus", "true or false",
-    "wahr falsch", "a b c d e f g h i j k l m n o", "0 1 2 3 4 5 6 7 8 9", "Monday Tuesday", "<think></think>",
-    "<|eos|>", "{}", "%s", "None", "nan", "\ud800",
+    "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "True+1",
+    "1_0+1", "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "?", "on off", "an aus",
+    "true or false", "wahr falsch", "a b c d e f g h i j k l m n o", "0 1 2 3 4 5 6 7 8 9", "Monday Tuesday",
+    "<think></think>", "<|eos|>", "{}", "%s", "None", "nan", "\ud800",
 )  # fmt: skip
 LONG = ("1+" * 90 + "1", "1+" * 99 + "1", "ans" * 10**5, "(" * 5000 + "1", " " * 10**5, "9" * 10**5)
 JUNK = ("?", "()", "\x00", "nan")  # right nowhere, unless it is the answer
@@ -73,17 +73,23 @@ def says(got: object) -> str:
     return f"returns {got!r} for"
 
 
+def misjudged(check: Check, problem: Problem, wrong: Iterable[str]) -> Iterator[str]:
+    """What `check` does with the right answer and with wrong ones, where it should do the other."""
+    for text, want in [(problem.witness.strip(), True), *((text, False) for text in wrong)]:
+        got = verdict(check, problem, text)
+        if (got is True) is not want:
+            yield f"{says(got)} {text[:60]!r} for"
+
+
 def vetted(task: SimpleNamespace) -> SimpleNamespace:
-    """The task, if it accepts its own answers, no junk, and asks the same again; its check no longer raises."""
+    """The task, if it takes its own answers, no junk, and asks the same again; its check no longer raises."""
     check = task.check
     for i in range(8):
         problem, again = (task.make(Rng(f"vetted/{i}"), 0) for _ in range(2))
-        fault = "" if problem == again else "asks another question the second time:"
-        wrong = [(text, False) for text in JUNK if text != problem.witness]
-        for text, want in [(problem.witness.strip(), True), *wrong]:
-            got = verdict(check, problem, text)
-            if (got is True) is not want:
-                fault = fault or f"{says(got)} {text[:60]!r} for"
+        junk = [text for text in JUNK if text != problem.witness]
+        fault = next(misjudged(check, problem, junk), None)
+        if problem != again:
+            fault = "asks another question the second time:"
         if fault:
             question = f"{problem.prompt[:60]!r}"
             raise TaskError(f"{task.__name__} {fault} {question}; expected otherwise; mend it or leave it")
@@ -104,13 +110,15 @@ def fingerprint(task: Task, count: int = 8) -> str:
 
 def elsewhere(task: Task) -> str:
     """The fingerprint as another process under another hash seed computes it."""
-    of_package = task.__name__.startswith("nomoat.tasks.families.")
-    name = short(task) if of_package else str(Path(task.__file__).resolve())
-    code = "import sys; from nomoat.tasks import contract, find\nprint(contract.fingerprint(find.find(sys.argv[1])))"
+    code = """
+import sys
+from nomoat.tasks import contract, find
+print(contract.fingerprint(find.load_file(sys.argv[1])))
+"""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-c", code, name],
+        [sys.executable, "-c", code, str(Path(task.__file__).resolve())],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},

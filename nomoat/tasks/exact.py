@@ -1,12 +1,12 @@
 r"""Answers compared exactly: numbers by value, all else by a plain form of its text.  Nothing is evaluated.
 
-Read: integers, 1,234, decimals (German with lang="de"), 1e3, fractions, mixed numbers, percent, + - * x / ^ **,
-brackets, \frac, \sqrt, pi, lists, tuples, intervals, sets (these in any order), $…$, \boxed{}, and the units that a
-task names.  `values` says which numbers there are.
+Read: integers, 1,234, decimals (German with lang="de"), 1e3, fractions, mixed numbers, percent, + - * x / ^,
+brackets, \frac, \sqrt, pi, lists, tuples, intervals, sets (these in any order), $…$, \boxed{}, and the units
+that a task names.  `values` says which numbers there are.
 
 An answer has to be worked out as far as what is expected: 17+25 is not 42, 84/2 is not 42, 2/4 is not 1/2.
-Otherwise the question would be an answer.  As in MATH's own grading, degrees, `\$`, a \text{unit} at the end and
-`x =` may be left out.  What is longer, deeper or larger than the limits is not read, and compares as text.
+Otherwise the question would be an answer.  As in MATH's own grading, degrees, `\$`, a \text{unit} at the end
+and `x =` may be left out.  What is longer, deeper or larger than the limits isn't read, and compares as text.
 """
 
 import re
@@ -69,8 +69,8 @@ NUMBER = {
         + POWER_OF_TEN
     ),
     "de": re.compile(
-        r"(?P<whole>[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?![0-9]|\.[0-9])|[0-9]+|(?=[.,][0-9]))(?P<part>[.,][0-9]+)?"
-        + POWER_OF_TEN
+        r"(?P<whole>[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?![0-9]|\.[0-9])|[0-9]+|(?=[.,][0-9]))"
+        r"(?P<part>[.,][0-9]+)?" + POWER_OF_TEN
     ),
 }
 CLOSERS = {"(": ")]", "[": ")]", "{": "}"}
@@ -80,7 +80,8 @@ def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None,
     """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time."""
     if max(len(answer), len(expected)) > MAX_PLAIN:
         return answer.strip() == expected.strip()
-    if answer.count("\\boxed") > 1 or (DENIAL.search(answer) and not DENIAL.search(expected)):
+    denied = DENIAL.search(answer) and not DENIAL.search(expected)
+    if denied or answer.count("\\boxed") > 1:
         return False
     answer, expected = clean(answer), clean(expected)
     if ("=" in answer) != ("=" in expected):
@@ -123,9 +124,9 @@ def without_unit(text: str, units: Mapping[str, Any]) -> tuple[str, Fraction]:
     text = replaced(text, [WRAPPED]).rstrip()
     for name in sorted(units, key=len, reverse=True):
         rest = text.removesuffix(name).rstrip()
-        inside_word = rest[-1:].isalpha() and name[:1].isalpha()
-        if rest and rest != text and not inside_word:
-            return rest, Fraction(str(units[name]))
+        if rest in ("", text) or (rest[-1].isalpha() and name[0].isalpha()):
+            continue  # no such unit, or the end of a longer word
+        return rest, Fraction(str(units[name]))
     return text, Fraction(1)
 
 
@@ -163,12 +164,12 @@ def boxed(text: str) -> str | None:
 
 
 def clean(text: str) -> str:
-    """What is in the box, if there is one, without what is only looks and without one full stop at the end."""
+    """What is in the box, if there is one, without what is only looks and one full stop at the end."""
     return re.sub(r"(?<!\.) ?\.$", "", replaced(boxed(text) or text, LOOKS).strip())
 
 
 def plain(text: str) -> str:
-    """What texts that aren't numbers are compared by: blanks beside signs and the case of ASCII letters go."""
+    """What texts that aren't numbers are compared by: no blanks beside signs, no capital ASCII letters."""
     text = re.sub(r"\{(\w)\}", r"\1", replaced(clean(text), [WRAPPED]))
     text = re.sub(r" *(\W) *", r"\1", re.sub(r" +", " ", text.strip()))
     text = re.sub(r"^\((\w)\)$", r"\1", text)
@@ -264,7 +265,8 @@ class Reader:
         match = self.match(self.number)
         if not match:
             raise Unread
-        whole, part, e = re.sub("[^0-9]", "", match["whole"]), match["part"], match["e"]
+        whole = re.sub("[^0-9]", "", match["whole"])
+        part, e = match["part"], match["e"]
         value = Fraction(f"{whole or 0}.{(part or '.0')[1:]}{e or ''}")
         if not part and not e:
             value += self.mixed()
@@ -278,5 +280,5 @@ class Reader:
         top, below = (int(digits) for digits in match.groups() if digits)
         if not 0 < top < below:
             raise Unread
-        self.arithmetic.see(mixed_number, top, below)
+        self.arithmetic.undone += mixed_number(top, below)
         return Fraction(top, below)

@@ -1,7 +1,7 @@
 """Data sets of reasoning-gym as tasks, judged by their own scorers: `rg:chain_sum`.
 
-They have one level, 0; right is what the library scores with 1.  It runs with your rights, and its judgement is
-its own: `nomoat task check` shows what it lets pass.  Data sets whose scorer evaluates what a model wrote are
+They have one level, 0; right is what the library scores with 1.  It runs with your rights, and judges as it
+likes: `nomoat task check` shows what it lets pass.  Data sets whose scorer evaluates a model's text are
 refused.
 """
 

@@ -1,11 +1,11 @@
-"""Files of problems as tasks, judged by comparison, by hidden tests, or by a reward function of TRL's signature.
+"""Files of problems as tasks, judged by comparison, by hidden tests, or by a reward function as TRL's are.
 
-    mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as they are
+    mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as is
     mine.jsonl:exact        or :number (the last one counts), :line (the text), :code (f(x) on hidden inputs)
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
     mine.jsonl:mine.py:f    right is what the function f rewards with 1 or more
 
-They have one level, 0.  A function runs with your rights, and its judgement is its own: `nomoat task check` shows
+They have one level, 0.  A function runs with your rights, and judges as it likes: `nomoat task check` shows
 what it lets pass.
 """
 
@@ -15,7 +15,6 @@ import json
 import re
 import runpy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,23 +105,30 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
     """The problem in a row, in whichever layout; where it is to be held out, under a key that is."""
     try:
-        problem = with_tests(row) if checker == "code" else with_answer(row)
-        fits = not answers.SPECIAL.search(problem.prompt + problem.witness)
+        prompt = asked(row)
+        read = with_tests if checker == "code" else with_answer
+        witness, facts = read(row, prompt)
+        fits = not answers.SPECIAL.search(prompt + witness)
     except (LookupError, TypeError, SyntaxError):
         fits = False
     if not fits:
         raise TaskError(f"{place}: {str(dict(row))[:80]}; expected {EXPECTED}; mend it")
-    key = " ".join(problem.prompt.casefold().split())
-    for n in itertools.count():
-        keyed = replace(problem, key=f"{key} {n}")
-        if not held or base.split_of(keyed) == "eval":
-            return keyed
+    facts["reads"] = row.get("lang", "en")
+    key = " ".join(prompt.casefold().split())
+    keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
+    return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
 
 
-def with_answer(row: Row) -> Problem:
-    """A question and an answer of one line; GSM8K's and MATH's solutions are the worked chain."""
+def asked(row: Row) -> str:
+    prompt = first_of(row, QUESTION)[1]
+    return prompt[-1]["content"] if isinstance(prompt, list) else prompt  # messages
+
+
+def with_answer(row: Row, prompt: str) -> tuple[str, dict[str, Any]]:
+    """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
-    witness, work = as_text(given), row.get("solution", "")
+    witness = as_text(given)
+    work = row.get("solution", "")
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
     elif column == "solution":  # MATH
@@ -130,29 +136,20 @@ def with_answer(row: Row) -> Problem:
     witness = witness.strip()
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")
-    return assembled(row, witness, work)
+    return witness, {"units": row.get("units"), "work": str(work).strip()}
 
 
-def with_tests(row: Row) -> Problem:
-    """A program and what it is tried on: HumanEval's test, or inputs and outputs."""
-    witness = as_text(first_of(row, ANSWER)[1])
-    problem = assembled(row, witness, row.get("solution", ""))
+def with_tests(row: Row, prompt: str) -> tuple[str, dict[str, Any]]:
+    """(program, facts with what it is tried on): HumanEval's test, or inputs and outputs."""
+    facts = {"work": str(row.get("solution", "")).strip()}
     if "test" in row:
         entry = row["entry_point"]
-        tests = {"entry": entry, "before": problem.prompt, **asserted(row["test"], entry)}
-        problem = replace(problem, facts={**problem.facts, **tests})
-    if len(problem.facts["inputs"]) != len(problem.facts["outputs"]):
+        facts |= {"entry": entry, "before": prompt, **asserted(row["test"], entry)}
+    else:
+        facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
+    if len(facts["inputs"]) != len(facts["outputs"]):
         raise LookupError("not as many outputs as inputs")
-    return problem
-
-
-def assembled(row: Row, witness: str, work: str) -> Problem:
-    prompt = first_of(row, QUESTION)[1]
-    if isinstance(prompt, list):  # messages
-        prompt = prompt[-1]["content"]
-    facts = {name: row[name] for name in ("units", "inputs", "outputs") if name in row}
-    facts |= {"work": str(work).strip(), "reads": row.get("lang", "en")}
-    return Problem(prompt, prompt, witness, facts)
+    return as_text(first_of(row, ANSWER)[1]), facts
 
 
 def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
@@ -168,22 +165,21 @@ def as_text(value: object) -> str:
 
 
 def asserted(test: str, entry: str) -> dict[str, list]:
-    """Inputs and outputs of HumanEval's `assert candidate(…) == …` where both are JSON; none if they are few."""
-    inputs, outputs = [], []
+    """Inputs and outputs of HumanEval's `assert candidate(…) == …` where both are JSON; none if few are."""
+    pairs = []
     for node in ast.walk(ast.parse(test)):
         match node:
             case ast.Assert(ast.Compare(ast.Call(ast.Name("candidate"), args, []), [ast.Eq()], [right])):
                 try:
                     given = [ast.literal_eval(arg) for arg in args]
                     want = json.loads(json.dumps(ast.literal_eval(right)))
-                    plain = json.loads(json.dumps(given)) == given  # a tuple would arrive as a list
+                    if json.loads(json.dumps(given)) == given:  # a tuple would arrive as a list
+                        pairs.append((given, want))
                 except (ValueError, TypeError):
                     continue
-                if plain:
-                    inputs.append(given)
-                    outputs.append(want)
-    enough = len(inputs) >= MIN_TESTS and entry != "f"
-    return {"inputs": inputs, "outputs": outputs} if enough else {"inputs": [], "outputs": []}
+    if len(pairs) < MIN_TESTS or entry == "f":
+        pairs = []
+    return {"inputs": [given for given, _ in pairs], "outputs": [want for _, want in pairs]}
 
 
 def program(problem: Problem, answer: str) -> str:
@@ -218,18 +214,19 @@ def from_reward(
 
     The completion is what stands after the thinking.  Each row's own answer has to earn the threshold.
     """
-    problems, row_of = {}, {}
+    row_of = {}
+    problems = {}
     for number, row in enumerate(rows, 1):
         problem = posed(row, f"{name}, row {number}", "line")
-        problems[problem.prompt], row_of[problem.prompt] = problem, row
+        problems[problem.prompt] = problem
+        row_of[problem.prompt] = row
 
     def check(problem: Problem, answer: str) -> bool:
         row = row_of[problem.prompt]
-        prompt, completion = row.get("prompt", problem.prompt), answer
-        if isinstance(prompt, list):
-            completion = [{"role": "assistant", "content": answer}]
+        prompt = row.get("prompt", problem.prompt)
+        talk = [{"role": "assistant", "content": answer}] if isinstance(prompt, list) else answer
         columns = {k: [v] for k, v in row.items() if k not in ("prompt", "completion")}
-        reward = function(prompts=[prompt], completions=[completion], **columns)[0]
+        reward = function(prompts=[prompt], completions=[talk], **columns)[0]
         return reward is not None and float(reward) >= threshold
 
     questions = list(problems.values())

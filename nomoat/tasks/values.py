@@ -1,11 +1,10 @@
-"""Numbers whose equality is decided, quotients of sums of q*sqrt(n)*pi^k, and what is left to work out in them.
+"""Numbers whose equality is decided, quotients of sums of q*sqrt(n)*pi^k, and what is left to do in them.
 
-The arithmetic is exact and has a budget.  What it computes is only compared; how far a text has computed it itself
-is kept beside it: an operation that one of the rules below finds undone is counted.
+The arithmetic is exact and has a budget.  Its results are only compared; how far a text has been worked out
+is counted beside them: one for each operation that a rule below finds undone.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -56,9 +55,10 @@ def product(a: Value, b: Value) -> bool:
     terms = {*a.top, *b.top}
     if len(a.top) != 1 or len(b.top) != 1 or len(terms) != 2:
         return True
-    both_roots = all(radicand > 1 for radicand, _ in terms)
-    both_powers = all(power_of_pi for _, power_of_pi in terms)
-    return both_roots or both_powers or 1 not in (*a.top.values(), *b.top.values())
+    radicands, powers = zip(*terms)
+    if 1 not in a.top.values() and 1 not in b.top.values():
+        return True
+    return min(radicands) > 1 or 0 not in powers
 
 
 def quotient(a: Value, b: Value) -> bool:
@@ -67,7 +67,8 @@ def quotient(a: Value, b: Value) -> bool:
     if not divisor or abs(divisor) == 1 or a.below != ONE:
         return True
     counts = [*a.top.values(), divisor]
-    return any(count.denominator > 1 for count in counts) or math.gcd(*map(int, counts)) > 1
+    in_wholes = all(count.denominator == 1 for count in counts)
+    return not in_wholes or math.gcd(*map(int, counts)) > 1
 
 
 def mixed_number(part: int, whole: int) -> bool:
@@ -86,23 +87,21 @@ class Arithmetic:
     def __init__(self) -> None:
         self.work, self.undone = 0, 0
 
-    def see(self, rule: Callable[..., bool], *of: object) -> None:
-        """Counts an operation that the rule finds undone."""
-        self.undone += rule(*of)
-
     def times(self, p: Sum | None, q: Sum | None) -> Sum:
         if p is None or q is None:
             raise Unread  # several values
         self.work += len(p) * len(q)
+        if self.work > MAX_WORK:
+            raise Unread
         total: Sum = {}
         for (n, a), x in p.items():
             for (m, b), y in q.items():
                 common = math.gcd(n, m)
-                term, count = (n * m // common**2, a + b), x * y * common
-                total[term] = total.get(term, 0) + count
-                largest = max(term[0], abs(count.numerator), count.denominator)
-                if largest.bit_length() > MAX_BITS or self.work > MAX_WORK:
+                term = (n * m // common**2, a + b)
+                count = x * y * common
+                if max(term[0], abs(count.numerator), count.denominator) >> MAX_BITS:
                     raise Unread
+                total[term] = total.get(term, 0) + count
         return {term: count for term, count in total.items() if count}
 
     def ratio(self, top: Sum, below: Sum) -> Value:
@@ -117,30 +116,29 @@ class Arithmetic:
 
     def plus(self, a: Value, b: Value, sign: int) -> Value:
         p, q = self.times(a.top, b.below), self.times(b.top, a.below)
-        total = dict(p)
-        for term, count in q.items():
-            total[term] = total.get(term, 0) + sign * count
-        total = {term: count for term, count in total.items() if count}
-        self.see(like_terms, p, q, total)
+        counts = {term: p.get(term, 0) + sign * q.get(term, 0) for term in p | q}
+        total = {term: count for term, count in counts.items() if count}
+        self.undone += like_terms(p, q, total)
         return self.ratio(total, self.times(a.below, b.below))
 
     def multiplied(self, a: Value, b: Value) -> Value:
         value = self.ratio(self.times(a.top, b.top), self.times(a.below, b.below))
-        self.see(product, a, b)
+        self.undone += product(a, b)
         return value
 
     def divided(self, a: Value, b: Value) -> Value:
         value = self.ratio(self.times(a.top, b.below), self.times(a.below, b.top))
-        self.see(quotient, a, b)
+        self.undone += quotient(a, b)
         return value
 
     def raised(self, a: Value, exponent: int) -> Value:
         if exponent <= 0 and not a.top:
             raise Unread
-        self.see(power, a, exponent)
+        self.undone += power(a, exponent)
         top = below = ONE
         for _ in range(abs(exponent)):
-            top, below = self.times(top, a.top), self.times(below, a.below)
+            top = self.times(top, a.top)
+            below = self.times(below, a.below)
         return self.ratio(top, below) if exponent >= 0 else self.ratio(below, top)
 
     def rooted(self, a: Value, index: int) -> Value:
@@ -148,21 +146,27 @@ class Arithmetic:
         self.work += ROOT_WORK
         if radicand is None or radicand < 0 or self.work > MAX_WORK:
             raise Unread
-        outside, inside = extracted(radicand.numerator * radicand.denominator ** (index - 1), index)
-        self.see(root, radicand, outside, inside)
+        n = radicand.numerator * radicand.denominator ** (index - 1)
+        outside, inside = extracted(n, index)
+        self.undone += root(radicand, outside, inside)
         count = Fraction(outside, radicand.denominator)
         return self.ratio({(inside, 0): count} if count else {}, ONE)
 
     def same(self, a: Value, b: Value) -> bool:
         """Whether the values are equal, whatever was left undone."""
-        if (a.kind != b.kind and {a.kind, b.kind} != {",", "{}"}) or len(a.parts) != len(b.parts):
+        kinds = {a.kind, b.kind}
+        if len(kinds) == 2 and kinds != {",", "{}"}:
             return False
-        if not a.kind:
+        if len(a.parts) != len(b.parts):
+            return False
+        if kinds == {""}:
             return self.times(a.top, b.below) == self.times(b.top, a.below)
-        if a.kind == b.kind == "{}":
-            often = lambda part, parts: sum(self.same(other, part) for other in parts)
-            return all(often(part, a.parts) == often(part, b.parts) for part in b.parts)
+        if kinds == {"{}"}:
+            return all(self.count(a, part) == self.count(b, part) for part in b.parts)
         return all(map(self.same, a.parts, b.parts))
+
+    def count(self, several: Value, part: Value) -> int:
+        return sum(self.same(other, part) for other in several.parts)
 
 
 def extracted(n: int, index: int) -> tuple[int, int]:

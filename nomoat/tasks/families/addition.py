@@ -1,7 +1,7 @@
 """Addition and subtraction of whole numbers, digit by digit from the right.
 
-Level: 1 + level // 2 digits; odd levels subtract half of the time, even levels never.  Level 1 holds 110 problems and
-level 2 holds 4,095: small; the others are large.
+Level: 1 + level // 2 digits; odd levels subtract half of the time, even levels never.  Level 1 holds 110
+problems and level 2 holds 4,095: small; the others are large.
 """
 
 from nomoat.tasks.base import Problem, Rng, ask, check, others
@@ -16,17 +16,19 @@ WORDINGS = {
 
 def make(rng: Rng, level: int) -> Problem:
     power = 10 ** (level // 2)
-    low, high = (power, 10 * power - 1) if level > 1 else (0, 9)
-    a, b = rng.randint(low, high), rng.randint(low, high)
+    low = power if level > 1 else 0
+    a, b = (rng.randint(low, 10 * power - 1) for _ in range(2))
     op = rng.choice("+-") if level % 2 else "+"
     small, big = sorted((a, b))
-    answer = a + b
     if op == "-":
         a, b = big, small
         answer = a - b
+    else:
+        answer = a + b
     lang, prompt = ask(rng, WORDINGS, sum=f"{a}{op}{b}")
     facts = {"lang": lang, "a": a, "b": b, "op": op}
-    return Problem(prompt, f"addition {big}{op}{small}", str(answer), facts)
+    key = f"addition {big}{op}{small}"
+    return Problem(prompt, key, str(answer), facts)
 
 
 def near_misses(problem: Problem) -> list[str]:

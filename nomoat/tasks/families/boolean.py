@@ -27,19 +27,21 @@ OPERATORS = {
 
 def make(rng: Rng, level: int) -> Problem:
     ops = [rng.choice(("and", "or")) for _ in range(level - 1)]
-    nots = [rng.randrange(2) for _ in range(level)]
-    values = [rng.randrange(2) for _ in range(level)]
+    nots, values = ([rng.randrange(2) for _ in range(level)] for _ in range(2))
     names = rng.sample("pqrstuvw", level)
     order = rng.sample(range(level), level)
     lang = language(rng)
-    given = ",".join(f" {names[i]}{IS[lang]}{VALUES[lang][values[i]]}" for i in order)
     terms = list(zip(["", *ops], nots, names, values))
+    given = ",".join(f" {names[i]}{IS[lang]}{VALUES[lang][values[i]]}" for i in order)
     row = "".join(said(term, lang) for term in terms)
     return Problem(
         rng.choice(WORDINGS[lang]).format(given=given, row=row),
         f"boolean {ops} {nots} {values}",
         VALUES[lang][states(terms)[-1]],
-        {"lang": lang, "terms": terms},
+        {
+            "lang": lang,
+            "terms": terms,
+        },
     )
 
 

@@ -91,8 +91,10 @@ def evaluate(node: ast.expr) -> tuple[int, list[int]]:
         case ast.Constant(int(number)) if type(number) is int:
             return number, [number]
         case ast.BinOp(left, op, right) if type(op) in APPLY_NODE:
-            (a, used_left), (b, used_right) = evaluate(left), evaluate(right)
-            return APPLY_NODE[type(op)](a, b), used_left + used_right
+            a, used_left = evaluate(left)
+            b, used_right = evaluate(right)
+            apply = APPLY_NODE[type(op)]
+            return apply(a, b), used_left + used_right
     raise ValueError(f"not a countdown expression: {ast.dump(node)[:80]}")
 
 
@@ -119,12 +121,14 @@ def work(problem: Problem) -> str:
 
 def drawn_misses(problem: Problem) -> list[tuple[list[int], list[str]]]:
     """A few tries that miss the target, the same for the same problem."""
-    given, rng = problem.facts["given"], Rng(problem.key)
-    size, misses = len(given), []
+    given, target = problem.facts["given"], problem.facts["target"]
+    rng, size = Rng(problem.key), len(given)
+    misses = []
     for _ in range(200):
-        numbers, ops = rng.sample(given, size), rng.choices("+-*", k=size - 1)
+        numbers = rng.sample(given, size)
+        ops = rng.choices("+-*", k=size - 1)
         values = run(numbers, ops)
-        if values and values[-1] != problem.facts["target"]:
+        if values and values[-1] != target:
             misses.append((numbers, ops))
     return misses[: rng.randrange(TRIES[size])]
 

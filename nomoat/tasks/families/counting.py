@@ -31,9 +31,14 @@ def make(rng: Rng, level: int) -> Problem:
     letters = [letter] * hits + draw(rest, k=level - hits)
     rng.shuffle(letters)
     word = "".join(letters)
-    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word="".join(f" {c}" for c in word))
-    facts = {"lang": lang, "letter": letter, "word": word}
-    return Problem(prompt, f"counting {letter} {word}", str(hits), facts)
+    spelled = "".join(f" {c}" for c in word)
+    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word=spelled)
+    return Problem(
+        prompt,
+        f"counting {letter} {word}",
+        str(hits),
+        {"lang": lang, "letter": letter, "word": word},
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

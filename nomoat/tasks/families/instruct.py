@@ -1,6 +1,7 @@
 """Instruct: write words of one's own choice under instructions that a program can check.
 
-Level 1: how many words, the first and the last.  Level 2: also what stands between them.  Level 3: also the case.
+Level 1: how many words, the first and the last.  Level 2: also what stands between them.  Level 3: also the
+case.
 """
 
 import re
@@ -29,7 +30,8 @@ LETTERS = {
     "de": {None: "", "lower": ", in Kleinbuchstaben", "upper": ", in Großbuchstaben"},
 }
 WORDS = (
-    "arm", "hand", "ball", "ring", "gold", "wolf", "wind", "sand", "bus", "film", "park", "name", "text", "tiger",
+    "arm", "hand", "ball", "ring", "gold", "wolf", "wind", "sand", "bus", "film", "park", "name", "text",
+    "tiger",
 )  # fmt: skip
 GLUE = (" ", "-", ",", "+")
 CASES = ("lower", "upper")
@@ -41,7 +43,11 @@ def make(rng: Rng, level: int) -> Problem:
     glue = rng.choice(GLUE) if level > 1 else " "
     case = rng.choice(CASES) if level > 2 else None
     lang = language(rng)
-    asked = {"n": n, "first": first, "last": last}
+    asked = {
+        "n": n,
+        "first": first,
+        "last": last,
+    }
     between = BETWEEN[lang].format(GLUES[lang][glue]) if level > 1 else ""
     prompt = rng.choice(WORDINGS[lang]).format(**asked, glue=between, case=LETTERS[lang][case])
     at = WORDS.index(first)
@@ -64,7 +70,8 @@ def check(problem: Problem, answer: str) -> bool:
         words = [word.strip(" ") for word in words]
     if len(words) != asked["n"] or not all(re.fullmatch(r"[^\W\d_]+", word) for word in words):
         return False
-    if asked["case"] and not (text.isupper() if asked["case"] == "upper" else text.islower()):
+    case = {None: True, "lower": text.islower(), "upper": text.isupper()}
+    if not case[asked["case"]]:
         return False
     return same(words[0], asked["first"]) and same(words[-1], asked["last"])
 

@@ -1,7 +1,8 @@
 """Lamp: a row of people flips a switch or waits; is the lamp on or off?  A parity chain in words.
 
-Level = the most people.  Up to level 6 rows vary from 1 person, so that short rows teach the step; beyond, from
-half the level.  A level holds fewer than 2^(level+2) problems: the levels below 12 are small; judge at 12 and above.
+Level = the most people.  Up to level 6 rows vary from 1 person, so that short rows teach the step; beyond,
+from half the level.  A level holds fewer than 2^(level+2) problems: the levels below 12 are small; judge at
+12 or more.
 """
 
 from string import ascii_uppercase
@@ -31,7 +32,8 @@ ACTIONS = {"en": (" waits", " flips"), "de": (" wartet", " drückt")}
 
 def make(rng: Rng, level: int) -> Problem:
     fewest = 1 if level <= 6 else level // 2
-    flips = [rng.randrange(2) for _ in range(rng.randint(fewest, level))]
+    people = rng.randint(fewest, level)
+    flips = [rng.randrange(2) for _ in range(people)]
     start = rng.randrange(2)
     lang = language(rng)
     states, actions = STATES[lang], ACTIONS[lang]

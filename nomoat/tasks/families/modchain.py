@@ -28,9 +28,12 @@ def make(rng: Rng, level: int) -> Problem:
     turns = tuple(rng.choice((-1, 1)) * rng.randint(1, 9) for _ in range(level))
     listed = ",".join(f" {who}{turn:+d}" for who, turn in zip(ascii_uppercase, turns))
     lang, prompt = ask(rng, WORDINGS, start=start, turns=listed)
-    witness = str((start + sum(turns)) % 10)
-    facts = {"lang": lang, "start": start, "turns": turns}
-    return Problem(prompt, f"modchain {start} {turns}", witness, facts)
+    return Problem(
+        prompt,
+        f"modchain {start} {turns}",
+        str((start + sum(turns)) % 10),
+        {"lang": lang, "start": start, "turns": turns},
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:
@@ -41,7 +44,7 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """` A07+5=12 B12-3=09`: name, state (ten more where it is lessened), turn; the last digit is the new state."""
+    """` A07+5=12 B12-3=09`: name, state (ten more before a minus), turn; the last digit is the new state."""
     state = problem.facts["start"]
     chain = ""
     for who, turn in zip(ascii_uppercase, problem.facts["turns"]):

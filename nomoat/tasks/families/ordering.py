@@ -34,8 +34,10 @@ def make(rng: Rng, level: int) -> Problem:
     size = 2 + level // 2
     order = rng.sample(PEOPLE, size)
     place = rng.choice((0, 1, -1) if size > 2 else (0, -1))
+    may_turn = level > 1 and level % 2 == 1
     low = high = rng.randrange(size)
-    comparisons = []  # each joins the row of people compared so far, at one of its ends
+    # each comparison joins the row of people compared so far, at one of its ends
+    comparisons = []
     while high - low < size - 1:
         if high == size - 1 or (low > 0 and rng.random() < 0.5):
             low -= 1
@@ -43,7 +45,7 @@ def make(rng: Rng, level: int) -> Problem:
         else:
             above = high
             high += 1
-        turned = level in (3, 5, 7) and rng.random() < 0.5
+        turned = may_turn and rng.random() < 0.5
         comparisons.append((order[above], order[above + 1], int(turned)))
     lang = language(rng)
     sentences = [THAN[lang][turned].format(above, below) for above, below, turned in comparisons]
@@ -60,7 +62,7 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """` Anna Ben; Clara Anna: Clara Anna Ben = Clara`: each comparison, tallest first, and the row it makes."""
+    """` Anna Ben; Clara Anna: Clara Anna Ben = Clara`: each comparison, tallest first, and its row."""
     row: list[str] = []
     steps = []
     for above, below, _ in problem.facts["comparisons"]:

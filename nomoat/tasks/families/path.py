@@ -1,7 +1,7 @@
 """Path: how many one-way roads lead from one place to another?
 
-Level = the most roads on the way.  At most one road leaves a place, so the way is the shortest; further roads lead on
-from the goal or elsewhere.  Every level is large.
+Level = the most roads on the way.  At most one road leaves a place, so the way is the shortest; further
+roads lead on from the goal or elsewhere.  Every level is large.
 """
 
 import itertools
@@ -28,14 +28,19 @@ def make(rng: Rng, level: int) -> Problem:
     beyond, elsewhere = rng.randint(0, 2), rng.randint(1, 3)
     length = steps + beyond + 1
     places = rng.sample(PLACES, length + elsewhere + 1)
-    way, aside = places[:length], places[length:]
+    way = places[:length]
+    aside = places[length:]
     roads = [*itertools.pairwise(way), *itertools.pairwise(aside)]
     rng.shuffle(roads)
     start, goal = way[0], way[steps]
     listed = ",".join(f" {a} {b}" for a, b in roads)
     lang, prompt = ask(rng, WORDINGS, roads=listed, start=start, goal=goal)
-    facts = {"lang": lang, "way": way[: steps + 1], "roads": len(roads)}
-    return Problem(prompt, f"path {sorted(roads)} {start} {goal}", str(steps), facts)
+    return Problem(
+        prompt,
+        f"path {sorted(roads)} {start} {goal}",
+        str(steps),
+        {"lang": lang, "way": way[: steps + 1], "roads": len(roads)},
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -22,16 +22,24 @@ WORDINGS = {
 def make(rng: Rng, level: int) -> Problem:
     steps: list[str] = []
     while not 2 <= len(steps) <= 6:
-        a, b, c = rng.sample("abcdxyz", 3)
-        right = rng.choice((c, b + a))
-        shortening = rng.choice(((c + a, a), (b + c, b), (a + a, a), (b + b, b)))
-        rules = [(a + b, right), shortening]
-        word = "".join(rng.choice((a, b, c)) for _ in range(level + 2))
+        letters = rng.sample("abcdxyz", 3)
+        rules = drawn_rules(rng, *letters)
+        word = "".join(rng.choice(letters) for _ in range(level + 2))
         steps = trace(word, rules)
     listed = ", ".join(f"{left}->{right}" for left, right in rules)
     lang, prompt = ask(rng, WORDINGS, rules=listed, word=word)
-    facts = {"lang": lang, "steps": steps}
-    return Problem(prompt, f"rewriting {listed} {word}", steps[-1], facts)
+    return Problem(
+        prompt,
+        f"rewriting {listed} {word}",
+        steps[-1],
+        {"lang": lang, "steps": steps},
+    )
+
+
+def drawn_rules(rng: Rng, a: str, b: str, c: str) -> list[tuple[str, str]]:
+    swaps_or_melts = (a + b, rng.choice((c, b + a)))
+    shortens = rng.choice(((c + a, a), (b + c, b), (a + a, a), (b + b, b)))
+    return [swaps_or_melts, shortens]
 
 
 def trace(word: str, rules: list[tuple[str, str]]) -> list[str]:

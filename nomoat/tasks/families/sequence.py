@@ -1,7 +1,7 @@
 """Sequence: the next number of a row whose rule is named.
 
-Level 1: the same added each time.  Level 2: multiplied by the same.  Level 3: the added number grows by the same.
-Level 4: two rows of level 1 in turn.
+Level 1: the same added each time.  Level 2: multiplied by the same.  Level 3: the added number grows by the
+same. Level 4: two rows of level 1 in turn.
 """
 
 import itertools
@@ -43,14 +43,21 @@ def drawn_row(rng: Rng, level: int) -> list[int]:
     a, d = rng.randint(1, 40), rng.randint(2, 12)
     e, f = rng.randint(1, 40), rng.randint(2, 12)
     if level == 1:
-        return [a + d * i for i in range(5)]
+        return evenly(a, d, 5)
     if level == 2:
-        a, d = rng.randint(1, 30), rng.randint(2, 5)
+        a = rng.randint(1, 30)
+        d = rng.randint(2, 5)
         return [a * d**i for i in range(5)]
     if level == 3:
-        return [a + d * i + f * i * (i - 1) // 2 for i in range(6)]
-    pairs = [(a + d * i, e + f * i) for i in range(4)]
-    return [n for pair in pairs for n in pair][:7]
+        return list(itertools.accumulate(evenly(d, f, 5), initial=a))
+    row = [0] * 7
+    row[::2] = evenly(a, d, 4)
+    row[1::2] = evenly(e, f, 3)
+    return row
+
+
+def evenly(first: int, step: int, n: int) -> list[int]:
+    return [first + step * i for i in range(n)]
 
 
 def near_misses(problem: Problem) -> list[str]:
@@ -65,11 +72,17 @@ def work(problem: Problem) -> str:
     *row, right = problem.facts["row"]
     level = problem.facts["level"]
     if level == 2:
-        factor = row[1] // row[0]
-        return f"{row[1]}/{row[0]}={factor}, {row[-1]}*{factor}={right}: {right}"
+        first, second, *_, last = row
+        factor = second // first
+        return f"{second}/{first}={factor}, {last}*{factor}={right}: {right}"
     if level == 4:
         row = row[::2]
     read = [b - a for a, b in itertools.pairwise(row)] if level == 3 else row
-    named = f"{' '.join(map(str, read))}, " if level > 2 else ""
-    first, second, last = read[0], read[1], row[-1]
-    return f"{named}{second}-{first}={second - first}, {last}+{right - last}={right}: {right}"
+    named = ""
+    if level > 2:
+        named = " ".join(map(str, read)) + ", "
+    first, second, *_ = read
+    *_, last = row
+    rule = f"{second}-{first}={second - first}"
+    use = f"{last}+{right - last}={right}"
+    return f"{named}{rule}, {use}: {right}"

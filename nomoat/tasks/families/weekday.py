@@ -1,6 +1,7 @@
 """Weekday: which day is some number of days after or before another?
 
-Level = the digits of that number.  Level 1 holds 126 problems, level 2 holds 1,260: small; the others are large.
+Level = the digits of that number.  Level 1 holds 126 problems, level 2 holds 1,260: small; the others are
+large.
 """
 
 from nomoat.tasks.base import Problem, Rng, check, language, others
@@ -23,7 +24,8 @@ DAYS = {
 
 def make(rng: Rng, level: int) -> Problem:
     n = rng.randint(10 ** (level - 1), 10**level - 1)
-    day, sign = rng.randrange(7), rng.choice((1, -1))
+    day = rng.randrange(7)
+    sign = rng.choice((1, -1))
     lang = language(rng)
     wordings, days = AFTER if sign > 0 else BEFORE, DAYS[lang]
     return Problem(
@@ -39,11 +41,15 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """`03:3,34:6,65:2;0 Monday1 Tuesday2 Wednesday`: modulo 7 digit by digit, then a walk of that many days."""
-    facts, rest, steps = problem.facts, 0, []
+    """`03:3,34:6,65:2;0 Monday1 Tuesday2 Wednesday`: n % 7 digit by digit, then a walk of that many days."""
+    facts = problem.facts
+    rest, steps = 0, []
     for digit in str(facts["n"]):
         before, rest = rest, (rest * 10 + int(digit)) % 7
         steps.append(f"{before}{digit}:{rest}")
     days = DAYS[facts["lang"]]
-    walk = ((i, (facts["day"] + facts["sign"] * i) % 7) for i in range(rest + 1))
-    return ",".join(steps) + ";" + "".join(f"{i} {days[day]}" for i, day in walk)
+    walk = ""
+    for i in range(rest + 1):
+        day = facts["day"] + facts["sign"] * i
+        walk += f"{i} {days[day % 7]}"
+    return ",".join(steps) + ";" + walk

@@ -15,7 +15,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks.values import ONE, PI, UNIT, Arithmetic, Unread, Value, mixed_number
+from nomoat.tasks import values
+from nomoat.tasks.values import ONE, PI, UNIT, Arithmetic, Unread, Value
 
 MAX_TEXT = 400  # characters that are read
 MAX_PLAIN = 4000  # characters that compare as text
@@ -280,5 +281,5 @@ class Reader:
         top, below = (int(digits) for digits in match.groups() if digits)
         if not 0 < top < below:
             raise Unread
-        self.arithmetic.undone += mixed_number(top, below)
+        self.arithmetic.undone += values.mixed_number(top, below)
         return Fraction(top, below)

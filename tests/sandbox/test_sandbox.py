@@ -201,12 +201,16 @@ def test_no_backend_is_a_refusal(monkeypatch):
         sandbox.run("def f(x): return x", [1])
 
 
-@pytest.mark.parametrize("fault", ["descriptors", "processes", "bubblewrap", "landlock", "filter", "interpreter"])
+@pytest.mark.parametrize(
+    "fault", ["descriptors", "processes", "bubblewrap", "landlock", "filter", "interpreter"]
+)
 def test_a_fault_of_the_machine_is_infra(either, monkeypatch, fault):
     name = fault if fault in sandbox.BACKENDS else either
     command, settings = walls.command, walls.settings
     if fault == "descriptors":
-        monkeypatch.setattr(os, "pipe", lambda *a: (_ for _ in ()).throw(OSError(errno.EMFILE, "no descriptors")))
+        monkeypatch.setattr(
+            os, "pipe", lambda *a: (_ for _ in ()).throw(OSError(errno.EMFILE, "no descriptors"))
+        )
     elif fault == "processes":
         no = lambda *a, **k: (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, "no processes"))
         monkeypatch.setattr(subprocess, "Popen", no)
@@ -243,7 +247,9 @@ def unpaid(names) -> None:
 
 
 def test_no_hack_is_paid(either):
-    unpaid(["os_exit_in_f", "eq_int", "frame_walk", "forged_lines", "spray_in_f", "two_answers", "patched_jail"])
+    unpaid(
+        ["os_exit_in_f", "eq_int", "frame_walk", "forged_lines", "spray_in_f", "two_answers", "patched_jail"]
+    )
     for case in HACKS["case"][:4]:
         assert sandbox.judge(case["code"], case["inputs"], case["expected"], SHORT).status != "pass", case
 
@@ -256,12 +262,17 @@ def test_the_task_of_the_hacks_can_be_solved(either):
 def test_the_self_test_sees_what_succeeds(either, monkeypatch):
     """The same attacks without walls: those that can do no harm must be seen."""
     open_door = struct.pack("HBBI", walls.RETURN, 0, 0, walls.ALLOW)
-    monkeypatch.setattr(attacks, "LIMITS", replace(attacks.LIMITS, wall_seconds=30.0))  # a busy machine is no wall
+    monkeypatch.setattr(
+        attacks, "LIMITS", replace(attacks.LIMITS, wall_seconds=30.0)
+    )  # a busy machine is no wall
     monkeypatch.setattr(walls, "settings", lambda *_: {"rules": [], "limits": {}, "filter": open_door})
     monkeypatch.setattr(walls, "command", lambda name, limits, bare=walls.command: bare("landlock", limits))
     table = tomllib.loads(walls.text("attacks.toml"))
     code = {one["name"].partition(" ")[0]: table["prelude"] + one["code"] for one in table["attack"]}
-    seen = {number: attacks.attack(code[number], either) for number in ("1", "2", "3", "6", "7", "8", "9", "21", "24")}
+    seen = {
+        number: attacks.attack(code[number], either)
+        for number in ("1", "2", "3", "6", "7", "8", "9", "21", "24")
+    }
     assert not [number for number, (held, _) in seen.items() if held], seen
 
 

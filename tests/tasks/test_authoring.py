@@ -38,7 +38,9 @@ def test_a_broken_task_is_told_what_is_wrong(tmp_path):
     path = tmp_path / "broken.py"
     text = (ROOT / "template.txt").read_text("utf-8")
     assert "return same(answer, problem.witness)" in text
-    path.write_text(text.replace("return same(answer, problem.witness)", "return problem.witness in answer"), "utf-8")
+    path.write_text(
+        text.replace("return same(answer, problem.witness)", "return problem.witness in answer"), "utf-8"
+    )
     complaints, shown = authoring.check(path)
     assert any("check accepts" in complaint for complaint in complaints)
     assert f"wrong: {complaints[0]}" in shown

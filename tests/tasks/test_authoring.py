@@ -1,4 +1,4 @@
-"""A first task keeps the contract; what is wrong with one is said; the labelled answers bound the errors of comparison."""
+"""A first task keeps the contract; what is wrong with one is said; labelled answers bound the errors."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Streams are keyed, by index and seed, in one language or both; an answer is forgiven what the prompt allows."""
+"""Streams are keyed by index and seed, in one language or both; an answer may be what the prompt allows."""
 
 import itertools
 

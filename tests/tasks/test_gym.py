@@ -16,8 +16,10 @@ class Data:
         self.name, self.seed = name, seed
 
     def __getitem__(self, i):
-        n = random.Random(self.seed + i).randrange(10**6) if self.name != "fickle" else random.randrange(10**6)
-        return {"question": f"{n}+1?", "answer": None if self.name == "silent" else str(n + 1), "metadata": {}}
+        source = random if self.name == "fickle" else random.Random(self.seed + i)
+        n = source.randrange(10**6)
+        answer = None if self.name == "silent" else str(n + 1)
+        return {"question": f"{n}+1?", "answer": answer, "metadata": {}}
 
     def score_answer(self, answer, entry):
         return 1.0 if answer == entry["answer"] or self.name == "lax" else 0.01

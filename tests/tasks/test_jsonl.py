@@ -38,7 +38,8 @@ MATH = {
 
 
 def test_gsm8k_and_math_are_read_as_they_are(write):
-    clips, third = (jsonl.posed(row, "here", "exact") for row in (GSM8K, MATH))
+    clips = jsonl.posed(GSM8K, "here", "exact")
+    third = jsonl.posed(MATH, "here", "exact")
     assert (clips.witness, third.witness) == ("72", r"\frac{1}{3}")
     assert (clips.prompt, third.prompt) == (GSM8K["question"], MATH["problem"])
     task = jsonl.load(write([GSM8K, MATH]))
@@ -251,8 +252,10 @@ def test_a_reward_function_is_a_checker(write, tmp_path):
 
 def test_a_reward_function_may_judge_messages(write, tmp_path):
     (tmp_path / "reward.py").write_text(REWARD)
-    asked = {f"{n}?": str(n) for n in range(1, 40)}
-    rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in asked.items()]
+    rows = []
+    for n in range(1, 40):
+        message = {"role": "user", "content": f"{n}?"}
+        rows.append({"prompt": [message], "answer": str(n)})
     task = jsonl.load(f"{write(rows)}:{tmp_path / 'reward.py'}:talk")
     p = next(base.problems(task, 0, split="train", seed=0))
     assert re.fullmatch(r"\d+\?", p.prompt)
@@ -262,9 +265,10 @@ def test_a_reward_function_may_judge_messages(write, tmp_path):
 
 def test_the_threshold_is_the_caller_s():
     rows = [{"question": f"{n}?", "answer": str(n)} for n in range(1, 40)]
-    half = lambda prompts, completions, answer, **columns: [
-        0.5 * (c == a) for c, a in zip(completions, answer)
-    ]
+
+    def half(prompts, completions, answer, **columns):
+        return [0.5 if c == a else 0.0 for c, a in zip(completions, answer)]
+
     with pytest.raises(TaskError, match="reward rejects"):
         jsonl.from_reward(half, rows)
     assert jsonl.from_reward(half, rows, threshold=0.5).levels == (0,)

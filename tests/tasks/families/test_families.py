@@ -1,4 +1,4 @@
-"""Laws of the families, those of the examples too: the same problems for good, the same in both languages, short."""
+"""Laws of the families and the examples: the same problems for good, the same in both languages, short."""
 
 import itertools
 import random

@@ -14,7 +14,6 @@ from nomoat.config import TaskError
 from nomoat.tasks.answers import SPECIAL, lenient_answer, strict_answer
 from nomoat.tasks.base import LANGUAGES, NAMES, Problem, Rng, Task, problems
 
-Check = Callable[[Problem, str], bool]
 HOSTILE = (
     "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "True+1",
     "1_0+1", "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "?", "on off", "an aus",
@@ -56,7 +55,7 @@ def dressed(witness: str) -> list[str]:
     ]
 
 
-def verdict(check: Check, problem: Problem, text: str) -> bool | str:
+def verdict(check: Callable, problem: Problem, text: str) -> bool | str:
     """What `check` says, or how it failed to say it."""
     try:
         return check(problem, text)
@@ -73,7 +72,7 @@ def says(got: object) -> str:
     return f"returns {got!r} for"
 
 
-def misjudged(check: Check, problem: Problem, wrong: Iterable[str]) -> Iterator[str]:
+def misjudged(check: Callable, problem: Problem, wrong: Iterable[str]) -> Iterator[str]:
     """What `check` does with the right answer and with wrong ones, where it should do the other."""
     for text, want in [(problem.witness.strip(), True), *((text, False) for text in wrong)]:
         got = verdict(check, problem, text)

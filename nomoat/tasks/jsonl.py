@@ -31,23 +31,12 @@ EXPECTED = (
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs"
 )
 MIN_TESTS = 3  # that are plain data; HumanEval's others use random inputs or tolerances
-
-
-def exactly(problem: Problem, answer: str) -> bool:
-    units, lang = problem.facts.get("units"), problem.facts.get("reads", "en")
-    return exact.equal(answer, problem.witness, units=units, lang=lang)
-
-
-def by_last_number(problem: Problem, answer: str) -> bool:
-    right = exact.number(problem.witness)
-    return right is not None and exact.last_number(answer) == right
-
-
-def by_tests(problem: Problem, answer: str) -> bool:
-    return base.by_tests(problem, program(problem, answer))
-
-
-CHECKERS = {"exact": exactly, "number": by_last_number, "line": base.check, "code": by_tests}
+CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
+    "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),
+    "number": lambda p, text: exact.last_number(text) == exact.number(p.witness) is not None,
+    "line": base.check,
+    "code": lambda p, text: base.by_tests(p, program(p, text)),
+}
 
 
 def load(name: str) -> SimpleNamespace:

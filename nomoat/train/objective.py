@@ -10,10 +10,8 @@ from nomoat.model.kernels import keys_read
 from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.train.loop import Gradient
-
-ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
 class ObjectiveConfig(Strict):

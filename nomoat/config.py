@@ -1,4 +1,5 @@
-"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No torch here.
+"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No
+torch here.
 
 The error tree of the project (the command line prints a UserError without a traceback and exits with 2;
 anything else is a bug and keeps its traceback):
@@ -42,7 +43,9 @@ class WeightsError(UserError):
 
 
 class Strict(BaseModel):
-    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole numbers to floats."""
+    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole
+    numbers to floats.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
@@ -77,7 +80,9 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
             elif item["type"] == "missing":
                 complaints.append(f"missing key `{path}`; add it")
             else:
-                complaints.append(f"`{path}` = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
+                complaints.append(
+                    f"`{path}` = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+                )
         raise ConfigError("\n".join(complaints)) from None
 
 
@@ -91,11 +96,15 @@ def _keys(cls: type[Strict], parents: Sequence[Any]) -> list[str]:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
+    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on
+    top.
+    """
     try:
         recipe = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml") from None
+        raise ConfigError(
+            f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:

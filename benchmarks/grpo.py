@@ -24,7 +24,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.parallel.process import keep_freed_memory
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import answers, base, find
@@ -48,7 +48,7 @@ def tokenizer_of(problems: list[base.Problem]) -> bpe.Tokenizer:
     return bpe.train([*(p.prompt for p in problems), " ".join(words)], SPEC.vocab_size)
 
 
-def spec_for(tokenizer: bpe.Tokenizer) -> ModelSpec:
+def spec_for(tokenizer: bpe.Tokenizer) -> Spec:
     return SPEC.model_copy(update={"vocab_size": tokenizer.vocab_size})
 
 

@@ -40,7 +40,7 @@ class StageWeights:
 
     stage: str
     path: Path  # the model's directory
-    spec: dict[str, Any]  # the model's ModelSpec as a table
+    spec: dict[str, Any]  # the model's Spec as a table
     tokenizer: TokenizerFiles
 
 

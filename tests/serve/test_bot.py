@@ -4,17 +4,17 @@ import itertools
 
 import pytest
 import torch
+from shapes import shape
 
 from nomoat.config import DataError, UserError
 from nomoat.engine import engine
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.serve import bot
 from nomoat.tokenizer import bpe, layout, pieces
 from nomoat.tokenizer.layout import NOMOAT, Message
 
 EOS, THINK, END_THINK = NOMOAT.eos_id, NOMOAT.think_id, NOMOAT.end_think_id
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=300,
     n_layers=2,
     d_model=16,

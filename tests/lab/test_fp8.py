@@ -150,7 +150,7 @@ def test_the_gradient_is_close_to_the_exact_one():
 def test_training_ends_near_where_the_exact_one_does():
     ends = []
     for way in ("exact", "fp8"):
-        model = built(SPEC, **{"init_std": 0.15}).initialise(0)
+        model = built(SPEC, init_std=0.15).initialise(0)
         optimizer = Optimizer(model, OptimConfig(adam_lr=1e-2))
         losses = []
         for step in range(60):

@@ -53,9 +53,9 @@ def test_what_was_kept_is_read_as_the_same_tokens(tokenizer, tmp_path):
     record = accepted([rollout], reward.scores([[rollout]], tokenizer)[0], tokenizer, 1)[0]
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps(record) + "\n")
-    ((ids, trained),) = documents.sampled([path], tokenizer)
-    assert ids == rollout.ids_T.tolist()
-    assert trained == rollout.sampled_T.tolist()
+    (document,) = documents.sampled([path], tokenizer)
+    assert document.ids == rollout.ids_T.tolist()
+    assert document.trained == rollout.sampled_T.tolist()
 
 
 def test_three_times_the_same_in_a_row_is_a_repetition():

@@ -256,12 +256,12 @@ def plan(
         raise ConfigError("expected a recipe or a --model, one of them: `nomoat plan recipes/cpu.toml`")
     if recipe is not None:
         return _forecast(_resolve(read_recipe(recipe, set_)), [], json)
-    from nomoat.plan.cost import find_published, parse_quantity, table_rows
+    from nomoat.plan.cost import find_published, parse_quantity, plan_published, table_rows
     from nomoat.report.table import Table
 
     run = find_published(model)
     amount = parse_quantity(tokens) if tokens else None
-    found = run.plan(tokens=amount, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
+    found = plan_published(run, tokens=amount, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
     if json:
         return _print_json(found.to_json())
     header = ("what", "estimate", "published", "by")

@@ -17,7 +17,7 @@ from nomoat.data.packing import Batch
 from nomoat.files import shipped
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
-from nomoat.plan.cost import read_hardware
+from nomoat.plan.hardware import read_hardware
 from nomoat.report.table import Table
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices, short

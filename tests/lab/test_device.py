@@ -12,7 +12,7 @@ from nomoat.files import shipped
 from nomoat.lab import device
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
-from nomoat.plan.cost import read_hardware
+from nomoat.plan.hardware import read_hardware
 from nomoat.run.ledger import read_prices
 from nomoat.train.optim import OptimConfig, Optimizer
 

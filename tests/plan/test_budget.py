@@ -37,18 +37,20 @@ def needs(recipe, what: str = "seconds") -> float:
 @pytest.mark.parametrize(
     ("text", "what", "much"),
     [
-        ("10 min", "seconds", 600), ("2h", "seconds", 7200), ("1 kWh", "joules", 3.6e6), ("300 kJ", "joules", 3e5),
+        ("10 min", "seconds", 600), ("2h", "seconds", 7200), ("1 kWh", "joules", 3.6e6),
+        ("300 kJ", "joules", 3e5),
         ("0.01 USD", "money", 0.01), ("5 EUR", "money", 5 * 1.0455), ("6e+05 J", "joules", 6e5),
     ],
 )  # fmt: skip
 def test_a_budget_is_read(text, what, much):
     assert budget.amount(text) == (what, pytest.approx(much))
-    assert budget.amount(budget.told(text, 2 * much)) == (what, pytest.approx(2 * much, rel=1e-3))
+    assert budget.amount(budget.worded(2 * much, text)) == (what, pytest.approx(2 * much, rel=1e-3))
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("10", "unit"), ("min", "unit"), ("-1 h", "amount"), ("0 h", "amount"), ("1.2.3 h", "amount"), (". h", "amount"),
+    [("10", "unit"), ("min", "unit"), ("-1 h", "amount"), ("0 h", "amount"), ("1.2.3 h", "amount"),
+     (". h", "amount"),
      ("5 GBP", "EUR"), ("10 mins", "min"), ("1 h 30 min", "amount")],
 )  # fmt: skip
 def test_what_is_no_budget_says_what_one_is(text, complaint):
@@ -77,7 +79,9 @@ def test_parameters_grow_as_the_root_of_the_budget():
     plain = resolve(table("cpu"))
     for times in (16, 100, 1000):
         recipe = resolve(table("cpu", budget=f"{times * needs(plain) / (1 - budget.KEPT_BACK):.0f} s"))
-        grown = [recipe.models[m].params_active() / plain.models[m].params_active() for m in ("main", "student")]
+        grown = [
+            recipe.models[m].params_active() / plain.models[m].params_active() for m in ("main", "student")
+        ]
         assert math.sqrt(times) / 1.6 < grown[0] < math.sqrt(times) * 1.6
         assert grown[1] > 1.5
         attention = [(m.n_heads, m.d_model, m.d_kv_latent, m.d_rope) for m in recipe.models.values()]
@@ -120,7 +124,9 @@ def test_a_run_goes_on_with_more_as_it_was_cut():
     more = resolve(table("cpu", budget="8 min"), begun)
     assert (more.table, more.limit) == (begun, "8 min")
     assert resolve(begun | {"budget": "8 min"}, begun) == more
-    assert resolve(table("cpu", budget="8 min", seed=1), begun).table["seed"] == 1  # another recipe is not hidden
+    assert (
+        resolve(table("cpu", budget="8 min", seed=1), begun).table["seed"] == 1
+    )  # another recipe is not hidden
     assert resolve(table("cpu"), begun).limit is None
 
 
@@ -177,7 +183,10 @@ def test_a_late_stage_is_cut_by_what_is_left(tmp_path):
     run = Run.create(tmp_path / "c", recipe.table)
     plan = {line.stage: line.seconds for line in budget.estimate(recipe)}
     whole = recipe.stage("pretrain")
-    cut = lambda: budget.Meter(recipe, run, Stop(), "cpu", 2).cut(whole).steps / whole.steps
+
+    def cut():
+        return budget.Meter(recipe, run, Stop(), "cpu", 2).cut(whole).steps / whole.steps
+
     assert cut() == 1
     run.log("work", stage="tokenizer", what="x", seconds=plan["tokenizer"], tokens=0)
     run.log("stage_end", stage="tokenizer", outputs={})

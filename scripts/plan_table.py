@@ -7,6 +7,7 @@ python scripts/plan_table.py --print    # prints it
 import sys
 from pathlib import Path
 
+from nomoat.model.counts import params_total
 from nomoat.plan.cost import deepseek_stages, plan_published
 from nomoat.plan.hardware import published_workload, read_hardware
 from nomoat.plan.layout import Layout, PricedLayout, price
@@ -47,7 +48,7 @@ def counts() -> Rows:
     )
     rows = [header]
     for run in read_published():
-        total = run.shape.params_total()
+        total = params_total(run.shape)
         published = f"{run.params / 1e9:,.4g} B" if run.params else ""
         token = f"{flops_per_token(run.shape, run.context) / 1e9:,.1f} G"
         flops = ("", "", "", "")

@@ -44,9 +44,10 @@ def row(run: Run) -> str:
         raise UserError(
             f"{run.root} has not got beyond its tokenizer; expected a finished run; finish it first"
         )
-    from nomoat.model.spec import ModelSpec
+    from nomoat.model import counts
+    from nomoat.model.spec import Spec
 
-    shape = ModelSpec.model_validate(spec)
+    shape = Spec.model_validate(spec)
     base = next((m for m in scores.bits if kinds.get(m) == "pretrain"), None)
     grams = [m for m in scores.bits if m.endswith("-gram")]
     bits = " / ".join(
@@ -63,7 +64,7 @@ def row(run: Run) -> str:
     total = receipt.total
     cells = (
         run.recipe.get("name", run.root.name), str(run.seed), f"{receipt.units} x {receipt.device}",
-        f"{short(shape.params_total()).strip()} ({short(shape.params_active()).strip()})", bits or "-", right,
+        f"{short(counts.params_total(shape)).strip()} ({short(counts.params_active(shape)).strip()})", bits or "-", right,
         duration(total.device_seconds), f"{short(total.joules)}J {total.joules_source}",
         f"{money(total.money)} {total.currency}",
     )  # fmt: skip

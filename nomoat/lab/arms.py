@@ -24,9 +24,10 @@ from nomoat.data.packing import Batch
 from nomoat.evals.bits import bits_per_byte
 from nomoat.lab import fp8
 from nomoat.lab.corpus import Corpus
-from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
+from nomoat.lab.gpt2 import Gpt2, spec_of
 from nomoat.lab.series import Row, Series
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups
@@ -42,6 +43,7 @@ SLICES = 50  # turns that each arm takes
 CALIBRATION_STEPS = 12
 FEWEST_STEPS = 8
 CURVE_POINTS = 100
+KERNELS = Kernels(attention="plain")  # of every arm
 JUDGED_PROBLEMS, JUDGED_TOKENS, JUDGED_ROWS = 40, 96, 1024  # of a family and level; of an answer; at once
 
 
@@ -116,8 +118,8 @@ def build(arm: Arm, corpus: Corpus, seed: int) -> Transformer | Gpt2:
     """The arm's model with its first weights, float32."""
     table = {"context": arm.context, **arm.model, "vocab_size": corpus.tokenizer.vocab_size}
     if arm.block == "gpt2":
-        return Gpt2(parse(Gpt2Spec, table, f"{arm.name}.model")).initialise(seed)
-    return Transformer(parse(ModelSpec, table, f"{arm.name}.model")).initialise(seed)
+        return Gpt2(spec_of(**table), KERNELS).initialise(seed)
+    return Transformer(parse(Spec, table, f"{arm.name}.model"), KERNELS).initialise(seed)
 
 
 class Trial:
@@ -217,8 +219,8 @@ class Trial:
             joules_source=self.energy.source,
             bpb=sum(bits[lang] * size for lang, size in sizes.items()) / sum(sizes.values()),
             bpb_by_language=bits,
-            params_total=spec.params_total(),
-            params_active=spec.params_active(),
+            params_total=counts.params_total(spec),
+            params_active=counts.params_active(spec),
             state_bytes=self._state_bytes(),
             curve=self.curve[:: max(1, len(self.curve) // CURVE_POINTS)],
             accuracy=answers(model, corpus) if corpus.tasks else None,

@@ -97,10 +97,12 @@ def student(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables laid over each other, nested ones key by key."""
+    """The tables laid over each other, nested ones key by key, but whole where the kind is another."""
     out: dict[str, Any] = {}
     for table in tables:
         for key, value in table.items():
-            both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-            out[key] = merged(out[key], value) if both else value
+            before = out.get(key)
+            both = isinstance(value, Mapping) and isinstance(before, Mapping)
+            same_kind = both and value.get("kind", before.get("kind")) == before.get("kind")
+            out[key] = merged(before, value) if same_kind else value
     return out

@@ -18,10 +18,10 @@ import torch
 from nomoat.config import parse
 from nomoat.engine.decoder import Decoder
 from nomoat.files import shipped
-from nomoat.lab.arms import Arm, Trial, calibrate, race, trained
+from nomoat.lab.arms import KERNELS, Arm, Trial, calibrate, race, trained
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.series import Row, Series, kept, merged, student
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
 
@@ -145,11 +145,11 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
     """Bytes of cache a token in bf16, and new tokens/s of the sampler's decoder: median and range of rounds
     in turn."""
     decode = table["decode"]
-    base = {**table["reference"]["model"], **decode["shape"], "vocab_size": vocab_size}
+    base = merged(table["reference"]["model"], decode["shape"], {"vocab_size": vocab_size})
     models = {}
     for name, change in decode["models"].items():
-        spec = parse(ModelSpec, {**base, **change}, name)
-        models[name] = Transformer(spec).initialise(0).to(device, torch.bfloat16)
+        spec = parse(Spec, merged(base, change), name)
+        models[name] = Transformer(spec, KERNELS).initialise(0).to(device, torch.bfloat16)
     rows = []
     for load in decode["loads"]:
         rates: dict[str, list[float]] = {name: [] for name in models}
@@ -161,7 +161,7 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
                 {
                     "model": name,
                     **load,
-                    "cache_bytes": 2 * model.spec.n_layers * sum(model.spec.d_cached),
+                    "cache_bytes": 2 * model.spec.n_layers * sum(model.spec.attention.d_cached),
                     "tokens_per_second": statistics.median(rates[name]),
                     "low": min(rates[name]),
                     "high": max(rates[name]),
@@ -173,7 +173,7 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
 @torch.inference_mode()
 def decode_rate(model: Transformer, n_rows: int, n_prompt: int, n_new: int) -> float:
     """Tokens a second, after the prompts."""
-    ids_B = torch.arange(n_rows, device=model.embed.device) % model.spec.vocab_size
+    ids_B = torch.arange(n_rows, device=model.device) % model.spec.vocab_size
     prompts = [[i] * n_prompt for i in ids_B.tolist()]
     decoder = Decoder(model)
     decoder.prefill(prompts, n_new, 0)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from nomoat.config import C, ConfigError, nearest, parse
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.plan.hardware import read_hardware
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Event, read_prices, receipt
@@ -161,24 +162,29 @@ def scaled(config: C, factor: float) -> C:
     return config.model_copy(update=changes)
 
 
-def sized(spec: ModelSpec, width: float) -> ModelSpec:
+def sized(spec: Spec, width: float) -> Spec:
     """The shape `width` times as wide and as deep, in whole heads; what one head is stays."""
-    n_heads = max(round(spec.n_heads * width), 1)
-    if n_heads == spec.n_heads:
+    n_heads = max(round(spec.attention.n_heads * width), 1)
+    width = n_heads / spec.attention.n_heads
+    if width == 1:
         return spec
-    width = n_heads / spec.n_heads
-    fewest = spec.n_dense_layers + 1 if spec.n_routed else 1
-    changes = {
-        "n_heads": n_heads,
-        "n_layers": max(round(spec.n_layers * width), fewest),
-        "init_std": spec.init_std * width**-0.5,
-    }
-    for name in ("d_model", "d_ffn", "d_expert", "d_kv_latent", "d_q_latent"):
-        if size := getattr(spec, name):
-            changes[name] = max(round(size * width / 8), 1) * 8
-    if spec.n_kv_heads:
-        changes["n_kv_heads"] = math.gcd(n_heads, round(spec.n_kv_heads * width) or 1)
-    return parse(ModelSpec, spec.model_dump() | changes, "models")
+    attention, ffn = spec.attention.model_dump(), spec.ffn.model_dump()
+    widen(attention, ("d_kv_latent", "d_q_latent"), width)
+    widen(ffn, ("d_hidden", "d_dense", "d_expert"), width)
+    attention["n_heads"] = n_heads
+    if "n_kv_heads" in attention:
+        attention["n_kv_heads"] = math.gcd(n_heads, round(attention["n_kv_heads"] * width) or 1)
+    fewest = ffn.get("n_dense_layers", 0) + 1
+    sizes = {"d_model": spec.d_model, "n_layers": max(round(spec.n_layers * width), fewest)}
+    widen(sizes, ("d_model",), width)
+    return spec.changed(**sizes, init_std=spec.init_std * width**-0.5, attention=attention, ffn=ffn)
+
+
+def widen(table: dict[str, Any], keys: Sequence[str], width: float) -> None:
+    """Those sizes that are there, in multiples of eight."""
+    for key in keys:
+        if table.get(key):
+            table[key] = max(round(table[key] * width / 8), 1) * 8
 
 
 def cut(recipe: Recipe, width: float, factor: float) -> Recipe:
@@ -201,7 +207,7 @@ def fit(recipe: Recipe) -> Recipe:
     n_heads = nearest_heads(first, math.sqrt(usable / whole))
 
     def takes(factor: float) -> float:
-        return needed(cut(recipe, n_heads / first.n_heads, factor), what)
+        return needed(cut(recipe, n_heads / first.attention.n_heads, factor), what)
 
     while n_heads > 1 and takes(0.0) > usable:
         n_heads -= 1
@@ -217,17 +223,18 @@ def fit(recipe: Recipe) -> Recipe:
         f"active parameters, {factor:.3g} times its steps, problems and documents "
         f"{worded(takes(factor), recipe.budget)} of {recipe.budget}"
     )
-    return cut(recipe, n_heads / first.n_heads, factor).model_copy(update={"fitted": reason})
+    return cut(recipe, n_heads / first.attention.n_heads, factor).model_copy(update={"fitted": reason})
 
 
-def growth(spec: ModelSpec, n_heads: int) -> float:
+def growth(spec: Spec, n_heads: int) -> float:
     """How many times its active parameters a shape has with as many heads."""
-    return sized(spec, n_heads / spec.n_heads).params_active() / spec.params_active()
+    wider = sized(spec, n_heads / spec.attention.n_heads)
+    return counts.params_active(wider) / counts.params_active(spec)
 
 
-def nearest_heads(spec: ModelSpec, wanted: float) -> int:
+def nearest_heads(spec: Spec, wanted: float) -> int:
     """The number of heads with which active parameters come nearest to `wanted` times what they are."""
-    heads = range(1, MOST_HEADS * spec.n_heads + 1)
+    heads = range(1, MOST_HEADS * spec.attention.n_heads + 1)
     return min(heads, key=lambda n_heads: abs(math.log(growth(spec, n_heads) / wanted)))
 
 

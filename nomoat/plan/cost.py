@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nomoat.config import ConfigError, nearest
-from nomoat.model.spec import PRESETS
+from nomoat.model import counts
+from nomoat.model.spec import PRESETS, Spec
 from nomoat.plan.hardware import Mfu, read_hardware
 from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Workload, search
 from nomoat.plan.parts import parts
 from nomoat.plan.published import LaterStage, Published, find_published, read_later_stages
-from nomoat.plan.shape import Shape
 from nomoat.run.ledger import read_prices
 
 LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine that hides its all-to-all
@@ -74,7 +74,7 @@ class Pretraining:
     3.1).
     """
 
-    spec: Shape
+    spec: Spec
     tokens: float
     gpu: str
     n_gpus: int
@@ -107,8 +107,8 @@ def plan_pretraining(run: Pretraining) -> Plan:
     gpu_hours = run.tokens * seconds / 3600
     kwh = gpu_hours * price.watts / 1000
     return Plan(
-        params_total=run.spec.params_total(),
-        params_active=run.spec.params_active(),
+        params_total=counts.params_total(run.spec),
+        params_active=counts.params_active(run.spec),
         tokens=run.tokens,
         context=run.context,
         batch_tokens=batch,
@@ -165,7 +165,7 @@ def share_of_peak(run: Pretraining, device: Device) -> Mfu:
 def mfu_class(run: Pretraining, device: Device) -> str:
     if run.gpu == "cpu":
         return device.generation
-    if getattr(run.spec, "n_routed", 0) and run.n_gpus < LARGE_RUN_DEVICES:
+    if run.spec.n_moe_layers and run.n_gpus < LARGE_RUN_DEVICES:
         return "moe-plain"
     return "node" if device.generation == "hopper" and run.n_gpus <= NODE else device.generation
 

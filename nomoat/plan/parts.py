@@ -3,23 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from nomoat.model.spec import ModelSpec
-from nomoat.plan.shape import Dense, Shape
+from nomoat.model import counts
+from nomoat.model.spec import Dense, Grouped, Latent, Routed, Spec
 
 Counted = Literal["weights", "causal", "full"]  # attention left out; half of each row; all of it
 
 
-def flops_per_token(shape: Shape, context: int, counted: Counted = "causal", *, mtp: bool = True) -> float:
+def flops_per_token(spec: Spec, context: int, counted: Counted = "causal", *, mtp: bool = True) -> float:
     """Forward and backward FLOPs of one training token, 6 a weight, in rows of `context` tokens."""
-    whole = mean_attended(context, context, counted)
-    if isinstance(shape, ModelSpec):
-        return shape.flops_train(whole) if mtp else 3 * shape.flops_forward(whole)
-    windowed = mean_attended(min(shape.window, context), context, counted)
-    n_whole = shape.n_layers - shape.n_windowed
-    attended = shape.n_windowed * windowed + n_whole * whole
-    weights = shape.matrices() + shape.d_model * shape.vocab_size
-    d_heads = shape.n_heads * shape.d_head
-    return 6 * weights + 12 * d_heads * attended
+    attended = mean_attended(context, context, counted)
+    attention = spec.attention
+    if isinstance(attention, Grouped) and attention.n_windowed:
+        windowed = mean_attended(min(attention.window, context), context, counted)
+        attended += (windowed - attended) * attention.n_windowed / spec.n_layers  # the mean over layers
+    return counts.flops_train(spec, attended) if mtp else 3 * counts.flops_forward(spec, attended)
 
 
 def mean_attended(window: int, context: int, counted: Counted) -> float:
@@ -49,47 +46,48 @@ class Parts:
     head_share: float  # of these FLOPs, in the head and those of the depths
 
 
-def parts(shape: Shape, context: int) -> Parts:
+def parts(spec: Spec, context: int) -> Parts:
     """The parts of a model that is trained on rows of `context` tokens."""
-    D, V = shape.d_model, shape.vocab_size
-    routed = not isinstance(shape, Dense) and shape.n_routed > 0
-    n_depths = 0 if isinstance(shape, Dense) else shape.n_mtp
-    n_moe_layers = shape.n_moe_layers + n_depths if routed else 0
-    n_copies = shape.n_active if routed else 0
-    limited = routed and shape.n_groups > 1
-    params_embedding = V * D * (1 if shape.tied else 2)
-    params_routed = n_moe_layers * shape.n_routed * 3 * D * shape.d_expert if routed else 0
-    flops = flops_per_token(shape, context)
+    D, V, ffn = spec.d_model, spec.vocab_size, spec.ffn
+    n_routed = n_moe_layers = n_copies = n_nodes = params_routed = 0
+    if isinstance(ffn, Routed):
+        n_routed, n_copies = ffn.n_routed, ffn.n_active
+        n_moe_layers = spec.n_moe_layers + spec.n_mtp
+        n_nodes = min(n_copies, ffn.n_active_groups) if ffn.n_groups > 1 else n_copies
+        params_routed = n_moe_layers * n_routed * 3 * D * ffn.d_expert
+    params_embedding = V * D * (1 if spec.tied else 2)
+    params = counts.params_total(spec) + counts.params_mtp(spec)
+    flops = flops_per_token(spec, context)
     return Parts(
         d_model=D,
         vocab_size=V,
-        n_heads=shape.n_heads,
-        n_layers=shape.n_layers + n_depths,
-        n_routed=shape.n_routed if routed else 0,
+        n_heads=spec.attention.n_heads,
+        n_layers=spec.n_layers + spec.n_mtp,
+        n_routed=n_routed,
         n_moe_layers=n_moe_layers,
         n_copies=n_copies,
-        n_nodes=min(n_copies, shape.n_active_groups) if limited else n_copies,
+        n_nodes=n_nodes,
         params_embedding=params_embedding,
         params_routed=params_routed,
-        params_shared=shape.params_total() + shape.params_mtp() - params_embedding - params_routed,
-        kept=2 * D + kept_attention(shape) + kept_ffn(shape),  # and what enters both
+        params_shared=params - params_embedding - params_routed,
+        kept=2 * D + kept_attention(spec) + kept_ffn(spec),  # and what enters both
         flops=flops,
-        head_share=6 * D * V * (1 + n_depths) / flops,
+        head_share=6 * D * V * (1 + spec.n_mtp) / flops,
     )
 
 
-def kept_attention(shape: Shape) -> int:
+def kept_attention(spec: Spec) -> int:
     """Queries, keys, values and what heads give; of MLA the latents, from which heads are computed again."""
-    if isinstance(shape, Dense):
-        return 2 * shape.d_head * (shape.n_heads + shape.n_kv_heads)
-    queries = shape.d_q_latent or shape.n_heads * shape.d_query
-    return queries + shape.d_kv_latent + shape.d_rope + shape.n_heads * shape.d_value
+    a = spec.attention
+    queries = a.n_heads * a.d_query
+    if isinstance(a, Latent) and a.d_q_latent:
+        queries = a.d_q_latent
+    return queries + sum(a.d_cached) + a.n_heads * a.d_value
 
 
-def kept_ffn(shape: Shape) -> int:
+def kept_ffn(spec: Spec) -> int:
     """The products that enter the activation function; of experts also what was sent to each."""
-    if isinstance(shape, Dense):
-        return shape.d_ffn * (2 if shape.gated else 1)
-    if not shape.n_routed:
-        return 2 * shape.d_ffn
-    return 2 * (shape.n_active + shape.n_shared) * shape.d_expert + shape.n_active * shape.d_model
+    f = spec.ffn
+    if isinstance(f, Dense):
+        return f.d_hidden * (2 if f.gated else 1)
+    return 2 * (f.n_active + f.n_shared) * f.d_expert + f.n_active * spec.d_model

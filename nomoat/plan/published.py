@@ -5,9 +5,8 @@ from typing import Literal
 
 from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.files import shipped
-from nomoat.model.spec import PRESETS
+from nomoat.model.spec import PRESETS, Spec
 from nomoat.plan.parts import Counted
-from nomoat.plan.shape import Shape
 
 
 class Axes(Strict):
@@ -22,7 +21,7 @@ class Published(Strict):
     """One published run, in the words of published.toml; what nobody published is None."""
 
     name: str
-    shape: Shape
+    shape: Spec
     params: float | None = None
     tokens: float
     context: int

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nomoat.config import ConfigError, read_recipe
+from nomoat.model import counts
 from nomoat.plan import budget
 from nomoat.plan.budget import resolve
 from nomoat.run.directory import Run
@@ -79,13 +80,12 @@ def test_parameters_grow_as_the_root_of_the_budget():
     plain = resolve(table("cpu"))
     for times in (16, 100, 1000):
         recipe = resolve(table("cpu", budget=f"{times * needs(plain) / (1 - budget.KEPT_BACK):.0f} s"))
-        grown = [
-            recipe.models[m].params_active() / plain.models[m].params_active() for m in ("main", "student")
-        ]
-        assert math.sqrt(times) / 1.6 < grown[0] < math.sqrt(times) * 1.6
-        assert grown[1] > 1.5
-        attention = [(m.n_heads, m.d_model, m.d_kv_latent, m.d_rope) for m in recipe.models.values()]
-        assert attention[0] == attention[1]  # so that the student can inherit
+        active = {name: counts.params_active(spec) for name, spec in recipe.models.items()}
+        before = {name: counts.params_active(spec) for name, spec in plain.models.items()}
+        assert math.sqrt(times) / 1.6 < active["main"] / before["main"] < math.sqrt(times) * 1.6
+        assert active["student"] / before["student"] > 1.5
+        main, student = recipe.models["main"], recipe.models["student"]
+        assert (main.attention, main.d_model) == (student.attention, student.d_model)  # which it can inherit
         assert recipe.stage("pretrain").steps > plain.stage("pretrain").steps
 
 
@@ -113,10 +113,15 @@ def test_scaling_keeps_what_a_stage_is():
 def test_a_sized_model_is_one(width):
     for name in ("cpu", "smoke", "teacup"):
         for spec in resolve(table(name)).models.values():
-            found = budget.sized(spec, width)
-            assert (found.d_rope, found.d_value, found.n_routed) == (spec.d_rope, spec.d_value, spec.n_routed)
-            assert found.d_model % 8 == 0
-            assert (found.params_active() - spec.params_active()) * (found.n_heads - spec.n_heads) >= 0
+            sized = budget.sized(spec, width)
+            kept = [
+                (s.attention.d_rope, s.attention.d_value, getattr(s.ffn, "n_routed", 0))
+                for s in (sized, spec)
+            ]
+            assert kept[0] == kept[1]
+            assert sized.d_model % 8 == 0
+            more_heads = sized.attention.n_heads - spec.attention.n_heads
+            assert (counts.params_active(sized) - counts.params_active(spec)) * more_heads >= 0
 
 
 def test_a_run_goes_on_with_more_as_it_was_cut():

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from nomoat.config import ConfigError
-from nomoat.model.spec import PRESETS
+from nomoat.config import ConfigError, parse
+from nomoat.model import counts
+from nomoat.model.spec import PRESETS, Dense, Spec
 from nomoat.plan.cost import (
     Pretraining,
     deepseek_stages,
@@ -19,7 +20,6 @@ from nomoat.plan.cost import (
 from nomoat.plan.hardware import read_hardware
 from nomoat.plan.parts import flops_per_token
 from nomoat.plan.published import find_published, read_published
-from nomoat.plan.shape import Dense
 from nomoat.run.ledger import read_prices
 
 V3, LITE = PRESETS["deepseek-v3"], PRESETS["deepseek-v2-lite"]
@@ -80,30 +80,24 @@ def test_a_class_reproduces_the_runs_that_it_was_fitted_on(name):
 @pytest.mark.parametrize("run", read_published(), ids=lambda run: run.name)
 def test_shapes_have_the_published_parameters_and_flops(run):
     if run.params:
-        assert run.shape.params_total() == pytest.approx(run.params, rel=0.01)
+        assert counts.params_total(run.shape) == pytest.approx(run.params, rel=0.01)
     if run.flops:
-        ours = flops_per_token(run.shape, run.context, run.counted, mtp=False) * (
-            run.tokens if run.flops > 1e15 else 1
-        )
+        n_tokens = run.tokens if run.flops > 1e15 else 1
+        ours = n_tokens * flops_per_token(run.shape, run.context, run.counted, mtp=False)
         assert ours == pytest.approx(run.flops, rel=0.01)
-    if isinstance(run.shape, Dense):  # six a parameter that multiplies, and what attention adds
+    if isinstance(run.shape.ffn, Dense):  # six a parameter that multiplies, and what attention adds
         s = run.shape
-        lookups = s.d_model * (s.n_positions + (0 if s.tied else s.vocab_size))
-        assert flops_per_token(s, run.context, "weights") == 6 * (s.params_total() - lookups)
+        n_positions = s.context if s.positions == "learned" else 0
+        lookups = s.d_model * (n_positions + (0 if s.tied else s.vocab_size))
+        gains = s.d_model * (2 * s.n_layers + 1)
+        multiplied = counts.params_total(s) - lookups - gains
+        assert flops_per_token(s, run.context, "weights") == 6 * multiplied
 
 
 def test_attention_counts_what_a_position_sees():
-    shape = Dense(
-        vocab_size=10,
-        n_layers=3,
-        d_model=8,
-        n_heads=2,
-        n_kv_heads=1,
-        d_ffn=16,
-        d_head=4,
-        window=4,
-        n_windowed=2,
-    )
+    attention = {"kind": "grouped", "n_heads": 2, "n_kv_heads": 1, "d_head": 4, "window": 4, "n_windowed": 2}
+    sizes = {"vocab_size": 10, "n_layers": 3, "d_model": 8, "ffn": {"kind": "dense", "d_hidden": 16}}
+    shape = parse(Spec, {**sizes, "attention": attention}, "shape")
     pairs = sum(t for t in range(1, 17)) + 2 * sum(min(t, 4) for t in range(1, 17))
     attention = flops_per_token(shape, 16, "causal") - flops_per_token(shape, 16, "weights")
     assert attention == pytest.approx(12 * 2 * 4 * pairs / 16)
@@ -113,9 +107,8 @@ def test_attention_counts_what_a_position_sees():
 
 def test_the_plan_is_consistent_and_serialisable(v3):
     table = json.loads(json.dumps(v3.to_json()))
-    assert {"params_total", "params_active", "flops_total", "gpu_hours", "usd", "limit", "layouts"} <= set(
-        table
-    )
+    keys = {"params_total", "params_active", "flops_total", "gpu_hours", "usd", "limit", "layouts"}
+    assert keys <= set(table)
     assert v3.gpu_hours == pytest.approx(v3.flops_total / (989.4e12 * v3.mfu) / 3600)
     assert v3.gpu_hours == pytest.approx(v3.layouts[0].seconds * v3.tokens / 3600)
     assert v3.kwh * 1000 == pytest.approx(v3.gpu_hours * read_prices().device("h800").watts)
@@ -173,8 +166,8 @@ def test_the_class_follows_from_model_and_device():
 
     assert "class hopper" in plan(LITE, "h100", 64).mfu_source
     assert "class moe-plain" in plan(LITE, "h100", 1).mfu_source
-    assert "class node" in plan(LITE.dense_twin(), "h100", 8).mfu_source
-    assert "class ampere" in plan(LITE.dense_twin(), "a100", 8).mfu_source
+    assert "class node" in plan(counts.dense_twin(LITE), "h100", 8).mfu_source
+    assert "class ampere" in plan(counts.dense_twin(LITE), "a100", 8).mfu_source
     assert "class cpu" in plan(LITE, "cpu", 2).mfu_source
     given = plan(LITE, "h100", 1, mfu=0.5)
     assert given.mfu_source == "given"

@@ -4,15 +4,23 @@ import dataclasses
 
 import pytest
 
-from nomoat.model.spec import PRESETS
+from nomoat.config import parse
+from nomoat.model import counts
+from nomoat.model.spec import PRESETS, Spec
 from nomoat.plan import layout as layouts
 from nomoat.plan.hardware import read_hardware
 from nomoat.plan.layout import BYTES_PER_PARAM, Layout, Workload, search
 from nomoat.plan.parts import parts
-from nomoat.plan.shape import Dense
 
 V3 = PRESETS["deepseek-v3"]
-DENSE = Dense(vocab_size=32000, n_layers=32, d_model=4096, n_heads=32, n_kv_heads=8, d_ffn=14336)
+SHAPE = {
+    "vocab_size": 32000,
+    "n_layers": 32,
+    "d_model": 4096,
+    "attention": {"kind": "grouped", "n_heads": 32, "n_kv_heads": 8, "d_head": 128},
+    "ffn": {"kind": "dense", "d_hidden": 14336},
+}
+DENSE = parse(Spec, SHAPE, "dense")
 H800 = read_hardware().devices["h800"]
 
 
@@ -27,7 +35,7 @@ def price(layout, shape=V3, device=H800):
 def test_parts_add_up_to_the_model():
     for shape in (V3, DENSE):
         p = parts(shape, 4096)
-        whole = shape.params_total() + shape.params_mtp()
+        whole = counts.params_total(shape) + counts.params_mtp(shape)
         assert p.params_embedding + p.params_routed + p.params_shared == whole
     assert parts(V3, 4096).params_routed == 59 * 256 * 3 * 7168 * 2048  # 58 layers and the prediction depth
 
@@ -35,7 +43,7 @@ def test_parts_add_up_to_the_model():
 def test_one_device_holds_everything():
     x = price(Layout(1, 1, 1, 1), DENSE)
     for part, n in BYTES_PER_PARAM.items():
-        assert x.memory_bytes[part] == pytest.approx(n * DENSE.params_total())
+        assert x.memory_bytes[part] == pytest.approx(n * counts.params_total(DENSE))
     assert x.bubble == x.network == 0
 
 

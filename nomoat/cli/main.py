@@ -429,6 +429,7 @@ def _lab(name: str, out: Path, budget: str, n_seeds: int, text: str | None, thre
     """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside the runs."""
     import torch
 
+    from nomoat.lab.series import Series
     from nomoat.plan.budget import amount
     from nomoat.report.progress import Watch
 
@@ -440,7 +441,7 @@ def _lab(name: str, out: Path, budget: str, n_seeds: int, text: str | None, thre
     torch.set_num_threads(threads)
     with Watch(_aside(), [name]) as watch:
         tell = lambda says, share: watch.show(name, f"{says}, {100 * share:.0f} %", share)
-        found = module.run(out, seconds, n_seeds, text=text, tell=tell, **more)
+        found = module.run(Series(out, seconds, n_seeds, text, tell=tell), **more)
     write_whole(out / f"{name}.json", json.dumps(found, indent=1))
     if as_json:
         return _print_json(found)

@@ -20,7 +20,7 @@ from nomoat.data import documents, ngram
 from nomoat.files import shipped
 from nomoat.lab.arms import Arm, calibrate, trained
 from nomoat.lab.corpus import Corpus
-from nomoat.lab.series import Row, Series, kept, merged, student
+from nomoat.lab.series import Row, Series, by_arm, kept, merged, student
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, short
 
@@ -106,16 +106,11 @@ def count(text: str | None, corpus: Corpus) -> list[dict[str, Any]]:
         read = "\n".join(document.text for document in documents.text(text, None))
         model = ngram.train(read.encode(), order)
         seconds = time.perf_counter() - start
-        bits = sum(len(text) * ngram.bits_per_byte(model, text) for text in held)
+        bits = 0.0
+        for text_bytes in held:
+            bits += len(text_bytes) * ngram.bits_per_byte(model, text_bytes)
         rows.append({"arm": f"byte {order}-gram", "seconds": seconds, "bpb": bits / n_bytes})
     return rows
-
-
-def by_arm(results: Sequence[Row]) -> dict[str, list[Row]]:
-    arms: dict[str, list[Row]] = {}
-    for row in results:
-        arms.setdefault(row["arm"], []).append(row)
-    return arms
 
 
 def mean_of(rows: Sequence[Row], key: str) -> float:
@@ -271,8 +266,8 @@ def arm_cells(name: str, runs: Sequence[Row]) -> tuple[str, ...]:
 def factors_table(factors: Mapping[str, Mapping[str, Any]], source: str) -> Table:
     rows = [(name, *(factor_cell(by[metric]) for metric in METRICS)) for name, by in factors.items()]
     note = (
-        "The baseline's cost over ours' at equal final held-out bits per byte; in brackets Student's 95 % over "
-        f"the seeds; below 1 ours loses. Energy {source}: as an estimate it is time again."
+        "The baseline's cost over ours' at equal final held-out bits per byte; in brackets Student's 95 % "
+        f"over the seeds; below 1 ours loses. Energy {source}: as an estimate it is time again."
     )
     return Table("How many times cheaper", ("against", *METRICS.values()), tuple(rows), note)
 
@@ -287,8 +282,8 @@ def factor_cell(factor: Mapping[str, Any]) -> str:
 def waterfall_table(waterfall: Sequence[Mapping[str, Any]]) -> Table:
     rows = [(row["saving"], gain_cell(row.get("ours")), gain_cell(row.get("B1"))) for row in waterfall]
     note = (
-        "As factors of the budget (lowest and highest seed), 1 is no effect: off, what is lost where it is there "
-        "and left out alone; on, what is gained where it is not there and put in alone."
+        "As factors of the budget (lowest and highest seed), 1 is no effect: off, what is lost where it is "
+        "there and left out alone; on, what is gained where it is not there and put in alone."
     )
     return Table("Where it comes from", ("saving", "in ours", "in B1"), tuple(rows), note)
 
@@ -328,7 +323,8 @@ def plot_metric(axes: Any, comparison: Mapping[str, Any], metric: str) -> None:
         axes.plot(costs, bits, marker, color=color, ms=3, alpha=0.4)
         return mean(costs), mean(bits)
 
-    sweep = [seeds(at(share), "o", "C0") for share in sorted(table["shares"])]
+    names = [at(share) for share in sorted(table["shares"])]
+    sweep = [seeds(name, "o", "C0") for name in names]
     axes.plot(*zip(*sweep), "-o", color="C0", label="ours")
     for i, name in enumerate(table["baselines"], 1):
         color = f"C{i}"

@@ -87,6 +87,13 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
+def by_arm(results: Sequence[Row]) -> dict[str, list[Row]]:
+    arms: dict[str, list[Row]] = {}
+    for row in results:
+        arms.setdefault(row["arm"], []).append(row)
+    return arms
+
+
 def student(values: Sequence[float]) -> tuple[float, float] | None:
     """Student's 95 % interval of the mean, None for one value."""
     if len(values) < 2:

@@ -113,14 +113,21 @@ def findings(
 
 def compared(of: Sequence[Row], against: Sequence[Row]) -> dict[str, Any]:
     pairs = list(zip(of, against, strict=True))
-    row: dict[str, Any] = {"seeds": len(pairs)}
-    for cost in ("seconds", "flops"):
-        ratios = [one[cost] / other[cost] for one, other in pairs]
-        row[cost] = statistics.mean(ratios)
-    for score, better in BETTER.items():
+
+    def ratio(cost: str) -> float:
+        return statistics.mean(one[cost] / other[cost] for one, other in pairs)
+
+    def gain(score: str) -> dict[str, Any]:
         scores = [(one[score], other[score]) for one, other in pairs]
-        row[score] = difference(scores, better)
-    return row
+        return difference(scores, BETTER[score])
+
+    return {
+        "seeds": len(pairs),
+        "seconds": ratio("seconds"),
+        "flops": ratio("flops"),
+        "bpb": gain("bpb"),
+        "accuracy": gain("accuracy"),
+    }
 
 
 def difference(pairs: Sequence[tuple[float, float]], better: int) -> dict[str, Any]:
@@ -205,10 +212,15 @@ def gain_cells(gain: Mapping[str, Any], unit: float, digits: int) -> tuple[str, 
     def figure(key: str, sign: str = "+") -> str:
         return f"{gain[key] * unit:{sign}.{digits}f}"
 
-    text = figure("difference")
+    difference = figure("difference")
     if gain["low"] is not None:
-        text = f"{text} [{figure('low')}, {figure('high')}]"
-    return figure("of", ""), figure("against", ""), text, gain["verdict"]
+        difference += f" [{figure('low')}, {figure('high')}]"
+    return (
+        figure("of", ""),
+        figure("against", ""),
+        difference,
+        gain["verdict"],
+    )
 
 
 def decoding_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def waterfall_of(table: Mapping[str, Any], arms: Mapping[str, Sequence[Row]]) ->
         return []
     slopes = slopes_at(share, table["shares"], arms)
     smaller = {
-        "ours": share / table["shares"][0],
+        "ours": share / min(table["shares"]),
         "B1": 1 / share,
     }  # by how much the smallest trained budget is
     rows = []
@@ -318,13 +318,14 @@ def plot_metric(axes: Any, comparison: Mapping[str, Any], metric: str) -> None:
 
     def seeds(name: str, marker: str, color: str) -> tuple[float, float]:
         """Draws every seed, gives the mean."""
-        costs = [row[metric] for row in arms[name]]
-        bits = [row["bpb"] for row in arms[name]]
+        rows = arms[name]
+        costs = [row[metric] for row in rows]
+        bits = [row["bpb"] for row in rows]
         axes.plot(costs, bits, marker, color=color, ms=3, alpha=0.4)
         return mean(costs), mean(bits)
 
-    names = [at(share) for share in sorted(table["shares"])]
-    sweep = [seeds(name, "o", "C0") for name in names]
+    shares = sorted(table["shares"])
+    sweep = [seeds(at(share), "o", "C0") for share in shares]
     axes.plot(*zip(*sweep), "-o", color="C0", label="ours")
     for i, name in enumerate(table["baselines"], 1):
         color = f"C{i}"

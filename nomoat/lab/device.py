@@ -103,11 +103,13 @@ def works_on(device: torch.device, table: Mapping[str, Any]) -> dict[str, Work]:
     """By the name of its row.  A triad is STREAM's: two arrays read, one written."""
     works = {}
     for name, sides in table["products"].items():
+        m, k, n = sides[device.type]
         for words, dtype in DTYPES.items():
-            works[f"product {name}, {words}"] = product(*sides[device.type], device, dtype)
+            works[f"product {name}, {words}"] = product(m, k, n, device, dtype)
     works["memory, triad"] = triad(table["array_bytes"] // 4, device)
+    has_gpu = torch.cuda.is_available()
     for name, model in table["models"].items():
-        if torch.cuda.is_available() or not model.get("beside_gpu"):
+        if has_gpu or not model.get("beside_gpu"):
             works[f"training, {name} model, bf16"] = training(model, device)
     return works
 

@@ -27,8 +27,7 @@ PRODUCTS = (torch.bmm, torch.matmul, torch.mm, Tensor.bmm, Tensor.matmul, Tensor
 
 
 def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
-    """x after a round trip through E4M3, float32; each `tile` of the last two axes is scaled to a largest of
-    448."""
+    """x after a round trip through E4M3, float32, each `tile` of the last two axes scaled to reach 448."""
     rows, columns = tile
     n_rows, n_columns = x.shape[-2:]
     missing = (0, -n_columns % columns, 0, -n_rows % rows)
@@ -70,9 +69,12 @@ class emulated(TorchFunctionMode):
         hidden = [p for name, p in model.named_parameters() if role.get(name) == "hidden"]
         self.weights = {p.untyped_storage().data_ptr() for p in hidden}
 
+    def _is_hidden(self, w: Tensor) -> bool:
+        return w.untyped_storage().data_ptr() in self.weights
+
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         is_product = func is F.linear or func in PRODUCTS
-        if not is_product or args[1].untyped_storage().data_ptr() not in self.weights:
+        if not (is_product and self._is_hidden(args[1])):
             return func(*args, **(kwargs or {}))
         x, w = args[0], args[1]
         if func is F.linear:

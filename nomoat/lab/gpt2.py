@@ -86,11 +86,14 @@ class Gpt2(nn.Module):
 
     def __init__(self, spec: Spec, kernels: Kernels | None = None):
         super().__init__()
-        self.spec, self.kernels = spec, kernels or Kernels(attention="plain")
-        self.embed = Embedding(spec.vocab_size, spec.d_model)
-        self.positions = Embedding(spec.context, spec.d_model)
-        self.norm = LayerNorm(spec.d_model)
-        self.blocks = nn.ModuleList(Block(spec, self.kernels) for _ in range(spec.n_layers))
+        D = spec.d_model
+        self.spec = spec
+        self.kernels = kernels or Kernels(attention="plain")
+        self.embed = Embedding(spec.vocab_size, D)
+        self.positions = Embedding(spec.context, D)
+        self.norm = LayerNorm(D)
+        blocks = (Block(spec, self.kernels) for _ in range(spec.n_layers))
+        self.blocks = nn.ModuleList(blocks)
         self.depths = nn.ModuleList()
 
     @property

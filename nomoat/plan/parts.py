@@ -14,8 +14,10 @@ def flops_per_token(spec: Spec, context: int, counted: Counted = "causal", *, mt
     attended = mean_attended(context, context, counted)
     attention = spec.attention
     if isinstance(attention, Grouped) and attention.n_windowed:
-        windowed = mean_attended(min(attention.window, context), context, counted)
-        attended += (windowed - attended) * attention.n_windowed / spec.n_layers  # the mean over layers
+        window = min(attention.window, context)
+        windowed = mean_attended(window, context, counted)
+        share = attention.n_windowed / spec.n_layers
+        attended += share * (windowed - attended)  # the mean over layers
     return counts.flops_train(spec, attended) if mtp else 3 * counts.flops_forward(spec, attended)
 
 

@@ -48,7 +48,9 @@ def here(readings):
 
 
 def test_every_row_is_measured_in_every_place_and_compared_with_the_first(readings):
-    for row, found in groupby(sorted(here(readings), key=lambda r: (r.what, r.unit)), lambda r: (r.what, r.unit)):
+    for row, found in groupby(
+        sorted(here(readings), key=lambda r: (r.what, r.unit)), lambda r: (r.what, r.unit)
+    ):
         found = list(found)
         assert [r.place for r in found] == ["1 thread", "2 threads"], row
         for r in found:
@@ -81,12 +83,16 @@ def test_without_a_card_every_card_stands_there_by_its_data_sheet(readings):
     for r in sheets:
         assert r.times * first[r.what, r.unit] == pytest.approx(r.value)
         peak = cards[r.place].bytes_per_second if r.unit.startswith("B") else cards[r.place].flops_bf16
-        assert r.value == pytest.approx(peak / (read_prices().device(r.place).watts if r.unit.endswith("J") else 1))
+        assert r.value == pytest.approx(
+            peak / (read_prices().device(r.place).watts if r.unit.endswith("J") else 1)
+        )
     assert "not measured" in device.tables(readings)[1].text()
 
 
 def test_a_card_that_was_measured_has_no_data_sheet(readings):
-    assert {r.place for r in device.sheets(here(readings), {"cpu", "h100"})} == set(read_hardware().devices) - {"cpu", "h100"}
+    assert {r.place for r in device.sheets(here(readings), {"cpu", "h100"})} == set(
+        read_hardware().devices
+    ) - {"cpu", "h100"}
 
 
 def test_joules_are_the_meter_s_and_say_whose_they_are(monkeypatch):

@@ -19,7 +19,7 @@ TINY = 1e-6
 
 
 def centred(rewards: Grouped) -> list[list[float]]:
-    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are right or wrong."""
+    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are alike."""
     return [[r - sum(group) / len(group) for r in group] for group in rewards]
 
 
@@ -29,7 +29,7 @@ def standardised(rewards: Grouped) -> list[list[float]]:
 
 
 def leave_one_out(rewards: Grouped) -> list[list[float]]:
-    """A_i = r_i - mean of the others' rewards = G / (G - 1) (r_i - mean(r)) (RLOO, arXiv 2402.14740, eq. 8)."""
+    """A_i = r_i - mean of the others = G / (G - 1) (r_i - mean(r)) (RLOO, arXiv 2402.14740, eq. 8)."""
     return [[a * len(group) / max(len(group) - 1, 1) for a in group] for group in centred(rewards)]
 
 
@@ -45,23 +45,31 @@ def _std(centred: Sequence[float]) -> float:
     return math.sqrt(sum(a * a for a in centred) / max(len(centred), 1))
 
 
-# --- weight: of each token of a rollout, given every rollout's length ---
+# --- weight: of each token of a rollout, given the rollout's length ---
 
 
-def constant(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of the batch that a mean is taken over: N rollouts, their tokens together, and L, the longest allowed."""
+
+    n_rollouts: float
+    n_tokens: int
+    longest: int
+
+
+def constant(length: int, sizes: Sizes) -> float:
     """1 / (N L): every token counts the same whatever the length of its answer (Dr. GRPO, section 3.2)."""
-    return [[1 / (n * longest) for _ in group] for group in lengths]
+    return 1 / (sizes.n_rollouts * sizes.longest)
 
 
-def by_sequence(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
+def by_sequence(length: int, sizes: Sizes) -> float:
     """1 / (N |o_i|): every answer counts the same, so that long wrong ones are punished less (GRPO, eq. 3)."""
-    return [[1 / (n * length) for length in group] for group in lengths]
+    return 1 / (sizes.n_rollouts * length)
 
 
-def by_token(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
+def by_token(length: int, sizes: Sizes) -> float:
     """1 / sum |o|: the mean over the tokens of the batch (DAPO, arXiv 2503.14476, eq. 8)."""
-    total = sum(length for group in lengths for length in group)
-    return [[1 / total for _ in group] for group in lengths]
+    return 1 / sizes.n_tokens
 
 
 # --- ds / dlog p: the gradient of the surrogate, given ratio and advantage ---
@@ -90,7 +98,7 @@ class Variant:
     """`whole`: w is the geometric mean of the ratios of a rollout's tokens, the same for all of them."""
 
     advantage: Callable[[Grouped], list[list[float]]]
-    weight: Callable[[Grouped, float, int], list[list[float]]]
+    weight: Callable[[int, Sizes], float]
     surrogate: Callable[[Tensor, Tensor, Bounds], Tensor]
     bounds: Bounds
     whole: bool = False

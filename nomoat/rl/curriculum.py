@@ -12,10 +12,11 @@ FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is
 
 
 class Curriculum:
-    """Which problems come next: each level as often as it has been informative, p (1 - p), and seldom if it was not.
+    """Which problems come next: each level as often as it has been informative, p (1 - p), and seldom if it
+    was not.
 
-    `success` is each level's running success rate, saved and restored with the weights; `memory` is the share of the
-    past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
+    `success` is each level's running success rate, saved and restored with the weights; `memory` is the share
+    of the past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
     """
 
     def __init__(self, tasks: Mapping[str, Sequence[int]], memory: float = 0.8):

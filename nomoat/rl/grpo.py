@@ -1,7 +1,8 @@
 """Group relative policy optimisation (arXiv 2402.03300): rollouts and what they are worth -> a gradient.
 
-What an answer is worth beside its group, how much each of its tokens counts and what bounds an old rollout's ratio is
-in `variants.py`; the default is Dr. GRPO's (arXiv 2503.20783): the reward less the mean of the group, every token alike.
+What an answer is worth beside its group, how much each of its tokens counts and what bounds an old rollout's
+ratio is in `variants.py`; the default is Dr. GRPO's (arXiv 2503.20783): the reward less the mean of the
+group, every token alike.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from nomoat.rl.variants import VARIANTS, Sizes, Variant
 class Objective:
     """What is optimised.  `n_rollouts` of `longest` tokens at most are the batch that a mean is taken over.
 
-    `off_policy` asks for the variant's ratio and its bound, which matter only where the weights moved since the
-    rollouts were drawn; `temperature` is the one that they were drawn at.
+    `off_policy` asks for the variant's ratio and its bound, which matter only where the weights moved since
+    the rollouts were drawn; `temperature` is the one that they were drawn at.
     """
 
     variant: Variant = VARIANTS["dr-grpo"]
@@ -53,7 +54,8 @@ class Update:
 def gradient(
     model: Transformer, groups: Sequence[Group], objective: Objective, reference: Transformer | None = None
 ) -> Update:
-    """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over all rollouts of the groups.
+    """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over all rollouts of the
+    groups.
 
     On-policy w_t = 1 and the gradient is REINFORCE's.  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
@@ -101,7 +103,9 @@ class Terms:
     advantage_M: Tensor
     weight_M: Tensor
     logp_drawn_M: Tensor  # of the policy that drew the rollouts
-    logp_base_M: Tensor  # what log w is taken against; the one above, or for a whole ratio what makes log w its mean
+    logp_base_M: (
+        Tensor  # what log w is taken against; the one above, or for a whole ratio what makes log w its mean
+    )
     logp_reference_M: Tensor | None
 
     def coefficient(self, logp: Tensor, part: slice) -> Tensor:

@@ -13,7 +13,8 @@ KEPT = 3  # references on disk: a resumed run may go back a few steps
 class Reference:
     """The model that it is given, or the policy of the last `refresh`-th step.
 
-    A refreshed one is kept in `directory`, by the rank that `writes`, so that a resumed run measures to the same one.
+    A refreshed one is kept in `directory`, by the rank that `writes`, so that a resumed run measures to the
+    same one.
     """
 
     def __init__(self, model: Transformer, refresh: int | None, directory: Path, *, writes: bool):

@@ -19,8 +19,9 @@ SHADOW_PROBLEMS = 8  # other problems that a right answer is held against
 class Weights(Strict):
     """The reward is the sum of these times what the reply achieved; R1-Zero's is accuracy = 1, format = 1.
 
-    `accuracy`: right in the right form; `format`: thought in one closed block, answered and ended; `language`: share of
-    the words that are not of the other language (arXiv 2501.12948, section 2.3.2); `random`: a coin, for control runs.
+    `accuracy`: right in the right form; `format`: thought in one closed block, answered and ended;
+    `language`: share of the words that are not of the other language (arXiv 2501.12948, section 2.3.2);
+    `random`: a coin, for control runs.
     """
 
     accuracy: float = 1.0
@@ -36,7 +37,8 @@ ACCURACY = Weights()
 class Score(Verdict):
     """The verdict and what else is seen; `language` is the share of words that are not of the other language.
 
-    `shadow`: strict, and yet the answer also passes for another problem that has another answer: it may be a trick.
+    `shadow`: strict, and yet the answer also passes for another problem that has another answer: it may be a
+    trick.
     """
 
     language: float = 1.0
@@ -72,7 +74,8 @@ def judge(
 ) -> list[Group]:
     """Every rollout with its score and reward.
 
-    The shadow grader works where it has a key; `first` is the number of the first group among those of its coins.
+    The shadow grader works where it has a key; `first` is the number of the first group among those of its
+    coins.
     """
     verdicts = Verdicts() if verdicts is None else verdicts
     judged = []
@@ -116,7 +119,8 @@ def foreign_to(lang: str | None) -> frozenset[str]:
 
 
 def shadowed(exercise: Exercise, scores: Sequence[Score], key: int) -> list[Score]:
-    """The scores, `shadow` set where the shadow grader doubts the first right answer of the group or its equals."""
+    """The scores, `shadow` set where the shadow grader doubts the first right answer of the group or its
+    equals."""
     suspect = next((score.answer for score in scores if score.strict), None)
     if suspect is None or not doubts(exercise, suspect, key):
         return list(scores)
@@ -124,9 +128,11 @@ def shadowed(exercise: Exercise, scores: Sequence[Score], key: int) -> list[Scor
 
 
 def doubts(exercise: Exercise, answer: str, key: int) -> bool:
-    """The shadow grader: whether a right answer also passes for another problem of its level, of another answer.
+    """The shadow grader: whether a right answer also passes for another problem of its level, of another
+    answer.
 
-    Nobody is rewarded by it.  An honest answer fits its own problem; one that fits others too has found a hole.
+    Nobody is rewarded by it.  An honest answer fits its own problem; one that fits others too has found a
+    hole.
     """
     stream = base.problems(exercise.task, exercise.level, split="train", seed=key)
     for other in itertools.islice(stream, SHADOW_PROBLEMS):
@@ -139,7 +145,8 @@ def doubts(exercise: Exercise, answer: str, key: int) -> bool:
 
 
 def canary(exercise: Exercise) -> None:
-    """One answer known to be good and one known to be bad through the same grader; UserError if either flips."""
+    """One answer known to be good and one known to be bad through the same grader; UserError if either
+    flips."""
     task, problem = exercise.task, exercise.problem
     for answer, expected in ((problem.witness.strip(), True), (task.near_misses(problem)[0], False)):
         score = grade(exercise, f"<think>1</think>{answer}", True, Verdicts())

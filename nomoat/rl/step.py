@@ -29,11 +29,13 @@ NO_NEWS = 1e-9  # an advantage that is nothing but rounding
 
 
 class Settings(Strict):
-    """GRPO on `prompts` problems a step with `group` rollouts each; those without news are replaced `refill` times.
+    """GRPO on `prompts` problems a step with `group` rollouts each; those without news are replaced `refill`
+    times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` steers the choice of problems, see Curriculum.  `minibatches` updates are made of each step's rollouts; one
-    is on-policy.  `kl` pulls to the weights that the stage started from, or to those of `refresh` steps ago at most.
+    `memory` steers the choice of problems, see Curriculum.  `minibatches` updates are made of each step's
+    rollouts; one is on-policy.  `kl` pulls to the weights that the stage started from, or to those of
+    `refresh` steps ago at most.
     """
 
     tasks: dict[str, list[int]]
@@ -52,7 +54,9 @@ class Settings(Strict):
     refresh: int | None = Field(None, ge=1)
     rewards: reward.Weights = reward.Weights()
     watch_every: int = Field(20, ge=1)  # steps between two looks at the probes and the KL
-    precision: Literal["bf16", "fp32"] = "fp32"  # of the gradient; the policy that is sampled is always float32
+    precision: Literal["bf16", "fp32"] = (
+        "fp32"  # of the gradient; the policy that is sampled is always float32
+    )
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
 
@@ -70,7 +74,8 @@ class Settings(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The judged groups of one step on one rank; `live` are those that teach something, with their advantages."""
+    """The judged groups of one step on one rank; `live` are those that teach something, with their
+    advantages."""
 
     groups: tuple[Group, ...]
     live: tuple[Group, ...]
@@ -92,7 +97,8 @@ class Learner:
     reference: Reference
 
     def step(self, number: int) -> Gradient:
-        """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in already."""
+        """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
+        already."""
         batch = self.collect(number)
         start = time.perf_counter()
         updates = self.update(number, batch)
@@ -106,7 +112,9 @@ class Learner:
             "sample_seconds": batch.seconds,
             "update_seconds": time.perf_counter() - start,
         }
-        between = (len(updates) - 1) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
+        between = (
+            len(updates) - 1
+        ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
         return cost(self.model.spec, batch, updates, between, telemetry)
 
     def watches(self, number: int) -> bool:
@@ -222,7 +230,8 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
 def cost(
     spec: ModelSpec, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
 ) -> Gradient:
-    """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the updates."""
+    """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
+    updates."""
     rollouts = [judged.rollout for group in batch.groups for judged in group]
     written = sum(r.length for r in rollouts)
     prefilled = sum(group[0].rollout.n_prompt for group in batch.groups)

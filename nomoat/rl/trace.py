@@ -90,11 +90,22 @@ def held_out(tasks: Mapping[str, Sequence[int]]) -> list[Exercise]:
 
 
 def probe(
-    policy: Transformer, tokenizer: Tokenizer, tasks: Mapping[str, Sequence[int]], max_new_tokens: int, think: bool | None
+    policy: Transformer,
+    tokenizer: Tokenizer,
+    tasks: Mapping[str, Sequence[int]],
+    max_new_tokens: int,
+    think: bool | None,
 ) -> list[dict[str, Any]]:
     """The likeliest reply to each held-out problem, and whether it is right."""
     groups = rollout.sample(
-        policy, tokenizer, held_out(tasks), group=1, max_new_tokens=max_new_tokens, seed=0, greedy=True, think=think
+        policy,
+        tokenizer,
+        held_out(tasks),
+        group=1,
+        max_new_tokens=max_new_tokens,
+        seed=0,
+        greedy=True,
+        think=think,
     )
     return [
         {

@@ -1,8 +1,9 @@
 """What the descendants of GRPO change: the advantage, the weight of a token, and what bounds its ratio.
 
-All of them follow the gradient of sum_i weight_i sum_t s(w_it, A_i), where rollout i of N has reward r_i and length
-|o_i| <= L, and w_it = pi(o_it) / pi_old(o_it).  On-policy w = 1 and only advantage and weight are left.
-Departures: standard deviations are those of the population; REINFORCE++ has its KL term in the loss, not the reward.
+All of them follow the gradient of sum_i weight_i sum_t s(w_it, A_i), where rollout i of N has reward r_i and
+length |o_i| <= L, and w_it = pi(o_it) / pi_old(o_it).  On-policy w = 1 and only advantage and weight are
+left. Departures: standard deviations are those of the population; REINFORCE++ has its KL term in the loss,
+not the reward.
 """
 
 import math
@@ -19,7 +20,8 @@ TINY = 1e-6
 
 
 def centred(rewards: Grouped) -> list[list[float]]:
-    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are alike."""
+    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are
+    alike."""
     return [[r - sum(group) / len(group) for r in group] for group in rewards]
 
 
@@ -34,7 +36,8 @@ def leave_one_out(rewards: Grouped) -> list[list[float]]:
 
 
 def batch_standardised(rewards: Grouped) -> list[list[float]]:
-    """A_i = (r_i - mean) / std over the whole batch (REINFORCE++, arXiv 2501.03262, section 3): no group is dead."""
+    """A_i = (r_i - mean) / std over the whole batch (REINFORCE++, arXiv 2501.03262, section 3): no group is
+    dead."""
     flat = [r for group in rewards for r in group]
     mean = sum(flat) / max(len(flat), 1)
     scale = _std([r - mean for r in flat]) + TINY
@@ -50,7 +53,8 @@ def _std(centred: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of the batch that a mean is taken over: N rollouts, their tokens together, and L, the longest allowed."""
+    """Of the batch that a mean is taken over: N rollouts, their tokens together, and L, the longest
+    allowed."""
 
     n_rollouts: float
     n_tokens: int
@@ -63,7 +67,8 @@ def constant(length: int, sizes: Sizes) -> float:
 
 
 def by_sequence(length: int, sizes: Sizes) -> float:
-    """1 / (N |o_i|): every answer counts the same, so that long wrong ones are punished less (GRPO, eq. 3)."""
+    """1 / (N |o_i|): every answer counts the same, so that long wrong ones are punished less (GRPO, eq.
+    3)."""
     return 1 / (sizes.n_rollouts * length)
 
 
@@ -84,7 +89,8 @@ def clipped(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
 
 
 def truncated(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-    """sg[min(w, high)] A log p: a token beyond the bound keeps its gradient (CISPO, arXiv 2506.13585, eq. 4)."""
+    """sg[min(w, high)] A log p: a token beyond the bound keeps its gradient (CISPO, arXiv 2506.13585, eq.
+    4)."""
     return w.clamp(max=bounds[1]) * a
 
 
@@ -108,7 +114,9 @@ VARIANTS = {
     "dr-grpo": Variant(centred, constant, clipped, (0.2, 0.28)),
     "grpo": Variant(standardised, by_sequence, clipped, (0.2, 0.2)),
     "dapo": Variant(standardised, by_token, clipped, (0.2, 0.28)),
-    "gspo": Variant(standardised, by_sequence, clipped, (3e-4, 4e-4), whole=True),  # arXiv 2507.18071, eq. 5 to 7
+    "gspo": Variant(
+        standardised, by_sequence, clipped, (3e-4, 4e-4), whole=True
+    ),  # arXiv 2507.18071, eq. 5 to 7
     "cispo": Variant(standardised, by_token, truncated, (0.0, 5.0)),  # the bound of ScaleRL, arXiv 2510.13786
     "rloo": Variant(leave_one_out, constant, plain, (0.0, 0.0)),
     "reinforce++": Variant(batch_standardised, by_token, clipped, (0.2, 0.2)),

@@ -18,19 +18,24 @@ from nomoat.train.session import Session
 
 
 class Config(step.Settings, StageConfig):
-    """As step.Settings; `preset` = "r1" sets DeepSeek-R1's published values, and what is given beside it wins."""
+    """As step.Settings; `preset` = "r1" sets DeepSeek-R1's published values, and what is given beside it
+    wins."""
 
     preset: Literal["r1"] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, table: Any) -> Any:
-        return {**shipped(__file__).get(table.get("preset"), {}), **table} if isinstance(table, dict) else table
+        return (
+            {**shipped(__file__).get(table.get("preset"), {}), **table} if isinstance(table, dict) else table
+        )
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
-    model, first = (to_device(load_model(session, config.source), session, config.precision) for _ in range(2))
+    model, first = (
+        to_device(load_model(session, config.source), session, config.precision) for _ in range(2)
+    )
     optimizer = Optimizer(model, config.optim)
     learner = step.Learner(
         session=session,

@@ -1,4 +1,5 @@
-"""Decisions about replies: what a task's `check` says of the answer in each; equal answers are checked once."""
+"""Decisions about replies: what a task's `check` says of the answer in each; equal answers are checked
+once."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,9 +13,9 @@ from nomoat.tasks.base import Problem, Task, Undecided
 class Verdict:
     """What is true of a reply; an answer that was cut off has not been given, so that `strict` is false then.
 
-    `answer` is what stands where the answer should, None where the form is wrong.  `strict`: right in the right form
-    and ended; `lenient`: right in any form that a reader would accept; `format`: thought in one closed block, answered
-    and ended; `undecided`: the machine failed to judge, the reply is to be left out.
+    `answer` is what stands where the answer should, None where the form is wrong.  `strict`: right in the
+    right form and ended; `lenient`: right in any form that a reader would accept; `format`: thought in one
+    closed block, answered and ended; `undecided`: the machine failed to judge, the reply is to be left out.
     """
 
     answer: str | None
@@ -38,7 +39,8 @@ class Verdicts:
         self.pool.shutdown(cancel_futures=True)
 
     def begin(self, task: Task, problem: Problem, reply: str) -> None:
-        """Check the answer of a reply that ended in another thread, if answers to this problem have to be run."""
+        """Check the answer of a reply that ended in another thread, if answers to this problem have to be
+        run."""
         answer = answers.strict_answer(reply, form_of(task))
         question = problem.prompt, answer
         if is_run(problem) and answer is not None and question not in self.decisions:

@@ -152,8 +152,8 @@ def canary(exercise: Exercise) -> None:
         score = grade(exercise, f"<think>1</think>{answer}", True, Verdicts())
         if score.strict is not expected and not score.undecided:
             raise UserError(
-                f"the checker of {base.short(task)} {'rejects' if expected else 'accepts'} {answer[:80]!r} for "
-                f"{problem.prompt[:80]!r}; expected the opposite: its rewards can't be trusted; "
+                f"the checker of {base.short(task)} {'rejects' if expected else 'accepts'} {answer[:80]!r} "
+                f"for {problem.prompt[:80]!r}; expected the opposite: its rewards can't be trusted; "
                 f"run `nomoat task check {base.short(task)}` and mend it; the checkpoints are kept"
             )
 

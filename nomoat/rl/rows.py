@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nomoat.rl.reward import Group, Judged
-from nomoat.tokenizer import layout
 
 ROW_TOKENS = 256  # a row takes completions of its group until it is about this long
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass
@@ -94,7 +93,7 @@ class PaddedRows:
 
 def pad(rows: Sequence[Row], device: torch.device) -> PaddedRows:
     B, T = len(rows), max(len(row.ids_T) for row in rows)
-    ids_BT = torch.full((B, T), layout.PAD)
+    ids_BT = torch.zeros(B, T, dtype=torch.long)  # padding is any id: it sees itself alone, and nobody sees it
     pos_BT = torch.zeros(B, T, dtype=torch.long)
     segment_BT = torch.full((B, T), -1)
     for b, row in enumerate(rows):

@@ -65,8 +65,8 @@ class Config(StageConfig):
         divides = self.context % (self.short_context or 1) == 0
         if bool(self.short_context) != bool(self.short) or not divides or not 0 <= self.short <= 1:
             raise ValueError(
-                f"expected short_context to divide context = {self.context}, with a share `short` of the steps, "
-                f"found {self.short_context} and {self.short}"
+                f"expected short_context to divide context = {self.context}, with a share `short` of the "
+                f"steps, found {self.short_context} and {self.short}"
             )
         return self
 

@@ -59,7 +59,8 @@ def finished(run: Run, source: str | None, wanted_by: str) -> dict[str, Any]:
     end = run.finished(source)
     if end is None or "model" not in end["outputs"]:
         raise DataError(
-            f"stage {wanted_by} starts from the weights of {source}, which has not finished; run {source} first"
+            f"stage {wanted_by} starts from the weights of {source}, which has not finished; "
+            f"run {source} first"
         )
     return end
 

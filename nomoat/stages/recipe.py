@@ -177,6 +177,7 @@ def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> ModelS
         table = PRESETS[preset].model_dump() | table
     if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(
-            f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; leave it out"
+            f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "
+            "leave it out"
         )
     return parse(ModelSpec, table, f"models.{name}")

@@ -99,8 +99,8 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
     for name in SAME_ATTENTION:
         if getattr(s, name) != getattr(t, name):
             raise ConfigError(
-                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; a student that "
-                "inherits needs the same attention: make them equal, or set inherit = false"
+                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; "
+                "a student that inherits needs the same attention: make them equal, or set inherit = false"
             )
     for name in ("embed", "norm") if s.tied else ("embed", "norm", "head"):
         getattr(student, name).copy_(getattr(teacher, name))

@@ -28,6 +28,11 @@ class Exercise:
     def place(self) -> str:
         return f"{self.family}/{self.level}"
 
+    @property
+    def is_run(self) -> bool:
+        """Whether its answers are programs, which take a while to judge."""
+        return "outputs" in self.problem.facts
+
 
 def exercises(problems: Iterable[tuple[str, int, Problem]]) -> list[Exercise]:
     """Of (family, level, problem), as data.documents.problems draws them."""
@@ -69,16 +74,19 @@ def sample(
 ) -> list[tuple[Rollout, ...]]:
     """`group` rollouts of each exercise, its prompt prefilled once.
 
-    `on_end` gets the text of each that ended while the others go on, so that it can be judged meanwhile.
+    `on_end` gets the text of each that ended while the others go on, if its answer has to be run: so it can be judged
+    meanwhile.
     """
+    heard = {i for i, exercise in enumerate(exercises) if on_end and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
     opening = "<think>" if think else ""
     texts: dict[tuple[int, int], str] = {}
 
     def ended(i: int, j: int, ids_T: Tensor) -> None:
-        texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
-        on_end(exercises[i].task, exercises[i].problem, texts[i, j])
+        if i in heard:
+            texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
+            on_end(exercises[i].task, exercises[i].problem, texts[i, j])
 
     samples = engine.sample(
         model,
@@ -91,7 +99,7 @@ def sample(
         pad_id=layout.PAD,
         greedy=greedy,
         max_rows=max_rows,
-        on_end=ended if on_end else None,
+        on_end=ended if heard else None,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):

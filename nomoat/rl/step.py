@@ -18,7 +18,7 @@ from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.rl.variants import VARIANTS, Variant
-from nomoat.tasks.verdicts import Verdicts, is_run
+from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -158,7 +158,7 @@ class Learner:
                 seed=self.key("sample", number, rank, *([attempt] if attempt else [])),
                 temperature=s.temperature,
                 think=s.think,
-                on_end=verdicts.begin if any(is_run(exercise.problem) for exercise in exercises) else None,
+                on_end=verdicts.begin,
             )
             return reward.judge(
                 groups,

@@ -43,7 +43,7 @@ class Verdicts:
         run."""
         answer = answers.strict_answer(reply, form_of(task))
         question = problem.prompt, answer
-        if is_run(problem) and answer is not None and question not in self.decisions:
+        if answer is not None and question not in self.decisions:
             self.decisions[question] = self.pool.submit(task.check, problem, answer)
 
     def decide(self, task: Task, problem: Problem, answer: str) -> bool:
@@ -74,8 +74,3 @@ class Verdicts:
 def form_of(task: Task) -> str:
     """ "line" or "text", see base.Task."""
     return getattr(task, "form", "line")
-
-
-def is_run(problem: Problem) -> bool:
-    """Whether an answer is a program, which takes a while to decide."""
-    return "outputs" in problem.facts

@@ -77,8 +77,8 @@ def our_step(
         judged = [
             tuple(replace(j, reward=j.score.strict + parity(j.rollout.text)) for j in group) for group in reward.judge(groups)
         ]
-        objective = grpo.Objective(n_rollouts=N_PROMPTS * GROUP, longest=N_NEW)
-        grpo.gradient(model, compared(judged, variants.VARIANTS["dr-grpo"]), objective)
+        live = compared(judged, variants.VARIANTS["dr-grpo"])
+        grpo.gradient(model, live, grpo.Objective(max_new_tokens=N_NEW), N_PROMPTS * GROUP)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)

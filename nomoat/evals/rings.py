@@ -18,12 +18,12 @@ from nomoat.config import Strict, TaskError
 from nomoat.files import shipped
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import Exercise, Rollout, sample
+from nomoat.rl.rollout import Exercise, Rollout, account, sample
 from nomoat.stages.recipe import Recipe
 from nomoat.tasks import answers, base, find, verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.session import Work, count
+from nomoat.train.session import Work
 
 INSTRUCTIONS = ("instruct", "fields")
 EVERYONE = ("R0", "R1", "R3")  # the rings that controls are measured on
@@ -182,9 +182,8 @@ def answer(
     """For each item, its rollouts with their scores and texts; `how` as rl.rollout.sample takes it."""
     exercises = [Exercise(i.family, i.level, i.task, i.problem) for i in items]
     groups = sample(model, tokenizer, exercises, group=samples, max_rows=1024, **how)
+    account(work, model.spec, groups)
     for group in reward.judge(groups):
-        n_prompt, new = group[0].rollout.n_prompt, sum(j.rollout.length for j in group)
-        count(work, model.spec, n_prompt + new, n_prompt + new / len(group) / 2)
         yield [(j.rollout, j.score, j.rollout.text) for j in group]
 
 

@@ -1,18 +1,21 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nomoat.engine import engine
+from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
+from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.session import Work, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +60,25 @@ class Rollout:
         return len(self.ids_T)
 
 
+Rollouts = tuple[Rollout, ...]  # of one exercise
+
+
 def sample(
     model: Transformer,
     tokenizer: Tokenizer,
     exercises: Sequence[Exercise],
     *,
     group: int,
-    max_new_tokens: int,
-    seed: int,
-    temperature: float = 1.0,
-    greedy: bool = False,
     think: bool | None = None,
-    max_rows: int = 512,
     stop_ids: Sequence[int] = (layout.EOS,),
-    on_end: Callable[[Task, Problem, str], None] | None = None,
-) -> list[tuple[Rollout, ...]]:
-    """`group` rollouts of each exercise, its prompt prefilled once.
+    verdicts: Verdicts | None = None,
+    **how: Any,
+) -> list[Rollouts]:
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as engine.sample takes it.
 
-    `on_end` gets the text of each that ended while the others go on, if its answer has to be run: so it can be judged
-    meanwhile.
+    `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
-    heard = {i for i, exercise in enumerate(exercises) if on_end and exercise.is_run}
+    heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
     opening = "<think>" if think else ""
@@ -86,20 +87,16 @@ def sample(
     def ended(i: int, j: int, ids_T: Tensor) -> None:
         if i in heard:
             texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
-            on_end(exercises[i].task, exercises[i].problem, texts[i, j])
+            verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
     samples = engine.sample(
         model,
         prompts,
         n_per_prompt=group,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
         stop_ids=stop_ids,
         pad_id=layout.PAD,
-        greedy=greedy,
-        max_rows=max_rows,
         on_end=ended if heard else None,
+        **how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
@@ -111,3 +108,10 @@ def sample(
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups
+
+
+def account(work: Work, spec: ModelSpec, groups: Sequence[Rollouts]) -> None:
+    """Add what sampling took to a work record."""
+    for group in groups:
+        n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
+        count(work, spec, n_prompt + n_new, n_prompt + n_new / len(group) / 2)

@@ -46,11 +46,14 @@ def lengths(tasks: Mapping[str, Sequence[int]], think: bool | None, longest: int
 @cache
 def _worked_lengths(tasks: str, chain: bool) -> tuple[float, float]:
     rates = shipped(__file__)["answers"]
-    prompt_bytes = answer_bytes = 0
+    prompt_bytes = 0
+    answer_bytes = 0
     for family, _, problem in documents.problems(json.loads(tasks), N_WORKED, 0):
         work, answer = base.worked(find.find(family), problem)
+        if chain:
+            answer += work
         prompt_bytes += len(problem.prompt.encode())
-        answer_bytes += len((answer + work if chain else answer).encode())
+        answer_bytes += len(answer.encode())
     prompt = prompt_bytes / N_WORKED / rates["prompt_bytes_per_token"]
     answer = answer_bytes / N_WORKED / rates["answer_bytes_per_token"]
     return prompt + rates["marks"], answer + rates["marks"]

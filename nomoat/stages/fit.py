@@ -102,7 +102,8 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
     """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
     with Work(session, "count neighbours") as work:
         tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
-        work.fields["flops_executed"] = from_bigrams(model, tokens, key)
+        flops = from_bigrams(model, tokens, key)
+        work.fields["flops_executed"] = flops
         for matrix in (model.embed.data, model.head.data):
             matrix.mul_(session.mesh.world if session.leads else 0)
             session.mesh.all_reduce_mean([matrix])
@@ -115,12 +116,14 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     shares = {kind: share for kind, share in config.shares.items() if share > 0}
     encoded = {}
     for kind in shares:
+        path = root / kind
         with Work(session, f"encode {kind}"):
-            if session.leads and not (root / kind).exists():  # it appears whole or not at all
-                made = documents_of(kind, session.run, config, recipe.key(config.name, kind), tokenizer)
-                shards.write(root / kind, made, tokenizer.vocab_size)
+            if session.leads and not path.exists():  # it appears whole or not at all
+                key = recipe.key(config.name, kind)
+                made = documents_of(kind, session.run, config, key, tokenizer)
+                shards.write(path, made, tokenizer.vocab_size)
             session.mesh.barrier()
-            encoded[kind] = shards.open(root / kind)
+            encoded[kind] = shards.open(path)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
 
 
@@ -128,10 +131,9 @@ def check_shares(config: Config) -> None:
     name, shares = config.name, config.shares
     if unknown := set(shares) - set(KINDS):
         raise ConfigError(f"`{name}.shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
-    if shares.get("tasks") and not config.tasks:
-        raise ConfigError(f"`{name}.shares.tasks` needs `{name}.tasks`: families and their levels")
-    if shares.get("samples") and not config.samples:
-        raise ConfigError(f"`{name}.shares.samples` needs `{name}.samples`: stages of kind reject")
+    for kind, needed in (("tasks", "families and their levels"), ("samples", "stages of kind reject")):
+        if shares.get(kind) and not getattr(config, kind):
+            raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
 def documents_of(
@@ -159,7 +161,8 @@ class Rows:
 
 def rows_at(config: Config, data: Packed, step: int) -> Rows:
     """What a step reads."""
-    first, n = rows_before(step, *config.ramp), ramp_rows(step, *config.ramp)
+    first = rows_before(step, *config.ramp)
+    n = ramp_rows(step, *config.ramp)
     if not config.short_context:
         return Rows(data, first, n)
     switch = int(config.short * config.steps)

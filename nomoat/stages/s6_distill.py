@@ -24,7 +24,7 @@ from nomoat.parallel.mesh import Mesh
 from nomoat.rl import reward, rollout
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
-from nomoat.rl.rows import chunks, pack, pad
+from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
@@ -60,18 +60,21 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = to_device(first_student(session, config, recipe, teacher), session, config.precision)
+    student = first_student(session, config, recipe, teacher)
+    student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    problems = Curriculum(config.policy_tasks or config.tasks)
+    tasks = config.policy_tasks or config.tasks
+    problems = Curriculum(tasks)
     pair = Pair(student, teacher)
+    mesh = session.mesh
 
     def compute(step: int) -> Gradient:
         if step < n_read:
             rows = fit.rows_at(config, data, step)
-            return imitate(pair, rows.data.batch(rows.first, rows.n, session.mesh.rank, session.mesh.world))
-        return practise(pair, session.mesh, config, tokenizer, problems, recipe.key(config.name, step))
+            return imitate(pair, rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world))
+        return practise(pair, mesh, config, tokenizer, problems, recipe.key(config.name, step))
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, student, optimizer, tokenizer)
@@ -166,13 +169,6 @@ class Pair:
         return learned + self.teacher.spec.flops_forward(attended, executed=executed)
 
 
-def hidden_at(
-    model: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor
-) -> Tensor:
-    """(M, D), past the final norm."""
-    return model.final(model.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
-
-
 def imitate(pair: Pair, batch: Batch) -> Gradient:
     """Forward KL on packed documents."""
     B, T = batch.ids_BT.shape
@@ -191,7 +187,7 @@ def practise(
 ) -> Gradient:
     """Reverse KL on the student's own answers."""
     start = time.perf_counter()
-    groups = rollout.sample(
+    rollouts = rollout.sample(
         pair.student,
         tokenizer,
         problems.draw(key, config.prompts)[mesh.rank :: mesh.world],
@@ -201,10 +197,10 @@ def practise(
         think=config.policy_think,
     )
     sampled = time.perf_counter()
-    judged_groups = reward.judge(groups)
-    problems.learn(mesh, judged_groups)
-    loss, tokens, attended = match_answers(pair, judged_groups)
-    answers = [judged for group in judged_groups for judged in group]
+    groups = reward.judge(rollouts)
+    problems.learn(mesh, groups)
+    loss, tokens, attended = match_answers(pair, groups)
+    answers = reward.flat(groups)
     return Gradient(
         loss=loss,
         tokens=tokens,
@@ -222,8 +218,9 @@ def practise(
 def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, float]:
     """Backward passes over the sampled tokens; (loss, columns computed, mean columns that each attended
     to)."""
-    n_targets = sum(judged.rollout.length for group in groups for judged in group)
-    loss, tokens, attended = 0.0, 0, 0
+    n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
+    loss = 0.0
+    tokens = attended = 0
     for chunk in chunks(pack(groups)):
         rows = pad(chunk, pair.student.embed.device)
         weight = len(rows.source_M) / n_targets
@@ -235,22 +232,26 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    student, teacher = recipe.shape(config), recipe.shape(recipe.stage(config.source))
+    student = recipe.shape(config)
+    teacher = recipe.shape(recipe.stage(config.source))
     n_prompts = config.policy_steps * config.prompts
-    read = fit.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
+    reading = config.model_copy(update={"steps": config.steps - config.policy_steps})
+    read = fit.plan(reading, recipe)
     tasks = config.policy_tasks or config.tasks
     prompt, answer = estimate.lengths(tasks, config.policy_think, config.max_new_tokens)
+
     attended = prompt + answer / 2
     written = n_prompts * (prompt + config.group * answer)
-    judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
+    matched = student.flops_train(attended) + teacher.flops_forward(attended)
+    judged = written * matched
     taught = read["tokens"] * teacher.flops_forward(config.context / 2)
-    drawn = n_prompts * config.group * answer * student.flops_forward(attended)
+    optimized = config.policy_steps * estimate.newton_schulz(student, config.optim)
+    answers = n_prompts * config.group * answer
+    drawn = answers * student.flops_forward(attended)
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"]
-        + taught
-        + config.policy_steps * estimate.newton_schulz(student, config.optim),
+        "trained": read["trained"] + taught + optimized,
         "sampled": drawn + judged / 2,
         "host": read["host"] if config.steps > config.policy_steps else 0,
     }

@@ -9,7 +9,7 @@ from nomoat.data import documents, ngram, sources
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import exercises, sample
+from nomoat.rl.rollout import account, exercises, sample
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
@@ -85,8 +85,7 @@ def measure(
                 model, tokenizer, exercises(drawn), group=samples, max_new_tokens=config.max_new_tokens, greedy=how == "greedy",
                 seed=recipe.key("eval", "sample"), think=config.think, max_rows=1024,
             )  # fmt: skip
-            for prompt, new in ((g[0].n_prompt, sum(r.length for r in g)) for g in groups):
-                count(work, spec, prompt + new, prompt + new / samples / 2)
+            account(work, spec, groups)
             marks[how] = [([j.rollout for j in g], [j.score for j in g]) for g in reward.judge(groups)]
     for family in dict.fromkeys(f for f, _, _ in drawn):  # one answer of each family for the report
         i = next(i for i, entry in enumerate(drawn) if entry[0] == family)

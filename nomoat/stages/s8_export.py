@@ -55,7 +55,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
                 weights.save(model, directory, tokenizer=tokenizer, card=text)
             session.mesh.barrier()
             prove(model, directory, name, tokenizer)
-    return {"exports": [f"{session.stage}/{name}" for name in names], "bought": f"{len(names)} directories"}
+    exports = [f"{session.stage}/{name}" for name in names]
+    return {"exports": exports, "bought": f"{len(exports)} directories"}
 
 
 def prove(model: Transformer, directory: Path, name: str, tokenizer: Tokenizer) -> None:

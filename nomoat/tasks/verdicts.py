@@ -9,7 +9,7 @@ from nomoat.tasks import answers
 from nomoat.tasks.base import Problem, Task, Undecided
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is true of a reply; an answer that was cut off has not been given, so that `strict` is false then.
 
@@ -18,7 +18,7 @@ class Verdict:
     closed block, answered and ended; `undecided`: the machine failed to judge, the reply is to be left out.
     """
 
-    answer: str | None
+    answer: str | None = None
     strict: bool = False
     lenient: bool = False
     format: bool = False

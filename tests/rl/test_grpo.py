@@ -16,6 +16,8 @@ SPEC = ModelSpec(
     vocab_size=300, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
     n_routed=4, n_active=2, d_expert=8, context=128, init_std=0.3, experts="wide",
 )  # fmt: skip
+PLAIN = grpo.Objective(max_new_tokens=1)  # every token weighs 1 / n_rollouts
+OFF_POLICY = grpo.Objective(max_new_tokens=1, minibatches=2)
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +70,23 @@ def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, row_tokens, 
     by_hand(model, groups, 50.0).backward()
     expected = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    update = grpo.gradient(model, groups, grpo.Objective(n_rollouts=50))
+    update = grpo.gradient(model, groups, PLAIN, 50)
     for p, e in zip(model.parameters(), expected):
         torch.testing.assert_close(p.grad, e, rtol=1e-3, atol=1e-6)
     assert update.drift < 1e-4  # sampling and training are the same policy
 
 
 def test_every_sampled_token_is_a_target_exactly_once(groups):
-    n_targets = sum(len(row.target_M) for row in rows.pack(groups))
+    n_targets = sum(len(rows.pad([row], torch.device("cpu")).target_M) for row in rows.pack(groups))
     assert n_targets == sum(judged.rollout.length for group in groups for judged in group)
 
 
 def test_clipping_matters_only_off_policy(model, groups):
     groups = with_advantages(groups, [1.0, -1.0] * 3)
     grads = []
-    for off_policy in (False, True):
+    for objective in (PLAIN, OFF_POLICY):
         model.zero_grad()
-        grpo.gradient(model, groups, grpo.Objective(off_policy=off_policy))
+        grpo.gradient(model, groups, objective, 1)
         grads.append([p.grad.clone() for p in model.parameters()])
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-5)
 
@@ -100,9 +102,9 @@ def test_a_clipped_token_has_no_gradient():
     norms = {}
     for value in (1.0, -1.0):
         model.zero_grad()
-        grpo.gradient(model, judged(value), grpo.Objective(off_policy=True))
+        grpo.gradient(model, judged(value), OFF_POLICY, 1)
         norms[value] = float(model.head.grad.norm())
     model.zero_grad()
-    grpo.gradient(model, judged(-1.0), grpo.Objective())
+    grpo.gradient(model, judged(-1.0), PLAIN, 1)
     assert norms[1.0] == 0
     assert norms[-1.0] == pytest.approx(1.5 * float(model.head.grad.norm()), rel=1e-3)

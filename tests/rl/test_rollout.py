@@ -1,6 +1,7 @@
 """What the policy wrote is decoded once, as it was written."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, 
     decode = tokenizer.decode
     monkeypatch.setattr(tokenizer, "decode", lambda ids, **how: decoded.append(ids) or decode(ids, **how))
     exercise = Exercise("addition", 2, TASK, replace(PROBLEM, facts=facts))
-    hear = lambda task, problem, text: told.append(text)
-    ((made,),) = rollout.sample(None, tokenizer, [exercise], group=1, max_new_tokens=9, seed=0, think=think, on_end=hear)
+    verdicts = SimpleNamespace(begin=lambda task, problem, text: told.append(text))
+    ((made,),) = rollout.sample(None, tokenizer, [exercise], group=1, think=think, verdicts=verdicts)
     assert made.text == "<think>7+2</think>9"
     assert told == ([made.text] if stop == "end" and facts else [])
     assert len(decoded) == 1

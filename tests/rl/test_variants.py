@@ -125,8 +125,8 @@ def test_the_gradient_is_that_of_the_published_objective(name):
     objective(name, model, groups, advantages).backward()
     expected = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
-    off_policy = grpo.Objective(variant, n_rollouts=4, longest=8, off_policy=True)
-    grpo.gradient(model, judged(groups, advantages), off_policy)
+    off_policy = grpo.Objective(variant=name, max_new_tokens=8, minibatches=2)
+    grpo.gradient(model, judged(groups, advantages), off_policy, 4)
     for n, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[n], rtol=1e-3, atol=1e-6)
 
@@ -135,6 +135,7 @@ def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
     model, groups = off_policy_rollouts()
     reference = Transformer(SPEC).initialise(5)
     still = judged(groups, [[0.0, 0.0]] * 2)
+    pulled = grpo.Objective(kl=0.1, max_new_tokens=1)
     loss = 0.0
     for r in (r for g in groups for r in g):
         log_r = log_probs(reference, r).detach() - log_probs(model, r)
@@ -142,11 +143,11 @@ def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
     loss.backward()
     expected = model.head.grad.clone()
     model.zero_grad()
-    update = grpo.gradient(model, still, grpo.Objective(kl=0.1), reference)
+    update = grpo.gradient(model, still, pulled, 1, reference)
     torch.testing.assert_close(model.head.grad, expected, rtol=1e-3, atol=1e-6)
     assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
     model.zero_grad()
-    assert grpo.gradient(model, still, grpo.Objective(kl=0.1), model).kl == pytest.approx(0, abs=1e-6)
+    assert grpo.gradient(model, still, pulled, 1, model).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_divides_the_logits():
@@ -154,4 +155,4 @@ def test_temperature_divides_the_logits():
     rollout = groups[0][0]
     with torch.no_grad():
         rollout = replace(rollout, logp_T=log_probs(model, rollout, temperature=0.5))
-    assert grpo.gradient(model, judged([[rollout]], [[1.0]]), grpo.Objective(temperature=0.5)).drift < 1e-5
+    assert grpo.gradient(model, judged([[rollout]], [[1.0]]), grpo.Objective(temperature=0.5), 1).drift < 1e-5

@@ -76,11 +76,11 @@ def gradient(
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
     loss, entropy, drift, kl, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0
     for chunk in chunks(pack(groups)):
-        rows = pad(chunk, model.embed.device)
+        rows = pad(chunk, model.device)
         terms = _terms(model, rows, objective, sizes, reference)
         h_MD = _hidden(model, rows, objective.temperature)
         total, logp_M, entropy_M = log_prob_objective(
-            h_MD, model.head, rows.target_M, terms.coefficient, entropy=True
+            h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
         )
         total.backward()
         log_w_M = logp_M - terms.logp_drawn_M
@@ -169,4 +169,4 @@ def _hidden(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
 @torch.no_grad()
 def _log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
     h_MD = _hidden(model, rows, temperature)
-    return log_prob_objective(h_MD, model.head, rows.target_M, lambda logp, part: torch.zeros_like(logp))[1]
+    return log_prob_objective(h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp))[1]

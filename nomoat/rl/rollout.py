@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from nomoat.engine import engine
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
@@ -70,7 +69,7 @@ def sample(
     *,
     group: int,
     think: bool | None = None,
-    stop_ids: Sequence[int] = (layout.EOS,),
+    stop_ids: Sequence[int] | None = None,
     verdicts: Verdicts | None = None,
     **how: Any,
 ) -> list[Rollouts]:
@@ -93,8 +92,8 @@ def sample(
         model,
         prompts,
         n_per_prompt=group,
-        stop_ids=stop_ids,
-        pad_id=layout.PAD,
+        stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
+        pad_id=tokenizer.layout.pad_id,
         on_end=ended if heard else None,
         **how,
     )
@@ -110,8 +109,8 @@ def sample(
     return groups
 
 
-def account(work: Work, spec: ModelSpec, groups: Sequence[Rollouts]) -> None:
+def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:
     """Add what sampling took to a work record."""
     for group in groups:
         n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
-        count(work, spec, n_prompt + n_new, n_prompt + n_new / len(group) / 2)
+        count(work, model, n_prompt + n_new, n_prompt + n_new / len(group) / 2)

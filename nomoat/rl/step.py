@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, trace
 from nomoat.rl.curriculum import Curriculum
@@ -96,7 +96,7 @@ class Learner:
         between = (
             len(updates) - 1
         ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
-        return cost(self.model.spec, batch, updates, between, telemetry)
+        return cost(self.model, batch, updates, between, telemetry)
 
     def watches(self, number: int) -> bool:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
@@ -202,7 +202,7 @@ def split(groups: Sequence, n: int, key: int) -> list[list]:
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
     """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
-    policy = Transformer(model.spec)
+    policy = Transformer(model.spec, model.kernels)
     for name, parameter in policy.named_parameters():
         parameter.data = optimizer.master[name]
     for name, buffer in model.named_buffers():
@@ -212,25 +212,26 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
 
 
 def cost(
-    spec: ModelSpec, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
+    model: Transformer, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
 ) -> Gradient:
     """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
     updates."""
+    spec = model.spec
     lengths = [judged.rollout.length for judged in reward.flat(batch.groups)]
     written = sum(lengths)
     prefilled = sum(group[0].rollout.n_prompt for group in batch.groups)
     n_prompt = prefilled / len(batch.groups)
     attended = n_prompt + written / len(lengths) / 2
-    prefill = prefilled * spec.flops_forward(n_prompt / 2, head=False)
+    prefill = prefilled * counts.flops_forward(spec, n_prompt / 2, head=False)
     columns = sum(update.tokens for update in updates)
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
-    sampled = prefill + written * spec.flops_forward(attended)
-    executed = prefill + written * spec.flops_forward(attended, executed=True)
+    sampled = prefill + written * counts.flops_forward(spec, attended)
+    executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
     passes = updates[0].passes * columns
     return Gradient(
         loss=sum(update.loss for update in updates),
         tokens=written,
-        flops_model=sampled + 3 * columns * spec.flops_forward(attended),
-        flops_executed=executed + between_flops + passes * spec.flops_forward(width, executed=True),
+        flops_model=sampled + 3 * columns * counts.flops_forward(spec, attended),
+        flops_executed=executed + between_flops + passes * counts.flops_forward(spec, width, model.kernels),
         telemetry=telemetry,
     )

@@ -10,7 +10,8 @@ from pydantic import model_validator
 from nomoat.config import ConfigError
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
-from nomoat.model.mla import keys_read
+from nomoat.model import counts
+from nomoat.model.kernels import keys_read
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.stages import estimate
@@ -104,7 +105,7 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
         tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
         flops = from_bigrams(model, tokens, key)
         work.fields["flops_executed"] = flops
-        for matrix in (model.embed.data, model.head.data):
+        for matrix in (model.embed.weight.data, model.head.weight.data):
             matrix.mul_(session.mesh.world if session.leads else 0)
             session.mesh.all_reduce_mean([matrix])
 
@@ -174,9 +175,9 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, steps, T = recipe.shape(config), config.steps, config.context
-    n_params = spec.params_total() + spec.params_mtp()
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
     tokens = T * rows_before(steps, *config.ramp)
-    executed = tokens * spec.flops_train(keys_read(spec, T), executed=True)
+    executed = tokens * counts.flops_train(spec, keys_read(recipe.kernels, T), recipe.kernels)
     slower = 2 if config.precision == "fp32" else 1
     n_bytes = estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
     n_documents = 0
@@ -186,9 +187,9 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
         n_documents += config.talk_documents
     return {
         "parameters": n_params,
-        "active": spec.params_active(),
+        "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": tokens * spec.flops_train((T + 1) / 2),
+        "flops": tokens * counts.flops_train(spec, (T + 1) / 2),
         "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
         "host": estimate.encoding(n_documents, n_bytes),

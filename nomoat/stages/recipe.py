@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
-from nomoat.model.spec import PRESETS, ModelSpec
+from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
 KINDS = {
@@ -43,6 +43,7 @@ class _Settings(Strict):
     device: str = "cpu"
     threads: int = 2
     save_seconds: float = 30.0
+    kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
 
@@ -61,7 +62,7 @@ class Recipe(_Settings):
     `budget` is what it was cut to, `fitted` how, `limit` what may be spent now.
     """
 
-    models: dict[str, ModelSpec]
+    models: dict[str, Spec]
     stages: tuple[StageConfig, ...]
     limit: str | None = None
 
@@ -76,11 +77,11 @@ class Recipe(_Settings):
         _require(name, stages, f"no stage `{name}` in recipe {self.name}")
         return stages[name]
 
-    def model(self, name: str) -> ModelSpec:
+    def model(self, name: str) -> Spec:
         _require(name, self.models, f"no model `{name}` in recipe {self.name}")
         return self.models[name]
 
-    def shape(self, config: StageConfig) -> ModelSpec:
+    def shape(self, config: StageConfig) -> Spec:
         """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
         while getattr(config, "model", None) is None and config.source is not None:
             config = self.stage(config.source)
@@ -166,7 +167,7 @@ def _check_levels(config: StageConfig) -> None:
             )
 
 
-def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> ModelSpec:
+def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:
     """A model of the recipe; its vocabulary is the tokenizer stage's, where there is one."""
     table = dict(entry)
     preset = table.pop("preset", None)
@@ -178,4 +179,4 @@ def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> ModelS
             f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "
             "leave it out"
         )
-    return parse(ModelSpec, table, f"models.{name}")
+    return parse(Spec, table, f"models.{name}")

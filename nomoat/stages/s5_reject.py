@@ -10,6 +10,7 @@ from pydantic import Field
 from nomoat.config import DataError
 from nomoat.data import documents
 from nomoat.files import write_whole
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
 from nomoat.rl.reward import Group
@@ -84,7 +85,7 @@ def answers(
             think=config.think,
             max_rows=1024,
         )
-        rollout.account(work, model.spec, groups)
+        rollout.account(work, model, groups)
         return reward.judge(groups)
 
 
@@ -116,7 +117,7 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = config.problems * config.samples * answer
     read = config.problems * prompt
-    forward = recipe.shape(config).flops_forward(prompt + answer / 2)
+    forward = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
     return {
         "tokens": round(written + read),
         "flops": (written + read) * forward,

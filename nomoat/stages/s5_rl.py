@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from nomoat.files import shipped
+from nomoat.model import counts
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
@@ -57,7 +58,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec = recipe.shape(config)
-    n_params = spec.params_total() + spec.params_mtp()
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
     n_prompts = config.steps * config.prompts
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     drawn = n_prompts
@@ -66,13 +67,13 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
         drawn = n_prompts * (1 + estimate.DEAD)
         live = n_prompts * (1 - estimate.DEAD**2)
     tokens = drawn * config.group * answer
-    forward = spec.flops_forward(prompt + answer / 2)
-    prefill = drawn * prompt * spec.flops_forward(prompt / 2, head=False)
+    forward = counts.flops_forward(spec, prompt + answer / 2)
+    prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = 3 * live * (prompt + config.group * answer) * forward
     passes = 4 / 3 if config.kl else 1
     return {
-        "parameters": spec.params_total(),
-        "active": spec.params_active(),
+        "parameters": counts.params_total(spec),
+        "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
         "memory_bytes": n_params * 4 * 4,

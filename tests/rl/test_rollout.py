@@ -10,7 +10,8 @@ from nomoat.engine import engine
 from nomoat.rl import rollout
 from nomoat.rl.rollout import Exercise
 from nomoat.tasks import base, find
-from nomoat.tokenizer import bpe, layout
+from nomoat.tokenizer import bpe
+from nomoat.tokenizer.layout import NOMOAT as LAYOUT
 
 TASK = find.find("addition")
 PROBLEM = next(base.problems(TASK, 2, split="train", seed=6))
@@ -26,8 +27,8 @@ def tokenizer():
 @pytest.mark.parametrize("stop", ["end", "length"])
 @pytest.mark.parametrize("facts", [{"outputs": [1]}, {}])  # to be run, to be read
 def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, stop, facts):
-    ids = [*([] if think else [layout.THINK]), *tokenizer.encode("7+2"), layout.END_THINK, *tokenizer.encode("9")]
-    ids += [layout.EOS] if stop == "end" else []
+    ids = [*([] if think else [LAYOUT.think_id]), *tokenizer.encode("7+2"), LAYOUT.end_think_id, *tokenizer.encode("9")]
+    ids += [LAYOUT.eos_id] if stop == "end" else []
     drawn, decoded, told = engine.Sample(torch.tensor(ids), torch.zeros(len(ids)), stop), [], []
 
     def sampled(model, prompts, *, on_end, **_):

@@ -26,9 +26,10 @@ def tokenizer():
 
 
 def reply(tokenizer, thinking, answer, opened=False):
-    prompt = layout.render(tokenizer, [layout.Message("user", PROBLEM.prompt)], generate=True, think=True if opened else None).ids
-    ids = [] if opened else [layout.THINK]
-    ids += [*tokenizer.encode(thinking), layout.END_THINK, *tokenizer.encode(answer), layout.EOS]
+    talk = [layout.Message("user", PROBLEM.prompt)]
+    prompt = layout.render(tokenizer, talk, generate=True, think=True if opened else None).ids
+    ids = [] if opened else [layout.NOMOAT.think_id]
+    ids += [*tokenizer.encode(thinking), layout.NOMOAT.end_think_id, *tokenizer.encode(answer), layout.NOMOAT.eos_id]
     exercise, text = Exercise("addition", 2, TASK, PROBLEM), f"<think>{thinking}</think>{answer}"
     return Rollout(exercise, torch.tensor(prompt), torch.tensor(ids), torch.zeros(len(ids)), text, "end")
 

@@ -1,7 +1,6 @@
 """The ladder: its fit finds a known law, its runs keep to the budget, nothing is trained twice."""
 
 import json
-import math
 
 import numpy as np
 import pytest

@@ -87,4 +87,5 @@ def _order(grams: np.ndarray, counts: np.ndarray) -> Order:
     contexts, first = np.unique(grams >> np.uint64(8), return_index=True)
     total = np.add.reduceat(counts, first).astype(np.float64)
     size = np.diff(first, append=len(grams))
+    # discounted: the first term of (K1); left: (K2)
     return Order(grams, (counts - taken) / np.repeat(total, size), contexts, np.add.reduceat(taken, first) / total)

@@ -1,6 +1,6 @@
 """Bounds on the shape of source, measured; as a script it prints each room in nodes and lines.
 
-A node is one of Python's syntax tree: it counts what a reader takes in, however many lines that is laid out on.
+A node is one of Python's syntax tree: it counts what a reader takes in, on however many lines.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Bounds on functions, files and statements, executed; what is over them stands in the table, with its reason.
+"""Bounds on functions, files and statements, executed; what is over them stands in the table, with a reason.
 
 `python tests/style/bounds.py --missing` prints everything that is over a bound, tabled or not.
 """

@@ -32,7 +32,9 @@ def shape_suffixes(package: str, seen: set[str]):
             if match is None or not isinstance(shape, tuple):
                 continue
             seen.add(name)
-            where = f"{frame.f_code.co_filename.rsplit('/', 1)[1]}:{frame.f_code.co_qualname} {name}{list(shape)}"
+            where = (
+                f"{frame.f_code.co_filename.rsplit('/', 1)[1]}:{frame.f_code.co_qualname} {name}{list(shape)}"
+            )
             if len(shape) != len(match[1]):
                 lies.append(f"{where}: {len(match[1])} letters, {len(shape)} axes")
                 continue
@@ -92,5 +94,9 @@ def test_a_lie_is_found():
 
     with pytest.raises(AssertionError) as found, shape_suffixes("style", set()):
         liar()
-    for lie in ("y_TB[2, 3]: T=2 but T=3 in x_BT", "y_TB[2, 3]: B=3 but B=2 in x_BT", "z_B[2, 3]: 1 letters, 2 axes"):
+    for lie in (
+        "y_TB[2, 3]: T=2 but T=3 in x_BT",
+        "y_TB[2, 3]: B=3 but B=2 in x_BT",
+        "z_B[2, 3]: 1 letters, 2 axes",
+    ):
         assert lie in str(found.value)

@@ -43,7 +43,7 @@ def room(name: str) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted module) of each import; `from package import module` counts as that module, a relative one as '.'."""
+    """(line, module) of each import: of `from package import module` that module, of a relative one "." alone."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -178,8 +178,8 @@ def test_only_the_command_line_prints_and_exits():
             "SystemExit",
         )
         wrong += [f"{name}:{line} calls {call}" for line, call, _ in calls(tree) if call in spoken]
-        wrong += [f"{name}:{n.lineno} raises SystemExit" for n in ast.walk(tree)
-                  if isinstance(n, ast.Raise) and n.exc is not None and dotted(n.exc) == "SystemExit"]  # fmt: skip
+        raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise) and node.exc is not None]
+        wrong += [f"{name}:{n.lineno} raises SystemExit" for n in raised if dotted(n.exc) == "SystemExit"]
     assert not wrong
 
 
@@ -250,13 +250,21 @@ def test_every_module_says_what_it_is():
         (test_imports_go_left_only, "model/wrong.py", "from nomoat import cli"),
         (test_imports_go_left_only, "tasks/wrong.py", "import nomoat.report.table"),
         (test_rooms_keep_to_themselves, "stages/s4_wrong.py", "from nomoat.stages import s2_pretrain"),
-        (test_rooms_keep_to_themselves, "stages/s4_wrong.py", "def f():\n    from nomoat.stages.s2_pretrain import run"),
+        (
+            test_rooms_keep_to_themselves,
+            "stages/s4_wrong.py",
+            "def f():\n    import nomoat.stages.s2_pretrain",
+        ),
         (test_rooms_keep_to_themselves, "tasks/families/wrong.py", "from nomoat.tasks import contract"),
         (test_only_the_command_line_prints_and_exits, "model/wrong.py", "def f():\n    raise SystemExit"),
-        (test_nobody_catches_everything, "model/wrong.py", "try:\n    x = 1\nexcept (ValueError, Exception):\n    pass"),
-        (test_nothing_executes_data, "model/wrong.py", "import numpy\ny = numpy.load('x', allow_pickle=True)"),
+        (
+            test_nobody_catches_everything,
+            "model/wrong.py",
+            "try:\n    x = 1\nexcept (OSError, Exception):\n    pass",
+        ),
+        (test_nothing_executes_data, "model/wrong.py", "import numpy\nx = numpy.load('', allow_pickle=True)"),
     ],
-)  # fmt: skip
+)
 def test_the_rules_find_what_they_forbid(rule, file, source, monkeypatch):
     monkeypatch.setitem(TREES, file, ast.parse(source))
     with pytest.raises(AssertionError, match="wrong"):

@@ -139,7 +139,7 @@ def test_nor_in_sampling_and_in_the_update(model):
             }
             grpo.policy_gradient(model, rows, 0, **how)
     assert {len(sample.ids_T) for samples in drawn for sample in samples} >= {1, 2}
-    assert {"ids_BT", "logp_B", "advantage_M", "entropy_M", "q_lat_BHC", "scores_BHS"} <= seen
+    assert {"ids_BT", "logp_B", "entropy_M", "scores_BHS"} <= seen
 
 
 def rollout(prompt: list[int], sample: engine.Sample) -> Rollout:

@@ -223,11 +223,21 @@ def rooms() -> dict[str, tuple[int, int]]:
 
 
 def main() -> None:
-    """The rooms, and the package's total; with --missing what is over its bounds instead."""
+    """The rooms; with --missing what is over its bounds; with --table the same as entries of the table."""
     if "--missing" in sys.argv:
         for breach in measured():
             print(f"{breach.place} {breach.rule}: line {breach.line} {breach.detail}")
-        return
+    elif "--table" in sys.argv:
+        rules: dict[str, set[str]] = {}
+        for breach in measured():
+            rules.setdefault(breach.place, set()).add(breach.rule)
+        for place, names in rules.items():
+            print(f'    "{place}": ("{" ".join(sorted(names))}", "not yet"),')
+    else:
+        print_rooms()
+
+
+def print_rooms() -> None:
     table = rooms()
     package = [sizes for room, sizes in table.items() if room.startswith("nomoat")]
     total = tuple(map(sum, zip(*package)))

@@ -43,7 +43,7 @@ def room(name: str) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, module) of each import: of `from package import module` that module, of a relative one "." alone."""
+    """(line, module) of each import: that of `from package import module`, "." of a relative one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -30,7 +30,7 @@ ROOT = PACKAGE.parent
 NUMBER = re.compile(r"(YaRN )?(?<!\w)\((\d+|[A-Z]\d)\)")
 REPORT = re.compile(r"(V[23]) report, (section [\d.]*\d)")
 PAPER = re.compile(r"arXiv \d{4}\.\d{4,5}(?:, (?:eq\.|section|table|algorithm) [\d.]*\d)?")
-YEAR = re.compile(r"\b[A-Z][A-Za-z]+ (?:and [A-Z][A-Za-z]+ |et al\. )?1[89]\d\d\b")
+YEAR = re.compile(r"\b[A-Z][A-Za-z]+ (?:and [A-Z][A-Za-z]+ |et al\. )?(?:1[89]|20)\d\d\b")
 EQUATIONS = ("model/", "engine/", "train/objective.py")  # where a bare number is the V3 report's
 Place = tuple[str, str]  # file in nomoat/ or of the tests, qualified name in it
 

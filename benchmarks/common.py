@@ -19,17 +19,17 @@ import torch
 import transformers
 
 import nomoat
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 
-SPEC = ModelSpec(
+SPEC = Spec(
     vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
     d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256, attention="plain",
 )  # fmt: skip
 
 
-def start_weights(spec: ModelSpec) -> Transformer:
+def start_weights(spec: Spec) -> Transformer:
     """Initial weights with live output matrices: zero ones would give zero gradients to half of the network."""
     model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
     generator = torch.Generator().manual_seed(0)

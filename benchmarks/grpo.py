@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
 from nomoat.cli.main import _keep_freed_memory
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import answers, base, find
 from nomoat.tokenizer import bpe, layout
@@ -48,7 +48,7 @@ def tokenizer_of(problems: list[base.Problem]) -> bpe.Tokenizer:
     return bpe.train([*(p.prompt for p in problems), " ".join(words)], SPEC.vocab_size)
 
 
-def spec_for(tokenizer: bpe.Tokenizer) -> ModelSpec:
+def spec_for(tokenizer: bpe.Tokenizer) -> Spec:
     return SPEC.model_copy(update={"vocab_size": tokenizer.vocab_size})
 
 

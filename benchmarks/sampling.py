@@ -17,10 +17,10 @@ import torch
 import transformers
 
 from nomoat.engine.engine import sample
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 
-SPEC = ModelSpec(
+SPEC = Spec(
     vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
     d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256,
 )  # fmt: skip

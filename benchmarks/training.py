@@ -35,7 +35,7 @@ from benchmarks.common import (
 )  # fmt: skip
 from nomoat.cli.main import _keep_freed_memory
 from nomoat.data.packing import Batch
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -47,7 +47,7 @@ SETTINGS = list(itertools.product(("bf16 weights", "autocast"), ("grouped_mm", "
 class Batches:
     """Four batches in turn: routing, and so the shapes of the experts' products, changes from step to step."""
 
-    def __init__(self, spec: ModelSpec, rows: int, T: int):
+    def __init__(self, spec: Spec, rows: int, T: int):
         generator = torch.Generator().manual_seed(1)
         ids = [torch.randint(8, spec.vocab_size, (rows, T + 1), generator=generator) for _ in range(4)]
         self.pairs = [(i[:, :-1].contiguous(), i[:, 1:].contiguous()) for i in ids]
@@ -57,7 +57,7 @@ class Batches:
         return itertools.cycle(self.pairs)
 
 
-def ours(batches: Batches, spec: ModelSpec, dtype: torch.dtype, matrices: str) -> Step:
+def ours(batches: Batches, spec: Spec, dtype: torch.dtype, matrices: str) -> Step:
     model, stream = start_weights(spec), iter(batches)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -73,7 +73,7 @@ def ours(batches: Batches, spec: ModelSpec, dtype: torch.dtype, matrices: str) -
     return step
 
 
-def theirs(batches: Batches, spec: ModelSpec, dtype: torch.dtype, precision: str, experts: str, attention: str) -> Step:
+def theirs(batches: Batches, spec: Spec, dtype: torch.dtype, precision: str, experts: str, attention: str) -> Step:
     weights = dtype if precision == "bf16 weights" else torch.float32
     model = to_transformers(start_weights(spec), weights, attention, experts).train()
     return peer_step(model, batches, precision == "autocast", lambda model, ids, targets: model(
@@ -103,7 +103,7 @@ def load_minimind(checkout: Path) -> ModuleType:
 
 
 def minimind(
-    module: ModuleType, batches: Batches, spec: ModelSpec, dtype: torch.dtype, n_experts: int, n_active: int, precision: str
+    module: ModuleType, batches: Batches, spec: Spec, dtype: torch.dtype, n_experts: int, n_active: int, precision: str
 ) -> tuple[Step, str]:
     """Its step and its size.  The experts' width is what makes its active parameters equal ours."""
 
@@ -140,7 +140,7 @@ def fastest(candidates: dict[str, Callable[[], Step]], what: str) -> tuple[str, 
     return f"{what}{best}", candidates[best]()
 
 
-def measure(spec: ModelSpec, dtype: torch.dtype, args: argparse.Namespace) -> list[Row]:
+def measure(spec: Spec, dtype: torch.dtype, args: argparse.Namespace) -> list[Row]:
     batches = Batches(spec, args.rows, args.length)
     low = dtype != torch.float32
     settings = [s for s in SETTINGS if low or s[0] == "bf16 weights"]
@@ -170,7 +170,7 @@ def measure(spec: ModelSpec, dtype: torch.dtype, args: argparse.Namespace) -> li
     return rows
 
 
-def floor_note(spec: ModelSpec, dtype: torch.dtype, rows: list[Row], T: int) -> str:
+def floor_note(spec: Spec, dtype: torch.dtype, rows: list[Row], T: int) -> str:
     """How far the best row is from what the matrix products alone would take."""
     peak = matmul_peak(dtype)
     flops = spec.flops_train((T + 1) / 2)

@@ -67,8 +67,8 @@ def best_of_group(rewards):
     return [[float(r == max(group) > min(group)) for r in group] for group in rewards]
 '''
 MODEL = {
-    "n_layers": 1, "d_model": 16, "n_heads": 1, "d_nope": 8, "d_rope": 4, "d_value": 8, "d_kv_latent": 8,
-    "d_ffn": 16, "context": 96, "attention": "plain",
+    "n_layers": 1, "d_model": 16, "context": 96, "ffn": {"kind": "dense", "d_hidden": 16},
+    "attention": {"kind": "latent", "n_heads": 1, "d_nope": 8, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
 }  # fmt: skip
 TRAINING = {
     "steps": 2,

@@ -3,7 +3,7 @@
 What counts as a citation, in a comment at the line or in the docstring of a function or class: an equation's
 number, `(16)`, `YaRN (22)` or, of a formula written out in the file's own docstring, `(K1)`; a paper, `arXiv
 2402.03300` with `, eq. 4`, `, section 3.1` or `, table 2`, or `V3 report, section 4.2`; and, older than that,
-`Wilson 1927`.  What the docstring of a whole file or class cites is meant for everything in it.
+`Wilson 1927`.  What the docstring of a file or class cites is meant for all of it and needs no row of its own.
 """
 
 import ast
@@ -135,13 +135,18 @@ def uncited(row: Row) -> list[Place]:
 
 
 def untabled(table: list[Row]) -> list[str]:
-    """Citations that no row follows."""
+    """Citations of functions and constants that no row follows."""
     known = {(row.source, place) for row in table for place in row.functions}
     out = []
     for source, where in cited().items():
-        for file, scope in where - {(file, "") for file, _ in where}:
-            if not any(source == s and file == f and within(name, scope) for s, (f, name) in known):
-                out.append(f"{file}:{scope} cites {source}")
+        for file, name in where:
+            scope = definitions(PACKAGE / file).get(name)
+            if (
+                scope is not None
+                and not isinstance(scope, ast.ClassDef)
+                and (source, (file, name)) not in known
+            ):
+                out.append(f"{file}:{name} cites {source}")
     return sorted(out)
 
 

@@ -164,7 +164,6 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {  # file or file:function -> rules, re
     "nomoat/model/moe.py:sequence_balance_loss": ("density", "not yet"),
     "nomoat/model/mtp.py": ("width", "not yet"),
     "nomoat/model/norm.py": ("width", "not yet"),
-    "nomoat/model/rope.py": ("width", "not yet"),
     "nomoat/model/rope.py:_ramp": ("density", "not yet"),
     "nomoat/model/spec.py": ("width", "not yet"),
     "nomoat/model/transformer.py": ("width", "not yet"),

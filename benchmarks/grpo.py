@@ -24,8 +24,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
-from nomoat.cli.main import _keep_freed_memory
 from nomoat.model.spec import Spec
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import answers, base, find
 from nomoat.tokenizer import bpe, layout
@@ -76,7 +76,7 @@ def our_step(
             [score.strict + parity(rollout.text_of(r, tokenizer)) for r, score in zip(*pair)] for pair in zip(groups, scores)
         ]
         weights = variants.constant(rewards, N_PROMPTS * GROUP, N_NEW)
-        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), layout.PAD)
+        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), tokenizer.layout.pad_id)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)
@@ -166,7 +166,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     quiet()
     stream = base.problems(TASK, LEVEL, split="train", seed=0)
     problems = [next(stream) for _ in range(N_PROMPTS * (args.rounds + 2))]

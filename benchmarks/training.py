@@ -33,9 +33,9 @@ from benchmarks.common import (
     start_weights,
     to_transformers,
 )  # fmt: skip
-from nomoat.cli.main import _keep_freed_memory
 from nomoat.data.packing import Batch
 from nomoat.model.spec import Spec
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     quiet()
     rows: list[Row] = []
     notes: list[str] = []

@@ -8,13 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from shapes import built, shape, varied
 
-from nomoat.config import DataError, WeightsError
+from nomoat.config import WeightsError
 from nomoat.engine.engine import sample
 from nomoat.model.spec import Kernels, Spec, Yarn
 from nomoat.model.transformer import Transformer
-from nomoat.run.directory import Run
-from nomoat.serve import loading
-from nomoat.tokenizer.bpe import train
+from nomoat.tokenizer.bpe import Tokenizer, train
 from nomoat.weights import directory as hf
 from nomoat.weights.families import deepseek
 
@@ -199,37 +197,8 @@ def test_an_export_carries_tokenizer_card_and_token_ids(tmp_path, tokenizer):
     hf.save(filled(SPEC), tmp_path, tokenizer=tokenizer, card="# A card\n")
     assert (tmp_path / "README.md").read_text() == "# A card\n"
     ids = json.loads((tmp_path / "generation_config.json").read_text())
-    assert ids == {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    loaded = loading.load(tmp_path)
-    assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
-    assert "<|assistant|>" in loaded.template
-    assert loaded.model.spec == SPEC
-    with pytest.raises(AttributeError):
-        loaded.model = None
-
-
-def test_a_run_gives_its_newest_weights_and_any_stage_by_name(tmp_path, tokenizer):
-    run = Run.create(tmp_path / "run", {"name": "t", "seed": 0})
-    run.log("stage_start", stage="pretrain", config={})
-    with pytest.raises(DataError, match="no finished stage"):
-        loading.load(run.root)
-    tokenizer.save(run.root / "tokenizer")
-    run.log("stage_end", stage="tokenizer", outputs={"tokenizer": "tokenizer"})
-    for n_mtp, stage in ((1, "pretrain"), (0, "sft")):
-        hf.save(filled(varied(SPEC, **{"n_mtp": n_mtp})), run.stage_dir(stage) / "model")
-        run.log("stage_end", stage=stage, outputs={"model": f"{stage}/model"})
-    run.log("stage_end", stage="eval", outputs={})
-    newest = loading.load(run.root)
-    assert newest.model.spec.n_mtp == 0
-    assert newest.tokenizer.fingerprint == tokenizer.fingerprint
-    assert loading.load(run.root, stage="pretrain").model.spec.n_mtp == 1
-    with pytest.raises(DataError, match="pretrain"):
-        loading.load(run.root, stage="pretrian")
-
-
-def test_neither_export_nor_run_is_said_so(tmp_path):
-    with pytest.raises(DataError, match="expected an exported model or a run"):
-        loading.load(tmp_path)
+    assert ids == {f"{name}_token_id": getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")}
+    assert Tokenizer.load(tmp_path).fingerprint == tokenizer.fingerprint
 
 
 def test_saving_over_an_export_replaces_it(saved):

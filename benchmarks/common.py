@@ -14,19 +14,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import transformers
 
 import nomoat
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.weights import directory as weights
+
+if TYPE_CHECKING:
+    import transformers
 
 SPEC = ModelSpec(
-    vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
-    d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256, attention="plain",
-)  # fmt: skip
+    vocab_size=4096,
+    n_layers=6,
+    d_model=256,
+    n_heads=8,
+    d_nope=32,
+    d_rope=16,
+    d_value=32,
+    d_kv_latent=64,
+    d_q_latent=128,
+    d_ffn=768,
+    n_routed=16,
+    n_shared=1,
+    n_active=2,
+    d_expert=48,
+    context=256,
+    attention="plain",
+)
 
 
 def start_weights(spec: ModelSpec) -> Transformer:
@@ -54,7 +72,9 @@ class Row:
     setting: str
 
 
-def compare(what: str, unit: str, ours: list[float], peer: list[float], setting: str = "", *, lower_is_better=False) -> Row:
+def compare(
+    what: str, unit: str, ours: list[float], peer: list[float], setting: str = "", *, lower_is_better: bool = False
+) -> Row:
     ratios = [b / a if lower_is_better else a / b for a, b in zip(ours, peer)]
     median = statistics.median
     return Row(what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting)
@@ -74,11 +94,15 @@ def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: i
 
 def to_transformers(
     model: Transformer, dtype: torch.dtype, attention: str, experts: str, tokenizer: Tokenizer | None = None
-) -> transformers.PreTrainedModel:
+) -> "transformers.PreTrainedModel":
     """The same weights as DeepseekV3ForCausalLM, through this project's export."""
+    import transformers
+
     with tempfile.TemporaryDirectory() as directory:
-        directory.save(model, directory, tokenizer=tokenizer)
-        peer = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
+        weights.save(model, directory, tokenizer=tokenizer)
+        peer = transformers.DeepseekV3ForCausalLM.from_pretrained(
+            directory, dtype=dtype, attn_implementation=attention
+        )
     peer.set_experts_implementation(experts)
     return peer
 
@@ -114,20 +138,30 @@ def processor() -> str:
 
 
 def quiet() -> None:
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
-def report(title: str, rows: list[Row], surroundings: Mapping[str, str | int], notes: list[str], as_json: bool) -> None:
+def report(
+    title: str, rows: list[Row], surroundings: Mapping[str, str | int], notes: list[str], as_json: bool
+) -> None:
+    """Prints one JSON object, or a markdown table with what a figure needs around it."""
     if as_json:
-        print(json.dumps({"title": title, "environment": surroundings, "rows": [asdict(r) for r in rows], "notes": notes}))
+        rows_json = [asdict(row) for row in rows]
+        print(json.dumps({"title": title, "environment": surroundings, "rows": rows_json, "notes": notes}))
         return
-    print(f"{title}\n" + ", ".join(f"{key} {value}" for key, value in surroundings.items()) + "\n")
-    print("| what | ours | peer | ratio, median (lowest to highest) | peer's setting |\n|---|---|---|---|---|")
-    for r in rows:
-        digits = 0 if r.ours >= 100 else 2
-        print(
-            f"| {r.what} | {r.ours:.{digits}f} {r.unit} | {r.peer:.{digits}f} {r.unit} "
-            f"| {r.ratio:.2f} ({r.ratio_low:.2f} to {r.ratio_high:.2f}), {r.rounds} rounds | {r.setting} |"
-        )
-    print("\n" + "\n".join(notes))
+    print(title, ", ".join(f"{key} {value}" for key, value in surroundings.items()), "", sep="\n")
+    print("| what | ours | peer | ratio, median (lowest to highest) | peer's setting |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(markdown(row))
+    print("", *notes, sep="\n")
+
+
+def markdown(row: Row) -> str:
+    digits = 0 if row.ours >= 100 else 2
+    sides = f"{row.ours:.{digits}f} {row.unit} | {row.peer:.{digits}f} {row.unit}"
+    ratio = f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f}), {row.rounds} rounds"
+    return f"| {row.what} | {sides} | {ratio} | {row.setting} |"

@@ -1,0 +1,33 @@
+"""Decoding tokens a second at one, some and many rows: prompts of their own, temperature 1, no early end."""
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.gpu.measure import DTYPES, Place, Result, large_spec, model_on, random_ids, spend
+from nomoat.engine.engine import sample
+from nomoat.model.transformer import Transformer
+
+N_PROMPT, N_NEW = 32, 128
+CASES = (("bf16", 1), ("bf16", 64), ("bf16", 512), ("fp32", 512))  # rollouts are sampled in fp32
+
+
+def decoding(place: Place) -> Iterator[Result]:
+    spec = large_spec(place.dry)
+    n_new = 8 if place.dry else N_NEW
+    for words, rows in CASES:
+        rows = min(rows, 8) if place.dry else rows
+        model = model_on(place.device, spec, DTYPES[words]).eval()
+        prompts = random_ids(spec, rows, N_PROMPT).tolist()
+        decode(model, prompts, 8)
+        spent = spend(place, lambda model=model, prompts=prompts: decode(model, prompts, n_new))
+        rate = rows * n_new / spent.median
+        note = f"{N_PROMPT} + {n_new} tokens, {1e3 * spent.median / n_new:.2f} ms a step, prefill included"
+        yield Result("decoding", f"{words}, {rows} rows", rate, "tokens/s", note)
+        joules = spent.joules / (rows * n_new * len(spent.seconds))
+        yield Result("decoding", f"{words}, {rows} rows, energy", 1e6 * joules, "J/Mtoken", spent.energy())
+
+
+def decode(model: Transformer, prompts: list[list[int]], n_new: int) -> torch.Tensor:
+    groups = sample(model, prompts, max_new_tokens=n_new, seed=0, stop_ids=(), pad_id=0)
+    return torch.stack([one.ids_T for group in groups for one in group])

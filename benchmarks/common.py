@@ -1,7 +1,7 @@
 """What the side-by-side measurements share: one shape, one clock, one table.
 
-Sides take turns, A B A B, in one process: a machine that slows down slows both.  A ratio is taken within each round,
-so that the table's median and span are those of the ratio, not of two separate clouds.
+Sides take turns, A B A B, in one process: a machine that slows down slows both.  A ratio is taken within each
+round, so that the table's median and span are those of the ratio, not of two separate clouds.
 """
 
 import json
@@ -48,7 +48,7 @@ SPEC = ModelSpec(
 
 
 def start_weights(spec: ModelSpec) -> Transformer:
-    """Initial weights with live output matrices: zero ones would give zero gradients to half of the network."""
+    """Initial weights with live output matrices: zero ones would give half of the network zero gradients."""
     model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
@@ -59,7 +59,7 @@ def start_weights(spec: ModelSpec) -> Transformer:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each round."""
+    """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each."""
 
     what: str
     unit: str
@@ -73,14 +73,24 @@ class Row:
 
 
 def compare(
-    what: str, unit: str, ours: list[float], peer: list[float], setting: str = "", *, lower_is_better: bool = False
+    what: str,
+    unit: str,
+    ours: list[float],
+    peer: list[float],
+    setting: str = "",
+    *,
+    lower_is_better: bool = False,
 ) -> Row:
     ratios = [b / a if lower_is_better else a / b for a, b in zip(ours, peer)]
     median = statistics.median
-    return Row(what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting)
+    return Row(
+        what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting
+    )
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleave(
+    sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
     """Seconds of every side in every round; the sides take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warmup + rounds):
@@ -114,7 +124,7 @@ def matmul_peak(dtype: torch.dtype, n: int = 1024, seconds: float = 0.5) -> floa
     while time.perf_counter() < end:
         start = time.perf_counter()
         for _ in range(4):
-            a @ a
+            torch.mm(a, a)
         best = max(best, 8 * n**3 / (time.perf_counter() - start))
     return best
 
@@ -127,14 +137,14 @@ def environment(threads: int, *packages: str) -> dict[str, str | int]:
 
 
 def processor() -> str:
+    """Its name, family and model, as far as the machine tells them."""
     info = Path("/proc/cpuinfo")
-    fields = dict.fromkeys(("model name", "cpu family", "model"), "")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        key, _, value = line.partition(":")
-        if key.strip() in fields:
-            fields[key.strip()] = value.strip()
-    name = fields["model name"] or platform.processor() or "unknown"
-    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if fields["model"] else name
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = fields.get("model name") or platform.processor() or "unknown"
+    if "model" not in fields:
+        return name
+    return f"{name} (family {fields.get('cpu family')}, model {fields['model']})"
 
 
 def quiet() -> None:

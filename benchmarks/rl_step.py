@@ -1,7 +1,7 @@
 """One step of reinforcement learning, part by part, for the measurements: sampling, judging, update.
 
-A random model is never right, so the reward is a parity of the text besides: every group has a signal, none is left
-out.  No answer ends early (there is no stop id), so that every step has the same tokens.
+A random model is never right, so the reward is a parity of the text besides: every group has a signal, none
+is left out.  No answer ends early (there is no stop id), so that every step has the same tokens.
 """
 
 import random
@@ -60,7 +60,7 @@ def step(
     seed: int,
     wait: Callable[[], object] = lambda: None,
 ) -> Parts:
-    """`policy` writes `group` answers of `n_new` tokens to each problem; `model`, with its optimiser, learns from them.
+    """`policy` writes `group` answers of `n_new` tokens to each problem; `model` learns from them.
 
     `wait` returns when the device has done what it was given.
     """

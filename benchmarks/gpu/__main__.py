@@ -4,9 +4,9 @@
     python -m benchmarks.gpu --parts laws losses
     python -m benchmarks.gpu --dry
 
-Every part runs in a process of its own, with a time limit; what a part said before it failed is kept, its failure is a
-line of the table, and the next part follows.  Exit code 1 where a law is broken or a part failed.  `--dry` runs
-everything on the processor, small, to see that it runs at all; its figures mean nothing.
+Every part runs in a process of its own, with a time limit; what a part said before it failed is kept, its
+failure is a line of the table, and the next part follows.  Exit code 1: a law is broken or a part failed.
+`--dry` runs everything on the processor, small, to see that it runs at all; its figures mean nothing.
 """
 
 import argparse
@@ -35,7 +35,10 @@ PARTS = {  # module of this package, function, the longest that it may take in s
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    known = list(PARTS)
+    parser.add_argument(
+        "--parts", nargs="+", default=known, choices=known, metavar="PART", help=", ".join(known)
+    )
     parser.add_argument("--seconds", type=float, default=345.0, help="for all parts together")
     parser.add_argument("--each", type=float, default=4.0, help="seconds of one measurement")
     parser.add_argument("--device", default="cuda")
@@ -54,7 +57,8 @@ def main() -> int:
         print(*map(markdown, lines), sep="\n", flush=True)
         results += lines
         if args.json:
-            args.json.write_text(json.dumps({"device": args.device, "dry": args.dry, "results": results}, indent=1))
+            found = {"device": args.device, "dry": args.dry, "results": results}
+            args.json.write_text(json.dumps(found, indent=1))
     return int(any(line["value"] == "FAILED" or line["note"].startswith("BROKEN") for line in results))
 
 
@@ -78,27 +82,44 @@ def run(part: str, args: argparse.Namespace, left: float) -> list[dict]:
     limit = min(PARTS[part][2], left)
     if limit < 5:
         return [line(part, "not begun", "skipped", "s", f"{max(left, 0):.0f} s are left of --seconds")]
-    command = [sys.executable, "-m", "benchmarks.gpu", "--child", "--parts", part]
-    command += ["--device", args.device, "--each", str(args.each), *["--dry"] * args.dry]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = subprocess.Popen(
-            command, stdout=out, stderr=err, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
-        )
-        code = wait(child, limit)
-        out.seek(0)
-        err.seek(0)
-        results = [json.loads(text) for text in out.read().splitlines() if text.startswith("{") and text.endswith("}")]
-        complaint = " ".join(err.read().split())
-    if code:
-        why = f"stopped after {limit:.0f} s" if code == -signal.SIGKILL else f"exit {code}: {complaint[-600:]}"
-        results.append(line(part, "the part", "FAILED", "", why))
-    return [*results, line(part, "time of the part", time.monotonic() - start, "s", "start of its process included")]
+    with tempfile.TemporaryDirectory() as scratch:
+        out, err = Path(scratch, "out"), Path(scratch, "err")
+        with open(out, "w") as stdout, open(err, "w") as stderr:
+            env = {**os.environ, "PYTHONPATH": python_path()}
+            code = wait(
+                subprocess.Popen(
+                    command(part, args), stdout=stdout, stderr=stderr, env=env, start_new_session=True
+                ),
+                limit,
+            )
+        results = [
+            json.loads(text)
+            for text in out.read_text().splitlines()
+            if text.startswith("{") and text.endswith("}")
+        ]
+        complaint = " ".join(err.read_text().split())[-600:]
+    if code == -signal.SIGKILL:
+        results.append(line(part, "the part", "FAILED", "", f"stopped after {limit:.0f} s"))
+    elif code:
+        results.append(line(part, "the part", "FAILED", "", f"exit {code}: {complaint}"))
+    seconds = time.monotonic() - start
+    return [*results, line(part, "time of the part", seconds, "s", "start of its process included")]
+
+
+def command(part: str, args: argparse.Namespace) -> list[str]:
+    child = [sys.executable, "-m", "benchmarks.gpu", "--child", "--parts", part]
+    child += ["--device", args.device, "--each", str(args.each)]
+    return [*child, "--dry"] if args.dry else child
+
+
+def python_path() -> str:
+    given = os.environ.get("PYTHONPATH")
+    return f"{ROOT}{os.pathsep}{given}" if given else str(ROOT)
 
 
 def wait(child: subprocess.Popen, limit: float) -> int:
-    """The exit code; at the limit, or if this process is interrupted, the child and its own children are killed."""
+    """The exit code.  At the limit, or where this process is interrupted, its whole session is killed."""
     try:
         return child.wait(limit)
     except subprocess.TimeoutExpired:

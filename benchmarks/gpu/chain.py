@@ -1,8 +1,6 @@
-"""The whole chain of recipes/smoke.toml on the device, by the command line; its losses beside the recorded ones."""
+"""The whole chain of recipes/smoke.toml on the device, by the command line; losses beside recorded ones."""
 
 import json
-import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,8 +12,11 @@ from benchmarks.gpu.measure import Place, Result
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "story" / "golden.json"
-FASTER = {'precision = "fp32"': 'precision = "bf16"', 'attention = "plain"': 'attention = "fused"',
-          'experts = "wide"': 'experts = "sorted"'}  # fmt: skip
+FASTER = {
+    'precision = "fp32"': 'precision = "bf16"',
+    'attention = "plain"': 'attention = "fused"',
+    'experts = "wide"': 'experts = "sorted"',
+}
 
 
 def chain(place: Place) -> Iterator[Result]:
@@ -29,29 +30,41 @@ def run(place: Place, name: str, changes: Mapping[str, str], compared: bool) -> 
     text = (ROOT / "recipes" / "smoke.toml").read_text("utf-8")
     for old, new in {**changes, 'device = "cpu"': f'device = "{place.device.type}"'}.items():
         text = text.replace(old, new)
+    start = time.perf_counter()
+    events = events_of(text)
+    seconds = time.perf_counter() - start
+    finished = ", ".join(event["stage"] for event in events if event["kind"] == "stage_end")
+    yield Result("chain", name, seconds, "s", f"finished: {finished}")
+    if not compared:
+        return
+    steps = [event for event in events if event["kind"] == "step"]
+    yield from beside_golden(steps)
+
+
+def events_of(recipe: str) -> list[dict]:
+    """The log of a run of this recipe; RuntimeError with the end of its complaint where it fails."""
     with tempfile.TemporaryDirectory() as scratch:
-        recipe = Path(scratch, "smoke.toml")
-        recipe.write_text(text, "utf-8")
-        command = [sys.executable, "-m", "nomoat", "run", recipe, "--out", Path(scratch, "run")]
-        start = time.perf_counter()
-        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=scratch)
-        seconds = time.perf_counter() - start
+        path, out = Path(scratch, "recipe.toml"), Path(scratch, "run")
+        path.write_text(recipe, "utf-8")
+        command = [sys.executable, "-m", "nomoat", "run", path, "--out", out]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch)
         if done.returncode:
             raise RuntimeError(f"exit {done.returncode}: {done.stderr[-1500:]}")
-        events = Path(scratch, "run", "events.jsonl").read_text("utf-8").splitlines()
-    finished = [e["stage"] for e in map(json.loads, events) if e["kind"] == "stage_end"]
-    yield Result("chain", f"{name}", seconds, "s", f"finished: {', '.join(finished)}")
-    if compared:
-        yield from beside_golden([e for e in map(json.loads, events) if e["kind"] == "step"])
+        return [json.loads(line) for line in (out / "events.jsonl").read_text("utf-8").splitlines()]
 
 
 def beside_golden(steps: list[dict]) -> Iterator[Result]:
-    """The largest relative difference of a loss in each stage.  Sampled ids part at the first rounding that decides."""
+    """The largest relative difference of a loss in each stage; where ids are sampled they soon differ."""
     recorded = json.loads(GOLDEN.read_text("utf-8"))
+    note = f"recorded on {recorded['machine']}"
     gaps: dict[str, float] = {}
-    for step, (stage, _, loss, _) in zip(steps, recorded["steps"]):
-        gaps[stage] = max(gaps.get(stage, 0.0), abs(step["loss"] - loss) / max(abs(loss), 1e-3))
-    for stage, gap in gaps.items():
-        note = f"golden.json: torch {recorded['machine']['torch']}, {recorded['machine']['processor']}"
-        yield Result("chain", f"losses of {stage} beside the recorded", gap if math.isfinite(gap) else "not finite", "", note)
+    for step, (stage, _, expected, _) in zip(steps, recorded["steps"]):
+        apart = relative(step["loss"], expected)
+        gaps[stage] = max(gaps.get(stage, 0.0), apart)
+    for stage, largest in gaps.items():
+        what = f"losses of {stage} beside the recorded"
+        yield Result("chain", what, largest, "", note)
+
+
+def relative(found: float, expected: float) -> float:
+    return abs(found - expected) / max(abs(expected), 1e-3)

@@ -23,7 +23,15 @@ def learning(place: Place) -> Iterator[Result]:
         optimizer = Optimizer(model, OptimConfig(matrices="adamw", adam_lr=0.0))
         steps = [
             rl_step.step(
-                policy, model, optimizer, tokenizer, problems, group=group, n_new=n_new, seed=seed, wait=place.wait
+                policy,
+                model,
+                optimizer,
+                tokenizer,
+                problems,
+                group=group,
+                n_new=n_new,
+                seed=seed,
+                wait=place.wait,
             )
             for seed in range(1 + n_steps)
         ]
@@ -33,4 +41,6 @@ def learning(place: Place) -> Iterator[Result]:
             share = seconds / statistics.median(taken.total for taken in steps[1:])
             yield Result("rl", f"{name}: {part}", seconds, "s", f"{100 * share:.0f} % of the step")
         drift = max(taken.drift for taken in steps)
-        yield Result("rl", f"{name}: drift", drift, "nats", "log p of a token in the update against that when drawn")
+        yield Result(
+            "rl", f"{name}: drift", drift, "nats", "log p of a token in the update against that when drawn"
+        )

@@ -14,14 +14,16 @@ from benchmarks.gpu.measure import Place, Result, spend
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
 
-PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "pydantic", "nvidia-ml-py", "transformers", "pytest")
+PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "pydantic", "nvidia-ml-py", "transformers")
 QUERY = "name,driver_version,memory.total,power.limit,clocks.max.sm"
 
 
 def environment(place: Place) -> Iterator[Result]:
     """What a figure needs beside it."""
     versions = [f"{name} {version(name)}" for name in PACKAGES]
-    yield Result("environment", "processor", processor(), note=f"{os.cpu_count()} cores, {platform.release()}")
+    yield Result(
+        "environment", "processor", processor(), note=f"{os.cpu_count()} cores, {platform.release()}"
+    )
     yield Result("environment", "python", platform.python_version(), note=", ".join(versions))
     if not place.on_card:
         yield Result("environment", "device", str(place.device), note="no card is used")
@@ -60,7 +62,13 @@ def energy(place: Place) -> Iterator[Result]:
     spent = spend(place, products)
     flops = 2 * n**3 * batch * len(spent.seconds)
     yield Result("energy", f"bf16 products of {n}", spent.watts, "W", spent.source)
-    yield Result("energy", "their speed", flops / spent.total / 1e12, "TFLOP/s", share_of_peak(place, flops / spent.total))
+    yield Result(
+        "energy",
+        "their speed",
+        flops / spent.total / 1e12,
+        "TFLOP/s",
+        share_of_peak(place, flops / spent.total),
+    )
     yield Result("energy", "their joules", spent.joules / (flops / 1e12), "J/TFLOP", spent.source)
     declared = read_prices().device(place.device_class() or "h100").watts
     note = f"{spent.joules:.1f} J in {spent.total:.2f} s, {declared:.0f} W declared in prices.toml"
@@ -69,4 +77,6 @@ def energy(place: Place) -> Iterator[Result]:
 
 def share_of_peak(place: Place, flops_per_second: float) -> str:
     sheet = place.sheet()
-    return f"{100 * flops_per_second / sheet['flops_bf16']:.1f} % of the data sheet's peak" if sheet else "peak unknown"
+    if sheet is None:
+        return "peak unknown"
+    return f"{100 * flops_per_second / sheet['flops_bf16']:.1f} % of the data sheet's peak"

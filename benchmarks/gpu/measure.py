@@ -17,6 +17,16 @@ from nomoat.model.transformer import Transformer
 from nomoat.run.energy import Energy
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SMALL = {
+    "vocab_size": 512, "n_layers": 3, "d_model": 64, "n_heads": 4, "d_nope": 16, "d_rope": 8, "d_value": 16,
+    "d_kv_latent": 32, "d_q_latent": 48, "d_ffn": 128, "n_dense_layers": 1, "n_routed": 8, "n_shared": 1,
+    "n_active": 2, "d_expert": 32, "n_groups": 2, "n_active_groups": 1, "n_mtp": 1, "context": 160,
+}  # fmt: skip
+LARGE = {
+    "vocab_size": 16384, "n_layers": 8, "d_model": 768, "n_heads": 12, "d_nope": 64, "d_rope": 32,
+    "d_value": 64, "d_kv_latent": 256, "d_q_latent": 384, "d_ffn": 2048, "n_dense_layers": 1, "n_routed": 16,
+    "n_shared": 1, "n_active": 4, "d_expert": 256, "n_mtp": 1, "context": 1024,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part runs; `dry`: everything small, to see that it runs at all.  `seconds` is for one measurement."""
+    """Where a part runs; `dry`: all of it small, to see that it runs at all; `seconds` of one measurement."""
 
     device: torch.device
     dry: bool
@@ -46,19 +56,21 @@ class Place:
         if self.on_card:
             torch.cuda.synchronize(self.device)
 
-    def sheet(self) -> dict | None:
-        """The entry of plan/hardware.toml that this device is, or None."""
-        table = tomllib.loads((Path(nomoat.__file__).parent / "plan" / "hardware.toml").read_text("utf-8"))
-        name = self.device_class()
-        return table["devices"].get(name) if name else None
-
     def device_class(self) -> str | None:
         """The class of prices.toml and hardware.toml, or None for a card that they don't know."""
         if not self.on_card:
             return "cpu"
-        table = tomllib.loads((Path(nomoat.__file__).parent / "plan" / "hardware.toml").read_text("utf-8"))
         card = torch.cuda.get_device_name(self.device).lower()
-        return next((name for name in table["devices"] if name in card), None)
+        return next((name for name in sheets() if name in card), None)
+
+    def sheet(self) -> dict | None:
+        """The entry of hardware.toml that this device is, or None."""
+        return sheets().get(self.device_class())
+
+
+def sheets() -> dict[str, dict]:
+    path = Path(nomoat.__file__).parent / "plan" / "hardware.toml"
+    return tomllib.loads(path.read_text("utf-8"))["devices"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ class Spent:
 
 
 def spend(place: Place, call: Callable[[], object], *, rounds: int = 3) -> Spent:
-    """`call` again and again for `place.seconds`, three times or more; the caller has called it once before."""
+    """`call` again and again for `place.seconds`, three times or more; it has been called once before."""
     meter = Energy(place.device_class() or "h100")
     seconds: list[float] = []
     place.wait()
@@ -100,23 +112,14 @@ def spend(place: Place, call: Callable[[], object], *, rounds: int = 3) -> Spent
 
 def small_spec(**changes: object) -> ModelSpec:
     """Every part of V3's architecture, small enough for a processor to train in seconds."""
-    shape = {
-        "vocab_size": 512, "n_layers": 3, "d_model": 64, "n_heads": 4, "d_nope": 16, "d_rope": 8, "d_value": 16,
-        "d_kv_latent": 32, "d_q_latent": 48, "d_ffn": 128, "n_dense_layers": 1, "n_routed": 8, "n_shared": 1,
-        "n_active": 2, "d_expert": 32, "n_groups": 2, "n_active_groups": 1, "n_mtp": 1, "context": 160,
-    }  # fmt: skip
-    return ModelSpec(**{**shape, **changes})
+    return ModelSpec(**{**SMALL, **changes})
 
 
 def large_spec(dry: bool) -> ModelSpec:
-    """Shaped as V3: 131M parameters, 64M active, a further prediction depth not counted; or the small one."""
+    """Shaped as V3: 116M parameters, 66M active, and a further prediction depth; or the small one."""
     if dry:
         return small_spec(n_groups=1)
-    return ModelSpec(
-        vocab_size=16384, n_layers=8, d_model=768, n_heads=12, d_nope=64, d_rope=32, d_value=64, d_kv_latent=256,
-        d_q_latent=384, d_ffn=2048, n_dense_layers=1, n_routed=16, n_shared=1, n_active=4, d_expert=256, n_mtp=1,
-        context=1024,
-    )  # fmt: skip
+    return ModelSpec(**LARGE)
 
 
 def model_on(device: torch.device, spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Transformer:

@@ -1,11 +1,11 @@
-"""Training tokens a second, the share of the peak, joules a token: a model shaped as V3 and its dense twin, in bf16."""
+"""Training tokens a second, the share of the peak, joules a token, in bf16."""
 
 from collections.abc import Callable, Iterator
 
 import torch
 
 from benchmarks.gpu.machine import share_of_peak
-from benchmarks.gpu.measure import Place, Result, model_on, random_batch, large_spec, spend
+from benchmarks.gpu.measure import Place, Result, large_spec, model_on, random_batch, spend
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
@@ -34,7 +34,13 @@ def measure(place: Place, name: str, spec: ModelSpec, matrices: str) -> Iterator
     tokens = rows * spec.context
     rate = tokens / spent.median
     sizes = f"{spec.params_total() / 1e6:.0f}M, {spec.params_active() / 1e6:.0f}M active"
-    yield Result("training", name, rate, "tokens/s", f"{sizes}; {rows} rows of {spec.context}, {len(spent.seconds)} steps")
+    yield Result(
+        "training",
+        name,
+        rate,
+        "tokens/s",
+        f"{sizes}; {rows} rows of {spec.context}, {len(spent.seconds)} steps",
+    )
     flops = rate * spec.flops_train((spec.context + 1) / 2)
     yield Result("training", f"{name}, model FLOPs", flops / 1e12, "TFLOP/s", share_of_peak(place, flops))
     joules = spent.joules / (tokens * len(spent.seconds))
@@ -57,7 +63,7 @@ def step_of(model: Transformer, optimizer: Optimizer, rows: int) -> Callable[[],
 
 
 def rows_that_fit(place: Place, model: Transformer, optimizer: Optimizer) -> int:
-    """As many rows as fill the card to FILL, a multiple of four; from the memory that two small steps took."""
+    """As many rows as fill the card to FILL, a multiple of four, by the memory that two small steps took."""
     if not place.on_card:
         return 2
     few, more = (memory_of(place, model, optimizer, rows) for rows in PROBES)

@@ -2,11 +2,12 @@
 
     python -m benchmarks.builds OLD_CHECKOUT NEW_CHECKOUT --rounds 3 --threads 2
 
-Each build runs its own recipes/cpu.toml, cut to a tokenizer, some steps of pretraining (bf16) and some of RL with
-22 x 16 rollouts each, and is asked nothing but its log: tokens_per_second, sample_seconds, update_seconds.  So
-nothing has to be the same inside but the recipe and the log.  The model is as good as untrained; rewards are coins,
-so that every group teaches something, and both builds do the same work as long as they sample the same ids.
-A run gives medians over its steps, the first ones left out; a ratio is taken within each round.
+Each build runs its own recipes/cpu.toml, cut to a tokenizer, some steps of pretraining (bf16) and some of RL
+with 22 x 16 rollouts each, and is asked nothing but its log: tokens_per_second, sample_seconds,
+update_seconds.  So nothing has to be the same inside but the recipe and the log.  The model is as good as
+untrained; rewards are coins, so that every group teaches something, and both builds do the same work as long
+as they sample the same ids.  A run gives medians over its steps, the first ones left out; a ratio is taken
+within each round.
 """
 
 import argparse

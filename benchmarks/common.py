@@ -19,42 +19,41 @@ from typing import TYPE_CHECKING
 import torch
 
 import nomoat
-from nomoat.model.spec import ModelSpec
-from nomoat.model.transformer import Transformer
+from nomoat.model.counts import params_active, params_total
+from nomoat.model.spec import Kernels, Latent, Routed, Spec
+from nomoat.model.transformer import OUTPUTS, Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
 
 if TYPE_CHECKING:
     import transformers
 
-SPEC = ModelSpec(
+SPEC = Spec(
     vocab_size=4096,
     n_layers=6,
     d_model=256,
-    n_heads=8,
-    d_nope=32,
-    d_rope=16,
-    d_value=32,
-    d_kv_latent=64,
-    d_q_latent=128,
-    d_ffn=768,
-    n_routed=16,
-    n_shared=1,
-    n_active=2,
-    d_expert=48,
+    attention=Latent(
+        kind="latent", n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64, d_q_latent=128
+    ),
+    ffn=Routed(kind="routed", d_dense=768, n_routed=16, n_shared=1, n_active=2, d_expert=48),
     context=256,
-    attention="plain",
 )
+PLAIN = Kernels(attention="plain")  # the faster one on a processor at this length
 
 
-def start_weights(spec: ModelSpec) -> Transformer:
+def start_weights(spec: Spec, kernels: Kernels | None = None) -> Transformer:
     """Initial weights with live output matrices: zero ones would give half of the network zero gradients."""
-    model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
+    model = Transformer(spec.changed(init_std=spec.d_model**-0.5), kernels).initialise(0)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] in ("w_o", "w_down"):
-            parameter.data.normal_(std=parameter.shape[-1] ** -0.5 / spec.n_layers, generator=generator)
+        if name.split(".")[-2] in OUTPUTS:
+            std = parameter.shape[-1] ** -0.5 / spec.n_layers
+            parameter.data.normal_(std=std, generator=generator)
     return model
+
+
+def sizes(spec: Spec) -> str:
+    return f"{params_total(spec) / 1e6:.2f}M parameters, {params_active(spec) / 1e6:.2f}M active"
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,21 @@ from typing import Any
 import torch
 
 from benchmarks import rl_step
-from benchmarks.common import SPEC, Row, compare, environment, quiet, report, start_weights, to_transformers
+from benchmarks.common import (
+    PLAIN,
+    SPEC,
+    Row,
+    compare,
+    environment,
+    quiet,
+    report,
+    sizes,
+    start_weights,
+    to_transformers,
+)
 from benchmarks.rl_step import TASK, Parts, parity
 from nomoat.cli.main import _keep_freed_memory
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.tasks import answers, base
 from nomoat.tokenizer import bpe, layout
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -37,15 +48,15 @@ LEARNING_RATE = 1e-5
 EXPERTS, ATTENTION = ("grouped_mm", "eager", "batched_mm"), ("sdpa", "eager")
 
 
-def spec_for(tokenizer: bpe.Tokenizer) -> ModelSpec:
-    return SPEC.model_copy(update={"vocab_size": tokenizer.vocab_size})
+def spec_for(tokenizer: bpe.Tokenizer) -> Spec:
+    return SPEC.changed(vocab_size=tokenizer.vocab_size)
 
 
 def our_steps(
     tokenizer: bpe.Tokenizer, problems: list[base.Problem], dtype: torch.dtype, taken: list[Parts]
 ) -> Callable[[], None]:
     """Each call is a step on the next problems; what it took goes to `taken`."""
-    model = start_weights(spec_for(tokenizer))
+    model = start_weights(spec_for(tokenizer), PLAIN)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     optimizer = Optimizer(model, OptimConfig(matrices="adamw", adam_lr=LEARNING_RATE))
@@ -193,8 +204,7 @@ def main() -> None:
     problems = rl_step.problems_of(N_PROMPTS * (args.rounds + 2))
     tokenizer = rl_step.tokenizer_of(problems, SPEC.vocab_size)
     rows, notes = zip(*(measure(tokenizer, problems, dtype, args) for dtype in args.dtype))
-    sizes = f"{SPEC.params_total() / 1e6:.2f}M parameters, {SPEC.params_active() / 1e6:.2f}M active"
-    title = f"One GRPO step: {sizes}; {N_PROMPTS} prompts x {GROUP} completions x {N_NEW} tokens"
+    title = f"One GRPO step: {sizes(SPEC)}; {N_PROMPTS} prompts x {GROUP} completions x {N_NEW} tokens"
     report(title, list(rows), environment(args.threads, "transformers", "trl"), list(notes), args.json)
 
 

@@ -16,11 +16,10 @@ from functools import partial
 import torch
 import transformers
 
-from benchmarks.common import SPEC, quiet, to_transformers
+from benchmarks.common import SPEC, quiet, sizes, to_transformers
 from nomoat.engine.engine import sample
 from nomoat.model.transformer import Transformer
 
-FUSED = SPEC.model_copy(update={"attention": "fused"})
 N_PROMPT, N_NEW = 32, 64
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -30,7 +29,7 @@ Side = Callable[[torch.Tensor, int], int]  # prompts, new tokens a row -> tokens
 
 def models(dtype: torch.dtype) -> tuple[Transformer, transformers.PreTrainedModel]:
     """One random model in both libraries; their float32 logits are compared before anything is timed."""
-    ours = Transformer(FUSED).initialise(0)
+    ours = Transformer(SPEC).initialise(0)
     generator = torch.Generator().manual_seed(0)
     matrices = [parameter.data for parameter in ours.parameters() if parameter.ndim > 1]
     for matrix in matrices:
@@ -49,7 +48,7 @@ def compare_logits(ours: Transformer, theirs: transformers.PreTrainedModel) -> N
 
 def prompts_of(batch: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(8, FUSED.vocab_size, (batch, N_PROMPT), generator=generator)
+    return torch.randint(8, SPEC.vocab_size, (batch, N_PROMPT), generator=generator)
 
 
 def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n_new: int) -> int:
@@ -131,9 +130,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     quiet()
-    sizes = f"{FUSED.params_total() / 1e6:.1f}M parameters, {FUSED.params_active() / 1e6:.1f}M active"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{sizes}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
+    print(f"{sizes(SPEC)}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
     print(
         f"median tokens/s ({args.clock} time) of {args.rounds} rounds (lowest to highest), ratio within a round\n"
     )

@@ -24,6 +24,7 @@ from types import ModuleType
 import torch
 
 from benchmarks.common import (
+    PLAIN,
     SPEC,
     Row,
     compare,
@@ -32,11 +33,13 @@ from benchmarks.common import (
     matmul_peak,
     quiet,
     report,
+    sizes,
     start_weights,
     to_transformers,
 )
 from nomoat.cli.main import _keep_freed_memory
 from nomoat.data.packing import Batch
+from nomoat.model.counts import flops_train, params_active
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -57,9 +60,12 @@ class Batches:
     def __iter__(self):
         return itertools.cycle(self.pairs)
 
+    def rates(self, seconds: list[float]) -> list[float]:
+        return [self.tokens / s for s in seconds]
+
 
 def ours(batches: Batches, dtype: torch.dtype, matrices: str) -> Step:
-    model, stream = start_weights(SPEC), iter(batches)
+    model, stream = start_weights(SPEC, PLAIN), iter(batches)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     optimizer = Optimizer(model, OptimConfig(matrices=matrices, adam_lr=LEARNING_RATE))
@@ -116,7 +122,7 @@ def minimind_model(
     config = module.MiniMindConfig(
         hidden_size=SPEC.d_model,
         num_hidden_layers=SPEC.n_layers,
-        num_attention_heads=SPEC.n_heads,
+        num_attention_heads=SPEC.attention.n_heads,
         use_moe=True,
         vocab_size=SPEC.vocab_size,
         num_experts=n_experts,
@@ -134,7 +140,7 @@ def minimind_width(module: ModuleType, n_experts: int, n_active: int) -> int:
     """The experts' width that makes its active parameters equal ours."""
     per_width = SPEC.n_layers * n_active * 3 * SPEC.d_model
     _, active = minimind_model(module, n_experts, n_active, 8)
-    return round((SPEC.params_active() - active) / per_width + 8)
+    return round((params_active(SPEC) - active) / per_width + 8)
 
 
 def minimind(
@@ -207,17 +213,16 @@ def measure(dtype: torch.dtype, args: argparse.Namespace) -> list[Row]:
     rows = []
     for matrices, label in [("muon", "transformers"), *(("adamw", label) for label in peers)]:
         what = f"{name}, ours with {matrices} : {label}"
-        our_rates = [batches.tokens / s for s in seconds[matrices]]
-        peer_rates = [batches.tokens / s for s in seconds[label]]
         setting, _ = peers[label]
-        rows.append(compare(what, "tokens/s", our_rates, peer_rates, setting))
+        rates = (batches.rates(seconds[side]) for side in (matrices, label))
+        rows.append(compare(what, "tokens/s", *rates, setting))
     return rows
 
 
 def floor_note(dtype: torch.dtype, rows: list[Row], T: int) -> str:
     """How far the best row is from what the matrix products alone would take."""
     peak = matmul_peak(dtype)
-    flops = SPEC.flops_train((T + 1) / 2)
+    flops = flops_train(SPEC, (T + 1) / 2)
     best = max(row.ours for row in rows)
     peer = statistics.median(row.peer for row in rows if "transformers" in row.what)
     most = peak / flops
@@ -249,8 +254,9 @@ def main() -> None:
         measured = measure(dtype, args)
         rows += measured
         notes.append(floor_note(dtype, measured, args.length))
-    sizes = f"{SPEC.params_total() / 1e6:.2f}M parameters, {SPEC.params_active() / 1e6:.2f}M active"
-    title = f"Training: {sizes}; {args.rows} x {args.length} tokens a step, forward, backward and optimiser"
+    title = (
+        f"Training: {sizes(SPEC)}; {args.rows} x {args.length} tokens a step, forward, backward and optimiser"
+    )
     report(title, rows, environment(args.threads, "transformers"), notes, args.json)
 
 

@@ -42,9 +42,9 @@ def row(run: Run) -> str:
     spec = next((o["spec"] for o in outputs.values() if o.get("spec")), None)
     if not outputs or spec is None:
         raise UserError(f"{run.root} has not got beyond its tokenizer; expected a finished run; finish it first")
-    from nomoat.model.spec import ModelSpec
+    from nomoat.model.spec import Spec
 
-    shape = ModelSpec.model_validate(spec)
+    shape = Spec.model_validate(spec)
     base = next((m for m in scores.bits if kinds.get(m) == "pretrain"), None)
     grams = [m for m in scores.bits if m.endswith("-gram")]
     bits = " / ".join(

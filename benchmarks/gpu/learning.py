@@ -16,7 +16,7 @@ def learning(place: Place) -> Iterator[Result]:
     n_prompts, group, n_new, n_steps = (2, 4, 8, 1) if place.dry else (N_PROMPTS, GROUP, N_NEW, 3)
     problems = rl_step.problems_of(n_prompts)
     tokenizer = rl_step.tokenizer_of(problems, 512)
-    spec = large_spec(place.dry).model_copy(update={"vocab_size": tokenizer.vocab_size, "n_mtp": 0})
+    spec = large_spec(place.dry).changed(vocab_size=tokenizer.vocab_size, n_mtp=0)
     for words, dtype in DTYPES.items():
         policy = model_on(place.device, spec).eval()
         model = model_on(place.device, spec, dtype)

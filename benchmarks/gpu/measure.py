@@ -12,21 +12,11 @@ from torch import Tensor
 import nomoat
 from benchmarks.common import start_weights
 from nomoat.data.packing import Batch
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels, Latent, Routed, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.run.energy import Energy
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SMALL = {
-    "vocab_size": 512, "n_layers": 3, "d_model": 64, "n_heads": 4, "d_nope": 16, "d_rope": 8, "d_value": 16,
-    "d_kv_latent": 32, "d_q_latent": 48, "d_ffn": 128, "n_dense_layers": 1, "n_routed": 8, "n_shared": 1,
-    "n_active": 2, "d_expert": 32, "n_groups": 2, "n_active_groups": 1, "n_mtp": 1, "context": 160,
-}  # fmt: skip
-LARGE = {
-    "vocab_size": 16384, "n_layers": 8, "d_model": 768, "n_heads": 12, "d_nope": 64, "d_rope": 32,
-    "d_value": 64, "d_kv_latent": 256, "d_q_latent": 384, "d_ffn": 2048, "n_dense_layers": 1, "n_routed": 16,
-    "n_shared": 1, "n_active": 4, "d_expert": 256, "n_mtp": 1, "context": 1024,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,21 +100,46 @@ def spend(place: Place, call: Callable[[], object], *, rounds: int = 3) -> Spent
     return Spent(seconds, *meter.read())
 
 
-def small_spec(**changes: object) -> ModelSpec:
+def small_spec(**changes: object) -> Spec:
     """Every part of V3's architecture, small enough for a processor to train in seconds."""
-    return ModelSpec(**{**SMALL, **changes})
+    spec = Spec(
+        vocab_size=512,
+        n_layers=3,
+        d_model=64,
+        attention=Latent(
+            kind="latent", n_heads=4, d_nope=16, d_rope=8, d_value=16, d_kv_latent=32, d_q_latent=48
+        ),
+        ffn=Routed(
+            kind="routed", d_dense=128, n_routed=8, n_active=2, d_expert=32, n_groups=2, n_active_groups=1
+        ),
+        n_mtp=1,
+        context=160,
+    )
+    return spec.changed(**changes)
 
 
-def large_spec(dry: bool) -> ModelSpec:
+def large_spec(dry: bool) -> Spec:
     """Shaped as V3: 116M parameters, 66M active, and a further prediction depth; or the small one."""
     if dry:
-        return small_spec(n_groups=1)
-    return ModelSpec(**LARGE)
+        return small_spec()
+    return Spec(
+        vocab_size=16384,
+        n_layers=8,
+        d_model=768,
+        attention=Latent(
+            kind="latent", n_heads=12, d_nope=64, d_rope=32, d_value=64, d_kv_latent=256, d_q_latent=384
+        ),
+        ffn=Routed(kind="routed", d_dense=2048, n_routed=16, n_active=4, d_expert=256),
+        n_mtp=1,
+        context=1024,
+    )
 
 
-def model_on(device: torch.device, spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Transformer:
+def model_on(
+    device: torch.device, spec: Spec, dtype: torch.dtype = torch.float32, kernels: Kernels | None = None
+) -> Transformer:
     """The same weights on every device, routing biases in float32 as everywhere."""
-    model = start_weights(spec)
+    model = start_weights(spec, kernels)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(device, dtype)
     for module in model.modules():
@@ -133,12 +148,12 @@ def model_on(device: torch.device, spec: ModelSpec, dtype: torch.dtype = torch.f
     return model
 
 
-def random_ids(spec: ModelSpec, *shape: int, seed: int = 0) -> Tensor:
+def random_ids(spec: Spec, *shape: int, seed: int = 0) -> Tensor:
     """On the processor, the same everywhere."""
     return torch.randint(8, spec.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def random_batch(spec: ModelSpec, rows: int, T: int, seed: int = 0) -> Batch:
+def random_batch(spec: Spec, rows: int, T: int, seed: int = 0) -> Batch:
     """Two documents a row, every token trained but the last of each."""
     ids_BT = random_ids(spec, rows, T + 1, seed=seed)
     doc_BT = (torch.arange(T) >= T // 2).int().expand(rows, T).contiguous()

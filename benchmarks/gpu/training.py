@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from benchmarks.common import sizes
 from benchmarks.gpu.machine import share_of_peak
 from benchmarks.gpu.measure import Place, Result, large_spec, model_on, random_batch, spend
-from nomoat.model.spec import ModelSpec
+from nomoat.model.counts import dense_twin, flops_train
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -18,13 +20,13 @@ PROBES = (4, 12)  # rows, from which the memory of a row follows
 
 def training(place: Place) -> Iterator[Result]:
     routed = large_spec(place.dry)
-    models = {"V3-shaped": routed, "dense twin": routed.dense_twin()}
+    models = {"V3-shaped": routed, "dense twin": dense_twin(routed)}
     for name, spec in models.items():
         yield from measure(place, f"{name}, Muon", spec, "muon")
     yield from measure(place, "V3-shaped, AdamW", routed, "adamw")
 
 
-def measure(place: Place, name: str, spec: ModelSpec, matrices: str) -> Iterator[Result]:
+def measure(place: Place, name: str, spec: Spec, matrices: str) -> Iterator[Result]:
     model = model_on(place.device, spec, torch.bfloat16)
     optimizer = Optimizer(model, OptimConfig(matrices=matrices))
     rows = rows_that_fit(place, model, optimizer)
@@ -33,15 +35,14 @@ def measure(place: Place, name: str, spec: ModelSpec, matrices: str) -> Iterator
     spent = spend(place, step)
     tokens = rows * spec.context
     rate = tokens / spent.median
-    sizes = f"{spec.params_total() / 1e6:.0f}M, {spec.params_active() / 1e6:.0f}M active"
     yield Result(
         "training",
         name,
         rate,
         "tokens/s",
-        f"{sizes}; {rows} rows of {spec.context}, {len(spent.seconds)} steps",
+        f"{sizes(spec)}; {rows} rows of {spec.context}, {len(spent.seconds)} steps",
     )
-    flops = rate * spec.flops_train((spec.context + 1) / 2)
+    flops = rate * flops_train(spec, (spec.context + 1) / 2)
     yield Result("training", f"{name}, model FLOPs", flops / 1e12, "TFLOP/s", share_of_peak(place, flops))
     joules = spent.joules / (tokens * len(spent.seconds))
     yield Result("training", f"{name}, energy", 1e6 * joules, "J/Mtoken", spent.energy())

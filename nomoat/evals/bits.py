@@ -34,8 +34,8 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     windows.sort(key=len)
     for start in range(0, len(windows), rows):
         chunk = windows[start : start + rows]
-        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, layout.PAD).to(model.embed.device)
-        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.embed.device)
+        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, layout.PAD).to(model.device)
+        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.device)
         logits_MV = model(ids_BT).flatten(0, 1)
         nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
     return nats / math.log(2) / n_bytes

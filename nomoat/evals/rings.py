@@ -184,7 +184,7 @@ def answer(
     groups = sample_groups(model, tokenizer, entries, group=samples, max_rows=1024, **how)
     for group, marks in zip(groups, reward.scores(groups, tokenizer)):
         new = sum(r.length for r in group)
-        count(work, model.spec, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
+        count(work, model, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
         yield [(r, m, text_of(r, tokenizer)) for r, m in zip(group, marks)]
 
 

@@ -90,10 +90,10 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
         bits = {lang: bits_per_byte(model, tokenizer, texts) for lang, texts in held.items()}
         every = [t for texts in zip(*held.values()) for t in texts]
         n_tokens = sum(len(ids) for texts in held.values() for ids in tokenizer.encode_batch(texts))
-        count(work, model.spec, n_tokens, model.spec.context / 2)
+        count(work, model, n_tokens, model.spec.context / 2)
         prompts = [[layout.BOS, *ids[:16]] for ids in tokenizer.encode_batch([t[:400] for t in every])][: config.texts]
         drawn = engine.sample(model, prompts, max_new_tokens=64, seed=config.seed, stop_ids=(layout.EOS,), pad_id=layout.PAD)
-        count(work, model.spec, sum(len(p) + len(s[0].ids_T) for p, s in zip(prompts, drawn)), 40)
+        count(work, model, sum(len(p) + len(s[0].ids_T) for p, s in zip(prompts, drawn)), 40)
         distinct, repeats = rings.diversity([s[0].ids_T.tolist() for s in drawn])
     return {"answers": records, "deep": counts, "bits": bits, "distinct": distinct, "repeats": repeats}
 

@@ -25,8 +25,9 @@ from nomoat.data.packing import Batch, Packed
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.files import write_whole
 from nomoat.lab import fp8
-from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
-from nomoat.model.spec import ModelSpec
+from nomoat.lab.gpt2 import Gpt2, spec_of
+from nomoat.model import counts
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups
@@ -47,6 +48,7 @@ CALIBRATION_STEPS = 12
 
 class DivergedError(UserError):
     """An arm's loss or gradient is no number."""
+KERNELS = Kernels(attention="plain")  # of every arm
 
 
 class Arm(Strict):
@@ -140,8 +142,8 @@ def build(arm: Arm, corpus: Corpus, seed: int) -> Transformer | Gpt2:
     """The arm's model with its first weights, float32."""
     table = {"context": arm.context, **arm.model, "vocab_size": corpus.tokenizer.vocab_size}
     if arm.block == "gpt2":
-        return Gpt2(parse(Gpt2Spec, table, f"{arm.name}.model")).initialise(seed)
-    return Transformer(parse(ModelSpec, table, f"{arm.name}.model")).initialise(seed)
+        return Gpt2(spec_of(**table), KERNELS).initialise(seed)
+    return Transformer(parse(Spec, table, f"{arm.name}.model"), KERNELS).initialise(seed)
 
 
 class Trial:
@@ -216,7 +218,7 @@ class Trial:
             arm=self.arm.name, seed=self.seed, steps=self.steps, tokens=self.tokens, seconds=self.seconds, flops=self.flops,
             joules=self.joules, joules_source=self.energy.source,
             bpb=sum(bits[k] * size[k] for k in bits) / sum(size.values()), bpb_by_language=bits,
-            params_total=model.spec.params_total(), params_active=model.spec.params_active(), state_bytes=weights + state,
+            params_total=counts.params_total(model.spec), params_active=counts.params_active(model.spec), state_bytes=weights + state,
             curve=self.curve[:: max(1, len(self.curve) // 100)], accuracy=answers(model, corpus) if corpus.tasks else None,
         )  # fmt: skip
 

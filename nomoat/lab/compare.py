@@ -28,11 +28,12 @@ Row = Mapping[str, Any]  # a Result as JSON
 
 
 def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables laid over each other, nested ones key by key."""
+    """The tables laid over each other, nested ones key by key, whole where the kind is another."""
     out: dict[str, Any] = {}
     for table in tables:
         for key, value in table.items():
             both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+            both = both and value.get("kind", out[key].get("kind")) == out[key].get("kind")
             out[key] = merged(out[key], value) if both else value
     return out
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from nomoat.config import ConfigError
+from nomoat.model import counts
 from nomoat.plan.budget import resolve
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
@@ -31,7 +32,7 @@ def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str
     last, drawn = run.curve(pretrain["name"])[-1], run.curve(after)
     length = sum(e["length"] for e in drawn) / len(drawn)
     problems = max(rl["steps"] * rl["prompts"] // 2, 16)
-    forward = recipe.shape(recipe.stage(after)).flops_forward(2 * length, executed=True)
+    forward = counts.flops_forward(recipe.shape(recipe.stage(after)), 2 * length, recipe.kernels)
     sampled = problems * rl["group"] * length * forward
     steps = lambda budget: max(round(budget / last["flops_executed"]), 1)
     optim = {**pretrain["optim"], "muon_lr": pretrain["optim"]["muon_lr"] / 5, "adam_lr": pretrain["optim"]["adam_lr"] / 5}

@@ -15,7 +15,7 @@ import torch
 from nomoat.config import parse
 from nomoat.data.packing import Batch
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.plan.cost import read_hardware
 from nomoat.report.table import Table
@@ -74,7 +74,7 @@ def _works(table: Mapping[str, Any], device: torch.device) -> dict[str, tuple[di
 
 def _training(model: Mapping[str, Any], device: torch.device) -> tuple[dict, Callable]:
     """Whole steps on random tokens: forward, backward, optimiser, bias balancing."""
-    net = Transformer(spec := parse(ModelSpec, model["spec"], "spec")).initialise(0).to(device)
+    net = Transformer(spec := parse(Spec, model["spec"], "spec"), parse(Kernels, model.get("kernels", {}), "kernels")).initialise(0).to(device)
     for parameter in net.parameters():  # routing biases stay float32
         parameter.data = parameter.data.bfloat16()
     optimizer = Optimizer(net, parse(OptimConfig, model["optim"], "optim"))

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nomoat.model.linear import roles
+
 TILE = 128
 LARGEST = 448.0  # of torch.float8_e4m3fn
 BLOCK, ALONG_ROW, ALONG_COLUMN = (TILE, TILE), (1, TILE), (TILE, 1)
@@ -54,8 +56,8 @@ class emulated(TorchFunctionMode):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        exact = lambda name, p: p.ndim < 2 or name in ("embed", "head") or name.endswith("w_router")
-        hidden = [p for name, p in model.named_parameters() if not exact(name, p)]
+        role = roles(model)
+        hidden = [p for name, p in model.named_parameters() if role.get(name) == "hidden"]
         self.weights = {p.untyped_storage().data_ptr() for p in hidden}
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

@@ -16,9 +16,9 @@ import torch
 from nomoat.config import parse
 from nomoat.engine.decoder import Decoder
 from nomoat.files import shipped
-from nomoat.lab.arms import Arm, Corpus, Trial, calibrate, kept, race, series, student
+from nomoat.lab.arms import KERNELS, Arm, Corpus, Trial, calibrate, kept, race, series, student
 from nomoat.lab.compare import merged
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
 from nomoat.run.energy import Energy
@@ -83,9 +83,9 @@ def difference(pairs: Sequence[tuple[float, float]], better: int, quantiles: Seq
 def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dict[str, Any]]:
     """Bytes of cache a token in bf16, and new tokens/s of the sampler's decoder: median and range of rounds in turn."""
     decode, rows = table["decode"], []
-    base, n_new = {**table["reference"]["model"], **decode["shape"], "vocab_size": vocab_size}, decode["new_tokens"]
-    specs = {name: parse(ModelSpec, {**base, **change}, name) for name, change in decode["models"].items()}
-    models = {name: Transformer(spec).initialise(0).to(device, torch.bfloat16) for name, spec in specs.items()}
+    base, n_new = merged(table["reference"]["model"], decode["shape"], {"vocab_size": vocab_size}), decode["new_tokens"]
+    specs = {name: parse(Spec, merged(base, change), name) for name, change in decode["models"].items()}
+    models = {name: Transformer(spec, KERNELS).initialise(0).to(device, torch.bfloat16) for name, spec in specs.items()}
     for load in decode["loads"]:
         rates: dict[str, list[float]] = {name: [] for name in models}
         ids_B = torch.arange(load["rows"], device=device) % vocab_size
@@ -98,7 +98,7 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
             rates[name].append(len(ids_B.tolist()) * n_new / (time.perf_counter() - start))  # tolist waits for a device
         for (name, r), spec in zip(rates.items(), specs.values()):
             speed = {"tokens_per_second": statistics.median(r), "low": min(r), "high": max(r)}
-            rows.append({"model": name, **load, "cache_bytes": 2 * spec.n_layers * sum(spec.d_cached), **speed})
+            rows.append({"model": name, **load, "cache_bytes": 2 * spec.n_layers * sum(spec.attention.d_cached), **speed})
     return rows
 
 

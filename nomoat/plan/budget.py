@@ -12,7 +12,8 @@ from typing import Any
 
 from nomoat.config import C, ConfigError, nearest, parse
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.plan.cost import read_hardware
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Event, read_prices, receipt
@@ -95,18 +96,21 @@ def scaled(config: C, factor: float) -> C:
     return config.model_copy(update=found | within)
 
 
-def sized(spec: ModelSpec, width: float) -> ModelSpec:
+def sized(spec: Spec, width: float) -> Spec:
     """The shape `width` times as wide and as deep, in whole heads; what one head is stays."""
-    heads = max(round(spec.n_heads * width), 1)
-    if (width := heads / spec.n_heads) == 1:
+    heads = max(round(spec.attention.n_heads * width), 1)
+    if (width := heads / spec.attention.n_heads) == 1:
         return spec
-    names = ("d_model", "d_ffn", "d_expert", "d_kv_latent", "d_q_latent")
-    table = {name: max(round(getattr(spec, name) * width / 8), 1) * 8 for name in names if getattr(spec, name)}
-    if spec.n_kv_heads:
-        table["n_kv_heads"] = math.gcd(heads, round(spec.n_kv_heads * width) or 1)
-    depth = max(round(spec.n_layers * width), (spec.n_dense_layers if spec.n_routed else 0) + 1)
-    table |= {"n_heads": heads, "n_layers": depth, "init_std": spec.init_std * width**-0.5}
-    return parse(ModelSpec, spec.model_dump() | table, "models")
+    wide = lambda n: max(round(n * width / 8), 1) * 8
+    attention, ffn = spec.attention.model_dump(), spec.ffn.model_dump()
+    attention |= {key: wide(attention[key]) for key in ("d_kv_latent", "d_q_latent") if attention.get(key)}
+    attention["n_heads"] = heads
+    if "n_kv_heads" in attention:
+        attention["n_kv_heads"] = math.gcd(heads, round(attention["n_kv_heads"] * width) or 1)
+    ffn |= {key: wide(ffn[key]) for key in ("d_hidden", "d_dense", "d_expert") if key in ffn}
+    depth = max(round(spec.n_layers * width), ffn.get("n_dense_layers", 0) + 1)
+    sizes = {"d_model": wide(spec.d_model), "n_layers": depth, "init_std": spec.init_std * width**-0.5}
+    return spec.changed(**sizes, attention=attention, ffn=ffn)
 
 
 def fit(recipe: Recipe) -> Recipe:
@@ -119,11 +123,11 @@ def fit(recipe: Recipe) -> Recipe:
     (what, limit), first = amount(recipe.budget), next(iter(recipe.models.values()))
     need = lambda found: sum(getattr(line, what) for line in estimate(found))
     room, whole = limit * (1 - KEPT_BACK), need(recipe)
-    active = lambda heads: sized(first, heads / first.n_heads).params_active() / first.params_active()
-    heads = min(range(1, 16 * first.n_heads + 1), key=lambda heads: abs(math.log(active(heads) ** 2 * whole / room)))
+    active = lambda heads: counts.params_active(sized(first, heads / first.attention.n_heads)) / counts.params_active(first)
+    heads = min(range(1, 16 * first.attention.n_heads + 1), key=lambda heads: abs(math.log(active(heads) ** 2 * whole / room)))
 
     def cut(factor: float) -> Recipe:
-        models = {name: sized(spec, heads / first.n_heads) for name, spec in recipe.models.items()}
+        models = {name: sized(spec, heads / first.attention.n_heads) for name, spec in recipe.models.items()}
         stages = tuple(scaled(config, factor) for config in recipe.stages)
         return recipe.model_copy(update={"models": models, "stages": stages})
 

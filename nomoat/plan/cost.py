@@ -13,7 +13,7 @@ from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.files import shipped
 from nomoat.model.spec import PRESETS
 from nomoat.plan.layout import NODE, RESERVED, Device, Layout, search
-from nomoat.plan.shape import Counted, Shape, flops_per_token
+from nomoat.plan.shape import Counted, Shape, flops_per_token, params_active, params_total
 from nomoat.run.ledger import read_prices
 
 LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine that hides its all-to-all
@@ -161,7 +161,7 @@ def plan_pretraining(
               f"{(1 - RESERVED) * device.memory_bytes / 1e9:,.0f}; take more or larger devices or a smaller model")  # fmt: skip
     kwh = (gpu_hours := tokens / rate / 3600) * price.watts / 1000
     return Plan(
-        params_total=spec.params_total(), params_active=spec.params_active(), tokens=tokens, context=context,
+        params_total=params_total(spec), params_active=params_active(spec), tokens=tokens, context=context,
         batch_tokens=batch, flops_per_token=flops, flops_total=flops * tokens, gpu=gpu, n_gpus=n_gpus,
         mfu=rate * flops / device.flops_bf16, mfu_source=source, gpu_hours=gpu_hours, days=gpu_hours / n_gpus / 24,
         tokens_per_second=rate * n_gpus, layouts=tuple(found[:4]), advice=advice,
@@ -179,7 +179,7 @@ def _share(hardware: Hardware, spec: Shape, gpu: str, n: int, mfu: float | str |
             raise ConfigError(f"mfu = {mfu}; expected a share of the peak above 0 and at most 1")
         return float(mfu), "given", True
     if mfu is None:
-        plain, class_ = getattr(spec, "n_routed", 0) and n < LARGE_RUN_DEVICES, hardware.devices[gpu].generation
+        plain, class_ = getattr(spec, "n_moe_layers", 0) and n < LARGE_RUN_DEVICES, hardware.devices[gpu].generation
         mfu = class_ if gpu == "cpu" else "moe-plain" if plain else "node" if class_ == "hopper" and n <= NODE else class_
     if mfu not in hardware.mfu:
         raise ConfigError(f"no MFU class `{mfu}`; {nearest(mfu, list(hardware.mfu))}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from nomoat.config import Strict
-from nomoat.plan.shape import Parts, Shape, flops_per_token, parts
+from nomoat.plan.shape import Dense, Parts, Shape, flops_per_token, parts
 
 BYTES_PER_PARAM = {"weights": 2, "gradients": 4, "optimiser": 12}  # bf16; float32; float32 master and two moments
 NODE = 8  # devices that NVLink joins
@@ -101,8 +101,8 @@ def search(
     """The layouts that fit, fastest first (all of them, smallest first, where none does); whether memory slows the best."""
     p, sequences, found = parts(shape, flops_per_token(shape, context)), max(batch / context, 1), []
     powers = lambda top, n: [2**i for i in range(max(1, top).bit_length()) if n % 2**i == 0]  # axes divide what they split
-    experts = p.n_moe and shape.n_routed
-    for tp in powers(NODE, math.gcd(n, shape.n_heads)):
+    experts = p.n_moe and shape.ffn.n_routed
+    for tp in powers(NODE, math.gcd(n, shape.n_heads if isinstance(shape, Dense) else shape.attention.n_heads)):
         for pp in (s for s in powers(min(64, p.n_layers), n // tp) if n // tp // s <= sequences):
             dp = n // tp // pp  # each data-parallel group has a row of the batch
             two = ["DualPipe"] if dualpipe and sequences / dp >= 2 * pp else []

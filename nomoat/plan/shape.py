@@ -1,10 +1,11 @@
-"""What the planner knows of a model, a ModelSpec or a plain dense shape: parameters, FLOPs, kept activations."""
+"""What the planner knows of a model, a Spec or a plain dense shape: parameters, FLOPs, kept activations."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from nomoat.config import Strict
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Routed, Spec
 
 Counted = Literal["weights", "causal", "full"]  # attention left out; half of each row; every position with every other
 
@@ -33,17 +34,25 @@ class Dense(Strict):
         return self.matrices() + self.d_model * (self.vocab_size * (1 if self.tied else 2) + self.n_positions)
 
     params_active = params_total
-    params_mtp = lambda self: 0
 
 
-Shape = ModelSpec | Dense
+Shape = Spec | Dense
+
+
+def params_total(shape: Shape) -> int:
+    return shape.params_total() if isinstance(shape, Dense) else counts.params_total(shape)
+
+
+def params_active(shape: Shape) -> int:
+    return shape.params_active() if isinstance(shape, Dense) else counts.params_active(shape)
 
 
 def flops_per_token(shape: Shape, context: int, counted: Counted = "causal", *, mtp: bool = True) -> float:
     """Forward and backward FLOPs of one training token, 6 a weight; causal: it attends to half of the row on average."""
     mean = lambda w: {"weights": 0.0, "full": float(w), "causal": w * (context - (w - 1) / 2) / context}[counted]
-    if isinstance(shape, ModelSpec):
-        return shape.flops_train(mean(context)) if mtp else 3 * shape.flops_forward(mean(context))
+    if isinstance(shape, Spec):
+        train = counts.flops_train(shape, mean(context))
+        return train if mtp else 3 * counts.flops_forward(shape, mean(context))
     attended = shape.n_windowed * mean(min(shape.window, context)) + (shape.n_layers - shape.n_windowed) * mean(context)
     weights = shape.matrices() + shape.d_model * shape.vocab_size
     return 6 * weights + 12 * shape.n_heads * shape.d_head * attended
@@ -71,12 +80,14 @@ def parts(shape: Shape, flops: float) -> Parts:
     if isinstance(shape, Dense):
         kept = 2 * shape.d_head * (shape.n_heads + shape.n_kv_heads) + shape.d_ffn * (2 if shape.gated else 1)
     else:
-        depths, queries = shape.n_mtp, shape.d_q_latent or shape.n_heads * shape.d_query
-        kept = queries + shape.d_kv_latent + shape.d_rope + shape.n_heads * shape.d_value + 2 * shape.d_ffn
-        if shape.n_routed:
-            n_moe, copies = shape.n_moe_layers + depths, shape.n_active
-            reach = min(copies, shape.n_active_groups) if shape.n_groups > 1 else copies
-            kept += 2 * (copies + shape.n_shared) * shape.d_expert + copies * D - 2 * shape.d_ffn
-    table, routed = shape.vocab_size * D * (2 - shape.tied), n_moe and n_moe * shape.n_routed * 3 * D * shape.d_expert
-    shared = shape.params_total() + shape.params_mtp() - table - routed
+        a, f, depths = shape.attention, shape.ffn, shape.n_mtp
+        hidden = f.d_dense if isinstance(f, Routed) else f.d_hidden
+        queries = a.d_q_latent or a.n_heads * a.d_query
+        kept = queries + a.d_kv_latent + a.d_rope + a.n_heads * a.d_value + 2 * hidden
+        if isinstance(f, Routed):
+            n_moe, copies = shape.n_moe_layers + depths, f.n_active
+            reach = min(copies, f.n_active_groups) if f.n_groups > 1 else copies
+            kept += 2 * (copies + f.n_shared) * f.d_expert + copies * D - 2 * hidden
+    table, routed = shape.vocab_size * D * (2 - shape.tied), n_moe and n_moe * shape.ffn.n_routed * 3 * D * shape.ffn.d_expert
+    shared = params_total(shape) + (0 if isinstance(shape, Dense) else counts.params_mtp(shape)) - table - routed
     return Parts(shape, shape.n_layers + depths, n_moe, copies, reach, table, routed, shared, 2 * D + kept, flops)

@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 
 from nomoat.files import shipped, visible, write_whole
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.report import charts, learning
 from nomoat.report.receipt import kinds_of, receipt_of, receipt_table, shares_of, shares_table
 from nomoat.report.rollouts import parted
@@ -106,8 +107,8 @@ def headlines(run: Run, scores: Scores, receipt: Receipt) -> list[tuple[str, str
         out.append((f"{value:.2f}", f"bits per byte, {lang}, {base}", f"best n-gram model {min(grams):.2f}" if grams else ""))
     spec = next((e["outputs"]["spec"] for e in run.events("stage_end") if e["outputs"].get("spec")), None)
     if spec:
-        spec = ModelSpec.model_validate(spec)
-        out.append((short(spec.params_total()), "parameters", f"{short(spec.params_active())} active"))
+        spec = Spec.model_validate(spec)
+        out.append((short(counts.params_total(spec)), "parameters", f"{short(counts.params_active(spec))} active"))
     total = receipt.total
     out.append((duration(total.device_seconds), "device time", f"{short(total.tokens)} tokens"))
     out.append((f"{money(total.money)} {total.currency}", "money", f"{short(total.joules, 'J')} {total.joules_source}"))

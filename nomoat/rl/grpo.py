@@ -108,7 +108,7 @@ def policy_gradient(
     """
     loss, entropy, drift, diverged, n_targets, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0
     for chunk in chunks(rows):
-        laid = lay_out(chunk, pad_id, model.embed.device)
+        laid = lay_out(chunk, pad_id, model.device)
         reference_M = _log_probs(reference, laid, temperature) if reference is not None else None
         base_M = laid.logp_old_M
         if off_policy and variant.whole:  # log p - base is then the rollout's mean log ratio, gradients aside
@@ -126,7 +126,7 @@ def policy_gradient(
             return -laid.weight_M[part] * gain
 
         h_MD = _hidden(model, laid, temperature)
-        objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head, laid.target_M, coefficient, entropy=True)
+        objective, logp_M, entropy_M = log_prob_objective(h_MD, model.head.weight, laid.target_M, coefficient, entropy=True)
         objective.backward()
         log_w = logp_M - laid.logp_old_M
         loss -= float((laid.weight_M * laid.advantage_M * log_w.exp()).sum())
@@ -156,7 +156,7 @@ def _hidden(model: Transformer, laid: "Laid", temperature: float) -> Tensor:
 @torch.no_grad()
 def _log_probs(model: Transformer, laid: "Laid", temperature: float) -> Tensor:
     h_MD = _hidden(model, laid, temperature)
-    return log_prob_objective(h_MD, model.head, laid.target_M, lambda logp, part: torch.zeros_like(logp))[1]
+    return log_prob_objective(h_MD, model.head.weight, laid.target_M, lambda logp, part: torch.zeros_like(logp))[1]
 
 
 def group_mask(segment_BT: Tensor) -> Tensor:

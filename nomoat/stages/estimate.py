@@ -9,7 +9,7 @@ import torch
 
 from nomoat.data import documents, sources
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import base, find
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -22,7 +22,7 @@ PROSE_BYTES_PER_TOKEN = 2.8
 
 
 @cache
-def newton_schulz(spec: ModelSpec, optim: OptimConfig) -> int:
+def newton_schulz(spec: Spec, optim: OptimConfig) -> int:
     """FLOPs of one step's Newton-Schulz iterations."""
     with torch.device("meta"):
         return Optimizer(Transformer(spec), optim).flops()

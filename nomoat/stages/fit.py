@@ -8,7 +8,8 @@ from pydantic import model_validator
 from nomoat.config import ConfigError
 from nomoat.data import documents, shards
 from nomoat.data.packing import Batch, Packed
-from nomoat.model.mla import keys_read
+from nomoat.model import counts
+from nomoat.model.kernels import keys_read
 from nomoat.model.transformer import Transformer
 from nomoat.stages import estimate
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
@@ -72,7 +73,7 @@ def fit(session: Session, config: Config, recipe: Recipe, model: Transformer, *,
         with Work(session, "count neighbours") as work:
             tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
             work.fields["flops_executed"] = from_bigrams(model, tokens, recipe.key(config.name, "counts"))
-            for matrix in (model.embed.data, model.head.data):  # every rank takes the first one's, to the bit
+            for matrix in (model.embed.weight.data, model.head.weight.data):  # every rank takes the first one's, to the bit
                 matrix.mul_(session.mesh.world if session.leads else 0)
                 session.mesh.all_reduce_mean([matrix])
     optimizer = Optimizer(model, config.optim)
@@ -125,15 +126,15 @@ def batch_of(session: Session, config: Config, data: Packed, step: int) -> Batch
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     tokens = T * rows_before(steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
-    executed = tokens * spec.flops_train(keys_read(spec, T), executed=True)
+    executed = tokens * counts.flops_train(spec, keys_read(recipe.kernels, T), recipe.kernels)
     read = {kind for kind, share in config.shares.items() if share}
     n_documents = config.task_documents * ("tasks" in read) + config.talk_documents * ("talk" in read)
     return {
-        "parameters": spec.params_total() + spec.params_mtp(),
-        "active": spec.params_active(),
+        "parameters": counts.params_total(spec) + counts.params_mtp(spec),
+        "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": tokens * spec.flops_train((T + 1) / 2),
-        "memory_bytes": (spec.params_total() + spec.params_mtp()) * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
+        "flops": tokens * counts.flops_train(spec, (T + 1) / 2),
+        "memory_bytes": (counts.params_total(spec) + counts.params_mtp(spec)) * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * (1 + (config.precision == "fp32")) + steps * estimate.newton_schulz(spec, config.optim),
         "host": estimate.encoding(n_documents, estimate.text_bytes("train", config.text_bytes) if "prose" in read else 0),
     }

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from nomoat.config import DataError, WeightsError, parse
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
@@ -29,20 +30,15 @@ def load_tokenizer(run: Run) -> Tokenizer:
     return tokenizer
 
 
-def load_model(session: Session, source: str | None, spec: ModelSpec | None = None) -> Transformer:
+def load_model(session: Session, source: str | None, spec: Spec | None = None) -> Transformer:
     """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
     path = session.run.root / finished(session.run, source, session.stage)["outputs"]["model"]
-    model = Transformer(spec or spec_of(session, source))
-    try:
-        model.load_state_dict(weights.load(path).state_dict())
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the weights that {source} left: {error}; restore it") from None
-    return model
+    return weights.load(path, session.kernels, spec=spec or spec_of(session, source)).train()
 
 
-def spec_of(session: Session, source: str | None) -> ModelSpec:
+def spec_of(session: Session, source: str | None) -> Spec:
     """The shape of the model that stage `source` left, and how this project multiplies it."""
-    return parse(ModelSpec, finished(session.run, source, session.stage)["outputs"]["spec"], f"{source}.spec")
+    return parse(Spec, finished(session.run, source, session.stage)["outputs"]["spec"], f"{source}.spec")
 
 
 def finished(run: Run, source: str | None, wanted_by: str) -> dict[str, Any]:
@@ -74,4 +70,5 @@ def save_model(session: Session, model: Transformer, optimizer: Optimizer, token
                 parameter.data = optimizer.master[name].clone()
             weights.save(model, session.run.root / relative, tokenizer=tokenizer)
     session.mesh.barrier()
-    return {"model": relative, "spec": model.spec.model_dump()}
+    return {"model": relative, "spec": model.spec.model_dump(),
+            "parameters": counts.params_total(model.spec), "active": counts.params_active(model.spec)}

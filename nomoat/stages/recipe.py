@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
-from nomoat.model.spec import PRESETS, ModelSpec
+from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
 KINDS = {
@@ -42,6 +42,7 @@ class _Settings(Strict):
     device: str = "cpu"
     threads: int = 2
     save_seconds: float = 30.0
+    kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
 
@@ -60,7 +61,7 @@ class Recipe(_Settings):
     `budget` is what it was cut to, `fitted` how, `limit` what may be spent now.
     """
 
-    models: dict[str, ModelSpec]
+    models: dict[str, Spec]
     stages: tuple[StageConfig, ...]
     limit: str | None = None
 
@@ -76,12 +77,12 @@ class Recipe(_Settings):
             raise ConfigError(f"no stage `{name}` in recipe {self.name}; {nearest(name, list(found))}")
         return found[name]
 
-    def model(self, name: str) -> ModelSpec:
+    def model(self, name: str) -> Spec:
         if name not in self.models:
             raise ConfigError(f"no model `{name}` in recipe {self.name}; {nearest(name, list(self.models))}")
         return self.models[name]
 
-    def shape(self, config: StageConfig) -> ModelSpec:
+    def shape(self, config: StageConfig) -> Spec:
         """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
         while getattr(config, "model", None) is None and config.source is not None:
             config = self.stage(config.source)
@@ -148,7 +149,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             raise ConfigError(
                 f"models.{name}.vocab_size = {entry['vocab_size']}, but the tokenizer stage makes {vocab[0]}; leave it out"
             )
-        models[name] = parse(ModelSpec, entry, f"models.{name}")
+        models[name] = parse(Spec, entry, f"models.{name}")
     for config in stages:
         wanted = getattr(config, "model", None)
         if wanted is not None and wanted not in models:

@@ -8,6 +8,7 @@ from pydantic import Field
 from nomoat.config import DataError
 from nomoat.data import documents
 from nomoat.files import write_whole
+from nomoat.model import counts
 from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.stages import estimate
@@ -48,7 +49,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             )  # fmt: skip
             for group, marks in zip(groups, reward.scores(groups, tokenizer)):
                 new = sum(r.length for r in group)
-                count(work, model.spec, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
+                count(work, model, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
                 kept += accepted(group, marks, tokenizer, config.keep)
     if not kept:
         raise DataError(
@@ -86,6 +87,6 @@ def repeats(text: str, width: int = 12) -> bool:
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     said, read = config.problems * config.samples * answer, config.problems * prompt
-    flops = recipe.shape(config).flops_forward(prompt + answer / 2)
+    flops = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
     figures = {"tokens": round(said + read), "flops": (said + read) * flops, "sampled": (said + read / 2) * flops}
     return {**figures, "answers": config.problems * config.samples}

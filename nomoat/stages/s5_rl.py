@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 
 from nomoat.files import shipped
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.curriculum import Choice
@@ -267,7 +268,7 @@ def write(session: Session, tokenizer: Tokenizer, step: int, found: Collected) -
 
 def master_of(model: Transformer, optimizer: Optimizer) -> Transformer:
     """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
-    policy = Transformer(model.spec)
+    policy = Transformer(model.spec, model.kernels)
     for name, parameter in policy.named_parameters():
         parameter.data = optimizer.master[name]
     for name, buffer in model.named_buffers():
@@ -286,9 +287,9 @@ def _gradient(
     new_tokens = sum(r.length for r in rollouts)
     prefilled = sum(group[0].n_prompt for group in found.groups)
     attended = prefilled / len(found.groups) + new_tokens / n / 2
-    forward = prefilled * spec.flops_forward(prefilled / len(found.groups) / 2, head=False)
-    model_flops = forward + new_tokens * spec.flops_forward(attended)
-    executed = forward + new_tokens * spec.flops_forward(attended, executed=True)
+    forward = prefilled * counts.flops_forward(spec, prefilled / len(found.groups) / 2, head=False)
+    model_flops = forward + new_tokens * counts.flops_forward(spec, attended)
+    executed = forward + new_tokens * counts.flops_forward(spec, attended, model.kernels)
     tokens = sum(u.tokens for u in updates)
     width = sum(u.attended * u.tokens for u in updates) / max(tokens, 1)
     mean = lambda values: sum(values) / len(values) if values else None
@@ -318,8 +319,8 @@ def _gradient(
     return Gradient(
         loss=sum(u.loss for u in updates),
         tokens=new_tokens,
-        flops_model=model_flops + 3 * tokens * spec.flops_forward(attended),
-        flops_executed=executed + inner_flops + updates[0].passes * tokens * spec.flops_forward(width, executed=True),
+        flops_model=model_flops + 3 * tokens * counts.flops_forward(spec, attended),
+        flops_executed=executed + inner_flops + updates[0].passes * tokens * counts.flops_forward(spec, width, model.kernels),
         telemetry=telemetry,
     )
 
@@ -328,15 +329,15 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, n = recipe.shape(config), config.steps * config.prompts
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     drawn, live = (n * (1 + estimate.DEAD), n * (1 - estimate.DEAD**2)) if config.refill else (n, n * (1 - estimate.DEAD))
-    tokens, flops = drawn * config.group * answer, spec.flops_forward(prompt + answer / 2)
-    read = drawn * prompt * spec.flops_forward(prompt / 2, head=False)
+    tokens, flops = drawn * config.group * answer, counts.flops_forward(spec, prompt + answer / 2)
+    read = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = 3 * live * (prompt + config.group * answer) * flops
     return {
-        "parameters": spec.params_total(),
-        "active": spec.params_active(),
+        "parameters": counts.params_total(spec),
+        "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * flops + read + learned,
-        "memory_bytes": (spec.params_total() + spec.params_mtp()) * 4 * 4,
+        "memory_bytes": (counts.params_total(spec) + counts.params_mtp(spec)) * 4 * 4,
         "sampled": tokens * flops + (read + learned * (4 / 3 if config.kl else 1)) / 2,
         "rollouts": round(drawn * config.group),
     }

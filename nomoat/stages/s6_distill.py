@@ -14,8 +14,10 @@ from torch import Tensor
 
 from nomoat.config import ConfigError
 from nomoat.data.packing import Packed
+from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
-from nomoat.model.moe import Experts
+from nomoat.model.moe import Experts, SwiGLU
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import curriculum, grpo, reward
 from nomoat.rl.rollout import sample_groups
@@ -51,7 +53,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         student = load_model(session, config.start)
     else:
         spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
-        student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
+        student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
         if config.inherit:
             inherit(student, teacher)
     student = to_device(student, session, config.precision)
@@ -66,7 +68,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, student, optimizer, tokenizer)
-    share = student.spec.params_active() / teacher.spec.params_active()
+    share = counts.params_active(student.spec) / counts.params_active(teacher.spec)
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
 
@@ -74,31 +76,32 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 def inherit(student: Transformer, teacher: Transformer) -> None:
     """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3), and as much of
     their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the head unless it is tied."""
-    s, t = student.spec, teacher.spec
-    for name in ("d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_q_latent", "vocab_size"):
-        if getattr(s, name) != getattr(t, name):
+    for name in ("d_model", "attention", "vocab_size"):
+        if getattr(student.spec, name) != getattr(teacher.spec, name):
             raise ConfigError(
-                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; a student that "
-                "inherits needs the same attention: make them equal, or set inherit = false"
+                f"the student's {name} = {getattr(student.spec, name)} and the teacher's is {getattr(teacher.spec, name)}; "
+                "a student that inherits needs the same attention: make them equal, or set inherit = false"
             )
-    for name in ("embed", "norm") if s.tied else ("embed", "norm", "head"):
-        getattr(student, name).copy_(getattr(teacher, name))
+    student.embed.load_state_dict(teacher.embed.state_dict())
+    student.norm.load_state_dict(teacher.norm.state_dict())
+    if not student.spec.tied:
+        student.head.load_state_dict(teacher.head.state_dict())
+    n_layers, n_lenders = len(student.blocks), len(teacher.blocks)
     for i, block in enumerate(student.blocks):
-        lender = teacher.blocks[round(i * (t.n_layers - 1) / max(s.n_layers - 1, 1))]
-        block.attention.load_state_dict(lender.attention.state_dict())
-        block.norm_attention.copy_(lender.norm_attention)
-        block.norm_ffn.copy_(lender.norm_ffn)
-        if isinstance(lender.ffn, Experts):
-            if t.n_shared == 0:
-                continue
-            gate, up = lender.ffn.w_gate_up[: t.n_shared].chunk(2, 1)
-            gate, up, down = gate.flatten(0, 1), up.flatten(0, 1), lender.ffn.w_down[: t.n_shared].flatten(0, 1).T
-        else:
-            (gate, up), down = lender.ffn.w_gate_up.chunk(2), lender.ffn.w_down
-        n = min(len(gate), s.d_ffn)
-        block.ffn.w_gate_up[:n].copy_(gate[:n])
-        block.ffn.w_gate_up[s.d_ffn : s.d_ffn + n].copy_(up[:n])
-        block.ffn.w_down[:, :n].copy_(down[:, :n])
+        lender = teacher.blocks[round(i * (n_lenders - 1) / max(n_layers - 1, 1))]
+        for name in ("attention", "norm_attention", "norm_ffn"):
+            getattr(block, name).load_state_dict(getattr(lender, name).state_dict())
+        lent = lender.ffn.shared if isinstance(lender.ffn, Experts) else lender.ffn
+        if lent is not None:
+            _lend(lent, block.ffn)
+
+
+def _lend(lender: SwiGLU, borrower: SwiGLU) -> None:
+    """As many hidden numbers as both have."""
+    n = min(lender.w_down.weight.shape[1], borrower.w_down.weight.shape[1])
+    for ours, theirs in zip(borrower.w_gate_up.weight.chunk(2), lender.w_gate_up.weight.chunk(2)):
+        ours[:n].copy_(theirs[:n])
+    borrower.w_down.weight[:, :n].copy_(lender.w_down.weight[:, :n])
 
 
 def imitate(session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int) -> Gradient:
@@ -128,7 +131,7 @@ def practise(
     loss, tokens, attended = 0.0, 0, 0.0
     n_targets = sum(len(row.source_M) for row in rows)
     for chunk in grpo.chunks(rows):
-        laid = grpo.lay_out(chunk, layout.PAD, student.embed.device)
+        laid = grpo.lay_out(chunk, layout.PAD, student.device)
         share = len(laid.source_M) / n_targets
         loss += match(student, teacher, laid.ids_BT, laid.pos_BT, laid.mask, laid.source_M, reverse=True, weight=share)
         tokens += laid.ids_BT.numel()
@@ -147,12 +150,12 @@ def match(
     *, reverse: bool, weight: float = 1.0,
 ) -> float:  # fmt: skip
     """Backward pass of the mean divergence at the flattened columns `columns_M`; gives its value in nats times weight."""
-    device = student.embed.device
+    device = student.device
     ids_BT, mask, columns_M = ids_BT.to(device), mask.to(device), columns_M.to(device)
     with torch.no_grad():
         teacher_MD = teacher.final(teacher.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
     student_MD = student.final(student.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
-    loss = weight * divergence(student_MD, student.head, teacher_MD, teacher.head, reverse=reverse)
+    loss = weight * divergence(student_MD, student.head.weight, teacher_MD, teacher.head.weight, reverse=reverse)
     loss.backward()
     return float(loss.detach())
 
@@ -160,8 +163,10 @@ def match(
 def _gradient(
     student: Transformer, teacher: Transformer, loss: float, tokens: int, attended: float, computed: float, telemetry: dict
 ) -> Gradient:
-    flops = lambda width, **how: student.spec.flops_train(width, **how) + teacher.spec.flops_forward(width, **how)
-    return Gradient(loss, tokens, tokens * flops(attended), tokens * flops(computed, executed=True), telemetry)
+    def flops(width: float, kernels: Kernels | None = None) -> float:
+        return counts.flops_train(student.spec, width, kernels) + counts.flops_forward(teacher.spec, width, kernels)
+
+    return Gradient(loss, tokens, tokens * flops(attended), tokens * flops(computed, student.kernels), telemetry)
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
@@ -170,9 +175,9 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     read = fit.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
     prompt, answer = estimate.lengths(config.policy_tasks or config.tasks, config.policy_think, config.max_new_tokens)
     written, attended = n * (prompt + config.group * answer), prompt + answer / 2
-    judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
-    taught = read["tokens"] * teacher.flops_forward(config.context / 2)
-    drawn = n * config.group * answer * student.flops_forward(attended)
+    judged = written * (counts.flops_train(student, attended) + counts.flops_forward(teacher, attended))
+    taught = read["tokens"] * counts.flops_forward(teacher, config.context / 2)
+    drawn = n * config.group * answer * counts.flops_forward(student, attended)
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,

@@ -7,6 +7,7 @@ from nomoat import stats
 from nomoat.config import DataError
 from nomoat.data import documents, ngram, sources
 from nomoat.evals.bits import bits_per_byte, held_out
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
 from nomoat.rl.rollout import sample_groups, text_of
@@ -74,7 +75,7 @@ def measure(
     spec = model.spec
     with Work(session, f"bits per byte of {name}") as work:
         for lang, texts in held.items():
-            count(work, spec, sum(map(len, tokenizer.encode_batch(texts))), spec.context / 2)
+            count(work, model, sum(map(len, tokenizer.encode_batch(texts))), spec.context / 2)
             value = bits_per_byte(model, tokenizer, texts)
             session.log("score", name=f"bpb/{lang}", model=name, value=value, n=sum(len(t.encode()) for t in texts))
     with Work(session, f"problems for {name}") as work:
@@ -88,7 +89,7 @@ def measure(
                 seed=recipe.key("eval", "sample"), think=config.think, max_rows=1024,
             )  # fmt: skip
             for prompt, new in ((g[0].n_prompt, sum(r.length for r in g)) for g in groups):
-                count(work, spec, prompt + new, prompt + new / samples / 2)
+                count(work, model, prompt + new, prompt + new / samples / 2)
             marks[how] = list(zip(groups, reward.scores(groups, tokenizer)))
     for family in dict.fromkeys(f for f, _, _ in drawn):  # one answer of each family for the report
         i = next(i for i, entry in enumerate(drawn) if entry[0] == family)
@@ -130,8 +131,8 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     said, read = n * (1 + config.samples) * answer, 2 * n * prompt
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
-    flops = sum(spec.flops_forward(prompt + answer / 2) for spec in specs)
-    scored = text * sum(spec.flops_forward(spec.context / 2) for spec in specs)
+    flops = sum(counts.flops_forward(spec, prompt + answer / 2) for spec in specs)
+    scored = text * sum(counts.flops_forward(spec, spec.context / 2) for spec in specs)
     return {
         "tokens": round(len(specs) * (said + read + text)),
         "flops": (said + read) * flops + scored,

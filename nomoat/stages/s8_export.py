@@ -6,6 +6,7 @@ import torch
 
 from nomoat.config import WeightsError
 from nomoat.files import shipped
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.run.log import last_scores
 from nomoat.stages.models import load_model, load_tokenizer
@@ -32,7 +33,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
                 weights.save(model, directory, tokenizer=tokenizer, card=card(session, recipe, name, model))
             session.mesh.barrier()
             ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
-            error = float((weights.load(directory)(ids_BT) - model(ids_BT)).abs().max())
+            error = float((weights.load(directory, model.kernels)(ids_BT) - model(ids_BT)).abs().max())
             if error != 0:
                 raise WeightsError(f"{directory} gives other logits than {name} (by {error}); expected equal; report this")
     return {"exports": [f"{session.stage}/{name}" for name in names], "bought": f"{len(names)} directories"}
@@ -42,14 +43,14 @@ def without_depths(model: Transformer) -> Transformer:
     """The main model alone: stock loaders do not know the extra prediction depths of small models."""
     if not model.depths:
         return model
-    plain = Transformer(model.spec.model_copy(update={"n_mtp": 0}))
+    plain = Transformer(model.spec.model_copy(update={"n_mtp": 0}), model.kernels)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("depths.")})
     return plain
 
 
 def card(session: Session, recipe: Recipe, name: str, model: Transformer) -> str:
     """The model card: what it is, what it was trained on, what it scored, measured by this run."""
-    total, active = model.spec.params_total(), model.spec.params_active()
+    total, active = counts.params_total(model.spec), counts.params_active(model.spec)
     lines = [shipped(__file__)["card"].format(recipe=recipe, name=name, total=total, active=active)]
     for event in last_scores(e for e in session.run.events("score") if e.get("model") == name):
         place = f" {event['family']}/{event['level']}" if event.get("family") else ""

@@ -10,12 +10,17 @@ from nomoat.config import ConfigError
 from nomoat.data.packing import IGNORED
 from nomoat.lab import compare
 from nomoat.lab.arms import SLICES, Arm, Corpus, Trial, build, calibrate, race
-from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
+from nomoat.lab.gpt2 import Gpt2, spec_of
+from nomoat.model import counts
+from nomoat.model.spec import Kernels
 from nomoat.run.energy import Energy
 from nomoat.train.optim import OptimConfig, Optimizer
 
 SMALL = {"n_layers": 1, "d_model": 16, "n_heads": 2}
-LATENT = {**SMALL, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 32, "init_std": 0.25}
+LATENT = {
+    "n_layers": 1, "d_model": 16, "init_std": 0.25, "ffn": {"kind": "dense", "d_hidden": 32},
+    "attention": {"kind": "latent", "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
+}  # fmt: skip
 COOKBOOK = Arm(name="cookbook", block="gpt2", model=SMALL, optim=OptimConfig(matrices="adamw"), rows=2, context=32)
 OWN = Arm(name="own", model=LATENT, rows=2, context=32)
 
@@ -33,9 +38,9 @@ def trial(arm, corpus, n_steps=4, seed=0):
 
 
 def test_the_cookbook_counts_its_parameters_and_sees_no_future():
-    spec = Gpt2Spec(vocab_size=50, context=16, **SMALL)
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
     model = Gpt2(spec).initialise(0)
-    assert sum(p.numel() for p in model.parameters()) == spec.params_total()
+    assert sum(p.numel() for p in model.parameters()) == counts.params_total(spec)
     ids_BT = torch.randint(50, (2, 16), generator=torch.Generator().manual_seed(0))
     changed_BT = ids_BT.clone()
     changed_BT[:, 9:] = (changed_BT[:, 9:] + 1) % 50
@@ -46,23 +51,24 @@ def test_the_cookbook_counts_its_parameters_and_sees_no_future():
 
 def test_the_cookbooks_attention_is_the_textbooks():
     ids_BT = torch.randint(50, (2, 16), generator=torch.Generator().manual_seed(1))
-    plain, fused = (Gpt2(Gpt2Spec(vocab_size=50, context=16, attention=a, **SMALL)).initialise(0) for a in ("plain", "fused"))
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
+    plain, fused = (Gpt2(spec, Kernels(attention=a)).initialise(0) for a in ("plain", "fused"))
     assert torch.allclose(plain(ids_BT), fused(ids_BT), atol=1e-5)
 
 
 def test_the_cookbooks_flops_are_those_that_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
-    spec = Gpt2Spec(vocab_size=50, context=16, **SMALL)
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
     model = Gpt2(spec).initialise(0)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(2, 16, dtype=torch.int64))
-    assert counter.get_total_flops() * 3 == pytest.approx(2 * 16 * spec.flops_train(16), rel=1e-6)
+    assert counter.get_total_flops() * 3 == pytest.approx(2 * 16 * counts.flops_train(spec, 16), rel=1e-6)
 
 
 def test_embeddings_are_no_hidden_matrices():
-    names = Optimizer(Gpt2(Gpt2Spec(vocab_size=50, context=16, **SMALL)).initialise(0), OptimConfig()).muon
-    assert sorted(n.rpartition(".")[2] for n in names) == ["w_down", "w_o", "w_qkv", "w_up"]
+    names = Optimizer(Gpt2(spec_of(vocab_size=50, context=16, **SMALL)).initialise(0), OptimConfig()).muon
+    assert sorted(n.split(".")[-2] for n in names) == ["w_down", "w_o", "w_qkv", "w_up"]
 
 
 def test_every_shipped_arm_can_be_built(corpus):
@@ -113,7 +119,7 @@ def test_a_trial_learns_and_tells_what_it_cost(corpus):
         losses = [loss for _, _, loss in taught.curve]
         assert sum(losses[-5:]) < sum(losses[:5]) - 1
         last = taught.result()
-        assert last.flops > 30 * 64 * build(arm, corpus, 0).spec.flops_train(16.5)
+        assert last.flops > 30 * 64 * counts.flops_train(build(arm, corpus, 0).spec, 16.5)
         assert json.loads(json.dumps(last.to_json()))["arm"] == arm.name
 
 

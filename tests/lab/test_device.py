@@ -10,7 +10,8 @@ import torch
 from nomoat.config import parse
 from nomoat.files import shipped
 from nomoat.lab import device
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.plan.cost import read_hardware
 from nomoat.run.ledger import read_prices
@@ -54,10 +55,10 @@ def test_every_row_is_measured_in_every_place_and_compared_with_the_first(readin
 
 
 def test_a_step_s_tokens_and_flops_are_those_of_the_spec_and_its_optimiser(readings):
-    spec = parse(ModelSpec, SPEC, "spec")
+    spec = parse(Spec, SPEC, "spec")
     rate = {r.unit: r.value for r in readings if r.place == "1 thread" and r.what.startswith("training")}
     optimiser = Optimizer(Transformer(spec).initialise(0), OptimConfig()).flops() / (2 * spec.context)
-    assert rate["FLOP/s"] / rate["token/s"] == pytest.approx(spec.flops_train(spec.context / 2, executed=True) + optimiser)
+    assert rate["FLOP/s"] / rate["token/s"] == pytest.approx(counts.flops_train(spec, spec.context / 2, executed=True) + optimiser)
 
 
 def test_what_a_call_does_is_counted():
@@ -114,4 +115,4 @@ def test_the_small_model_is_that_of_the_laptop_s_recipe():
     assert small.pop("vocab_size") == next(s for s in CPU["stages"] if s["kind"] == "tokenizer")["vocab_size"]
     assert small == CPU["models"]["main"]
     for model in shipped(device.__file__)["models"].values():
-        parse(ModelSpec, model["spec"], "spec"), parse(OptimConfig, model["optim"], "optim")
+        parse(Spec, model["spec"], "spec"), parse(OptimConfig, model["optim"], "optim")

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from shapes import built, shape
 
 from nomoat.data.packing import Batch
 from nomoat.lab.fp8 import ALONG_COLUMN, ALONG_ROW, BLOCK, TILE, Product, emulated, rounded
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -14,7 +14,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 GRID = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
 GRID = GRID[GRID.isfinite()]  # up to 448
 TILES = {"row": ALONG_ROW, "column": ALONG_COLUMN, "block": BLOCK}
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=61, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_q_latent=24,
     d_ffn=48, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=16, n_mtp=1, context=32,
 )  # fmt: skip
@@ -107,7 +107,7 @@ WAYS = {"sorted": {}, "wide": {"experts": "wide"}, "plain": {"attention": "plain
 @pytest.mark.parametrize("way", WAYS)
 def test_every_hidden_matrix_is_multiplied_in_fp8_and_nothing_else(way, monkeypatch):
     """The report's list: not the embedding, the head, the router, the norms, nor attention's own two products."""
-    model = Transformer(SPEC.model_copy(update=WAYS[way])).initialise(0).bfloat16()
+    model = built(SPEC, **WAYS[way]).initialise(0).bfloat16()
     of = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
     met, forward = [], Product.forward
     monkeypatch.setattr(
@@ -150,7 +150,7 @@ def test_the_gradient_is_close_to_the_exact_one():
 def test_training_ends_near_where_the_exact_one_does():
     ends = []
     for way in ("exact", "fp8"):
-        model = Transformer(SPEC.model_copy(update={"init_std": 0.15})).initialise(0)
+        model = built(SPEC, **{"init_std": 0.15}).initialise(0)
         optimizer = Optimizer(model, OptimConfig(adam_lr=1e-2))
         losses = []
         for step in range(60):

@@ -13,7 +13,7 @@ from nomoat.files import shipped
 from nomoat.lab import truth
 from nomoat.lab.arms import Arm, Trial
 from nomoat.lab.compare import merged
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.tokenizer import bpe
 
 TABLE = shipped(truth.__file__)
@@ -141,7 +141,7 @@ def test_the_tables_show_every_row(found):
 
 def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
     reference = parse(Arm, TABLE["reference"], "reference")
-    shape = lambda arm: parse(ModelSpec, {**arm.model, "vocab_size": 2048}, arm.name)
+    shape = lambda arm: parse(Spec, {**arm.model, "vocab_size": 2048}, arm.name)
     for pair in TABLE["pairs"]:
         change = pair.get("of") or pair["against"]
         arm = parse(Arm, merged(TABLE["reference"], change), change["name"])
@@ -153,7 +153,7 @@ def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
     twin = shape(reference).dense_twin()
     assert {k: getattr(twin, k) for k in dense} == dense
     for change in TABLE["decode"]["models"].values():
-        parse(ModelSpec, {**TABLE["reference"]["model"], **TABLE["decode"]["shape"], **change, "vocab_size": 9}, "decode")
+        parse(Spec, {**TABLE["reference"]["model"], **TABLE["decode"]["shape"], **change, "vocab_size": 9}, "decode")
 
 
 def test_the_panels_are_those_of_the_recipe():

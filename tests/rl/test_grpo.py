@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+from shapes import shape
 
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe, layout
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=300, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
-    n_routed=4, n_active=2, d_expert=8, context=128, init_std=0.3, experts="wide",
+    n_routed=4, n_active=2, d_expert=8, context=128, init_std=0.3,
 )  # fmt: skip
 
 
@@ -25,10 +26,10 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model():
-    model = Transformer(SPEC).initialise(0)
+    model = Transformer(SPEC, Kernels(experts="wide")).initialise(0)
     for block in model.blocks:
-        torch.nn.init.normal_(block.attention.w_o, std=0.3, generator=torch.Generator().manual_seed(1))
-        torch.nn.init.normal_(block.ffn.w_down, std=0.3, generator=torch.Generator().manual_seed(2))
+        torch.nn.init.normal_(block.attention.w_o.weight, std=0.3, generator=torch.Generator().manual_seed(1))
+        torch.nn.init.normal_(block.ffn.w_down.weight, std=0.3, generator=torch.Generator().manual_seed(2))
     return model
 
 
@@ -87,7 +88,7 @@ def test_a_clipped_token_has_no_gradient():
     """By hand: A = 1 and w = 1.5 lies outside 1 + 0.28, so the token is dropped; A = -1 and w = 1.5 is kept with w."""
     ids = torch.tensor([1, 4, 5, 9])
     sampled = torch.tensor([False, False, False, True])
-    model = Transformer(SPEC).initialise(3)
+    model = Transformer(SPEC, Kernels(experts="wide")).initialise(3)
     logp = float(model(ids[None])[0].log_softmax(-1)[2, 9].detach())
     old = torch.tensor([0.0, 0.0, 0.0, logp - float(torch.tensor(1.5).log())])
     rollout = Rollout(find.find("addition"), 1, None, ids, sampled, old, "end")
@@ -95,11 +96,11 @@ def test_a_clipped_token_has_no_gradient():
     for value in (1.0, -1.0):
         model.zero_grad()
         grpo.policy_gradient(model, grpo.pack([[rollout]], [[value]]), layout.PAD, off_policy=True)
-        norms[value] = float(model.head.grad.norm())
+        norms[value] = float(model.head.weight.grad.norm())
     model.zero_grad()
     grpo.policy_gradient(model, grpo.pack([[rollout]], [[-1.0]]), layout.PAD)
     assert norms[1.0] == 0
-    assert norms[-1.0] == pytest.approx(1.5 * float(model.head.grad.norm()), rel=1e-3)
+    assert norms[-1.0] == pytest.approx(1.5 * float(model.head.weight.grad.norm()), rel=1e-3)
 
 
 def answer(tokenizer, problem, text, stop="end"):

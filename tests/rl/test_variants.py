@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from shapes import shape
 
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, variants
 from nomoat.rl.rollout import Rollout
@@ -53,7 +53,7 @@ def test_surrogates_by_hand():
         assert getattr(variants, name)(w, a, bounds[name]).tolist() == pytest.approx(expected)
 
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=40, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
     context=64, init_std=0.3,
 )  # fmt: skip
@@ -62,7 +62,7 @@ SPEC = ModelSpec(
 def off_policy_rollouts():
     """Two groups of two, whose old log-probabilities are the model's own but for a known gap on each token."""
     model = Transformer(SPEC).initialise(0)
-    torch.nn.init.normal_(model.head, std=0.3, generator=torch.Generator().manual_seed(3))
+    torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(3))
     rng = torch.Generator().manual_seed(1)
     groups = []
     for _ in range(2):
@@ -128,10 +128,10 @@ def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
         log_r = pick(reference).detach() - pick(model)
         loss = loss + 0.1 * (log_r.exp() - log_r - 1).sum()
     loss.backward()
-    expected = model.head.grad.clone()
+    expected = model.head.weight.grad.clone()
     model.zero_grad()
     update = grpo.policy_gradient(model, rows, layout.PAD, reference=reference, kl=0.1)
-    torch.testing.assert_close(model.head.grad, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(model.head.weight.grad, expected, rtol=1e-3, atol=1e-6)
     assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
     model.zero_grad()
     assert grpo.policy_gradient(model, rows, layout.PAD, reference=model, kl=0.1).kl == pytest.approx(0, abs=1e-6)

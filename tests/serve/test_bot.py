@@ -4,16 +4,16 @@ import itertools
 
 import pytest
 import torch
+from shapes import shape
 
 from nomoat.config import DataError, UserError
 from nomoat.engine import engine
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.serve import bot
 from nomoat.tokenizer import bpe, layout, pieces
 from nomoat.tokenizer.layout import END_THINK, EOS, THINK, Message
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=300,
     n_layers=2,
     d_model=16,

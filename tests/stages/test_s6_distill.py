@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from shapes import shape
 
 from nomoat.config import ConfigError
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl.curriculum import FLOOR, Choice
 from nomoat.stages.s6_distill import inherit
 
-TEACHER = ModelSpec(
+TEACHER = shape(
     vocab_size=50, n_layers=4, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=40,
     n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=8,
 )  # fmt: skip

@@ -10,11 +10,11 @@ import sys
 
 import pytest
 import torch
+from shapes import built, shape
 
-from nomoat.model.cache import LatentCache
+from nomoat.engine.decoder import Decoder
 from nomoat.model.moe import sequence_balance_loss
-from nomoat.model.spec import ModelSpec, Yarn
-from nomoat.model.transformer import Transformer
+from nomoat.model.spec import Yarn
 
 SUFFIX = re.compile(r"_([A-Z][A-Zcr]*)$")
 
@@ -52,7 +52,7 @@ def shape_suffixes(package: str, seen: set[str]):
     assert not lies, "names that lie about shapes:\n  " + "\n  ".join(dict.fromkeys(lies))
 
 
-SPEC = ModelSpec(  # no two axes alike, so that a lie shows
+SPEC = shape(  # no two axes alike, so that a lie shows
     vocab_size=61, n_layers=2, d_model=29, n_heads=3, d_nope=10, d_rope=8, d_value=9, d_kv_latent=14, d_q_latent=13,
     d_ffn=37, n_dense_layers=1, n_routed=6, n_shared=2, n_active=2, n_groups=3, n_active_groups=2, d_expert=17, n_mtp=2,
     yarn=Yarn(factor=2.0, original_context=8),
@@ -69,19 +69,20 @@ def test_names_do_not_lie_about_shapes(way):
     seen: set[str] = set()
     B, T, S = 5, 11, 12
     with shape_suffixes("nomoat", seen):
-        model = Transformer(SPEC.model_copy(update=WAYS[way])).initialise(0)
+        model = built(SPEC, **WAYS[way]).initialise(0)
         ids_BT = torch.arange(B * T).view(B, T) % SPEC.vocab_size
         mask = torch.ones(B, 1, T, T, dtype=torch.bool).tril()
         h_BTD, routings = model.hidden(ids_BT, torch.arange(T).expand(B, T), mask)
         deep = model.predict_further(h_BTD, ids_BT, mask)
-        balance = sum(sequence_balance_loss(r, B, SPEC.n_active) for r in routings)
+        balance = sum(sequence_balance_loss(r, B, SPEC.ffn.n_active) for r in routings)
         (model.logits(h_BTD).sum() + sum(h.sum() for h in deep) + balance).backward()
         model.blocks[1].ffn.balance(routings[0].load_E(), 0.1)
         with torch.no_grad():
-            cache = LatentCache(SPEC, B, S)
-            for chunk in (ids_BT[:, :7], ids_BT[:, 7:], ids_BT[:, :1]):
-                model(chunk, cache=cache)
-    assert {"h_BTD", "c_kv_BTC", "cis_BTr", "latent_BSc", "gate_MK", "f_BE"} <= seen
+            decoder = Decoder(model)
+            decoder.prefill(ids_BT[:, :7].tolist(), S - 7, 0)
+            for t in range(7, T):
+                decoder.step(ids_BT[:, t])
+    assert {"h_BTD", "c_kv_BTC", "cis_BTr", "weights_BHS", "gate_MK", "f_BE"} <= seen
 
 
 def test_a_lie_is_found():

@@ -5,27 +5,28 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shapes import built, shape, varied
 
 from nomoat.config import DataError, WeightsError
-from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.serve import loading
 from nomoat.tokenizer.bpe import train
 from nomoat.weights import directory as hf
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=300, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12, d_q_latent=10,
     d_ffn=40, n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=16, n_groups=2, n_active_groups=1, n_mtp=1,
     routed_scale=1.5, context=64, yarn=Yarn(factor=2.0, original_context=32),
 )  # fmt: skip
-DENSE = SPEC.model_copy(update={"n_routed": 0, "n_dense_layers": 2, "d_expert": 0, "n_groups": 1, "n_shared": 1})
+DENSE = varied(SPEC, **{"n_routed": 0, "n_dense_layers": 2, "d_expert": 0, "n_groups": 1, "n_shared": 1})
 WIDE = SPEC.model_copy(
     update={"experts": "wide", "attention": "plain", "tied": True, "yarn": None, "d_q_latent": None, "n_mtp": 2}
 )
 
 
-def filled(spec: ModelSpec) -> Transformer:
+def filled(spec: Spec) -> Transformer:
     model = Transformer(spec)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -104,7 +105,7 @@ def test_each_spelling_of_the_rotary_positions_is_read(saved, spelling):
 
 @pytest.mark.parametrize(("mscale", "all_dim"), [(1.0, 0.0), (0.0, 1.0), (0.7, 0.0), (0.7, 0.3), (0.0, 0.0)])
 def test_the_two_scales_of_yarn_survive(mscale, all_dim):
-    spec = SPEC.model_copy(update={"yarn": Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim)})
+    spec = varied(SPEC, **{"yarn": Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim)})
     back = hf.spec_of(hf.config_of(spec, "float32", None), has_mtp=True).yarn
     assert back.magnitude(back.mscale) == pytest.approx(spec.yarn.magnitude(mscale), rel=1e-12)
     assert back.magnitude(back.mscale_all_dim) == spec.yarn.magnitude(all_dim)
@@ -185,7 +186,7 @@ def test_damage_is_named(saved, name):
 @pytest.mark.parametrize("change", [{"scoring": "softmax"}, {"group_score": "max"}, {"n_shared": 0}], ids=str)
 def test_what_deepseek_v3_cannot_say_is_refused_before_anything_is_written(tmp_path, change):
     with pytest.raises(WeightsError, match=f"{next(iter(change))} = "):
-        hf.save(Transformer(SPEC.model_copy(update=change)), tmp_path / "new")
+        hf.save(built(SPEC, **change), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -215,7 +216,7 @@ def test_a_run_gives_its_newest_weights_and_any_stage_by_name(tmp_path, tokenize
     tokenizer.save(run.root / "tokenizer")
     run.log("stage_end", stage="tokenizer", outputs={"tokenizer": "tokenizer"})
     for n_mtp, stage in ((1, "pretrain"), (0, "sft")):
-        hf.save(filled(SPEC.model_copy(update={"n_mtp": n_mtp})), run.stage_dir(stage) / "model")
+        hf.save(filled(varied(SPEC, **{"n_mtp": n_mtp})), run.stage_dir(stage) / "model")
         run.log("stage_end", stage=stage, outputs={"model": f"{stage}/model"})
     run.log("stage_end", stage="eval", outputs={})
     newest = loading.load(run.root)

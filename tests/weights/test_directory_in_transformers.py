@@ -5,14 +5,15 @@ import math
 
 import pytest
 import torch
+from shapes import built, shape, varied
 
-from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 from nomoat.weights import directory as hf
 
 transformers = pytest.importorskip("transformers")
 
-BASE = ModelSpec(
+BASE = shape(
     vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20, d_ffn=56,
     n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
 )  # fmt: skip
@@ -46,8 +47,8 @@ IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5
 SAFE = 2e-4  # a hundred times what the two orders of summation can differ by
 
 
-def changed(change: dict) -> ModelSpec:
-    return ModelSpec(**{**BASE.model_dump(exclude={"yarn"}), **change})
+def changed(change: dict) -> Spec:
+    return shape(**{**BASE.model_dump(exclude={"yarn"}), **change})
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -79,7 +80,7 @@ def margin(model: Transformer) -> float:
     return smallest
 
 
-def ours(spec: ModelSpec) -> Transformer:
+def ours(spec: Spec) -> Transformer:
     model = Transformer(spec).eval()
     for seed in range(100):
         randomise(model, seed)
@@ -132,7 +133,7 @@ def test_their_weights_in_ours(name, tmp_path):
         other |= {"n_active", "n_shared", "n_groups", "n_active_groups"}
     assert loaded.spec.model_dump(exclude=other) == spec.model_dump(exclude=other)
     for experts in ("sorted", "wide") if spec.n_routed else ("sorted",):
-        twin = Transformer(loaded.spec.model_copy(update={"experts": experts})).eval()
+        twin = built(loaded.spec, **{"experts": experts}).eval()
         twin.load_state_dict(loaded.state_dict())
         torch.testing.assert_close(logits(twin), logits(model), atol=1e-4, rtol=0)
 
@@ -161,9 +162,9 @@ def test_no_option_can_be_ignored(name):
     spec = changed({**CHANGES["V3 in small"], "n_mtp": 0, "rope_theta": 100.0})
     model, value = ours(spec), MUTATIONS[name]
     if name in Yarn.model_fields:
-        wrong = spec.model_copy(update={"yarn": spec.yarn.model_copy(update={name: value})})
+        wrong = varied(spec, **{"yarn": spec.yarn.model_copy(update={name: value})})
     else:
-        wrong = spec.model_copy(update={name: value})
+        wrong = varied(spec, **{name: value})
     mutant = Transformer(wrong).eval()
     mutant.load_state_dict(model.state_dict())
     assert (logits(mutant) - logits(model)).abs().max() > 1e-2

@@ -132,9 +132,7 @@ def main() -> None:
     quiet()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{sizes(SPEC)}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
-    print(
-        f"median tokens/s ({args.clock} time) of {args.rounds} rounds (lowest to highest), ratio within a round\n"
-    )
+    print(f"median tokens/s ({args.clock} time) of {args.rounds} rounds (lowest to highest)\n")
     print("| dtype | batch | ours | transformers generate | its experts | ratio |\n|---|---|---|---|---|---|")
     for dtype in args.dtype:
         for batch in args.batch:

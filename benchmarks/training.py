@@ -211,7 +211,8 @@ def measure(dtype: torch.dtype, args: argparse.Namespace) -> list[Row]:
     seconds = interleave(steps, args.rounds)
     name = str(dtype).removeprefix("torch.")
     rows = []
-    for matrices, label in [("muon", "transformers"), *(("adamw", label) for label in peers)]:
+    pairs = [("muon", "transformers"), *(("adamw", label) for label in peers)]
+    for matrices, label in pairs:
         what = f"{name}, ours with {matrices} : {label}"
         setting, _ = peers[label]
         rates = (batches.rates(seconds[side]) for side in (matrices, label))

@@ -37,7 +37,7 @@ from benchmarks.common import (
     to_transformers,
 )
 from benchmarks.rl_step import TASK, Parts, parity
-from nomoat.cli.main import _keep_freed_memory
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.model.spec import Spec
 from nomoat.tasks import answers, base
 from nomoat.tokenizer import bpe, layout
@@ -199,7 +199,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     quiet()
     problems = rl_step.problems_of(N_PROMPTS * (args.rounds + 2))
     tokenizer = rl_step.tokenizer_of(problems, SPEC.vocab_size)

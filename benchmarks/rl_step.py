@@ -13,7 +13,7 @@ from itertools import islice
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.tasks import base, find
-from nomoat.tokenizer import bpe, layout
+from nomoat.tokenizer import bpe
 from nomoat.train.optim import Optimizer
 
 TASK, LEVEL = find.find("countdown"), 2
@@ -83,7 +83,7 @@ def step(
     judged = time.perf_counter()
     weights = variants.constant(rewards, len(problems) * group, n_new)
     rows = grpo.pack(groups, variants.centred(rewards), weights)
-    update = grpo.policy_gradient(model, rows, layout.PAD)
+    update = grpo.policy_gradient(model, rows, tokenizer.layout.pad_id)
     optimizer.step(1.0, float(optimizer.grad_norm()))
     wait()
     return Parts(sampled - start, judged - sampled, time.perf_counter() - judged, update.drift)

@@ -37,7 +37,7 @@ from benchmarks.common import (
     start_weights,
     to_transformers,
 )
-from nomoat.cli.main import _keep_freed_memory
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.data.packing import Batch
 from nomoat.model.counts import flops_train, params_active
 from nomoat.train.objective import ObjectiveConfig, gradient
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     quiet()
     rows: list[Row] = []
     notes: list[str] = []

@@ -22,7 +22,7 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     """<|bos|> text <|eos|>, every token trained."""
     for chunk in _batched(documents, 64):
         for ids in tokenizer.encode_batch([d.text for d in chunk]):
-            yield [layout.BOS, *ids, layout.EOS], None
+            yield [tokenizer.layout.bos_id, *ids, tokenizer.layout.eos_id], None
 
 
 def text(path: str | None, n_bytes: int | None, hub: str | None = None) -> Iterator[sources.Document]:

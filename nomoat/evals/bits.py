@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import pad_sequence
 from nomoat.data import documents, sources
 from nomoat.model.loss import IGNORED
 from nomoat.model.transformer import Transformer
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 
 
@@ -29,12 +28,13 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     windows = []
     for text, ids in zip(texts, tokenizer.encode_batch(list(texts))):
         n_bytes += len(text.encode())
-        ids = [layout.BOS, *ids]
+        ids = [tokenizer.layout.bos_id, *ids]
         windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
     windows.sort(key=len)
     for start in range(0, len(windows), rows):
         chunk = windows[start : start + rows]
-        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, layout.PAD).to(model.device)
+        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, tokenizer.layout.pad_id)
+        ids_BT = ids_BT.to(model.device)
         targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.device)
         logits_MV = model(ids_BT).flatten(0, 1)
         nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))

@@ -21,8 +21,8 @@ from nomoat.rl import reward
 from nomoat.rl.rollout import Rollout, sample_groups, text_of
 from nomoat.stages.recipe import Recipe
 from nomoat.tasks import answers, base, find
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Work, count
 
 INSTRUCTIONS = ("instruct", "fields")
@@ -194,7 +194,7 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def record(item: Item, greedy: Sequence, sampled: Sequence) -> dict[str, Any]:
+def record(item: Item, layout: Layout, greedy: Sequence, sampled: Sequence) -> dict[str, Any]:
     """What is kept of one model's answers to one problem.  What the machine failed to judge counts nowhere."""
     (rollout, mark, _), decided = greedy[0], [entry for entry in sampled if not entry[1].undecided]
     form = getattr(item.task, "form", "line")
@@ -215,15 +215,16 @@ def record(item: Item, greedy: Sequence, sampled: Sequence) -> dict[str, Any]:
         "language": mean([m.language for _, m, _ in decided]),
         "gave": mean([g and not no for g, no in zip(gave, refuses)]),
         "refuses": mean(refuses),
-        "confidence": confidence(rollout),
+        "confidence": confidence(rollout, layout),
     }  # fmt: skip
 
 
-def confidence(rollout: Rollout) -> float | None:
+def confidence(rollout: Rollout, layout: Layout) -> float | None:
     """exp of the mean log-probability of the answer's own tokens, the thinking left out."""
     ids = rollout.ids_T[rollout.sampled_T].tolist()
-    start = len(ids) - ids[::-1].index(layout.END_THINK) if layout.END_THINK in ids else 0
-    logp = [l for i, l in zip(ids[start:], rollout.logp_T[rollout.sampled_T].tolist()[start:]) if i != layout.EOS]
+    start = len(ids) - ids[::-1].index(layout.end_think_id) if layout.end_think_id in ids else 0
+    logp_T = rollout.logp_T[rollout.sampled_T].tolist()
+    logp = [l for i, l in zip(ids[start:], logp_T[start:]) if i not in layout.stop_ids]
     return math.exp(sum(logp) / len(logp)) if logp else None
 
 

@@ -23,7 +23,6 @@ from nomoat.run.stop import Stop
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.pipeline import device_class
 from nomoat.stages.recipe import Recipe
-from nomoat.tokenizer import layout
 from nomoat.train.session import Session, Work, count
 
 CARRIED = ("R1", "R2", "R3", "R4")
@@ -77,7 +76,7 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
                 greedy = rings.answer(*asked, samples=1, greedy=True, seed=seed, **how)
                 sampled = rings.answer(*asked, samples=config.samples, greedy=False, seed=seed, **how)
                 for i, *drawn in zip(at, greedy, sampled):
-                    records[i] = rings.record(items[i], *drawn)
+                    records[i] = rings.record(items[i], tokenizer.layout, *drawn)
     cells = groupby((i for i in items if main and i.ring == "R0"), lambda i: (i.family, i.level))
     deep, counts = [item for _, cell in cells for item in list(cell)[: config.deep_problems]], []
     if deep:
@@ -91,8 +90,11 @@ def _one(session, config, recipe, name, model, tokenizer, items, held) -> Result
         every = [t for texts in zip(*held.values()) for t in texts]
         n_tokens = sum(len(ids) for texts in held.values() for ids in tokenizer.encode_batch(texts))
         count(work, model, n_tokens, model.spec.context / 2)
-        prompts = [[layout.BOS, *ids[:16]] for ids in tokenizer.encode_batch([t[:400] for t in every])][: config.texts]
-        drawn = engine.sample(model, prompts, max_new_tokens=64, seed=config.seed, stop_ids=(layout.EOS,), pad_id=layout.PAD)
+        layout = tokenizer.layout
+        prompts = [[layout.bos_id, *ids[:16]] for ids in tokenizer.encode_batch([t[:400] for t in every])][: config.texts]
+        drawn = engine.sample(
+            model, prompts, max_new_tokens=64, seed=config.seed, stop_ids=layout.stop_ids, pad_id=layout.pad_id
+        )
         count(work, model, sum(len(p) + len(s[0].ids_T) for p, s in zip(prompts, drawn)), 40)
         distinct, repeats = rings.diversity([s[0].ids_T.tolist() for s in drawn])
     return {"answers": records, "deep": counts, "bits": bits, "distinct": distinct, "repeats": repeats}

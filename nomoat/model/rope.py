@@ -35,12 +35,12 @@ def _ramp(yarn: Yarn, d_rope: int, base: float) -> Tensor:
     return ((pair - low) / max(high - low, 1e-3)).clamp(0, 1)  # 1 - gamma of YaRN (18)
 
 
-def turns(spec: Spec, pos_BT: Tensor) -> Tensor:
-    """cis_BTr: one unit complex number for each position and pair (R/2 of them), YaRN's magnitude included."""
-    freq_r = frequencies(spec).to(pos_BT.device)
-    angle_BTr = pos_BT[..., None].float() * freq_r
+def turns(spec: Spec, positions: Tensor) -> Tensor:
+    """One unit complex number for each position and pair, (…, R/2), YaRN's magnitude included."""
+    freq_r = frequencies(spec).to(positions.device)
+    angles = positions[..., None].float() * freq_r
     magnitude = spec.yarn.turn_scale if spec.yarn else 1.0
-    return torch.polar(torch.full_like(angle_BTr, magnitude), angle_BTr)
+    return torch.polar(torch.full_like(angles, magnitude), angles)
 
 
 def rotate(x: Tensor, cis: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Rollout:
 def sample_groups(
     model: Transformer, tokenizer: Tokenizer, problems: Sequence[tuple[Task, int, Problem]], *, group: int,
     max_new_tokens: int, seed: int, temperature: float = 1.0, greedy: bool = False, think: bool | None = None,
-    max_rows: int = 512, stop_ids: Sequence[int] = (layout.EOS,), on_end: Callable[[Rollout], None] | None = None,
+    max_rows: int = 512, stop_ids: Sequence[int] | None = None, on_end: Callable[[Rollout], None] | None = None,
 ) -> list[list[Rollout]]:  # fmt: skip
     """`group` rollouts of each problem, its prompt prefilled once.
 
@@ -50,7 +50,8 @@ def sample_groups(
     tell = lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end"))
     samples = engine.sample(
         model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=stop_ids, pad_id=layout.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
+        stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
+        pad_id=tokenizer.layout.pad_id, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
     )  # fmt: skip
     return [
         [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]
@@ -67,7 +68,7 @@ def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], new_T: Tensor,
 def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:
     """What the policy wrote, special tokens shown, without the end token."""
     ids = rollout.ids_T[rollout.sampled_T].tolist()
-    opened = rollout.ids_T[rollout.n_prompt - 1].item() == layout.THINK
-    if ids and ids[-1] == layout.EOS:
+    opened = rollout.ids_T[rollout.n_prompt - 1].item() == tokenizer.layout.think_id
+    if ids and ids[-1] in tokenizer.layout.stop_ids:
         ids = ids[:-1]
     return ("<think>" if opened else "") + tokenizer.decode(ids, specials=True)

@@ -19,9 +19,13 @@ class Energy:
     """
 
     def __init__(
-        self, device: str = "cpu", *, units: int = 1, powercap: str | Path = "/sys/class/powercap",
+        self,
+        device: str = "cpu",
+        *,
+        units: int = 1,
+        powercap: str | Path = "/sys/class/powercap",
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`device` is a class of prices.toml; of cards, the first `units` visible ones are read."""
         self.watts = read_prices().device(device).watts * units
         self._clock = clock
@@ -57,7 +61,9 @@ class Energy:
 
 def _rapl(root: Path) -> Reader | None:
     """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice."""
-    read = lambda domain: tuple(int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj"))
+    read = lambda domain: tuple(
+        int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj")
+    )
     domains = []
     for domain in sorted(root.glob("intel-rapl*")):
         with suppress(OSError, ValueError):

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
-from nomoat.config import DataError, WeightsError, parse
+from nomoat.config import DataError, parse
 from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.run.directory import Run
+from nomoat.run.directory import Run, StageWeights
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
@@ -19,36 +19,33 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 def load_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that this run's tokenizer stage left."""
-    left = [e["outputs"] for e in run.events("stage_end") if "tokenizer" in e["outputs"]]
-    if not left:
-        raise DataError(f"{run.root} has no tokenizer yet; run its tokenizer stage first")
-    path, wanted = run.root / left[-1]["tokenizer"], left[-1]["fingerprint"]
-    tokenizer = Tokenizer.load(path)
-    if tokenizer.fingerprint != wanted:
-        raise WeightsError(f"{path} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
-                           f"expected {wanted[:12]}); restore it")  # fmt: skip
-    return tokenizer
+    files = run.tokenizer()
+    return Tokenizer.load(files.path, files.fingerprint)
 
 
 def load_model(session: Session, source: str | None, spec: Spec | None = None) -> Transformer:
     """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
-    path = session.run.root / finished(session.run, source, session.stage)["outputs"]["model"]
+    path = _weights_of(session, source).path
     return weights.load(path, session.kernels, spec=spec or spec_of(session, source)).train()
 
 
 def spec_of(session: Session, source: str | None) -> Spec:
     """The shape of the model that stage `source` left, and how this project multiplies it."""
-    return parse(Spec, finished(session.run, source, session.stage)["outputs"]["spec"], f"{source}.spec")
+    return parse(Spec, _weights_of(session, source).spec, f"{source}.spec")
 
 
-def finished(run: Run, source: str | None, wanted_by: str) -> dict[str, Any]:
-    """The stage_end record of a stage that left weights."""
+def _weights_of(session: Session, source: str | None) -> StageWeights:
+    """What stage `source` left for the stage of the session."""
     if source is None:
-        raise DataError(f"stage {wanted_by} starts from weights, but no stage before it leaves any; set its `from`")
-    end = run.finished(source)
-    if end is None or "model" not in end["outputs"]:
-        raise DataError(f"stage {wanted_by} starts from the weights of {source}, which has not finished; run {source} first")
-    return end
+        raise DataError(
+            f"stage {session.stage} starts from weights, but no stage before it leaves any; set its `from`"
+        )
+    left = session.run.all_weights()
+    if source not in left:
+        raise DataError(
+            f"stage {session.stage} starts from the weights of {source}, which has not finished; run {source} first"
+        )
+    return left[source]
 
 
 def to_device(model: Transformer, session: Session, precision: str) -> Transformer:

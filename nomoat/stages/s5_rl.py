@@ -22,7 +22,6 @@ from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import answers, base, find
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train import checkpoint
 from nomoat.train.loop import Gradient, reduce_gradients, train
@@ -107,7 +106,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             rows = grpo.pack([group for group, _ in part], [values for _, values in part], weights)
             updates.append(
                 grpo.policy_gradient(
-                    model, rows, layout.PAD, variant=variant, off_policy=config.minibatches > 1,
+                    model, rows, tokenizer.layout.pad_id, variant=variant, off_policy=config.minibatches > 1,
                     temperature=config.temperature, reference=against, kl=config.kl,
                 )
             )  # fmt: skip

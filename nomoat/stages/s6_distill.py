@@ -24,7 +24,6 @@ from nomoat.rl.rollout import sample_groups
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
@@ -131,7 +130,7 @@ def practise(
     loss, tokens, attended = 0.0, 0, 0.0
     n_targets = sum(len(row.source_M) for row in rows)
     for chunk in grpo.chunks(rows):
-        laid = grpo.lay_out(chunk, layout.PAD, student.device)
+        laid = grpo.lay_out(chunk, tokenizer.layout.pad_id, student.device)
         share = len(laid.source_M) / n_targets
         loss += match(student, teacher, laid.ids_BT, laid.pos_BT, laid.mask, laid.source_M, reverse=True, weight=share)
         tokens += laid.ids_BT.numel()

@@ -45,9 +45,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             for lang, texts in held.items():
                 value = ngram.bits_per_byte(model, "\n".join(texts).encode())
                 session.log("score", name=f"bpb/{lang}", model=f"{order}-gram", value=value)
-    names = config.models or [
-        e["stage"] for e in session.run.events("stage_end") if "model" in e["outputs"] and session.run.finished(e["stage"])
-    ]
+    names = config.models or list(session.run.all_weights())
     if not names:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
     means = {}

@@ -11,7 +11,6 @@ from nomoat.model.transformer import Transformer
 from nomoat.run.log import last_scores
 from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tokenizer import layout
 from nomoat.train.session import Session, Work
 from nomoat.weights import directory as weights
 
@@ -32,7 +31,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             if session.leads:
                 weights.save(model, directory, tokenizer=tokenizer, card=card(session, recipe, name, model))
             session.mesh.barrier()
-            ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
+            ids_BT = torch.tensor([[tokenizer.layout.bos_id, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
             error = float((weights.load(directory, model.kernels)(ids_BT) - model(ids_BT)).abs().max())
             if error != 0:
                 raise WeightsError(f"{directory} gives other logits than {name} (by {error}); expected equal; report this")

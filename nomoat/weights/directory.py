@@ -55,7 +55,7 @@ def save(model: Transformer, directory: str | Path, *, tokenizer: Tokenizer | No
     directory, names = Path(directory), family("deepseek_v3")
     config = names.config_of(model.spec)
     dtype = str(model.dtype).removeprefix("torch.")
-    ids = {f"{name}_token_id": tokenizer and getattr(tokenizer, f"{name}_id") for name in ("bos", "eos", "pad")}
+    ids = {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")}
     config |= {"torch_dtype": dtype, "dtype": dtype, **ids}
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / WEIGHTS, pack_tensors(slots.collect(names.slots(model)), metadata={"format": "pt"}))

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from nomoat.data.conversation import LANGS, conversations, fold, heldout, topics, wordings
-from nomoat.tokenizer.layout import SPECIALS
+from nomoat.tokenizer.layout import NOMOAT
 
 N = 3000
 
@@ -40,7 +40,7 @@ def test_every_talk_is_turns_that_end_with_the_assistant(stream):
 
 def test_no_control_token_and_no_template_mark_is_spelled():
     text = "\n".join(t for talk in take(conversations(1)) + take(heldout(1)) for _, t in talk)
-    assert not any(s in text for s in (*SPECIALS, "<|", "{", "}", "|", "\t"))
+    assert not any(s in text for s in (*NOMOAT.specials, "<|", "{", "}", "|", "\t"))
     assert set(text) <= set(string.ascii_letters + string.digits + " \n.,:;?!'()+*-" + "äöüÄÖÜß")
 
 

@@ -41,7 +41,7 @@ def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def close(a, b):
-    torch.testing.assert_close(a, b, atol=3e-5, rtol=1e-4)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

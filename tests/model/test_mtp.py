@@ -43,13 +43,13 @@ def test_the_chain_equals_the_equations_on_the_shortened_row(model):
     previous = h_BTD
     for k, depth in enumerate(model.depths, start=1):
         n = T - k
-        normed = F.rms_norm(previous[:, :n], (D,), depth.norm_hidden, SPEC.norm_eps)
-        embed = F.rms_norm(model.embed[IDS_BT[:, k:]], (D,), depth.norm_embed, SPEC.norm_eps)
-        joined = embed @ depth.w_join[:, :D].T + normed @ depth.w_join[:, D:].T  # (21)
+        normed = F.rms_norm(previous[:, :n], (D,), depth.norm_hidden.weight, SPEC.norm_eps)
+        embed = F.rms_norm(model.embed.weight[IDS_BT[:, k:]], (D,), depth.norm_embed.weight, SPEC.norm_eps)
+        joined = embed @ depth.w_join.weight[:, :D].T + normed @ depth.w_join.weight[:, D:].T  # (21)
         previous, _ = depth.block(joined, model.turns(IDS_BT[:, :n]))  # (22)
         torch.testing.assert_close(got[k - 1][:, :n], previous, atol=1e-5, rtol=1e-4)
         logits = F.linear(depth.final(previous), model.head.weight)  # (23)
-        want = F.rms_norm(previous, (D,), depth.norm, SPEC.norm_eps) @ model.head.weight.T
+        want = F.rms_norm(previous, (D,), depth.norm.weight, SPEC.norm_eps) @ model.head.weight.T
         torch.testing.assert_close(logits, want)
 
 
@@ -89,7 +89,7 @@ def test_the_loss_of_the_depths_is_the_mean_over_depths_of_tokens_further_on(mod
 
 def test_depths_train_the_trunk_and_share_embedding_and_head(model):
     names = {n.rpartition(".")[2] for n, _ in model.depths.named_parameters()}
-    assert not {"embed", "head"} & names
+    assert not {"embed.weight", "head.weight"} & names
     h_BTD, _ = model.hidden(IDS_BT)
     states = model.predict_further(h_BTD, IDS_BT)
     loss = sum(
@@ -98,5 +98,5 @@ def test_depths_train_the_trunk_and_share_embedding_and_head(model):
     )  # (24) (25)
     loss.backward()
     for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) or name == "norm", name
+        assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) or name == "norm.weight", name
     model.zero_grad()

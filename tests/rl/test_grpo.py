@@ -62,7 +62,7 @@ def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, row_tokens, 
     expected = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     weights = [[1 / 50.0] * 6] * 3
-    update = grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.PAD)
+    update = grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.NOMOAT.pad_id)
     for p, e in zip(model.parameters(), expected):
         torch.testing.assert_close(p.grad, e, rtol=1e-3, atol=1e-6)
     assert update.drift < 1e-4  # sampling and training are the same policy
@@ -79,7 +79,7 @@ def test_clipping_matters_only_off_policy(model, groups):
     grads = []
     for off_policy in (False, True):
         model.zero_grad()
-        grpo.policy_gradient(model, rows, layout.PAD, off_policy=off_policy)
+        grpo.policy_gradient(model, rows, layout.NOMOAT.pad_id, off_policy=off_policy)
         grads.append([p.grad.clone() for p in model.parameters()])
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-5)
 
@@ -95,10 +95,10 @@ def test_a_clipped_token_has_no_gradient():
     norms = {}
     for value in (1.0, -1.0):
         model.zero_grad()
-        grpo.policy_gradient(model, grpo.pack([[rollout]], [[value]]), layout.PAD, off_policy=True)
+        grpo.policy_gradient(model, grpo.pack([[rollout]], [[value]]), layout.NOMOAT.pad_id, off_policy=True)
         norms[value] = float(model.head.weight.grad.norm())
     model.zero_grad()
-    grpo.policy_gradient(model, grpo.pack([[rollout]], [[-1.0]]), layout.PAD)
+    grpo.policy_gradient(model, grpo.pack([[rollout]], [[-1.0]]), layout.NOMOAT.pad_id)
     assert norms[1.0] == 0
     assert norms[-1.0] == pytest.approx(1.5 * float(model.head.weight.grad.norm()), rel=1e-3)
 
@@ -107,8 +107,8 @@ def answer(tokenizer, problem, text, stop="end"):
     prompt = layout.render(tokenizer, [layout.Message("user", problem.prompt)], generate=True).ids
     ids = []
     for number, piece in enumerate(text.split("|")):
-        ids += [[], [layout.THINK], [layout.END_THINK]][number] + tokenizer.encode(piece)
-    ids += [layout.EOS] if stop == "end" else []
+        ids += [[], [layout.NOMOAT.think_id], [layout.NOMOAT.end_think_id]][number] + tokenizer.encode(piece)
+    ids += [layout.NOMOAT.eos_id] if stop == "end" else []
     sampled = torch.tensor([False] * len(prompt) + [True] * len(ids))
     task = find.find("addition")
     return Rollout(task, 2, problem, torch.tensor(prompt + ids), sampled, torch.zeros(len(prompt + ids)), stop)

@@ -113,5 +113,5 @@ def tokenizer_of_sums():
     stream = base.problems(ADD, 2, split="train", seed=0)
     tokenizer = bpe.train([q.prompt + q.witness for q in itertools.islice(stream, 50)], 280)
     prompt = layout.render(tokenizer, [layout.Message("user", p.prompt)], generate=True).ids
-    ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), layout.EOS])
+    ids = torch.tensor([*prompt, *tokenizer.encode(p.witness), layout.NOMOAT.eos_id])
     return tokenizer, Rollout(ADD, 2, p, ids, torch.arange(len(ids)) >= len(prompt), torch.zeros(len(ids)), "end")

@@ -113,7 +113,7 @@ def test_the_gradient_is_that_of_the_published_objective(name):
     expected = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
     weights = variant.weight([[r.length for r in g] for g in groups], 4, 8)
-    grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.PAD, variant=variant, off_policy=True)
+    grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.NOMOAT.pad_id, variant=variant, off_policy=True)
     for n, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[n], rtol=1e-3, atol=1e-6)
 
@@ -130,11 +130,11 @@ def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
     loss.backward()
     expected = model.head.weight.grad.clone()
     model.zero_grad()
-    update = grpo.policy_gradient(model, rows, layout.PAD, reference=reference, kl=0.1)
+    update = grpo.policy_gradient(model, rows, layout.NOMOAT.pad_id, reference=reference, kl=0.1)
     torch.testing.assert_close(model.head.weight.grad, expected, rtol=1e-3, atol=1e-6)
     assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
     model.zero_grad()
-    assert grpo.policy_gradient(model, rows, layout.PAD, reference=model, kl=0.1).kl == pytest.approx(0, abs=1e-6)
+    assert grpo.policy_gradient(model, rows, layout.NOMOAT.pad_id, reference=model, kl=0.1).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_divides_the_logits():
@@ -144,4 +144,4 @@ def test_temperature_divides_the_logits():
         logp = (model(rollout.ids_T[None])[0] / 0.5).log_softmax(-1)[:-1].gather(1, rollout.ids_T[1:, None])[:, 0]
     old = torch.cat((torch.zeros(1), logp)) * rollout.sampled_T
     rollout = Rollout(rollout.task, 4, None, rollout.ids_T, rollout.sampled_T, old, "end")
-    assert grpo.policy_gradient(model, grpo.pack([[rollout]]), layout.PAD, temperature=0.5).drift < 1e-5
+    assert grpo.policy_gradient(model, grpo.pack([[rollout]]), layout.NOMOAT.pad_id, temperature=0.5).drift < 1e-5

@@ -30,8 +30,8 @@ def tokenizer():
 
 def reply(tokenizer, thinking, answer, opened=False):
     prompt = layout.render(tokenizer, [layout.Message("user", PROBLEM.prompt)], generate=True, think=True if opened else None).ids
-    ids = [] if opened else [layout.THINK]
-    ids += [*tokenizer.encode(thinking), layout.END_THINK, *tokenizer.encode(answer), layout.EOS]
+    ids = [] if opened else [layout.NOMOAT.think_id]
+    ids += [*tokenizer.encode(thinking), layout.NOMOAT.end_think_id, *tokenizer.encode(answer), layout.NOMOAT.eos_id]
     sampled = torch.tensor([False] * len(prompt) + [True] * len(ids))
     return Rollout(TASK, 2, PROBLEM, torch.tensor(prompt + ids), sampled, torch.zeros(len(prompt + ids)), "end")
 

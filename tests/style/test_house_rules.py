@@ -34,7 +34,7 @@ RANK = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
 N_WITHOUT_TORCH = 4  # layers, of the last of them all but `model`, which keeps spec.py free of it
 FAMILY_IMPORTS = ("nomoat.tasks.base", "nomoat.tasks.exact")  # and the standard library
 DEBTS = ("evals/", "report/page.py")  # arrows that still point right
-SPEAKERS = {"cli/main.py", "__main__.py", "serve/terminal.py"}  # who may print and exit
+SPEAKERS = {"cli/say.py", "__main__.py", "serve/terminal.py"}  # who may print and exit
 BOUNDARIES = ("sandbox/", "serve/app.py")  # who may catch anything
 
 

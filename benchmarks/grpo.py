@@ -37,8 +37,8 @@ from benchmarks.common import (
     to_transformers,
 )
 from benchmarks.rl_step import TASK, Parts, parity
-from nomoat.parallel.process import keep_freed_memory
 from nomoat.model.spec import Spec
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.tasks import answers, base
 from nomoat.tokenizer import bpe, layout
 from nomoat.train.optim import OptimConfig, Optimizer

@@ -37,9 +37,9 @@ from benchmarks.common import (
     start_weights,
     to_transformers,
 )
-from nomoat.parallel.process import keep_freed_memory
 from nomoat.data.packing import Batch
 from nomoat.model.counts import flops_train, params_active
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 

@@ -57,7 +57,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     loads = [r.load_E().float() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
-        telemetry["load_max"] = max(float(load_E.max() / load_E.mean()) for load_E in loads)
+        telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])

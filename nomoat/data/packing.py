@@ -119,16 +119,18 @@ class Packed:
         targets_T = batch.targets_BT[place].numpy()
         doc_T = batch.doc_BT[place].numpy()
         epoch, spot = divmod(number, rows.n_rows)
-        row = self.order(name, epoch)[spot]
+        pieces = rows.pieces(self.order(name, epoch)[spot])
         at = 0
-        for nth, (start, length, end_of_document) in enumerate(rows.pieces(row)):
+        for nth, (start, length, end_of_document) in enumerate(pieces):
             end = start + length
+            # What follows in the document is predicted, also beyond the end of the row.
             after = slice(start + 1, min(end + 1, end_of_document))
             ids_T[at : at + length] = shard.tokens[start:end]
             doc_T[at : at + length] = nth
+            next_ids = shard.tokens[after]
             trained = shard.trained[after] != 0
-            targets = targets_T[at : at + len(trained)]
-            targets[trained] = shard.tokens[after][trained]
+            targets = targets_T[at : at + len(next_ids)]
+            targets[trained] = next_ids[trained]
             at += length
 
 

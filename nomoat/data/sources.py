@@ -98,8 +98,7 @@ def from_hub(
         ) from None
     if first is None:
         raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
-    yield _row(first, f"data set `{name}`", name, lang)
-    for n, row in enumerate(rows, 1):
+    for n, row in enumerate(itertools.chain([first], rows)):
         yield _row(row, f"data set `{name}`, row {n}", name, lang)
 
 

@@ -74,7 +74,7 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def mcnemar(only_before: int, only_after: int) -> float:
-    """Exact two-sided p of McNemar's test: whether the discordant pairs fall to both sides alike."""
+    """Exact two-sided p that the discordant pairs fall to both sides alike (McNemar 1947)."""
     n, few = only_before + only_after, min(only_before, only_after)
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(few + 1)) / 2**n)
 

@@ -89,7 +89,7 @@ def _order(grams: np.ndarray, counts: np.ndarray) -> Order:
     total = np.add.reduceat(counts, first).astype(np.float64)
     total_of_gram = np.repeat(total, np.diff(first, append=len(grams)))
     left = np.add.reduceat(taken, first) / total  # (K2)
-    return Order(grams, (counts - taken) / total_of_gram, contexts, left)
+    return Order(grams, (counts - taken) / total_of_gram, contexts, left)  # discounted: the first term of (K1)
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:

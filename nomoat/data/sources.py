@@ -57,8 +57,8 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
     """
     path = Path(path)
     if path.is_dir():
-        shown = lambda file: not any(part.startswith(".") for part in file.relative_to(path).parts)
-        files = sorted(f for f in path.rglob("*") if f.suffix in READERS and f.is_file() and shown(f))
+        texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
+        files = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
         if not files:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():

@@ -90,7 +90,8 @@ def _order(grams: np.ndarray, counts: np.ndarray) -> Order:
     contexts, first = np.unique(grams >> 8, return_index=True)
     n_grams = np.diff(first, append=len(grams))  # of each context
     total = np.add.reduceat(counts, first).astype(np.float64)
-    left = np.add.reduceat(taken, first) / total  # (K2)
+    all_taken = np.add.reduceat(taken, first)
+    left = all_taken / total  # (K2)
     discounted = (counts - taken) / np.repeat(total, n_grams)  # the first term of (K1)
     return Order(grams, discounted, contexts, left)
 

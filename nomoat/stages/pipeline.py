@@ -75,4 +75,4 @@ def device_class(device: torch.device) -> str:
     for known in read_prices().devices:
         if known in name:
             return known
-    raise DataError(f"no prices for the device {name!r}; add it to nomoat/prices.toml")
+    raise DataError(f"no prices for the device {name!r}; add it to nomoat/run/prices.toml")

@@ -284,6 +284,8 @@ def test_weights_go_out_and_in_by_the_rooms_that_know_files(tmp_path, model, tok
     optimizer.master["norm.weight"].copy_(datum.floats)
     with opened.locked() as locked:
         session = Session(locked, stage, Mesh(0, 1, torch.device("cpu")), Stop(), Energy("cpu", units=1))
+        trained = {"tokenizer": "tokenizer", "fingerprint": tokenizer.fingerprint}
+        locked.log("stage_end", stage="tokenizer", outputs=trained)
         with Way(datum) as out:
             outputs = models.save_model(session, model, optimizer, tokenizer)
         assert outputs["spec"] == Spec(**spec).model_dump()

@@ -139,7 +139,7 @@ def check_shares(config: Config) -> None:
 
 def documents_of(
     kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
-) -> Iterator[documents.Tokens]:
+) -> Iterator[documents.Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
         return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)

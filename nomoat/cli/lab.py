@@ -182,7 +182,9 @@ def bench(
 def _compare(
     name: str, out: Path, budget: str, n_seeds: int, text: str | None, threads: int, json: bool, **more: Any
 ) -> int:
-    """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside the runs."""
+    """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside
+    the runs.
+    """
     import torch
 
     from nomoat.lab.series import Series

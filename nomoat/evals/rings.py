@@ -18,12 +18,12 @@ from nomoat.config import Strict, TaskError
 from nomoat.files import shipped
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import Rollout, sample_groups, text_of
+from nomoat.rl.rollout import Exercise, Rollout, account, sample
 from nomoat.stages.recipe import Recipe
-from nomoat.tasks import answers, base, find
+from nomoat.tasks import answers, base, find, verdicts
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Layout
-from nomoat.train.session import Work, count
+from nomoat.train.session import Work
 
 INSTRUCTIONS = ("instruct", "fields")
 EVERYONE = ("R0", "R1", "R3")  # the rings that controls are measured on
@@ -153,7 +153,7 @@ def suite_hash(config: Config, recipe: Recipe, items: Sequence[Item] | None = No
     for item in items:
         digest.update(repr((item.ring, item.part, item.family, item.level, item.problem.key, item.problem.prompt)).encode())
     judges = {getattr(item.task, "__file__", None) for item in items} - {None}
-    judges |= {base.__file__, reward.__file__, str(Path(reward.__file__).with_suffix(".toml"))}
+    judges |= {base.__file__, verdicts.__file__, reward.__file__, str(Path(reward.__file__).with_suffix(".toml"))}
     for file in sorted(judges, key=lambda f: Path(f).name):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
@@ -179,13 +179,12 @@ def modal_share(items: Sequence[Item]) -> float | None:
 def answer(
     work: Work, model: Transformer, tokenizer: Tokenizer, items: Sequence[Item], *, samples: int, **how: Any
 ) -> Iterator[list[tuple[Rollout, reward.Score, str]]]:
-    """For each item, its rollouts with their scores and texts; `how` as rl.rollout.sample_groups takes it."""
-    entries = [(i.task, i.level, i.problem) for i in items]
-    groups = sample_groups(model, tokenizer, entries, group=samples, max_rows=1024, **how)
-    for group, marks in zip(groups, reward.scores(groups, tokenizer)):
-        new = sum(r.length for r in group)
-        count(work, model, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
-        yield [(r, m, text_of(r, tokenizer)) for r, m in zip(group, marks)]
+    """For each item, its rollouts with their scores and texts; `how` as rl.rollout.sample takes it."""
+    exercises = [Exercise(i.family, i.level, i.task, i.problem) for i in items]
+    groups = sample(model, tokenizer, exercises, group=samples, max_rows=1024, **how)
+    account(work, model, groups)
+    for group in reward.judge(groups):
+        yield [(j.rollout, j.score, j.rollout.text) for j in group]
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -221,10 +220,9 @@ def record(item: Item, layout: Layout, greedy: Sequence, sampled: Sequence) -> d
 
 def confidence(rollout: Rollout, layout: Layout) -> float | None:
     """exp of the mean log-probability of the answer's own tokens, the thinking left out."""
-    ids = rollout.ids_T[rollout.sampled_T].tolist()
+    ids = rollout.ids_T.tolist()
     start = len(ids) - ids[::-1].index(layout.end_think_id) if layout.end_think_id in ids else 0
-    logp_T = rollout.logp_T[rollout.sampled_T].tolist()
-    logp = [l for i, l in zip(ids[start:], logp_T[start:]) if i not in layout.stop_ids]
+    logp = [l for i, l in zip(ids[start:], rollout.logp_T[start:].tolist()) if i not in layout.stop_ids]
     return math.exp(sum(logp) / len(logp)) if logp else None
 
 

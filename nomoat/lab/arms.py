@@ -30,10 +30,9 @@ from nomoat.model import counts
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import sample_groups
+from nomoat.rl.rollout import exercises, sample
 from nomoat.run.energy import Energy
 from nomoat.stages.models import DTYPES
-from nomoat.tasks import find
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
@@ -235,20 +234,13 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
-    drawn = list(documents.problems(corpus.tasks, n_problems, 0, split="eval"))
-    groups = sample_groups(
-        model,
-        corpus.tokenizer,
-        [(find.find(family), level, problem) for family, level, problem in drawn],
-        group=1,
-        max_new_tokens=JUDGED_TOKENS,
-        seed=0,
-        greedy=True,
-        max_rows=JUDGED_ROWS,
+    drawn = exercises(documents.problems(corpus.tasks, n_problems, 0, split="eval"))
+    groups = sample(
+        model, corpus.tokenizer, drawn, group=1, max_new_tokens=JUDGED_TOKENS, seed=0, greedy=True, max_rows=JUDGED_ROWS
     )
     right: dict[str, list[bool]] = {}
-    for (family, _, _), marks in zip(drawn, reward.scores(groups, corpus.tokenizer)):
-        right.setdefault(family, []).append(marks[0].strict)
+    for (judged,) in reward.judge(groups):
+        right.setdefault(judged.rollout.exercise.family, []).append(judged.score.strict)
     return statistics.mean(map(statistics.mean, right.values()))
 
 

@@ -1,74 +1,116 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
+from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
+from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.session import Work, count
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """A problem to be answered and where it is from; `family` is spelled as in the recipe."""
+
+    family: str
+    level: int
+    task: Task
+    problem: Problem
+
+    @property
+    def place(self) -> str:
+        return f"{self.family}/{self.level}"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether its answers are programs, which take a while to judge."""
+        return "outputs" in self.problem.facts
+
+
+def exercises(problems: Iterable[tuple[str, int, Problem]]) -> list[Exercise]:
+    """Of (family, level, problem), as data.documents.problems draws them."""
+    return [Exercise(family, level, find.find(family), problem) for family, level, problem in problems]
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """`sampled_T` is true for every token that the policy chose, the end token included."""
-
-    task: Task
-    level: int
-    problem: Problem
-    ids_T: Tensor  # int64: prompt and completion
-    sampled_T: Tensor  # bool
-    logp_T: Tensor  # float32, log-probability of each sampled token when it was drawn, 0 elsewhere
+    exercise: Exercise
+    prompt_T: Tensor  # int64, shared by the rollouts of a group
+    ids_T: Tensor  # int64, what the policy wrote, the end token included
+    logp_T: Tensor  # float32, log-probability of each of these when it was drawn
+    text: str  # what the policy wrote, special tokens shown, without the end token
     stop: Literal["end", "length"]
 
     @property
     def n_prompt(self) -> int:
-        return len(self.ids_T) - self.length
+        return len(self.prompt_T)
 
     @property
     def length(self) -> int:
-        return int(self.sampled_T.sum())
+        return len(self.ids_T)
 
 
-def sample_groups(
-    model: Transformer, tokenizer: Tokenizer, problems: Sequence[tuple[Task, int, Problem]], *, group: int,
-    max_new_tokens: int, seed: int, temperature: float = 1.0, greedy: bool = False, think: bool | None = None,
-    max_rows: int = 512, stop_ids: Sequence[int] | None = None, on_end: Callable[[Rollout], None] | None = None,
-) -> list[list[Rollout]]:  # fmt: skip
-    """`group` rollouts of each problem, its prompt prefilled once.
+Rollouts = tuple[Rollout, ...]  # of one exercise
 
-    `on_end` hears of each that ended while the others go on, so that it can be judged meanwhile; its log-probabilities
-    are not known yet.
+
+def sample(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    exercises: Sequence[Exercise],
+    *,
+    group: int,
+    think: bool | None = None,
+    stop_ids: Sequence[int] | None = None,
+    verdicts: Verdicts | None = None,
+    **how: Any,
+) -> list[Rollouts]:
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as engine.sample takes it.
+
+    `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
-    talks = [[layout.Message("user", problem.prompt)] for _, _, problem in problems]
-    prompts = [r.ids for r in layout.render_batch(tokenizer, talks, generate=True, think=think)]
-    tell = lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end"))
+    heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
+    talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
+    prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
+    opening = "<think>" if think else ""
+    texts: dict[tuple[int, int], str] = {}
+
+    def ended(i: int, j: int, ids_T: Tensor) -> None:
+        if i in heard:
+            texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
+            verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
+
     samples = engine.sample(
-        model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+        model,
+        prompts,
+        n_per_prompt=group,
         stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
-        pad_id=tokenizer.layout.pad_id, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
-    )  # fmt: skip
-    return [
-        [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]
-        for entry, prompt, drawn in zip(problems, prompts, samples)
-    ]
+        pad_id=tokenizer.layout.pad_id,
+        on_end=ended if heard else None,
+        **how,
+    )
+    groups = []
+    for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
+        prompt_T, rollouts = torch.tensor(prompt), []
+        for j, drawn in enumerate(samples[i]):
+            if (i, j) not in texts:
+                written_T = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
+                texts[i, j] = opening + tokenizer.decode(written_T.tolist(), specials=True)
+            rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
+        groups.append(tuple(rollouts))
+    return groups
 
 
-def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], new_T: Tensor, logp_T: Tensor, stop: str) -> Rollout:
-    ids_T = torch.cat((torch.tensor(prompt), new_T))
-    sampled_T = torch.arange(len(ids_T)) >= len(prompt)
-    return Rollout(*entry, ids_T, sampled_T, torch.cat((torch.zeros(len(prompt)), logp_T)), stop)
-
-
-def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:
-    """What the policy wrote, special tokens shown, without the end token."""
-    ids = rollout.ids_T[rollout.sampled_T].tolist()
-    opened = rollout.ids_T[rollout.n_prompt - 1].item() == tokenizer.layout.think_id
-    if ids and ids[-1] in tokenizer.layout.stop_ids:
-        ids = ids[:-1]
-    return ("<think>" if opened else "") + tokenizer.decode(ids, specials=True)
+def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:
+    """Add what sampling took to a work record."""
+    for group in groups:
+        n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
+        count(work, model, n_prompt + n_new, n_prompt + n_new / len(group) / 2)

@@ -10,11 +10,10 @@ from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import sample_groups, text_of
+from nomoat.rl.rollout import account, exercises, sample
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
-from nomoat.tasks import find
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -79,21 +78,19 @@ def measure(
     with Work(session, f"problems for {name}") as work:
         n = config.problems * sum(len(levels) for levels in config.tasks.values())
         drawn = list(documents.problems(config.tasks, n, recipe.key("eval"), split="eval"))
-        entries = [(find.find(family), level, problem) for family, level, problem in drawn]
         marks = {}
         for how, samples in (("greedy", 1), ("sampled", config.samples)):
-            groups = sample_groups(
-                model, tokenizer, entries, group=samples, max_new_tokens=config.max_new_tokens, greedy=how == "greedy",
+            groups = sample(
+                model, tokenizer, exercises(drawn), group=samples, max_new_tokens=config.max_new_tokens, greedy=how == "greedy",
                 seed=recipe.key("eval", "sample"), think=config.think, max_rows=1024,
             )  # fmt: skip
-            for prompt, new in ((g[0].n_prompt, sum(r.length for r in g)) for g in groups):
-                count(work, model, prompt + new, prompt + new / samples / 2)
-            marks[how] = list(zip(groups, reward.scores(groups, tokenizer)))
+            account(work, model, groups)
+            marks[how] = [([j.rollout for j in g], [j.score for j in g]) for g in reward.judge(groups)]
     for family in dict.fromkeys(f for f, _, _ in drawn):  # one answer of each family for the report
         i = next(i for i, entry in enumerate(drawn) if entry[0] == family)
         rollout, mark = marks["greedy"][i][0][0], marks["greedy"][i][1][0]
         session.log("sample", model=name, family=family, level=drawn[i][1], prompt=drawn[i][2].prompt,
-                    reply=text_of(rollout, tokenizer), right=mark.strict, lenient=mark.lenient)  # fmt: skip
+                    reply=rollout.text, right=mark.strict, lenient=mark.lenient)  # fmt: skip
     return log_scores(session, name, drawn, marks, config.samples)
 
 

@@ -1,6 +1,5 @@
 """Pretraining's rows: which step reads what, and where a new model starts."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +8,8 @@ import torch
 from nomoat.config import ConfigError, parse
 from nomoat.data import shards
 from nomoat.data.packing import Packed
-from nomoat.parallel.mesh import Mesh
 from nomoat.stages import fit, s4_sft
-from nomoat.stages.fit import batch_of
-
-SESSION = SimpleNamespace(mesh=Mesh(0, 1, torch.device("cpu")))
+from nomoat.tokenizer.layout import Rendered
 
 
 def config(**more):
@@ -21,24 +17,32 @@ def config(**more):
     return parse(fit.Config, {**table, **more}, "x")
 
 
+def batch_of(config, data, step):
+    rows = fit.rows_at(config, data, step)
+    return rows.data.batch(rows.first, rows.n)
+
+
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(0)
-    documents = [(rng.integers(8, 200, rng.integers(40, 90)).tolist(), None) for _ in range(300)]
+    documents = [
+        Rendered(ids, [True] * len(ids))
+        for ids in (rng.integers(8, 200, rng.integers(40, 90)).tolist() for _ in range(300))
+    ]
     return Packed({"prose": shards.write(tmp_path / "prose", documents, 300)}, {"prose": 1.0}, 32, 7)
 
 
 def test_short_rows_come_first_and_hold_as_many_tokens(data):
-    found = [batch_of(SESSION, config(short_context=8, short=0.4), data, step).ids_BT for step in range(10)]
+    found = [batch_of(config(short_context=8, short=0.4), data, step).ids_BT for step in range(10)]
     assert [tuple(ids_BT.shape) for ids_BT in found] == [(8, 8)] * 4 + [(2, 32)] * 6
 
 
 def test_no_row_is_read_twice_and_the_long_ones_start_at_their_first(data):
     cut, plain = config(short_context=8, short=0.4, first_rows=1, ramp_steps=3), config()
-    short = torch.cat([batch_of(SESSION, cut, data, step).ids_BT for step in range(4)])
+    short = torch.cat([batch_of(cut, data, step).ids_BT for step in range(4)])
     n = len(short)
     assert torch.equal(short, data.at(8).batch(0, n).ids_BT)
-    assert torch.equal(batch_of(SESSION, cut, data, 4).ids_BT, batch_of(SESSION, plain, data, 0).ids_BT)
+    assert torch.equal(batch_of(cut, data, 4).ids_BT, batch_of(plain, data, 0).ids_BT)
 
 
 @pytest.mark.parametrize("wrong", [{"short_context": 8}, {"short": 0.5}, {"short_context": 7, "short": 0.5}])

@@ -1,0 +1,237 @@
+"""One step of reinforcement learning: curriculum -> rollouts -> judged groups -> a gradient."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import Field
+
+from nomoat.model import counts
+from nomoat.model.transformer import Transformer
+from nomoat.rl import grpo, reward, rollout, trace
+from nomoat.rl.curriculum import Curriculum
+from nomoat.rl.reference import Reference
+from nomoat.rl.reward import Group
+from nomoat.rl.rollout import Exercise
+from nomoat.rl.variants import VARIANTS, Variant
+from nomoat.tasks.verdicts import Verdicts
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.loop import Gradient, reduce_gradients
+from nomoat.train.optim import OptimConfig, Optimizer
+from nomoat.train.schedule import Schedule
+from nomoat.train.session import Session
+
+NO_NEWS = 1e-9  # an advantage that is nothing but rounding
+
+
+class Settings(grpo.Objective):
+    """GRPO on `prompts` problems a step with `group` rollouts each; those without news are replaced `refill`
+    times.
+
+    `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
+    `memory` steers the choice of problems, see Curriculum.  The reference of `kl` is what the stage started
+    from, or the policy of `refresh` steps ago at most.
+    """
+
+    tasks: dict[str, list[int]]
+    steps: int
+    prompts: int = 16
+    group: int = 16
+    refill: int = 1
+    think: bool | None = None
+    memory: float = 0.8
+    refresh: int | None = Field(None, ge=1)
+    rewards: reward.Weights = reward.Weights()
+    watch_every: int = Field(20, ge=1)  # steps between two looks at the probes and the KL
+    precision: Literal["bf16", "fp32"] = (
+        "fp32"  # of the gradient; the policy that is sampled is always float32
+    )
+    optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
+    schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The judged groups of one step on one rank; `live` are those that teach something, with their
+    advantages."""
+
+    groups: tuple[Group, ...]
+    live: tuple[Group, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What the steps of one stage share; `key(*names)` are its seeds."""
+
+    session: Session
+    settings: Settings
+    key: Callable[..., int]
+    model: Transformer  # that is differentiated, in the precision of the settings
+    policy: Transformer  # that is sampled: its float32 master
+    optimizer: Optimizer
+    tokenizer: Tokenizer
+    curriculum: Curriculum
+    reference: Reference
+
+    def step(self, number: int) -> Gradient:
+        """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
+        already."""
+        batch = self.collect(number)
+        start = time.perf_counter()
+        updates = self.update(number, batch)
+        if self.watches(number):
+            s = self.settings
+            probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
+            self.session.log("probe", step=number + 1, probes=probes)
+        trace.write(self.session, number + 1, batch.groups)
+        telemetry = trace.telemetry(batch.groups, len(batch.live), updates) | {
+            "levels": dict(self.curriculum.success),
+            "sample_seconds": batch.seconds,
+            "update_seconds": time.perf_counter() - start,
+        }
+        between = (
+            len(updates) - 1
+        ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
+        return cost(self.model, batch, updates, between, telemetry)
+
+    def watches(self, number: int) -> bool:
+        return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
+
+    def collect(self, number: int) -> Batch:
+        """Samples and judges one step's groups; draws again in the place of those without news."""
+        start = time.perf_counter()
+        wanted = self.settings.prompts // self.session.mesh.world
+        variant = VARIANTS[self.settings.variant]
+        groups: list[Group] = []
+        live: list[Group] = []
+        for attempt in range(1 + self.settings.refill):
+            exercises = self.draw(number, attempt, wanted - len(live))
+            groups += self.rollouts(number, attempt, exercises, len(groups))
+            live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
+            if len(live) == wanted:
+                break
+        self.curriculum.learn(self.session.mesh, groups)
+        return Batch(tuple(groups), tuple(live), time.perf_counter() - start)
+
+    def draw(self, number: int, attempt: int, n: int) -> list[Exercise]:
+        """This rank's exercises: first its share of all, then `n` of its own."""
+        rank, world = self.session.mesh.rank, self.session.mesh.world
+        if attempt:
+            return self.curriculum.draw(self.key(number, attempt, rank), n)
+        everyones = self.curriculum.draw(self.key(number), n * world)
+        exercises = everyones[rank::world]
+        reward.canary(exercises[number % len(exercises)])
+        return exercises
+
+    def rollouts(self, number: int, attempt: int, exercises: Sequence[Exercise], first: int) -> list[Group]:
+        """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""
+        s, rank = self.settings, self.session.mesh.rank
+        with Verdicts() as verdicts:
+            groups = rollout.sample(
+                self.policy,
+                self.tokenizer,
+                exercises,
+                group=s.group,
+                max_new_tokens=s.max_new_tokens,
+                seed=self.key("sample", number, rank, *([attempt] if attempt else [])),
+                temperature=s.temperature,
+                think=s.think,
+                verdicts=verdicts,
+            )
+            return reward.judge(
+                groups,
+                verdicts,
+                s.rewards,
+                shadow_key=self.key(number),
+                coin_key=self.key("coin", number, rank),
+                first=first,
+            )
+
+    def update(self, number: int, batch: Batch) -> list[grpo.Update]:
+        """One policy gradient a minibatch, and the optimiser's step behind each but the last."""
+        s, mesh = self.settings, self.session.mesh
+        reference = None
+        if s.kl or self.watches(number):
+            reference = self.reference.at(number, self.policy)
+        n_parts = max(mesh.gather(min(s.minibatches, len(batch.live))))  # as many on every rank
+        parts = split(batch.live, n_parts, self.key("split", number))
+        n_rollouts = s.prompts // mesh.world * s.group / len(parts)
+        updates = []
+        for part in parts:
+            if updates:
+                self.half_step(s.schedule.factor(number, s.steps))
+            updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference))
+        return updates
+
+    def half_step(self, factor: float) -> None:
+        """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
+        session, optimizer = self.session, self.optimizer
+        norm = reduce_gradients(session.mesh, optimizer)
+        if session.mesh.any(not math.isfinite(norm)):
+            session.log("note", text=f"a minibatch with gradient norm {norm} was left out")
+            optimizer.clear()
+        else:
+            optimizer.step(factor, norm)
+
+
+def compared(groups: Sequence[Group], variant: Variant) -> list[Group]:
+    """The groups with advantages, what is undecided left out."""
+    decided = [[judged for judged in group if not judged.score.undecided] for group in groups]
+    advantages = variant.advantage([[judged.reward for judged in group] for group in decided])
+    return [
+        tuple(replace(judged, advantage=a) for judged, a in zip(group, values))
+        for group, values in zip(decided, advantages)
+    ]
+
+
+def has_news(group: Group) -> bool:
+    return any(abs(judged.advantage) > NO_NEWS for judged in group)
+
+
+def split(groups: Sequence, n: int, key: int) -> list[list]:
+    """The groups at random in n about equal parts, some of them maybe empty; in one part at least."""
+    order = list(groups)
+    if n > 1:
+        random.Random(f"split/{key}").shuffle(order)
+    return [order[i :: max(n, 1)] for i in range(max(n, 1))]
+
+
+def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
+    """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
+    policy = Transformer(model.spec, model.kernels)
+    for name, parameter in policy.named_parameters():
+        parameter.data = optimizer.master[name]
+    for name, buffer in model.named_buffers():
+        module, _, own_name = name.rpartition(".")
+        policy.get_submodule(module).register_buffer(own_name, buffer)
+    return policy.eval()
+
+
+def cost(
+    model: Transformer, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
+) -> Gradient:
+    """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
+    updates."""
+    spec = model.spec
+    lengths = [judged.rollout.length for judged in reward.flat(batch.groups)]
+    written = sum(lengths)
+    prefilled = sum(group[0].rollout.n_prompt for group in batch.groups)
+    n_prompt = prefilled / len(batch.groups)
+    attended = n_prompt + written / len(lengths) / 2
+    prefill = prefilled * counts.flops_forward(spec, n_prompt / 2, head=False)
+    columns = sum(update.tokens for update in updates)
+    width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
+    sampled = prefill + written * counts.flops_forward(spec, attended)
+    executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
+    passes = updates[0].passes * columns
+    return Gradient(
+        loss=sum(update.loss for update in updates),
+        tokens=written,
+        flops_model=sampled + 3 * columns * counts.flops_forward(spec, attended),
+        flops_executed=executed + between_flops + passes * counts.flops_forward(spec, width, model.kernels),
+        telemetry=telemetry,
+    )

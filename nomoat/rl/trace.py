@@ -1,0 +1,121 @@
+"""What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nomoat.data import documents
+from nomoat.model.transformer import Transformer
+from nomoat.rl import reward, rollout
+from nomoat.rl.grpo import Update
+from nomoat.rl.reward import Group, Judged
+from nomoat.rl.rollout import Exercise
+from nomoat.tasks import base
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.session import Session
+
+N_PROBES = 5  # held-out prompts that are answered again and again
+
+
+def write(session: Session, step: int, groups: Sequence[Group]) -> None:
+    """Every rollout of the step, one JSON object a line, behind those of the steps before."""
+    lines = ""
+    for number, group in enumerate(groups):
+        for judged in group:
+            entry = record(step, number, judged)
+            lines += json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+    everywhere = session.mesh.gather(lines)
+    if session.leads:
+        path = session.run.stage_dir(session.stage) / "rollouts.jsonl"
+        with open(path, "a", encoding="utf-8", errors="replace") as file:
+            file.write("".join(everywhere))
+
+
+def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
+    r, score = judged.rollout, judged.score
+    return {
+        "step": step,
+        "group": number,
+        "family": r.exercise.family,
+        "level": r.exercise.level,
+        "key": r.exercise.problem.key,
+        "prompt": r.exercise.problem.prompt,
+        "reply": r.text,
+        "answer": score.answer,
+        "reward": judged.reward,
+        "strict": score.strict,
+        "lenient": score.lenient,
+        "shadow": score.shadow,
+        "undecided": score.undecided,
+        "length": r.length,
+        "stop": r.stop,
+        "logp": round(float(r.logp_T.sum()) / r.length, 4),
+    }
+
+
+def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> dict[str, Any]:
+    """Means over the rollouts of a step, `n_live` of whose groups taught something, and over its updates."""
+    judged = reward.flat(groups)
+    right = [j for j in judged if j.score.strict]
+    wrong = [j for j in judged if not j.score.strict]
+    families: dict[str, list[bool]] = {}
+    for j in judged:
+        families.setdefault(j.rollout.exercise.family, []).append(j.score.strict)
+    return {
+        "reward": mean(j.score.strict for j in judged),
+        "value": mean(j.reward for j in judged),
+        "lenient": mean(j.score.lenient for j in judged),
+        "shadow": mean(j.score.shadow for j in right),
+        "undecided": sum(j.score.undecided for j in judged),
+        "length": mean(j.rollout.length for j in judged),
+        "length_right": mean(j.rollout.length for j in right),
+        "length_wrong": mean(j.rollout.length for j in wrong),
+        "truncated": mean(j.rollout.stop == "length" for j in judged),
+        "dead_groups": 1 - n_live / len(groups),
+        "entropy": mean(update.entropy for update in updates),
+        "drift": updates[0].drift,
+        "kl": updates[0].kl,
+        "rewards": {family: mean(rights) for family, rights in families.items()},
+    }
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """None where there is nothing."""
+    values = list(values)
+    return sum(values) / len(values) if values else None
+
+
+def held_out(tasks: Mapping[str, Sequence[int]]) -> list[Exercise]:
+    """The same few held-out problems for all runs, from as many families as there are."""
+    families = list(tasks)[:: max(len(tasks) // N_PROBES, 1)]
+    middle = {family: [tasks[family][len(tasks[family]) // 2]] for family in families}
+    return rollout.exercises(documents.problems(middle, N_PROBES, 0, split="eval"))
+
+
+def probe(
+    policy: Transformer,
+    tokenizer: Tokenizer,
+    tasks: Mapping[str, Sequence[int]],
+    max_new_tokens: int,
+    think: bool | None,
+) -> list[dict[str, Any]]:
+    """The likeliest reply to each held-out problem, and whether it is right."""
+    groups = rollout.sample(
+        policy,
+        tokenizer,
+        held_out(tasks),
+        group=1,
+        max_new_tokens=max_new_tokens,
+        seed=0,
+        greedy=True,
+        think=think,
+    )
+    return [
+        {
+            "family": base.short(judged.rollout.exercise.task),
+            "prompt": judged.rollout.exercise.problem.prompt,
+            "reply": judged.rollout.text,
+            "right": judged.score.strict,
+        }
+        for (judged,) in reward.judge(groups)
+    ]

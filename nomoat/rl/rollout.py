@@ -69,7 +69,6 @@ def sample(
     *,
     group: int,
     think: bool | None = None,
-    stop_ids: Sequence[int] | None = None,
     verdicts: Verdicts | None = None,
     **how: Any,
 ) -> list[Rollouts]:
@@ -80,6 +79,7 @@ def sample(
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
+    marks = {"stop_ids": tokenizer.layout.stop_ids, "pad_id": tokenizer.layout.pad_id}
     opening = "<think>" if think else ""
     texts: dict[tuple[int, int], str] = {}
 
@@ -92,10 +92,8 @@ def sample(
         model,
         prompts,
         n_per_prompt=group,
-        stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
-        pad_id=tokenizer.layout.pad_id,
         on_end=ended if heard else None,
-        **how,
+        **marks | how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):

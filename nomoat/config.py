@@ -1,4 +1,5 @@
-"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No torch here.
+"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No
+torch here.
 
 The error tree of the project (the command line prints a UserError without a traceback and exits with 2;
 anything else is a bug and keeps its traceback):
@@ -42,7 +43,9 @@ class WeightsError(UserError):
 
 
 class Strict(BaseModel):
-    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole numbers to floats."""
+    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole
+    numbers to floats.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
@@ -109,11 +112,15 @@ def _inside(annotation: Any) -> list[Any]:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
+    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on
+    top.
+    """
     try:
         recipe = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml") from None
+        raise ConfigError(
+            f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:

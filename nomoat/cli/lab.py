@@ -42,12 +42,12 @@ def plan(
         raise ConfigError("expected a recipe or a --model, one of them: `nomoat plan recipes/cpu.toml`")
     if recipe is not None:
         return forecast(resolve(read_recipe(recipe, set_)), [], json)
-    from nomoat.plan.cost import find_published, parse_quantity, table_rows
+    from nomoat.plan.cost import find_published, parse_quantity, plan_published, table_rows
     from nomoat.report.table import Table
 
     published = find_published(model)
     n_tokens = parse_quantity(tokens) if tokens else None
-    estimate = published.plan(tokens=n_tokens, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
+    estimate = plan_published(published, tokens=n_tokens, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
     if json:
         return say.as_json(estimate.to_json())
     header = ("what", "estimate", "published", "by")
@@ -182,9 +182,12 @@ def bench(
 def _compare(
     name: str, out: Path, budget: str, n_seeds: int, text: str | None, threads: int, json: bool, **more: Any
 ) -> int:
-    """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside the runs."""
+    """Runs a comparison of the room `lab` with progress on stderr; prints its tables, leaves its plot beside
+    the runs.
+    """
     import torch
 
+    from nomoat.lab.series import Series
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import amount
     from nomoat.report.progress import Watch
@@ -202,7 +205,7 @@ def _compare(
         def tell(text: str, share: float) -> None:
             watch.show(name, f"{text}, {100 * share:.0f} %", share)
 
-        results = module.run(out, seconds, n_seeds, text=text, tell=tell, **more)
+        results = module.run(Series(out, seconds, n_seeds, text, tell=tell), **more)
     write_whole(out / f"{name}.json", jsons.dumps(results, indent=1))
     if json:
         return say.as_json(results)

@@ -1,7 +1,8 @@
-"""The command line: one verb per stage and a few to look at a run.  The result goes to stdout, progress to stderr.
+"""The command line: one verb per stage and a few to look at a run.  The result goes to stdout, progress to
+stderr.
 
-Exit codes: 0 done, 2 a mistake that you can mend (the message says how), 75 interrupted after saving: run it again.
-Nothing heavy is imported before a verb needs it, so that `nomoat --help` comes at once.
+Exit codes: 0 done, 2 a mistake that you can mend (the message says how), 75 interrupted after saving: run it
+again.  Nothing heavy is imported before a verb needs it, so that `nomoat --help` comes at once.
 """
 
 import os

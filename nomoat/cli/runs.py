@@ -204,7 +204,8 @@ def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_js
     for name in names:
         outputs = run.finished(name)["outputs"]
         left = [outputs[key] for key in ("model", "tokenizer") if key in outputs]
-        paths[name] = [str(run.root / path) for path in (*left, *outputs.get("exports", []))]
+        left += outputs.get("exports", [])
+        paths[name] = [str(run.root / path) for path in left]
     if as_json:
         return say.as_json(paths)
     return say.result("\n".join(path for of_stage in paths.values() for path in of_stage))

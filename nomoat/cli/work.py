@@ -58,7 +58,8 @@ def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
 def work(
     recipe: "Recipe", out: Path, only: Sequence[str] = (), source: Path | None = None
 ) -> tuple[list[str], Run | None]:
-    """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that don't lead.
+    """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
+    don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.
     """

@@ -122,7 +122,7 @@ class FewRows:
         out_BD = torch.zeros_like(h_BD) if shared is None else _dense(shared, h_BD)
         rows = -(-int(copies.load_E.max()) // ROWS) * ROWS
         spare = (rows - len(copies.token_Z) / s.n_routed) * h_BD.shape[1] * s.d_expert
-        if spare < SPARE.get(h_BD.dtype, 0):
+        if h_BD.is_cuda or spare < SPARE.get(h_BD.dtype, 0):  # a card waits longer for launches than for spare rows
             return self._padded(h_BD, out_BD, copies, rows)
         return self._one_by_one(h_BD, out_BD, copies)
 

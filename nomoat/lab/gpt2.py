@@ -1,11 +1,14 @@
-"""The conventional cookbook: the GPT-2 block as nanoGPT and llm.c train it, with the care that our own block gets.
+"""The conventional cookbook: the GPT-2 block as nanoGPT and llm.c train it, with the care that our own block
+gets.
 
-Learned positions, LayerNorm before attention and feed-forward, GELU, tied head, no biases (nanoGPT's default); weights
-of std `init_std`, 0.02 as published, those that write to the residual stream divided by sqrt(2 L) (Radford et al. 2019,
-section 2.3).  It has the interface of model/transformer.py, so that one loss, one optimiser and one loop train both.
+Learned positions, LayerNorm before attention and feed-forward, GELU, tied head, no biases (nanoGPT's
+default); weights of std `init_std`, 0.02 as published, those that write to the residual stream divided by
+sqrt(2 L) (Radford et al. 2019, section 2.3).  It has the interface of model/transformer.py, so that one loss,
+one optimiser and one loop train both.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +21,18 @@ from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import OUTPUTS
 
 
-def spec_of(
-    vocab_size: int, n_layers: int = 4, d_model: int = 128, n_heads: int = 2, context: int = 256, init_std: float = 0.02
-) -> Spec:
-    """The shape of a GPT-2."""
+def spec_of(d_model: int = 128, n_heads: int = 2, **facts: Any) -> Spec:
+    """The shape of a GPT-2, of four layers unless `facts` of a Spec say otherwise."""
     heads = {"n_heads": n_heads, "n_kv_heads": n_heads, "d_head": d_model // n_heads}
     table = {
-        "vocab_size": vocab_size, "n_layers": n_layers, "d_model": d_model, "context": context, "init_std": init_std,
-        "attention": {"kind": "grouped", **heads}, "positions": "learned", "tied": True,
+        "n_layers": 4,
+        "d_model": d_model,
+        "attention": {"kind": "grouped", **heads},
         "ffn": {"kind": "dense", "d_hidden": 4 * d_model, "gated": False},
-    }  # fmt: skip
+        "positions": "learned",
+        "tied": True,
+        **facts,
+    }
     return parse(Spec, table, "gpt2")
 
 
@@ -61,14 +66,16 @@ class Block(nn.Module):
         super().__init__()
         D = spec.d_model
         self.n_heads, self.scale, self.kernels = spec.attention.n_heads, spec.softmax_scale, kernels
-        self.norm_attention, self.norm_ffn = LayerNorm(D), LayerNorm(D)
-        self.w_qkv, self.w_o = Linear(D, 3 * D), Linear(D, D)
+        self.norm_attention = LayerNorm(D)
+        self.norm_ffn = LayerNorm(D)
+        self.w_qkv = Linear(D, 3 * D)
+        self.w_o = Linear(D, D)
         self.ffn = FeedForward(D, spec.ffn.d_hidden)
 
     def forward(self, h_BTD: Tensor, mask: Tensor | None) -> Tensor:
-        B, T, _ = h_BTD.shape
         qkv = self.w_qkv(self.norm_attention(h_BTD))
-        q, k, v = (x.transpose(1, 2) for x in qkv.view(B, T, 3, self.n_heads, -1).unbind(2))
+        heads = qkv.unflatten(-1, (3, self.n_heads, -1)).transpose(1, 3)
+        q, k, v = heads.unbind(2)
         out = attend(q, k, v, mask, self.scale, self.kernels)
         h_BTD = h_BTD + self.w_o(out.transpose(1, 2).flatten(-2))
         return h_BTD + self.ffn(self.norm_ffn(h_BTD))
@@ -79,11 +86,14 @@ class Gpt2(nn.Module):
 
     def __init__(self, spec: Spec, kernels: Kernels | None = None):
         super().__init__()
-        self.spec, self.kernels = spec, kernels or Kernels(attention="plain")
-        self.embed = Embedding(spec.vocab_size, spec.d_model)
-        self.positions = Embedding(spec.context, spec.d_model)
-        self.norm = LayerNorm(spec.d_model)
-        self.blocks = nn.ModuleList(Block(spec, self.kernels) for _ in range(spec.n_layers))
+        D = spec.d_model
+        self.spec = spec
+        self.kernels = kernels or Kernels(attention="plain")
+        self.embed = Embedding(spec.vocab_size, D)
+        self.positions = Embedding(spec.context, D)
+        self.norm = LayerNorm(D)
+        blocks = (Block(spec, self.kernels) for _ in range(spec.n_layers))
+        self.blocks = nn.ModuleList(blocks)
         self.depths = nn.ModuleList()
 
     @property

@@ -99,7 +99,7 @@ class Experts(nn.Module):
 
     def balance(self, load_E: Tensor, speed: float) -> None:
         """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise."""
-        self.bias_E += speed * torch.sign(load_E.mean() - load_E)
+        self.bias_E += speed * torch.sign(load_E.mean() - load_E)  # V3 report, section 2.1.2
 
 
 def sequence_balance_loss(routing: Routing, n_sequences: int, n_active: int) -> Tensor:

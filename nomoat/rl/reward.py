@@ -20,8 +20,7 @@ class Weights(Strict):
     """The reward is the sum of these times what the reply achieved; R1-Zero's is accuracy = 1, format = 1.
 
     `accuracy`: right in the right form; `format`: thought in one closed block, answered and ended;
-    `language`: share of the words that are not of the other language (arXiv 2501.12948, section 2.3.2);
-    `random`: a coin, for control runs.
+    `language`: share of the words that are not of the other language; `random`: a coin, for control runs.
     """
 
     accuracy: float = 1.0
@@ -101,7 +100,10 @@ def grade(exercise: Exercise, text: str, ended: bool, verdicts: Verdicts) -> Sco
 
 
 def consistency(text: str, lang: str | None) -> float:
-    """Share of the words that are not words of the other language alone; 1 without any word or language."""
+    """Share of the words that are not words of the other language alone; 1 without any word or language.
+
+    arXiv 2501.12948, section 2.3.2.
+    """
     foreign = foreign_to(lang)
     words = re.findall(r"[a-zäöüß]{2,}", answers.SPECIAL.sub(" ", text).lower())
     return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0

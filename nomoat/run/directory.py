@@ -1,4 +1,4 @@
-"""A run directory: the resolved recipe, the event log (the only truth), the lock, what the stages left.  No torch here.
+"""A run directory: the resolved recipe, the event log (the only truth), the lock, what the stages left.
 
     RUN/recipe.json     what the run is: see run/record.py
     RUN/events.jsonl    what happened: see run/log.py
@@ -49,12 +49,13 @@ class Run:
 
     def __init__(self, root: Path, record: dict[str, Any], *, writable: bool) -> None:
         self.root = root
+        self.writable = writable
         self.record = record
         self.recipe: dict[str, Any] = record["recipe"]
         self.seed: int = self.recipe.get("seed", 0)
-        self.writable = writable
         self.lines = Log(root / "events.jsonl")
-        self.observe: Callable[[dict[str, Any]], None] | None = None  # sees every event after it was logged
+        # Sees every event after it was logged.
+        self.observe: Callable[[dict[str, Any]], None] | None = None
 
     # --- making and finding ---
 
@@ -62,7 +63,8 @@ class Run:
     def create(cls, root: str | Path, recipe: Mapping[str, Any]) -> Self:
         """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
 
-        Raises ConfigError with the difference for another recipe, DataError for a place that cannot hold a run.
+        Raises ConfigError with the difference for another recipe, DataError for a place that cannot hold a
+        run.
         """
         root = Path(root)
         file = root / "recipe.json"
@@ -75,7 +77,8 @@ class Run:
                         write_whole(file, json.dumps(new_record(recipe), indent=1) + "\n")
         except OSError as error:
             raise DataError(
-                f"cannot make a run in {root} ({error.strerror}); expected space and permission; use another --out"
+                f"cannot make a run in {root} ({error.strerror}); expected space and permission; "
+                "use another --out"
             ) from None
         run = cls.open(root, write=True)
         if changes := difference(run.recipe, plain(recipe)):
@@ -87,17 +90,18 @@ class Run:
 
     @classmethod
     def open(cls, root: str | Path, *, write: bool = False) -> Self:
-        """The run in `root`, to read; with `write=True` to add to it under the recipe that it has.  Else DataError."""
+        """The run in `root`, to read, or with `write` to add to; DataError if there is none."""
         return cls(Path(root), read_record(Path(root)), writable=write)
 
     @classmethod
     def fork(
         cls, source: Self, root: str | Path, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None
     ) -> Self:
-        """A new run in `root` under another recipe, with the finished stages of `source` that both recipes share.
+        """A new run in `root` under another recipe, with the finished stages of `source` that both recipes
+        share.
 
-        A stage is shared if it, what it starts from and the models are the same; its cost stays in the new log.  `then`
-        is the recipe of `source` with the defaults of today, where those are known.
+        A stage is shared if it, what it starts from and the models are the same; its cost stays in the new
+        log.  `then` is the recipe of `source` with the defaults of today, where those are known.
         """
         run = cls.create(root, recipe)
         if run.lines.path.exists():
@@ -118,13 +122,16 @@ class Run:
             return []
         kept: list[str] = []
         for stage in now["stages"]:
-            if stage["kind"] in ("eval", "export") or not self.finished(stage["name"]):
-                continue
+            name, kind = stage["name"], stage["kind"]
             model = stage.get("model")
-            same_model = model is None or then["models"].get(model) == now["models"].get(model)
-            encoded = stage["kind"] == "tokenizer" or kept  # nothing is the same under another tokenizer
-            if stage in then["stages"] and same_model and encoded and _sources(stage) <= set(kept):
-                kept.append(stage["name"])
+            if kind in ("eval", "export") or not self.finished(name):
+                continue
+            if stage not in then["stages"] or not _sources(stage) <= set(kept):
+                continue
+            if kind != "tokenizer" and not kept:  # nothing is the same under another tokenizer
+                continue
+            if model is None or then["models"].get(model) == now["models"].get(model):
+                kept.append(name)
         return kept
 
     def stage_dir(self, name: str) -> Path:
@@ -156,7 +163,7 @@ class Run:
             self.observe(event)
 
     def sync(self) -> None:
-        """Make the log durable; call it before saving a checkpoint.  OSError (ENOSPC) while lines still wait."""
+        """Make the log durable, before a checkpoint is saved.  OSError (ENOSPC) while lines still wait."""
         self.lines.sync()
 
     def events(self, kind: str | None = None, stage: str | None = None) -> list[dict[str, Any]]:
@@ -208,7 +215,8 @@ class Run:
         return left[stage]
 
     def _ends(self) -> dict[str, dict[str, Any]]:
-        """The "stage_end" record of each stage that was not started again after it, in the order of the log."""
+        """The "stage_end" record of each stage that was not started again after it, in the order of the log.
+        """
         ends: dict[str, dict[str, Any]] = {}
         for event in self.events():
             if event["kind"] in ("stage_start", "stage_end"):
@@ -223,8 +231,8 @@ class Run:
     def locked(self) -> Iterator[Self]:
         """Only one process at a time trains into a directory; the kernel frees the lock of a killed one.
 
-        Raises UserError with the pid and host of the process that holds it.  On the way out, lines that a full disk
-        held back are written, or a UserError says that they are lost.
+        Raises UserError with the pid and host of the process that holds it.  On the way out, lines that a
+        full disk held back are written, or a UserError says that they are lost.
         """
         with exclusive(self.root / "lock"):
             if read_record(self.root)["recipe"] != self.recipe:

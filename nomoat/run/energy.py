@@ -37,7 +37,9 @@ class Energy:
         self._when = clock()
 
     def read(self) -> tuple[float, str]:
-        """(joules since the meter was made, source).  A counter that can no longer be read goes on as an estimate."""
+        """(joules since the meter was made, source).  A counter that can no longer be read goes on as an
+        estimate.
+        """
         now = self._clock()
         try:
             after = self._counters() if self._counters else []
@@ -60,10 +62,13 @@ class Energy:
 
 
 def _rapl(root: Path) -> Reader | None:
-    """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice."""
-    read = lambda domain: tuple(
-        int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj")
-    )
+    """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice.
+    """
+
+    def read(domain: Path) -> tuple[float, ...]:
+        counters = ("energy_uj", "max_energy_range_uj")
+        return tuple(int((domain / name).read_text()) * 1e-6 for name in counters)
+
     domains = []
     for domain in sorted(root.glob("intel-rapl*")):
         with suppress(OSError, ValueError):

@@ -1,6 +1,7 @@
 """What each stage cost: every figure is a sum over the event log.  No torch here.
 
-money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a device-hour
+money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a
+device-hour
 """
 
 import math
@@ -79,7 +80,8 @@ def read_prices() -> Prices:
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units."""
+    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units.
+    """
 
     stage: str
     tokens: int | float
@@ -124,10 +126,11 @@ class Receipt:
 
 
 def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
-    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
+    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a
+    class.
 
-    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
-    joules counts as watts x device-seconds, and its source as "estimated".
+    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record
+    without joules counts as watts x device-seconds, and its source as "estimated".
     """
     prices = read_prices()
     costs: dict[str, list[Event]] = {}
@@ -215,7 +218,9 @@ def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
 
 
 def exact_sum(values: Iterable[int | float | None]) -> int | float:
-    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count nothing."""
+    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count
+    nothing.
+    """
     values = [value for value in values if value is not None]
     try:
         whole = all(isinstance(v, int) for v in values)

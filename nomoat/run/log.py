@@ -1,4 +1,5 @@
-"""The event log RUN/events.jsonl: append-only, one write a line; all that is known of a run is read from it."""
+"""The event log RUN/events.jsonl: append-only, one write a line; all that is known of a run is read from it.
+"""
 
 import errno
 import json
@@ -52,7 +53,9 @@ class Log:
         self._fd = None
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event in order; a torn last line was never one.  What was done again carries `"redone": True`."""
+        """Every event in order; a torn last line was never one.  What was done again carries `"redone":
+        True`.
+        """
         data = self.path.read_bytes() if self.path.exists() else b""
         lines = data.split(b"\n")[:-1] + [line[:-1] for line in self._waiting]
         events = [self._event(line, number) for number, line in enumerate(lines, 1)]
@@ -67,8 +70,9 @@ class Log:
         if isinstance(event, dict) and "kind" in event:
             return event
         raise DataError(
-            f"{self.path}, line {number} is no event (found {line[:60]!r}); expected a JSON object with a kind; "
-            "the file was damaged from outside: restore it, or delete that line"
+            f"{self.path}, line {number} is no event (found {line[:60]!r}); "
+            "expected a JSON object with a kind; the file was damaged from outside: "
+            "restore it, or delete that line"
         )
 
     def _flush(self) -> None:
@@ -99,7 +103,8 @@ def _open_whole(path: Path) -> int:
 
 
 def mark_redone(events: list[dict[str, Any]]) -> None:
-    """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated step.
+    """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated
+    step.
 
     Such records carry `"redone": True`: they cost what they cost, but they are no points of a curve.
     """

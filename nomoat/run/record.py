@@ -51,8 +51,9 @@ def read_record(root: Path) -> dict[str, Any]:
     if record.get("format", 1) != FORMAT:
         made_by = f"nomoat {record.get('commit') or record.get('nomoat')}"
         raise DataError(
-            f"{root} holds a run of format {record.get('format', 1)}, which {made_by} made; expected format {FORMAT}; "
-            f"start a new run in another --out, or export this one with {made_by}: exported weights open here"
+            f"{root} holds a run of format {record.get('format', 1)}, which {made_by} made; "
+            f"expected format {FORMAT}; start a new run in another --out, "
+            f"or export this one with {made_by}: exported weights open here"
         )
     return record
 
@@ -67,7 +68,8 @@ def libraries() -> dict[str, str]:
 
 
 def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """One line per key in which two recipes differ; key order does not count, the order of the stages does."""
+    """One line per key in which two recipes differ; key order does not count, the order of the stages does.
+    """
     left, right = dict(_leaves(found)), dict(_leaves(expected))
     lines = []
     for key in dict.fromkeys([*left, *right]):
@@ -123,5 +125,7 @@ def _named(tables: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for place, table in enumerate(tables):
         name = str(table.get("name", table.get("kind", place)))
         seen[name] += 1
-        named[name if seen[name] == 1 else f"{name}#{seen[name]}"] = table
+        if seen[name] > 1:
+            name += f"#{seen[name]}"
+        named[name] = table
     return named

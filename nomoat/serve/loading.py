@@ -19,7 +19,8 @@ class Loaded:
 
 
 def load(directory: str | Path, stage: str | None = None) -> Loaded:
-    """What an exported directory holds, or what `stage` of a run left (by default the best evaluated; see Run.weights).
+    """What an exported directory holds, or what `stage` of a run left (by default the best evaluated; see
+    Run.weights).
 
     DataError where neither is there, WeightsError where model and tokenizer do not belong together.
     """
@@ -41,7 +42,7 @@ def load(directory: str | Path, stage: str | None = None) -> Loaded:
     n_tokens, n_rows = loaded.tokenizer.vocab_size, loaded.model.spec.vocab_size
     if n_tokens > n_rows:
         raise WeightsError(
-            f"the tokenizer in {root} has {n_tokens} tokens and the model {n_rows}: they do not belong together; "
-            "restore the one that it was trained with"
+            f"the tokenizer in {root} has {n_tokens} tokens and the model {n_rows}: "
+            "they do not belong together; restore the one that it was trained with"
         )
     return loaded

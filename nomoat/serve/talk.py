@@ -18,7 +18,8 @@ HELP = """\
 /save FILE     write the conversation (.json, or Markdown); nothing is kept otherwise
 /show          the thinking behind the last answer (also Ctrl-T)
 /help  /quit   this list; leave (also Ctrl-D)
-Enter sends; Alt+Enter or a trailing \\ starts a new line; Esc or Ctrl-C stops an answer; // starts a text with /"""
+Enter sends; Alt+Enter or a trailing \\ starts a new line; \
+Esc or Ctrl-C stops an answer; // starts a text with /"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Effect:
 
 
 def obey(talk: Talk, line: str) -> Effect:
-    """What a line typed at the prompt does to `talk`, and what is to be said or asked; no terminal involved."""
+    """What a line typed at the prompt does to `talk`, and what is to be said or asked; no terminal involved.
+    """
     if not line.startswith("/") or line.startswith("//"):
         return Effect(ask=line.removeprefix("/"))
     word, _, rest = line.partition(" ")

@@ -28,11 +28,14 @@ class Bot(Protocol):
     def stream(
         self, messages: list[Message], *, think: bool | None, stop: Callable[[], bool]
     ) -> Iterator[Piece]:
-        """Pieces of the reply to `messages`; asks `stop` about once a token and ends soon after it says True."""
+        """Pieces of the reply to `messages`; asks `stop` about once a token and ends soon after it says True.
+        """
 
 
 def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, think: bool | None = None) -> int:
-    """Talk until /quit, or answer `prompt` once ("-", or a standard input that is no terminal: read it); exit code."""
+    """Talk until /quit, or answer `prompt` once ("-", or a standard input that is no terminal: read it); exit
+    code.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     talk = Talk(system, think)

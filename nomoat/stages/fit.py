@@ -18,6 +18,7 @@ from nomoat.stages import estimate
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -139,7 +140,7 @@ def check_shares(config: Config) -> None:
 
 def documents_of(
     kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
-) -> Iterator[documents.Tokens]:
+) -> Iterator[Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
         return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)

@@ -1,8 +1,9 @@
 """Byte-level BPE in which content can't become a control token.
 
-One vocabulary, two encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a text into the
-special id; Hugging Face and llama.cpp read that.  Ours holds no added tokens at all, so the only ids it can emit are
-the 256 bytes and the products of merges, and `Tokenizer` refuses a vocabulary in which one of those is a special id.
+One vocabulary, two encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a text
+into the special id; Hugging Face and llama.cpp read that.  Ours holds no added tokens at all, so the only ids
+it can emit are the 256 bytes and the products of merges, and `Tokenizer` refuses a vocabulary in which one of
+those is a special id.
 """
 
 import hashlib
@@ -40,7 +41,8 @@ class Tokenizer:
         self.vocab_size: int = self._whole.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, none of them special; DataError for a lone surrogate, which no UTF-8 can hold."""
+        """The ids of `text`, none of them special; DataError for a lone surrogate, which no UTF-8 can hold.
+        """
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -53,12 +55,18 @@ class Tokenizer:
             raise
 
     def decode(self, ids: Sequence[int], specials: bool = False) -> str:
-        """The text of `ids`, special ids left out or, with `specials`, spelled; half a UTF-8 character reads U+FFFD."""
+        """The text of `ids`, special ids left out or, with `specials`, spelled; half a UTF-8 character reads
+        U+FFFD.
+        """
         return self._whole.decode(list(ids), skip_special_tokens=not specials)
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that one id stands for; a special id stands for none."""
-        return b"" if id in self.layout.specials.values() else bytes(_BYTE_OF[c] for c in self._whole.id_to_token(id))
+        return (
+            b""
+            if id in self.layout.specials.values()
+            else bytes(_BYTE_OF[c] for c in self._whole.id_to_token(id))
+        )
 
     def bytes_per_token(self, texts: Iterable[str]) -> float:
         """UTF-8 bytes of `texts` per token; higher is better compressed."""
@@ -70,7 +78,9 @@ class Tokenizer:
 
     @cached_property
     def canonical(self) -> str:
-        """The one spelling of tokenizer.json, independent of key order and library version; the content of the file."""
+        """The one spelling of tokenizer.json, independent of key order and library version; the content of
+        the file.
+        """
         return json.dumps(self._table, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @cached_property
@@ -100,23 +110,33 @@ class Tokenizer:
 
         With a `fingerprint`, also WeightsError if it is another tokenizer.
         """
-        expected, cure = "a directory with a trained tokenizer; run the stage first", "restore it or train it again"
+        expected, cure = (
+            "a directory with a trained tokenizer; run the stage first",
+            "restore it or train it again",
+        )
         tokenizer = cls(read_json(Path(directory) / "tokenizer.json", DataError, expected, cure))
         if fingerprint not in (None, tokenizer.fingerprint):
             raise WeightsError(
-                f"{directory} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
-                f"expected {fingerprint[:12]}); restore it"
+                f"{directory} is not the tokenizer that this run trained "
+                f"(found {tokenizer.fingerprint[:12]}, expected {fingerprint[:12]}); restore it"
             )
         return tokenizer
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` ids (fewer where the texts run out of pairs), the same for the same texts."""
+    """A tokenizer of at most `vocab_size` ids (fewer where the texts run out of pairs), the same for the same
+    texts.
+    """
     if vocab_size < SMALLEST_VOCAB:
-        raise ConfigError(f"vocab_size = {vocab_size}; expected {SMALLEST_VOCAB} or more: special tokens, 256 bytes")
+        raise ConfigError(
+            f"vocab_size = {vocab_size}; expected {SMALLEST_VOCAB} or more: special tokens, 256 bytes"
+        )
     made = tokenizers.Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.Sequence(  # llama.cpp knows this pair as "smollm"
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -148,12 +168,16 @@ def _check(table: Any) -> None:
         products = {vocab["".join(m) if isinstance(m, list) else m.replace(" ", "")] for m in merges}
         reachable = products | {vocab[c] for c in _BYTE_OF}
     except (KeyError, TypeError) as error:
-        raise WeightsError(f"tokenizer.json is not a byte-level BPE ({error!r}); expected one of nomoat's") from None
+        raise WeightsError(
+            f"tokenizer.json is not a byte-level BPE ({error!r}); expected one of nomoat's"
+        ) from None
     expected = [(id, text) for text, id in NOMOAT.specials.items()]
     if added != [(*special, True) for special in expected]:
         raise WeightsError(f"special tokens {[t[:2] for t in added]}; expected {expected}: not ours")
     if reachable & set(NOMOAT.specials.values()) or table["model"].get("unk_token") is not None:
-        raise WeightsError("content could become a special token in this tokenizer.json; train it with nomoat")
+        raise WeightsError(
+            "content could become a special token in this tokenizer.json; train it with nomoat"
+        )
     for key in ("normalizer", "truncation", "padding"):
         if table.get(key) is not None:
             raise WeightsError(f"tokenizer.json has a {key}; expected none, so that text survives; remove it")
@@ -167,4 +191,6 @@ def _utf8(text: str, n: int) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         found = f"lone surrogate {ascii(text[error.start])} at character {error.start} of text {n}"
-        raise DataError(f"{found}; expected Unicode text; decode the source as UTF-8 with errors='replace'") from None
+        raise DataError(
+            f"{found}; expected Unicode text; decode the source as UTF-8 with errors='replace'"
+        ) from None

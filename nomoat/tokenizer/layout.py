@@ -2,8 +2,8 @@
 
     <|bos|> [<|system|> text] <|user|> text <|assistant|> [<think> chain </think>] answer <|eos|> <|user|> …
 
-Nothing stands between the parts: no newline, no space.  The control ids are set here one by one and the content is
-encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
+Nothing stands between the parts: no newline, no space.  The control ids are set here one by one and the
+content is encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,9 @@ from nomoat.config import DataError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The control tokens of a tokenizer's conversations, which no content can become; everybody has their ids from it."""
+    """The control tokens of a tokenizer's conversations, which no content can become; everybody has their ids
+    from it.
+    """
 
     specials: Mapping[str, int]  # what each is spelled, and its id
     pad_id: int
@@ -31,8 +33,8 @@ class Layout:
 
 NOMOAT = Layout(
     specials={
-        "<|pad|>": 0, "<|bos|>": 1, "<|eos|>": 2, "<|system|>": 3, "<|user|>": 4, "<|assistant|>": 5, "<think>": 6,
-        "</think>": 7,
+        "<|pad|>": 0, "<|bos|>": 1, "<|eos|>": 2, "<|system|>": 3, "<|user|>": 4, "<|assistant|>": 5,
+        "<think>": 6, "</think>": 7,
     },
     pad_id=0,
     bos_id=1,
@@ -76,15 +78,19 @@ def render(
 ) -> Rendered:
     """The ids of a conversation; with `generate`, up to where the assistant is to write.
 
-    `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the model.
-    Thinking is kept in the last message alone.  Trained is what the assistant wrote, except a turn whose thinking
-    was dropped: nobody wrote that answer without its chain.
+    `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the
+    model.  Thinking is kept in the last message alone.  Trained is what the assistant wrote, except a turn
+    whose thinking was dropped: nobody wrote that answer without its chain.
     """
     return render_batch(tokenizer, [messages], generate=generate, think=think)[0]
 
 
 def render_batch(
-    tokenizer: Encoder, conversations: Sequence[Sequence[Message]], *, generate: bool, think: bool | None = None
+    tokenizer: Encoder,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    generate: bool,
+    think: bool | None = None,
 ) -> list[Rendered]:
     """`render` of each conversation, with one call to the encoder."""
     if think is not None and not generate:
@@ -94,7 +100,9 @@ def render_batch(
         if message.role not in layout.role_ids:
             raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
         if message.thinking is not None and layout.think_id is None:
-            raise DataError(f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it")
+            raise DataError(
+                f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
+            )
     texts = [text for messages in conversations for m in messages for text in (m.content, m.thinking or "")]
     encoded = iter(tokenizer.encode_batch(texts))
     opening = _opening(layout, think) if generate else []

@@ -16,7 +16,9 @@ class Piece:
 
 
 def pieces(ids: Iterable[int], tokenizer: Tokenizer, *, thinking: bool) -> Iterator[Piece]:
-    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think block."""
+    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think
+    block.
+    """
     layout = tokenizer.layout
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     kind, n_tokens = "thinking" if thinking else "answer", 0

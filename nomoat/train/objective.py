@@ -10,10 +10,8 @@ from nomoat.model.kernels import keys_read
 from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.train.loop import Gradient
-
-ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
 class ObjectiveConfig(Strict):
@@ -59,7 +57,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     loads = [r.load_E().float() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
-        telemetry["load_max"] = max(float(load_E.max() / load_E.mean()) for load_E in loads)
+        telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])

@@ -151,8 +151,8 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone():
 
 def test_yarn_keeps_fast_pairs_and_stretches_slow_ones_by_the_factor():
     yarn = Yarn(factor=8.0, original_context=4096)
-    spec = varied(SPEC, **{"d_rope": 64})
-    plain, stretched = frequencies(spec), frequencies(varied(spec, **{"yarn": yarn}))
+    spec = varied(SPEC, d_rope=64)
+    plain, stretched = frequencies(spec), frequencies(varied(spec, yarn=yarn))
     turns_in_context = plain * 4096 / (2 * math.pi)
     fast, slow = turns_in_context > 40, turns_in_context < 0.9
     assert fast.sum() >= 5
@@ -164,7 +164,7 @@ def test_yarn_keeps_fast_pairs_and_stretches_slow_ones_by_the_factor():
 
 
 def test_yarn_of_factor_one_changes_nothing():
-    spec = varied(SPEC, **{"yarn": Yarn(factor=1.0, original_context=16)})
+    spec = varied(SPEC, yarn=Yarn(factor=1.0, original_context=16))
     pos_BT = torch.arange(200)[None]
     torch.testing.assert_close(turns(spec, pos_BT), turns(SPEC, pos_BT))
     assert spec.softmax_scale == SPEC.softmax_scale

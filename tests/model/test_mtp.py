@@ -28,7 +28,7 @@ def model():
 
 
 def test_without_the_depths_the_main_logits_are_unchanged(model):
-    bare = built(SPEC, **{"n_mtp": 0}).eval()
+    bare = built(SPEC, n_mtp=0).eval()
     kept = {name: t for name, t in model.state_dict().items() if not name.startswith("depths.")}
     bare.load_state_dict(kept)
     assert torch.equal(bare(IDS_BT), model(IDS_BT))

@@ -81,7 +81,7 @@ def test_presets_have_the_published_counts(name, total, active):
 def test_the_dense_twin_has_equal_active_parameters(name):
     twin = counts.dense_twin(PRESETS[name])
     assert twin.n_moe_layers == 0
-    assert counts.params_active(twin) == counts.params_total(twin) == counted(on_meta(varied(twin, **{"n_mtp": 0})), twin)
+    assert counts.params_active(twin) == counts.params_total(twin) == counted(on_meta(varied(twin, n_mtp=0)), twin)
     assert counts.params_active(twin) == pytest.approx(counts.params_active(PRESETS[name]), rel=0.02)
     assert counts.flops_train(twin, 2048) == pytest.approx(counts.flops_train(PRESETS[name], 2048), rel=0.02)
 
@@ -153,7 +153,7 @@ def test_v3_needs_the_flops_that_deepseek_reports():
 
 def test_decoding_reads_the_latent_once_for_all_heads():
     """The absorbed form: each head's query meets C + R numbers a cached position, and W^UK, W^UV once a token."""
-    spec = varied(SMALL, **{"n_routed": 0, "n_dense_layers": 3, "n_layers": 1})
+    spec = varied(SMALL, n_routed=0, n_dense_layers=3, n_layers=1)
     model, S = Transformer(spec).initialise(0), 33
     decoder = Decoder(model)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

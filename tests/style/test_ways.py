@@ -240,11 +240,14 @@ def test_a_rollout_goes_from_the_curriculum_to_the_gradient_in_six_changes(tmp_p
     assert way.changes <= 6
 
 
+def prompt_of(group):
+    return group[0].rollout.exercise.problem.prompt
+
+
 def followed(groups):
     """(prompt, rollout) of one that teaches something, is like no other, and whose problem is not the
     canary's."""
     flat = [judged for group in groups for judged in group]
-    prompt_of = lambda group: group[0].rollout.exercise.problem.prompt
     prompts = [prompt_of(group) for group in groups]
     for group in groups[1:4]:
         teaches = len({judged.reward for judged in group}) > 1

@@ -103,7 +103,7 @@ def test_each_spelling_of_the_rotary_positions_is_read(saved, spelling):
 
 @pytest.mark.parametrize(("mscale", "all_dim"), [(1.0, 0.0), (0.0, 1.0), (0.7, 0.0), (0.7, 0.3), (0.0, 0.0)])
 def test_the_two_scales_of_yarn_survive(mscale, all_dim):
-    spec = varied(SPEC, **{"yarn": Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim)})
+    spec = varied(SPEC, yarn=Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim))
     back = deepseek.spec_of(deepseek.config_of(spec), set()).yarn
     assert back.magnitude(back.mscale) == pytest.approx(spec.yarn.magnitude(mscale), rel=1e-12)
     assert back.magnitude(back.mscale_all_dim) == spec.yarn.magnitude(all_dim)

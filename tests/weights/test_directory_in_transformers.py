@@ -131,7 +131,7 @@ def test_their_weights_in_ours(name, tmp_path):
     assert "rope_scaling" not in json.loads((tmp_path / "config.json").read_text())  # the newer spelling alone
     assert loaded.spec == varied(spec, n_mtp=0)  # they keep no extra depths
     for experts in ("sorted", "wide") if spec.n_moe_layers else ("sorted",):
-        twin = built(loaded.spec, **{"experts": experts}).eval()
+        twin = built(loaded.spec, experts=experts).eval()
         twin.load_state_dict(loaded.state_dict())
         torch.testing.assert_close(logits(twin), logits(model), atol=1e-4, rtol=0)
 
@@ -160,7 +160,7 @@ def test_no_option_can_be_ignored(name):
     spec = changed({**CHANGES["V3 in small"], "n_mtp": 0, "rope_theta": 100.0})
     model, value = ours(spec), MUTATIONS[name]
     if name in Yarn.model_fields:
-        wrong = varied(spec, **{"yarn": spec.yarn.model_copy(update={name: value})})
+        wrong = varied(spec, yarn=spec.yarn.model_copy(update={name: value}))
     else:
         wrong = varied(spec, **{name: value})
     mutant = Transformer(wrong).eval()

@@ -100,8 +100,8 @@ def sample(
         prompt_T, rollouts = torch.tensor(prompt), []
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
-                written_T = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
-                texts[i, j] = opening + tokenizer.decode(written_T.tolist(), specials=True)
+                written = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
+                texts[i, j] = opening + tokenizer.decode(written.tolist(), specials=True)
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups

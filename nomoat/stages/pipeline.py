@@ -34,14 +34,12 @@ def run_stages(
     """
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
-    device, units = (
-        device_class(ranks.device),
-        ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1),
-    )
+    device = device_class(ranks.device)
+    units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, watch = [], run.observe
     meter = metered(device, units) if metered else None
     if meter:
-        run.observe = lambda event: (meter.hear(event), watch and watch(event))
+        run.observe = both(meter.hear, watch) if watch else meter.hear
     try:
         energy = Energy(device, units=units)
         for config in recipe.stages:
@@ -65,6 +63,14 @@ def run_stages(
         run.observe = watch
         mesh.stop()
     return ran
+
+
+def both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def observe(event: Any) -> None:
+        first(event)
+        second(event)
+
+    return observe
 
 
 def device_class(device: torch.device) -> str:

@@ -20,7 +20,7 @@ from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import sequence_balance_loss
 from nomoat.model.spec import Yarn
 from nomoat.rl import grpo
-from nomoat.rl.reward import Judged, Score
+from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Rollout
 from nomoat.train import objective
 
@@ -73,7 +73,7 @@ SPEC = shape(  # no two axes alike, so that a lie shows
     n_active_groups=2, d_expert=17, n_mtp=2, yarn=Yarn(factor=2.0, original_context=8),
 )  # fmt: skip
 NOT_YET_IN_TRAINING = ("loss.py:cross_entropy", "loss.py:divergence", "loss.py:divergence.<locals>.piece")
-NOT_YET_IN_SAMPLING = ("sampling.py:choose", "engine.py:sample", "rows.py:_fill")
+NOT_YET_IN_SAMPLING = ("sampling.py:choose", "engine.py:sample")
 WAYS = {
     "sorted, fused": {},
     "wide, plain": {"experts": "wide", "attention": "plain"},
@@ -127,17 +127,18 @@ def test_nor_in_sampling_and_in_the_update(model):
         drawn = engine.sample(
             model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), pad_id=0
         )
-        groups = [tuple(map(judged, [p] * 4, samples, range(4))) for p, samples in zip(prompts, drawn)]
+        groups = [judged(prompt, samples) for prompt, samples in zip(prompts, drawn)]
         for name in ("gspo", "cispo"):
-            settings = {"variant": name, "minibatches": 2, "kl": 0.1, "temperature": 0.9}
-            grpo.gradient(model, groups, grpo.Objective(**settings), 12, reference=model)
+            pulled = grpo.Objective(variant=name, minibatches=2, kl=0.1, temperature=0.9)
+            grpo.gradient(model, groups, pulled, 12, model)
     assert {len(sample.ids_T) for samples in drawn for sample in samples} >= {1, 2}
     assert {"ids_BT", "logp_B", "entropy_M", "scores_BHS"} <= seen
 
 
-def judged(prompt: list[int], sample: engine.Sample, number: int) -> Judged:
-    rollout = Rollout(None, torch.tensor(prompt), sample.ids_T, sample.logp_T, "", sample.stop)
-    return Judged(rollout, Score(False, False), 0.0, advantage=number - 1.5)
+def judged(prompt: list[int], samples: list[engine.Sample]) -> Group:
+    prompt_T = torch.tensor(prompt)
+    rollouts = [Rollout(None, prompt_T, s.ids_T, s.logp_T, "", s.stop) for s in samples]
+    return tuple(Judged(r, None, 0.0, a) for r, a in zip(rollouts, (0.5, -0.5, 1.0, -1.0)))
 
 
 def liar():

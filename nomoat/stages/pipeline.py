@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from nomoat import mesh
+from nomoat.allocator import release_memory
 from nomoat.config import DataError
+from nomoat.contention import Polite
 from nomoat.ledger import Energy, read_prices
 from nomoat.run import Interrupted, Run, Stop
 from nomoat.stages import budget
@@ -39,7 +41,9 @@ def run_stages(run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = ()
                 config = ranks.broadcast(meter.cut(config))
             if not run.events("stage_start", config.name):
                 session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
-            outputs = module_of(config.kind).run(session, config, recipe)
+            with Polite():
+                outputs = module_of(config.kind).run(session, config, recipe)
+            release_memory()
             session.log("stage_end", outputs=outputs)
             ranks.barrier()
             ran.append(config.name)

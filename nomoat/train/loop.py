@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nomoat import checkpoint
+from nomoat.allocator import release_memory
 from nomoat.config import UserError
 from nomoat.ledger import Energy
 from nomoat.mesh import Mesh
@@ -166,6 +167,7 @@ def train(
         stop = session.mesh.any(session.stop.requested)
         if stop or session.mesh.any(now - saved_at > session.save_seconds and progress["step"] < n_steps):
             save()
+            release_memory()
             saved_at = time.perf_counter()
         if stop and progress["step"] < n_steps:
             raise Interrupted(f"{session.stage} at step {progress['step']} of {n_steps}")

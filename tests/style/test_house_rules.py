@@ -19,7 +19,7 @@ LAYERS = (
     ("config",),
     ("sandbox",),
     ("tasks", "tokenizer", "ledger", "run", "stats"),
-    ("mesh", "checkpoint"),
+    ("mesh", "checkpoint", "allocator", "contention"),
     ("model",),
     ("weights", "data", "plan"),
     ("infer", "train"),

@@ -10,6 +10,8 @@ import torch
 
 from nomoat.config import DataError
 from nomoat.parallel import mesh
+from nomoat.parallel.contention import Polite
+from nomoat.parallel.process import release_memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
@@ -53,7 +55,9 @@ def run_stages(
                 session.log(
                     "stage_start", config=config.model_dump(by_alias=True), units=units, device=device
                 )
-            outputs = module_of(config.kind).run(session, config, recipe)
+            with Polite():
+                outputs = module_of(config.kind).run(session, config, recipe)
+            release_memory()
             session.log("stage_end", outputs=outputs)
             ranks.barrier()
             ran.append(config.name)

@@ -34,14 +34,12 @@ def run_stages(
     """
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
-    device, units = (
-        device_class(ranks.device),
-        ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1),
-    )
+    device = device_class(ranks.device)
+    units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, watch = [], run.observe
     meter = metered(device, units) if metered else None
     if meter:
-        run.observe = lambda event: (meter.hear(event), watch and watch(event))
+        run.observe = both(meter.hear, watch) if watch else meter.hear
     try:
         energy = Energy(device, units=units)
         for config in recipe.stages:
@@ -67,6 +65,14 @@ def run_stages(
     return ran
 
 
+def both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def observe(event: Any) -> None:
+        first(event)
+        second(event)
+
+    return observe
+
+
 def device_class(device: torch.device) -> str:
     """The class of prices.toml that a device falls into."""
     if device.type == "cpu":
@@ -75,4 +81,4 @@ def device_class(device: torch.device) -> str:
     for known in read_prices().devices:
         if known in name:
             return known
-    raise DataError(f"no prices for the device {name!r}; add it to nomoat/prices.toml")
+    raise DataError(f"no prices for the device {name!r}; add it to nomoat/run/prices.toml")

@@ -346,8 +346,12 @@ def transfer(
     json: Json = False,
 ) -> int:  # fmt: skip
     """How far does the training carry beyond its tasks?"""
-    from nomoat.evals import transfer as carry
+    from nomoat.evals import comparison, rings
     from nomoat.lab import controls as control
+    from nomoat.lab.transfer import measured
+    from nomoat.report import transfer as shown
+
+    _keep_freed_memory()
     results = []
     for directory in directories:
         run = Run.open(directory)
@@ -360,33 +364,16 @@ def transfer(
             if run is None:
                 return 0
         names = [name for name in control.NAMES if run.finished(name)]
-        config = carry.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
-        results.append(_measure(run, recipe, config))
+        config = rings.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
+        results.append(measured(run, config, recipe))
     if not results:
         raise ConfigError("expected a run directory or several: `nomoat transfer runs/cpu`")
-    found = results[0] if len(results) == 1 else carry.combine(results)
+    found = results[0] if len(results) == 1 else comparison.combine(results)
     if json:
         return _print_json(found)
-    _print_tables(carry.tables(found))
-    print(carry.verdict(found))
+    _print_tables(shown.tables(found))
+    print(shown.verdict(found))
     return 0
-
-
-def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
-    """The transfer report, from RUN/transfer.json if it was measured already."""
-    from nomoat.evals import transfer as carry
-
-    path = run.root / ("transfer-quick.json" if config.quick else "transfer.json")
-    if path.exists():
-        found = json.loads(path.read_text("utf-8"))
-        if found.get("config") == config.model_dump() and found.get("suite") == carry.suite_hash(config, recipe):
-            return found
-    _keep_freed_memory()
-    work = Run.open(run.root, write=True)
-    with Stop() as stop, work.locked():
-        found = carry.measure(work, config, recipe, stop)
-    write_whole(path, json.dumps(found, indent=1))
-    return found
 
 
 def compare(

@@ -1,7 +1,7 @@
 """Bits per byte of held-out text."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,17 +25,20 @@ def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
 @torch.inference_mode()
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
     """-log2 p(text) / bytes: windows of the model's context, each cold-started from <|bos|> or its own first token."""
-    T, nats, n_bytes = model.spec.context, 0.0, 0
+    texts, T = list(texts), model.spec.context
     windows = []
-    for text, ids in zip(texts, tokenizer.encode_batch(list(texts))):
-        n_bytes += len(text.encode())
+    for ids in tokenizer.encode_batch(texts):
         ids = [layout.BOS, *ids]
         windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
     windows.sort(key=len)
-    for start in range(0, len(windows), rows):
-        chunk = windows[start : start + rows]
-        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, layout.PAD).to(model.embed.device)
-        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.embed.device)
-        logits_MV = model(ids_BT).flatten(0, 1)
-        nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
-    return nats / math.log(2) / n_bytes
+    nats = sum(_nats(model, windows[start : start + rows]) for start in range(0, len(windows), rows))
+    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
+def _nats(model: Transformer, windows: Sequence[list[int]]) -> float:
+    """-ln p of the windows behind their first token."""
+    device = model.embed.device
+    ids_BT = pad_sequence([torch.tensor(ids[:-1]) for ids in windows], True, layout.PAD).to(device)
+    targets_BT = pad_sequence([torch.tensor(ids[1:]) for ids in windows], True, IGNORED).to(device)
+    logits_MV = model(ids_BT).flatten(0, 1)
+    return float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))

@@ -1,9 +1,9 @@
 """A table for the terminal, for Markdown and for the page."""
 
+import itertools
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from nomoat.run.ledger import money as money
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,29 @@ class Table:
 
     def text(self, width: int = 100) -> str:
         """Aligned columns; a last column of words wraps at `width`."""
-        left = [i == 0 or name in self.words for i, name in enumerate(self.header)]
-        widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
-        if left[-1]:
+        widths = [max(map(len, column)) for column in zip(self.header, *self.rows)]
+        if self._left(-1):
             widths[-1] = max(10, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
         rule = "  ".join("-" * w for w in widths)
-        lines = [self.title] if self.title else []
-        for n, row in enumerate((self.header, *self.rows)):
-            if self.total and n == len(self.rows):
-                lines.append(rule)
-            last = textwrap.wrap(row[-1], widths[-1]) or [""] if left[-1] else [row[-1]]
-            for k, piece in enumerate(last):
-                cells = (*(row[:-1] if k == 0 else [""] * (len(row) - 1)), piece)
-                pad = [cell.ljust(w) if l else cell.rjust(w) for cell, w, l in zip(cells, widths, left)]
-                lines.append("  ".join(pad).rstrip())
-            if n == 0:
-                lines.append(rule)
+        head, *body = [self._lines(row, widths) for row in (self.header, *self.rows)]
+        if self.total:
+            body.insert(-1, [rule])
+        title = [self.title] if self.title else []
         note = textwrap.wrap(self.note, width)
-        return "\n".join([*lines, *note])
+        return "\n".join([*title, *head, rule, *itertools.chain(*body), *note])
+
+    def _left(self, column: int) -> bool:
+        return column == 0 or self.header[column] in self.words
+
+    def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
+        """A row as lines, more than one where its last words wrap."""
+        last = textwrap.wrap(row[-1], widths[-1]) or [""] if self._left(-1) else [row[-1]]
+        above = row[:-1]
+        lines = []
+        for piece in last:
+            cells = enumerate(zip((*above, piece), widths))
+            lines.append(
+                "  ".join(c.ljust(w) if self._left(i) else c.rjust(w) for i, (c, w) in cells).rstrip()
+            )
+            above = [""] * len(above)
+        return lines

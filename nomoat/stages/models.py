@@ -74,4 +74,5 @@ def save_model(session: Session, model: Transformer, optimizer: Optimizer, token
                 parameter.data = optimizer.master[name].clone()
             weights.save(model, session.run.root / relative, tokenizer=tokenizer)
     session.mesh.barrier()
-    return {"model": relative, "spec": model.spec.model_dump()}
+    size = {"parameters": model.spec.params_total(), "active": model.spec.params_active()}
+    return {"model": relative, "spec": model.spec.model_dump(), **size}

@@ -1,0 +1,237 @@
+"""How far did the training carry?  The tables and the sentence of a transfer report, from what was measured.
+
+A result is the JSON of RUN/transfer.json, as evals/comparison.py makes it: shares from 0 to 1, differences as
+{"delta", "low", "high"} with a 95 % interval.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nomoat.report.table import Table
+from nomoat.run.ledger import duration, money, short
+
+Result = Mapping[str, Any]
+CONTROLLED = {"R0": "trained", "R1": "harder", "R3": "unseen"}  # the rings that controls are measured on
+
+
+def clear(row: Result) -> bool:
+    """Whether the interval of a difference leaves out zero."""
+    return row["delta"] is not None and (row["low"] > 0 or row["high"] < 0)
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def points(share: float | None, sign: str = "") -> str:
+    return "" if share is None else f"{100 * share:{sign}.1f}"
+
+
+def tenth(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def thousandth(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def span(low: float, high: float) -> str:
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def gain(row: Result) -> str:
+    """A difference in points with its interval."""
+    return "" if row["delta"] is None else f"{points(row['delta'], '+')} {span(row['low'], row['high'])}"
+
+
+def carry(shares: Sequence[float] | None) -> str:
+    """The share of a gain that carried, with its interval."""
+    return "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * x for x in shares)) if shares else ""
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def tables(result: Result) -> list[Table]:
+    """Rings with each seed, harder levels, pass@k, form, honesty, open text, controls, and the price of a point."""
+    made = (rings(result), levels(result), pass_at_k(result), form(result), texts(result), controls(result))
+    return [*made, price(result)] if result["price"] else list(made)
+
+
+def _sides(row: Result) -> tuple[str, str, str]:
+    return points(row["before"]), points(row["after"]), gain(row)
+
+
+def rings(result: Result) -> Table:
+    """Each part of each ring, before and after."""
+    seeds = result.get("seeds", [])
+    rows = []
+    for i, row in enumerate(result["rings"]):
+        greedy = "" if row["ring"] == "R7" else gain(row["greedy"])
+        alone = (gain(seed["rings"][i]) for seed in seeds)
+        what = f"{row['ring']} {row['part']}"
+        rows.append(
+            (what, str(row["n"]), *_sides(row), carry(row["carry"]), greedy, p_value(row["p"]), *alone)
+        )
+    note = (
+        f"Sampled at temperature 1, strict, 95 % intervals over problems{' and seeds' if seeds else ''}; "
+        "greedy: the difference of greedy answers, p: McNemar on them, after Holm; carried: share of the gain on the "
+        "trained tasks (rewordings: on the same problems). "
+        "Unanswerable: share of replies that give an answer all the same. "
+    )
+    if (guessed := result["guessed"]["unseen families"]) is not None:
+        note += f"The most frequent answer alone gets {points(guessed)} % of the unseen families. "
+    sides = (result["before"], result["after"], "difference", "carried", "greedy", "p")
+    header = ("ring", "problems", *sides, *(f"seed {seed['seed']}" for seed in seeds))
+    title = "How far does it carry?  Right answers, %"
+    return Table(title, header, tuple(rows), note + "; ".join(result["notes"]))
+
+
+def levels(result: Result) -> Table:
+    rows = tuple(
+        (f"+{up}" if int(up) else "trained", points(before), points(after))
+        for up, (before, after) in result["steps"].items()
+    )
+    header = ("level", result["before"], result["after"])
+    return Table("By levels above the trained ones, %", header, rows)
+
+
+def pass_at_k(result: Result) -> Table:
+    before, at, k = result["before"], result["pass"]["at"], result["pass"]["crossover"]
+    n = next((row["n"] for row in at.values()), 0)
+    crossing = f"from k = {k} on {before} is no worse." if k else "the curves don't cross."
+    header = ("k", before, result["after"], "difference")
+    rows = tuple((k, *_sides(row)) for k, row in at.items())
+    return Table("Any of k samples right, %", header, rows, f"{n} trained-task problems; {crossing}")
+
+
+FORM: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("rate", "right, strict, %", points),
+    ("lenient", "right, lenient, %", points),
+    ("ended", "ended by itself, %", points),
+    ("language", "in the asked language, %", points),
+    ("length", "tokens", tenth),
+    ("gave", "answers the unanswerable, %", points),
+    ("refuses", "says that it can't, %", points),
+    ("ece", "calibration error (15 bins)", thousandth),
+    ("brier", "Brier score", thousandth),
+)
+
+
+def form(result: Result) -> Table:
+    sides = result["before"], result["after"]
+    rows = []
+    for key, label, shown in FORM:
+        values = result["form"].get(key) or [result["honesty"][model][key] for model in sides]
+        rows.append((label, *map(shown, values)))
+    note = "On the trained tasks but for the unanswerable; confidence is that of the answer after its own thinking."
+    return Table("Form and honesty", ("", *sides), tuple(rows), note)
+
+
+def texts(result: Result) -> Table:
+    before = result["texts"][result["before"]]
+    rows = tuple(
+        (
+            model,
+            *map(thousandth, text["bits"].values()),
+            f"{text['bpb'] - before['bpb']:+.3f}",
+            points(text["distinct"]),
+            points(text["repeats"]),
+        )
+        for model, text in result["texts"].items()
+    )
+    bits = (f"bits per byte, {lang}" for lang in before["bits"])
+    header = ("model", *bits, "change", "distinct-3, %", "repeated 4-grams, %")
+    return Table("Open text", header, rows, "Free continuations of prose at temperature 1.")
+
+
+def controls(result: Result) -> Table:
+    cell = lambda row: f"{points(row['value'])} ({gain(row)})" if row else ""
+    rows = []
+    for control in result["controls"]:
+        flops = short(control["flops"]) if control.get("flops") else ""
+        cells = (cell(control.get(ring)) for ring in CONTROLLED)
+        rows.append((control["model"], flops, *cells, thousandth(control["bpb"])))
+    header = ("model", "FLOPs", *CONTROLLED.values(), "bpb")
+    return Table(f"Held against, in points over {result['before']}", header, tuple(rows))
+
+
+def price(result: Result) -> Table:
+    p = result["price"]
+    row = (
+        short(p["flops_executed"], "FLOPs"), duration(p["device_seconds"]), short(p["joules"], "J"), money(p["money"]),
+    )  # fmt: skip
+    header = ("FLOPs", "device time", "energy", p["currency"])
+    return Table("One point on the trained tasks cost", header, (row,))
+
+
+# --- the sentence --------------------------------------------------------------------------------------------------
+
+
+def verdict(result: Result) -> str:
+    """One sentence, made by a rule."""
+    name = "RL" if result["after"] == "rl" else result["after"]
+    parts = {row["part"]: row for row in result["rings"] if row["delta"] is not None}
+    trained = parts.get("trained tasks")
+    if trained is None:
+        return f"Nothing was measured on the tasks that {name} trained on."
+    said = (_trained(name, trained), _elsewhere(result, parts), _prose(result), _tries(result))
+    return "; ".join(filter(None, said)) + "."
+
+
+def _trained(name: str, row: Result) -> str:
+    """What became of the trained tasks."""
+    delta, low, high = row["delta"], row["low"], row["high"]
+    if not clear(row):
+        said = f"{name} changed the trained tasks by {points(delta, '+')} points {span(low, high)}, which includes 0"
+    elif delta > 0:
+        said = f"{name} raised the trained tasks by {points(delta)} points {span(low, high)}"
+    else:
+        said = f"{name} lowered the trained tasks by {points(-delta)} points {span(-high, -low)}"
+    if row["greedy"]["delta"] is None:
+        return said
+    return f"{said} (greedy answers: {gain(row['greedy'])})"
+
+
+def _elsewhere(result: Result, parts: Mapping[str, Result]) -> str:
+    """How much of a gain carried to other tasks; without a gain, how they changed."""
+    harder = next((p for p in ("harder, never shown", "harder, shown worked") if p in parts), None)
+    outside = [row["part"] for row in result["rings"] if row["ring"] == "R4"]
+    names = {harder: "harder levels"}
+    rows = [
+        (names.get(part, part), parts[part])
+        for part in (harder, "German", "unseen families", *outside)
+        if part in parts
+    ]
+    trained = parts["trained tasks"]
+    if not clear(trained) or trained["delta"] < 0:
+        return ", ".join(f"{name} changed by {gain(row)}" for name, row in rows)
+    shares = [(name, carry(row["carry"])) for name, row in rows if row["carry"]]
+    said = [f"{share} to {name}" for name, share in shares[1:]]
+    return ", ".join([*(f"{share} of that carried to {name}" for name, share in shares[:1]), *said])
+
+
+def _prose(result: Result) -> str:
+    before, after = (result["texts"][model]["bpb"] for model in (result["before"], result["after"]))
+    if before is None or after is None:
+        return ""
+    change = after - before
+    if abs(change) < 5e-4:
+        return "prose unchanged"
+    return f"prose {'worsened' if change > 0 else 'improved'} by {abs(change):.3f} bits per byte"
+
+
+def _tries(result: Result) -> str:
+    """pass@k at the largest k up to 32."""
+    ks = [k for k in result["pass"]["at"] if int(k) <= 32]
+    if not ks:
+        return ""
+    row = result["pass"]["at"][ks[-1]]
+    if not clear(row):
+        return f"pass@{ks[-1]} not shown to differ ({gain(row)})"
+    return f"pass@{ks[-1]} {'rose' if row['delta'] > 0 else 'fell'} ({gain(row)})"

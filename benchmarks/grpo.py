@@ -3,13 +3,14 @@
     python -m benchmarks.grpo --threads 2
     python -m benchmarks.grpo --dtype float32 --peer "float32 weights/eager/eager" --json
 
-A step is 8 prompts with 8 completions of 64 tokens each, their reward from a program, and one update of all weights.
-Both sides have the same weights (through the export), tokenizer, prompts and reward, sample at temperature 1 and write
-exactly 64 tokens.  Ours is `rollout.sample_groups`, `reward.scores`, `grpo.pack`, `grpo.policy_gradient` and the
-optimiser; theirs is the real trainer on the CPU with its own `generate`, its defaults but for gradient checkpointing
-(off, which is faster), and the fastest of the precisions, expert products and attentions that transformers offers.  A
-random model is never right, so the reward is a parity of the text besides: every group has a signal, none is left out.
-The sides take turns inside one process: ours runs in the trainer's callback at the end of each of its steps.
+A step is 8 prompts with 8 completions of 64 tokens each, their reward from a program, and one update of all
+weights. Both sides have the same weights (through the export), tokenizer, prompts and reward, sample at
+temperature 1 and write exactly 64 tokens.  Ours is `rollout.sample`, `reward.judge`, `compared`,
+`grpo.gradient` and the optimiser; theirs is the real trainer on the CPU with its own `generate`, its defaults
+but for gradient checkpointing (off, which is faster), and the fastest of the precisions, expert products and
+attentions that transformers offers.  A random model is never right, so the reward is a parity of the text
+besides: every group has a signal, none is left out. The sides take turns inside one process: ours runs in the
+trainer's callback at the end of each of its steps.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -27,6 +29,7 @@ from benchmarks.common import SPEC, Row, compare, environment, quiet, report, st
 from nomoat.cli.main import _keep_freed_memory
 from nomoat.model.spec import ModelSpec
 from nomoat.rl import grpo, reward, rollout, variants
+from nomoat.rl.step import compared
 from nomoat.tasks import answers, base, find
 from nomoat.tokenizer import bpe, layout
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -64,19 +67,18 @@ def our_step(
     def step() -> None:
         number = next(steps)
         first = number * N_PROMPTS % len(problems)
-        entries = [(TASK, LEVEL, problem) for problem in problems[first : first + N_PROMPTS]]
+        drawn = [rollout.Exercise(TASK.__name__, LEVEL, TASK, p) for p in problems[first : first + N_PROMPTS]]
         start = time.perf_counter()
-        groups = rollout.sample_groups(
-            model, tokenizer, entries, group=GROUP, max_new_tokens=N_NEW, seed=number, stop_ids=()
+        groups = rollout.sample(
+            model, tokenizer, drawn, group=GROUP, max_new_tokens=N_NEW, seed=number, stop_ids=()
         )  # fmt: skip
         assert all(r.length == N_NEW for group in groups for r in group)
         sampled = time.perf_counter()
-        scores = reward.scores(groups, tokenizer)
-        rewards = [
-            [score.strict + parity(rollout.text_of(r, tokenizer)) for r, score in zip(*pair)] for pair in zip(groups, scores)
+        judged = [
+            tuple(replace(j, reward=j.score.strict + parity(j.rollout.text)) for j in group) for group in reward.judge(groups)
         ]
-        weights = variants.constant(rewards, N_PROMPTS * GROUP, N_NEW)
-        grpo.policy_gradient(model, grpo.pack(groups, variants.centred(rewards), weights), layout.PAD)
+        objective = grpo.Objective(n_rollouts=N_PROMPTS * GROUP, longest=N_NEW)
+        grpo.gradient(model, compared(judged, variants.VARIANTS["dr-grpo"]), objective)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         parts["sampling"].append(sampled - start)
         parts["update"].append(time.perf_counter() - sampled)

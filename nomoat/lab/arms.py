@@ -29,7 +29,7 @@ from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward
-from nomoat.rl.rollout import sample_groups
+from nomoat.rl.rollout import exercises, sample
 from nomoat.run.energy import Energy
 from nomoat.stages.models import DTYPES
 from nomoat.stages.pipeline import device_class
@@ -224,13 +224,12 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus, problems: int = 40, max_new_tokens: int = 96) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n = problems * sum(map(len, corpus.tasks.values()))
-    drawn = list(documents.problems(corpus.tasks, n, 0, split="eval"))
-    entries = [(find.find(family), level, problem) for family, level, problem in drawn]
-    groups = sample_groups(model, corpus.tokenizer, entries, group=1, max_new_tokens=max_new_tokens, seed=0, greedy=True,
-                           max_rows=1024)  # fmt: skip
+    drawn = documents.problems(corpus.tasks, n, 0, split="eval")
+    groups = sample(model, corpus.tokenizer, exercises(drawn), group=1, max_new_tokens=max_new_tokens, seed=0, greedy=True,
+                    max_rows=1024)  # fmt: skip
     right: dict[str, list[bool]] = {}
-    for (family, _, _), marks in zip(drawn, reward.scores(groups, corpus.tokenizer)):
-        right.setdefault(family, []).append(marks[0].strict)
+    for (judged,) in reward.judge(groups):
+        right.setdefault(judged.rollout.exercise.family, []).append(judged.score.strict)
     return statistics.mean(statistics.mean(r) for r in right.values())
 
 

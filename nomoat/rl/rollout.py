@@ -1,6 +1,6 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,65 +9,97 @@ from torch import Tensor
 
 from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
+from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """`sampled_T` is true for every token that the policy chose, the end token included."""
+class Exercise:
+    """A problem to be answered and where it is from; `family` is spelled as in the recipe."""
 
-    task: Task
+    family: str
     level: int
+    task: Task
     problem: Problem
-    ids_T: Tensor  # int64: prompt and completion
-    sampled_T: Tensor  # bool
-    logp_T: Tensor  # float32, log-probability of each sampled token when it was drawn, 0 elsewhere
+
+    @property
+    def place(self) -> str:
+        return f"{self.family}/{self.level}"
+
+
+def exercises(problems: Iterable[tuple[str, int, Problem]]) -> list[Exercise]:
+    """Of (family, level, problem), as data.documents.problems draws them."""
+    return [Exercise(family, level, find.find(family), problem) for family, level, problem in problems]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    exercise: Exercise
+    prompt_T: Tensor  # int64, shared by the rollouts of a group
+    ids_T: Tensor  # int64, what the policy wrote, the end token included
+    logp_T: Tensor  # float32, log-probability of each of these when it was drawn
+    text: str  # what the policy wrote, special tokens shown, without the end token
     stop: Literal["end", "length"]
 
     @property
     def n_prompt(self) -> int:
-        return len(self.ids_T) - self.length
+        return len(self.prompt_T)
 
     @property
     def length(self) -> int:
-        return int(self.sampled_T.sum())
+        return len(self.ids_T)
 
 
-def sample_groups(
-    model: Transformer, tokenizer: Tokenizer, problems: Sequence[tuple[Task, int, Problem]], *, group: int,
-    max_new_tokens: int, seed: int, temperature: float = 1.0, greedy: bool = False, think: bool | None = None,
-    max_rows: int = 512, stop_ids: Sequence[int] = (layout.EOS,), on_end: Callable[[Rollout], None] | None = None,
-) -> list[list[Rollout]]:  # fmt: skip
-    """`group` rollouts of each problem, its prompt prefilled once.
+def sample(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    exercises: Sequence[Exercise],
+    *,
+    group: int,
+    max_new_tokens: int,
+    seed: int,
+    temperature: float = 1.0,
+    greedy: bool = False,
+    think: bool | None = None,
+    max_rows: int = 512,
+    stop_ids: Sequence[int] = (layout.EOS,),
+    on_end: Callable[[Task, Problem, str], None] | None = None,
+) -> list[tuple[Rollout, ...]]:
+    """`group` rollouts of each exercise, its prompt prefilled once.
 
-    `on_end` hears of each that ended while the others go on, so that it can be judged meanwhile; its log-probabilities
-    are not known yet.
+    `on_end` gets the text of each that ended while the others go on, so that it can be judged meanwhile.
     """
-    talks = [[layout.Message("user", problem.prompt)] for _, _, problem in problems]
-    prompts = [r.ids for r in layout.render_batch(tokenizer, talks, generate=True, think=think)]
-    tell = lambda i, j, ids_T: on_end(_rollout(problems[i], prompts[i], ids_T, torch.zeros(len(ids_T)), "end"))
+    talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
+    prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
+    opening = "<think>" if think else ""
+    texts: dict[tuple[int, int], str] = {}
+
+    def ended(i: int, j: int, ids_T: Tensor) -> None:
+        texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
+        on_end(exercises[i].task, exercises[i].problem, texts[i, j])
+
     samples = engine.sample(
-        model, prompts, n_per_prompt=group, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        stop_ids=stop_ids, pad_id=layout.PAD, greedy=greedy, max_rows=max_rows, on_end=tell if on_end else None,
-    )  # fmt: skip
-    return [
-        [_rollout(entry, prompt, s.ids_T, s.logp_T, s.stop) for s in drawn]
-        for entry, prompt, drawn in zip(problems, prompts, samples)
-    ]
-
-
-def _rollout(entry: tuple[Task, int, Problem], prompt: list[int], new_T: Tensor, logp_T: Tensor, stop: str) -> Rollout:
-    ids_T = torch.cat((torch.tensor(prompt), new_T))
-    sampled_T = torch.arange(len(ids_T)) >= len(prompt)
-    return Rollout(*entry, ids_T, sampled_T, torch.cat((torch.zeros(len(prompt)), logp_T)), stop)
-
-
-def text_of(rollout: Rollout, tokenizer: Tokenizer) -> str:
-    """What the policy wrote, special tokens shown, without the end token."""
-    ids = rollout.ids_T[rollout.sampled_T].tolist()
-    opened = rollout.ids_T[rollout.n_prompt - 1].item() == layout.THINK
-    if ids and ids[-1] == layout.EOS:
-        ids = ids[:-1]
-    return ("<think>" if opened else "") + tokenizer.decode(ids, specials=True)
+        model,
+        prompts,
+        n_per_prompt=group,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        stop_ids=stop_ids,
+        pad_id=layout.PAD,
+        greedy=greedy,
+        max_rows=max_rows,
+        on_end=ended if on_end else None,
+    )
+    groups = []
+    for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
+        prompt_T, rollouts = torch.tensor(prompt), []
+        for j, drawn in enumerate(samples[i]):
+            if (i, j) not in texts:
+                written_T = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
+                texts[i, j] = opening + tokenizer.decode(written_T.tolist(), specials=True)
+            rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
+        groups.append(tuple(rollouts))
+    return groups

@@ -1,8 +1,9 @@
 """What the descendants of GRPO change: the advantage, the weight of a token, and what bounds its ratio.
 
-All of them follow the gradient of sum_i weight_i sum_t s(w_it, A_i), where rollout i of N has reward r_i and length
-|o_i| <= L, and w_it = pi(o_it) / pi_old(o_it).  On-policy w = 1 and only advantage and weight are left.
-Departures: standard deviations are those of the population; REINFORCE++ has its KL term in the loss, not the reward.
+All of them follow the gradient of sum_i weight_i sum_t s(w_it, A_i), where rollout i of N has reward r_i and
+length |o_i| <= L, and w_it = pi(o_it) / pi_old(o_it).  On-policy w = 1 and only advantage and weight are
+left. Departures: standard deviations are those of the population; REINFORCE++ has its KL term in the loss,
+not the reward.
 """
 
 import math
@@ -19,7 +20,8 @@ TINY = 1e-6
 
 
 def centred(rewards: Grouped) -> list[list[float]]:
-    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are right or wrong."""
+    """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are
+    alike."""
     return [[r - sum(group) / len(group) for r in group] for group in rewards]
 
 
@@ -29,12 +31,13 @@ def standardised(rewards: Grouped) -> list[list[float]]:
 
 
 def leave_one_out(rewards: Grouped) -> list[list[float]]:
-    """A_i = r_i - mean of the others' rewards = G / (G - 1) (r_i - mean(r)) (RLOO, arXiv 2402.14740, eq. 8)."""
+    """A_i = r_i - mean of the others = G / (G - 1) (r_i - mean(r)) (RLOO, arXiv 2402.14740, eq. 8)."""
     return [[a * len(group) / max(len(group) - 1, 1) for a in group] for group in centred(rewards)]
 
 
 def batch_standardised(rewards: Grouped) -> list[list[float]]:
-    """A_i = (r_i - mean) / std over the whole batch (REINFORCE++, arXiv 2501.03262, section 3): no group is dead."""
+    """A_i = (r_i - mean) / std over the whole batch (REINFORCE++, arXiv 2501.03262, section 3): no group is
+    dead."""
     flat = [r for group in rewards for r in group]
     mean = sum(flat) / max(len(flat), 1)
     scale = _std([r - mean for r in flat]) + TINY
@@ -45,23 +48,33 @@ def _std(centred: Sequence[float]) -> float:
     return math.sqrt(sum(a * a for a in centred) / max(len(centred), 1))
 
 
-# --- weight: of each token of a rollout, given every rollout's length ---
+# --- weight: of each token of a rollout, given the rollout's length ---
 
 
-def constant(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of the batch that a mean is taken over: N rollouts, their tokens together, and L, the longest
+    allowed."""
+
+    n_rollouts: float
+    n_tokens: int
+    longest: int
+
+
+def constant(length: int, sizes: Sizes) -> float:
     """1 / (N L): every token counts the same whatever the length of its answer (Dr. GRPO, section 3.2)."""
-    return [[1 / (n * longest) for _ in group] for group in lengths]
+    return 1 / (sizes.n_rollouts * sizes.longest)
 
 
-def by_sequence(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
-    """1 / (N |o_i|): every answer counts the same, so that long wrong ones are punished less (GRPO, eq. 3)."""
-    return [[1 / (n * length) for length in group] for group in lengths]
+def by_sequence(length: int, sizes: Sizes) -> float:
+    """1 / (N |o_i|): every answer counts the same, so that long wrong ones are punished less (GRPO, eq.
+    3)."""
+    return 1 / (sizes.n_rollouts * length)
 
 
-def by_token(lengths: Grouped, n: float, longest: int) -> list[list[float]]:
+def by_token(length: int, sizes: Sizes) -> float:
     """1 / sum |o|: the mean over the tokens of the batch (DAPO, arXiv 2503.14476, eq. 8)."""
-    total = sum(length for group in lengths for length in group)
-    return [[1 / total for _ in group] for group in lengths]
+    return 1 / sizes.n_tokens
 
 
 # --- ds / dlog p: the gradient of the surrogate, given ratio and advantage ---
@@ -76,7 +89,8 @@ def clipped(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
 
 
 def truncated(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-    """sg[min(w, high)] A log p: a token beyond the bound keeps its gradient (CISPO, arXiv 2506.13585, eq. 4)."""
+    """sg[min(w, high)] A log p: a token beyond the bound keeps its gradient (CISPO, arXiv 2506.13585, eq.
+    4)."""
     return w.clamp(max=bounds[1]) * a
 
 
@@ -90,7 +104,7 @@ class Variant:
     """`whole`: w is the geometric mean of the ratios of a rollout's tokens, the same for all of them."""
 
     advantage: Callable[[Grouped], list[list[float]]]
-    weight: Callable[[Grouped, float, int], list[list[float]]]
+    weight: Callable[[int, Sizes], float]
     surrogate: Callable[[Tensor, Tensor, Bounds], Tensor]
     bounds: Bounds
     whole: bool = False
@@ -100,7 +114,9 @@ VARIANTS = {
     "dr-grpo": Variant(centred, constant, clipped, (0.2, 0.28)),
     "grpo": Variant(standardised, by_sequence, clipped, (0.2, 0.2)),
     "dapo": Variant(standardised, by_token, clipped, (0.2, 0.28)),
-    "gspo": Variant(standardised, by_sequence, clipped, (3e-4, 4e-4), whole=True),  # arXiv 2507.18071, eq. 5 to 7
+    "gspo": Variant(
+        standardised, by_sequence, clipped, (3e-4, 4e-4), whole=True
+    ),  # arXiv 2507.18071, eq. 5 to 7
     "cispo": Variant(standardised, by_token, truncated, (0.0, 5.0)),  # the bound of ScaleRL, arXiv 2510.13786
     "rloo": Variant(leave_one_out, constant, plain, (0.0, 0.0)),
     "reinforce++": Variant(batch_standardised, by_token, clipped, (0.2, 0.2)),

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,11 +13,9 @@ from nomoat.model.transformer import Transformer
 from nomoat.tasks import base, find
 from nomoat.train.optim import OptimConfig, Optimizer
 
-if TYPE_CHECKING:
-    pass
-
 DEAD = 0.27  # groups of rollouts without news, measured on recipes/cpu.toml as all rates of budget.toml
 PROSE_BYTES_PER_TOKEN = 2.8
+N_WORKED = 128  # problems that lengths are estimated from
 
 
 @cache
@@ -42,14 +39,18 @@ def encoding(n_documents: int, n_bytes: int) -> float:
 
 def lengths(tasks: Mapping[str, Sequence[int]], think: bool | None, longest: int) -> tuple[float, float]:
     """Mean tokens of a prompt and of an answer, which is taken to be as long as the worked one."""
-    prompt, answer = _worked(json.dumps(tasks), think is not False)
+    prompt, answer = _worked_lengths(json.dumps(tasks), think is not False)
     return prompt, min(answer, longest)
 
 
 @cache
-def _worked(tasks: str, chain: bool) -> tuple[float, float]:
-    rates, drawn = shipped(__file__)["answers"], list(documents.problems(json.loads(tasks), 128, 0))
-    mean = lambda texts, rate: sum(len(t.encode()) for t in texts) / len(drawn) / rates[rate] + rates["marks"]
-    worked = [base.worked(find.find(family), problem) for family, _, problem in drawn]
-    said = [answer + work * chain for work, answer in worked]
-    return mean((p.prompt for _, _, p in drawn), "prompt_bytes_per_token"), mean(said, "answer_bytes_per_token")
+def _worked_lengths(tasks: str, chain: bool) -> tuple[float, float]:
+    rates = shipped(__file__)["answers"]
+    prompt_bytes = answer_bytes = 0
+    for family, _, problem in documents.problems(json.loads(tasks), N_WORKED, 0):
+        work, answer = base.worked(find.find(family), problem)
+        prompt_bytes += len(problem.prompt.encode())
+        answer_bytes += len((answer + work if chain else answer).encode())
+    prompt = prompt_bytes / N_WORKED / rates["prompt_bytes_per_token"]
+    answer = answer_bytes / N_WORKED / rates["answer_bytes_per_token"]
+    return prompt + rates["marks"], answer + rates["marks"]

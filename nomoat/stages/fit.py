@@ -1,5 +1,7 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -7,29 +9,32 @@ from pydantic import model_validator
 
 from nomoat.config import ConfigError
 from nomoat.data import documents, shards
-from nomoat.data.packing import Batch, Packed
+from nomoat.data.packing import Packed
 from nomoat.model.mla import keys_read
 from nomoat.model.transformer import Transformer
+from nomoat.run.directory import Run
 from nomoat.stages import estimate
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import train
+from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
 from nomoat.train.start import from_bigrams
 
+KINDS = ("prose", "tasks", "samples", "talk")  # of documents
+
 
 class Config(StageConfig):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
     `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
-    `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are earlier
-    stages of rejection sampling, whose answers are read as worked tasks.  `weights = "counts"` sets a new model's embedding
-    and head by counts of neighbours (train/start.py).  The first `short` share of the steps reads as many tokens in rows
-    of `short_context`.
+    `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are
+    earlier stages of rejection sampling, whose answers are read as worked tasks.  `weights = "counts"` sets a
+    new model's embedding and head by counts of neighbours (train/start.py).  The first `short` share of the
+    steps reads as many tokens in rows of `short_context`.
     """
 
     model: str = "main"
@@ -57,83 +62,131 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def _possible(self):
-        if bool(self.short_context) != bool(self.short) or self.context % (self.short_context or 1) or not 0 <= self.short <= 1:
-            raise ValueError(f"expected short_context to divide context = {self.context}, with a share `short` of the steps, "
-                             f"found {self.short_context} and {self.short}")  # fmt: skip
+        divides = self.context % (self.short_context or 1) == 0
+        if bool(self.short_context) != bool(self.short) or not divides or not 0 <= self.short <= 1:
+            raise ValueError(
+                f"expected short_context to divide context = {self.context}, with a share `short` of the "
+                f"steps, found {self.short_context} and {self.short}"
+            )
         return self
 
+    @property
+    def ramp(self) -> tuple[int, int, int]:
+        """As schedule.rows_before takes it."""
+        return self.rows, self.first_rows or self.rows, self.ramp_steps
 
-def fit(session: Session, config: Config, recipe: Recipe, model: Transformer, *, fresh: bool = False) -> dict[str, Any]:
-    """Trains a model on the stage's documents and saves it, as the stages that continue on other data do too."""
+
+def fit(
+    session: Session, config: Config, recipe: Recipe, model: Transformer, *, fresh: bool = False
+) -> dict[str, Any]:
+    """Trains a model on the stage's documents and saves it, as the stages that continue on other data do
+    too."""
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
     model = to_device(model, session, config.precision)
     if fresh and config.weights == "counts":
-        with Work(session, "count neighbours") as work:
-            tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
-            work.fields["flops_executed"] = from_bigrams(model, tokens, recipe.key(config.name, "counts"))
-            for matrix in (model.embed.data, model.head.data):  # every rank takes the first one's, to the bit
-                matrix.mul_(session.mesh.world if session.leads else 0)
-                session.mesh.all_reduce_mean([matrix])
+        count_neighbours(session, model, data, recipe.key(config.name, "counts"))
     optimizer = Optimizer(model, config.optim)
-    compute = lambda step: gradient(model, batch_of(session, config, data, step), config.objective, session.mesh)
+    mesh = session.mesh
+
+    def compute(step: int) -> Gradient:
+        rows = rows_at(config, data, step)
+        batch = rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world)
+        return gradient(model, batch, config.objective, mesh)
+
     train(session, model, optimizer, config.schedule, config.steps, compute)
     return save_model(session, model, optimizer, tokenizer)
 
 
+def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:
+    """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
+    with Work(session, "count neighbours") as work:
+        tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
+        work.fields["flops_executed"] = from_bigrams(model, tokens, key)
+        for matrix in (model.embed.data, model.head.data):
+            matrix.mul_(session.mesh.world if session.leads else 0)
+            session.mesh.all_reduce_mean([matrix])
+
+
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
     """Shards of each kind of document, made once, and the packed view of them."""
+    check_shares(config)
     root = session.run.stage_dir(session.stage) / "data"
-    makers = {
-        "prose": lambda: documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer),
-        "tasks": lambda: documents.worked(
-            config.tasks, config.task_documents, config.chains, tokenizer, recipe.key(config.name, "tasks")
-        ),
-        "samples": lambda: documents.sampled(
-            [session.run.root / session.run.finished(stage)["outputs"]["samples"] for stage in config.samples], tokenizer
-        ),
-        "talk": lambda: documents.talk(config.talk_documents, tokenizer, recipe.key(config.name, "talk")),
-    }
-    if unknown := set(config.shares) - set(makers):
-        raise ConfigError(f"`{config.name}.shares` has {sorted(unknown)}; known: {sorted(makers)}")
-    if config.shares.get("tasks") and not config.tasks:
-        raise ConfigError(f"`{config.name}.shares.tasks` needs `{config.name}.tasks`: families and their levels")
-    if config.shares.get("samples") and not config.samples:
-        raise ConfigError(f"`{config.name}.shares.samples` needs `{config.name}.samples`: stages of kind reject")
-    found = {}
-    for kind, share in config.shares.items():
-        if share > 0:
-            with Work(session, f"encode {kind}"):
-                if session.leads and not (root / kind).exists():  # it appears whole or not at all
-                    shards.write(root / kind, makers[kind](), tokenizer.vocab_size)
-                session.mesh.barrier()
-                found[kind] = shards.open(root / kind)
-    return Packed(found, {k: config.shares[k] for k in found}, config.context, recipe.key(config.name, "order"))
+    shares = {kind: share for kind, share in config.shares.items() if share > 0}
+    encoded = {}
+    for kind in shares:
+        with Work(session, f"encode {kind}"):
+            if session.leads and not (root / kind).exists():  # it appears whole or not at all
+                made = documents_of(kind, session.run, config, recipe.key(config.name, kind), tokenizer)
+                shards.write(root / kind, made, tokenizer.vocab_size)
+            session.mesh.barrier()
+            encoded[kind] = shards.open(root / kind)
+    return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
 
 
-def batch_of(session: Session, config: Config, data: Packed, step: int) -> Batch:
-    """This rank's rows of a step."""
-    ramp = (config.rows, config.first_rows or config.rows, config.ramp_steps)
-    first, n_rows, switch = rows_before(step, *ramp), ramp_rows(step, *ramp), int(config.short * config.steps)
-    if step < switch and config.short_context:
-        parts = config.context // config.short_context
-        return data.at(config.short_context).batch(parts * first, parts * n_rows, session.mesh.rank, session.mesh.world)
-    first -= rows_before(switch, *ramp) if config.short_context else 0
-    return data.batch(first, n_rows, session.mesh.rank, session.mesh.world)
+def check_shares(config: Config) -> None:
+    name, shares = config.name, config.shares
+    if unknown := set(shares) - set(KINDS):
+        raise ConfigError(f"`{name}.shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
+    if shares.get("tasks") and not config.tasks:
+        raise ConfigError(f"`{name}.shares.tasks` needs `{name}.tasks`: families and their levels")
+    if shares.get("samples") and not config.samples:
+        raise ConfigError(f"`{name}.shares.samples` needs `{name}.samples`: stages of kind reject")
+
+
+def documents_of(
+    kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
+) -> Iterator[documents.Tokens]:
+    """The documents of one of KINDS."""
+    if kind == "prose":
+        return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)
+    if kind == "tasks":
+        return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
+    if kind == "samples":
+        paths = [run.root / run.finished(stage)["outputs"]["samples"] for stage in config.samples]
+        return documents.sampled(paths, tokenizer)
+    return documents.talk(config.talk_documents, tokenizer, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`n` rows of the data from row `first` on, of all ranks together."""
+
+    data: Packed
+    first: int
+    n: int
+
+
+def rows_at(config: Config, data: Packed, step: int) -> Rows:
+    """What a step reads."""
+    first, n = rows_before(step, *config.ramp), ramp_rows(step, *config.ramp)
+    if not config.short_context:
+        return Rows(data, first, n)
+    switch = int(config.short * config.steps)
+    if step >= switch:
+        return Rows(data, first - rows_before(switch, *config.ramp), n)
+    parts = config.context // config.short_context
+    return Rows(data.at(config.short_context), parts * first, parts * n)
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, steps, T = recipe.shape(config), config.steps, config.context
-    tokens = T * rows_before(steps, config.rows, config.first_rows or config.rows, config.ramp_steps)
+    n_params = spec.params_total() + spec.params_mtp()
+    tokens = T * rows_before(steps, *config.ramp)
     executed = tokens * spec.flops_train(keys_read(spec, T), executed=True)
-    read = {kind for kind, share in config.shares.items() if share}
-    n_documents = config.task_documents * ("tasks" in read) + config.talk_documents * ("talk" in read)
+    slower = 2 if config.precision == "fp32" else 1
+    n_bytes = estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
+    n_documents = 0
+    if config.shares.get("tasks"):
+        n_documents += config.task_documents
+    if config.shares.get("talk"):
+        n_documents += config.talk_documents
     return {
-        "parameters": spec.params_total() + spec.params_mtp(),
+        "parameters": n_params,
         "active": spec.params_active(),
         "tokens": tokens,
         "flops": tokens * spec.flops_train((T + 1) / 2),
-        "memory_bytes": (spec.params_total() + spec.params_mtp()) * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
-        "trained": executed * (1 + (config.precision == "fp32")) + steps * estimate.newton_schulz(spec, config.optim),
-        "host": estimate.encoding(n_documents, estimate.text_bytes("train", config.text_bytes) if "prose" in read else 0),
+        "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
+        "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
+        "host": estimate.encoding(n_documents, n_bytes),
     }

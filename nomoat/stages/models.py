@@ -24,19 +24,24 @@ def load_tokenizer(run: Run) -> Tokenizer:
     path, wanted = run.root / left[-1]["tokenizer"], left[-1]["fingerprint"]
     tokenizer = Tokenizer.load(path)
     if tokenizer.fingerprint != wanted:
-        raise WeightsError(f"{path} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
-                           f"expected {wanted[:12]}); restore it")  # fmt: skip
+        raise WeightsError(
+            f"{path} is not the tokenizer that this run trained (found {tokenizer.fingerprint[:12]}, "
+            f"expected {wanted[:12]}); restore it"
+        )
     return tokenizer
 
 
 def load_model(session: Session, source: str | None, spec: ModelSpec | None = None) -> Transformer:
-    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
+    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they
+    had)."""
     path = session.run.root / finished(session.run, source, session.stage)["outputs"]["model"]
     model = Transformer(spec or spec_of(session, source))
     try:
         model.load_state_dict(weights.load(path).state_dict())
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the weights that {source} left: {error}; restore it") from None
+        raise WeightsError(
+            f"{path} does not hold the weights that {source} left: {error}; restore it"
+        ) from None
     return model
 
 
@@ -48,10 +53,15 @@ def spec_of(session: Session, source: str | None) -> ModelSpec:
 def finished(run: Run, source: str | None, wanted_by: str) -> dict[str, Any]:
     """The stage_end record of a stage that left weights."""
     if source is None:
-        raise DataError(f"stage {wanted_by} starts from weights, but no stage before it leaves any; set its `from`")
+        raise DataError(
+            f"stage {wanted_by} starts from weights, but no stage before it leaves any; set its `from`"
+        )
     end = run.finished(source)
     if end is None or "model" not in end["outputs"]:
-        raise DataError(f"stage {wanted_by} starts from the weights of {source}, which has not finished; run {source} first")
+        raise DataError(
+            f"stage {wanted_by} starts from the weights of {source}, which has not finished; "
+            f"run {source} first"
+        )
     return end
 
 
@@ -65,8 +75,11 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> dict[str, Any]:
-    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's outputs."""
+def save_model(
+    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's
+    outputs."""
     relative = f"{session.stage}/model"
     if session.leads:
         with Work(session, "save weights"), torch.no_grad():

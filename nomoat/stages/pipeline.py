@@ -19,7 +19,12 @@ from nomoat.train.session import Session
 
 
 def run_stages(
-    run: Run, recipe: Recipe, stop: Stop, *, only: Sequence[str] = (), metered: Callable[[str, int], Any] | None = None
+    run: Run,
+    recipe: Recipe,
+    stop: Stop,
+    *,
+    only: Sequence[str] = (),
+    metered: Callable[[str, int], Any] | None = None,
 ) -> list[str]:
     """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
 
@@ -29,7 +34,10 @@ def run_stages(
     """
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
-    device, units = device_class(ranks.device), ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1)
+    device, units = (
+        device_class(ranks.device),
+        ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1),
+    )
     ran, watch = [], run.observe
     meter = metered(device, units) if metered else None
     if meter:
@@ -44,7 +52,9 @@ def run_stages(
             if meter:
                 config = ranks.broadcast(meter.cut(config))
             if not run.events("stage_start", config.name):
-                session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
+                session.log(
+                    "stage_start", config=config.model_dump(by_alias=True), units=units, device=device
+                )
             outputs = module_of(config.kind).run(session, config, recipe)
             session.log("stage_end", outputs=outputs)
             ranks.barrier()

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -35,7 +35,8 @@ class StageConfig(Strict):
 
 
 class _Settings(Strict):
-    """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is spent."""
+    """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is
+    spent."""
 
     name: str
     seed: int = 0
@@ -71,10 +72,10 @@ class Recipe(_Settings):
         return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
 
     def stage(self, name: str) -> StageConfig:
-        found = {s.name: s for s in self.stages}
-        if name not in found:
-            raise ConfigError(f"no stage `{name}` in recipe {self.name}; {nearest(name, list(found))}")
-        return found[name]
+        stages = {stage.name: stage for stage in self.stages}
+        if name not in stages:
+            raise ConfigError(f"no stage `{name}` in recipe {self.name}; {nearest(name, list(stages))}")
+        return stages[name]
 
     def model(self, name: str) -> ModelSpec:
         if name not in self.models:
@@ -86,7 +87,9 @@ class Recipe(_Settings):
         while getattr(config, "model", None) is None and config.source is not None:
             config = self.stage(config.source)
         if getattr(config, "model", None) is None:
-            raise ConfigError(f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`")
+            raise ConfigError(
+                f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`"
+            )
         return self.model(config.model)
 
     def plan(self, config: StageConfig) -> dict[str, Any]:
@@ -104,7 +107,8 @@ def module_of(kind: str) -> ModuleType:
 
 
 def resolve(table: Mapping[str, Any]) -> Recipe:
-    """The recipe in a table, every key checked, every default written out; plan/budget.py cuts it to its budget."""
+    """The recipe in a table, every key checked, every default written out; plan/budget.py cuts it to its
+    budget."""
     head = parse(_Written, table, "")
     stages: list[StageConfig] = []
     leaves_weights: str | None = None
@@ -113,45 +117,67 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         if kind not in KINDS:
             raise ConfigError(f"stages[{number}].kind = {kind!r}; {nearest(str(kind), list(KINDS))}")
         name = entry.get("name") or kind
-        entry = {"name": name, "from": leaves_weights, **entry}
-        if isinstance(entry.get("tasks"), str):  # families and levels that several stages share
-            if entry["tasks"] not in head.panels:
-                raise ConfigError(f"`{name}.tasks` = {entry['tasks']!r}; {nearest(entry['tasks'], list(head.panels))}")
-            entry["tasks"] = head.panels[entry["tasks"]]
-        config = parse(module_of(kind).Config, entry, name)
-        earlier = [s.name for s in stages]
-        if name in earlier:
-            raise ConfigError(f"two stages are called `{name}`; give one of them another `name`")
-        if config.source is not None and config.source not in earlier:
-            raise ConfigError(f"`{name}.from` = {config.source!r} is no earlier stage; {nearest(config.source, earlier)}")
-        for key in ("samples", "start"):
-            named = getattr(config, key, None)
-            for other in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
-                if other not in earlier:
-                    raise ConfigError(f"`{name}.{key}` = {other!r} is no earlier stage; {nearest(other, earlier)}")
-        for family, levels in getattr(config, "tasks", {}).items():
-            known = find.find(family).levels
-            if wrong := [level for level in levels if level not in known]:
-                raise ConfigError(f"`{name}.tasks.{family}` has level {wrong[0]}; expected some of {list(known)}")
+        shared = {"tasks": _panel(head, name, entry["tasks"])} if isinstance(entry.get("tasks"), str) else {}
+        config = parse(
+            module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
+        )
+        _check_earlier(config, [stage.name for stage in stages])
+        _check_levels(config)
         stages.append(config)
         if kind in LEAVE_WEIGHTS:
             leaves_weights = name
-    vocab = [s.vocab_size for s in stages if s.kind == "tokenizer"]
-    models = {}
-    for name, entry in head.models.items():
-        entry = dict(entry)
-        preset = entry.pop("preset", None)
-        if preset is not None and preset not in PRESETS:
-            raise ConfigError(f"models.{name}.preset = {preset!r}; {nearest(preset, list(PRESETS))}")
-        entry = {**(PRESETS[preset].model_dump() if preset else {}), **entry}
-        if vocab and entry.setdefault("vocab_size", vocab[0]) != vocab[0]:
-            raise ConfigError(
-                f"models.{name}.vocab_size = {entry['vocab_size']}, but the tokenizer stage makes {vocab[0]}; leave it out"
-            )
-        models[name] = parse(ModelSpec, entry, f"models.{name}")
+    sizes = [stage.vocab_size for stage in stages if stage.kind == "tokenizer"]
+    models = {name: _spec(name, entry, sizes[0] if sizes else None) for name, entry in head.models.items()}
     for config in stages:
         wanted = getattr(config, "model", None)
         if wanted is not None and wanted not in models:
             raise ConfigError(f"`{config.name}.model` = {wanted!r}; {nearest(wanted, list(models))}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
+
+
+def _panel(head: _Written, stage: str, panel: str) -> dict[str, list[int]]:
+    """Families and levels that several stages share."""
+    if panel not in head.panels:
+        raise ConfigError(f"`{stage}.tasks` = {panel!r}; {nearest(panel, list(head.panels))}")
+    return head.panels[panel]
+
+
+def _check_earlier(config: StageConfig, earlier: Sequence[str]) -> None:
+    """A stage has a name of its own, and those that it names come before it."""
+    if config.name in earlier:
+        raise ConfigError(f"two stages are called `{config.name}`; give one of them another `name`")
+    named = [("from", config.source), ("start", getattr(config, "start", None))]
+    samples = getattr(config, "samples", None)
+    if isinstance(samples, list):  # others have a number of that name
+        named += [("samples", stage) for stage in samples]
+    for key, stage in named:
+        if stage is not None and stage not in earlier:
+            raise ConfigError(
+                f"`{config.name}.{key}` = {stage!r} is no earlier stage; {nearest(stage, earlier)}"
+            )
+
+
+def _check_levels(config: StageConfig) -> None:
+    for family, levels in getattr(config, "tasks", {}).items():
+        offered = find.find(family).levels
+        if wrong := [level for level in levels if level not in offered]:
+            raise ConfigError(
+                f"`{config.name}.tasks.{family}` has level {wrong[0]}; expected some of {list(offered)}"
+            )
+
+
+def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> ModelSpec:
+    """A model of the recipe; its vocabulary is the tokenizer stage's, where there is one."""
+    table = dict(entry)
+    preset = table.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"models.{name}.preset = {preset!r}; {nearest(preset, list(PRESETS))}")
+    if preset is not None:
+        table = PRESETS[preset].model_dump() | table
+    if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
+        raise ConfigError(
+            f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "
+            "leave it out"
+        )
+    return parse(ModelSpec, table, f"models.{name}")

@@ -27,7 +27,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     def texts():
         yield from (document.text for document in documents.text(config.text, config.text_bytes))
         if config.tasks:
-            for family, _, problem in documents.problems(config.tasks, config.task_documents, recipe.key("tokenizer")):
+            for family, _, problem in documents.problems(
+                config.tasks, config.task_documents, recipe.key("tokenizer")
+            ):
                 yield from (problem.prompt, *base.worked(find.find(family), problem))
 
     with Work(session, "train tokenizer"):
@@ -35,7 +37,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         tokenizer.save(session.run.stage_dir(session.stage))
     for lang in ("en", "de"):
         held = [d.text for d in sources.shipped("heldout") if d.lang == lang]
-        session.log("score", name=f"bytes_per_token/{lang}", value=tokenizer.bytes_per_token(held), n=len(held))
+        session.log(
+            "score", name=f"bytes_per_token/{lang}", value=tokenizer.bytes_per_token(held), n=len(held)
+        )
     return {
         "tokenizer": session.stage,
         "fingerprint": tokenizer.fingerprint,

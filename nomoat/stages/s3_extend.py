@@ -1,4 +1,5 @@
-"""Stage 3: a longer context by YaRN (V3 report, section 4.3): stretch the rotation, train on for a few long rows."""
+"""Stage 3: a longer context by YaRN (V3 report, section 4.3): stretch the rotation, train on for a few long
+rows."""
 
 from typing import Any, Literal
 
@@ -22,11 +23,15 @@ class Config(fit.Config):
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     short = spec_of(session, config.source)
     if config.context <= short.context:
-        raise ConfigError(f"`{config.name}.context` = {config.context}; expected more than the {short.context} so far")
+        raise ConfigError(
+            f"`{config.name}.context` = {config.context}; expected more than the {short.context} so far"
+        )
     yarn = Yarn(
-        factor=config.context / short.context, original_context=short.context, mscale=config.mscale,
+        factor=config.context / short.context,
+        original_context=short.context,
+        mscale=config.mscale,
         mscale_all_dim=config.mscale_all_dim,
-    )  # fmt: skip
+    )
     long = short.model_copy(update={"yarn": yarn, "context": config.context})
     outputs = fit.fit(session, config, recipe, load_model(session, config.source, long))
     return {**outputs, "bought": f"context {short.context} to {config.context}"}

@@ -1,4 +1,5 @@
-"""Stage 4: supervised fine-tuning, the cold start: worked solutions and conversation, loss on the assistant's tokens.
+"""Stage 4: supervised fine-tuning, the cold start: worked solutions and conversation, loss on the assistant's
+tokens.
 
 Prose rows go on beside them (`shares.prose`), so that what pretraining taught is not forgotten.
 """
@@ -21,7 +22,10 @@ class Config(fit.Config):
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     outputs = fit.fit(session, config, recipe, load_model(session, config.source))
     read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
-    return {**outputs, "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share)}
+    return {
+        **outputs,
+        "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share),
+    }
 
 
 plan = fit.plan

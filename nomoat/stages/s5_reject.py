@@ -1,6 +1,8 @@
-"""Stage 5, between two rounds: rejection sampling, right and readable answers become data (R1, section 2.3.3)."""
+"""Stage 5, between two rounds: rejection sampling, right and readable answers become data (R1, section
+2.3.3)."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -8,12 +10,14 @@ from pydantic import Field
 from nomoat.config import DataError
 from nomoat.data import documents
 from nomoat.files import write_whole
-from nomoat.rl import reward
-from nomoat.rl.rollout import Rollout, sample_groups, text_of
+from nomoat.model.transformer import Transformer
+from nomoat.rl import reward, rollout
+from nomoat.rl.reward import Group
+from nomoat.rl.rollout import Exercise
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tasks import base, find
+from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -21,7 +25,8 @@ CHUNK = 256  # problems sampled at a time
 
 
 class Config(StageConfig):
-    """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of each."""
+    """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
+    each."""
 
     tasks: dict[str, list[int]]
     problems: int = 2000
@@ -35,57 +40,86 @@ class Config(StageConfig):
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32").eval()
-    drawn = list(documents.problems(config.tasks, config.problems, recipe.key(config.name, "problems")))
+    problems = documents.problems(config.tasks, config.problems, recipe.key(config.name, "problems"))
+    exercises = rollout.exercises(problems)
     kept: list[dict[str, Any]] = []
-    for start in range(0, len(drawn), CHUNK):
+    for start in range(0, len(exercises), CHUNK):
         session.check_stop()
-        entries = [(find.find(family), level, problem) for family, level, problem in drawn[start : start + CHUNK]]
-        with Work(session, "sample answers") as work:
-            groups = sample_groups(
-                model, tokenizer, entries, group=config.samples, max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature, seed=recipe.key(config.name, "sample", start), think=config.think,
-                max_rows=1024,
-            )  # fmt: skip
-            for group, marks in zip(groups, reward.scores(groups, tokenizer)):
-                new = sum(r.length for r in group)
-                count(work, model.spec, group[0].n_prompt + new, group[0].n_prompt + new / len(group) / 2)
-                kept += accepted(group, marks, tokenizer, config.keep)
+        key = recipe.key(config.name, "sample", start)
+        for group in answers(session, config, key, model, tokenizer, exercises[start : start + CHUNK]):
+            kept += accepted(group, config.keep)
+    n_answers = len(exercises) * config.samples
     if not kept:
         raise DataError(
-            f"{config.name}: none of {len(drawn) * config.samples} answers of {config.source} was right and readable; "
+            f"{config.name}: none of {n_answers} answers of {config.source} was right and readable; "
             "expected at least one; choose easier levels, or train the model before it for longer"
         )
-    path = session.run.stage_dir(session.stage) / "samples.jsonl"
     if session.leads:
-        write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
+        write_whole(session.run.stage_dir(session.stage) / "samples.jsonl", "".join(lines))
     session.mesh.barrier()
-    share = 100 * len(kept) / (len(drawn) * config.samples)
-    bought = f"{len(kept):,} answers, {share:.0f} % of those drawn"
+    bought = f"{len(kept):,} answers, {100 * len(kept) / n_answers:.0f} % of those drawn"
     return {"samples": f"{session.stage}/samples.jsonl", "kept": len(kept), "bought": bought}
 
 
-def accepted(group: list[Rollout], marks: list[reward.Score], tokenizer: Tokenizer, n: int) -> list[dict[str, Any]]:
+def answers(
+    session: Session,
+    config: Config,
+    key: int,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    exercises: Sequence[Exercise],
+) -> list[Group]:
+    """Judged answers to each exercise; what they took goes into the log."""
+    with Work(session, "sample answers") as work:
+        groups = rollout.sample(
+            model,
+            tokenizer,
+            exercises,
+            group=config.samples,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=key,
+            think=config.think,
+            max_rows=1024,
+        )
+        for group in groups:
+            n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
+            count(work, model.spec, n_prompt + n_new, n_prompt + n_new / len(group) / 2)
+        return reward.judge(groups)
+
+
+def accepted(group: Group, n: int) -> list[dict[str, Any]]:
     """Up to `n` different right and readable answers: one language, nothing said three times in a row."""
-    found: dict[str, dict[str, Any]] = {}
-    for rollout, mark in zip(group, marks):
-        text = text_of(rollout, tokenizer)
+    records: dict[str, dict[str, Any]] = {}
+    for judged in group:
+        exercise, text = judged.rollout.exercise, judged.rollout.text
         thinking, closed, answer = text.removeprefix("<think>").rpartition("</think>")
-        if mark.strict and mark.language == 1.0 and not repeats(thinking):
-            found.setdefault(text, {
-                "family": base.short(rollout.task), "level": rollout.level, "prompt": rollout.problem.prompt,
-                "thinking": thinking if closed else None, "answer": answer,
-            })  # fmt: skip
-    return list(found.values())[:n]
+        if judged.score.strict and judged.score.language == 1.0 and not repeats(thinking):
+            record = {
+                "family": base.short(exercise.task),
+                "level": exercise.level,
+                "prompt": exercise.problem.prompt,
+                "thinking": thinking if closed else None,
+                "answer": answer,
+            }
+            records.setdefault(text, record)
+    return list(records.values())[:n]
 
 
 def repeats(text: str, width: int = 12) -> bool:
     """Whether some `width` characters stand three times in a row."""
-    return any(text[i : i + width] * 3 == text[i : i + 3 * width] for i in range(len(text) - 3 * width + 1))
+    last = len(text) - 3 * width
+    return any(text[i : i + width] * 3 == text[i : i + 3 * width] for i in range(last + 1))
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
-    said, read = config.problems * config.samples * answer, config.problems * prompt
-    flops = recipe.shape(config).flops_forward(prompt + answer / 2)
-    figures = {"tokens": round(said + read), "flops": (said + read) * flops, "sampled": (said + read / 2) * flops}
-    return {**figures, "answers": config.problems * config.samples}
+    written, read = config.problems * config.samples * answer, config.problems * prompt
+    forward = recipe.shape(config).flops_forward(prompt + answer / 2)
+    return {
+        "tokens": round(written + read),
+        "flops": (written + read) * forward,
+        "sampled": (written + read / 2) * forward,
+        "answers": config.problems * config.samples,
+    }

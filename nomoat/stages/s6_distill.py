@@ -1,41 +1,53 @@
 """Stage 6: a smaller dense student learns from the RL model, in the end on what the student itself writes.
 
-First the student reads worked problems and prose and matches the teacher's whole distribution at every trained token:
-forward KL(p_T || p_S), which covers what the teacher does.  In the last `policy_steps` it writes answers itself and the
-teacher judges every token of them: reverse KL(p_S || p_T), which drops what the teacher would not do (on-policy
-distillation, arXiv 2306.13649, section 3).  The common tokenizer makes both exact over the whole vocabulary.
+First the student reads worked problems and prose and matches the teacher's whole distribution at every
+trained token: forward KL(p_T || p_S), which covers what the teacher does.  In the last `policy_steps` it
+writes answers itself and the teacher judges every token of them: reverse KL(p_S || p_T), which drops what the
+teacher would not do (on-policy distillation, arXiv 2306.13649, section 3).  The common tokenizer makes both
+exact over the whole vocabulary.
 """
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nomoat.config import ConfigError
-from nomoat.data.packing import Packed
+from nomoat.data.packing import Batch
 from nomoat.model.loss import IGNORED, divergence
-from nomoat.model.moe import Experts
+from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.transformer import Transformer
-from nomoat.rl import curriculum, grpo, reward
-from nomoat.rl.rollout import sample_groups
+from nomoat.parallel.mesh import Mesh
+from nomoat.rl import reward, rollout
+from nomoat.rl.curriculum import Curriculum
+from nomoat.rl.reward import Group
+from nomoat.rl.rows import chunks, pack, pad
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
 
+SAME_ATTENTION = (
+    "d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_q_latent", "vocab_size",
+)  # fmt: skip
+
 
 class Config(fit.Config):
-    """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the student's own."""
+    """As pretraining, of another `model`; the last `policy_steps` are `prompts` x `group` answers of the
+    student's own."""
 
     model: str = "student"
     start: str | None = None  # the earlier stage whose weights the student starts from
-    inherit: bool = True  # without it, start from a part of the teacher's layers, see below; else from random weights
+    inherit: bool = (
+        True  # without it, start from a part of the teacher's layers, see below; else from random weights
+    )
     policy_steps: int = 50
     policy_tasks: dict[str, list[int]] = {}
     prompts: int = 32
@@ -46,23 +58,20 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
-    teacher = to_device(load_model(session, config.source), session, config.precision).eval().requires_grad_(False)
-    if config.start:
-        student = load_model(session, config.start)
-    else:
-        spec = recipe.model(config.model).model_copy(update={"yarn": teacher.spec.yarn, "context": teacher.spec.context})
-        student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
-        if config.inherit:
-            inherit(student, teacher)
-    student = to_device(student, session, config.precision)
+    teacher = to_device(load_model(session, config.source), session, config.precision)
+    teacher.eval().requires_grad_(False)
+    student = to_device(first_student(session, config, recipe, teacher), session, config.precision)
     optimizer = Optimizer(student, config.optim)
-    data = fit.prepare(session, config, recipe, tokenizer) if config.policy_steps < config.steps else None
-    problems = curriculum.Choice(config.policy_tasks or config.tasks, config.prompts)
+    n_read = config.steps - config.policy_steps
+    data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
+    problems = Curriculum(config.policy_tasks or config.tasks)
+    pair = Pair(student, teacher)
 
     def compute(step: int) -> Gradient:
-        if step < config.steps - config.policy_steps:
-            return imitate(session, config, student, teacher, data, step)
-        return practise(session, config, student, teacher, tokenizer, problems, recipe.key(config.name, step))
+        if step < n_read:
+            rows = fit.rows_at(config, data, step)
+            return imitate(pair, rows.data.batch(rows.first, rows.n, session.mesh.rank, session.mesh.world))
+        return practise(pair, session.mesh, config, tokenizer, problems, recipe.key(config.name, step))
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, student, optimizer, tokenizer)
@@ -70,16 +79,28 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
 
+def first_student(session: Session, config: Config, recipe: Recipe, teacher: Transformer) -> Transformer:
+    if config.start:
+        return load_model(session, config.start)
+    shape = {"yarn": teacher.spec.yarn, "context": teacher.spec.context}
+    spec = recipe.model(config.model).model_copy(update=shape)
+    student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
+    if config.inherit:
+        inherit(student, teacher)
+    return student
+
+
 @torch.no_grad()
 def inherit(student: Transformer, teacher: Transformer) -> None:
-    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3), and as much of
-    their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the head unless it is tied."""
+    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3),
+    and as much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the
+    head unless it is tied."""
     s, t = student.spec, teacher.spec
-    for name in ("d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_q_latent", "vocab_size"):
+    for name in SAME_ATTENTION:
         if getattr(s, name) != getattr(t, name):
             raise ConfigError(
-                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; a student that "
-                "inherits needs the same attention: make them equal, or set inherit = false"
+                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; "
+                "a student that inherits needs the same attention: make them equal, or set inherit = false"
             )
     for name in ("embed", "norm") if s.tied else ("embed", "norm", "head"):
         getattr(student, name).copy_(getattr(teacher, name))
@@ -88,95 +109,148 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
         block.attention.load_state_dict(lender.attention.state_dict())
         block.norm_attention.copy_(lender.norm_attention)
         block.norm_ffn.copy_(lender.norm_ffn)
-        if isinstance(lender.ffn, Experts):
-            if t.n_shared == 0:
-                continue
-            gate, up = lender.ffn.w_gate_up[: t.n_shared].chunk(2, 1)
-            gate, up, down = gate.flatten(0, 1), up.flatten(0, 1), lender.ffn.w_down[: t.n_shared].flatten(0, 1).T
-        else:
-            (gate, up), down = lender.ffn.w_gate_up.chunk(2), lender.ffn.w_down
-        n = min(len(gate), s.d_ffn)
-        block.ffn.w_gate_up[:n].copy_(gate[:n])
-        block.ffn.w_gate_up[s.d_ffn : s.d_ffn + n].copy_(up[:n])
-        block.ffn.w_down[:, :n].copy_(down[:, :n])
+        inherit_ffn(block.ffn, lender.ffn)
 
 
-def imitate(session: Session, config: Config, student: Transformer, teacher: Transformer, data: Packed, step: int) -> Gradient:
+def inherit_ffn(ffn: SwiGLU, lender: SwiGLU | Experts) -> None:
+    """As many hidden units as both have; those of the shared experts side by side, where the lender is
+    routed."""
+    if isinstance(lender, Experts):
+        n_shared = lender.spec.n_shared
+        if n_shared == 0:
+            return
+        gate, up = (matrix.flatten(0, 1) for matrix in lender.w_gate_up[:n_shared].chunk(2, 1))
+        down = lender.w_down[:n_shared].flatten(0, 1).T
+    else:
+        gate, up = lender.w_gate_up.chunk(2)
+        down = lender.w_down
+    own_gate, own_up = ffn.w_gate_up.chunk(2)
+    n = min(len(gate), len(own_gate))
+    own_gate[:n].copy_(gate[:n])
+    own_up[:n].copy_(up[:n])
+    ffn.w_down[:, :n].copy_(down[:, :n])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The student and who teaches it."""
+
+    student: Transformer
+    teacher: Transformer
+
+    def match(
+        self,
+        ids_BT: Tensor,
+        pos_BT: Tensor | None,
+        mask: Tensor,
+        columns_M: Tensor,
+        *,
+        reverse: bool,
+        weight: float = 1.0,
+    ) -> float:
+        """Backward pass of the mean divergence at the flattened columns; gives its value in nats times
+        weight."""
+        student, teacher, device = self.student, self.teacher, self.student.embed.device
+        inputs = ids_BT.to(device), pos_BT, mask.to(device)
+        columns_M = columns_M.to(device)
+        with torch.no_grad():
+            teacher_MD = hidden_at(teacher, *inputs, columns_M)
+        student_MD = hidden_at(student, *inputs, columns_M)
+        loss = weight * divergence(student_MD, student.head, teacher_MD, teacher.head, reverse=reverse)
+        loss.backward()
+        return float(loss.detach())
+
+    def flops(self, attended: float, *, executed: bool = False) -> float:
+        """Of one token, which the student learns from and the teacher judges."""
+        learned = self.student.spec.flops_train(attended, executed=executed)
+        return learned + self.teacher.spec.flops_forward(attended, executed=executed)
+
+
+def hidden_at(
+    model: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor
+) -> Tensor:
+    """(M, D), past the final norm."""
+    return model.final(model.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
+
+
+def imitate(pair: Pair, batch: Batch) -> Gradient:
     """Forward KL on packed documents."""
-    batch = fit.batch_of(session, config, data, step)
     B, T = batch.ids_BT.shape
     trained_M = (batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0]
-    loss = match(student, teacher, batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False)
-    return _gradient(student, teacher, loss, B * T, (T + 1) / 2, T, {"trained_tokens": len(trained_M)})
+    return Gradient(
+        loss=pair.match(batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False),
+        tokens=B * T,
+        flops_model=B * T * pair.flops((T + 1) / 2),
+        flops_executed=B * T * pair.flops(T, executed=True),
+        telemetry={"trained_tokens": len(trained_M)},
+    )
 
 
 def practise(
-    session: Session, config: Config, student: Transformer, teacher: Transformer, tokenizer: Tokenizer,
-    problems: curriculum.Choice, seed: int,
-) -> Gradient:  # fmt: skip
+    pair: Pair, mesh: Mesh, config: Config, tokenizer: Tokenizer, problems: Curriculum, key: int
+) -> Gradient:
     """Reverse KL on the student's own answers."""
     start = time.perf_counter()
-    mine = problems.draw(seed)[session.mesh.rank :: session.mesh.world]
-    groups = sample_groups(
-        student, tokenizer, [entry[1:] for entry in mine], group=config.group, max_new_tokens=config.max_new_tokens,
-        seed=seed + session.mesh.rank, think=config.policy_think,
-    )  # fmt: skip
+    groups = rollout.sample(
+        pair.student,
+        tokenizer,
+        problems.draw(key, config.prompts)[mesh.rank :: mesh.world],
+        group=config.group,
+        max_new_tokens=config.max_new_tokens,
+        seed=key + mesh.rank,
+        think=config.policy_think,
+    )
     sampled = time.perf_counter()
-    rewards = [[float(s.strict) for s in group] for group in reward.scores(groups, tokenizer)]
-    problems.learn(session.mesh, [place for place, *_ in mine], rewards)
-    rows = grpo.pack(groups)
-    loss, tokens, attended = 0.0, 0, 0.0
-    n_targets = sum(len(row.source_M) for row in rows)
-    for chunk in grpo.chunks(rows):
-        laid = grpo.lay_out(chunk, layout.PAD, student.embed.device)
-        share = len(laid.source_M) / n_targets
-        loss += match(student, teacher, laid.ids_BT, laid.pos_BT, laid.mask, laid.source_M, reverse=True, weight=share)
-        tokens += laid.ids_BT.numel()
-        attended += laid.ids_BT.numel() * laid.ids_BT.shape[1]
-    flat = [r for group in rewards for r in group]
-    rollouts = [r for group in groups for r in group]
-    telemetry = {
-        "reward": sum(flat) / len(flat), "length": sum(r.length for r in rollouts) / len(rollouts),
-        "sample_seconds": sampled - start, "update_seconds": time.perf_counter() - sampled,
-    }  # fmt: skip
-    return _gradient(student, teacher, loss, tokens, attended / tokens / 2, attended / tokens, telemetry)
+    judged_groups = reward.judge(groups)
+    problems.learn(mesh, judged_groups)
+    loss, tokens, attended = match_answers(pair, judged_groups)
+    answers = [judged for group in judged_groups for judged in group]
+    return Gradient(
+        loss=loss,
+        tokens=tokens,
+        flops_model=tokens * pair.flops(attended / 2),
+        flops_executed=tokens * pair.flops(attended, executed=True),
+        telemetry={
+            "reward": sum(judged.reward for judged in answers) / len(answers),
+            "length": sum(judged.rollout.length for judged in answers) / len(answers),
+            "sample_seconds": sampled - start,
+            "update_seconds": time.perf_counter() - sampled,
+        },
+    )
 
 
-def match(
-    student: Transformer, teacher: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor,
-    *, reverse: bool, weight: float = 1.0,
-) -> float:  # fmt: skip
-    """Backward pass of the mean divergence at the flattened columns `columns_M`; gives its value in nats times weight."""
-    device = student.embed.device
-    ids_BT, mask, columns_M = ids_BT.to(device), mask.to(device), columns_M.to(device)
-    with torch.no_grad():
-        teacher_MD = teacher.final(teacher.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
-    student_MD = student.final(student.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
-    loss = weight * divergence(student_MD, student.head, teacher_MD, teacher.head, reverse=reverse)
-    loss.backward()
-    return float(loss.detach())
-
-
-def _gradient(
-    student: Transformer, teacher: Transformer, loss: float, tokens: int, attended: float, computed: float, telemetry: dict
-) -> Gradient:
-    flops = lambda width, **how: student.spec.flops_train(width, **how) + teacher.spec.flops_forward(width, **how)
-    return Gradient(loss, tokens, tokens * flops(attended), tokens * flops(computed, executed=True), telemetry)
+def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, float]:
+    """Backward passes over the sampled tokens; (loss, columns computed, mean columns that each attended
+    to)."""
+    n_targets = sum(judged.rollout.length for group in groups for judged in group)
+    loss, tokens, attended = 0.0, 0, 0
+    for chunk in chunks(pack(groups)):
+        rows = pad(chunk, pair.student.embed.device)
+        weight = len(rows.source_M) / n_targets
+        loss += pair.match(rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M, reverse=True, weight=weight)
+        B, T = rows.ids_BT.shape
+        tokens += B * T
+        attended += B * T * T
+    return loss, tokens, attended / tokens
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     student, teacher = recipe.shape(config), recipe.shape(recipe.stage(config.source))
-    n = config.policy_steps * config.prompts
+    n_prompts = config.policy_steps * config.prompts
     read = fit.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
-    prompt, answer = estimate.lengths(config.policy_tasks or config.tasks, config.policy_think, config.max_new_tokens)
-    written, attended = n * (prompt + config.group * answer), prompt + answer / 2
+    tasks = config.policy_tasks or config.tasks
+    prompt, answer = estimate.lengths(tasks, config.policy_think, config.max_new_tokens)
+    attended = prompt + answer / 2
+    written = n_prompts * (prompt + config.group * answer)
     judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
     taught = read["tokens"] * teacher.flops_forward(config.context / 2)
-    drawn = n * config.group * answer * student.flops_forward(attended)
+    drawn = n_prompts * config.group * answer * student.flops_forward(attended)
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"] + taught + config.policy_steps * estimate.newton_schulz(student, config.optim),
+        "trained": read["trained"]
+        + taught
+        + config.policy_steps * estimate.newton_schulz(student, config.optim),
         "sampled": drawn + judged / 2,
-        "host": read["host"] * (config.steps > config.policy_steps),
+        "host": read["host"] if config.steps > config.policy_steps else 0,
     }

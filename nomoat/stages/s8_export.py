@@ -1,22 +1,44 @@
-"""Stage 8: a Hugging Face directory that stock `transformers` opens without remote code, and proof that it holds."""
+"""Stage 8: a Hugging Face directory that stock `transformers` opens without remote code, and proof that it
+holds."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from nomoat.config import WeightsError
-from nomoat.files import shipped
 from nomoat.model.transformer import Transformer
+from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer import layout
+from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work
 from nomoat.weights import directory as weights
 
+CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {recipe.name} / {name}
+
+A DeepSeek-V3-shaped model with {total:,} parameters ({active:,} active),
+trained by the nomoat recipe `{recipe.name}` (seed {recipe.seed}).
+
+It knows short worked tasks in English and German and little else; do not rely on what it says.
+
+| score | value | 95 % interval | n |
+|---|---|---|---|
+"""
+
 
 class Config(StageConfig):
-    """`models` are the stages whose weights are exported, each into a directory of its own; by default the last."""
+    """`models` are the stages whose weights are exported, each into a directory of its own; by default the
+    last."""
 
     models: list[str] = []
 
@@ -29,13 +51,21 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             model = without_depths(load_model(session, name)).eval()
             directory = session.run.stage_dir(session.stage) / name
             if session.leads:
-                weights.save(model, directory, tokenizer=tokenizer, card=card(session, recipe, name, model))
+                text = card(session.run, recipe, name, model)
+                weights.save(model, directory, tokenizer=tokenizer, card=text)
             session.mesh.barrier()
-            ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
-            error = float((weights.load(directory)(ids_BT) - model(ids_BT)).abs().max())
-            if error != 0:
-                raise WeightsError(f"{directory} gives other logits than {name} (by {error}); expected equal; report this")
+            prove(model, directory, name, tokenizer)
     return {"exports": [f"{session.stage}/{name}" for name in names], "bought": f"{len(names)} directories"}
+
+
+def prove(model: Transformer, directory: Path, name: str, tokenizer: Tokenizer) -> None:
+    """WeightsError unless what was written gives the same logits."""
+    ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
+    error = float((weights.load(directory)(ids_BT) - model(ids_BT)).abs().max())
+    if error != 0:
+        raise WeightsError(
+            f"{directory} gives other logits than {name} (by {error}); expected equal; report this"
+        )
 
 
 def without_depths(model: Transformer) -> Transformer:
@@ -47,15 +77,18 @@ def without_depths(model: Transformer) -> Transformer:
     return plain
 
 
-def card(session: Session, recipe: Recipe, name: str, model: Transformer) -> str:
+def card(run: Run, recipe: Recipe, name: str, model: Transformer) -> str:
     """The model card: what it is, what it was trained on, what it scored, measured by this run."""
     total, active = model.spec.params_total(), model.spec.params_active()
-    lines = [shipped(__file__)["card"].format(recipe=recipe, name=name, total=total, active=active)]
-    for event in last_scores(e for e in session.run.events("score") if e.get("model") == name):
-        place = f" {event['family']}/{event['level']}" if event.get("family") else ""
-        interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
-        lines.append(f"| {event['name']}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |")
-    return "\n".join(lines) + "\n"
+    head = CARD.format(recipe=recipe, name=name, total=total, active=active)
+    scores = last_scores(event for event in run.events("score") if event.get("model") == name)
+    return head + "".join(row(event) for event in scores)
+
+
+def row(event: dict[str, Any]) -> str:
+    place = f" {event['family']}/{event['level']}" if event.get("family") else ""
+    interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
+    return f"| {event['name']}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |\n"
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:

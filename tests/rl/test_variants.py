@@ -1,6 +1,7 @@
 """Each descendant of GRPO against a worked example by hand, and as a gradient against the formula by autograd."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,9 @@ import torch
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, variants
+from nomoat.rl.reward import Judged
 from nomoat.rl.rollout import Rollout
 from nomoat.rl.variants import VARIANTS
-from nomoat.tasks import find
-from nomoat.tokenizer import layout
 
 REWARDS = [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
 LENGTHS = [[2, 4, 4, 6], [1, 1, 1, 1]]
@@ -35,9 +35,11 @@ def test_a_group_that_is_all_right_or_all_wrong_gives_nothing(rewards, advantage
 
 def test_weights_by_hand():
     """Eight rollouts, 20 tokens together, ten tokens at most."""
-    assert variants.constant(LENGTHS, 8, 10) == [[1 / 80] * 4] * 2
-    assert variants.by_sequence(LENGTHS, 8, 10) == [[1 / 16, 1 / 32, 1 / 32, 1 / 48], [1 / 8] * 4]
-    assert variants.by_token(LENGTHS, 8, 10) == [[1 / 20] * 4] * 2
+    sizes = variants.Sizes(n_rollouts=8, n_tokens=20, longest=10)
+    of_each = lambda weight: [[weight(length, sizes) for length in group] for group in LENGTHS]
+    assert of_each(variants.constant) == [[1 / 80] * 4] * 2
+    assert of_each(variants.by_sequence) == [[1 / 16, 1 / 32, 1 / 32, 1 / 48], [1 / 8] * 4]
+    assert of_each(variants.by_token) == [[1 / 20] * 4] * 2
 
 
 def test_surrogates_by_hand():
@@ -70,14 +72,25 @@ def off_policy_rollouts():
         group = []
         for length in (3, 6):
             ids = torch.cat((prompt, torch.randint(8, 40, (length,), generator=rng)))
-            sampled = torch.arange(len(ids)) >= 4
+            rollout = Rollout(None, ids[:4], ids[4:], torch.zeros(length), "", "end")
             with torch.no_grad():
-                logp = model(ids[None])[0].log_softmax(-1)[:-1].gather(1, ids[1:, None])[:, 0]
+                logp = log_probs(model, rollout)
             gap = torch.randn(len(ids), generator=rng) * 0.4
-            old = torch.where(sampled, torch.cat((torch.zeros(1), logp)) - gap, 0.0)
-            group.append(Rollout(find.find("lamp"), 4, None, ids, sampled, old, "end"))
+            group.append(replace(rollout, logp_T=logp - gap[4:]))
         groups.append(group)
     return model, groups
+
+
+def log_probs(model, rollout, temperature=1.0):
+    """Of each token that the policy wrote."""
+    ids = torch.cat((rollout.prompt_T, rollout.ids_T))
+    logp = (model(ids[None])[0] / temperature).log_softmax(-1)[:-1].gather(1, ids[1:, None])[:, 0]
+    return logp[rollout.n_prompt - 1 :]
+
+
+def judged(groups, advantages):
+    pairs = (zip(group, values) for group, values in zip(groups, advantages))
+    return [tuple(Judged(rollout, None, 0.0, a) for rollout, a in pair) for pair in pairs]
 
 
 def objective(name, model, groups, advantages):
@@ -86,8 +99,8 @@ def objective(name, model, groups, advantages):
     n, total, longest = len(flat), sum(r.length for r, _ in flat), 8
     loss = 0.0
     for r, a in flat:
-        logp = model(r.ids_T[None])[0].log_softmax(-1)[:-1].gather(1, r.ids_T[1:, None])[:, 0][r.sampled_T[1:]]
-        w = (logp - r.logp_T[r.sampled_T]).exp()
+        logp = log_probs(model, r)
+        w = (logp - r.logp_T).exp()
         low, high = VARIANTS[name].bounds
         if name == "gspo":
             s = w.log().mean().exp()
@@ -112,8 +125,8 @@ def test_the_gradient_is_that_of_the_published_objective(name):
     objective(name, model, groups, advantages).backward()
     expected = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
-    weights = variant.weight([[r.length for r in g] for g in groups], 4, 8)
-    grpo.policy_gradient(model, grpo.pack(groups, advantages, weights), layout.PAD, variant=variant, off_policy=True)
+    off_policy = grpo.Objective(variant, n_rollouts=4, longest=8, off_policy=True)
+    grpo.gradient(model, judged(groups, advantages), off_policy)
     for n, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[n], rtol=1e-3, atol=1e-6)
 
@@ -121,27 +134,24 @@ def test_the_gradient_is_that_of_the_published_objective(name):
 def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
     model, groups = off_policy_rollouts()
     reference = Transformer(SPEC).initialise(5)
-    rows = grpo.pack(groups, [[0.0, 0.0]] * 2)
+    still = judged(groups, [[0.0, 0.0]] * 2)
     loss = 0.0
     for r in (r for g in groups for r in g):
-        pick = lambda m: m(r.ids_T[None])[0].log_softmax(-1)[:-1].gather(1, r.ids_T[1:, None])[:, 0][r.sampled_T[1:]]  # noqa: B023
-        log_r = pick(reference).detach() - pick(model)
+        log_r = log_probs(reference, r).detach() - log_probs(model, r)
         loss = loss + 0.1 * (log_r.exp() - log_r - 1).sum()
     loss.backward()
     expected = model.head.grad.clone()
     model.zero_grad()
-    update = grpo.policy_gradient(model, rows, layout.PAD, reference=reference, kl=0.1)
+    update = grpo.gradient(model, still, grpo.Objective(kl=0.1), reference)
     torch.testing.assert_close(model.head.grad, expected, rtol=1e-3, atol=1e-6)
     assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
     model.zero_grad()
-    assert grpo.policy_gradient(model, rows, layout.PAD, reference=model, kl=0.1).kl == pytest.approx(0, abs=1e-6)
+    assert grpo.gradient(model, still, grpo.Objective(kl=0.1), model).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_divides_the_logits():
     model, groups = off_policy_rollouts()
     rollout = groups[0][0]
     with torch.no_grad():
-        logp = (model(rollout.ids_T[None])[0] / 0.5).log_softmax(-1)[:-1].gather(1, rollout.ids_T[1:, None])[:, 0]
-    old = torch.cat((torch.zeros(1), logp)) * rollout.sampled_T
-    rollout = Rollout(rollout.task, 4, None, rollout.ids_T, rollout.sampled_T, old, "end")
-    assert grpo.policy_gradient(model, grpo.pack([[rollout]]), layout.PAD, temperature=0.5).drift < 1e-5
+        rollout = replace(rollout, logp_T=log_probs(model, rollout, temperature=0.5))
+    assert grpo.gradient(model, judged([[rollout]], [[1.0]]), grpo.Objective(temperature=0.5)).drift < 1e-5

@@ -7,14 +7,11 @@ import torch
 
 from nomoat.config import ConfigError
 from nomoat.data import documents
-from nomoat.files import shipped
 from nomoat.plan.budget import resolve
 from nomoat.rl import reward
-from nomoat.rl.rollout import Rollout
+from nomoat.rl.rollout import Exercise, Rollout
 from nomoat.run.directory import Run
-from nomoat.stages import s5_rl
 from nomoat.stages.s5_reject import accepted, repeats
-from nomoat.stages.s5_rl import Config, split
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe, layout
 
@@ -32,8 +29,8 @@ def reply(tokenizer, thinking, answer, opened=False):
     prompt = layout.render(tokenizer, [layout.Message("user", PROBLEM.prompt)], generate=True, think=True if opened else None).ids
     ids = [] if opened else [layout.THINK]
     ids += [*tokenizer.encode(thinking), layout.END_THINK, *tokenizer.encode(answer), layout.EOS]
-    sampled = torch.tensor([False] * len(prompt) + [True] * len(ids))
-    return Rollout(TASK, 2, PROBLEM, torch.tensor(prompt + ids), sampled, torch.zeros(len(prompt + ids)), "end")
+    exercise, text = Exercise("addition", 2, TASK, PROBLEM), f"<think>{thinking}</think>{answer}"
+    return Rollout(exercise, torch.tensor(prompt), torch.tensor(ids), torch.zeros(len(ids)), text, "end")
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -42,45 +39,24 @@ def test_only_right_readable_and_different_answers_are_kept(tokenizer, opened):
     texts = [("1+1", good), ("1+1", good), ("2+2", good), ("3", "-7"), ("7+2+0=09," * 9, good), ("das nicht", good)]
     texts.append(("4", good))
     group = [reply(tokenizer, thinking, answer, opened) for thinking, answer in texts]
-    marks = reward.scores([group], tokenizer)[0]
-    kept = accepted(group, marks, tokenizer, 2)
+    kept = accepted(reward.judge([group])[0], 2)
     assert [r["thinking"] for r in kept] == ["1+1", "2+2"]
     assert {r["answer"] for r in kept} == {good}
 
 
 def test_what_was_kept_is_read_as_the_same_tokens(tokenizer, tmp_path):
     rollout = reply(tokenizer, "1+1", PROBLEM.witness)
-    record = accepted([rollout], reward.scores([[rollout]], tokenizer)[0], tokenizer, 1)[0]
+    record = accepted(reward.judge([[rollout]])[0], 1)[0]
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps(record) + "\n")
     ((ids, trained),) = documents.sampled([path], tokenizer)
-    assert ids == rollout.ids_T.tolist()
-    assert trained == rollout.sampled_T.tolist()
+    assert ids == rollout.prompt_T.tolist() + rollout.ids_T.tolist()
+    assert trained == [False] * rollout.n_prompt + [True] * rollout.length
 
 
 def test_three_times_the_same_in_a_row_is_a_repetition():
     assert repeats("so it goes, " * 3)
     assert not repeats("so it goes, " * 2 + "and then something else happened to all of them")
-
-
-def test_minibatches_hold_every_group_once():
-    parts = split(list(range(10)), 4, seed=1)
-    assert sorted(x for part in parts for x in part) == list(range(10))
-    assert len(parts) == 4
-    assert split([1], 4, seed=1) == [[1], [], [], []]  # as many parts as the other ranks have
-    assert split([], 0, seed=1) == [[]]
-
-
-def test_the_preset_is_what_the_paper_says_and_what_is_given_wins():
-    config = Config(kind="rl", tasks={"lamp": [4]}, steps=650, preset="r1", prompts=32)
-    assert (config.variant, config.group, config.kl, config.clip) == ("grpo", 16, 0.001, (10.0, 10.0))
-    assert config.rewards == reward.Weights(accuracy=1, format=1)
-    assert config.optim.adam_lr == 3e-6
-    assert config.prompts == 32
-    published = shipped(s5_rl.__file__)["r1"]
-    assert published["prompts"] * published["group"] == 8192
-    assert published["refresh"] * published["minibatches"] == 400  # optimiser steps between two references
-    assert Config(**config.model_dump(by_alias=True)) == config
 
 
 def recipe(**rl):

@@ -1,4 +1,4 @@
-"""What a student inherits, and which problems a stage draws."""
+"""What a student inherits."""
 
 import pytest
 import torch
@@ -6,8 +6,6 @@ import torch
 from nomoat.config import ConfigError
 from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
-from nomoat.rl.curriculum import FLOOR, Choice
 from nomoat.stages.s6_distill import inherit
 
 TEACHER = ModelSpec(
@@ -50,23 +48,3 @@ def test_a_student_of_another_width_is_told_what_to_do():
     student, teacher = models(STUDENT.model_copy(update={"n_heads": 4}))
     with pytest.raises(ConfigError, match="n_heads = 4.*inherit = false"):
         inherit(student, teacher)
-
-
-def test_problems_go_where_there_is_something_to_learn():
-    choice = Choice({"lamp": [4], "sorting": [3, 4]}, 400)
-    choice.success.update({"lamp/4": 1.0, "sorting/3": 0.5, "sorting/4": 0.0})
-    drawn = choice.draw(7)
-    counts = {level: sum(l == level for _, t, l, _ in drawn if t.__name__.endswith("sorting")) for level in (3, 4)}
-    lamps = sum(t.__name__.endswith("lamp") for _, t, _, _ in drawn)
-    expected = 400 * FLOOR / (0.25 + 3 * FLOOR)
-    assert counts[3] > 250
-    assert 0 < lamps < 3 * expected
-    assert [p.key for *_, p in choice.draw(7)] == [p.key for *_, p in drawn]
-    assert [p.key for *_, p in choice.draw(8)] != [p.key for *_, p in drawn]
-
-
-def test_success_is_a_running_mean():
-    choice = Choice({"sorting": [3]}, 2, memory=0.8)
-    places = [place for place, *_ in choice.draw(1)]
-    choice.learn(Mesh(0, 1, torch.device("cpu")), places, [[1.0, 1.0], [0.0, 0.0]])
-    assert choice.success["sorting/3"] == pytest.approx(0.8 * (0.8 * 0.5 + 0.2) + 0.0)

@@ -1,0 +1,38 @@
+"""The frozen policy that the KL divergence is measured to."""
+
+from pathlib import Path
+
+import torch
+
+from nomoat.model.transformer import Transformer
+from nomoat.train import checkpoint
+
+KEPT = 3  # references on disk: a resumed run may go back a few steps
+
+
+class Reference:
+    """The model that it is given, or the policy of the last `refresh`-th step.
+
+    A refreshed one is kept in `directory`, by the rank that `writes`, so that a resumed run measures to the
+    same one.
+    """
+
+    def __init__(self, model: Transformer, refresh: int | None, directory: Path, *, writes: bool):
+        self.model = model.requires_grad_(False)
+        self.refresh, self.since = refresh, 0
+        self.directory, self.writes = directory, writes
+
+    @torch.no_grad()
+    def at(self, step: int, policy: Transformer) -> Transformer:
+        """As of this step."""
+        due = step // self.refresh * self.refresh if self.refresh else 0
+        if due != self.since:
+            path = self.directory / f"step_{due:06d}"
+            is_new = due == step or not path.exists()  # a rollback may have passed over the step itself
+            source = dict(policy.named_parameters()) if is_new else checkpoint.load(path)[0]["model"]
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(source[name])
+            if is_new and self.writes:
+                checkpoint.save(self.directory, due, {"model": source}, {}, keep=KEPT)
+            self.since = due
+        return self.model

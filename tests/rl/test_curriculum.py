@@ -1,0 +1,35 @@
+"""Which problems a stage draws."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nomoat.parallel.mesh import Mesh
+from nomoat.rl.curriculum import FLOOR, Curriculum
+from nomoat.rl.reward import Judged, Score
+
+
+def test_problems_go_where_there_is_something_to_learn():
+    curriculum = Curriculum({"lamp": [4], "sorting": [3, 4]})
+    curriculum.success.update({"lamp/4": 1.0, "sorting/3": 0.5, "sorting/4": 0.0})
+    places = [exercise.place for exercise in curriculum.draw(7, 400)]
+    expected = 400 * FLOOR / (0.25 + 3 * FLOOR)
+    assert places.count("sorting/3") > 250
+    assert 0 < places.count("lamp/4") < 3 * expected
+    keys = lambda seed: [exercise.problem.key for exercise in curriculum.draw(seed, 400)]
+    assert keys(7) == keys(7)
+    assert keys(7) != keys(8)
+
+
+def test_success_is_a_running_mean():
+    curriculum = Curriculum({"sorting": [3]}, memory=0.8)
+    judged = lambda exercise, **score: Judged(SimpleNamespace(exercise=exercise), Score(answer="", **score), 0.0)
+    first, second, third = curriculum.draw(1, 3)
+    groups = [
+        (judged(first, strict=True), judged(first, strict=True)),
+        (judged(second), judged(second)),
+        (judged(third, undecided=True),),  # says nothing
+    ]
+    curriculum.learn(Mesh(0, 1, torch.device("cpu")), groups)
+    assert curriculum.success["sorting/3"] == pytest.approx(0.8 * (0.8 * 0.5 + 0.2) + 0.0)

@@ -6,47 +6,55 @@ from dataclasses import dataclass
 
 from nomoat import stats
 from nomoat.model.transformer import Transformer
-from nomoat.rl import reward
-from nomoat.rl.rollout import Rollout, sample_groups, text_of
-from nomoat.tasks.base import Problem, Task
+from nomoat.rl.reward import Group, Judged, judge
+from nomoat.rl.rollout import Exercise, sample
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work, count
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One problem of one level of a family."""
-
-    family: str
-    level: int
-    task: Task
-    problem: Problem
-
-
 @dataclass(frozen=True)
-class Asking:
-    """How questions are put: the longest reply, and whether thinking is opened, skipped or left to the model."""
+class Candidate:
+    """A model that is asked: with its longest reply, and thinking opened (true), skipped (false) or left to it."""
 
+    model: Transformer
+    tokenizer: Tokenizer
     max_new_tokens: int
     think: bool | None = None
 
+    def answers(
+        self, work: Work, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
+    ) -> list[Group]:
+        """`samples` answers to each exercise; their forward passes are counted as `work`."""
+        groups = sample(
+            self.model,
+            self.tokenizer,
+            asked,
+            group=samples,
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+            greedy=greedy,
+            think=self.think,
+            max_rows=1024,
+        )
+        for group in groups:
+            n_prompt, new = group[0].n_prompt, sum(rollout.length for rollout in group)
+            count(work, self.model.spec, n_prompt + new, n_prompt + new / samples / 2)
+        return judge(groups)
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model wrote, and what a program decided about it."""
-
-    rollout: Rollout
-    score: reward.Score
-    text: str
+    def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
+        """Each exercise answered greedily, and `samples` times at temperature 1."""
+        greedy = self.answers(work, asked, samples=1, seed=seed, greedy=True)
+        sampled = self.answers(work, asked, samples=samples, seed=seed)
+        return [Answered(exercise, first, drawn) for exercise, (first,), drawn in zip(asked, greedy, sampled)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answered:
-    """A question with its greedy answer and those at temperature 1."""
+    """An exercise with its greedy answer and those at temperature 1."""
 
-    question: Question
-    greedy: Answer
-    sampled: Sequence[Answer]
+    exercise: Exercise
+    greedy: Judged
+    sampled: Group
 
     @property
     def right(self) -> int:
@@ -56,55 +64,6 @@ class Answered:
     @property
     def rate(self) -> float:
         return self.right / len(self.sampled)
-
-
-def answer(
-    work: Work,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    questions: Sequence[Question],
-    asking: Asking,
-    *,
-    samples: int = 1,
-    greedy: bool = False,
-    seed: int,
-) -> list[list[Answer]]:
-    """`samples` answers to each question; their forward passes are counted as `work`."""
-    entries = [(q.task, q.level, q.problem) for q in questions]
-    groups = sample_groups(
-        model,
-        tokenizer,
-        entries,
-        group=samples,
-        max_new_tokens=asking.max_new_tokens,
-        think=asking.think,
-        greedy=greedy,
-        seed=seed,
-        max_rows=1024,
-    )
-    for group in groups:
-        n_prompt, new = group[0].n_prompt, sum(rollout.length for rollout in group)
-        count(work, model.spec, n_prompt + new, n_prompt + new / samples / 2)
-    return [
-        [Answer(rollout, score, text_of(rollout, tokenizer)) for rollout, score in zip(group, scores)]
-        for group, scores in zip(groups, reward.scores(groups, tokenizer))
-    ]
-
-
-def both(
-    work: Work,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    questions: Sequence[Question],
-    asking: Asking,
-    *,
-    samples: int,
-    seed: int,
-) -> list[Answered]:
-    """Each question answered greedily, and `samples` times at temperature 1."""
-    greedy = answer(work, model, tokenizer, questions, asking, greedy=True, seed=seed)
-    sampled = answer(work, model, tokenizer, questions, asking, samples=samples, seed=seed)
-    return [Answered(question, first, drawn) for question, (first,), drawn in zip(questions, greedy, sampled)]
 
 
 @dataclass(frozen=True)
@@ -119,7 +78,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Level:
-    """What a model can do at one level of one family: `length` in tokens, `passed` of the problems in any sample."""
+    """What a model can do at one level of a family: `length` in tokens, `passed` of the problems in any sample."""
 
     family: str
     level: int
@@ -134,30 +93,33 @@ def by_level(answered: Iterable[Answered]) -> list[Level]:
     """The scores of each level; what the machine failed to judge counts as wrong."""
     cells: dict[tuple[str, int], list[Answered]] = defaultdict(list)
     for a in answered:
-        cells[a.question.family, a.question.level].append(a)
-    return [
-        _level(family, level, cell)
-        for (family, level), cell in sorted(cells.items(), key=lambda item: item[0])
-    ]
+        cells[a.exercise.family, a.exercise.level].append(a)
+    return [_level(*place, cells[place]) for place in sorted(cells)]
 
 
 def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     n, samples = len(cell), len(cell[0].sampled)
-    right = sum(a.greedy.score.strict for a in cell)
-    lenient = sum(a.greedy.score.lenient for a in cell) / n
-    greedy = Accuracy(right / n, *stats.wilson(right, n), lenient)
     rates = [a.rate for a in cell]
     drawn = [answer for a in cell for answer in a.sampled]
-    lenient = sum(answer.score.lenient for answer in drawn) / samples / n
-    sampled = Accuracy(sum(rates) / n, *stats.bootstrap(rates, key=f"{family}/{level}"), lenient)
-    length = sum(answer.rollout.length for answer in drawn) / len(drawn)
-    passed = sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n
-    return Level(family, level, n, greedy, sampled, length, passed)
+    right = sum(a.greedy.score.strict for a in cell)
+    lenient = sum(a.greedy.score.lenient for a in cell)
+    lenient_drawn = sum(answer.score.lenient for answer in drawn)
+    return Level(
+        family,
+        level,
+        n,
+        greedy=Accuracy(right / n, *stats.wilson(right, n), lenient / n),
+        sampled=Accuracy(
+            sum(rates) / n, *stats.bootstrap(rates, key=f"{family}/{level}"), lenient_drawn / samples / n
+        ),
+        length=sum(answer.rollout.length for answer in drawn) / len(drawn),
+        passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
+    )
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:
     """Sampled accuracy, the mean over families."""
     rates: dict[str, list[float]] = defaultdict(list)
-    for a in sorted(answered, key=lambda a: (a.question.family, a.question.level)):
-        rates[a.question.family].append(a.rate)
+    for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
+        rates[a.exercise.family].append(a.rate)
     return sum(sum(r) / len(r) for r in rates.values()) / len(rates)

@@ -5,7 +5,6 @@ questions that lost what they ask about.  (R6 is open text and has no problems.)
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nomoat.config import Strict, TaskError
-from nomoat.evals.problems import Question
 from nomoat.rl import reward
-from nomoat.tasks import base, find
+from nomoat.rl.rollout import Exercise
+from nomoat.tasks import answers, base, find, verdicts
 
 INSTRUCTIONS = ("instruct", "fields")
 EVERYONE = ("R0", "R1", "R3")  # the rings that controls are measured on
@@ -60,9 +60,7 @@ class Config(Strict):
     deep_problems: int | None = None
     deep_samples: int | None = None
     steps_up: int = 3  # levels above the trained ones
-    max_new_tokens: int | None = (
-        None  # by default half as many again as in training: harder chains are longer
-    )
+    max_new_tokens: int | None = None  # by default half as many again as in training: harder, longer
     texts: int = 64  # free continuations
     heldout_bytes: int | None = None
     seed: int = 1
@@ -71,6 +69,11 @@ class Config(Strict):
         """With every size set."""
         sizes = {key: quick if self.quick else full for key, (quick, full) in SIZES.items()}
         return self.model_copy(update={key: n for key, n in sizes.items() if getattr(self, key) is None})
+
+    @property
+    def half(self) -> int:
+        """As many problems as anything but R0, R3 and R5 has."""
+        return -(-self.problems // 2)
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,23 @@ class Taught:
     shown: frozenset[tuple[str, int]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item(Question):
-    """One problem of one part of a ring; equal `cluster` is the same computation, however worded."""
+@dataclass(frozen=True)
+class Item:
+    """One problem of one part of a ring; `up` counts levels above the highest trained one."""
 
     ring: str
     part: str
-    up: int = 0  # levels above the highest trained one
+    exercise: Exercise
+    up: int = 0
 
     @property
     def cluster(self) -> str:
-        return f"{self.family}/{self.level}/{self.problem.key}"
+        """The same computation, however worded."""
+        return f"{self.exercise.place}/{self.exercise.problem.key}"
+
+    def to_json(self) -> dict[str, Any]:
+        where = {"family": self.exercise.family, "level": self.exercise.level}
+        return {"ring": self.ring, "part": self.part, **where, "up": self.up, "cluster": self.cluster}
 
 
 @dataclass(frozen=True)
@@ -104,19 +113,14 @@ class Suite:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over problems, sizes, seed, rewordings and the files that judge: fixed before training, it can't be
-        tuned.
-        """
-        words = {"given": GIVEN, "refusal": REFUSAL, "sizes": SIZES, "frames": FRAMES, "asides": ASIDES}
-        digest = hashlib.sha256(json.dumps(words).encode())
-        asked = ("problems", "samples", "deep_problems", "deep_samples")
-        sizes = (*asked, "max_new_tokens", "texts", "heldout_bytes", "seed")
-        digest.update(json.dumps([getattr(self.config, name) for name in sizes]).encode())
+        """sha256 over problems, sizes, seed and what judges: fixed before training, it can't be tuned."""
+        asked = self.config.model_dump(include={*SIZES, "max_new_tokens", "texts", "seed"})
+        digest = hashlib.sha256(repr((REFUSAL, asked)).encode())
         for item in self.items:
-            problem = (item.ring, item.part, item.family, item.level, item.problem.key, item.problem.prompt)
-            digest.update(repr(problem).encode())
-        judges = {getattr(item.task, "__file__", None) for item in self.items} - {None}
-        judges |= {base.__file__, reward.__file__, str(Path(reward.__file__).with_suffix(".toml"))}
+            digest.update(repr((item.to_json(), item.exercise.problem.prompt)).encode())
+        tables = str(Path(reward.__file__).with_suffix(".toml"))
+        tasks = {getattr(item.exercise.task, "__file__", None) for item in self.items} - {None}
+        judges = {answers.__file__, base.__file__, verdicts.__file__, reward.__file__, tables, *tasks}
         for file in sorted(judges, key=lambda f: Path(f).name):
             digest.update(Path(file).read_bytes())
         return digest.hexdigest()
@@ -126,14 +130,15 @@ def suite(config: Config, taught: Taught) -> Suite:
     """The problems about what was trained, the same ones every time."""
     sizes = config.sized()
     items: list[Item] = []
+    notes: list[str] = []
     for family, levels in taught.trained.items():
-        task = find.find(family)
         for level in levels:
-            items += _about(sizes, family, level, task)
-        items += _harder(sizes, taught, family, task)
-    unseen = find.UNSEEN if config.unseen is None else config.unseen
-    fresh = [name for name in unseen if name not in {family for family, _ in taught.shown}]
-    notes = []
+            items += _about(sizes, family, level)
+        items += _harder(sizes, taught, family)
+    families = {family for family, _ in taught.shown}
+    fresh = [
+        name for name in (find.UNSEEN if config.unseen is None else config.unseen) if name not in families
+    ]
     if not fresh:
         notes.append("R3: the recipe trains on every family there is; no unseen ones to measure")
     outside = [("R3" if name.startswith("rg:") else "R4", name) for name in config.external]
@@ -147,29 +152,30 @@ def suite(config: Config, taught: Taught) -> Suite:
     return Suite(sizes, items, notes)
 
 
-def _about(sizes: Config, family: str, level: int, task: base.Task) -> Iterator[Item]:
+def _about(sizes: Config, family: str, level: int) -> Iterator[Item]:
     """R0, R2 and R7 of one trained level."""
+    task = find.find(family)
     trained = draw(task, level, sizes.problems, sizes.seed)
-    half = -(-sizes.problems // 2)
+    some = trained[: sizes.half]
     parts = {("R0", "trained tasks"): trained}
     if any("lang" in problem.facts for problem in trained):
-        for lang, name in (("en", "English"), ("de", "German")):
-            parts["R2", name] = draw(task, level, half, sizes.seed, lang)
-    for texts, name in ((ASIDES, "beside the point"), (FRAMES, "framed")):
-        parts["R2", name] = [reworded(problem, texts, i) for i, problem in enumerate(trained[:half])]
-    parts["R7", "unanswerable"] = [q for p in trained[:half] if (q := blanked(p)) is not p]
+        parts["R2", "English"] = draw(task, level, sizes.half, sizes.seed, "en")
+        parts["R2", "German"] = draw(task, level, sizes.half, sizes.seed, "de")
+    parts["R2", "beside the point"] = [reworded(problem, ASIDES, i) for i, problem in enumerate(some)]
+    parts["R2", "framed"] = [reworded(problem, FRAMES, i) for i, problem in enumerate(some)]
+    parts["R7", "unanswerable"] = [q for problem in some if (q := blanked(problem)) is not problem]
     for (ring, part), problems in parts.items():
-        for problem in problems:
-            yield Item(ring=ring, part=part, family=family, level=level, task=task, problem=problem)
+        yield from (Item(ring, part, Exercise(family, level, task, problem)) for problem in problems)
 
 
-def _harder(sizes: Config, taught: Taught, family: str, task: base.Task) -> Iterator[Item]:
+def _harder(sizes: Config, taught: Taught, family: str) -> Iterator[Item]:
     """R1 of one trained family."""
+    task = find.find(family)
     higher = [level for level in task.levels if level > max(taught.trained[family])]
     for up, level in enumerate(higher[: sizes.steps_up], 1):
         part = "harder, shown worked" if (family, level) in taught.shown else "harder, never shown"
-        for problem in draw(task, level, -(-sizes.problems // 2), sizes.seed):
-            yield Item(ring="R1", part=part, family=family, level=level, up=up, task=task, problem=problem)
+        for problem in draw(task, level, sizes.half, sizes.seed):
+            yield Item("R1", part, Exercise(family, level, task, problem), up)
 
 
 def _elsewhere(sizes: Config, ring: str, task: base.Task) -> Iterator[Item]:
@@ -179,7 +185,7 @@ def _elsewhere(sizes: Config, ring: str, task: base.Task) -> Iterator[Item]:
     n = sizes.problems * 4 if ring == "R4" else sizes.problems
     for level in task.levels[:2]:
         for problem in draw(task, level, n, sizes.seed):
-            yield Item(ring=ring, part=part, family=family, level=level, task=task, problem=problem)
+            yield Item(ring, part, Exercise(family, level, task, problem))
 
 
 def draw(task: base.Task, level: int, n: int, seed: int, lang: str | None = None) -> list[base.Problem]:
@@ -205,20 +211,17 @@ def blanked(problem: base.Problem) -> base.Problem:
 
 
 def modal_share(items: Sequence[Item]) -> float | None:
-    """How many of the items the most frequent answer of their cell's training split gets right: what a model scores
-    that knows nothing but that.  None where the machine can't judge.
+    """How many of the items the most frequent answer of their cell's training split gets right: what a model
+    scores that knows nothing but that.  None where the machine can't judge.
     """
-    if not items:
-        return None
-    tasks = {(item.family, item.level): item.task for item in items}
+    modal: dict[str, str] = {}
+    right = 0
     try:
-        modal = {cell: _modal_answer(task, cell[1]) for cell, task in tasks.items()}
-        right = [item.task.check(item.problem, modal[item.family, item.level]) for item in items]
+        for exercise in (item.exercise for item in items):
+            if exercise.place not in modal:
+                drawn = islice(base.problems(exercise.task, exercise.level, split="train", seed=0), 200)
+                modal[exercise.place] = Counter(p.witness.strip() for p in drawn).most_common(1)[0][0]
+            right += exercise.task.check(exercise.problem, modal[exercise.place])
     except (base.Undecided, TaskError):
         return None
-    return sum(right) / len(right)
-
-
-def _modal_answer(task: base.Task, level: int) -> str:
-    drawn = islice(base.problems(task, level, split="train", seed=0), 200)
-    return Counter(problem.witness.strip() for problem in drawn).most_common(1)[0][0]
+    return right / len(items) if items else None

@@ -8,7 +8,7 @@ import torch
 from nomoat.evals import rings
 from nomoat.evals.bits import held_out
 from nomoat.evals.comparison import summary
-from nomoat.evals.problems import Asking
+from nomoat.evals.problems import Candidate
 from nomoat.evals.rings import Config, Suite, Taught
 from nomoat.evals.transfer import Examination
 from nomoat.files import write_whole
@@ -24,7 +24,6 @@ from nomoat.stages.recipe import Recipe
 from nomoat.train.session import Session
 
 COST = ("flops_executed", "device_seconds", "joules", "money", "currency")
-LISTED = ("ring", "part", "family", "level", "up", "cluster")
 
 
 def suite_of(config: Config, recipe: Recipe) -> Suite:
@@ -73,7 +72,7 @@ def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) 
         "commit": run.record.get("commit"),
         "samples": suite.config.samples,
         "notes": suite.notes,
-        "items": [{key: getattr(item, key) for key in LISTED} for item in suite.items],
+        "items": [item.to_json() for item in suite.items],
         "models": models,
         "cost": cost and {key: getattr(cost, key) for key in COST},
         "guessed": {"unseen families": rings.modal_share([i for i in suite.items if i.ring == "R3"])},
@@ -86,13 +85,12 @@ def _examined(session: Session, recipe: Recipe, suite: Suite, costs: dict[str, R
     config, tokenizer, held = suite.config, load_tokenizer(session.run), held_out(suite.config.heldout_bytes)
     stage = recipe.stage(config.after)
     longest = config.max_new_tokens or getattr(stage, "max_new_tokens", 96) * 3 // 2
-    asking = Asking(longest, getattr(stage, "think", None))
     models = {}
     for name in dict.fromkeys((config.before, config.after, *config.controls)):
         model = to_device(load_model(session, name), session, "fp32").eval()
         read = getattr(recipe.stage(name), "samples", None)  # what a model read is part of what it cost
         made = [name, *(read if isinstance(read, list) else ())]
         flops = sum(costs[source].flops_executed for source in made if source in costs)
-        result = Examination(session, suite, asking, tokenizer, model, name).result(held)
-        models[name] = {**result, "flops": flops}
+        candidate = Candidate(model, tokenizer, longest, getattr(stage, "think", None))
+        models[name] = {**Examination(session, suite, name, candidate).result(held), "flops": flops}
     return models

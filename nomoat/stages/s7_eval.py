@@ -7,12 +7,12 @@ from typing import Any
 from nomoat.config import DataError
 from nomoat.data import documents, ngram, sources
 from nomoat.evals.bits import bits_per_byte, held_out
-from nomoat.evals.problems import Answered, Asking, Question, both, by_level, mean_accuracy
+from nomoat.evals.problems import Answered, Candidate, by_level, mean_accuracy
 from nomoat.model.transformer import Transformer
+from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
-from nomoat.tasks import find
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -50,30 +50,22 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     names = config.models or [e["stage"] for e in ends if session.run.finished(e["stage"])]
     if not names:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
-    questions = draw(config, recipe)
+    drawn = documents.problems(config.tasks, config.n_problems, recipe.key("eval"), split="eval")
+    asked = exercises(drawn)
     means = {}
     for name in dict.fromkeys(names):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + THINKING[config.think]
         log_bits(session, label, model, tokenizer, held)
-        asking, seed = Asking(config.max_new_tokens, config.think), recipe.key("eval", "sample")
+        candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think)
         with Work(session, f"problems for {label}") as work:
-            answered = both(work, model, tokenizer, questions, asking, samples=config.samples, seed=seed)
+            answered = candidate.both(work, asked, config.samples, recipe.key("eval", "sample"))
         log_samples(session, label, answered)
         log_scores(session, label, answered)
         means[label] = mean_accuracy(answered)
     bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
     return {"means" if config.think is None else "controls": means, "bought": bought}
-
-
-def draw(config: Config, recipe: Recipe) -> list[Question]:
-    """The problems that every model is asked."""
-    drawn = documents.problems(config.tasks, config.n_problems, recipe.key("eval"), split="eval")
-    return [
-        Question(family=family, level=level, task=find.find(family), problem=problem)
-        for family, level, problem in drawn
-    ]
 
 
 def log_ngram_bits(session: Session, recipe: Recipe, order: int, held: Held) -> None:
@@ -108,11 +100,11 @@ def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> No
     """The first greedy answer of each family, for the report."""
     first: dict[str, Answered] = {}
     for a in answered:
-        first.setdefault(a.question.family, a)
+        first.setdefault(a.exercise.family, a)
     for family, a in first.items():
-        where = {"model": name, "family": family, "level": a.question.level}
+        where = {"model": name, "family": family, "level": a.exercise.level}
         right = {"right": a.greedy.score.strict, "lenient": a.greedy.score.lenient}
-        session.log("sample", **where, prompt=a.question.problem.prompt, reply=a.greedy.text, **right)
+        session.log("sample", **where, prompt=a.exercise.problem.prompt, reply=a.greedy.rollout.text, **right)
 
 
 def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> None:

@@ -301,12 +301,13 @@ def learning(
     json: Json = False,
 ) -> int:  # fmt: skip
     """Is it learning?  One screen, while it runs or after."""
-    from nomoat.report import learning as screen
+    from nomoat.report.learning import screen
 
     run = Run.open(directory)
+    shown = screen(run, _rl_stage(run, stage))
     if json:
-        return _print_json(screen.summary(run, _rl_stage(run, stage)))
-    print(screen.screen(run, _rl_stage(run, stage), _width()))
+        return _print_json(shown.to_json())
+    print(shown.text(_width()))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Is it learning?  Rules that read the curve of a stage of reinforcement learning and say what it means.
+"""Is it learning?  Rules that read the curve of a stage and say what it means.
 
 A limit is where a sentence begins to be worth a look: a rule of thumb.  What is drawn follows the news: a level that is
 solved comes seldom, so that the reward as drawn may stand still while the policy improves.  The rules therefore weigh
@@ -6,17 +6,16 @@ all families alike.  Their intervals count problems, not rollouts.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 from nomoat import stats
 from nomoat.report.curve import ROWS, Steps, by_name, tenths
 
+Facts = Mapping[str, object] | None  # what a sentence names; None where the rule is silent
 SIGNS = {"bad": "✗", "look": "!", "good": "✓"}
-FEW_STEPS = 20
-SOLVED = 0.95  # right answers, from which on a curve may be flat
 
 
 @dataclass(frozen=True)
@@ -40,45 +39,48 @@ class Share:
     high: float
 
     def __str__(self) -> str:
-        return f"{percent(self.value, 1)} ({percent(self.low)}–{percent(self.high)})"
+        return f"{self.value:.1%} ({self.low:.0%}–{self.high:.0%})"
 
 
 @dataclass(frozen=True)
 class Course:
-    """The steps of a stage; `group` rollouts are one problem."""
+    """The steps of a stage, its first and its last tenth, and the right answers there.
+
+    `group` rollouts are one problem.  trend: 1 where right answers rose, -1 where they fell, 0 where that may be
+    chance, None where the steps are too few to tell.
+    """
 
     steps: Steps
-    group: int = 1
-
-    def at_end(self, key: str) -> float:
-        """What the last tenth of the steps says."""
-        return value(self.end, key)
-
-    @property
-    def start(self) -> Steps:
-        return tenths(self.steps)[0]
-
-    @property
-    def end(self) -> Steps:
-        return tenths(self.steps)[2]
-
-    @property
-    def enough(self) -> bool:
-        return len(self.steps) >= FEW_STEPS
-
-    @cached_property
-    def right(self) -> tuple[Share, Share]:
-        """Right answers in the first and in the last tenth."""
-        return compared(self.start, self.end, self.group)
-
-    @property
-    def trend(self) -> int:
-        """1 where right answers rose over the whole course, -1 where they fell, 0 where it may be chance."""
-        return moved(*self.right)
+    group: int
+    start: Steps
+    end: Steps
+    right: Mapping[str, Share]
+    trend: int | None
 
 
-def percent(share: float, digits: int = 0) -> str:
-    return f"{share:.{digits}%}".replace("%", " %")
+@dataclass(frozen=True)
+class Rule:
+    """When something is said, what, how much it matters, and the setting that it leads to."""
+
+    severity: Literal["bad", "look", "good"]
+    setting: str
+    sentence: str
+    facts: Callable[[Course], Facts]
+
+
+def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Finding]:
+    """What the rules say of a stage with these settings, the worst first."""
+    start, _, end = tenths(curve)
+    group = (config or {}).get("group") or 1
+    was, now = compared(start, end, group)
+    trend = moved(was, now) if len(curve) >= 20 else None
+    course = Course(curve, group, start, end, {"was": was, "now": now}, trend)
+    findings = []
+    for rule in RULES:
+        if (facts := rule.facts(course)) is not None:
+            sentence = re.sub(r"(\d)%", r"\1 %", rule.sentence.format(**facts))
+            findings.append(Finding(sentence, rule.setting, rule.severity))
+    return sorted(findings, key=lambda f: list(SIGNS).index(f.severity))
 
 
 def value(steps: Steps, key: str) -> float:
@@ -94,18 +96,18 @@ def compared(before: Steps, after: Steps, group: int) -> tuple[Share, Share]:
 def interval(steps: Steps, group: int, like: Steps) -> Share:
     """Right answers, the families that `like` has too weighed alike.
 
-    Wilson with the number of problems that such a mean is worth, a family's share of them being its share of the steps.
+    Wilson with the number of problems that such a mean is worth, a family's share of them being its share of the
+    steps.
     """
-    problems = sum(e["tokens"] / e["length"] / group for e in steps if e.get("length") and e.get("tokens"))
-    n = problems or len(steps)
+    drawn = sum(e["tokens"] / e["length"] / group for e in steps if e.get("length") and e.get("tokens"))
+    n = drawn or len(steps)
     both = by_name("rewards", like)
     families = [v for name, v in by_name("rewards", steps).items() if v and name in both]
-    if not families:
+    if families:
+        share = sum(sum(v) / len(v) for v in families) / len(families)
+        n *= len(families) ** 2 / sum(map(len, families)) / sum(1 / len(v) for v in families)
+    else:
         share = value(steps, "reward")
-        return Share(share, *stats.wilson(share * n, n))
-    k = len(families)
-    share = sum(sum(v) / len(v) for v in families) / k
-    n *= k**2 / sum(map(len, families)) / sum(1 / len(v) for v in families)
     return Share(share, *stats.wilson(share * n, n))
 
 
@@ -117,156 +119,150 @@ def moved(before: Share, after: Share) -> int:
     return -1 if -gain > math.hypot(after.high - after.value, before.value - before.low) else 0
 
 
-def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Finding]:
-    """What the rules say of a stage with these settings, the worst first."""
-    course = Course(curve, (config or {}).get("group") or 1)
-    findings = [finding for rule in RULES if (finding := rule(course))]
-    return sorted(findings, key=lambda f: list(SIGNS).index(f.severity))
+# --- the rules -----------------------------------------------------------------------------------------------
 
 
-# --- the rules -----------------------------------------------------------------------------------------------------
+def above(limit: float, key: str, steps: Steps) -> Facts:
+    x = value(steps, key)
+    return {"x": x} if x > limit else None
 
 
-def dead_groups(course: Course) -> Finding | None:
-    """Groups that are all right or all wrong; which, is told by the reward if the others are right half of the time."""
-    dead = course.at_end("dead_groups")
-    if dead < 0.6:
-        return None
-    right = min(max(course.at_end("reward") - (1 - dead) / 2, 0.0), dead)
-    said = f"{percent(dead)} of the groups teach nothing, "
-    if dead > 3 * right:
-        said += (
-            "nearly all of them because every answer is wrong: the tasks are too hard; "
-            "choose lower levels (tasks) or more rollouts (group)."
-        )
-        return Finding(said, "tasks, group", "bad")
-    if dead < 1.5 * right:
-        said += "nearly all of them because every answer is right: raise the levels (tasks)."
-    else:
-        said += (
-            "some all right and some all wrong: leave out the levels (tasks) that never or no longer vary."
-        )
-    return Finding(said, "tasks", "bad")
+def dead_groups(course: Course, kind: str) -> Facts:
+    """All right or all wrong, as the reward tells if the other groups are right half of the time."""
+    dead = value(course.end, "dead_groups")
+    right = min(max(value(course.end, "reward") - (1 - dead) / 2, 0.0), dead)
+    found = "hard" if dead > 3 * right else "easy" if dead < 1.5 * right else "split"
+    return {"x": dead} if dead >= 0.6 and found == kind else None
 
 
-def few(course: Course) -> Finding | None:
-    if course.enough:
-        return None
-    return Finding(f"{len(course.steps)} steps so far: too few to tell whether it learns.", "steps", "look")
-
-
-def rose(course: Course) -> Finding | None:
-    if not course.enough or course.trend <= 0:
-        return None
-    start, end = course.right
-    return Finding(f"Right answers rose from {start} to {end}, families weighed alike.", "", "good")
-
-
-def fell(course: Course) -> Finding | None:
-    if not course.enough or course.trend >= 0:
-        return None
-    start, end = course.right
-    said = f"Right answers fell from {start} to {end}, families weighed alike: lower optim.adam_lr."
-    return Finding(said, "optim.adam_lr", "bad")
-
-
-def flat(course: Course) -> Finding | None:
-    if not course.enough or course.trend < 0:
-        return None
+def flat(course: Course) -> Facts:
     n, steps = len(course.steps), course.steps
     third, last = compared(steps[n // 2 : n - n // 4], steps[n - n // 4 :], course.group)
-    if last.value >= SOLVED or moved(third, last) > 0:
-        return None
-    said = (
-        f"No rise beyond chance in the last half, {third} and then {last}: "
-        "more steps (steps), or another optim.adam_lr."
-    )
-    return Finding(said, "steps, optim.adam_lr", "look")
+    silent = course.trend not in (0, 1) or last.value >= 0.95 or moved(third, last) > 0
+    return None if silent else {"third": third, "last": last}
 
 
-def entropy(course: Course) -> Finding | None:
-    start, end = value(course.start, "entropy"), course.at_end("entropy")
-    if end >= 0.3 * start:
-        return None
-    said = (
-        f"Entropy fell to {percent(end / start)} of its start, from {start:.3f} to {end:.3f} nats: "
-        "it tries little that is new; lower optim.adam_lr or raise kl."
-    )
-    return Finding(said, "optim.adam_lr, kl", "bad")
+def entropy(course: Course) -> Facts:
+    start, end = value(course.start, "entropy"), value(course.end, "entropy")
+    return {"x": end / start, "start": start, "end": end} if end < 0.3 * start else None
 
 
-def length(course: Course) -> Finding | None:
-    start, end = value(course.start, "length"), course.at_end("length")
-    if not course.enough or course.trend > 0 or not 0 < start < end / 1.3:
-        return None
-    said = (
-        f"Answers grew from {start:.0f} to {end:.0f} tokens and are not right more often: choose a variant that "
-        'pays nothing for length (variant = "dr-grpo"), or lower max_new_tokens.'
-    )
-    return Finding(said, "variant, max_new_tokens", "look")
+def length(course: Course) -> Facts:
+    start, end = value(course.start, "length"), value(course.end, "length")
+    grew = course.trend in (0, -1) and 0 < start < end / 1.3
+    return {"start": start, "end": end} if grew else None
 
 
-def truncated(course: Course) -> Finding | None:
-    share = course.at_end("truncated")
-    if share <= 0.1:
-        return None
-    said = f"{percent(share)} of the answers are cut off, which makes them wrong: raise max_new_tokens."
-    return Finding(said, "max_new_tokens", "bad")
+def form(course: Course) -> Facts:
+    x = value(course.end, "lenient") - value(course.end, "reward")
+    return {"x": x} if x > 0.15 else None
 
 
-def shadow(course: Course) -> Finding | None:
-    share = course.at_end("shadow")
-    if share <= 0.01:
-        return None
-    said = (
-        f"{percent(share, 1)} of the right answers also pass for another problem, so it may have found a trick: "
-        "look at the rollouts, `nomoat rollouts RUN --only doubted`."
-    )
-    return Finding(said, "tasks", "bad")
-
-
-def kl(course: Course) -> Finding | None:
-    nats = value(course.steps[len(course.steps) // 2 :], "kl")
-    if nats <= 0.5:
-        return None
-    said = f"The policy is {nats:.2f} nats a token from its start: raise kl or lower optim.adam_lr."
-    return Finding(said, "kl, optim.adam_lr", "look")
-
-
-def undecided(course: Course) -> Finding | None:
-    n = value(course.steps, "undecided")
-    if n <= 0:
-        return None
-    return Finding(
-        f"{n:.0f} answers could not be judged and were left out: see `nomoat doctor`.", "sandbox", "look"
-    )
-
-
-def form(course: Course) -> Finding | None:
-    share = course.at_end("lenient") - course.at_end("reward")
-    if share <= 0.15:
-        return None
-    said = (
-        f"{percent(share)} of the answers are right, but not in the form that was asked for: "
-        "start from SFT (from), or watch the form (rewards.format)."
-    )
-    return Finding(said, "from, rewards.format", "bad")
-
-
-def drift(course: Course) -> Finding | None:
+def drift(course: Course) -> Facts:
     """Rounding alone passes the limit now and then; often, or by far, is another matter."""
-    limit, n = 1e-4, len(course.steps)
-    largest = value(course.steps, "drift")
+    limit, n, x = 1e-4, len(course.steps), value(course.steps, "drift")
     often = sum((e.get("drift") or 0.0) > limit for e in course.steps)
-    if often <= n / 20 and largest <= 100 * limit:
-        return None
-    said = (
-        f"Sampler and trainer disagree by more than {limit:g} in {often} of {n} steps, by {largest:.1e} at most: "
-        "compute the gradient in fp32 (precision)."
-    )
-    return Finding(said, "precision", "look")
+    return {"limit": limit, "n": often, "of": n, "x": x} if often > n / 20 or x > 100 * limit else None
 
 
 RULES = (
-    dead_groups, few, rose, fell, flat, entropy, length, truncated, shadow, kl, undecided, form, drift,
-)  # fmt: skip
+    Rule(
+        "bad",
+        "tasks, group",
+        "{x:.0%} of the groups teach nothing, nearly all of them because every answer is wrong: "
+        "the tasks are too hard; choose lower levels (tasks) or more rollouts (group).",
+        lambda course: dead_groups(course, "hard"),
+    ),
+    Rule(
+        "bad",
+        "tasks",
+        "{x:.0%} of the groups teach nothing, nearly all of them because every answer is right: "
+        "raise the levels (tasks).",
+        lambda course: dead_groups(course, "easy"),
+    ),
+    Rule(
+        "bad",
+        "tasks",
+        "{x:.0%} of the groups teach nothing, some all right and some all wrong: "
+        "leave out the levels (tasks) that never or no longer vary.",
+        lambda course: dead_groups(course, "split"),
+    ),
+    Rule(
+        "look",
+        "steps",
+        "{n} steps so far: too few to tell whether it learns.",
+        lambda course: {"n": len(course.steps)} if course.trend is None else None,
+    ),
+    Rule(
+        "good",
+        "",
+        "Right answers rose from {was} to {now}, families weighed alike.",
+        lambda course: course.right if course.trend == 1 else None,
+    ),
+    Rule(
+        "bad",
+        "optim.adam_lr",
+        "Right answers fell from {was} to {now}, families weighed alike: lower optim.adam_lr.",
+        lambda course: course.right if course.trend == -1 else None,
+    ),
+    Rule(
+        "look",
+        "steps, optim.adam_lr",
+        "No rise beyond chance in the last half, {third} and then {last}: "
+        "more steps (steps), or another optim.adam_lr.",
+        flat,
+    ),
+    Rule(
+        "bad",
+        "optim.adam_lr, kl",
+        "Entropy fell to {x:.0%} of its start, from {start:.3f} to {end:.3f} nats: it tries little that is new; "
+        "lower optim.adam_lr or raise kl.",
+        entropy,
+    ),
+    Rule(
+        "look",
+        "variant, max_new_tokens",
+        "Answers grew from {start:.0f} to {end:.0f} tokens and are not right more often: choose a variant that "
+        'pays nothing for length (variant = "dr-grpo"), or lower max_new_tokens.',
+        length,
+    ),
+    Rule(
+        "bad",
+        "max_new_tokens",
+        "{x:.0%} of the answers are cut off, which makes them wrong: raise max_new_tokens.",
+        lambda course: above(0.1, "truncated", course.end),
+    ),
+    Rule(
+        "bad",
+        "tasks",
+        "{x:.1%} of the right answers also pass for another problem, so it may have found a trick: "
+        "look at the rollouts, `nomoat rollouts RUN --only doubted`.",
+        lambda course: above(0.01, "shadow", course.end),
+    ),
+    Rule(
+        "look",
+        "kl, optim.adam_lr",
+        "The policy is {x:.2f} nats a token from its start: raise kl or lower optim.adam_lr.",
+        lambda course: above(0.5, "kl", course.steps[len(course.steps) // 2 :]),
+    ),
+    Rule(
+        "look",
+        "sandbox",
+        "{x:.0f} answers could not be judged and were left out: see `nomoat doctor`.",
+        lambda course: above(0, "undecided", course.steps),
+    ),
+    Rule(
+        "bad",
+        "from, rewards.format",
+        "{x:.0%} of the answers are right, but not in the form that was asked for: "
+        "start from SFT (from), or watch the form (rewards.format).",
+        form,
+    ),
+    Rule(
+        "look",
+        "precision",
+        "Sampler and trainer disagree by more than {limit:g} in {n} of {of} steps, by {x:.1e} at most: "
+        "compute the gradient in fp32 (precision).",
+        drift,
+    ),
+)

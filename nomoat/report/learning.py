@@ -1,7 +1,8 @@
 """Is it learning?  One screen on a stage of reinforcement learning, from the event log alone."""
 
 import textwrap
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,25 +34,79 @@ class Probe:
     replies: Sequence[Reply]
 
 
-def tables(curve: Steps, width: int = 100) -> list[Table]:
-    """The course of the run, then of each family, then of each level as the choice of problems sees it."""
-    if not curve:
-        return []
-    n = min(max(min(width - 66, 30), 8), len(curve))
+@dataclass(frozen=True)
+class Screen:
+    """What is known of a stage: what it means, its course, and the same prompts over time."""
+
+    stage: str
+    curve: Steps
+    findings: Sequence[Finding]
+    probes: Sequence[Probe]
+
+    def tables(self, width: int = 100) -> list[Table]:
+        """The course of the run, then of each family, then of each level as the choice of problems sees it."""
+        families = [named("rewards", name) for name in sorted(by_name("rewards", self.curve))]
+        levels = [named("levels", name) for name in sorted(by_name("levels", self.curve))]
+        blocks = {"": ROWS.values() if self.curve else (), "family": families, "level, running": levels}
+        n_bars = max(min(width - 66, 30), 8)
+        return [course(title, rows, self.curve, n_bars) for title, rows in blocks.items() if rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings, and each row in the first, the middle and the last tenth."""
+        rows = {key: [row.value(part) for part in tenths(self.curve)] for key, row in ROWS.items()}
+        findings = [asdict(finding) for finding in self.findings]
+        return {"stage": self.stage, "steps": len(self.curve), "findings": findings, "tenths": rows}
+
+    def text(self, width: int = 100) -> str:
+        """Plain text, every line cut or wrapped at `width`."""
+        blocks = [self._head(width), *(table.text(width) for table in self.tables(width))]
+        for probe in self.probes:
+            lines = [f"{probe.family}: {probe.prompt}"]
+            lines += [f"  step {r.step:>5} {'✓' if r.right else '✗'} {r.text}" for r in probe.replies]
+            blocks.append("\n".join(cut(line, width) for line in lines))
+        return "\n\n".join(blocks)
+
+    def _head(self, width: int) -> str:
+        done = "before its first step"
+        if self.curve:
+            last = self.curve[-1]
+            done = f"step {last['step']} of {last.get('n_steps', '?')}"
+        lines = [f"{visible(self.stage)}, {done}: is it learning?"]
+        for finding in self.findings:
+            said = f"{SIGNS[finding.severity]} {finding.sentence}"
+            lines.append(textwrap.fill(said, width, subsequent_indent="  ", break_on_hyphens=False))
+        return "\n".join(lines)
+
+
+def screen(run: Run, stage: str) -> Screen:
+    """The screen of a stage; its diagnosis is under its own settings."""
+    curve, started = run.curve(stage), run.events("stage_start", stage)
+    findings = diagnose(curve, started[-1].get("config") if started else None)
+    return Screen(stage, curve, findings, probes(run, stage))
+
+
+def probes(run: Run, stage: str) -> list[Probe]:
+    """The watched prompts, in the order in which they come."""
+    steps = {event["step"]: event for event in run.events("probe", stage) if not event.get("redone")}
+    events = list(steps.values())
+    replies: dict[tuple[str, str], list[Reply]] = defaultdict(list)
+    for i in sorted({0, len(events) // 2, len(events) - 1}) if events else ():
+        for probe in events[i]["probes"]:
+            reply = Reply(events[i]["step"], bool(probe["right"]), probe["reply"])
+            replies[probe["family"], probe["prompt"]].append(reply)
+    return [Probe(family, prompt, listed) for (family, prompt), listed in replies.items()]
+
+
+def course(title: str, rows: Iterable[Row], curve: Steps, n_bars: int) -> Table:
+    """Rows at the beginning, in the middle and at the end, and as bars over the whole curve."""
+    n = min(n_bars, len(curve))
     pieces = [curve[i * len(curve) // n : (i + 1) * len(curve) // n] for i in range(n)]
-    families = [named("rewards", name) for name in sorted(by_name("rewards", curve))]
-    levels = [named("levels", name) for name in sorted(by_name("levels", curve))]
-    blocks = {"": list(ROWS.values()), "family": families, "level, running": levels}
-    return [_table(title, rows, curve, pieces) for title, rows in blocks.items() if rows]
-
-
-def _table(title: str, rows: Sequence[Row], curve: Steps, pieces: Sequence[Steps]) -> Table:
+    cells = []
+    for row in rows:
+        bars = spark([row.value(piece) for piece in pieces])
+        cells.append((cut(row.label, 26), *map(row.text, tenths(curve)), bars))
     header = (title, "first tenth", "middle", "last tenth", "course")
-    cells = tuple(
-        (cut(row.label, 26), *map(row.text, tenths(curve)), spark([row.value(piece) for piece in pieces]))
-        for row in rows
-    )
-    return Table("", header, cells, words=("course",))
+    return Table("", header, tuple(cells), words=("course",))
 
 
 def spark(values: Sequence[float | None]) -> str:
@@ -60,47 +115,3 @@ def spark(values: Sequence[float | None]) -> str:
     low = min(measured)
     span = max(max(measured) - low, 0.05 * max(map(abs, measured))) or 1.0
     return "".join("·" if v is None else BARS[min(int(8 * (v - low) / span), 7)] for v in values)
-
-
-def probes(run: Run, stage: str) -> list[Probe]:
-    """The watched prompts, in the order in which they come."""
-    times = list({e["step"]: e for e in run.events("probe", stage) if not e.get("redone")}.values())
-    replies: dict[tuple[str, str], list[Reply]] = {}
-    for i in sorted({0, len(times) // 2, len(times) - 1}) if times else ():
-        for probe in times[i]["probes"]:
-            reply = Reply(times[i]["step"], bool(probe["right"]), probe["reply"])
-            replies.setdefault((probe["family"], probe["prompt"]), []).append(reply)
-    return [Probe(family, prompt, listed) for (family, prompt), listed in replies.items()]
-
-
-def findings(run: Run, stage: str) -> list[Finding]:
-    """The diagnosis of a stage under its own settings."""
-    started = run.events("stage_start", stage)
-    return diagnose(run.curve(stage), started[-1].get("config") if started else None)
-
-
-def summary(run: Run, stage: str) -> dict[str, Any]:
-    """The screen as JSON: the findings, and each row in the first, the middle and the last tenth."""
-    curve = run.curve(stage)
-    rows = {key: [row.value(part) for part in tenths(curve)] for key, row in ROWS.items()}
-    said = [asdict(finding) for finding in findings(run, stage)]
-    return {"stage": stage, "steps": len(curve), "findings": said, "tenths": rows}
-
-
-def screen(run: Run, stage: str, width: int = 100) -> str:
-    """The screen as plain text: what it means, the course, the families and levels, the same prompts over time."""
-    curve = run.curve(stage)
-    done = (
-        f"step {curve[-1]['step']} of {curve[-1].get('n_steps', '?')}" if curve else "before its first step"
-    )
-    head = [f"{visible(stage)}, {done}: is it learning?"]
-    for finding in findings(run, stage):
-        said = f"{SIGNS[finding.severity]} {finding.sentence}"
-        head.append(textwrap.fill(said, width, subsequent_indent="  ", break_on_hyphens=False))
-    blocks = ["\n".join(head), *(table.text(width) for table in tables(curve, width))]
-    for probe in probes(run, stage):
-        lines = [cut(f"{probe.family}: {probe.prompt}", width)]
-        for reply in probe.replies:
-            lines.append(cut(f"  step {reply.step:>5} {'✓' if reply.right else '✗'} {reply.text}", width))
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)

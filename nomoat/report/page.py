@@ -16,8 +16,6 @@ import jinja2
 from nomoat.files import visible, write_whole
 from nomoat.report import charts, learning, transfer
 from nomoat.report.charts import Chart
-from nomoat.report.diagnosis import Finding
-from nomoat.report.learning import Probe
 from nomoat.report.receipt import kinds_of, receipt_of, receipt_table, shares_of, shares_table
 from nomoat.report.rollouts import parted
 from nomoat.report.scores import Scores, score_tables, scores_of
@@ -53,16 +51,6 @@ class Headline:
     figure: str
     what: str
     beside: str = ""
-
-
-@dataclass(frozen=True)
-class Learning:
-    """What the page shows of a stage of reinforcement learning, beside its charts."""
-
-    stage: str
-    findings: Sequence[Finding]
-    courses: Sequence[Table]
-    probes: Sequence[Probe]
 
 
 @dataclass(frozen=True)
@@ -126,8 +114,7 @@ def courses(run: Run) -> dict[str, Any]:
         curve = run.curve(name)
         if kind == "rl" and curve:
             rewarded[name] = pictures(name, curve, REINFORCEMENT)
-            tables, probes = learning.tables(curve), learning.probes(run, name)
-            learned.append(Learning(name, learning.findings(run, name), tables, probes))
+            learned.append(learning.screen(run, name))
         elif curve:
             plain[name] = pictures(name, curve, TRAINING)
     return {"rewarded": rewarded, "plain": plain, "learning": learned}

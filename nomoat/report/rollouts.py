@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,12 @@ from nomoat.run.directory import Run
 
 FIRST = b'{"step":'  # how a record begins; inside one it can't stand, a quote in a text is escaped
 Record = Mapping[str, Any]
+ONLY: dict[str, Callable[[Record], object]] = {
+    "all": bool,
+    "right": lambda record: record.get("strict"),
+    "wrong": lambda record: not (record.get("strict") or record.get("undecided")),
+    "doubted": lambda record: record.get("shadow"),
+}
 
 
 def read(
@@ -36,25 +42,12 @@ def read(
         raise DataError(
             f"no rollouts in {path}; expected those of a stage of kind rl; run it, or name another --stage"
         )
-    fits = {"right": _right, "wrong": _wrong, "doubted": _doubted}.get(only, bool)
     records = (
         r
         for r in _standing(path)
-        if step in (None, r["step"]) and family in (None, r.get("family")) and fits(r)
+        if step in (None, r["step"]) and family in (None, r.get("family")) and ONLY[only](r)
     )
     return records if limit is None else iter(deque(records, max(limit, 0)))
-
-
-def _right(record: Record) -> bool:
-    return bool(record.get("strict"))
-
-
-def _wrong(record: Record) -> bool:
-    return not (record.get("strict") or record.get("undecided"))
-
-
-def _doubted(record: Record) -> bool:
-    return bool(record.get("shadow"))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomoat import stats
 from nomoat.report.table import Table
@@ -35,11 +35,9 @@ class Scores:
 
 
 def scores_of(events: Iterable[Event]) -> Scores:
-    """The last measurement of each thing.  Greedy levels are pooled by Wilson; sampled ones, whose problems are not in
-    the log, by the root of the summed squares of their weighted half-widths.
-    """
+    """The last measurement of each thing, its levels pooled."""
     bits: dict[str, dict[str, float]] = {}
-    levels: dict[str, dict[str, dict[str, list[Event]]]] = {"greedy": {}, "sampled": {}}
+    levels: dict[str, dict[str, dict[str, list[Accuracy]]]] = {"greedy": {}, "sampled": {}}
     for e in last_scores(events):
         model, (what, _, detail) = e.get("model"), e["name"].partition("/")
         if model is None or e.get("value") is None:
@@ -47,48 +45,40 @@ def scores_of(events: Iterable[Event]) -> Scores:
         if what == "bpb":
             bits.setdefault(model, {})[detail] = e["value"]
         elif what == "accuracy" and detail in levels:
-            levels[detail].setdefault(model, {}).setdefault(e.get("family"), []).append(e)
+            level = Accuracy(e["value"], e["low"], e["high"], e.get("lenient") or 0.0, e["n"])
+            levels[detail].setdefault(model, {}).setdefault(e.get("family"), []).append(level)
     accuracy = {
-        how: {model: _pooled(by_family, how) for model, by_family in by_model.items()}
+        how: {model: pooled(families, how) for model, families in by_model.items()}
         for how, by_model in levels.items()
     }
-    families = dict.fromkeys(family for by_family in levels["sampled"].values() for family in by_family)
+    families = dict.fromkeys(family for families in levels["sampled"].values() for family in families)
     return Scores(tuple(levels["sampled"]), tuple(families), accuracy, bits)
 
 
-def _pooled(by_family: Mapping[str, Sequence[Event]], how: str) -> dict[str, Accuracy]:
-    pool = _greedy if how == "greedy" else _sampled
-    families = {family: pool(levels) for family, levels in by_family.items()}
-    return {**families, "mean": _mean(list(families.values()))}
+def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
+    """Each family with all its levels, a problem being a problem, and their mean, each family counting alike.
 
-
-def _greedy(levels: Sequence[Event]) -> Accuracy:
-    n = sum(e["n"] for e in levels)
-    value = _weighted(levels, "value")
-    return Accuracy(value, *stats.wilson(round(value * n), n), _weighted(levels, "lenient"), n)
-
-
-def _sampled(levels: Sequence[Event]) -> Accuracy:
-    n = sum(e["n"] for e in levels)
-    value = _weighted(levels, "value")
-    low, high = (
-        math.sqrt(sum((e["n"] * (e[end] - e["value"])) ** 2 for e in levels)) / n for end in ("low", "high")
-    )
-    return Accuracy(value, max(0.0, value - low), min(1.0, value + high), _weighted(levels, "lenient"), n)
-
-
-def _weighted(levels: Sequence[Event], key: str) -> float:
-    """The mean over problems."""
-    return sum(e["n"] * (e.get(key) or 0.0) for e in levels) / sum(e["n"] for e in levels)
-
-
-def _mean(families: Sequence[Accuracy]) -> Accuracy:
+    Greedy levels are pooled by Wilson; of sampled ones the log has no problems, so that half-widths are.
+    """
+    families = {}
+    for family, levels in by_family.items():
+        n = sum(level.n for level in levels)
+        families[family] = combined(levels, [level.n / n for level in levels])
+        if how == "greedy":
+            low, high = stats.wilson(round(families[family].value * n), n)
+            families[family] = replace(families[family], low=low, high=high)
     k = len(families)
-    value = sum(f.value for f in families) / k
-    low = math.sqrt(sum((f.low - f.value) ** 2 for f in families)) / k
-    high = math.sqrt(sum((f.high - f.value) ** 2 for f in families)) / k
-    lenient = sum(f.lenient for f in families) / k
-    return Accuracy(value, max(0.0, value - low), min(1.0, value + high), lenient, sum(f.n for f in families))
+    return {**families, "mean": combined(list(families.values()), [1 / k] * k)}
+
+
+def combined(parts: Sequence[Accuracy], weights: Sequence[float]) -> Accuracy:
+    """The weighted mean, its half-widths the root of the summed squares of the weighted ones."""
+    value = sum(w * part.value for w, part in zip(weights, parts))
+    lenient = sum(w * part.lenient for w, part in zip(weights, parts))
+    down = math.hypot(*(w * (part.value - part.low) for w, part in zip(weights, parts)))
+    up = math.hypot(*(w * (part.high - part.value) for w, part in zip(weights, parts)))
+    low, high = max(0.0, value - down), min(1.0, value + up)
+    return Accuracy(value, low, high, lenient, sum(part.n for part in parts))
 
 
 def score_tables(scores: Scores) -> list[Table]:

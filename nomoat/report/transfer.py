@@ -4,7 +4,7 @@ A result is the JSON of RUN/transfer.json, as evals/comparison.py makes it: shar
 {"delta", "low", "high"} with a 95 % interval.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomoat.report.table import Table
@@ -22,25 +22,21 @@ def clear(row: Result) -> bool:
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
-def points(share: float | None, sign: str = "") -> str:
-    return "" if share is None else f"{100 * share:{sign}.1f}"
+def number(value: float | None, digits: int = 1, scale: int = 1) -> str:
+    return "" if value is None else f"{scale * value:.{digits}f}"
 
 
-def tenth(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def points(share: float | None) -> str:
+    return number(share, scale=100)
 
 
-def thousandth(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def span(low: float, high: float) -> str:
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+def span(row: Result) -> str:
+    return f"[{points(row['low'])}, {points(row['high'])}]"
 
 
 def gain(row: Result) -> str:
     """A difference in points with its interval."""
-    return "" if row["delta"] is None else f"{points(row['delta'], '+')} {span(row['low'], row['high'])}"
+    return "" if row["delta"] is None else f"{100 * row['delta']:+.1f} {span(row)}"
 
 
 def carry(shares: Sequence[float] | None) -> str:
@@ -110,26 +106,29 @@ def pass_at_k(result: Result) -> Table:
     return Table("Any of k samples right, %", header, rows, f"{n} trained-task problems; {crossing}")
 
 
-FORM: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("rate", "right, strict, %", points),
-    ("lenient", "right, lenient, %", points),
-    ("ended", "ended by itself, %", points),
-    ("language", "in the asked language, %", points),
-    ("length", "tokens", tenth),
-    ("gave", "answers the unanswerable, %", points),
-    ("refuses", "says that it can't, %", points),
-    ("ece", "calibration error (15 bins)", thousandth),
-    ("brier", "Brier score", thousandth),
+FORM = (  # key, label, digits, scale
+    ("rate", "right, strict, %", 1, 100),
+    ("lenient", "right, lenient, %", 1, 100),
+    ("ended", "ended by itself, %", 1, 100),
+    ("language", "in the asked language, %", 1, 100),
+    ("length", "tokens", 1, 1),
+    ("gave", "answers the unanswerable, %", 1, 100),
+    ("refuses", "says that it can't, %", 1, 100),
+    ("ece", "calibration error (15 bins)", 3, 1),
+    ("brier", "Brier score", 3, 1),
 )
 
 
 def form(result: Result) -> Table:
     sides = result["before"], result["after"]
     rows = []
-    for key, label, shown in FORM:
+    for key, label, digits, scale in FORM:
         values = result["form"].get(key) or [result["honesty"][model][key] for model in sides]
-        rows.append((label, *map(shown, values)))
-    note = "On the trained tasks but for the unanswerable; confidence is that of the answer after its own thinking."
+        rows.append((label, *(number(value, digits, scale) for value in values)))
+    note = (
+        "On the trained tasks but for the unanswerable; "
+        "confidence is that of the answer after its own thinking."
+    )
     return Table("Form and honesty", ("", *sides), tuple(rows), note)
 
 
@@ -138,7 +137,7 @@ def texts(result: Result) -> Table:
     rows = tuple(
         (
             model,
-            *map(thousandth, text["bits"].values()),
+            *(number(bits, 3) for bits in text["bits"].values()),
             f"{text['bpb'] - before['bpb']:+.3f}",
             points(text["distinct"]),
             points(text["repeats"]),
@@ -156,7 +155,7 @@ def controls(result: Result) -> Table:
     for control in result["controls"]:
         flops = short(control["flops"]) if control.get("flops") else ""
         cells = (cell(control.get(ring)) for ring in CONTROLLED)
-        rows.append((control["model"], flops, *cells, thousandth(control["bpb"])))
+        rows.append((control["model"], flops, *cells, number(control["bpb"], 3)))
     header = ("model", "FLOPs", *CONTROLLED.values(), "bpb")
     return Table(f"Held against, in points over {result['before']}", header, tuple(rows))
 
@@ -186,16 +185,15 @@ def verdict(result: Result) -> str:
 
 def _trained(name: str, row: Result) -> str:
     """What became of the trained tasks."""
-    delta, low, high = row["delta"], row["low"], row["high"]
     if not clear(row):
-        said = f"{name} changed the trained tasks by {points(delta, '+')} points {span(low, high)}, which includes 0"
-    elif delta > 0:
-        said = f"{name} raised the trained tasks by {points(delta)} points {span(low, high)}"
+        said = f"{name} changed the trained tasks by {100 * row['delta']:+.1f} points {span(row)}, which includes 0"
+    elif row["delta"] > 0:
+        said = f"{name} raised the trained tasks by {points(row['delta'])} points {span(row)}"
     else:
-        said = f"{name} lowered the trained tasks by {points(-delta)} points {span(-high, -low)}"
-    if row["greedy"]["delta"] is None:
-        return said
-    return f"{said} (greedy answers: {gain(row['greedy'])})"
+        loss = {"low": -row["high"], "high": -row["low"]}
+        said = f"{name} lowered the trained tasks by {points(-row['delta'])} points {span(loss)}"
+    greedy = gain(row["greedy"])
+    return f"{said} (greedy answers: {greedy})" if greedy else said
 
 
 def _elsewhere(result: Result, parts: Mapping[str, Result]) -> str:

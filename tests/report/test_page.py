@@ -7,11 +7,11 @@ import pytest
 
 from nomoat import stats
 from nomoat.report import charts, page
-from nomoat.report.receipt import money, receipt_table
+from nomoat.report.receipt import receipt_table
 from nomoat.report.scores import score_tables, scores_of
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import receipt
+from nomoat.run.ledger import money, receipt
 
 HOSTILE = [
     "<script>alert(1)</script>", "</pre></details><img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",
@@ -69,7 +69,7 @@ def make(root, texts, stages=("sft", "rl")):
                         seconds=0.25, tokens=10,
                         flops_model=5, flops_executed=6, **(rl if stage == "rl" else {}))  # fmt: skip
             run.log("note", stage=stage, text=turn(4))
-            run.log("stage_end", stage=stage, outputs={"bought": turn(5)})
+            run.log("stage_end", stage=stage, outputs={"bought": turn(5), "parameters": 1000, "active": 900})
         for i, model in enumerate((turn(6), "rl")):
             for k, family in enumerate((turn(7), "lamp")):
                 for level in (1, 2):
@@ -134,14 +134,17 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
 
 def test_both_themes_have_every_colour():
     css = (page.resources.files("nomoat.report") / "page.css").read_text("utf-8")
-    light, dark = (set(re.findall(r"(--\w+):", part)) for part in css.split("@media (prefers-color-scheme: dark)")[:2])
+    light, dark = (
+        set(re.findall(r"(--\w+):", part)) for part in css.split("@media (prefers-color-scheme: dark)")[:2]
+    )
     assert light == dark & light
     assert {ink[4:-1] for ink in charts.INKS.values()} <= dark
 
 
 def test_charts_are_drawn_in_the_pages_colours(tmp_path):
     for drawn in re.findall(
-        r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", page.render(make(tmp_path, ["words"])), re.DOTALL))
+        r"#[0-9a-f]{6}",
+        "".join(re.findall(r"<svg.*?</svg>", page.render(make(tmp_path, ["words"])), re.DOTALL)),
     ):
         assert drawn == "#000000", "a colour that no theme sets"
 
@@ -173,7 +176,9 @@ def test_levels_are_pooled_and_only_the_last_measurement_counts():
 
 
 def test_a_table_wraps_its_words_and_aligns_its_figures():
-    table = Table("T", ("name", "n", "words"), (("a", "1", "many words " * 9), ("bb", "22", "")), words=("words",))
+    table = Table(
+        "T", ("name", "n", "words"), (("a", "1", "many words " * 9), ("bb", "22", "")), words=("words",)
+    )
     lines = table.text(40).splitlines()
     assert max(map(len, lines)) <= 40
     assert lines[3].startswith("a      1  many words")

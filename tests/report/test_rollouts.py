@@ -75,7 +75,9 @@ def test_steps_done_again_after_a_resume_count_once(run):
 
 
 def test_two_resumes(run):
-    told = lines(*a_step(1, "a"), *a_step(2, "a"), *a_step(3, "a"), *a_step(2, "b"), *a_step(3, "b"), *a_step(3, "b"))
+    told = lines(
+        *a_step(1, "a"), *a_step(2, "a"), *a_step(3, "a"), *a_step(2, "b"), *a_step(3, "b"), *a_step(3, "b")
+    )
     assert read(write(run, told)) == [*a_step(1, "a"), *a_step(2, "b"), *a_step(3, "b")]
     again = told + lines(*a_step(1, "c"), *a_step(2, "c"))
     assert read(write(run, again)) == [*a_step(1, "c"), *a_step(2, "c")]
@@ -137,7 +139,9 @@ def test_an_unclosed_chain_has_no_answer():
 
 def test_nothing_steers_the_terminal():
     nasty = "\x1b[2J\x9b31m\x07\u202egnp\u2066\r\x00\ttab\u2028line\ufeff"
-    told = record(1, prompt=nasty, reply=f"<think>{nasty}\nsecond line</think>{nasty}", answer=nasty, family=nasty)
+    told = record(
+        1, prompt=nasty, reply=f"<think>{nasty}\nsecond line</think>{nasty}", answer=nasty, family=nasty
+    )
     text = rollouts.show([told])
     assert "\\x1b[2J" in text
     assert "\\u202e" in text

@@ -24,15 +24,20 @@ def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
-    """-log2 p(text) / bytes: windows of the model's context, each cold-started from <|bos|> or its own first token."""
-    texts, T = list(texts), model.spec.context
+    """-log2 p(text) / bytes: windows of the model's context, each begun by <|bos|> or its own first token."""
+    texts = list(texts)
+    T = model.spec.context
     windows = []
     for ids in tokenizer.encode_batch(texts):
         ids = [layout.BOS, *ids]
-        windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
+        for start in range(0, len(ids) - 1, T):
+            windows.append(ids[start : start + T + 1])
     windows.sort(key=len)
-    nats = sum(_nats(model, windows[start : start + rows]) for start in range(0, len(windows), rows))
-    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+    nats = 0.0
+    for start in range(0, len(windows), rows):
+        nats += _nats(model, windows[start : start + rows])
+    n_bytes = sum(len(text.encode()) for text in texts)
+    return nats / math.log(2) / n_bytes
 
 
 def _nats(model: Transformer, windows: Sequence[list[int]]) -> float:

@@ -1,4 +1,4 @@
-"""What follows from the answers of two models to the same problems: differences, what carried, pass@k, the price."""
+"""What follows from two models' answers to the same problems: differences, what carried, pass@k, price."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,8 @@ from nomoat.evals.transfer import mean
 
 CARRIED = ("R1", "R2", "R3", "R4")
 Result = dict[str, Any]
-Seeds = Sequence[
-    Sequence[tuple[float | None, float | None]]
-]  # of each training seed, (before, after) by problem
+Pair = tuple[float | None, float | None]
+Seeds = Sequence[Sequence[Pair]]  # of each training seed, (before, after) by problem
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,14 @@ class Difference:
 
 def difference(seeds: Seeds) -> Difference:
     """The mean difference; pairs with nothing on one side are left out."""
-    gaps = [[(b - a,) for a, b in pairs if None not in (a, b)] for pairs in seeds]
-    gaps = [gap for gap in gaps if gap]
+    gaps = []
+    for pairs in seeds:
+        gap = [(after - before,) for before, after in pairs if None not in (before, after)]
+        gaps += [gap] if gap else []
     if not gaps:
         return Difference()
-    delta = mean([mean([x for (x,) in gap]) for gap in gaps])
+    means = [mean([x for (x,) in gap]) for gap in gaps]
+    delta = mean(means)
     low, high = stats.percentiles([drawn for (drawn,) in stats.resampled(gaps)])
     if low == high:  # all alike: resampling would say that nothing is uncertain
         half = stats.wilson(0, sum(map(len, gaps)))[1]
@@ -62,16 +64,27 @@ def over(seeds: Seeds) -> Result:
 
 
 def carried(far: Sequence[Mapping[str, float]], near: Sequence[Mapping[str, float]]) -> list[float] | None:
-    """[gain far / gain near, low, high] of gains by cluster, of each seed; what is in both is drawn in both."""
-    if not all(far) or not all(near) or all(len(set(gains.values())) == 1 for gains in far):
-        return None  # nothing there, or all alike: no interval to be had
-    rows = []
-    for f, n in zip(far, near):
-        clusters = f if set(f) <= set(n) else {**f, **n}  # rewordings: like with like
-        rows.append([(f.get(cluster), n.get(cluster)) for cluster in sorted(clusters)])
-    gain_far, gain_near = (mean([mean([row[i] for row in seed]) for seed in rows]) for i in (0, 1))
-    ratios = [f / n for f, n in stats.resampled(rows) if n]
-    return [gain_far / gain_near, *stats.percentiles(ratios)] if gain_near and ratios else None
+    """[gain far / gain near, low, high] of each seed's gains by cluster; what is in both is drawn in both."""
+    alike = all(len(set(gains.values())) == 1 for gains in far)
+    if alike or not all(far) or not all(near):  # no interval to be had
+        return None
+    seeds = list(map(_side_by_side, far, near))
+    gain_far = mean([side([pairs], 0) for pairs in seeds])
+    gain_near = mean([side([pairs], 1) for pairs in seeds])
+    ratios = []
+    for drawn_far, drawn_near in stats.resampled(seeds):
+        if drawn_near:
+            ratios.append(drawn_far / drawn_near)
+    if not gain_near or not ratios:
+        return None
+    low, high = stats.percentiles(ratios)
+    return [gain_far / gain_near, low, high]
+
+
+def _side_by_side(far: Mapping[str, float], near: Mapping[str, float]) -> list[Pair]:
+    """Both gains of each cluster; rewordings beside the same problems alone."""
+    clusters = far if set(far) <= set(near) else {**far, **near}
+    return [(far.get(cluster), near.get(cluster)) for cluster in sorted(clusters)]
 
 
 def calibration(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
@@ -79,9 +92,12 @@ def calibration(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, flo
     if not pairs:
         return None, None
     bins: dict[int, float] = defaultdict(float)
+    squares = 0.0
     for chance, truth in pairs:
         bins[min(int(chance * 15), 14)] += chance - truth
-    return sum(map(abs, bins.values())) / len(pairs), mean([(chance - truth) ** 2 for chance, truth in pairs])
+        squares += (chance - truth) ** 2
+    error = sum(map(abs, bins.values()))
+    return error / len(pairs), squares / len(pairs)
 
 
 class Measured:
@@ -127,7 +143,7 @@ class Measured:
 
 
 def combine(results: Sequence[Result]) -> Result:
-    """Several training seeds in one: seeds are resampled, then problems; `seeds` keeps what each says alone."""
+    """Several training seeds in one: seeds are resampled, then problems; `seeds` keeps each alone."""
     suites = {result["suite"] for result in results}
     if len(suites) != 1:
         raise DataError(
@@ -163,9 +179,12 @@ def rings(measured: Measured) -> list[Result]:
     parts: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, item in enumerate(measured.items):
         parts[item["ring"], item["part"]].append(i)
-    rows = [_ring(measured, ring, part, places) for (ring, part), places in parts.items()]
+    rows = []
+    for (ring, part), places in parts.items():
+        rows.append(_ring(measured, ring, part, places))
     tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, stats.holm([row["p"] for row in tested])):
+    adjusted = stats.holm([row["p"] for row in tested])
+    for row, p in zip(tested, adjusted):
         row["p"] = p
     return rows
 
@@ -197,7 +216,7 @@ def steps(measured: Measured) -> dict[int, list[float | None]]:
 
 
 def honesty(measured: Measured, model: str) -> Result:
-    """Whether a model knows what it knows: calibration on the trained tasks, and its replies to the unanswerable."""
+    """Whether a model knows what it knows: calibration on trained tasks, replies to the unanswerable."""
     value = lambda key, places: [v for seed in measured.values(model, places, key) for v in seed]
     chances, truths = value("confidence", measured.trained), value("greedy", measured.trained)
     error, brier = calibration([pair for pair in zip(chances, truths) if None not in pair])
@@ -211,37 +230,55 @@ def open_text(measured: Measured) -> dict[str, Result]:
     for model in measured.results[0]["models"]:
         seeds = measured.seeds(model)
         bits = {lang: mean([seed["bits"][lang] for seed in seeds]) for lang in seeds[0]["bits"]}
-        variety = {key: mean([seed[key] for seed in seeds]) for key in ("distinct", "repeats")}
-        texts[model] = {"bits": bits, "bpb": mean(list(bits.values())), **variety}
+        texts[model] = {
+            "bits": bits,
+            "bpb": mean(list(bits.values())),
+            "distinct": mean([seed["distinct"] for seed in seeds]),
+            "repeats": mean([seed["repeats"] for seed in seeds]),
+        }
     return texts
 
 
 def passes(measured: Measured) -> Result:
     """pass@k before and after for k = 1, 2, 4 …, and the k from which the one before is no worse."""
-    sides = [[seed["deep"] for seed in measured.seeds(model)] for model in (measured.before, measured.after)]
-    most = min((n for side in sides for seed in side for n, _ in seed), default=0)
+    before = measured.seeds(measured.before)
+    after = measured.seeds(measured.after)
+    counts = [n for seed in (*before, *after) for n, _ in seed["deep"]]
+    most = min(counts, default=0)
     rows: dict[int, Result] = {}
-    for k in (2**e for e in range(most.bit_length())):
-        before, after = ([[stats.pass_at_k(n, c, k) for n, c in seed] for seed in side] for side in sides)
-        pairs = [list(zip(b, a)) for b, a in zip(before, after)]
+    for exponent in range(most.bit_length()):
+        k = 2**exponent
+        pairs = [_chances(b, a, k) for b, a in zip(before, after)]
         rows[k] = {"n": len(pairs[0]), **compared(pairs)}
-    curves = ({k: row[side] for k, row in rows.items()} for side in ("before", "after"))
-    return {"at": {str(k): row for k, row in rows.items()}, "crossover": stats.crossover(*curves)}
+    curve_before = {k: row["before"] for k, row in rows.items()}
+    curve_after = {k: row["after"] for k, row in rows.items()}
+    return {
+        "at": {str(k): row for k, row in rows.items()},
+        "crossover": stats.crossover(curve_before, curve_after),
+    }
+
+
+def _chances(before: Result, after: Result, k: int) -> list[Pair]:
+    sides = ([stats.pass_at_k(n, right, k) for n, right in seed["deep"]] for seed in (before, after))
+    return list(zip(*sides))
 
 
 def controls(measured: Measured, texts: Mapping[str, Result]) -> list[Result]:
-    """What the training is held against: voting among the samples of the model before, and every other model."""
+    """What the training is held against: votes among the samples of the model before, and other models."""
     before = measured.before
     alone, voted = (measured.values(before, measured.trained, key) for key in ("rate", "majority"))
     votes = over([list(zip(a, b)) for a, b in zip(alone, voted)])
     name = f"{before}, majority of {measured.results[0]['samples']}"
     rows = [{"model": name, "bpb": texts[before]["bpb"], "R0": votes}]
-    by_ring = {ring: places for ring in EVERYONE if (places := measured.places(ring))}
     for model in texts:
-        if model != before:
-            cells = {ring: over(measured.pairs(places, model=model)) for ring, places in by_ring.items()}
-            flops = mean([seed.get("flops") for seed in measured.seeds(model)])
-            rows.append({"model": model, "flops": flops, "bpb": texts[model]["bpb"], **cells})
+        if model == before:
+            continue
+        flops = mean([seed.get("flops") for seed in measured.seeds(model)])
+        row = {"model": model, "flops": flops, "bpb": texts[model]["bpb"]}
+        for ring in EVERYONE:
+            if places := measured.places(ring):
+                row[ring] = over(measured.pairs(places, model=model))
+        rows.append(row)
     return rows
 
 
@@ -251,6 +288,8 @@ def price(measured: Measured) -> Result | None:
     gain = measured.headline
     if not costs or not gain.clear or gain.delta < 0:
         return None
-    figures = {key: mean([cost[key] for cost in costs]) for key in costs[0] if key != "currency"}
-    points = 100 * gain.delta
-    return {**{key: value / points for key, value in figures.items()}, "currency": costs[0]["currency"]}
+    of_a_point = dict(costs[0])
+    for key in of_a_point:
+        if key != "currency":
+            of_a_point[key] = mean([cost[key] for cost in costs]) / (100 * gain.delta)
+    return of_a_point

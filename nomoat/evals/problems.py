@@ -14,7 +14,7 @@ from nomoat.train.session import Work, count
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is asked: with its longest reply, and thinking opened (true), skipped (false) or left to it."""
+    """A model that is asked: its longest reply, and thinking opened (true), skipped (false) or left to it."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -78,7 +78,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Level:
-    """What a model can do at one level of a family: `length` in tokens, `passed` of the problems in any sample."""
+    """What a model can do at one level of a family: `length` in tokens, `passed` in any of the samples."""
 
     family: str
     level: int
@@ -99,22 +99,30 @@ def by_level(answered: Iterable[Answered]) -> list[Level]:
 
 def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     n, samples = len(cell), len(cell[0].sampled)
-    rates = [a.rate for a in cell]
     drawn = [answer for a in cell for answer in a.sampled]
-    right = sum(a.greedy.score.strict for a in cell)
-    lenient = sum(a.greedy.score.lenient for a in cell)
-    lenient_drawn = sum(answer.score.lenient for answer in drawn)
     return Level(
         family,
         level,
         n,
-        greedy=Accuracy(right / n, *stats.wilson(right, n), lenient / n),
-        sampled=Accuracy(
-            sum(rates) / n, *stats.bootstrap(rates, key=f"{family}/{level}"), lenient_drawn / samples / n
-        ),
+        greedy=_greedy(cell),
+        sampled=_sampled(cell, f"{family}/{level}"),
         length=sum(answer.rollout.length for answer in drawn) / len(drawn),
         passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
     )
+
+
+def _greedy(cell: Sequence[Answered]) -> Accuracy:
+    n, right = len(cell), sum(a.greedy.score.strict for a in cell)
+    lenient = sum(a.greedy.score.lenient for a in cell)
+    return Accuracy(right / n, *stats.wilson(right, n), lenient / n)
+
+
+def _sampled(cell: Sequence[Answered], key: str) -> Accuracy:
+    n, samples = len(cell), len(cell[0].sampled)
+    rates = [a.rate for a in cell]
+    lenient = sum(answer.score.lenient for a in cell for answer in a.sampled)
+    low, high = stats.bootstrap(rates, key=key)
+    return Accuracy(sum(rates) / n, low, high, lenient / samples / n)
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:

@@ -1,7 +1,7 @@
 """The problems of the transfer report: rings about what was trained.
 
-R0 trained tasks, unseen instances; R1 harder; R2 reworded; R3 unseen families; R4 from outside; R5 instructions; R7
-questions that lost what they ask about.  (R6 is open text and has no problems.)
+R0 trained tasks, unseen instances; R1 harder; R2 reworded; R3 unseen families; R4 from outside; R5
+instructions; R7 questions that lost what they ask about.  (R6 is open text and has no problems.)
 """
 
 import hashlib
@@ -29,24 +29,37 @@ SIZES = {  # quick, full
     "heldout_bytes": (40_000, 400_000),
 }
 GIVEN = r"\d+|(?<!\w)[a-z](?!\w)"  # what a question needs: numbers, single letters
-REFUSAL = r"""(?ix)\b(can(?:no|')t | not\ (?:enough|given|known|possible) | undetermined | unknown | missing |
+REFUSAL = r"""(?ix)\b(
+can(?:no|')t | not\ (?:enough|given|known|possible) | undetermined | unknown | missing |
 kann\ (?:nicht|man\ nicht) | nicht\ (?:genug|bekannt|bestimmbar|möglich) | unbekannt | fehlt | fehlen)\b"""
 FRAMES = {
     "en": ["Please solve: {}", "Question: {} Answer?"],
     "de": ["Bitte löse: {}", "Frage: {} Antwort?"],
 }
 ASIDES = {
-    "en": ["The garden is green. {}", "{} The window is open.", "The bread is fresh. {}", "{} The street is quiet."],
-    "de": ["Der Garten ist grün. {}", "{} Das Fenster ist offen.", "Das Brot ist frisch. {}", "{} Die Straße ist ruhig."],
-}  # fmt: skip
+    "en": [
+        "The garden is green. {}",
+        "{} The window is open.",
+        "The bread is fresh. {}",
+        "{} The street is quiet.",
+    ],
+    "de": [
+        "Der Garten ist grün. {}",
+        "{} Das Fenster ist offen.",
+        "Das Brot ist frisch. {}",
+        "{} Die Straße ist ruhig.",
+    ],
+}
 
 
 class Config(Strict):
     """`before` and `after` are stages; `controls` further ones, measured on R0, R1, R3 and open text.
 
     `problems` are drawn per family and level of R0, half as many elsewhere; each is answered once greedily and
-    `samples` times at temperature 1.  pass@k: `deep_samples` of `deep_problems` per cell.  `external` names tasks as
-    find.find does.  Sizes that are None depend on `quick`; the suite's seed is no training seed.
+    `samples` times at temperature 1.  pass@k: `deep_samples` of `deep_problems` per cell.  `external` names tasks
+    as find.find does, `unseen` families (by default find.UNSEEN).  R1 goes `steps_up` levels above the trained.
+    `max_new_tokens` is by default half as many again as in training: harder chains are longer.  `texts` are free
+    continuations.  Sizes that are None depend on `quick`; the suite's seed is no training seed.
     """
 
     before: str
@@ -54,14 +67,14 @@ class Config(Strict):
     controls: list[str] = []
     quick: bool = False
     external: list[str] = []
-    unseen: list[str] | None = None  # by default find.UNSEEN
+    unseen: list[str] | None = None
     problems: int | None = None
     samples: int | None = None
     deep_problems: int | None = None
     deep_samples: int | None = None
-    steps_up: int = 3  # levels above the trained ones
-    max_new_tokens: int | None = None  # by default half as many again as in training: harder, longer
-    texts: int = 64  # free continuations
+    steps_up: int = 3
+    max_new_tokens: int | None = None
+    texts: int = 64
     heldout_bytes: int | None = None
     seed: int = 1
 
@@ -78,7 +91,7 @@ class Config(Strict):
 
 @dataclass(frozen=True)
 class Taught:
-    """What a recipe teaches: the levels that the stage `after` trains, and every level that any stage shows."""
+    """What a recipe teaches: the levels that the stage `after` trains, and those that any stage shows."""
 
     trained: Mapping[str, Sequence[int]]
     shown: frozenset[tuple[str, int]]
@@ -115,14 +128,16 @@ class Suite:
     def fingerprint(self) -> str:
         """sha256 over problems, sizes, seed and what judges: fixed before training, it can't be tuned."""
         asked = self.config.model_dump(include={*SIZES, "max_new_tokens", "texts", "seed"})
-        digest = hashlib.sha256(repr((REFUSAL, asked)).encode())
+        digest = hashlib.sha256()
+        digest.update(repr((REFUSAL, asked)).encode())
         for item in self.items:
-            digest.update(repr((item.to_json(), item.exercise.problem.prompt)).encode())
-        tables = str(Path(reward.__file__).with_suffix(".toml"))
-        tasks = {getattr(item.exercise.task, "__file__", None) for item in self.items} - {None}
-        judges = {answers.__file__, base.__file__, verdicts.__file__, reward.__file__, tables, *tasks}
-        for file in sorted(judges, key=lambda f: Path(f).name):
-            digest.update(Path(file).read_bytes())
+            described = (item.to_json(), item.exercise.problem.prompt)
+            digest.update(repr(described).encode())
+        judges = {item.exercise.task for item in self.items} | {answers, base, verdicts, reward}
+        files = {Path(judge.__file__) for judge in judges if hasattr(judge, "__file__")}
+        words = Path(reward.__file__).with_suffix(".toml")
+        for file in sorted({*files, words}, key=lambda file: file.name):
+            digest.update(file.read_bytes())
         return digest.hexdigest()
 
 
@@ -156,26 +171,32 @@ def _about(sizes: Config, family: str, level: int) -> Iterator[Item]:
     """R0, R2 and R7 of one trained level."""
     task = find.find(family)
     trained = draw(task, level, sizes.problems, sizes.seed)
-    some = trained[: sizes.half]
-    parts = {("R0", "trained tasks"): trained}
+    parts = {"trained tasks": trained}
     if any("lang" in problem.facts for problem in trained):
-        parts["R2", "English"] = draw(task, level, sizes.half, sizes.seed, "en")
-        parts["R2", "German"] = draw(task, level, sizes.half, sizes.seed, "de")
-    parts["R2", "beside the point"] = [reworded(problem, ASIDES, i) for i, problem in enumerate(some)]
-    parts["R2", "framed"] = [reworded(problem, FRAMES, i) for i, problem in enumerate(some)]
-    parts["R7", "unanswerable"] = [q for problem in some if (q := blanked(problem)) is not problem]
-    for (ring, part), problems in parts.items():
-        yield from (Item(ring, part, Exercise(family, level, task, problem)) for problem in problems)
+        parts["English"] = draw(task, level, sizes.half, sizes.seed, "en")
+        parts["German"] = draw(task, level, sizes.half, sizes.seed, "de")
+    some = trained[: sizes.half]
+    parts["beside the point"] = reworded(some, ASIDES)
+    parts["framed"] = reworded(some, FRAMES)
+    parts["unanswerable"] = list(filter(None, map(blanked, some)))
+    rings = {"trained tasks": "R0", "unanswerable": "R7"}
+    for part, problems in parts.items():
+        for problem in problems:
+            exercise = Exercise(family, level, task, problem)
+            yield Item(rings.get(part, "R2"), part, exercise)
 
 
 def _harder(sizes: Config, taught: Taught, family: str) -> Iterator[Item]:
     """R1 of one trained family."""
     task = find.find(family)
-    higher = [level for level in task.levels if level > max(taught.trained[family])]
+    highest = max(taught.trained[family])
+    higher = [level for level in task.levels if level > highest]
     for up, level in enumerate(higher[: sizes.steps_up], 1):
-        part = "harder, shown worked" if (family, level) in taught.shown else "harder, never shown"
+        shown = (family, level) in taught.shown
+        part = "harder, shown worked" if shown else "harder, never shown"
         for problem in draw(task, level, sizes.half, sizes.seed):
-            yield Item("R1", part, Exercise(family, level, task, problem), up)
+            exercise = Exercise(family, level, task, problem)
+            yield Item("R1", part, exercise, up)
 
 
 def _elsewhere(sizes: Config, ring: str, task: base.Task) -> Iterator[Item]:
@@ -185,7 +206,8 @@ def _elsewhere(sizes: Config, ring: str, task: base.Task) -> Iterator[Item]:
     n = sizes.problems * 4 if ring == "R4" else sizes.problems
     for level in task.levels[:2]:
         for problem in draw(task, level, n, sizes.seed):
-            yield Item(ring, part, Exercise(family, level, task, problem))
+            exercise = Exercise(family, level, task, problem)
+            yield Item(ring, part, exercise)
 
 
 def draw(task: base.Task, level: int, n: int, seed: int, lang: str | None = None) -> list[base.Problem]:
@@ -198,16 +220,21 @@ def draw(task: base.Task, level: int, n: int, seed: int, lang: str | None = None
     return list(problems.values())
 
 
-def reworded(problem: base.Problem, texts: Mapping[str, Sequence[str]], index: int) -> base.Problem:
-    """The same problem with something about it, in its own language."""
-    options = texts.get(problem.facts.get("lang"), texts["en"])
-    return replace(problem, prompt=options[index % len(options)].format(problem.prompt))
+def reworded(problems: Sequence[base.Problem], texts: Mapping[str, Sequence[str]]) -> list[base.Problem]:
+    """The same problems with something about them, each in its own language."""
+    out = []
+    for i, problem in enumerate(problems):
+        lang = problem.facts.get("lang")
+        options = texts.get(lang, texts["en"])
+        prompt = options[i % len(options)].format(problem.prompt)
+        out.append(replace(problem, prompt=prompt))
+    return out
 
 
-def blanked(problem: base.Problem) -> base.Problem:
-    """The question without what it asks about; the same object where it gives no numbers and letters to drop."""
+def blanked(problem: base.Problem) -> base.Problem | None:
+    """The question without what it asks about; None where it gives no numbers and letters to drop."""
     prompt = re.sub(r"…(?:[ ,]+…)+", "…", re.sub(GIVEN, "…", problem.prompt))
-    return problem if prompt == problem.prompt else replace(problem, prompt=prompt)
+    return None if prompt == problem.prompt else replace(problem, prompt=prompt)
 
 
 def modal_share(items: Sequence[Item]) -> float | None:

@@ -1,4 +1,4 @@
-"""How far does it carry?  What one model makes of the rings and of open text, as it is kept in transfer.json."""
+"""How far does it carry?  What one model makes of the rings and of open text, as transfer.json keeps it."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from nomoat.engine import engine
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
-from nomoat.rl.rollout import Rollout
+from nomoat.rl.rollout import Exercise, Rollout
 from nomoat.tasks import answers, base
 from nomoat.tokenizer import layout
 from nomoat.train.session import Session, Work, count
@@ -22,7 +22,7 @@ Held = Mapping[str, Sequence[str]]  # language -> texts that no stage read
 
 @dataclass(frozen=True)
 class Examination:
-    """A model before a suite; what is neither the stage `before` nor `after` is a control and is asked less."""
+    """A model before a suite; what is neither the stage `before` nor `after` is a control, asked less."""
 
     session: Session
     suite: Suite
@@ -39,40 +39,52 @@ class Examination:
 
     def answers(self) -> list[dict[str, Any] | None]:
         """What is kept of the answers to each problem, ring by ring."""
-        config, items = self.suite.config, self.suite.items
+        items = self.suite.items
         records: list[dict[str, Any] | None] = [None] * len(items)
-        for ring in dict.fromkeys(item.ring for item in items if not self.control or item.ring in EVERYONE):
+        for ring in dict.fromkeys(item.ring for item in items):
+            if self.control and ring not in EVERYONE:
+                continue
             self.session.check_stop()
             places = [i for i, item in enumerate(items) if item.ring == ring]
-            seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
-            with Work(self.session, f"{ring} of {self.name}") as work:
-                asked = [items[i].exercise for i in places]
-                for i, answered in zip(places, self.candidate.both(work, asked, config.samples, seed)):
-                    records[i] = record(answered)
+            answered = self._ring(ring, [items[i].exercise for i in places])
+            for i, a in zip(places, answered):
+                records[i] = record(a)
         return records
+
+    def _ring(self, ring: str, asked: Sequence[Exercise]) -> list[Answered]:
+        config = self.suite.config
+        seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
+        with Work(self.session, f"{ring} of {self.name}") as work:
+            return self.candidate.both(work, asked, config.samples, seed)
 
     def deep(self) -> list[tuple[int, int]]:
         """(decided, right) of many samples of the first problems of each trained level."""
         config = self.suite.config
-        trained = [item.exercise for item in self.suite.items if item.ring == "R0" and not self.control]
-        cells = groupby(trained, lambda exercise: exercise.place)
-        asked = [exercise for _, cell in cells for exercise in islice(cell, config.deep_problems)]
-        if not asked:
+        trained = [item.exercise for item in self.suite.items if item.ring == "R0"]
+        asked = []
+        for _, cell in groupby(trained, lambda exercise: exercise.place):
+            asked += islice(cell, config.deep_problems)
+        if self.control or not asked:
             return []
+        counts = []
         with Work(self.session, f"pass@{config.deep_samples} of {self.name}") as work:
-            groups = self.candidate.answers(work, asked, samples=config.deep_samples, seed=config.seed)
-            scores = [[answer.score for answer in group if not answer.score.undecided] for group in groups]
-        return [(len(decided), sum(score.strict for score in decided)) for decided in scores]
+            for group in self.candidate.answers(work, asked, samples=config.deep_samples, seed=config.seed):
+                right = [answer.score.strict for answer in group if not answer.score.undecided]
+                counts.append((len(right), sum(right)))
+        return counts
 
     def open_text(self, held: Held) -> dict[str, Any]:
         """Bits per byte of each language, and how varied free continuations are."""
         config, model, tokenizer = self.suite.config, self.candidate.model, self.candidate.tokenizer
         with Work(self.session, f"open text of {self.name}") as work:
-            bits = {lang: bits_per_byte(model, tokenizer, texts) for lang, texts in held.items()}
-            n_tokens = sum(len(ids) for texts in held.values() for ids in tokenizer.encode_batch(texts))
-            count(work, model.spec, n_tokens, model.spec.context / 2)
+            bits = {}
+            for lang, texts in held.items():
+                bits[lang] = bits_per_byte(model, tokenizer, texts)
+                n_tokens = sum(map(len, tokenizer.encode_batch(texts)))
+                count(work, model.spec, n_tokens, model.spec.context / 2)
             in_turn = [text[:400] for texts in zip(*held.values()) for text in texts]
-            prompts = [[layout.BOS, *ids[:16]] for ids in tokenizer.encode_batch(in_turn)[: config.texts]]
+            beginnings = tokenizer.encode_batch(in_turn)[: config.texts]
+            prompts = [[layout.BOS, *ids[:16]] for ids in beginnings]
             samples = engine.sample(
                 model,
                 prompts,

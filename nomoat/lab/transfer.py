@@ -1,4 +1,4 @@
-"""How far does a stage of training carry?  A run's models before and after it, and its controls, on one suite."""
+"""How far does a stage of training carry?  A run's models before and after it, and controls, on one suite."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ def measured(run: Run, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 
 def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) -> dict[str, Any]:
-    """The answers of every model and what follows from them, as JSON data; the cost is logged as stage `transfer`."""
+    """The answers of every model and what follows from them, as JSON data; costs are logged as `transfer`."""
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
     try:
@@ -82,15 +82,24 @@ def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) 
 
 def _examined(session: Session, recipe: Recipe, suite: Suite, costs: dict[str, Row]) -> dict[str, Any]:
     """What each model answered, and the FLOPs that went into it."""
-    config, tokenizer, held = suite.config, load_tokenizer(session.run), held_out(suite.config.heldout_bytes)
-    stage = recipe.stage(config.after)
-    longest = config.max_new_tokens or getattr(stage, "max_new_tokens", 96) * 3 // 2
+    config, tokenizer = suite.config, load_tokenizer(session.run)
+    held = held_out(config.heldout_bytes)
+    trained = recipe.stage(config.after)
+    longest = config.max_new_tokens or getattr(trained, "max_new_tokens", 96) * 3 // 2
+    think = getattr(trained, "think", None)
     models = {}
     for name in dict.fromkeys((config.before, config.after, *config.controls)):
         model = to_device(load_model(session, name), session, "fp32").eval()
-        read = getattr(recipe.stage(name), "samples", None)  # what a model read is part of what it cost
-        made = [name, *(read if isinstance(read, list) else ())]
-        flops = sum(costs[source].flops_executed for source in made if source in costs)
-        candidate = Candidate(model, tokenizer, longest, getattr(stage, "think", None))
-        models[name] = {**Examination(session, suite, name, candidate).result(held), "flops": flops}
+        flops = _flops(recipe, name, costs)
+        candidate = Candidate(model, tokenizer, longest, think)
+        examination = Examination(session, suite, name, candidate)
+        result = examination.result(held)
+        models[name] = {**result, "flops": flops}
     return models
+
+
+def _flops(recipe: Recipe, name: str, costs: dict[str, Row]) -> float:
+    """What went into a model; what it read is part of that."""
+    read = getattr(recipe.stage(name), "samples", None)
+    made = [name, *read] if isinstance(read, list) else [name]
+    return sum(costs[stage].flops_executed for stage in made if stage in costs)

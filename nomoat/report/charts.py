@@ -1,7 +1,7 @@
 """Charts as inline SVG: matplotlib draws, the page's style sheet colours.
 
-Every colour is drawn as a stand-in and replaced by a CSS variable, so that one picture serves light and dark; texts
-stay texts.  Charts are small, so that a phone shows them one under the other at full size.
+Every colour is drawn as a stand-in and replaced by a CSS variable, so that one picture serves light and dark;
+texts stay texts.  Charts are small, so that a phone shows them one under the other at full size.
 """
 
 import io
@@ -23,14 +23,29 @@ TEXT, LABEL, LINE = "#010203", "#010204", "#010205"
 INKS = {TEXT: "var(--fg)", LABEL: "var(--muted)", LINE: "var(--line)"}
 INKS |= {colour: f"var(--c{i})" for i, colour in enumerate(SERIES)}
 STYLE = {
-    "svg.fonttype": "none", "font.size": 9.0, "axes.titlesize": 8.5, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "axes.titlepad": 2, "axes.grid": True, "axes.grid.axis": "y", "grid.linewidth": 0.6,
-    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "ytick.major.size": 0, "xtick.major.size": 3, "legend.frameon": False, "legend.fontsize": 8.5,
-    "figure.constrained_layout.use": True, "axes.unicode_minus": False, "text.color": TEXT, "axes.titlecolor": TEXT,
-    "axes.labelcolor": LABEL, "xtick.labelcolor": LABEL, "ytick.labelcolor": LABEL, "axes.edgecolor": LINE,
-    "xtick.color": LINE, "ytick.color": LINE, "grid.color": LINE,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlepad": 2,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "ytick.major.size": 0,
+    "xtick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.constrained_layout.use": True,
+    "axes.unicode_minus": False,
+    **dict.fromkeys(("text.color", "axes.titlecolor"), TEXT),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), LABEL),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), LINE),
+}
 WIDTH = 3.7  # inches
 POINTS = 240  # more are averaged, nobody sees them
 Points = Sequence[tuple[float, float]]
@@ -102,26 +117,39 @@ def _percent(share: float, _: int) -> str:
 def whiskers(title: str, scores: Mapping[str, Mapping[str, Accuracy]], families: Sequence[str]) -> str:
     """Accuracy with its interval: a row for each family, a dot for each model."""
     n = len(scores)
-    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 0.75 + len(families) * (0.16 + 0.085 * n)))
+    height = 0.75 + len(families) * (0.16 + 0.085 * n)
+    style = STYLE | {"axes.grid.axis": "x"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(WIDTH, height))
         axes = figure.subplots()
         for i, (model, by_family) in enumerate(scores.items()):
-            shift = (i - (n - 1) / 2) * 0.72 / n
+            middle = (n - 1) / 2
+            shift = (i - middle) * 0.72 / n
+            rows = [(y + shift, by_family.get(family)) for y, family in enumerate(families)]
             colour = SERIES[i % len(SERIES)]
-            for y, family in enumerate(families):
-                if accuracy := by_family.get(family):
-                    at = y + shift
-                    axes.plot([accuracy.low, accuracy.high], [at, at], color=colour, lw=1.4, alpha=0.55)
-                    axes.plot(accuracy.value, at, "o", color=colour, ms=4.0, label=None if y else model)
-        axes.set_yticks(range(len(families)), families)
-        axes.set_ylim(len(families) - 0.45, -0.55)
-        axes.set_xlim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(_percent)
-        for y in range(1, len(families)):
-            axes.axhline(y - 0.5, color=LINE, lw=0.5)
+            _dots(axes, model, rows, colour)
+        _families(axes, families)
         legend = {"handlelength": 0.8, "columnspacing": 1.0, "handletextpad": 0.3}
         figure.legend(loc="outside lower left", ncols=5, **legend)
         return _svg(figure, title)
+
+
+def _families(axes: Axes, families: Sequence[str]) -> None:
+    """A row for each family."""
+    axes.set_yticks(range(len(families)), families)
+    axes.set_ylim(len(families) - 0.45, -0.55)
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(_percent)
+    for y in range(1, len(families)):
+        axes.axhline(y - 0.5, color=LINE, lw=0.5)
+
+
+def _dots(axes: Axes, model: str, rows: Sequence[tuple[float, Accuracy | None]], colour: str) -> None:
+    """One model's accuracies, each at its height."""
+    for i, (y, accuracy) in enumerate(rows):
+        if accuracy:
+            axes.plot([accuracy.low, accuracy.high], [y, y], color=colour, lw=1.4, alpha=0.55)
+            axes.plot(accuracy.value, y, "o", color=colour, ms=4.0, label=None if i else model)
 
 
 def smooth(points: Points) -> Points:
@@ -141,17 +169,19 @@ def thin(points: Points) -> Points:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The titled figure as an element of a page: no prologue, no fixed size, no ids that another chart has too."""
+    """The titled figure as an element of a page: no prologue, no fixed size, no ids but those it uses."""
     out = io.StringIO()
     figure.suptitle(title, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
+    nothing = {"Date": None, "Creator": None}
     with matplotlib.rc_context({"svg.hashsalt": title}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     text = out.getvalue().partition("<svg")[2]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', text))
     text = re.sub(r' id="([\w.-]+)"', lambda m: m[0] if m[1] in used else "", text)
     text = re.sub(r'^([^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", text)
-    text = re.sub("|".join(INKS), lambda m: INKS[m[0]], text)
+    for ink, colour in INKS.items():
+        text = text.replace(ink, colour)
     tall = " data-tall" if figure.get_figheight() > 3.0 else ""
     return f'<svg role="img"{tall}' + re.sub(r"\n\s*", "\n", text)

@@ -12,7 +12,7 @@ Steps = Sequence[Event]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that steps say: how it is called and shown, where it is read, and what several steps make of it."""
+    """One thing that steps say: its label and form, where it is read, and what several steps make of it."""
 
     label: str
     form: str

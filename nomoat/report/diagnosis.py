@@ -1,8 +1,8 @@
 """Is it learning?  Rules that read the curve of a stage and say what it means.
 
-A limit is where a sentence begins to be worth a look: a rule of thumb.  What is drawn follows the news: a level that is
-solved comes seldom, so that the reward as drawn may stand still while the policy improves.  The rules therefore weigh
-all families alike.  Their intervals count problems, not rollouts.
+A limit is where a sentence begins to be worth a look: a rule of thumb.  What is drawn follows the news: a
+level that is solved comes seldom, so that the reward as drawn may stand still while the policy improves.  The
+rules therefore weigh all families alike.  Their intervals count problems, not rollouts.
 """
 
 import math
@@ -46,8 +46,8 @@ class Share:
 class Course:
     """The steps of a stage, its first and its last tenth, and the right answers there.
 
-    `group` rollouts are one problem.  trend: 1 where right answers rose, -1 where they fell, 0 where that may be
-    chance, None where the steps are too few to tell.
+    `group` rollouts are one problem.  trend: 1 where right answers rose, -1 where they fell, 0 where that may
+    be chance, None where the steps are too few to tell.
     """
 
     steps: Steps
@@ -67,20 +67,26 @@ class Rule:
     sentence: str
     facts: Callable[[Course], Facts]
 
+    def finding(self, course: Course) -> Finding | None:
+        facts = self.facts(course)
+        if facts is None:
+            return None
+        sentence = re.sub(r"(\d)%", r"\1 %", self.sentence.format(**facts))
+        return Finding(sentence, self.setting, self.severity)
+
 
 def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Finding]:
     """What the rules say of a stage with these settings, the worst first."""
+    course = course_of(curve, (config or {}).get("group") or 1)
+    findings = [finding for rule in RULES if (finding := rule.finding(course))]
+    return sorted(findings, key=lambda finding: list(SIGNS).index(finding.severity))
+
+
+def course_of(curve: Steps, group: int) -> Course:
     start, _, end = tenths(curve)
-    group = (config or {}).get("group") or 1
     was, now = compared(start, end, group)
     trend = moved(was, now) if len(curve) >= 20 else None
-    course = Course(curve, group, start, end, {"was": was, "now": now}, trend)
-    findings = []
-    for rule in RULES:
-        if (facts := rule.facts(course)) is not None:
-            sentence = re.sub(r"(\d)%", r"\1 %", rule.sentence.format(**facts))
-            findings.append(Finding(sentence, rule.setting, rule.severity))
-    return sorted(findings, key=lambda f: list(SIGNS).index(f.severity))
+    return Course(curve, group, start, end, {"was": was, "now": now}, trend)
 
 
 def value(steps: Steps, key: str) -> float:
@@ -96,8 +102,8 @@ def compared(before: Steps, after: Steps, group: int) -> tuple[Share, Share]:
 def interval(steps: Steps, group: int, like: Steps) -> Share:
     """Right answers, the families that `like` has too weighed alike.
 
-    Wilson with the number of problems that such a mean is worth, a family's share of them being its share of the
-    steps.
+    Wilson with the number of problems that such a mean is worth, a family's share of them being its share of
+    the steps.
     """
     drawn = sum(e["tokens"] / e["length"] / group for e in steps if e.get("length") and e.get("tokens"))
     n = drawn or len(steps)
@@ -119,7 +125,7 @@ def moved(before: Share, after: Share) -> int:
     return -1 if -gain > math.hypot(after.high - after.value, before.value - before.low) else 0
 
 
-# --- the rules -----------------------------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------------------------------
 
 
 def above(limit: float, key: str, steps: Steps) -> Facts:
@@ -215,15 +221,15 @@ RULES = (
     Rule(
         "bad",
         "optim.adam_lr, kl",
-        "Entropy fell to {x:.0%} of its start, from {start:.3f} to {end:.3f} nats: it tries little that is new; "
-        "lower optim.adam_lr or raise kl.",
+        "Entropy fell to {x:.0%} of its start, from {start:.3f} to {end:.3f} nats: "
+        "it tries little that is new; lower optim.adam_lr or raise kl.",
         entropy,
     ),
     Rule(
         "look",
         "variant, max_new_tokens",
-        "Answers grew from {start:.0f} to {end:.0f} tokens and are not right more often: choose a variant that "
-        'pays nothing for length (variant = "dr-grpo"), or lower max_new_tokens.',
+        "Answers grew from {start:.0f} to {end:.0f} tokens and are not right more often: "
+        'choose a variant that pays nothing for length (variant = "dr-grpo"), or lower max_new_tokens.',
         length,
     ),
     Rule(

@@ -1,7 +1,6 @@
 """Is it learning?  One screen on a stage of reinforcement learning, from the event log alone."""
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,7 +30,13 @@ class Probe:
 
     family: str
     prompt: str
-    replies: Sequence[Reply]
+    replies: list[Reply]
+
+    def text(self, width: int) -> str:
+        lines = [f"{self.family}: {self.prompt}"]
+        for reply in self.replies:
+            lines.append(f"  step {reply.step:>5} {'✓' if reply.right else '✗'} {reply.text}")
+        return "\n".join(cut(line, width) for line in lines)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Screen:
     probes: Sequence[Probe]
 
     def tables(self, width: int = 100) -> list[Table]:
-        """The course of the run, then of each family, then of each level as the choice of problems sees it."""
+        """The course of the run, of each family, and of each level as the choice of problems sees it."""
         families = [named("rewards", name) for name in sorted(by_name("rewards", self.curve))]
         levels = [named("levels", name) for name in sorted(by_name("levels", self.curve))]
         blocks = {"": ROWS.values() if self.curve else (), "family": families, "level, running": levels}
@@ -59,12 +64,9 @@ class Screen:
 
     def text(self, width: int = 100) -> str:
         """Plain text, every line cut or wrapped at `width`."""
-        blocks = [self._head(width), *(table.text(width) for table in self.tables(width))]
-        for probe in self.probes:
-            lines = [f"{probe.family}: {probe.prompt}"]
-            lines += [f"  step {r.step:>5} {'✓' if r.right else '✗'} {r.text}" for r in probe.replies]
-            blocks.append("\n".join(cut(line, width) for line in lines))
-        return "\n\n".join(blocks)
+        tables = [table.text(width) for table in self.tables(width)]
+        probes = [probe.text(width) for probe in self.probes]
+        return "\n\n".join([self._head(width), *tables, *probes])
 
     def _head(self, width: int) -> str:
         done = "before its first step"
@@ -89,22 +91,32 @@ def probes(run: Run, stage: str) -> list[Probe]:
     """The watched prompts, in the order in which they come."""
     steps = {event["step"]: event for event in run.events("probe", stage) if not event.get("redone")}
     events = list(steps.values())
-    replies: dict[tuple[str, str], list[Reply]] = defaultdict(list)
-    for i in sorted({0, len(events) // 2, len(events) - 1}) if events else ():
+    if not events:
+        return []
+    middle, last = len(events) // 2, len(events) - 1
+    found: dict[tuple[str, str], Probe] = {}
+    for i in sorted({0, middle, last}):
+        step = events[i]["step"]
         for probe in events[i]["probes"]:
-            reply = Reply(events[i]["step"], bool(probe["right"]), probe["reply"])
-            replies[probe["family"], probe["prompt"]].append(reply)
-    return [Probe(family, prompt, listed) for (family, prompt), listed in replies.items()]
+            key = probe["family"], probe["prompt"]
+            reply = Reply(step, bool(probe["right"]), probe["reply"])
+            found.setdefault(key, Probe(*key, []))
+            found[key].replies.append(reply)
+    return list(found.values())
 
 
 def course(title: str, rows: Iterable[Row], curve: Steps, n_bars: int) -> Table:
     """Rows at the beginning, in the middle and at the end, and as bars over the whole curve."""
-    n = min(n_bars, len(curve))
-    pieces = [curve[i * len(curve) // n : (i + 1) * len(curve) // n] for i in range(n)]
+    n_steps = len(curve)
+    n = min(n_bars, n_steps)
+    pieces = []
+    for i in range(n):
+        pieces.append(curve[i * n_steps // n : (i + 1) * n_steps // n])
     cells = []
     for row in rows:
         bars = spark([row.value(piece) for piece in pieces])
-        cells.append((cut(row.label, 26), *map(row.text, tenths(curve)), bars))
+        texts = map(row.text, tenths(curve))
+        cells.append((cut(row.label, 26), *texts, bars))
     header = (title, "first tenth", "middle", "last tenth", "course")
     return Table("", header, tuple(cells), words=("course",))
 

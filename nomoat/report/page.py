@@ -164,29 +164,47 @@ def headlines(run: Run, scores: Scores, receipt: Receipt) -> Iterator[Headline]:
     kinds, total = kinds_of(run), receipt.total
     if best_model(scores) is not None:
         yield _right_answers(scores, kinds)
-    base = next((m for m in scores.bits if kinds.get(m) in ("extend", "pretrain")), None)
-    for lang, value in scores.bits.get(base, {}).items():
-        grams = [bits[lang] for m, bits in scores.bits.items() if m.endswith("-gram") and lang in bits]
-        beside = f"best n-gram model {min(grams):.2f}" if grams else ""
-        yield Headline(f"{value:.2f}", f"bits per byte, {lang}, {base}", beside)
-    ends = run.events("stage_end")
-    if sizes := next((e["outputs"] for e in ends if "parameters" in e["outputs"]), None):
-        yield Headline(short(sizes["parameters"]), "parameters", f"{short(sizes['active'])} active")
+    yield from _bits(scores, kinds)
+    for event in run.events("stage_end"):
+        size = event["outputs"]
+        if "parameters" in size:
+            yield Headline(short(size["parameters"]), "parameters", f"{short(size['active'])} active")
+            break
     yield Headline(duration(total.device_seconds), "device time", f"{short(total.tokens)} tokens")
     energy = f"{short(total.joules, 'J')} {total.joules_source}"
     yield Headline(f"{money(total.money)} {total.currency}", "money", energy)
 
 
+def _bits(scores: Scores, kinds: Mapping[str, str]) -> Iterator[Headline]:
+    """Bits per byte after pretraining, by language."""
+    grams = [bits for model, bits in scores.bits.items() if model.endswith("-gram")]
+    for base, bits in scores.bits.items():
+        if kinds.get(base) not in ("extend", "pretrain"):
+            continue
+        for lang, value in bits.items():
+            others = [gram[lang] for gram in grams if lang in gram]
+            beside = ""
+            if others:
+                beside = f"best n-gram model {min(others):.2f}"
+            yield Headline(f"{value:.2f}", f"bits per byte, {lang}, {base}", beside)
+        break
+
+
 def _right_answers(scores: Scores, kinds: Mapping[str, str]) -> Headline:
     """How often the best model is right, and what it gained over fine-tuning."""
-    sampled, best = scores.accuracy["sampled"], best_model(scores)
+    best = best_model(scores)
+    sampled = scores.accuracy["sampled"]
     mean = sampled[best]["mean"]
-    beside = f"mean of {len(scores.families)} families, {100 * mean.low:.0f}-{100 * mean.high:.0f}"
-    before = next((m for m in sampled if kinds.get(m) == "sft"), best)
+    low, high = 100 * mean.low, 100 * mean.high
+    beside = f"mean of {len(scores.families)} families, {low:.0f}-{high:.0f}"
+    tuned = (model for model in sampled if kinds.get(model) == "sft")
+    before = next(tuned, best)
     if before != best:
         gain = mean.value - sampled[before]["mean"].value
         beside += f"; {100 * gain:+.0f} points over {before}"
-    return Headline(f"{100 * mean.value:.0f} %", f"of answers right, {best}", beside)
+    figure = f"{100 * mean.value:.0f} %"
+    what = f"of answers right, {best}"
+    return Headline(figure, what, beside)
 
 
 def conversations(events: Sequence[Event], model: str | None) -> list[Conversation]:

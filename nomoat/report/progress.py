@@ -14,7 +14,10 @@ LINE_SECONDS = 5.0
 
 
 class Watch:
-    """`run.observe = watch` inside `with Watch(...) as watch`.  Cost: what this process spent, as the ledger counts."""
+    """`run.observe = watch` inside `with Watch(...) as watch`.
+
+    Cost: what this process spent, as the ledger counts.
+    """
 
     def __init__(
         self,
@@ -85,14 +88,20 @@ class Watch:
 
     def _step(self, event: Event) -> str:
         """The step, its loss or reward, the rate, the time that is left, the cost."""
-        now, step, n_steps = self.clock(), event["step"], event["n_steps"]
+        now = self.clock()
+        step, n_steps = event["step"], event["n_steps"]
         began, first = self._began.setdefault(event["stage"], (now, step))
-        what = "reward" if event.get("reward") is not None else "loss"
-        value = "not finite" if event.get(what) is None else f"{event[what]:.3f}"
-        parts = [f"{step}/{n_steps} {what} {value}", short(event.get("tokens_per_second") or 0, "tok/s")]
+        what = "loss" if event.get("reward") is None else "reward"
+        value = "not finite"
+        if event.get(what) is not None:
+            value = f"{event[what]:.3f}"
+        rate = short(event.get("tokens_per_second") or 0, "tok/s")
+        parts = [f"{step}/{n_steps} {what} {value}", rate]
         if step > first:
-            parts.append(f"{duration((now - began) / (step - first) * (n_steps - step))} left")
-        return " ".join([*parts, self.cost()])
+            a_step = (now - began) / (step - first)
+            parts.append(f"{duration(a_step * (n_steps - step))} left")
+        parts.append(self.cost())
+        return " ".join(parts)
 
     def show(self, stage: str, says: str, share: float | None, *, last: bool = False) -> None:
         """What a stage does and how much of it is done, None where that is not known."""

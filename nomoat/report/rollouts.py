@@ -33,8 +33,7 @@ def read(
 ) -> Iterator[Record]:
     """Records in the order of the file: the newest `limit` of those that fit, or all of them, one by one.
 
-    `only`: "right", "wrong" (without what nobody could judge) or "doubted".  What was sampled again after a resume
-    counts once, as on the curve.
+    `only` is a key of ONLY.  What was sampled again after a resume counts once, as on the curve.
     DataError where there is no such file, or where a line is no record; a torn one is skipped.
     """
     path = run.stage_dir(stage) / "rollouts.jsonl"
@@ -52,7 +51,7 @@ def read(
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the file: its record, also as bytes, and whether it stands behind the torn beginning of another."""
+    """A line of the file: its record, also as bytes, and whether a torn one stands before it in the line."""
 
     number: int
     data: bytes
@@ -61,19 +60,23 @@ class Line:
 
 
 def _standing(path: Path) -> Iterator[Record]:
-    """The records that were not sampled again: a step begins again where its number or its first line comes back."""
+    """What was not sampled again: a step begins again where its number or its first line comes back."""
     began: dict[int, int] = {}  # step -> the line from which on its records count
-    step, group, first = 0, None, b""
+    last_step, last_group, first = 0, None, b""
     for line in _lines(path):
-        at, record = line.record["step"], line.record
-        returns = line.data == first and group and not record.get("group")
-        if at < step or (at == step and (line.torn or returns)):
-            began.update({later: line.number for later in began if later >= at})
-        if at != step or line.torn:
+        step, group = line.record["step"], line.record.get("group")
+        returns = line.data == first and last_group and not group
+        if step < last_step or (step == last_step and (line.torn or returns)):
+            for later in began:
+                if later >= step:
+                    began[later] = line.number
+        if step != last_step or line.torn:
             first = line.data
-        began.setdefault(at, line.number)
-        step, group = at, record.get("group")
-    yield from (line.record for line in _lines(path) if line.number >= began.get(line.record["step"], 0))
+        began.setdefault(step, line.number)
+        last_step, last_group = step, group
+    for line in _lines(path):
+        if line.number >= began.get(line.record["step"], 0):
+            yield line.record
 
 
 def _lines(path: Path) -> Iterator[Line]:
@@ -85,7 +88,8 @@ def _lines(path: Path) -> Iterator[Line]:
                 yield Line(number, line[start:], record, start > 0)
             elif line.endswith(b"\n"):
                 raise DataError(
-                    f"{path}, line {number} is no rollout (found {line[:60]!r}); expected a JSON object with a step; "
+                    f"{path}, line {number} is no rollout (found {line[:60]!r}); "
+                    "expected a JSON object with a step; "
                     "the file was damaged from outside: restore it, or delete that line"
                 )
             else:  # it is being written, or never will be
@@ -140,9 +144,6 @@ def _block(record: Record, width: int) -> str:
 
 def _head(record: Record) -> str:
     """Where a rollout comes from, and what it got."""
-    number = lambda key, form="": (
-        format(record[key], form) if isinstance(record.get(key), int | float) else "–"
-    )
     sign = "?" if record.get("undecided") else "✓" if record.get("strict") else "✗"
     place = f"{visible(record.get('family'), '')}/{visible(record.get('level'), '')}"
     notes = {
@@ -152,14 +153,18 @@ def _head(record: Record) -> str:
         "right in another form": record.get("lenient") and not record.get("strict"),
     }
     said = [
-        f"{sign} step {number('step')}",
+        f"{sign} step {_number(record, 'step')}",
         place,
-        f"group {number('group')}: reward {number('reward', '.3g')}",
-        f"{number('length')} tokens",
-        f"mean logp {number('logp', '.3f')}",
+        f"group {_number(record, 'group')}: reward {_number(record, 'reward', '.3g')}",
+        f"{_number(record, 'length')} tokens",
+        f"mean logp {_number(record, 'logp', '.3f')}",
         *(note for note, holds in notes.items() if holds),
     ]
     return ", ".join(said)
+
+
+def _number(record: Record, key: str, form: str = "") -> str:
+    return format(record[key], form) if isinstance(record.get(key), int | float) else "–"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

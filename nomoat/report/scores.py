@@ -1,6 +1,7 @@
 """What was measured of each model, pooled over levels."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from nomoat.run.log import last_scores
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of right answers over one family, all levels together, with its 95 % interval and number of problems."""
+    """A share of right answers with its 95 % interval, the share in a lenient reading, and of how many."""
 
     value: float
     low: float
@@ -26,7 +27,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the evaluation measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
+    """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
 
     models: tuple[str, ...]
     families: tuple[str, ...]
@@ -36,23 +37,28 @@ class Scores:
 
 def scores_of(events: Iterable[Event]) -> Scores:
     """The last measurement of each thing, its levels pooled."""
-    bits: dict[str, dict[str, float]] = {}
-    levels: dict[str, dict[str, dict[str, list[Accuracy]]]] = {"greedy": {}, "sampled": {}}
+    bits: dict[str, dict[str, float]] = defaultdict(dict)
+    levels = {how: defaultdict(lambda: defaultdict(list)) for how in ("greedy", "sampled")}
     for e in last_scores(events):
-        model, (what, _, detail) = e.get("model"), e["name"].partition("/")
-        if model is None or e.get("value") is None:
+        model, value = e.get("model"), e.get("value")
+        what, _, detail = e["name"].partition("/")
+        if model is None or value is None:
             continue
         if what == "bpb":
-            bits.setdefault(model, {})[detail] = e["value"]
+            bits[model][detail] = value
         elif what == "accuracy" and detail in levels:
-            level = Accuracy(e["value"], e["low"], e["high"], e.get("lenient") or 0.0, e["n"])
-            levels[detail].setdefault(model, {}).setdefault(e.get("family"), []).append(level)
-    accuracy = {
-        how: {model: pooled(families, how) for model, families in by_model.items()}
-        for how, by_model in levels.items()
-    }
-    families = dict.fromkeys(family for families in levels["sampled"].values() for family in families)
-    return Scores(tuple(levels["sampled"]), tuple(families), accuracy, bits)
+            lenient = e.get("lenient") or 0.0
+            level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
+            levels[detail][model][e.get("family")].append(level)
+    accuracy = {how: {} for how in levels}
+    for how, by_model in levels.items():
+        for model, by_family in by_model.items():
+            accuracy[how][model] = pooled(by_family, how)
+    sampled = levels["sampled"]
+    families: dict[str, None] = {}
+    for by_family in sampled.values():
+        families |= dict.fromkeys(by_family)
+    return Scores(tuple(sampled), tuple(families), accuracy, bits)
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
@@ -73,12 +79,17 @@ def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, A
 
 def combined(parts: Sequence[Accuracy], weights: Sequence[float]) -> Accuracy:
     """The weighted mean, its half-widths the root of the summed squares of the weighted ones."""
-    value = sum(w * part.value for w, part in zip(weights, parts))
-    lenient = sum(w * part.lenient for w, part in zip(weights, parts))
-    down = math.hypot(*(w * (part.value - part.low) for w, part in zip(weights, parts)))
-    up = math.hypot(*(w * (part.high - part.value) for w, part in zip(weights, parts)))
-    low, high = max(0.0, value - down), min(1.0, value + up)
-    return Accuracy(value, low, high, lenient, sum(part.n for part in parts))
+    value = lenient = 0.0
+    down = up = 0.0
+    for weight, part in zip(weights, parts):
+        value += weight * part.value
+        lenient += weight * part.lenient
+        down += (weight * (part.value - part.low)) ** 2
+        up += (weight * (part.high - part.value)) ** 2
+    low = max(0.0, value - math.sqrt(down))
+    high = min(1.0, value + math.sqrt(up))
+    n = sum(part.n for part in parts)
+    return Accuracy(value, low, high, lenient, n)
 
 
 def score_tables(scores: Scores) -> list[Table]:

@@ -1,6 +1,5 @@
 """A table for the terminal, for Markdown and for the page."""
 
-import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under a header.  The first column and those named in `words` are words, the rest figures."""
+    """Rows of texts under a header; the first column and those in `words` are words, the rest figures."""
 
     title: str
     header: tuple[str, ...]
@@ -19,29 +18,36 @@ class Table:
 
     def text(self, width: int = 100) -> str:
         """Aligned columns; a last column of words wraps at `width`."""
-        widths = [max(map(len, column)) for column in zip(self.header, *self.rows)]
-        if self._left(-1):
-            widths[-1] = max(10, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+        widths = self._widths(width)
         rule = "  ".join("-" * w for w in widths)
-        head, *body = [self._lines(row, widths) for row in (self.header, *self.rows)]
-        if self.total:
-            body.insert(-1, [rule])
-        title = [self.title] if self.title else []
-        note = textwrap.wrap(self.note, width)
-        return "\n".join([*title, *head, rule, *itertools.chain(*body), *note])
+        lines = [self.title] if self.title else []
+        lines += [*self._lines(self.header, widths), rule]
+        for number, row in enumerate(self.rows, 1):
+            if self.total and number == len(self.rows):
+                lines.append(rule)
+            lines += self._lines(row, widths)
+        return "\n".join([*lines, *textwrap.wrap(self.note, width)])
 
     def _left(self, column: int) -> bool:
         return column == 0 or self.header[column] in self.words
 
+    def _widths(self, width: int) -> list[int]:
+        """What each column needs; of `width`, a last column of words gets what the others leave."""
+        *others, last = [max(map(len, column)) for column in zip(self.header, *self.rows)]
+        if self._left(-1):
+            last = max(10, min(last, width - sum(others) - 2 * len(others)))
+        return [*others, last]
+
     def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
         """A row as lines, more than one where its last words wrap."""
-        last = textwrap.wrap(row[-1], widths[-1]) or [""] if self._left(-1) else [row[-1]]
-        above = row[:-1]
+        *others, last = row
+        pieces = textwrap.wrap(last, widths[-1]) if self._left(-1) else [last]
         lines = []
-        for piece in last:
-            cells = enumerate(zip((*above, piece), widths))
-            lines.append(
-                "  ".join(c.ljust(w) if self._left(i) else c.rjust(w) for i, (c, w) in cells).rstrip()
-            )
-            above = [""] * len(above)
+        for piece in pieces or [""]:
+            cells = []
+            for i, cell in enumerate((*others, piece)):
+                aligned = cell.ljust if self._left(i) else cell.rjust
+                cells.append(aligned(widths[i]))
+            lines.append("  ".join(cells).rstrip())
+            others = [""] * len(others)
         return lines

@@ -19,7 +19,7 @@ def clear(row: Result) -> bool:
     return row["delta"] is not None and (row["low"] > 0 or row["high"] < 0)
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------
 
 
 def number(value: float | None, digits: int = 1, scale: int = 1) -> str:
@@ -50,11 +50,11 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def tables(result: Result) -> list[Table]:
-    """Rings with each seed, harder levels, pass@k, form, honesty, open text, controls, and the price of a point."""
+    """Rings with each seed, harder levels, pass@k, form and honesty, open text, controls, a point's price."""
     made = (rings(result), levels(result), pass_at_k(result), form(result), texts(result), controls(result))
     return [*made, price(result)] if result["price"] else list(made)
 
@@ -76,8 +76,8 @@ def rings(result: Result) -> Table:
         )
     note = (
         f"Sampled at temperature 1, strict, 95 % intervals over problems{' and seeds' if seeds else ''}; "
-        "greedy: the difference of greedy answers, p: McNemar on them, after Holm; carried: share of the gain on the "
-        "trained tasks (rewordings: on the same problems). "
+        "greedy: the difference of greedy answers, p: McNemar on them, after Holm; "
+        "carried: share of the gain on the trained tasks (rewordings: on the same problems). "
         "Unanswerable: share of replies that give an answer all the same. "
     )
     if (guessed := result["guessed"]["unseen families"]) is not None:
@@ -150,26 +150,27 @@ def texts(result: Result) -> Table:
 
 
 def controls(result: Result) -> Table:
-    cell = lambda row: f"{points(row['value'])} ({gain(row)})" if row else ""
     rows = []
     for control in result["controls"]:
         flops = short(control["flops"]) if control.get("flops") else ""
-        cells = (cell(control.get(ring)) for ring in CONTROLLED)
-        rows.append((control["model"], flops, *cells, number(control["bpb"], 3)))
+        cells = [control["model"], flops]
+        for ring in CONTROLLED:
+            row = control.get(ring)
+            cells.append(f"{points(row['value'])} ({gain(row)})" if row else "")
+        rows.append((*cells, number(control["bpb"], 3)))
     header = ("model", "FLOPs", *CONTROLLED.values(), "bpb")
     return Table(f"Held against, in points over {result['before']}", header, tuple(rows))
 
 
 def price(result: Result) -> Table:
     p = result["price"]
-    row = (
-        short(p["flops_executed"], "FLOPs"), duration(p["device_seconds"]), short(p["joules"], "J"), money(p["money"]),
-    )  # fmt: skip
+    flops, energy = short(p["flops_executed"], "FLOPs"), short(p["joules"], "J")
+    row = (flops, duration(p["device_seconds"]), energy, money(p["money"]))
     header = ("FLOPs", "device time", "energy", p["currency"])
     return Table("One point on the trained tasks cost", header, (row,))
 
 
-# --- the sentence --------------------------------------------------------------------------------------------------
+# --- the sentence ---------------------------------------------------------------------------------
 
 
 def verdict(result: Result) -> str:
@@ -186,7 +187,8 @@ def verdict(result: Result) -> str:
 def _trained(name: str, row: Result) -> str:
     """What became of the trained tasks."""
     if not clear(row):
-        said = f"{name} changed the trained tasks by {100 * row['delta']:+.1f} points {span(row)}, which includes 0"
+        change = f"{100 * row['delta']:+.1f} points {span(row)}"
+        said = f"{name} changed the trained tasks by {change}, which includes 0"
     elif row["delta"] > 0:
         said = f"{name} raised the trained tasks by {points(row['delta'])} points {span(row)}"
     else:
@@ -198,20 +200,21 @@ def _trained(name: str, row: Result) -> str:
 
 def _elsewhere(result: Result, parts: Mapping[str, Result]) -> str:
     """How much of a gain carried to other tasks; without a gain, how they changed."""
-    harder = next((p for p in ("harder, never shown", "harder, shown worked") if p in parts), None)
+    harder = "harder, never shown" if "harder, never shown" in parts else "harder, shown worked"
     outside = [row["part"] for row in result["rings"] if row["ring"] == "R4"]
-    names = {harder: "harder levels"}
-    rows = [
-        (names.get(part, part), parts[part])
-        for part in (harder, "German", "unseen families", *outside)
-        if part in parts
-    ]
+    wanted = (harder, "German", "unseen families", *outside)
+    names = {part: part for part in wanted if part in parts}
+    if harder in names:
+        names[harder] = "harder levels"
     trained = parts["trained tasks"]
     if not clear(trained) or trained["delta"] < 0:
-        return ", ".join(f"{name} changed by {gain(row)}" for name, row in rows)
-    shares = [(name, carry(row["carry"])) for name, row in rows if row["carry"]]
-    said = [f"{share} to {name}" for name, share in shares[1:]]
-    return ", ".join([*(f"{share} of that carried to {name}" for name, share in shares[:1]), *said])
+        return ", ".join(f"{name} changed by {gain(parts[part])}" for part, name in names.items())
+
+    said = []
+    for part, name in names.items():
+        if share := carry(parts[part]["carry"]):
+            said.append(f"{share} to {name}" if said else f"{share} of that carried to {name}")
+    return ", ".join(said)
 
 
 def _prose(result: Result) -> str:

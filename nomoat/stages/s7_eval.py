@@ -23,8 +23,8 @@ Held = Mapping[str, list[str]]  # language -> texts
 class Config(StageConfig):
     """`models` are the stages whose weights are measured, by default every one that left some.
 
-    `problems` are drawn per family and level; each is answered once greedily and `samples` times at temperature 1.
-    `think` opens (true) or skips (false) the thinking for the model, and its name in the scores then says so.
+    `problems` are drawn per family and level; each is answered greedily and, at temperature 1, `samples` times.
+    `think` opens (true) or skips (false) the thinking for the model; its name in the scores then says so.
     """
 
     models: list[str] = []
@@ -59,8 +59,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
         label = name + THINKING[config.think]
         log_bits(session, label, model, tokenizer, held)
         candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think)
+        seed = recipe.key("eval", "sample")
         with Work(session, f"problems for {label}") as work:
-            answered = candidate.both(work, asked, config.samples, recipe.key("eval", "sample"))
+            answered = candidate.both(work, asked, config.samples, seed)
         log_samples(session, label, answered)
         log_scores(session, label, answered)
         means[label] = mean_accuracy(answered)
@@ -69,7 +70,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 
 def log_ngram_bits(session: Session, recipe: Recipe, order: int, held: Held) -> None:
-    """Bits per byte of an n-gram model of what the recipe's pretraining reads, so that the comparison is fair."""
+    """Bits per byte of an n-gram model of what the recipe's pretraining reads: a fair comparison."""
     name = f"{order}-gram"
     with Work(session, name):
         model = ngram.train("\n".join(training_text(recipe)).encode(), order)
@@ -102,9 +103,16 @@ def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> No
     for a in answered:
         first.setdefault(a.exercise.family, a)
     for family, a in first.items():
-        where = {"model": name, "family": family, "level": a.exercise.level}
-        right = {"right": a.greedy.score.strict, "lenient": a.greedy.score.lenient}
-        session.log("sample", **where, prompt=a.exercise.problem.prompt, reply=a.greedy.rollout.text, **right)
+        session.log(
+            "sample",
+            model=name,
+            family=family,
+            level=a.exercise.level,
+            prompt=a.exercise.problem.prompt,
+            reply=a.greedy.rollout.text,
+            right=a.greedy.score.strict,
+            lenient=a.greedy.score.lenient,
+        )
 
 
 def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> None:
@@ -116,17 +124,22 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    n, samples = config.n_problems, config.samples
+    answers = config.n_problems * (1 + config.samples)
     names = config.models or [s.name for s in recipe.stages if s.kind in LEAVE_WEIGHTS]
-    specs = [recipe.shape(recipe.stage(name)) for name in names]
+    specs = []
+    for name in names:
+        specs.append(recipe.shape(recipe.stage(name)))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
-    written, read = n * (1 + samples) * answer, 2 * n * prompt
+    written = answers * answer
+    read = 2 * config.n_problems * prompt
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
-    flops = sum(spec.flops_forward(prompt + answer / 2) for spec in specs)
-    scored = text * sum(spec.flops_forward(spec.context / 2) for spec in specs)
+    flops = scored = 0.0
+    for spec in specs:
+        flops += spec.flops_forward(prompt + answer / 2)
+        scored += text * spec.flops_forward(spec.context / 2)
     return {
         "tokens": round(len(specs) * (written + read + text)),
         "flops": (written + read) * flops + scored,
         "sampled": written * flops + (read * flops + scored) / 2,
-        "answers": len(specs) * n * (1 + samples),
+        "answers": len(specs) * answers,
     }

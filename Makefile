@@ -1,14 +1,16 @@
 # make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
 # make test   the tests that every change has to pass; make check adds the slow proofs
-# make bench  side-by-side measurements against other libraries
+# make bench  side-by-side measurements against other libraries; one CUDA card: python -m benchmarks.gpu
+# make bounds each room in syntax nodes and lines; the bounds themselves are held by tests/style/test_bounds.py
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCHES := training sampling grpo sandbox
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench bounds clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)-report
@@ -21,7 +23,10 @@ check: $(STAMP)-test
 	$(BIN)/python -m pytest -m 'check or not check'
 
 bench: $(STAMP)-bench
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+bounds: $(BIN)/python
+	@$(BIN)/python tests/style/bounds.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

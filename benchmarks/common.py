@@ -1,7 +1,7 @@
 """What the side-by-side measurements share: one shape, one clock, one table.
 
-Sides take turns, A B A B, in one process: a machine that slows down slows both.  A ratio is taken within each round,
-so that the table's median and span are those of the ratio, not of two separate clouds.
+Sides take turns, A B A B, in one process: a machine that slows down slows both.  A ratio is taken within each
+round, so that the table's median and span are those of the ratio, not of two separate clouds.
 """
 
 import json
@@ -14,34 +14,51 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import transformers
 
 import nomoat
-from nomoat.model.spec import ModelSpec
-from nomoat.model.transformer import Transformer
+from nomoat.model.counts import params_active, params_total
+from nomoat.model.spec import Kernels, Latent, Routed, Spec
+from nomoat.model.transformer import OUTPUTS, Transformer
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.weights import directory as weights
 
-SPEC = ModelSpec(
-    vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
-    d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256, attention="plain",
-)  # fmt: skip
+if TYPE_CHECKING:
+    import transformers
+
+SPEC = Spec(
+    vocab_size=4096,
+    n_layers=6,
+    d_model=256,
+    attention=Latent(
+        kind="latent", n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64, d_q_latent=128
+    ),
+    ffn=Routed(kind="routed", d_dense=768, n_routed=16, n_shared=1, n_active=2, d_expert=48),
+    context=256,
+)
+PLAIN = Kernels(attention="plain")  # the faster one on a processor at this length
 
 
-def start_weights(spec: ModelSpec) -> Transformer:
-    """Initial weights with live output matrices: zero ones would give zero gradients to half of the network."""
-    model = Transformer(spec.model_copy(update={"init_std": spec.d_model**-0.5})).initialise(0)
+def start_weights(spec: Spec, kernels: Kernels | None = None) -> Transformer:
+    """Initial weights with live output matrices: zero ones would give half of the network zero gradients."""
+    model = Transformer(spec.changed(init_std=spec.d_model**-0.5), kernels).initialise(0)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] in ("w_o", "w_down"):
-            parameter.data.normal_(std=parameter.shape[-1] ** -0.5 / spec.n_layers, generator=generator)
+        if name.split(".")[-2] in OUTPUTS:
+            std = parameter.shape[-1] ** -0.5 / spec.n_layers
+            parameter.data.normal_(std=std, generator=generator)
     return model
+
+
+def sizes(spec: Spec) -> str:
+    return f"{params_total(spec) / 1e6:.2f}M parameters, {params_active(spec) / 1e6:.2f}M active"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each round."""
+    """One comparison: medians of both sides over the rounds, and the ratio of ours to theirs within each."""
 
     what: str
     unit: str
@@ -54,13 +71,25 @@ class Row:
     setting: str
 
 
-def compare(what: str, unit: str, ours: list[float], peer: list[float], setting: str = "", *, lower_is_better=False) -> Row:
+def compare(
+    what: str,
+    unit: str,
+    ours: list[float],
+    peer: list[float],
+    setting: str = "",
+    *,
+    lower_is_better: bool = False,
+) -> Row:
     ratios = [b / a if lower_is_better else a / b for a, b in zip(ours, peer)]
     median = statistics.median
-    return Row(what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting)
+    return Row(
+        what, unit, median(ours), median(peer), median(ratios), min(ratios), max(ratios), len(ratios), setting
+    )
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleave(
+    sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
     """Seconds of every side in every round; the sides take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warmup + rounds):
@@ -74,11 +103,15 @@ def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: i
 
 def to_transformers(
     model: Transformer, dtype: torch.dtype, attention: str, experts: str, tokenizer: Tokenizer | None = None
-) -> transformers.PreTrainedModel:
+) -> "transformers.PreTrainedModel":
     """The same weights as DeepseekV3ForCausalLM, through this project's export."""
+    import transformers
+
     with tempfile.TemporaryDirectory() as directory:
-        directory.save(model, directory, tokenizer=tokenizer)
-        peer = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
+        weights.save(model, directory, tokenizer=tokenizer)
+        peer = transformers.DeepseekV3ForCausalLM.from_pretrained(
+            directory, dtype=dtype, attn_implementation=attention
+        )
     peer.set_experts_implementation(experts)
     return peer
 
@@ -90,7 +123,7 @@ def matmul_peak(dtype: torch.dtype, n: int = 1024, seconds: float = 0.5) -> floa
     while time.perf_counter() < end:
         start = time.perf_counter()
         for _ in range(4):
-            a @ a
+            torch.mm(a, a)
         best = max(best, 8 * n**3 / (time.perf_counter() - start))
     return best
 
@@ -103,31 +136,41 @@ def environment(threads: int, *packages: str) -> dict[str, str | int]:
 
 
 def processor() -> str:
+    """Its name, family and model, as far as the machine tells them."""
     info = Path("/proc/cpuinfo")
-    fields = dict.fromkeys(("model name", "cpu family", "model"), "")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        key, _, value = line.partition(":")
-        if key.strip() in fields:
-            fields[key.strip()] = value.strip()
-    name = fields["model name"] or platform.processor() or "unknown"
-    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if fields["model"] else name
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = fields.get("model name") or platform.processor() or "unknown"
+    if "model" not in fields:
+        return name
+    return f"{name} (family {fields.get('cpu family')}, model {fields['model']})"
 
 
 def quiet() -> None:
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
-def report(title: str, rows: list[Row], surroundings: Mapping[str, str | int], notes: list[str], as_json: bool) -> None:
+def report(
+    title: str, rows: list[Row], surroundings: Mapping[str, str | int], notes: list[str], as_json: bool
+) -> None:
+    """Prints one JSON object, or a markdown table with what a figure needs around it."""
     if as_json:
-        print(json.dumps({"title": title, "environment": surroundings, "rows": [asdict(r) for r in rows], "notes": notes}))
+        rows_json = [asdict(row) for row in rows]
+        print(json.dumps({"title": title, "environment": surroundings, "rows": rows_json, "notes": notes}))
         return
-    print(f"{title}\n" + ", ".join(f"{key} {value}" for key, value in surroundings.items()) + "\n")
-    print("| what | ours | peer | ratio, median (lowest to highest) | peer's setting |\n|---|---|---|---|---|")
-    for r in rows:
-        digits = 0 if r.ours >= 100 else 2
-        print(
-            f"| {r.what} | {r.ours:.{digits}f} {r.unit} | {r.peer:.{digits}f} {r.unit} "
-            f"| {r.ratio:.2f} ({r.ratio_low:.2f} to {r.ratio_high:.2f}), {r.rounds} rounds | {r.setting} |"
-        )
-    print("\n" + "\n".join(notes))
+    print(title, ", ".join(f"{key} {value}" for key, value in surroundings.items()), "", sep="\n")
+    print("| what | ours | peer | ratio, median (lowest to highest) | peer's setting |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(markdown(row))
+    print("", *notes, sep="\n")
+
+
+def markdown(row: Row) -> str:
+    digits = 0 if row.ours >= 100 else 2
+    sides = f"{row.ours:.{digits}f} {row.unit} | {row.peer:.{digits}f} {row.unit}"
+    ratio = f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f}), {row.rounds} rounds"
+    return f"| {row.what} | {sides} | {ratio} | {row.setting} |"

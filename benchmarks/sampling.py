@@ -1,116 +1,142 @@
-"""Sampling side by side: `nomoat.infer.engine.sample` against transformers' `generate`, the same weights on both sides.
+"""Sampling side by side: `nomoat.engine.engine.sample` against transformers' `generate`, the same weights.
 
     python -m benchmarks.sampling --dtype bfloat16 --batch 64 256 --threads 2
 
-Temperature 1 without truncation, 32 prompt tokens, 64 new tokens a row, every row with a prompt of its own (no prompt
-is shared, which would favour ours).  Runs alternate A B A B in one process; the table gives medians.  transformers runs
-with the fastest of its expert implementations unless `--experts` names one.
+Temperature 1 without truncation, 32 prompt tokens, 64 new tokens a row, every row with a prompt of its own
+(no prompt is shared, which would favour ours).  Runs alternate A B A B in one process; the table gives
+medians.  transformers runs with the fastest of its expert implementations unless `--experts` names one.
 """
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import transformers
 
+from benchmarks.common import SPEC, quiet, sizes, to_transformers
 from nomoat.engine.engine import sample
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 
-SPEC = ModelSpec(
-    vocab_size=4096, n_layers=6, d_model=256, n_heads=8, d_nope=32, d_rope=16, d_value=32, d_kv_latent=64,
-    d_q_latent=128, d_ffn=768, n_routed=16, n_shared=1, n_active=2, d_expert=48, context=256,
-)  # fmt: skip
 N_PROMPT, N_NEW = 32, 64
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Clock = Callable[[], float]
+Side = Callable[[torch.Tensor, int], int]  # prompts, new tokens a row -> tokens made
 
 
 def models(dtype: torch.dtype) -> tuple[Transformer, transformers.PreTrainedModel]:
     """One random model in both libraries; their float32 logits are compared before anything is timed."""
     ours = Transformer(SPEC).initialise(0)
     generator = torch.Generator().manual_seed(0)
-    for parameter in ours.parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-    with tempfile.TemporaryDirectory() as directory:
-        directory.save(ours, directory)
-        theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    matrices = [parameter.data for parameter in ours.parameters() if parameter.ndim > 1]
+    for matrix in matrices:
+        matrix.normal_(std=matrix.shape[-1] ** -0.5, generator=generator)
+    theirs = to_transformers(ours, torch.float32, "sdpa", EXPERTS[0])
     theirs.generation_config.eos_token_id = None
-    ids_BT = torch.randint(8, SPEC.vocab_size, (2, N_PROMPT), generator=generator)
-    with torch.inference_mode():
-        torch.testing.assert_close(theirs(ids_BT).logits, ours(ids_BT), atol=1e-3, rtol=1e-3)
+    compare_logits(ours, theirs)
     return ours.to(dtype), theirs.to(dtype).eval()
 
 
-def generate(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n_new: int) -> int:
+@torch.inference_mode()
+def compare_logits(ours: Transformer, theirs: transformers.PreTrainedModel) -> None:
+    ids_BT = prompts_of(2)
+    torch.testing.assert_close(theirs(ids_BT).logits, ours(ids_BT), atol=1e-3, rtol=1e-3)
+
+
+def prompts_of(batch: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(8, SPEC.vocab_size, (batch, N_PROMPT), generator=generator)
+
+
+def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens transformers made."""
-    out_BT = model.generate(
-        ids_BT, attention_mask=torch.ones_like(ids_BT), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-        max_new_tokens=n_new, pad_token_id=0,
-    )  # fmt: skip
+    mask = torch.ones_like(ids_BT)
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
+    out_BT = model.generate(ids_BT, attention_mask=mask, max_new_tokens=n_new, **how)
     return out_BT.numel() - ids_BT.numel()
 
 
-def ours_generate(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
+def generate_ours(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens ours made."""
     groups = sample(model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[], pad_id=0)
     return sum(len(one.ids_T) for group in groups for one in group)
 
 
-def rate(clock, run: Callable[..., int], model: torch.nn.Module, ids_BT: torch.Tensor, n_new: int = N_NEW) -> float:
+def rate(clock: Clock, side: Side, ids_BT: torch.Tensor, n_new: int = N_NEW) -> float:
     """Tokens per second of one run."""
     start = clock()
-    n_tokens = run(model, ids_BT, n_new)
+    n_tokens = side(ids_BT, n_new)
     seconds = clock() - start
     assert n_tokens == len(ids_BT) * n_new
     return n_tokens / seconds
 
 
+def fastest(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, clock: Clock) -> str:
+    """The expert implementation with which a few tokens take the shortest."""
+    speeds = {}
+    for name in EXPERTS:
+        model.set_experts_implementation(name)
+        side = partial(generate_theirs, model)
+        rate(clock, side, ids_BT, 2)
+        speeds[name] = rate(clock, side, ids_BT, 6)
+    return max(speeds, key=speeds.get)
+
+
+def measure(dtype: str, batch: int, args: argparse.Namespace) -> str:
+    """One line of the table."""
+    clock = CLOCKS[args.clock]
+    ours, theirs = models(getattr(torch, dtype))
+    ids_BT = prompts_of(batch)
+    experts = args.experts or fastest(theirs, ids_BT, clock)
+    theirs.set_experts_implementation(experts)
+    sides = (
+        partial(generate_ours, ours),
+        partial(generate_theirs, theirs),
+    )
+    rates = turns(clock, sides, ids_BT, args.rounds)
+    ratio = statistics.median(a / b for a, b in rates)
+    our_span, their_span = map(span, zip(*rates))
+    return f"| {dtype} | {batch} | {our_span} | {their_span} | {experts} | {ratio:.2f} |"
+
+
+def turns(
+    clock: Clock, sides: tuple[Side, Side], ids_BT: torch.Tensor, rounds: int
+) -> list[tuple[float, ...]]:
+    """Both rates of every round, behind a short one that doesn't count."""
+    for side in sides:
+        rate(clock, side, ids_BT, 8)
+    return [tuple(rate(clock, side, ids_BT) for side in sides) for _ in range(rounds)]
+
+
+def span(rates: tuple[float, ...]) -> str:
+    return f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dtype", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"])
+    parser.add_argument(
+        "--dtype", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
+    )
     parser.add_argument("--batch", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--experts", choices=EXPERTS)
     parser.add_argument(
-        "--clock", default="wall", choices=["wall", "cpu"], help="cpu: for one thread on a busy machine"
+        "--clock", default="wall", choices=list(CLOCKS), help="cpu: one thread on a busy machine"
     )
     args = parser.parse_args()
-    clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
     torch.set_num_threads(args.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    sizes = f"{SPEC.params_total() / 1e6:.1f}M parameters, {SPEC.params_active() / 1e6:.1f}M active"
+    quiet()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{sizes}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
+    print(f"{sizes(SPEC)}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
     print(f"median tokens/s ({args.clock} time) of {args.rounds} rounds (lowest to highest)\n")
     print("| dtype | batch | ours | transformers generate | its experts | ratio |\n|---|---|---|---|---|---|")
     for dtype in args.dtype:
-        ours, theirs = models(getattr(torch, dtype))
         for batch in args.batch:
-            ids_BT = torch.randint(8, SPEC.vocab_size, (batch, N_PROMPT), generator=torch.Generator().manual_seed(1))
-            rate(clock, ours_generate, ours, ids_BT, 8)
-            speeds = {}
-            for experts in [args.experts] if args.experts else EXPERTS:
-                theirs.set_experts_implementation(experts)
-                rate(clock, generate, theirs, ids_BT, 2)
-                speeds[experts] = rate(clock, generate, theirs, ids_BT, 6)
-            experts = max(speeds, key=speeds.get)
-            theirs.set_experts_implementation(experts)
-            a, b = [], []
-            for _ in range(args.rounds):
-                a.append(rate(clock, ours_generate, ours, ids_BT))
-                b.append(rate(clock, generate, theirs, ids_BT))
-            ours_rate, their_rate = statistics.median(a), statistics.median(b)
-            spread = [f"{statistics.median(x):.0f} ({min(x):.0f}-{max(x):.0f})" for x in (a, b)]
-            print(
-                f"| {dtype} | {batch} | {spread[0]} | {spread[1]} | {experts} | {ours_rate / their_rate:.2f} |",
-                flush=True,
-            )
+            print(measure(dtype, batch, args), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,52 +1,76 @@
-"""Grid: fill the blanks of a 4x4 sudoku, whose rows, columns and quarters hold 1 to 4.  Level = the number of blanks.
+"""Grid: fill the blanks of a 4x4 sudoku, whose rows, columns and quarters hold 1 to 4.
 
+Level = the number of blanks.
 The answer lists the blanks in reading order; every grid has one solution.
 """
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, ask, others, same
+
+Place = tuple[int, int]
+Grid = dict[Place, str]
 
 levels = (1, 2, 3, 4, 5)
 
 WORDINGS = {
-    "en": ("Sudoku 4x4, fill the dots in order: {grid}",
-           "Rows, columns and quarters hold 1 to 4. What are the dots? {grid}"),
-    "de": ("Sudoku 4x4, fülle die Punkte der Reihe nach: {grid}",
-           "Zeilen, Spalten und Viertel enthalten 1 bis 4. Was sind die Punkte? {grid}"),
-}  # fmt: skip
+    "en": (
+        "Sudoku 4x4, fill the dots in order: {grid}",
+        "Rows, columns and quarters hold 1 to 4. What are the dots? {grid}",
+    ),
+    "de": (
+        "Sudoku 4x4, fülle die Punkte der Reihe nach: {grid}",
+        "Zeilen, Spalten und Viertel enthalten 1 bis 4. Was sind die Punkte? {grid}",
+    ),
+}
 PLACES = [(r, c) for r in range(4) for c in range(4)]
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    digits, flip = rng.sample("1234", 4), rng.randrange(2)
-    rows = [r for band in rng.sample([(0, 1), (2, 3)], 2) for r in rng.sample(band, 2)]
-    columns = [c for band in rng.sample([(0, 1), (2, 3)], 2) for c in rng.sample(band, 2)]
-    full = {(r, c): digits[(rows[r] * 2 + rows[r] // 2 + columns[c]) % 4] for r, c in PLACES}
-    full = {(r, c): full[(c, r) if flip else (r, c)] for r, c in PLACES}
-    blanks: list[tuple[int, int]] = []
+    full = filled(rng)
+    blanks: list[Place] = []
     while len(solve(full, blanks)) != 1 or not blanks:
         blanks = sorted(rng.sample(PLACES, level))
-    grid = " ".join("".join("." if (r, c) in blanks else full[r, c] for c in range(4)) for r in range(4))
-    lang = language(rng)
+    grid = drawn_grid(full, blanks)
+    lang, prompt = ask(rng, WORDINGS, grid=grid)
     witness = "".join(full[place] for place in blanks)
     facts = {"lang": lang, "blanks": blanks, "full": full}
-    return Problem(rng.choice(WORDINGS[lang]).format(grid=grid), f"grid {grid}", witness, facts)
+    return Problem(prompt, f"grid {grid}", witness, facts)
 
 
-def seen(full: dict[tuple[int, int], str], place: tuple[int, int], blanks: list[tuple[int, int]]) -> set[str]:
+def drawn_grid(full: Grid, blanks: list[Place]) -> str:
+    row = lambda r: "".join("." if (r, c) in blanks else full[r, c] for c in range(4))
+    return " ".join(map(row, range(4)))
+
+
+def filled(rng: random.Random) -> Grid:
+    """A grid without blanks."""
+    digits, flip = rng.sample("1234", 4), rng.randrange(2)
+    rows, columns = shuffled(rng), shuffled(rng)
+    full = {(r, c): digits[(rows[r] * 2 + rows[r] // 2 + columns[c]) % 4] for r, c in PLACES}
+    return {(r, c): full[(c, r) if flip else (r, c)] for r, c in PLACES}
+
+
+def shuffled(rng: random.Random) -> list[int]:
+    """0 to 3 with the halves and what is in them in any order."""
+    halves = rng.sample([(0, 1), (2, 3)], 2)
+    return [n for half in halves for n in rng.sample(half, 2)]
+
+
+def seen(full: Grid, place: Place, blanks: list[Place]) -> set[str]:
     """The digits that a place can't be."""
     r, c = place
-    near = [p for p in PLACES if p != place and (p[0] == r or p[1] == c or (p[0] // 2, p[1] // 2) == (r // 2, c // 2))]
-    return {full[p] for p in near if p not in blanks}
+    near = lambda y, x: y == r or x == c or (y // 2, x // 2) == (r // 2, c // 2)
+    return {full[p] for p in PLACES if p != place and p not in blanks and near(*p)}
 
 
-def solve(full: dict[tuple[int, int], str], blanks: list[tuple[int, int]]) -> list[dict[tuple[int, int], str]]:
+def solve(full: Grid, blanks: list[Place]) -> list[Grid]:
     """Every way to fill the blanks."""
     if not blanks:
         return [full]
-    free = set("1234") - seen(full, blanks[0], blanks)
-    return [found for d in sorted(free) for found in solve({**full, blanks[0]: d}, blanks[1:])]
+    first, *rest = blanks
+    free = set("1234") - seen(full, first, blanks)
+    return [way for d in sorted(free) for way in solve({**full, first: d}, rest)]
 
 
 def check(problem: Problem, answer: str) -> bool:
@@ -60,7 +84,10 @@ def near_misses(problem: Problem) -> list[str]:
 
 
 def work(problem: Problem) -> str:
-    """`134-2,24-... :21`: the digits that each blank sees, once the blanks before it are filled, and what it is."""
+    """`134-2,24-... :21`: the digits that each blank sees, those before it filled, and what it is."""
     full, blanks = problem.facts["full"], problem.facts["blanks"]
-    steps = [f"{''.join(sorted(seen(full, place, blanks[i:])))}-{full[place]}" for i, place in enumerate(blanks)]
+    steps = []
+    for i, place in enumerate(blanks):
+        digits = sorted(seen(full, place, blanks[i:]))
+        steps.append(f"{''.join(digits)}-{full[place]}")
     return ",".join(steps) + f":{problem.witness}"

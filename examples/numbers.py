@@ -6,40 +6,65 @@ Level 1: up to 31.  Level 2: up to 127.  Level 3: up to 499.
 import math
 import random
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, ask, check, others
 
 levels = (1, 2, 3)
 
 LARGEST = {1: 31, 2: 127, 3: 499}
 WORDINGS = {
-    "gcd": {"en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),
-            "de": ("Was ist der größte gemeinsame Teiler von {a} und {b}?", "ggT({a},{b})=?")},
-    "factor": {"en": ("What is the smallest prime factor of {a}?", "Which is the smallest prime that divides {a}?"),
-               "de": ("Was ist der kleinste Primfaktor von {a}?", "Welche kleinste Primzahl teilt {a}?")},
-    "binary": {"en": ("Write {a} in binary.", "What is {a} in base 2?"),
-               "de": ("Schreibe {a} binär.", "Was ist {a} zur Basis 2?")},
-    "decimal": {"en": ("Binary {b} is which decimal number?", "Write the binary number {b} in base 10."),
-                "de": ("Welche Dezimalzahl ist {b} binär?", "Schreibe die Binärzahl {b} zur Basis 10.")},
-}  # fmt: skip
-smallest = lambda n: next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
+    "gcd": {
+        "en": ("What is the greatest common divisor of {a} and {b}?", "gcd({a},{b})=?"),
+        "de": ("Was ist der größte gemeinsame Teiler von {a} und {b}?", "ggT({a},{b})=?"),
+    },
+    "factor": {
+        "en": ("What is the smallest prime factor of {a}?", "Which is the smallest prime that divides {a}?"),
+        "de": ("Was ist der kleinste Primfaktor von {a}?", "Welche kleinste Primzahl teilt {a}?"),
+    },
+    "binary": {
+        "en": ("Write {a} in binary.", "What is {a} in base 2?"),
+        "de": ("Schreibe {a} binär.", "Was ist {a} zur Basis 2?"),
+    },
+    "decimal": {
+        "en": ("Binary {b} is which decimal number?", "Write the binary number {b} in base 10."),
+        "de": ("Welche Dezimalzahl ist {b} binär?", "Schreibe die Binärzahl {b} zur Basis 10."),
+    },
+}
+
+
+def smallest(n: int) -> int:
+    """Its smallest prime factor."""
+    return next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    kind = rng.choice(list(WORDINGS))
-    a, b = rng.randint(4, LARGEST[level]), rng.randint(4, LARGEST[level])
+    kind, largest = rng.choice(list(WORDINGS)), LARGEST[level]
+    a, b = rng.randint(4, largest), rng.randint(4, largest)
     if kind == "gcd":
-        d = rng.randint(1, math.isqrt(LARGEST[level]))
+        d = rng.randint(1, math.isqrt(largest))
         a, b = a // d * d or d, b // d * d or d
-        key, answer, steps = f"gcd {max(a, b)} {min(a, b)}", str(math.gcd(a, b)), euclid(max(a, b), min(a, b))
+        numbers = f"{max(a, b)} {min(a, b)}"
+        answer = math.gcd(a, b)
+        steps = euclid(max(a, b), min(a, b))
     elif kind == "factor":
-        key, answer, steps = f"factor {a}", str(smallest(a)), trials(a)
+        numbers = a
+        answer = smallest(a)
+        steps = trials(a)
     else:
-        key, b = f"{kind} {a}", f"{a:b}"
-        steps = ["+".join(str(1 << i) for i in reversed(range(a.bit_length())) if a >> i & 1) + f"={a}"]
-        answer = str(a) if kind == "decimal" else b
-    lang = language(rng)
-    prompt = rng.choice(WORDINGS[kind][lang]).format(a=a, b=b)
-    return Problem(prompt, f"numbers {key}", answer, {"lang": lang, "steps": steps, "a": a})
+        numbers, b = a, f"{a:b}"
+        answer = a if kind == "decimal" else b
+        steps = powers(a)
+    lang, prompt = ask(rng, WORDINGS[kind], a=a, b=b)
+    return Problem(
+        prompt,
+        f"numbers {kind} {numbers}",
+        str(answer),
+        {"lang": lang, "steps": steps, "a": a},
+    )
+
+
+def powers(a: int) -> list[str]:
+    bits = reversed(range(a.bit_length()))
+    return ["+".join(str(1 << i) for i in bits if a >> i & 1) + f"={a}"]
 
 
 def euclid(a: int, b: int) -> list[str]:

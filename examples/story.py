@@ -1,44 +1,70 @@
 """Story: a word problem of several steps; level = how many things happen."""
 
+import operator
 import random
 
 from nomoat.tasks.base import Problem, check, language, others
 
 levels = (1, 2, 3, 4)
 
+APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
 NAMES = ("Mia", "Ben", "Ida", "Tom", "Eva", "Max")
 THINGS = {"en": ("apples", "coins", "cards", "books"), "de": ("Äpfel", "Münzen", "Karten", "Bücher")}
 EVENTS = {
     "+": {"en": (" gets {n} more", " finds {n}"), "de": (" bekommt {n} dazu", " findet {n}")},
     "-": {"en": (" gives {n} away", " loses {n}"), "de": (" gibt {n} weg", " verliert {n}")},
     "*": {"en": (" then has {n} times as many",), "de": (" hat danach {n}-mal so viele",)},
-    "/": {"en": (" shares them among {n} and keeps one part",), "de": (" teilt sie durch {n} und behält einen Teil",)},
+    "/": {
+        "en": (" shares them among {n} and keeps one part",),
+        "de": (" teilt sie durch {n} und behält einen Teil",),
+    },
 }
-FRAME = {
-    "en": ("{name} has {start} {things}. {events}. How many does {name} have now?",
-           "How many {things} does {name} have after this? {name} starts with {start}. {events}."),
-    "de": ("{name} hat {start} {things}. {events}. Wie viele hat {name} jetzt?",
-           "Wie viele {things} hat {name} danach? {name} beginnt mit {start}. {events}."),
-}  # fmt: skip
+WORDINGS = {
+    "en": (
+        "{name} has {start} {things}. {events}. How many does {name} have now?",
+        "How many {things} does {name} have after this? {name} starts with {start}. {events}.",
+    ),
+    "de": (
+        "{name} hat {start} {things}. {events}. Wie viele hat {name} jetzt?",
+        "Wie viele {things} hat {name} danach? {name} beginnt mit {start}. {events}.",
+    ),
+}
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    name, thing, start = rng.choice(NAMES), rng.randrange(4), rng.randint(2, 20)
+    name, thing = rng.choice(NAMES), rng.randrange(4)
+    start = rng.randint(2, 20)
     value, steps = start, []
     for _ in range(level):
-        ways = [("+", rng.randint(1, 20))]
-        ways += [("-", rng.randint(1, value - 1))] if value > 1 else []
-        ways += [("*", rng.randint(2, 4))] if value <= 25 else []
-        ways += [("/", d)] if (d := rng.choice((2, 3, 4, 5))) and value % d == 0 else []
-        op, n = rng.choice(ways)
-        after = {"+": value + n, "-": value - n, "*": value * n, "/": value // n}[op]
+        op, n = drawn_step(rng, value)
+        after = APPLY[op](value, n)
         steps.append((value, op, n, after))
         value = after
     lang = language(rng)
-    events = ". ".join(name + rng.choice(EVENTS[op][lang]).format(n=n) for _, op, n, _ in steps)
-    prompt = rng.choice(FRAME[lang]).format(name=name, start=start, things=THINGS[lang][thing], events=events)
-    key = f"story {start} " + " ".join(f"{op}{n}" for _, op, n, _ in steps)
-    return Problem(prompt, key, str(value), {"lang": lang, "steps": steps})
+    events = [name + rng.choice(EVENTS[op][lang]).format(n=n) for _, op, n, _ in steps]
+    frame = {
+        "name": name,
+        "start": start,
+        "things": THINGS[lang][thing],
+    }
+    return Problem(
+        rng.choice(WORDINGS[lang]).format(**frame, events=". ".join(events)),
+        f"story {start} " + " ".join(f"{op}{n}" for _, op, n, _ in steps),
+        str(value),
+        {"lang": lang, "steps": steps},
+    )
+
+
+def drawn_step(rng: random.Random, value: int) -> tuple[str, int]:
+    ways = [("+", rng.randint(1, 20))]
+    if value > 1:
+        ways.append(("-", rng.randint(1, value - 1)))
+    if value <= 25:
+        ways.append(("*", rng.randint(2, 4)))
+    divisor = rng.choice((2, 3, 4, 5))
+    if value % divisor == 0:
+        ways.append(("/", divisor))
+    return rng.choice(ways)
 
 
 def near_misses(problem: Problem) -> list[str]:

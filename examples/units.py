@@ -1,18 +1,25 @@
 """Units: convert a length, weight, time or amount of money into a smaller or larger unit.
 
-Level 1: one amount into the smaller unit.  Level 2: two amounts into the smaller unit.  Level 3: and back to the larger.
+Level 1: one amount into the smaller unit.  Level 2: two amounts into the smaller unit.  Level 3: and back
+to the larger.
 """
 
 import random
 
-from nomoat.tasks.base import Problem, language, others, same
+from nomoat.tasks.base import Problem, ask, others, same
 
 levels = (1, 2, 3)
 
-PAIRS = {
-    ("m", "cm"): 100, ("km", "m"): 1000, ("kg", "g"): 1000, ("h", "min"): 60, ("min", "s"): 60, ("d", "h"): 24,
-    ("cm", "mm"): 10, ("EUR", "ct"): 100,
-}  # fmt: skip
+PAIRS = (
+    ("m", "cm", 100),
+    ("km", "m", 1000),
+    ("kg", "g", 1000),
+    ("h", "min", 60),
+    ("min", "s", 60),
+    ("d", "h", 24),
+    ("cm", "mm", 10),
+    ("EUR", "ct", 100),
+)
 WORDINGS = {
     "en": ("How many {unit} are {amount}?", "Convert {amount} to {unit}.", "{amount}=? {unit}"),
     "de": ("Wie viele {unit} sind {amount}?", "Rechne {amount} in {unit} um.", "{amount}=? {unit}"),
@@ -20,21 +27,24 @@ WORDINGS = {
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    (large, small), factor = rng.choice(list(PAIRS.items()))
+    large, small, factor = rng.choice(PAIRS)
     n, rest = rng.randint(2, 60), rng.randint(1, factor - 1)
     total = n * factor
     steps = [f"{n}*{factor}={total}"]
-    if level == 1:
-        amount, unit, answer = f"{n} {large}", small, total
-    elif level == 2:
-        amount, unit, answer = f"{n} {large} {rest} {small}", small, total + rest
+    amount, unit, answer = f"{n} {large}", small, total
+    if level == 2:
+        amount, answer = f"{amount} {rest} {small}", total + rest
         steps.append(f"{total}+{rest}={answer}")
-    else:
-        amount, unit, answer, steps = f"{total} {small}", large, n, [f"{total}/{factor}={n}"]
-    lang = language(rng)
-    facts = {"lang": lang, "steps": steps, "factor": factor, "unit": unit}
-    prompt = rng.choice(WORDINGS[lang]).format(amount=amount, unit=unit)
-    return Problem(prompt, f"units {amount} {unit}", str(answer), facts)
+    elif level == 3:
+        amount, unit, answer = f"{total} {small}", large, n
+        steps = [f"{total}/{factor}={n}"]
+    lang, prompt = ask(rng, WORDINGS, amount=amount, unit=unit)
+    return Problem(
+        prompt,
+        f"units {amount} {unit}",
+        str(answer),
+        {"lang": lang, "steps": steps, "factor": factor, "unit": unit},
+    )
 
 
 def check(problem: Problem, answer: str) -> bool:
@@ -43,7 +53,9 @@ def check(problem: Problem, answer: str) -> bool:
 
 def near_misses(problem: Problem) -> list[str]:
     right = int(problem.witness)
-    return others(problem, right + 1, right * 10, right + problem.facts["factor"], f"{right}.0", f"{right} x", -right)
+    return others(
+        problem, right + 1, right * 10, right + problem.facts["factor"], f"{right}.0", f"{right} x", -right
+    )
 
 
 def work(problem: Problem) -> str:

@@ -1,4 +1,5 @@
-"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No torch here.
+"""Configuration: frozen, strict, and able to say what is wrong with it; files read and written whole.  No
+torch here.
 
 The error tree of the project (the command line prints a UserError without a traceback and exits with 2;
 anything else is a bug and keeps its traceback):
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class UserError(Exception):
@@ -42,16 +43,20 @@ class WeightsError(UserError):
 
 
 class Strict(BaseModel):
-    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole numbers to floats."""
+    """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole
+    numbers to floats.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _lists(cls, value: Any, info: ValidationInfo) -> Any:
+    def _lists(cls, table: Any) -> Any:
         """TOML and JSON have lists where a record has tuples."""
-        wanted = isinstance(value, list) and "tuple" in str(cls.model_fields[info.field_name].annotation)
-        return tuple(value) if wanted else value
+        if not isinstance(table, Mapping):
+            return table
+        tuples = {name for name, field in cls.model_fields.items() if "tuple" in str(field.annotation)}
+        return {k: tuple(v) if isinstance(v, list) and k in tuples else v for k, v in table.items()}
 
 
 C = TypeVar("C", bound=Strict)
@@ -68,34 +73,54 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
     try:
         return cls.model_validate(table)
     except ValidationError as error:
-        complaints = []
-        for item in error.errors():
-            path = ".".join(str(part) for part in (where, *item["loc"]) if part != "")
-            if item["type"] == "extra_forbidden":
-                *parents, key = item["loc"]
-                complaints.append(f"unknown key `{path}`; {nearest(str(key), _keys(cls, parents))}")
-            elif item["type"] == "missing":
-                complaints.append(f"missing key `{path}`; add it")
-            else:
-                complaints.append(f"`{path}` = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
-        raise ConfigError("\n".join(complaints)) from None
+        raise ConfigError("\n".join(_complaint(cls, item, where) for item in error.errors())) from None
 
 
-def _keys(cls: type[Strict], parents: Sequence[Any]) -> list[str]:
-    """The keys that are known at a place inside a record, also in a table or a list of records."""
-    for parent in parents:
-        annotation = cls.model_fields[parent].annotation if parent in cls.model_fields else None
-        kinds = (annotation, *get_args(annotation))
-        cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Strict)), cls)
-    return list(cls.model_fields)
+def _complaint(cls: type[Strict], item: Mapping[str, Any], where: str) -> str:
+    """One wrong key: its place, its value, the cure."""
+    record, keys = cls, []
+    for part in item["loc"]:  # a part of the place may be the kind of a record, which is no key
+        options = _records(record, keys[-1]) if keys else {}
+        if part in options:
+            record = options[part]
+            continue
+        if keys:
+            record = options.get(None, record)
+        keys.append(part)
+    path = ".".join(str(part) for part in (where, *keys) if part != "")
+    if item["type"] == "extra_forbidden":
+        return f"unknown key `{path}`; {nearest(str(keys[-1]), list(record.model_fields))}"
+    if item["type"] in ("missing", "union_tag_not_found"):
+        path += ".kind" if item["type"] == "union_tag_not_found" else ""
+        return f"missing key `{path}`; add it"
+    value = "" if isinstance(item["input"], Mapping) else f" = {item['input']!r}"
+    return f"`{path}`{value}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _records(cls: type[Strict], key: Any) -> dict[str | None, type[Strict]]:
+    """The records that a field may hold, by their kind, None where there is but one."""
+    annotation = cls.model_fields[key].annotation if key in cls.model_fields else None
+    records = [kind for kind in _inside(annotation) if isinstance(kind, type) and issubclass(kind, Strict)]
+    if len(records) == 1:
+        return {None: records[0]}
+    return {get_args(record.model_fields["kind"].annotation)[0]: record for record in records}
+
+
+def _inside(annotation: Any) -> list[Any]:
+    """A type and all types in its brackets."""
+    return [annotation, *(inner for argument in get_args(annotation) for inner in _inside(argument))]
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on top."""
+    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on
+    top.
+    """
     try:
         recipe = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml") from None
+        raise ConfigError(
+            f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:

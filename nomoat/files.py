@@ -42,10 +42,15 @@ def write_whole(path: Path, data: str | bytes) -> None:
         os.fsync(file.fileno())
     os.replace(beside, path)
     parent = os.open(path.parent, os.O_RDONLY)
-    os.fsync(parent), os.close(parent)
+    os.fsync(parent)
+    os.close(parent)
 
 
 def visible(text: object, keep: str = PROSE) -> str:
-    """The text with everything but `keep` spelled out that could steer a terminal or hide in it (ESC is `\\x1b`)."""
-    harmless = lambda c: c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    """The text with what could steer a terminal or hide in it spelled out (ESC is `\\x1b`), but for `keep`.
+    """
+
+    def harmless(c: str) -> bool:
+        return c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
     return "".join(c if harmless(c) else ascii(c)[1:-1] for c in str(text))

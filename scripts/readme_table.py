@@ -41,10 +41,13 @@ def row(run: Run) -> str:
     outputs = {e["stage"]: e["outputs"] for e in run.events("stage_end")}
     spec = next((o["spec"] for o in outputs.values() if o.get("spec")), None)
     if not outputs or spec is None:
-        raise UserError(f"{run.root} has not got beyond its tokenizer; expected a finished run; finish it first")
-    from nomoat.model.spec import ModelSpec
+        raise UserError(
+            f"{run.root} has not got beyond its tokenizer; expected a finished run; finish it first"
+        )
+    from nomoat.model import counts
+    from nomoat.model.spec import Spec
 
-    shape = ModelSpec.model_validate(spec)
+    shape = Spec.model_validate(spec)
     base = next((m for m in scores.bits if kinds.get(m) == "pretrain"), None)
     grams = [m for m in scores.bits if m.endswith("-gram")]
     bits = " / ".join(
@@ -55,11 +58,13 @@ def row(run: Run) -> str:
         kind: next((m for m in reversed(scores.models) if kinds.get(m) == kind), None)
         for kind in ("sft", "rl", "distill")
     }
-    right = ", ".join(f"{100 * scores.accuracy['sampled'][m]['mean'].value:.0f} %" if m else "-" for m in last.values())
+    right = ", ".join(
+        f"{100 * scores.accuracy['sampled'][m]['mean'].value:.0f} %" if m else "-" for m in last.values()
+    )
     total = receipt.total
     cells = (
         run.recipe.get("name", run.root.name), str(run.seed), f"{receipt.units} x {receipt.device}",
-        f"{short(shape.params_total()).strip()} ({short(shape.params_active()).strip()})", bits or "-", right,
+        f"{short(counts.params_total(shape)).strip()} ({short(counts.params_active(shape)).strip()})", bits or "-", right,
         duration(total.device_seconds), f"{short(total.joules)}J {total.joules_source}",
         f"{money(total.money)} {total.currency}",
     )  # fmt: skip
@@ -71,7 +76,10 @@ def comparison(place: Path) -> str:
     found = json.loads((place / "compare.json").read_text("utf-8"))
     parts = []
     for shown in tables(found)[1:]:
-        rows = ["| " + " | ".join(cells) + " |" for cells in (shown.header, ["---"] * len(shown.header), *shown.rows)]
+        rows = [
+            "| " + " | ".join(cells) + " |"
+            for cells in (shown.header, ["---"] * len(shown.header), *shown.rows)
+        ]
         parts += [f"{shown.title}:", "", *rows, "", shown.note, ""]
     setting = found["setting"]
     command = f"`nomoat compare --budget {setting['seconds']:g}s`"

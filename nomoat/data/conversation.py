@@ -1,7 +1,7 @@
 """Small talk and self-description for the SFT stage, in English and German, from templates written by hand.
 
-The words stand in `conversation.toml`.  Each answer is there in both languages, so that "and in German?" and a system
-prompt that names a language have an exact reply.  One wording in eight is kept for `heldout`.
+The words stand in `conversation.toml`.  Each answer is there in both languages, so that "and in German?" and
+a system prompt that names a language have an exact reply.  One wording in eight is kept for `heldout`.
 """
 
 import hashlib
@@ -9,56 +9,76 @@ import itertools
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 from nomoat.files import shipped
+from nomoat.tokenizer.layout import Message
 
-Turn = tuple[str, str]  # role, content: the first two fields of `chat.Message`
 LANGS = ("en", "de")
 _OTHER = {"en": "de", "de": "en"}
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
-class Topic(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Topic:
     asked: dict[str, tuple[str, ...]]  # templates by language
     answers: list[dict[str, str]]  # by language, each with one meaning
     weight: int  # how often it is talked about
 
 
-def conversations(seed: int) -> Iterator[list[Turn]]:
-    """Endless small talk for training, the same for the same seed everywhere; each ends with the assistant's turn."""
-    return (_conversation(random.Random(f"conversation/train/{seed}/{n}"), "train") for n in itertools.count())
+def conversations(seed: int) -> Iterator[list[Message]]:
+    """Endless small talk for training, the same for the same seed everywhere; each ends with the assistant's
+    turn.
+    """
+    return _stream("train", seed)
 
 
-def heldout(seed: int) -> Iterator[list[Turn]]:
-    """The same kind of talk in wordings that `conversations` never uses, in capitals, small letters or otherwise."""
-    return (_conversation(random.Random(f"conversation/heldout/{seed}/{n}"), "heldout") for n in itertools.count())
+def heldout(seed: int) -> Iterator[list[Message]]:
+    """The same kind of talk in wordings that `conversations` never uses, in capitals, small letters or
+    otherwise.
+    """
+    return _stream("heldout", seed)
 
 
 @cache
 def topics() -> dict[str, Topic]:
     """Every topic by name: those of the file, and one "can you …" for each of its tasks."""
     words = shipped(__file__)
-    out = {t["name"]: Topic({x: tuple(t[x]) for x in LANGS}, t["answers"], t["weight"]) for t in words["topic"]}
+    by_name = {}
+    for topic in words["topic"]:
+        asked = {lang: tuple(topic[lang]) for lang in LANGS}
+        by_name[topic["name"]] = Topic(asked, topic["answers"], topic["weight"])
     for task in words["task"]:
-        asked = {lang: tuple(t.replace("TASK", task[lang]) for t in words["can"][lang]) for lang in LANGS}
-        out[f"can you {task['en']}"] = Topic(asked, [task["answer"]], 1)
-    return out
+        asked = {
+            lang: tuple(template.replace("TASK", task[lang]) for template in words["can"][lang])
+            for lang in LANGS
+        }
+        by_name[f"can you {task['en']}"] = Topic(asked, [task["answer"]], 1)
+    return by_name
 
 
 @cache
 def wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
-    """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay together."""
+    """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay
+    together.
+    """
     spelled: dict[str, list[str]] = {}
     for template in templates:
-        parts = _CHOICE.split(template)  # literal, choices, literal, choices, …
-        options = [p.split("|") if n % 2 else [p] for n, p in enumerate(parts)]
-        for text in map("".join, itertools.product(*options)):
+        options = [[part] for part in _CHOICE.split(template)]  # literal, choices, literal, choices, …
+        for n in range(1, len(options), 2):
+            options[n] = options[n][0].split("|")
+        for words in itertools.product(*options):
+            text = "".join(words)
             spelled.setdefault(fold(text), []).append(text)
-    keys = sorted(spelled, key=lambda k: hashlib.sha256(k.encode()).digest())
-    n_heldout = max(1, len(keys) // 8) if len(keys) > 1 else 0
-    return tuple(w for k in (keys[:n_heldout] if split == "heldout" else keys[n_heldout:]) for w in spelled[k])
+    keys = sorted(spelled, key=_sha256)
+    n_heldout = len(keys) // 8 or min(len(keys) - 1, 1)
+    chosen = keys[:n_heldout] if split == "heldout" else keys[n_heldout:]
+    return tuple(text for key in chosen for text in spelled[key])
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def fold(text: str) -> str:
@@ -66,40 +86,58 @@ def fold(text: str) -> str:
     return text.lower().rstrip(".!?")
 
 
-def _conversation(rng: random.Random, split: str) -> list[Turn]:
-    asks = answers = rng.choice(LANGS)
-    turns: list[Turn] = []
+def _stream(split: str, seed: int) -> Iterator[list[Message]]:
+    for n in itertools.count():
+        yield _conversation(random.Random(f"conversation/{split}/{seed}/{n}"), split)
+
+
+def _conversation(rng: random.Random, split: str) -> list[Message]:
     words = shipped(__file__)
-    say = lambda templates: rng.choice(wordings(tuple(templates), split))
+
+    def say(templates: list[str] | tuple[str, ...]) -> str:
+        return rng.choice(wordings(tuple(templates), split))
+
+    asked_in = replied_in = rng.choice(LANGS)
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
+    turns: list[Message] = []
     if kind == "order":
-        answers = rng.choice(LANGS)
-        turns.append(("system", say(words["order"][answers])))
+        replied_in = rng.choice(LANGS)
+        turns.append(Message("system", say(words["order"][replied_in])))
     elif kind == "persona":
-        turns.append(("system", say(words["persona"][asks])))
+        turns.append(Message("system", say(words["persona"][asked_in])))
     for topic in _agenda(rng):
-        question, answer = _casual(rng, say(topic.asked[asks])), rng.choice(topic.answers)
-        reply_in = answers
+        question = _casual(rng, say(topic.asked[asked_in]))
+        answer = rng.choice(topic.answers)
+        lang = replied_in
         if kind == "plain" and rng.random() < 0.06:
-            question, reply_in = f"{question} {words['inline'][asks]}", _OTHER[asks]
-        turns += [("user", question), ("assistant", answer[reply_in])]
+            question, lang = f"{question} {words['inline'][asked_in]}", _OTHER[asked_in]
+        turns += [Message("user", question), Message("assistant", answer[lang])]
         if rng.random() < 0.06:
-            turns += [("user", _casual(rng, say(words["repeat"][asks]))), ("assistant", answer[reply_in])]
-        elif kind != "order" and reply_in == asks and rng.random() < 0.08:
-            turns += [("user", _casual(rng, say(words["translate"][asks]))), ("assistant", answer[_OTHER[asks]])]
+            again, repeated = "repeat", answer[lang]
+        elif kind != "order" and lang == asked_in and rng.random() < 0.08:
+            again, repeated = "translate", answer[_OTHER[asked_in]]
+        else:
+            continue
+        question = _casual(rng, say(words[again][asked_in]))
+        turns += [Message("user", question), Message("assistant", repeated)]
     return turns
 
 
 def _agenda(rng: random.Random) -> list[Topic]:
     """One to three topics, none twice; a longer talk often starts with a greeting or ends with thanks."""
+    by_name = topics()
+    weights = [topic.weight for topic in by_name.values()]
     n = rng.choices((1, 2, 3), (5, 3, 2))[0]
-    names = ["greeting"] if n > 1 and rng.random() < 0.3 else []
-    ending = [rng.choice(("thanks", "goodbye"))] if n > 1 and rng.random() < 0.3 else []
+    names, ending = [], []
+    if n > 1 and rng.random() < 0.3:
+        names = ["greeting"]
+    if n > 1 and rng.random() < 0.3:
+        ending = [rng.choice(("thanks", "goodbye"))]
     while len(names) + len(ending) < n:
-        name = rng.choices(list(topics()), [t.weight for t in topics().values()])[0]
-        if name not in (*names, *ending):
+        name = rng.choices(list(by_name), weights)[0]
+        if name not in names + ending:
             names.append(name)
-    return [topics()[name] for name in names + ending]
+    return [by_name[name] for name in names + ending]
 
 
 def _casual(rng: random.Random, text: str) -> str:

@@ -1,15 +1,16 @@
 """What a language model has to beat: byte n-grams with interpolated modified Kneser-Ney smoothing.
 
-Chen and Goodman, "An empirical study of smoothing techniques for language modeling" (TR-10-98, Harvard, 1998),
-section 3.  With h a context of k - 1 bytes, h' the same without its first byte, and a(.) the counts of the order:
+Chen and Goodman, "An empirical study of smoothing techniques for language modeling" (TR-10-98, Harvard,
+1998), section 3.  With h a context of k - 1 bytes, h' the same without its first byte, and a(.) the counts of
+the order:
 
-    p_k(w | h) = max(a(hw) - D(a(hw)), 0) / sum_v a(hv) + g(h) p_{k-1}(w | h')                              (K1)
-    g(h)       = (D1 N1(h) + D2 N2(h) + D3 N3+(h)) / sum_v a(hv)                                            (K2)
-    Y = n1 / (n1 + 2 n2),  D1 = 1 - 2 Y n2/n1,  D2 = 2 - 3 Y n3/n2,  D3 = 3 - 4 Y n4/n3                     (K3)
+    p_k(w | h) = max(a(hw) - D(a(hw)), 0) / sum_v a(hv) + g(h) p_{k-1}(w | h')  (K1)
+    g(h)       = (D1 N1(h) + D2 N2(h) + D3 N3+(h)) / sum_v a(hv)  (K2)
+    Y = n1 / (n1 + 2 n2),  D1 = 1 - 2 Y n2/n1,  D2 = 2 - 3 Y n3/n2,  D3 = 3 - 4 Y n4/n3  (K3)
 
-a is the number of occurrences at the highest order and of distinct bytes before hw at the lower ones.  Below order
-one stands the uniform distribution over 256 bytes, so that no byte is impossible.  An n-gram is an integer, its bytes
-in order, so counting is sorting.
+a is the number of occurrences at the highest order and of distinct bytes before hw at the lower ones.  Below
+order one stands the uniform distribution over 256 bytes, so that no byte is impossible.  An n-gram is an
+integer, its bytes in order, so counting is sorting.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ MAX_ORDER = 8  # bytes in a uint64
 
 @dataclass(frozen=True)
 class Order:
-    """One order's tables, sorted: grams with their discounted probability, contexts with what they leave below."""
+    """One order's tables, sorted: grams with their discounted probability, contexts with what they leave
+    below.
+    """
 
     grams: np.ndarray
     discounted: np.ndarray
@@ -39,7 +42,8 @@ def train(text: bytes, order: int = 5) -> Model:
     grams, counts = np.unique(_keys(text, order), return_counts=True)
     orders = [_order(grams, counts)]
     for k in range(order - 1, 0, -1):
-        grams, counts = np.unique(grams & np.uint64(2 ** (8 * k) - 1), return_counts=True)
+        last_k_bytes = 2 ** (8 * k) - 1
+        grams, counts = np.unique(grams & last_k_bytes, return_counts=True)
         orders.append(_order(grams, counts))
     return tuple(reversed(orders))
 
@@ -48,11 +52,14 @@ def log2_probabilities(model: Model, text: bytes) -> np.ndarray:
     """log2 of the probability of each byte after those before it."""
     p = np.full(len(text), 1 / 256)
     for k, order in enumerate(model, 1):
-        keys, back = np.unique(_keys(text, k), return_inverse=True)
-        context, known = _find(order.contexts, keys >> np.uint64(8))
-        gram, seen = _find(order.grams, keys)
-        left = np.where(known, order.left[context], 1.0)
-        p = np.where(seen, order.discounted[gram], 0.0)[back] + left[back] * p  # (K1)
+        keys = _keys(text, k)
+        grams, back = np.unique(keys, return_inverse=True)
+        place, has_context = _find(order.contexts, grams >> 8)
+        left = np.where(has_context, order.left[place], 1.0)  # g(h)
+        place, has_gram = _find(order.grams, grams)
+        discounted = np.where(has_gram, order.discounted[place], 0.0)
+        p *= left[back]
+        p += discounted[back]  # (K1)
     return np.log2(p)
 
 
@@ -66,7 +73,7 @@ def _keys(text: bytes, k: int) -> np.ndarray:
     padded = np.frombuffer(b"\n" * (k - 1) + text, np.uint8)
     keys = np.zeros(len(text), np.uint64)
     for i in range(k):
-        keys = (keys << np.uint64(8)) | padded[i:i + len(text)]
+        keys = (keys << 8) | padded[i : i + len(text)]
     return keys
 
 
@@ -77,14 +84,28 @@ def _find(table: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order(grams: np.ndarray, counts: np.ndarray) -> Order:
-    n1, n2, n3, n4 = (int((counts == i).sum()) for i in (1, 2, 3, 4))
-    discounts = np.array([0.0, 0.5, 0.5, 0.5])  # where a small text leaves (K3) undefined
-    if min(n1, n2, n3) > 0:
-        y = n1 / (n1 + 2 * n2)  # (K3)
-        exact = np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
-        discounts = np.where((exact > 0) & (exact <= [0, 1, 2, 3]), exact, discounts)
-    taken = discounts[np.minimum(counts, 3)]
-    contexts, first = np.unique(grams >> np.uint64(8), return_index=True)
+    taken = _discounts(counts)[np.minimum(counts, 3)]
+    contexts, first = np.unique(grams >> 8, return_index=True)
     total = np.add.reduceat(counts, first).astype(np.float64)
-    size = np.diff(first, append=len(grams))
-    return Order(grams, (counts - taken) / np.repeat(total, size), contexts, np.add.reduceat(taken, first) / total)
+    total_of_gram = np.repeat(total, np.diff(first, append=len(grams)))
+    left = np.add.reduceat(taken, first) / total  # (K2)
+    return Order(grams, (counts - taken) / total_of_gram, contexts, left)  # discounted: the first term of (K1)
+
+
+def _discounts(counts: np.ndarray) -> np.ndarray:
+    """D of what was counted 0, 1, 2, and 3 times or more often."""
+    usual = np.array([0.0, 0.5, 0.5, 0.5])  # where a small text leaves (K3) undefined
+    n1, n2, n3, n4 = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].tolist()
+    if 0 in (n1, n2, n3):
+        return usual
+    y = n1 / (n1 + 2 * n2)  # (K3)
+    exact = np.array(
+        [
+            0.0,
+            1 - 2 * y * n2 / n1,
+            2 - 3 * y * n3 / n2,
+            3 - 4 * y * n4 / n3,
+        ]
+    )
+    possible = (exact > 0) & (exact <= [0, 1, 2, 3])
+    return np.where(possible, exact, usual)

@@ -1,7 +1,7 @@
 """Where documents come from: the text that ships, the user's files, or any data set of a hub.
 
-Everything is an iterator of `Document`, and everything that can be wrong with a file is a `DataError` that says what
-was found, what was expected and what to do.  Nothing here knows tokens.
+Everything is an iterator of `Document`, and everything that can be wrong with a file is a `DataError` that
+says what was found, what was expected and what to do.  Nothing here knows tokens.
 """
 
 import itertools
@@ -30,13 +30,16 @@ class Document:
 
 
 def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
-    """The documents that ship with the package; DATA.md says what they are and how the two sides were parted."""
+    """The documents that ship with the package; DATA.md says what they are and how the two sides were parted.
+    """
     if split not in ("train", "heldout"):
         raise DataError(f"no split `{split}` of the shipped text; expected `train` or `heldout`")
     folder = resources.files("nomoat.data") / "corpus"
     files = sorted((f for f in folder.iterdir() if f.name.startswith(f"{split}.")), key=lambda f: f.name)
     if not files:
-        raise DataError(f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py")
+        raise DataError(
+            f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py"
+        )
     for file in files:
         lang = file.name.split(".")[1]
         text = lzma.decompress(file.read_bytes()).decode("utf-8")
@@ -46,10 +49,11 @@ def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
 
 
 def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
-    """The documents in a .txt, .jsonl or .parquet file, or in all such files of a folder, in the order of their names.
+    """The documents in a .txt, .jsonl or .parquet file, or in all such files of a folder, in the order of
+    their names.
 
-    A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text", or the
-    "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
+    A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
+    or the "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
     """
     path = Path(path)
     if path.is_dir():
@@ -59,7 +63,9 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
         if path.suffix not in READERS:
-            raise DataError(f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it")
+            raise DataError(
+                f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it"
+            )
         files = [path]
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
@@ -71,18 +77,25 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
         yield from itertools.chain([first], documents)
 
 
-def from_hub(name: str, split: str = "train", config: str | None = None, lang: str | None = None) -> Iterator[Document]:
-    """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files."""
+def from_hub(
+    name: str, split: str = "train", config: str | None = None, lang: str | None = None
+) -> Iterator[Document]:
+    """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files.
+    """
     try:
         import datasets
     except ImportError:
-        raise DataError("data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`") from None
+        raise DataError(
+            "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
+        ) from None
     try:
         rows = iter(datasets.load_dataset(name, config, split=split, streaming=True))
         first = next(rows, None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"data set `{name}`, split `{split}`, cannot be read: {error}; check the name, the split and "
-                        "the network, or name a local folder") from None
+        raise DataError(
+            f"data set `{name}`, split `{split}`, cannot be read: {error}; check the name, the split and "
+            "the network, or name a local folder"
+        ) from None
     if first is None:
         raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
     yield _row(first, f"data set `{name}`", name, lang)
@@ -92,7 +105,9 @@ def from_hub(name: str, split: str = "train", config: str | None = None, lang: s
 
 def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
     """A row of a table as a document."""
-    expected = 'expected {"text": "..."} or {"messages": [{"role": "...", "content": "..."}, ...]}: mend or drop it'
+    expected = (
+        'expected {"text": "..."} or {"messages": [{"role": "...", "content": "..."}, ...]}: mend or drop it'
+    )
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
     if isinstance(row.get("text"), str):
@@ -114,18 +129,24 @@ def _lines(path: Path) -> Iterator[str]:
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DataError(f"{path} is UTF-16; expected UTF-8: convert it with `iconv -f utf-16 -t utf-8`")
         if b"\0" in head:
-            raise DataError(f"{path} is binary (a zero byte at offset {head.index(0)}); expected UTF-8 text: "
-                            "extract its text first")
+            raise DataError(
+                f"{path} is binary (a zero byte at offset {head.index(0)}); expected UTF-8 text: "
+                "extract its text first"
+            )
         offset = file.seek(len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0)
         while line := file.readline(LONGEST_LINE_BYTES + 1):
             if len(line) > LONGEST_LINE_BYTES:
-                raise DataError(f"{path} has a line longer than {LONGEST_LINE_BYTES // 2**20} MB at byte {offset}; "
-                                "expected lines: break it up")
+                raise DataError(
+                    f"{path} has a line longer than {LONGEST_LINE_BYTES // 2**20} MB at byte {offset}; "
+                    "expected lines: break it up"
+                )
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(f"{path} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
-                                "convert it, for example with `iconv -f latin1 -t utf-8`") from None
+                raise DataError(
+                    f"{path} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
+                    "convert it, for example with `iconv -f latin1 -t utf-8`"
+                ) from None
             offset += len(line)
 
 
@@ -148,8 +169,10 @@ def _jsonl(path: Path, lang: str | None) -> Iterator[Document]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
-                            "line: mend or drop the line") from None
+            raise DataError(
+                f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
+                "line: mend or drop the line"
+            ) from None
         yield _row(row, f"{path}:{n}", path.name, lang)
 
 
@@ -165,13 +188,23 @@ def _parquet(path: Path, lang: str | None) -> Iterator[Document]:
         with pyarrow.parquet.ParquetFile(path) as table:
             columns = [c for c in ("text", "messages", "lang") if c in table.schema_arrow.names]
             if not {"text", "messages"} & set(columns):
-                raise DataError(f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
-                                "`messages`: rename yours")
-            rows = (row for batch in table.iter_batches(batch_size=1024, columns=columns) for row in batch.to_pylist())
+                raise DataError(
+                    f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
+                    "`messages`: rename yours"
+                )
+            rows = (
+                row
+                for batch in table.iter_batches(batch_size=1024, columns=columns)
+                for row in batch.to_pylist()
+            )
             for n, row in enumerate(rows, 1):
                 yield _row(row, f"{path}, row {n}", path.name, lang)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable parquet file ({error}); fetch or write it again") from None
 
 
-READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {".txt": _text, ".jsonl": _jsonl, ".parquet": _parquet}
+READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {
+    ".txt": _text,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}

@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import pad_sequence
 from nomoat.data import documents, sources
 from nomoat.model.loss import IGNORED
 from nomoat.model.transformer import Transformer
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 
 
@@ -29,21 +28,21 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     T = model.spec.context
     windows = []
     for ids in tokenizer.encode_batch(texts):
-        ids = [layout.BOS, *ids]
+        ids = [tokenizer.layout.bos_id, *ids]
         for start in range(0, len(ids) - 1, T):
             windows.append(ids[start : start + T + 1])
     windows.sort(key=len)
     nats = 0.0
     for start in range(0, len(windows), rows):
-        nats += _nats(model, windows[start : start + rows])
+        nats += _nats(model, windows[start : start + rows], tokenizer.layout.pad_id)
     n_bytes = sum(len(text.encode()) for text in texts)
     return nats / math.log(2) / n_bytes
 
 
-def _nats(model: Transformer, windows: Sequence[list[int]]) -> float:
+def _nats(model: Transformer, windows: Sequence[list[int]], pad_id: int) -> float:
     """-ln p of the windows behind their first token."""
-    device = model.embed.device
-    ids_BT = pad_sequence([torch.tensor(ids[:-1]) for ids in windows], True, layout.PAD).to(device)
+    device = model.device
+    ids_BT = pad_sequence([torch.tensor(ids[:-1]) for ids in windows], True, pad_id).to(device)
     targets_BT = pad_sequence([torch.tensor(ids[1:]) for ids in windows], True, IGNORED).to(device)
     logits_MV = model(ids_BT).flatten(0, 1)
     return float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))

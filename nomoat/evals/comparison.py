@@ -121,6 +121,9 @@ class Measured:
         """Of each seed, what was kept under a key for some problems; None where nothing was."""
         return [[(seed["answers"][i] or {}).get(key) for i in places] for seed in self.seeds(model)]
 
+    def all_values(self, model: str, places: Sequence[int], key: str) -> list[float | None]:
+        return [value for seed in self.values(model, places, key) for value in seed]
+
     def pairs(self, places: Sequence[int], key: str = "rate", model: str | None = None) -> Seeds:
         """The model before beside the one after, or another one."""
         before, after = (self.values(m, places, key) for m in (self.before, model or self.after))
@@ -217,11 +220,12 @@ def steps(measured: Measured) -> dict[int, list[float | None]]:
 
 def honesty(measured: Measured, model: str) -> Result:
     """Whether a model knows what it knows: calibration on trained tasks, replies to the unanswerable."""
-    value = lambda key, places: [v for seed in measured.values(model, places, key) for v in seed]
-    chances, truths = value("confidence", measured.trained), value("greedy", measured.trained)
+    chances = measured.all_values(model, measured.trained, "confidence")
+    truths = measured.all_values(model, measured.trained, "greedy")
     error, brier = calibration([pair for pair in zip(chances, truths) if None not in pair])
     blank = measured.places("R7")
-    return {"ece": error, "brier": brier, **{key: mean(value(key, blank)) for key in ("gave", "refuses")}}
+    said = {key: mean(measured.all_values(model, blank, key)) for key in ("gave", "refuses")}
+    return {"ece": error, "brier": brier, **said}
 
 
 def open_text(measured: Measured) -> dict[str, Result]:

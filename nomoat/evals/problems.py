@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from nomoat import stats
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
-from nomoat.rl.rollout import Exercise, sample
+from nomoat.rl.rollout import Exercise, account, sample
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.session import Work, count
+from nomoat.train.session import Work
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Candidate:
             think=self.think,
             max_rows=1024,
         )
-        for group in groups:
-            n_prompt, new = group[0].n_prompt, sum(rollout.length for rollout in group)
-            count(work, self.model.spec, n_prompt + new, n_prompt + new / samples / 2)
+        account(work, self.model, groups)
         return judge(groups)
 
     def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:

@@ -55,11 +55,12 @@ ASIDES = {
 class Config(Strict):
     """`before` and `after` are stages; `controls` further ones, measured on R0, R1, R3 and open text.
 
-    `problems` are drawn per family and level of R0, half as many elsewhere; each is answered once greedily and
-    `samples` times at temperature 1.  pass@k: `deep_samples` of `deep_problems` per cell.  `external` names tasks
-    as find.find does, `unseen` families (by default find.UNSEEN).  R1 goes `steps_up` levels above the trained.
-    `max_new_tokens` is by default half as many again as in training: harder chains are longer.  `texts` are free
-    continuations.  Sizes that are None depend on `quick`; the suite's seed is no training seed.
+    `problems` are drawn per family and level of R0, half as many elsewhere; each is answered once greedily
+    and `samples` times at temperature 1.  pass@k: `deep_samples` of `deep_problems` per cell.  `external`
+    names tasks as find.find does, `unseen` families (by default find.UNSEEN).  R1 goes `steps_up` levels
+    above the trained.  `max_new_tokens` is by default half as many again as in training: harder chains are longer.
+    `texts` are free continuations.  Sizes that are None depend on `quick`; the suite's seed is no training
+    seed.
     """
 
     before: str

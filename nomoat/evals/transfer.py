@@ -14,7 +14,7 @@ from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
 from nomoat.rl.rollout import Exercise, Rollout
 from nomoat.tasks import answers, base
-from nomoat.tokenizer import layout
+from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
 
 Held = Mapping[str, Sequence[str]]  # language -> texts that no stage read
@@ -48,7 +48,7 @@ class Examination:
             places = [i for i, item in enumerate(items) if item.ring == ring]
             answered = self._ring(ring, [items[i].exercise for i in places])
             for i, a in zip(places, answered):
-                records[i] = record(a)
+                records[i] = record(a, self.candidate.tokenizer.layout)
         return records
 
     def _ring(self, ring: str, asked: Sequence[Exercise]) -> list[Answered]:
@@ -76,25 +76,26 @@ class Examination:
     def open_text(self, held: Held) -> dict[str, Any]:
         """Bits per byte of each language, and how varied free continuations are."""
         config, model, tokenizer = self.suite.config, self.candidate.model, self.candidate.tokenizer
+        layout = tokenizer.layout
         with Work(self.session, f"open text of {self.name}") as work:
             bits = {}
             for lang, texts in held.items():
                 bits[lang] = bits_per_byte(model, tokenizer, texts)
                 n_tokens = sum(map(len, tokenizer.encode_batch(texts)))
-                count(work, model.spec, n_tokens, model.spec.context / 2)
+                count(work, model, n_tokens, model.spec.context / 2)
             in_turn = [text[:400] for texts in zip(*held.values()) for text in texts]
             beginnings = tokenizer.encode_batch(in_turn)[: config.texts]
-            prompts = [[layout.BOS, *ids[:16]] for ids in beginnings]
+            prompts = [[layout.bos_id, *ids[:16]] for ids in beginnings]
             samples = engine.sample(
                 model,
                 prompts,
                 max_new_tokens=64,
                 seed=config.seed,
-                stop_ids=(layout.EOS,),
-                pad_id=layout.PAD,
+                stop_ids=layout.stop_ids,
+                pad_id=layout.pad_id,
             )
             written = [sample.ids_T.tolist() for (sample,) in samples]
-            count(work, model.spec, sum(map(len, (*prompts, *written))), 40)
+            count(work, model, sum(map(len, (*prompts, *written))), 40)
         return {"bits": bits, "distinct": distinct(written), "repeats": repeats(written)}
 
 
@@ -104,7 +105,7 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present else None
 
 
-def record(answered: Answered) -> dict[str, Any]:
+def record(answered: Answered, layout: Layout) -> dict[str, Any]:
     """What is kept of a model's answers to one problem.  What the machine failed to judge counts nowhere."""
     greedy, sampled = answered.greedy.score, answered.sampled
     decided = [answer.score for answer in sampled if not answer.score.undecided]
@@ -121,7 +122,7 @@ def record(answered: Answered) -> dict[str, Any]:
         "language": mean([score.language for score in decided]),
         "gave": mean([gave and not refused for gave, refused in zip(given, refuses)]),
         "refuses": mean(refuses),
-        "confidence": confidence(answered.greedy.rollout),
+        "confidence": confidence(answered.greedy.rollout, layout),
     }
 
 
@@ -136,11 +137,11 @@ def majority(answered: Answered) -> int | None:
         return None
 
 
-def confidence(rollout: Rollout) -> float | None:
+def confidence(rollout: Rollout, layout: Layout) -> float | None:
     """exp of the mean log-probability of the answer's own tokens, the thinking left out."""
     drawn = list(zip(rollout.ids_T.tolist(), rollout.logp_T.tolist()))
-    thought = max((i for i, (token, _) in enumerate(drawn) if token == layout.END_THINK), default=-1)
-    logp = [value for token, value in drawn[thought + 1 :] if token != layout.EOS]
+    thought = max((i for i, (token, _) in enumerate(drawn) if token == layout.end_think_id), default=-1)
+    logp = [value for token, value in drawn[thought + 1 :] if token not in layout.stop_ids]
     return math.exp(sum(logp) / len(logp)) if logp else None
 
 

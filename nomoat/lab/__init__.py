@@ -1,1 +1,2 @@
-"""Comparisons: several ways to train beside each other on the same data and the same machine.  No run needs them."""
+"""Comparisons: several ways to train beside each other on the same data and the same machine.  No run needs
+them."""

@@ -1,6 +1,7 @@
 """What the processor and the GPU do, side by side: matrix products, memory, training, joules.
 
-The places take turns, so that a machine that drifts slows all alike.  An absent GPU stands there by its data sheet.
+The places take turns, so that a machine that drifts slows all alike.  An absent GPU stands there by its data
+sheet.
 """
 
 import statistics
@@ -15,9 +16,9 @@ import torch
 from nomoat.config import parse
 from nomoat.data.packing import Batch
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.plan.cost import read_hardware
+from nomoat.plan.hardware import read_hardware
 from nomoat.report.table import Table
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices, short
@@ -26,11 +27,14 @@ from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
 SHEET = "data sheet, not measured"
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+WARM_CALLS = 2  # the faster of which says how many calls fill a slice
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One thing in one place: median, lowest, highest of the rounds; how many `times` better than in the first place."""
+    """One thing in one place: median, lowest, highest of the rounds; how many `times` better than in the
+    first place."""
 
     what: str
     unit: str
@@ -42,39 +46,90 @@ class Reading:
     source: str
 
 
-def measure(threads: int | None = None, *, rounds: int = 5, table: Mapping[str, Any] | None = None) -> list[Reading]:
-    """One thread, `threads` (torch's own number by default), the GPU and absent GPUs; by device.toml or its like."""
+@dataclass(frozen=True)
+class Place:
+    """Some threads of the processor, or a GPU."""
+
+    name: str
+    device: torch.device
+    units: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to measure: what one call does, by unit, and the call."""
+
+    amounts: dict[str, float]
+    call: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call."""
+
+    seconds: float
+    joules: float
+    joules_source: str
+
+
+def measure(
+    threads: int | None = None, *, rounds: int = 5, table: Mapping[str, Any] | None = None
+) -> list[Reading]:
+    """One thread, `threads` (torch's own number by default), the GPU and absent GPUs; by device.toml or its
+    like."""
     before, table = torch.get_num_threads(), table or shipped(__file__)
-    places = {f"{n} thread{'s' * (n > 1)}": (torch.device("cpu"), n) for n in sorted({1, threads or before})}
-    if torch.cuda.is_available():
-        places[torch.cuda.get_device_name()] = (torch.device("cuda"), 1)
-    works = {device: _works(table, device) for device, _ in places.values()}
+    places = places_with(threads or before)
+    works = {place.device: works_on(place.device, table) for place in places}
+    readings = []
     try:
-        found = [r for what in next(iter(works.values())) for r in _read(what, works, places, table["seconds"], rounds)]
+        for what in works[places[0].device]:
+            jobs = [(place, works[place.device][what]) for place in places]
+            readings += read(what, jobs, table["seconds"], rounds)
     finally:
         torch.set_num_threads(before)
-    return [*found, *_sheets(found, {device_class(device) for device in works})]
+    return [*readings, *sheets(readings, {device_class(device) for device in works})]
 
 
-def _works(table: Mapping[str, Any], device: torch.device) -> dict[str, tuple[dict, Callable]]:
-    """Each row's name -> (what a call does, by unit; the call).  A triad is STREAM's: two arrays read, one written."""
+def places_with(threads: int) -> list[Place]:
+    places = [Place("1 thread", torch.device("cpu"), 1)]
+    if threads > 1:
+        places.append(Place(f"{threads} threads", torch.device("cpu"), threads))
+    if torch.cuda.is_available():
+        places.append(Place(torch.cuda.get_device_name(), torch.device("cuda"), 1))
+    return places
+
+
+def works_on(device: torch.device, table: Mapping[str, Any]) -> dict[str, Work]:
+    """By the name of its row.  A triad is STREAM's: two arrays read, one written."""
     works = {}
     for name, sides in table["products"].items():
         m, k, n = sides[device.type]
-        for words, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
-            works[f"product {name}, {words}"] = {"FLOP": 2.0 * m * k * n}, partial(torch.mm, a, b, out=a.new_empty(m, n))
-    a, b, c = (torch.ones(table["array_bytes"] // 4, device=device) for _ in range(3))
-    works["memory, triad"] = {"B": 12.0 * len(a)}, partial(torch.add, a, b, alpha=3.0, out=c)
+        for words, dtype in DTYPES.items():
+            works[f"product {name}, {words}"] = product(m, k, n, device, dtype)
+    works["memory, triad"] = triad(table["array_bytes"] // 4, device)
+    has_gpu = torch.cuda.is_available()
     for name, model in table["models"].items():
-        if torch.cuda.is_available() or not model.get("beside_gpu"):
-            works[f"training, {name} model, bf16"] = _training(model, device)
+        if has_gpu or not model.get("beside_gpu"):
+            works[f"training, {name} model, bf16"] = training(model, device)
     return works
 
 
-def _training(model: Mapping[str, Any], device: torch.device) -> tuple[dict, Callable]:
+def triad(n: int, device: torch.device) -> Work:
+    a, b, c = (torch.ones(n, device=device) for _ in range(3))
+    return Work({"B": 12.0 * n}, partial(torch.add, a, b, alpha=3.0, out=c))
+
+
+def product(m: int, k: int, n: int, device: torch.device, dtype: torch.dtype) -> Work:
+    a = torch.randn(m, k, device=device, dtype=dtype)
+    b = torch.randn(k, n, device=device, dtype=dtype)
+    return Work({"FLOP": 2.0 * m * k * n}, partial(torch.mm, a, b, out=a.new_empty(m, n)))
+
+
+def training(model: Mapping[str, Any], device: torch.device) -> Work:
     """Whole steps on random tokens: forward, backward, optimiser, bias balancing."""
-    net = Transformer(spec := parse(ModelSpec, model["spec"], "spec")).initialise(0).to(device)
+    spec = parse(Spec, model["spec"], "spec")
+    kernels = parse(Kernels, model.get("kernels", {}), "kernels")
+    net = Transformer(spec, kernels).initialise(0).to(device)
     for parameter in net.parameters():  # routing biases stay float32
         parameter.data = parameter.data.bfloat16()
     optimizer = Optimizer(net, parse(OptimConfig, model["optim"], "optim"))
@@ -82,61 +137,105 @@ def _training(model: Mapping[str, Any], device: torch.device) -> tuple[dict, Cal
     batch = Batch(ids_BT, ids_BT.roll(-1, 1), torch.zeros_like(ids_BT, dtype=torch.int32))
 
     def step() -> float:
-        found = gradient(net, batch, ObjectiveConfig())
+        computed = gradient(net, batch, ObjectiveConfig())
         optimizer.step(1.0, float(optimizer.grad_norm()))
-        found.after()
-        return found.flops_executed + optimizer.flops()
+        computed.after()
+        return computed.flops_executed + optimizer.flops()
 
-    return {"token": float(ids_BT.numel()), "FLOP": step()}, step
+    return Work({"token": float(ids_BT.numel()), "FLOP": step()}, step)
 
 
-def _spend(device: torch.device, units: int, call: Callable[[], Any], n: int = 1) -> tuple[float, float, str]:
-    """(seconds, joules, their source) of one of `n` calls."""
-    torch.set_num_threads(units)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
-    meter, start = Energy(device_class(device), units=units), time.perf_counter()
-    for _ in range(n):
+def spend(place: Place, call: Callable[[], Any], n_calls: int = 1) -> Cost:
+    torch.set_num_threads(place.units)
+    on_gpu = place.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
+    meter = Energy(device_class(place.device), units=place.units)
+    start = time.perf_counter()
+    for _ in range(n_calls):
         call()
-    wait()
-    return (time.perf_counter() - start) / n, (spent := meter.read())[0] / n, spent[1]
+    if on_gpu:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    joules, source = meter.read()
+    return Cost(seconds / n_calls, joules / n_calls, source)
 
 
-def _read(what: str, works: Mapping, places: Mapping, seconds: float, rounds: int) -> Iterator[Reading]:
+def read(what: str, jobs: Sequence[tuple[Place, Work]], seconds: float, rounds: int) -> Iterator[Reading]:
     """One row in every place: each unit's rate, and how much of the first a joule buys."""
-    jobs = {name: (device, units, works[device][what][1]) for name, (device, units) in places.items()}
-    calls = {name: max(1, round(seconds / min(_spend(*job)[0] for _ in range(2)))) for name, job in jobs.items()}
-    costs = [{name: _spend(*job, calls[name]) for name, job in jobs.items()} for _ in range(rounds)]
+    n_calls = [calls_that_fill(seconds, place, work) for place, work in jobs]
+    costs: list[list[Cost]] = [[] for _ in jobs]
+    for _ in range(rounds):
+        for (place, work), n, spent in zip(jobs, n_calls, costs):
+            spent.append(spend(place, work.call, n))
     first: dict[str, float] = {}
-    for name, (device, _) in places.items():
-        rates = [(f"{unit}/s", n, 0, "measured") for unit, n in works[device][what][0].items()]
-        for unit, n, i, source in (*rates, (rates[0][0].replace("/s", "/J"), rates[0][1], 1, costs[-1][name][2])):
-            values = [n / c[name][i] for c in costs]
+    for (place, work), spent in zip(jobs, costs):
+        for unit, source, values in rates(work, spent):
             value = statistics.median(values)
-            times = value / first.setdefault(unit, value)
-            yield Reading(what, unit, name, value, min(values), max(values), times, source)
+            yield Reading(
+                what=what,
+                unit=unit,
+                place=place.name,
+                value=value,
+                low=min(values),
+                high=max(values),
+                times=value / first.setdefault(unit, value),
+                source=source,
+            )
 
 
-def _sheets(measured: Sequence[Reading], present: set[str]) -> Iterator[Reading]:
-    """The cards of hardware.toml that are not here: the vendor's peak in bf16 over what the first place reached."""
-    prices = read_prices()
+def calls_that_fill(seconds: float, place: Place, work: Work) -> int:
+    fastest = min(spend(place, work.call).seconds for _ in range(WARM_CALLS))
+    return max(1, round(seconds / fastest))
+
+
+def rates(work: Work, costs: Sequence[Cost]) -> Iterator[tuple[str, str, list[float]]]:
+    """(unit, source, a value of each round)."""
+    for unit, amount in work.amounts.items():
+        yield f"{unit}/s", "measured", [amount / cost.seconds for cost in costs]
+    unit, amount = next(iter(work.amounts.items()))
+    yield f"{unit}/J", costs[-1].joules_source, [amount / cost.joules for cost in costs]
+
+
+def sheets(measured: Sequence[Reading], present: set[str]) -> Iterator[Reading]:
+    """The cards of hardware.toml that are not here: the vendor's peak in bf16 over what the first place
+    reached."""
+    prices, first = read_prices(), measured[0].place
+    rows = [r for r in measured if r.place == first and ("square" in r.what or "memory" in r.what)]
     for name, card in read_hardware().devices.items():
-        for r in measured if name not in present else ():
-            if r.place == measured[0].place and ("square" in r.what or "memory" in r.what):
-                value = card.bytes_per_second if r.unit.startswith("B") else card.flops_bf16
-                value /= prices.device(name).watts if r.unit.endswith("J") else 1
-                yield Reading(r.what, r.unit, name, *3 * [value], value / r.value, f"{SHEET}: {card.source}")
+        if name in present:
+            continue
+        for r in rows:
+            value = card.bytes_per_second if r.unit.startswith("B") else card.flops_bf16
+            if r.unit.endswith("J"):
+                value /= prices.device(name).watts
+            source = f"{SHEET}: {card.source}"
+            yield Reading(r.what, r.unit, name, value, value, value, value / r.value, source)
 
 
 def tables(readings: Sequence[Reading]) -> list[Table]:
     """What was measured, a column for each place; what data sheets say of the absent cards."""
-    rows: dict[bool, dict[tuple[str, str], dict[str, str]]] = {False: {}, True: {}}
+    sources = {f"{r.source} ({r.place})" for r in readings if r.unit == "token/J"}
+    joules = ", ".join(sorted(sources))
+    note = f"In brackets: times better than {readings[0].place}. Joules: {joules}."
+    absent = [r for r in readings if r.source.startswith(SHEET)]
+    measured = [r for r in readings if r not in absent]
+    shown = [side_by_side("Measured", measured, note)]
+    if absent:
+        title = f"{SHEET.capitalize()}: peak in bf16, watts of prices.toml"
+        shown.append(side_by_side(title, absent, note))
+    return shown
+
+
+def side_by_side(title: str, readings: Sequence[Reading], note: str) -> Table:
+    rows: dict[tuple[str, str], list[str]] = {}
     for r in readings:
-        value = f"{1 / r.value:.2g} J/token" if r.unit == "token/J" else short(r.value, r.unit)
-        times = f"{r.times:.2g}" if r.times < 10 else f"{r.times:,.0f}"
-        rows[r.source.startswith(SHEET)].setdefault((r.what, r.unit), {})[r.place] = f"{value} ({times})"
-    sources = sorted({f"{r.source} ({r.place})" for r in readings if r.unit == "token/J"})
-    note = f"In brackets: times better than {readings[0].place}. Joules: {', '.join(sources)}."
-    titles = {False: "Measured", True: f"{SHEET.capitalize()}: peak in bf16, watts of prices.toml"}
-    cells = lambda found: tuple((what, *row.values()) for (what, _), row in found.items())
-    return [Table(titles[k], ("what", *next(iter(r.values()))), cells(r), note) for k, r in rows.items() if r]
+        rows.setdefault((r.what, r.unit), [r.what]).append(reading_cell(r))
+    places = dict.fromkeys(r.place for r in readings)
+    return Table(title, ("what", *places), tuple(map(tuple, rows.values())), note)
+
+
+def reading_cell(r: Reading) -> str:
+    value = f"{1 / r.value:.2g} J/token" if r.unit == "token/J" else short(r.value, r.unit)
+    times = f"{r.times:.2g}" if r.times < 10 else f"{r.times:,.0f}"
+    return f"{value} ({times})"

@@ -1,12 +1,13 @@
 """Matrix products as DeepSeek-V3 trains them in FP8 (arXiv 2412.19437, section 3.3), emulated on any device.
 
-Both operands of a product are rounded to E4M3 with a scale of their own for each tile of 128 numbers along the summed
-axis, or for each 128 x 128 block of a weight; the products of a linear map (forward, by its input, by its weight) all
-are such.  Sums are in float32.  What the report keeps exact stays so: embedding, head, router, norms, the attention
-itself, master weights and moments.
+Both operands of a product are rounded to E4M3 with a scale of their own for each tile of 128 numbers along
+the summed axis, or for each 128 x 128 block of a weight; the products of a linear map (forward, by its input,
+by its weight) all are such.  Sums are in float32.  What the report keeps exact stays so: embedding, head,
+router, norms, the attention itself, master weights and moments.
 
-Departures: the report stores some activations with scales that are powers of two, and one in E5M6; here all scales are
-max / 448.  The tensor cores' own sums have fewer bits.  Speed is not emulated: a rounding costs more than it saves.
+Departures: the report stores some activations with scales that are powers of two, and one in E5M6; here all
+scales are max / 448.  The tensor cores' own sums have fewer bits.  Speed is not emulated: a rounding costs
+more than it saves.
 """
 
 from typing import Any
@@ -16,20 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nomoat.model.linear import roles
+
 TILE = 128
 LARGEST = 448.0  # of torch.float8_e4m3fn
+SMALLEST = 2.0**-126  # of a scale: float32's smallest normal number
 BLOCK, ALONG_ROW, ALONG_COLUMN = (TILE, TILE), (1, TILE), (TILE, 1)
 PRODUCTS = (torch.bmm, torch.matmul, torch.mm, Tensor.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
 
 
 def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
-    """x after a round trip through E4M3, float32; each `tile` of the last two axes is scaled so that its largest is 448."""
-    (rows, columns), (n_rows, n_columns) = tile, x.shape[-2:]
-    padded = F.pad(x.float(), (0, -n_columns % columns, 0, -n_rows % rows))
-    tiles = padded.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))
-    scale = tiles.abs().amax((-3, -1), keepdim=True).div_(LARGEST).clamp_(min=torch.finfo(torch.float32).tiny)
-    tiles = (tiles / scale).to(torch.float8_e4m3fn).float().mul_(scale)
-    return tiles.flatten(-2).flatten(-3, -2)[..., :n_rows, :n_columns]
+    """x after a round trip through E4M3, float32, each `tile` of the last two axes scaled to reach 448."""
+    rows, columns = tile
+    n_rows, n_columns = x.shape[-2:]
+    missing = (0, -n_columns % columns, 0, -n_rows % rows)
+    padded = F.pad(x.float(), missing)
+    tiles = padded.unflatten(-1, (-1, columns))
+    tiles = tiles.unflatten(-3, (-1, rows))
+    largest = tiles.abs().amax((-3, -1), keepdim=True)
+    scale = largest.div_(LARGEST).clamp_(min=SMALLEST)
+    tiles = (tiles / scale).to(torch.float8_e4m3fn)
+    tiles = tiles.float().mul_(scale)
+    whole = tiles.flatten(-2)
+    whole = whole.flatten(-3, -2)
+    return whole[..., :n_rows, :n_columns]
 
 
 class Product(torch.autograd.Function):
@@ -54,15 +65,21 @@ class emulated(TorchFunctionMode):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        exact = lambda name, p: p.ndim < 2 or name in ("embed", "head") or name.endswith("w_router")
-        hidden = [p for name, p in model.named_parameters() if not exact(name, p)]
+        role = roles(model)
+        hidden = [p for name, p in model.named_parameters() if role.get(name) == "hidden"]
         self.weights = {p.untyped_storage().data_ptr() for p in hidden}
 
+    def _is_hidden(self, w: Tensor) -> bool:
+        return w.untyped_storage().data_ptr() in self.weights
+
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        known = func is F.linear or func in PRODUCTS
-        if not known or args[1].untyped_storage().data_ptr() not in self.weights:
+        is_product = func is F.linear or func in PRODUCTS
+        if not (is_product and self._is_hidden(args[1])):
             return func(*args, **(kwargs or {}))
-        x, w = args[0], args[1].mT if func is F.linear else args[1]
+        x, w = args[0], args[1]
+        if func is F.linear:
+            w = w.mT
         if w.ndim == 3:  # one product for each expert
             return Product.apply(x, w)
-        return Product.apply(x.flatten(0, -2), w).unflatten(0, x.shape[:-1])
+        flat = Product.apply(x.flatten(0, -2), w)
+        return flat.unflatten(0, x.shape[:-1])

@@ -13,6 +13,7 @@ from nomoat.evals.rings import Config, Suite, Taught
 from nomoat.evals.transfer import Examination
 from nomoat.files import write_whole
 from nomoat.parallel import mesh
+from nomoat.parallel.process import keep_freed_memory
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
@@ -46,6 +47,7 @@ def measured(run: Run, config: Config, recipe: Recipe) -> dict[str, Any]:
         result = json.loads(path.read_text("utf-8"))
         if (result.get("config"), result.get("suite")) == (config.model_dump(), suite.fingerprint):
             return result
+    keep_freed_memory()
     run = Run.open(run.root, write=True)
     with Stop() as stop, run.locked():
         result = measure(run, config, recipe, suite, stop)

@@ -1,14 +1,16 @@
-"""The truth table: each ingredient against what it stands in for, at equal device time and at equal executed FLOPs.
+"""The truth table: each ingredient against what it stands in for, at equal device time and at equal executed
+FLOPs.
 
-A pair (truth.toml) is two arms that differ in one thing; one is the reference, trained once for all pairs.  Differences
-are paired by seed (equal data in equal order); where Student's 95 % interval leaves zero out, one wins.
+A pair (truth.toml) is two arms that differ in one thing; one is the reference, trained once for all pairs.
+Differences are paired by seed (equal data in equal order); where Student's 95 % interval leaves zero out, one
+wins.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,103 +18,217 @@ import torch
 from nomoat.config import parse
 from nomoat.engine.decoder import Decoder
 from nomoat.files import shipped
-from nomoat.lab.arms import Arm, Corpus, Trial, calibrate, kept, race, series, student
-from nomoat.lab.compare import merged
-from nomoat.model.spec import ModelSpec
+from nomoat.lab.arms import KERNELS, Arm, Trial, calibrate, race, trained
+from nomoat.lab.corpus import Corpus
+from nomoat.lab.series import Row, Series, kept, merged, student
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
-from nomoat.run.energy import Energy
-from nomoat.stages.pipeline import device_class
 
-SAME, BETTER = 0.02, {"bpb": -1, "accuracy": 1}  # runs whose steps differ by less are one; the sign of an improvement
+SAME = 0.02  # runs whose steps differ by less are one
+BETTER = {"bpb": -1, "accuracy": 1}  # the sign of an improvement
+PROBE_STEPS = 10
+HEADER = (
+    "question",
+    "equal",
+    "time",
+    "FLOPs",
+    "bpb",
+    "other",
+    "difference",
+    "text",
+    "right",
+    "other",
+    "points",
+    "tasks",
+)
 
 
-def run(
-    out: Path, seconds: float, n_seeds: int, *, text: str | None = None, device: str = "cpu",
-    table: Mapping[str, Any] | None = None, tell: Callable[[str, float], None] = lambda what, share: None,
-) -> dict[str, Any]:  # fmt: skip
-    """Trains what `out` does not hold yet and gives the whole table; `seconds` is one arm's device time."""
+def run(series: Series, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains what the folder does not hold yet and gives the whole table; the time of a series is one
+    arm's."""
     table = table or shipped(__file__)
-    rows = [merged(table["reference"], change) for change in ({}, *(p.get("of") or p["against"] for p in table["pairs"]))]
-    arms = {row["name"]: parse(Arm, row, row["name"]) for row in rows}
-    corpus = replace(Corpus.make(out / "corpus", text=text, tasks=table["learn"], **table["corpus"]), tasks=table["judge"])
-
-    def steps() -> dict[str, dict[str, int]]:
-        """Of each arm at equal time, and at the FLOPs that the reference executes in that time."""
-        by_time = calibrate([arm for arm in arms.values() if arm.precision != "fp8"], corpus, seconds, device)  # it's emulated
-        energy = Energy(device_class(torch.device(device)))
-        trials = [Trial(arm, corpus, 0, 10, energy, device) for arm in arms.values()]
-        before = {t.arm.name: t.flops for t in trials}  # of first weights from counts
-        race(trials)
-        each = {t.arm.name: (t.flops - before[t.arm.name]) / t.steps for t in trials}
-        budget = by_time[rows[0]["name"]] * each[rows[0]["name"]]
-        by_flops = {name: max(1, round((budget - before[name]) / each[name])) for name in arms}
-        return {"time": by_time, "FLOPs": by_flops | {k: n for k, n in by_time.items() if abs(by_flops[k] / n - 1) < SAME}}
-
-    asked = {"seconds": seconds, "text": text, "device": device, "table": table}
-    runs = lambda steps: [(arms[k], n) for k, n in sorted({pair for by in steps.values() for pair in by.items()})]
-    setting, results = series(out, asked, steps, runs, corpus, n_seeds, device, tell)
-    found = {"setting": setting, "results": results, "rows": findings(table, setting["steps"], results)}
-    speeds = kept(out / "decoding.json", lambda: decoding(table, corpus.tokenizer.vocab_size, device))
-    return {**found, "decoding": speeds}
+    arms = arms_of(table)
+    learned = Corpus.make(series.out / "corpus", text=series.text, tasks=table["learn"], **table["corpus"])
+    corpus = replace(learned, tasks=table["judge"])
+    setting = series.setting(
+        {"device": series.device, "table": table}, partial(steps_of, arms, corpus, series)
+    )
+    runs = {(name, n_steps) for by_name in setting["steps"].values() for name, n_steps in by_name.items()}
+    runs = [(arms[name], n_steps) for name, n_steps in sorted(runs)]
+    results = series.results(partial(trained, series, corpus, runs))
+    vocab_size = corpus.tokenizer.vocab_size
+    return {
+        "setting": setting,
+        "results": results,
+        "rows": findings(table, setting["steps"], results),
+        "decoding": kept(series.out / "decoding.json", partial(decoding, table, vocab_size, series.device)),
+    }
 
 
-def findings(table: Mapping[str, Any], steps: Mapping[str, Any], results: Sequence[Mapping]) -> list[dict[str, Any]]:
-    """A row for each pair and what is equal: ratios of cost, and paired differences, the first arm less the second."""
+def arms_of(table: Mapping[str, Any]) -> dict[str, Arm]:
+    """The reference first, then the other arm of each pair."""
+    changes = [{}, *(pair.get("of") or pair["against"] for pair in table["pairs"])]
+    rows = [merged(table["reference"], change) for change in changes]
+    return {row["name"]: parse(Arm, row, row["name"]) for row in rows}
+
+
+def steps_of(arms: Mapping[str, Arm], corpus: Corpus, series: Series) -> dict[str, dict[str, int]]:
+    """Of each arm at equal time, and at the FLOPs that the reference executes in that time; FP8 is
+    emulated."""
+    timed = [arm for arm in arms.values() if arm.precision != "fp8"]
+    by_time = calibrate(timed, corpus, series, series.seconds)
+    by_flops: dict[str, int] = {}
+    budget = None
+    for name, arm in arms.items():  # the reference first
+        trial = Trial(arm, corpus, 0, PROBE_STEPS, series.meter(), series.device)
+        start = trial.flops  # of first weights from counts
+        race([trial])
+        step = (trial.flops - start) / trial.steps
+        budget = budget or by_time[name] * step
+        n_steps = max(1, round((budget - start) / step))
+        timed_steps = by_time.get(name, n_steps)
+        same = abs(n_steps / timed_steps - 1) < SAME
+        by_flops[name] = timed_steps if same else n_steps
+    return {"time": by_time, "FLOPs": by_flops}
+
+
+def findings(
+    table: Mapping[str, Any], steps: Mapping[str, Any], results: Sequence[Row]
+) -> list[dict[str, Any]]:
+    """A row for each pair and what is equal: ratios of cost, and paired differences, the first less the
+    second."""
     rows = []
     for pair in table["pairs"]:
         names = [pair.get(side, table["reference"])["name"] for side in ("of", "against")]
-        for equal, n in ((equal, n) for equal, n in steps.items() if set(names) <= set(n)):
-            both = list(zip(*([r for r in results if (r["arm"], r["steps"]) == (a, n[a])] for a in names), strict=True))
-            costs = {cost: statistics.mean(a[cost] / b[cost] for a, b in both) for cost in ("seconds", "flops")}
-            gains = {k: difference([(a[k], b[k]) for a, b in both], sign, table["student"]) for k, sign in BETTER.items()}
-            rows.append({"question": pair["question"], "equal": equal, "arms": names, "seeds": len(both), **costs, **gains})
+        for equal, n_steps in steps.items():
+            if set(names) <= set(n_steps):
+                sides = [
+                    [r for r in results if (r["arm"], r["steps"]) == (name, n_steps[name])] for name in names
+                ]
+                row = {"question": pair["question"], "equal": equal, "arms": names}
+                rows.append(row | compared(*sides))
     return rows
 
 
-def difference(pairs: Sequence[tuple[float, float]], better: int, quantiles: Sequence[float]) -> dict[str, Any]:
+def compared(of: Sequence[Row], against: Sequence[Row]) -> dict[str, Any]:
+    pairs = list(zip(of, against, strict=True))
+
+    def ratio(cost: str) -> float:
+        return statistics.mean(one[cost] / other[cost] for one, other in pairs)
+
+    def gain(score: str) -> dict[str, Any]:
+        scores = [(one[score], other[score]) for one, other in pairs]
+        return difference(scores, BETTER[score])
+
+    return {
+        "seeds": len(pairs),
+        "seconds": ratio("seconds"),
+        "flops": ratio("flops"),
+        "bpb": gain("bpb"),
+        "accuracy": gain("accuracy"),
+    }
+
+
+def difference(pairs: Sequence[tuple[float, float]], better: int) -> dict[str, Any]:
     """Means of both sides, of their difference, its 95 % interval (None for one seed) and the verdict."""
-    gaps = [a - b for a, b in pairs]
-    of, against, middle = *map(statistics.mean, zip(*pairs)), statistics.mean(gaps)
-    low, high = student(gaps, quantiles) or (None, None)
-    verdict = "not shown to differ" if low is None or low <= 0 <= high else "wins" if middle * better > 0 else "loses"
-    return {"of": of, "against": against, "difference": middle, "low": low, "high": high, "verdict": verdict}
+    gaps = [of - against for of, against in pairs]
+    middle = statistics.mean(gaps)
+    low, high = student(gaps) or (None, None)
+    verdict = "wins" if middle * better > 0 else "loses"
+    if low is None or low <= 0 <= high:
+        verdict = "not shown to differ"
+    return {
+        "of": statistics.mean(of for of, _ in pairs),
+        "against": statistics.mean(against for _, against in pairs),
+        "difference": middle,
+        "low": low,
+        "high": high,
+        "verdict": verdict,
+    }
+
+
+def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dict[str, Any]]:
+    """Bytes of cache a token in bf16, and new tokens/s of the sampler's decoder: median and range of rounds
+    in turn."""
+    decode = table["decode"]
+    base = merged(table["reference"]["model"], decode["shape"], {"vocab_size": vocab_size})
+    models = {}
+    for name, change in decode["models"].items():
+        spec = parse(Spec, merged(base, change), name)
+        models[name] = Transformer(spec, KERNELS).initialise(0).to(device, torch.bfloat16)
+    rows = []
+    for load in decode["loads"]:
+        rates: dict[str, list[float]] = {name: [] for name in models}
+        for _ in range(decode["rounds"]):
+            for name, model in models.items():
+                rates[name].append(decode_rate(model, load["rows"], load["prompt"], decode["new_tokens"]))
+        for name, model in models.items():
+            rows.append(
+                {
+                    "model": name,
+                    **load,
+                    "cache_bytes": 2 * model.spec.n_layers * sum(model.spec.attention.d_cached),
+                    "tokens_per_second": statistics.median(rates[name]),
+                    "low": min(rates[name]),
+                    "high": max(rates[name]),
+                }
+            )
+    return rows
 
 
 @torch.inference_mode()
-def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dict[str, Any]]:
-    """Bytes of cache a token in bf16, and new tokens/s of the sampler's decoder: median and range of rounds in turn."""
-    decode, rows = table["decode"], []
-    base, n_new = {**table["reference"]["model"], **decode["shape"], "vocab_size": vocab_size}, decode["new_tokens"]
-    specs = {name: parse(ModelSpec, {**base, **change}, name) for name, change in decode["models"].items()}
-    models = {name: Transformer(spec).initialise(0).to(device, torch.bfloat16) for name, spec in specs.items()}
-    for load in decode["loads"]:
-        rates: dict[str, list[float]] = {name: [] for name in models}
-        ids_B = torch.arange(load["rows"], device=device) % vocab_size
-        for name, model in list(models.items()) * decode["rounds"]:
-            decoder = Decoder(model)
-            decoder.prefill([[i] * load["prompt"] for i in ids_B.tolist()], n_new, 0)
-            start = time.perf_counter()
-            for _ in range(n_new):
-                ids_B = decoder.step(ids_B).argmax(-1)
-            rates[name].append(len(ids_B.tolist()) * n_new / (time.perf_counter() - start))  # tolist waits for a device
-        for (name, r), spec in zip(rates.items(), specs.values()):
-            speed = {"tokens_per_second": statistics.median(r), "low": min(r), "high": max(r)}
-            rows.append({"model": name, **load, "cache_bytes": 2 * spec.n_layers * sum(spec.d_cached), **speed})
-    return rows
+def decode_rate(model: Transformer, n_rows: int, n_prompt: int, n_new: int) -> float:
+    """Tokens a second, after the prompts."""
+    ids_B = torch.arange(n_rows, device=model.device) % model.spec.vocab_size
+    prompts = [[i] * n_prompt for i in ids_B.tolist()]
+    decoder = Decoder(model)
+    decoder.prefill(prompts, n_new, 0)
+    start = time.perf_counter()
+    for _ in range(n_new):
+        ids_B = decoder.step(ids_B).argmax(-1)
+    n_tokens = len(ids_B.tolist()) * n_new  # tolist waits for a device
+    return n_tokens / (time.perf_counter() - start)
 
 
-def tables(found: Mapping[str, Any]) -> list[Table]:
+def tables(truth: Mapping[str, Any]) -> list[Table]:
     """The truth table and the table of decoding, as they are printed."""
-    def cells(gain: Mapping, unit: float, digits: int) -> tuple[str, ...]:
-        middle, *ends = (f"{gain[k] * unit:+.{digits}f}" for k in ("difference", "low", "high") if gain[k] is not None)
-        sides = (f"{gain[k] * unit:.{digits}f}" for k in ("of", "against"))
-        return *sides, middle + (f" [{', '.join(ends)}]" if ends else ""), gain["verdict"]
-    header = ("question", "equal", "time", "FLOPs", "bpb", "other", "difference", "text", "right", "other", "points", "tasks")
-    rows = [(r["question"], r["equal"], f"{r['seconds']:.2f}", f"{r['flops']:.2f}", *cells(r["bpb"], 1, 4),
-             *cells(r["accuracy"], 100, 1)) for r in found["rows"]]  # fmt: skip
-    note = f"{found['rows'][0]['seeds']} seeds; time and FLOPs: the first over the second; differences: less the second"
-    speeds = [(r["model"], f"{r['rows']}", f"{r['prompt']}", f"{r['cache_bytes']:,}", f"{r['tokens_per_second']:,.0f}",
-               f"{r['low']:,.0f} to {r['high']:,.0f}") for r in found["decoding"]]  # fmt: skip
-    return [Table("", header, tuple(rows), note, words=("equal", "text", "tasks")),
-            Table("", ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range"), tuple(speeds))]  # fmt: skip
+    rows = [row_cells(row) for row in truth["rows"]]
+    n_seeds = truth["rows"][0]["seeds"]
+    note = f"{n_seeds} seeds; time and FLOPs: the first over the second; differences: less the second"
+    speeds = [decoding_cells(row) for row in truth["decoding"]]
+    header = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
+    words = ("equal", "text", "tasks")
+    return [Table("", HEADER, tuple(rows), note, words=words), Table("", header, tuple(speeds))]
+
+
+def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    costs = (f"{row['seconds']:.2f}", f"{row['flops']:.2f}")
+    bits, points = gain_cells(row["bpb"], 1, 4), gain_cells(row["accuracy"], 100, 1)
+    return (row["question"], row["equal"], *costs, *bits, *points)
+
+
+def gain_cells(gain: Mapping[str, Any], unit: float, digits: int) -> tuple[str, ...]:
+    def figure(key: str, sign: str = "+") -> str:
+        return f"{gain[key] * unit:{sign}.{digits}f}"
+
+    difference = figure("difference")
+    if gain["low"] is not None:
+        difference += f" [{figure('low')}, {figure('high')}]"
+    return (
+        figure("of", ""),
+        figure("against", ""),
+        difference,
+        gain["verdict"],
+    )
+
+
+def decoding_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["model"],
+        f"{row['rows']}",
+        f"{row['prompt']}",
+        f"{row['cache_bytes']:,}",
+        f"{row['tokens_per_second']:,.0f}",
+        f"{row['low']:,.0f} to {row['high']:,.0f}",
+    )

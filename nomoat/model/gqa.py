@@ -1,64 +1,75 @@
-"""Grouped-query attention (arXiv 2305.13245), what latent attention is compared with; `mixer = "gqa"`.
+"""Grouped-query attention (arXiv 2305.13245): each of the U key-value heads serves H / U query heads.
 
-Each of the U key-value heads serves H / U query heads: U = H is multi-head attention, U = 1 multi-query attention.
-Positions turn the whole head.
+U = H is multi-head attention, U = 1 multi-query attention.  Positions turn the whole head.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nomoat.model.cache import LatentCache
-from nomoat.model.mla import PlainAttention
+from nomoat.model.kernels import attend
+from nomoat.model.linear import Linear
 from nomoat.model.rope import rotate
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels, Spec
 
 
 class GroupedAttention(nn.Module):
-    """u_BTD from h_BTD; behind a cache, whose columns are every head's value, then every head's turned key."""
+    """u_BTD from h_BTD over whole rows."""
 
-    def __init__(self, spec: ModelSpec):
+    def __init__(self, spec: Spec, kernels: Kernels):
         super().__init__()
-        self.spec = spec
-        H, U, R, W = spec.n_heads, spec.n_kv_heads, spec.d_rope, spec.d_value
-        self.widths = H * R, U * R, U * W
-        self.w_in = nn.Parameter(torch.empty(sum(self.widths), spec.d_model))
-        self.w_o = nn.Parameter(torch.empty(spec.d_model, H * W))
+        a = spec.attention
+        self.shape, self.scale, self.kernels = a, spec.softmax_scale, kernels
+        self.widths = a.n_heads * a.d_head, a.n_kv_heads * a.d_head, a.n_kv_heads * a.d_value
+        self.w_in = Linear(spec.d_model, sum(self.widths))
+        self.w_o = Linear(a.n_heads * a.d_value, spec.d_model)
 
     def forward(
-        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None, cache: LatentCache | None = None, layer: int = 0
+        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None, kept: list[tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
-        """arXiv 2305.13245, section 2.2.  `mask` is what `mask_for` made; cis is (B or 1, T, R/2)."""
-        s, start = self.spec, 0
-        q, k, v = F.linear(h_BTD, self.w_in).split(self.widths, -1)
-        q_BHTR = rotate(q.unflatten(-1, (-1, s.d_rope)).transpose(1, 2), cis_BTr[:, None])
-        k = rotate(k.unflatten(-1, (-1, s.d_rope)), cis_BTr[:, :, None]).flatten(2)
-        if cache is not None:
-            start = cache.length
-            v, k = cache.write(layer, torch.cat((v, k), -1)).split(s.d_cached, -1)
-        k_BUSR = k.unflatten(-1, (-1, s.d_rope)).transpose(1, 2)
-        v_BUSW = v.unflatten(-1, (-1, s.d_value)).transpose(1, 2)
-        if s.attention == "plain" and start == 0:
-            k_BHSR, v_BHSW = (x.repeat_interleave(s.n_heads // s.n_kv_heads, 1) for x in (k_BUSR, v_BUSW))
-            o_BHTW = PlainAttention.apply(q_BHTR, k_BHSR, v_BHSW, mask, s.softmax_scale)
-        else:
-            if start and mask is None:
-                T, S = q_BHTR.shape[2], k_BUSR.shape[2]
-                mask = torch.ones(T, S, dtype=torch.bool, device=h_BTD.device).tril(start)
-            o_BHTW = F.scaled_dot_product_attention(
-                q_BHTR, k_BUSR, v_BUSW, mask, is_causal=mask is None, scale=s.softmax_scale, enable_gqa=True
-            )
-        return F.linear(o_BHTW.transpose(1, 2).flatten(-2), self.w_o)
+        """arXiv 2305.13245, section 2.2.  `mask`, `cis` and `kept` as in mla.py."""
+        a = self.shape
+        q, k, v = self.w_in(h_BTD).split(self.widths, -1)
+        q_BHTR = rotate(q.unflatten(-1, (-1, a.d_head)).transpose(1, 2), cis_BTr[:, None])
+        k_BUTR = rotate(k.unflatten(-1, (-1, a.d_head)).transpose(1, 2), cis_BTr[:, None])
+        v_BUTW = v.unflatten(-1, (-1, a.d_value)).transpose(1, 2)
+        if kept is not None:
+            kept.append((v_BUTW, k_BUTR))
+        o_BHTW = attend(q_BHTR, k_BUTR, v_BUTW, mask, self.scale, self.kernels)
+        return self.w_o(o_BHTW.transpose(1, 2).flatten(-2))
 
-    def step(self, h_BD: Tensor, cis: Tensor, keys: Tensor, values: Tensor, bias: Tensor, column: int) -> Tensor:
-        """One position of each row: `keys` is (B, U, R, capacity), `values` (B, U, capacity, W), `bias` (B, 1, S)."""
-        s, S = self.spec, bias.shape[-1]
-        q, k, v = F.linear(h_BD, self.w_in).split(self.widths, -1)
-        turned = rotate(torch.cat((q, k), -1).unflatten(-1, (-1, s.d_rope)), cis)
-        q_BHR, keys[..., column] = turned.split((s.n_heads, s.n_kv_heads), 1)
-        values[:, :, column] = v.unflatten(-1, (-1, s.d_value))
-        groups = q_BHR.reshape(-1, s.n_heads // s.n_kv_heads, s.d_rope)  # one batch for each row and key-value head
+    def step(self) -> "GroupedStep":
+        return GroupedStep(self)
+
+
+class GroupedStep:
+    """The same for one more position of each row; `keys` (B, U, R, capacity) and `values` (B, U, capacity, W)."""
+
+    def __init__(self, attention: GroupedAttention):
+        self.attention, self.shape = attention, attention.shape
+
+    def allocate(self, n_rows: int, capacity: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """An empty cache, of the dtype and on the device of `like`."""
+        a = self.shape
+        keys = like.new_zeros(n_rows, a.n_kv_heads, a.d_head, capacity)
+        return keys, like.new_zeros(n_rows, a.n_kv_heads, capacity, a.d_value)
+
+    def fill(self, cache: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], rows: slice, columns: slice) -> None:
+        """Put what `forward` kept of whole rows into the cache."""
+        keys, values = cache
+        v_BUTW, k_BUTR = kept
+        keys[rows, ..., columns] = k_BUTR.mT
+        values[rows, :, columns] = v_BUTW
+
+    def __call__(self, h_BD: Tensor, cis: Tensor, cache: tuple[Tensor, Tensor], bias: Tensor, column: int) -> Tensor:
+        """As `AbsorbedStep` of mla.py."""
+        m, a, S = self.attention, self.shape, bias.shape[-1]
+        keys, values = cache
+        q, k, v = m.w_in(h_BD).split(m.widths, -1)
+        turned = rotate(torch.cat((q, k), -1).unflatten(-1, (-1, a.d_head)), cis)
+        q_BHR, keys[..., column] = turned.split((a.n_heads, a.n_kv_heads), 1)
+        values[:, :, column] = v.unflatten(-1, (-1, a.d_value))
+        groups = q_BHR.reshape(-1, a.n_heads // a.n_kv_heads, a.d_head)  # one batch for each row and key-value head
         scores = torch.bmm(groups, keys.flatten(0, 1)[..., :S])
-        weights_BHS = torch.add(bias, scores.view(len(h_BD), -1, S), alpha=s.softmax_scale).softmax(-1)
+        weights_BHS = torch.add(bias, scores.view(len(h_BD), -1, S), alpha=m.scale).softmax(-1)
         o = torch.bmm(weights_BHS.view_as(scores), values.flatten(0, 1)[:, :S])
-        return F.linear(o.view(len(h_BD), -1), self.w_o)
+        return m.w_o(o.view(len(h_BD), -1))

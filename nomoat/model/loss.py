@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100  # the target that is left out, as in torch's cross entropy
-CHUNK = 512  # rows whose logits exist at one time
+CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, on a processor and on a card
 LOG2_E = math.log2(math.e)
 
 Coefficient = Callable[[Tensor, slice], Tensor]
@@ -37,8 +37,9 @@ class _Chunked(torch.autograd.Function):
         grad_h_MD = torch.empty_like(h_MD)
         grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32)
         total = h_MD.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(h_MD), CHUNK):
-            rows = slice(start, start + CHUNK)
+        chunk = CARD_CHUNK if h_MD.is_cuda else CHUNK
+        for start in range(0, len(h_MD), chunk):
+            rows = slice(start, start + chunk)
             value, grad = piece(rows, *_powers(h_MD[rows], head_VD))
             total += value
             grad = grad.to(h_MD.dtype)

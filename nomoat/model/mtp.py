@@ -4,31 +4,29 @@ Departure: the published weights concatenate the embedding before the hidden sta
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nomoat.model.norm import rms_norm
-from nomoat.model.spec import ModelSpec
+from nomoat.model.linear import Linear
+from nomoat.model.norm import RMSNorm
+from nomoat.model.spec import Spec
 
 
 class Depth(nn.Module):
     """One extra prediction depth: the hidden state of the depth before, joined with the embedding of a future token."""
 
-    def __init__(self, spec: ModelSpec, block: nn.Module):
+    def __init__(self, spec: Spec, block: nn.Module):
         super().__init__()
-        self.spec = spec
-        self.norm_embed = nn.Parameter(torch.ones(spec.d_model))
-        self.norm_hidden = nn.Parameter(torch.ones(spec.d_model))
-        self.w_join = nn.Parameter(torch.empty(spec.d_model, 2 * spec.d_model))
+        D, eps = spec.d_model, spec.norm_eps
+        self.norm_embed, self.norm_hidden = RMSNorm(D, eps), RMSNorm(D, eps)
+        self.w_join = Linear(2 * D, D)
+        self.norm = RMSNorm(D, eps)  # before the shared head (23)
         self.block = block
-        self.norm = nn.Parameter(torch.ones(spec.d_model))  # before the shared head (23)
 
     def forward(self, h_BTD: Tensor, embed_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None) -> Tensor:
-        eps = self.spec.norm_eps
-        joined = torch.cat((rms_norm(embed_BTD, self.norm_embed, eps), rms_norm(h_BTD, self.norm_hidden, eps)), -1)
-        h_BTD, _ = self.block(F.linear(joined, self.w_join), cis_BTr, mask)  # (21) (22)
+        joined = torch.cat((self.norm_embed(embed_BTD), self.norm_hidden(h_BTD)), -1)
+        h_BTD, _ = self.block(self.w_join(joined), cis_BTr, mask)  # (21) (22)
         return h_BTD
 
     def final(self, h: Tensor) -> Tensor:
         """What the shared head reads at this depth (23)."""
-        return rms_norm(h, self.norm, self.spec.norm_eps)
+        return self.norm(h)

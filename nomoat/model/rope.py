@@ -9,16 +9,17 @@ import math
 import torch
 from torch import Tensor
 
-from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.spec import Spec, Yarn
 
 
-def frequencies(spec: ModelSpec) -> Tensor:
+def frequencies(spec: Spec) -> Tensor:
     """Radians per position of each of the R/2 pairs, float32."""
-    pairs = torch.arange(0, spec.d_rope, 2, dtype=torch.float32) / spec.d_rope
+    d_rope = spec.attention.d_rope
+    pairs = torch.arange(0, d_rope, 2, dtype=torch.float32) / d_rope
     theta = 1.0 / spec.rope_theta**pairs
     if spec.yarn is None:
         return theta
-    ramp = _ramp(spec.yarn, spec.d_rope, spec.rope_theta)
+    ramp = _ramp(spec.yarn, d_rope, spec.rope_theta)
     return theta / spec.yarn.factor * ramp + theta * (1 - ramp)  # YaRN (20)
 
 
@@ -34,12 +35,12 @@ def _ramp(yarn: Yarn, d_rope: int, base: float) -> Tensor:
     return ((pair - low) / max(high - low, 1e-3)).clamp(0, 1)  # 1 - gamma of YaRN (18)
 
 
-def turns(spec: ModelSpec, pos_BT: Tensor) -> Tensor:
-    """cis_BTr: one unit complex number for each position and pair (R/2 of them), YaRN's magnitude included."""
-    freq_r = frequencies(spec).to(pos_BT.device)
-    angle_BTr = pos_BT[..., None].float() * freq_r
+def turns(spec: Spec, positions: Tensor) -> Tensor:
+    """One unit complex number for each position and pair, (…, R/2), YaRN's magnitude included."""
+    freq_r = frequencies(spec).to(positions.device)
+    angles = positions[..., None].float() * freq_r
     magnitude = spec.yarn.turn_scale if spec.yarn else 1.0
-    return torch.polar(torch.full_like(angle_BTr, magnitude), angle_BTr)
+    return torch.polar(torch.full_like(angles, magnitude), angles)
 
 
 def rotate(x: Tensor, cis: Tensor) -> Tensor:

@@ -1,56 +1,76 @@
-"""The whole model: embedding, blocks of latent attention and experts, head, and the extra prediction depths.
+"""The whole model: embedding, blocks of attention and feed-forward, head, and the extra prediction depths.
 
 Equations of the V3 report (arXiv 2412.19437), section 2.  The model knows no mesh, optimiser or tokenizer.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nomoat.model.cache import LatentCache
+from nomoat.config import ConfigError
 from nomoat.model.gqa import GroupedAttention
-from nomoat.model.mla import LatentAttention, mask_for
+from nomoat.model.kernels import mask_for
+from nomoat.model.linear import Embedding, Linear
+from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.mtp import Depth
-from nomoat.model.norm import rms_norm
+from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import turns
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels, Latent, Routed, Spec
+
+OUTPUTS = ("w_o", "w_down")  # what writes to the residual stream
 
 
 class Block(nn.Module):
     """h + attention(norm(h)), then h + feed-forward(norm(h)); the feed-forward is dense or routed by its place."""
 
-    def __init__(self, spec: ModelSpec, layer: int):
+    def __init__(self, spec: Spec, layer: int, kernels: Kernels):
         super().__init__()
-        self.layer, self.eps = layer, spec.norm_eps
-        self.norm_attention = nn.Parameter(torch.ones(spec.d_model))
-        self.attention = LatentAttention(spec) if spec.mixer == "mla" else GroupedAttention(spec)
-        self.norm_ffn = nn.Parameter(torch.ones(spec.d_model))
-        self.ffn = Experts(spec) if spec.is_moe(layer) else SwiGLU(spec.d_model, spec.d_ffn)
+        D, eps, f = spec.d_model, spec.norm_eps, spec.ffn
+        self.norm_attention, self.norm_ffn = RMSNorm(D, eps), RMSNorm(D, eps)
+        self.attention = (LatentAttention if isinstance(spec.attention, Latent) else GroupedAttention)(spec, kernels)
+        if spec.is_moe(layer):
+            self.ffn = Experts(spec, kernels)
+        else:
+            self.ffn = SwiGLU(D, f.d_dense if isinstance(f, Routed) else f.d_hidden)
 
-    def forward(self, h_BTD, cis_BTr, mask=None, cache: LatentCache | None = None) -> tuple[Tensor, Routing | None]:
-        normed = rms_norm(h_BTD, self.norm_attention, self.eps)
-        h_BTD = h_BTD + self.attention(normed, cis_BTr, mask, cache, self.layer)
-        normed = rms_norm(h_BTD, self.norm_ffn, self.eps)
+    def forward(self, h_BTD, cis_BTr, mask=None, kept: list | None = None) -> tuple[Tensor, Routing | None]:
+        h_BTD = h_BTD + self.attention(self.norm_attention(h_BTD), cis_BTr, mask, kept)
+        normed = self.norm_ffn(h_BTD)
         out, routing = self.ffn(normed) if isinstance(self.ffn, Experts) else (self.ffn(normed), None)
         return h_BTD + out, routing
 
 
 class Transformer(nn.Module):
-    """DeepSeek-V3 in the shape of `spec`; `model(ids_BT)` gives logits_BTV in float32.
+    """A model in the shape of `spec`; `model(ids_BT)` gives logits_BTV in float32.
 
-    With a cache the new positions are appended to it.  `pos_BT` defaults to 0, 1, … behind the cache; `mask`
-    (B or 1, 1, T, S), true where a query may attend, defaults to causal.
+    `pos_BT` defaults to 0, 1, …; `mask` (B or 1, 1, T, T), true where a query may attend, defaults to causal.
+    ConfigError for a shape that can be planned but not yet computed.
     """
 
-    def __init__(self, spec: ModelSpec):
+    def __init__(self, spec: Spec, kernels: Kernels | None = None):
         super().__init__()
-        self.spec = spec
-        self.embed = nn.Parameter(torch.empty(spec.vocab_size, spec.d_model))
-        self.blocks = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layers))
-        self.norm = nn.Parameter(torch.ones(spec.d_model))
-        self.head = self.embed if spec.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.d_model))
-        self.depths = nn.ModuleList(Depth(spec, Block(spec, spec.n_layers + j)) for j in range(spec.n_mtp))
+        _check(spec)
+        self.spec, self.kernels = spec, kernels or Kernels()
+        self.embed = Embedding(spec.vocab_size, spec.d_model)
+        self.norm = RMSNorm(spec.d_model, spec.norm_eps)
+        self.head = Linear(spec.d_model, spec.vocab_size, role="embedding")
+        self.tie()
+        self.blocks = nn.ModuleList(Block(spec, layer, self.kernels) for layer in range(spec.n_layers))
+        further = (Block(spec, spec.n_layers + j, self.kernels) for j in range(spec.n_mtp))
+        self.depths = nn.ModuleList(Depth(spec, block) for block in further)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed.weight.dtype
+
+    def tie(self) -> None:
+        """Head and embedding are one parameter again, where the spec says so; for after their storage was replaced."""
+        if self.spec.tied:
+            self.head.weight = self.embed.weight
 
     def initialise(self, seed: int) -> "Transformer":
         """Normal weights of std `init_std`, output projections zero so that every block starts as the identity."""
@@ -58,55 +78,64 @@ class Transformer(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
                 parameter.data.fill_(1.0)
-            elif name.rpartition(".")[2] in ("w_o", "w_down"):
+            elif name.split(".")[-2] in OUTPUTS:
                 parameter.data.zero_()
             else:
                 draw = torch.randn(parameter.shape, generator=generator) * self.spec.init_std
                 parameter.data.copy_(draw)
         return self
 
-    def forward(
-        self, ids_BT: Tensor, pos_BT: Tensor | None = None, mask: Tensor | None = None, cache: LatentCache | None = None
-    ) -> Tensor:
-        h_BTD, _ = self.hidden(ids_BT, pos_BT, mask, cache)
+    def forward(self, ids_BT: Tensor, pos_BT: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        h_BTD, _ = self.hidden(ids_BT, pos_BT, mask)
         return self.logits(h_BTD)
 
-    def hidden(self, ids_BT, pos_BT=None, mask=None, cache=None) -> tuple[Tensor, list[Routing]]:
-        """The last block's output h_BTD, before the final norm, and what each routed layer decided."""
-        cis_BTr = self.turns(ids_BT, pos_BT, cache)
-        if cache is None or cache.length == 0:
-            mask = mask_for(self.spec, mask, ids_BT.shape[1], self.embed.dtype, ids_BT.device)
-        h_BTD, routings = F.embedding(ids_BT, self.embed), []
+    def hidden(self, ids_BT, pos_BT=None, mask=None, kept: list | None = None) -> tuple[Tensor, list[Routing]]:
+        """The last block's output h_BTD, before the final norm, and what each routed layer decided.
+
+        What a cache holds of these rows goes into `kept`, layer by layer.
+        """
+        cis_BTr = self.turns(ids_BT, pos_BT)
+        mask = self.mask(mask, ids_BT)
+        h_BTD, routings = self.embed(ids_BT), []
         for block in self.blocks:
-            h_BTD, routing = block(h_BTD, cis_BTr, mask, cache)
+            h_BTD, routing = block(h_BTD, cis_BTr, mask, kept)
             if routing is not None:
                 routings.append(routing)
-        if cache is not None:
-            cache.advance(ids_BT.shape[1])
         return h_BTD, routings
 
-    def turns(self, ids_BT: Tensor, pos_BT: Tensor | None = None, cache: LatentCache | None = None) -> Tensor:
+    def turns(self, ids_BT: Tensor, pos_BT: Tensor | None = None) -> Tensor:
         if pos_BT is None:
-            start = cache.length if cache is not None else 0
-            pos_BT = torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device)[None]
+            pos_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
         return turns(self.spec, pos_BT)
+
+    def mask(self, mask: Tensor | None, ids_BT: Tensor) -> Tensor | None:
+        return mask_for(self.kernels, mask, ids_BT.shape[1], self.spec.attention.n_heads, self.embed.weight)
 
     def final(self, h: Tensor) -> Tensor:
         """What the head reads."""
-        return rms_norm(h, self.norm, self.spec.norm_eps)
+        return self.norm(h)
 
     def logits(self, h: Tensor) -> Tensor:
-        return F.linear(self.final(h), self.head).float()
+        return self.head(self.final(h)).float()
 
     def predict_further(self, h_BTD: Tensor, ids_BT: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Hidden states of the extra depths: depth k at position i sees token i + k and predicts token i + k + 1.
 
         The last k positions of depth k hold no prediction (their future token is not in the row).
         """
-        cis_BTr, out = self.turns(ids_BT), []
-        mask = mask_for(self.spec, mask, ids_BT.shape[1], self.embed.dtype, ids_BT.device)
+        cis_BTr, mask, out = self.turns(ids_BT), self.mask(mask, ids_BT), []
         for k, depth in enumerate(self.depths, start=1):
             future_BT = torch.roll(ids_BT, -k, dims=1)
-            h_BTD = depth(h_BTD, F.embedding(future_BT, self.embed), cis_BTr, mask)
+            h_BTD = depth(h_BTD, self.embed(future_BT), cis_BTr, mask)
             out.append(h_BTD)
         return out
+
+
+def _check(spec: Spec) -> None:
+    planned = {
+        "learned positions": spec.positions == "learned",
+        "windowed attention": getattr(spec.attention, "n_windowed", 0) > 0,
+        "a feed-forward without a gate": not getattr(spec.ffn, "gated", True),
+    }
+    for what in (what for what, asked in planned.items() if asked):
+        raise ConfigError(f"the spec has {what}, which can be planned but not computed here; choose another shape")

@@ -61,6 +61,9 @@ class Mesh:
             dist.all_reduce(torch.zeros(1, device=self.device))
 
 
+ALONE = Mesh(0, 1, torch.device("cpu"))
+
+
 def start(device: str = "cpu") -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 

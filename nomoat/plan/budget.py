@@ -1,32 +1,37 @@
 """What a recipe will take, and recipes that are cut to a budget of time, energy or money.
 
-A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, FLOPs `trained` (executed, in
-bf16's terms), FLOPs `sampled` (many tokens at once count half: they go twice as fast) and `host` seconds.
+A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, FLOPs `trained`
+(executed, in bf16's terms), FLOPs `sampled` (many tokens at once count half: they go twice as fast) and
+`host` seconds.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nomoat.config import C, ConfigError, nearest, parse
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
-from nomoat.plan.cost import read_hardware
+from nomoat.model import counts
+from nomoat.model.spec import Spec
+from nomoat.plan.hardware import read_hardware
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Event, read_prices, receipt
 from nomoat.run.stop import Stop
-from nomoat.stages.recipe import Recipe
+from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.stages.recipe import resolve as recipe_of
 
 AMOUNT = re.compile(r"\s*([0-9.]+(?:e\+[0-9]+)?)\s*([A-Za-z]+)\s*")
 KEPT_BACK = 0.1  # share of a budget that is not planned for: estimates err
+MOST_HEADS = 16  # times those of the recipe
+BISECTIONS = 16
+PARTS_OF_STEPS = ("policy_steps", "ramp_steps")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One stage's estimate; None where a stage does not train or sample.  `others` is what else its plan says."""
+    """One stage's estimate; None where it does not train or sample.  `others`: what else its plan says."""
 
     stage: str
     tokens: int | None
@@ -40,116 +45,219 @@ class Line:
     others: dict[str, Any]
 
 
-def machine(recipe: Recipe) -> tuple[str, int, float, float, str]:
-    """(class, units, FLOP/s in training, in sampling, sources); one core samples as fast as several, and cuda is an h100."""
-    kind, name, units = ("cpu", "cpu", recipe.threads) if recipe.device == "cpu" else ("cuda", "h100", 1)
-    hardware = read_hardware()
-    train, sample = (hardware.mfu[f"{kind}-{what}"] for what in ("executed", "sampling"))
-    peak = hardware.devices[name].flops_bf16
-    shares = (f"{100 * share.value:.0f} % of the peak in {what} ({share.source})"
-              for what, share in (("training", train), ("sampling, of one unit's", sample)))  # fmt: skip
-    return name, units, peak * units * train.value, peak * sample.value, ", ".join(shares)
+@dataclass(frozen=True)
+class Machine:
+    """Where a recipe runs: how many of a class of prices.toml, FLOP/s of all, and where these are from."""
+
+    device: str
+    units: int
+    train_flops: float
+    sample_flops: float
+    source: str
+
+
+def machine_of(recipe: Recipe) -> Machine:
+    """One core samples as fast as several, and cuda is an h100."""
+    on_cpu = recipe.device == "cpu"
+    device, units = ("cpu", recipe.threads) if on_cpu else ("h100", 1)
+    hardware, kind = read_hardware(), "cpu" if on_cpu else "cuda"
+    train, sample = hardware.mfu[f"{kind}-executed"], hardware.mfu[f"{kind}-sampling"]
+    train_source = f"{100 * train.value:.0f} % of the peak in training ({train.source})"
+    sample_source = f"{100 * sample.value:.0f} % of the peak in sampling, of one unit's ({sample.source})"
+    peak = hardware.devices[device].flops_bf16
+    return Machine(
+        device=device,
+        units=units,
+        train_flops=peak * units * train.value,
+        sample_flops=peak * sample.value,
+        source=f"{train_source}, {sample_source}",
+    )
 
 
 def estimate(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Line, ...]:
     """The estimate of every stage of a recipe, or of those named in `only`; runs nothing."""
-    name, units, train, sample, _ = machine(recipe)
-    prices, lines = read_prices(), []
-    for config in recipe.stages:
-        if not only or config.name in only:
-            figures = dict(recipe.plan(config))
-            seconds = figures.pop("trained", 0) / train + figures.pop("sampled", 0) / sample + figures.pop("host", 0)
-            known = {key: figures.pop(key, None) for key in ("tokens", "parameters", "active", "flops", "memory_bytes")}
-            joules = prices.device(name).watts * units * seconds
-            cost = prices.money(prices.device(name), joules, seconds * units)
-            lines.append(Line(config.name, **known, seconds=seconds, joules=joules, money=cost, others=figures))
-    return tuple(lines)
+    machine = machine_of(recipe)
+    chosen = [config for config in recipe.stages if not only or config.name in only]
+    return tuple(_line(config, recipe, machine) for config in chosen)
 
 
-def amount(text: str) -> tuple[str, float]:
-    """("seconds", "joules" or "money", how much) of a budget such as "10 min", "1 kWh", "5 EUR"; money as prices.toml."""
-    table, here = shipped(__file__), read_prices().currency
-    known = table["currencies"] if here in table["currencies"] else {here: 1.0}
-    units = table["units"] | {coin: ("money", worth / known[here]) for coin, worth in known.items()}
+def _line(config: StageConfig, recipe: Recipe, machine: Machine) -> Line:
+    plan = dict(recipe.plan(config))
+    seconds = plan.pop("trained", 0) / machine.train_flops + plan.pop("sampled", 0) / machine.sample_flops
+    seconds += plan.pop("host", 0)
+    prices = read_prices()
+    price = prices.device(machine.device)
+    joules = price.watts * machine.units * seconds
+    return Line(
+        stage=config.name,
+        tokens=plan.pop("tokens", None),
+        parameters=plan.pop("parameters", None),
+        active=plan.pop("active", None),
+        flops=plan.pop("flops", None),
+        memory_bytes=plan.pop("memory_bytes", None),
+        seconds=seconds,
+        joules=joules,
+        money=prices.money(price, joules, seconds * machine.units),
+        others=plan,
+    )
+
+
+def needed(recipe: Recipe, what: str) -> float:
+    """Seconds, joules or money that the whole recipe is estimated to take."""
+    return sum(getattr(line, what) for line in estimate(recipe))
+
+
+class Amount(NamedTuple):
+    """`what` is "seconds", "joules" or "money", in the currency of prices.toml."""
+
+    what: str
+    value: float
+
+
+def amount(text: str) -> Amount:
+    """The amount that a budget names, such as "10 min", "1 kWh" or "5 EUR"."""
+    currency = read_prices().currency
     match = AMOUNT.fullmatch(text)
     if match is None or match[1].count(".") > 1 or match[1] == "." or float(match[1]) <= 0:
-        raise ConfigError(f'budget "{text}"; expected an amount and a unit, such as "10 min", "1 kWh" or "5 {here}"')
-    if match[2] not in units:
-        raise ConfigError(f'budget "{text}" has the unit `{match[2]}`; {nearest(match[2], list(units))}')
-    what, worth = units[match[2]]
-    return what, float(match[1]) * worth
+        raise ConfigError(
+            f'budget "{text}"; expected an amount and a unit, such as "10 min", "1 kWh" or "5 {currency}"'
+        )
+    number, unit = match.groups()
+    units = units_of(currency)
+    if unit not in units:
+        raise ConfigError(f'budget "{text}" has the unit `{unit}`; {nearest(unit, list(units))}')
+    what, value = units[unit]
+    return Amount(what, float(number) * value)
 
 
-def told(text: str, value: float) -> str:
+def units_of(currency: str) -> dict[str, tuple[str, float]]:
+    """What one of each unit is; other currencies are known where there is a rate of this one."""
+    table = shipped(__file__)
+    worth = table["currencies"] if currency in table["currencies"] else {currency: 1.0}
+    coins = {coin: ("money", value / worth[currency]) for coin, value in worth.items()}
+    return table["units"] | coins
+
+
+def worded(value: float, budget: str) -> str:
     """A value in the unit of a budget's text."""
-    number, unit = AMOUNT.fullmatch(text).groups()
-    return f"{value / amount(text)[1] * float(number):.4g} {unit}"
+    number, unit = AMOUNT.fullmatch(budget).groups()
+    return f"{value / amount(budget).value * float(number):.4g} {unit}"
 
 
 def scaled(config: C, factor: float) -> C:
-    """A stage with `factor` times its steps, problems and documents, no fewer than make sense; an eval never grows."""
-    factor, floor = min(factor, 1.0) if config.kind == "eval" else factor, shipped(__file__)["smallest"]
-    has = {key: getattr(config, key) for key in (*floor, "policy_steps", "ramp_steps") if hasattr(config, key)}
-    found = {key: max(min(n, floor[key]), round(n * factor)) for key, n in has.items() if key in floor}
-    within = {key: round(n * found["steps"] / config.steps) for key, n in has.items() if key not in floor}
-    return config.model_copy(update=found | within)
+    """A stage with `factor` times its steps, problems and documents, as far as that makes sense.
+
+    None gets fewer than the smallest number, and an eval never grows.
+    """
+    if config.kind == "eval":
+        factor = min(factor, 1.0)
+    changes = {}
+    for key, smallest in shipped(__file__)["smallest"].items():
+        if hasattr(config, key):
+            size = getattr(config, key)
+            changes[key] = max(min(size, smallest), round(size * factor))
+    for key in PARTS_OF_STEPS:
+        if hasattr(config, key):
+            changes[key] = round(getattr(config, key) * changes["steps"] / config.steps)
+    return config.model_copy(update=changes)
 
 
-def sized(spec: ModelSpec, width: float) -> ModelSpec:
+def sized(spec: Spec, width: float) -> Spec:
     """The shape `width` times as wide and as deep, in whole heads; what one head is stays."""
-    heads = max(round(spec.n_heads * width), 1)
-    if (width := heads / spec.n_heads) == 1:
+    n_heads = max(round(spec.attention.n_heads * width), 1)
+    width = n_heads / spec.attention.n_heads
+    if width == 1:
         return spec
-    names = ("d_model", "d_ffn", "d_expert", "d_kv_latent", "d_q_latent")
-    table = {name: max(round(getattr(spec, name) * width / 8), 1) * 8 for name in names if getattr(spec, name)}
-    if spec.n_kv_heads:
-        table["n_kv_heads"] = math.gcd(heads, round(spec.n_kv_heads * width) or 1)
-    depth = max(round(spec.n_layers * width), (spec.n_dense_layers if spec.n_routed else 0) + 1)
-    table |= {"n_heads": heads, "n_layers": depth, "init_std": spec.init_std * width**-0.5}
-    return parse(ModelSpec, spec.model_dump() | table, "models")
+    attention, ffn = spec.attention.model_dump(), spec.ffn.model_dump()
+    widen(attention, ("d_kv_latent", "d_q_latent"), width)
+    widen(ffn, ("d_hidden", "d_dense", "d_expert"), width)
+    attention["n_heads"] = n_heads
+    if "n_kv_heads" in attention:
+        attention["n_kv_heads"] = math.gcd(n_heads, round(attention["n_kv_heads"] * width) or 1)
+    fewest = ffn.get("n_dense_layers", 0) + 1
+    sizes = {"d_model": spec.d_model, "n_layers": max(round(spec.n_layers * width), fewest)}
+    widen(sizes, ("d_model",), width)
+    return spec.changed(**sizes, init_std=spec.init_std * width**-0.5, attention=attention, ffn=ffn)
+
+
+def widen(table: dict[str, Any], keys: Sequence[str], width: float) -> None:
+    """Those sizes that are there, in multiples of eight."""
+    for key in keys:
+        if table.get(key):
+            table[key] = max(round(table[key] * width / 8), 1) * 8
+
+
+def cut(recipe: Recipe, width: float, factor: float) -> Recipe:
+    """All models `width` times as wide; `factor` times as many steps, problems and documents."""
+    models = {name: sized(spec, width) for name, spec in recipe.models.items()}
+    stages = tuple(scaled(config, factor) for config in recipe.stages)
+    return recipe.model_copy(update={"models": models, "stages": stages})
 
 
 def fit(recipe: Recipe) -> Recipe:
     """The recipe cut to its budget, with the reason; ConfigError with the smallest budget that would do.
 
-    Parameters and tokens both grow as the root of the FLOPs (arXiv 2203.15556, table 2): the first model's active
-    parameters come as near to that as whole heads allow, all models grow alike, and steps, problems and documents take
-    what is left.  Learning rates stay.
+    Parameters and tokens both grow as the root of the FLOPs (arXiv 2203.15556, table 2): the first model's
+    active parameters come as near to that as whole heads allow, all models grow alike, and steps, problems
+    and documents take what is left.  Learning rates stay.
     """
-    (what, limit), first = amount(recipe.budget), next(iter(recipe.models.values()))
-    need = lambda found: sum(getattr(line, what) for line in estimate(found))
-    room, whole = limit * (1 - KEPT_BACK), need(recipe)
-    active = lambda heads: sized(first, heads / first.n_heads).params_active() / first.params_active()
-    heads = min(range(1, 16 * first.n_heads + 1), key=lambda heads: abs(math.log(active(heads) ** 2 * whole / room)))
+    what, limit = amount(recipe.budget)
+    usable, whole = limit * (1 - KEPT_BACK), needed(recipe, what)
+    first = next(iter(recipe.models.values()))
+    n_heads = nearest_heads(first, math.sqrt(usable / whole))
 
-    def cut(factor: float) -> Recipe:
-        models = {name: sized(spec, heads / first.n_heads) for name, spec in recipe.models.items()}
-        stages = tuple(scaled(config, factor) for config in recipe.stages)
-        return recipe.model_copy(update={"models": models, "stages": stages})
+    def takes(factor: float) -> float:
+        return needed(cut(recipe, n_heads / first.attention.n_heads, factor), what)
 
-    while (least := need(cut(0.0))) > room and heads > 1:
-        heads -= 1
-    if least > room:
-        raise ConfigError(f'`budget` = "{recipe.budget}" is too small for recipe {recipe.name}; expected at least '
-                          f"{told(recipe.budget, 1.01 * least / (1 - KEPT_BACK))}, or fewer stages")  # fmt: skip
+    while n_heads > 1 and takes(0.0) > usable:
+        n_heads -= 1
+    if (least := takes(0.0)) > usable:
+        enough = worded(1.01 * least / (1 - KEPT_BACK), recipe.budget)
+        raise ConfigError(
+            f'`budget` = "{recipe.budget}" is too small for recipe {recipe.name}; '
+            f"expected at least {enough}, or fewer stages"
+        )
+    factor = largest(lambda factor: takes(factor) <= usable)
+    reason = (
+        f"the recipe takes {worded(whole, recipe.budget)}; with {growth(first, n_heads):.3g} times its "
+        f"active parameters, {factor:.3g} times its steps, problems and documents "
+        f"{worded(takes(factor), recipe.budget)} of {recipe.budget}"
+    )
+    return cut(recipe, n_heads / first.attention.n_heads, factor).model_copy(update={"fitted": reason})
+
+
+def growth(spec: Spec, n_heads: int) -> float:
+    """How many times its active parameters a shape has with as many heads."""
+    wider = sized(spec, n_heads / spec.attention.n_heads)
+    return counts.params_active(wider) / counts.params_active(spec)
+
+
+def nearest_heads(spec: Spec, wanted: float) -> int:
+    """The number of heads with which active parameters come nearest to `wanted` times what they are."""
+    heads = range(1, MOST_HEADS * spec.attention.n_heads + 1)
+    return min(heads, key=lambda n_heads: abs(math.log(growth(spec, n_heads) / wanted)))
+
+
+def largest(fits: Callable[[float], bool]) -> float:
+    """The largest factor that fits, by doubling and bisection; 0 does."""
     low, high = 0.0, 1.0
-    while need(cut(high)) <= room:
+    while fits(high):
         low, high = high, 2 * high
-    for _ in range(16):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (middle, high) if need(cut(middle)) <= room else (low, middle)
-    reason = (f"the recipe takes {told(recipe.budget, whole)}; with {active(heads):.3g} times its active parameters, {low:.3g} "
-              f"times its steps, problems and documents {told(recipe.budget, need(cut(low)))} of {recipe.budget}")  # fmt: skip
-    return cut(low).model_copy(update={"fitted": reason})
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def resolve(table: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in a table, cut to its budget unless it is already.
 
-    `run` is the resolved recipe of a run that goes on: it stays cut as it is, the table's budget is what may be spent.
+    `run` is the resolved recipe of a run that goes on: it stays cut as it is, the table's budget is what may
+    be spent.
     """
     if table.get("budget") and run and run.get("fitted"):
-        return resolve({**table, "budget": run.get("budget")}).model_copy(update={"limit": recipe_of(table).limit})
+        begun = resolve({**table, "budget": run.get("budget")})
+        return begun.model_copy(update={"limit": recipe_of(table).limit})
     recipe = recipe_of(table)
     return fit(recipe) if recipe.budget and not recipe.fitted else recipe
 
@@ -159,14 +267,18 @@ class Meter:
 
     def __init__(self, recipe: Recipe, run: Run, stop: Stop, device: str, units: int):
         self.recipe, self.run, self.stop = recipe, run, stop
+        self.device, self.units = device, units
         self.what, self.limit = amount(recipe.limit)
-        cost = lambda row: (row.stage, getattr(row, self.what))
-        self.bill = lambda events: dict(map(cost, receipt(events, device=device, units=units).rows))
         self.spent = 0.0
         self.hear(*run.events())
 
+    def _bill(self, events: Iterable[Event]) -> dict[str, float]:
+        """What each stage took by these records."""
+        rows = receipt(events, device=self.device, units=self.units).rows
+        return {row.stage: getattr(row, self.what) for row in rows}
+
     def hear(self, *events: Event) -> None:
-        self.spent += sum(self.bill(events).values())
+        self.spent += sum(self._bill(events).values())
         self.stop.requested |= self.spent >= self.limit
 
     def cut(self, config: C) -> C:
@@ -176,15 +288,21 @@ class Meter:
         """
         if begun := self.run.events("stage_start", config.name):
             return parse(type(config), begun[-1]["config"], config.name)
-        plan = {line.stage: getattr(line, self.what) for line in estimate(self.recipe)}
-        done, bill, margin = [s for s in plan if self.run.finished(s)], self.bill(self.run.events()), KEPT_BACK * self.limit
-        pace = (sum(bill[s] for s in done) + margin) / (sum(plan[s] for s in done) + margin)
-        left, ahead = self.limit - self.spent, pace * sum(plan[s] for s in plan if s not in done)
-        return scaled(config, left / ahead) if ahead > left else config
+        bill, margin = self._bill(self.run.events()), KEPT_BACK * self.limit
+        took = planned = margin
+        to_come = 0.0
+        for line in estimate(self.recipe):
+            if self.run.finished(line.stage):
+                took += bill[line.stage]
+                planned += getattr(line, self.what)
+            else:
+                to_come += getattr(line, self.what)
+        left, expected = self.limit - self.spent, to_come * took / planned
+        return scaled(config, left / expected) if expected > left else config
 
     def verdict(self) -> str:
         """Why it asked to stop, and how to go on; nothing while something is left."""
         if self.spent < self.limit:
             return ""
-        spent, more = told(self.recipe.limit, self.spent), told(self.recipe.limit, 2 * self.limit)
-        return f"; {spent} spent of a budget of {self.recipe.limit}: raise it, such as --set budget={more!r}"
+        spent, twice = (worded(value, self.recipe.limit) for value in (self.spent, 2 * self.limit))
+        return f"; {spent} spent of a budget of {self.recipe.limit}: raise it, such as --set budget={twice!r}"

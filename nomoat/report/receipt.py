@@ -53,14 +53,14 @@ def _sources(receipt: Receipt) -> str:
 
 def shares_table(shares: Sequence[Share]) -> Table:
     """Where the device time went, beside DeepSeek's published hours (V3 and R1 together)."""
-    percent = lambda share: "" if share is None else f"{100 * share:.1f} %"
-    rows = tuple(
-        (s.part, duration(s.seconds), percent(s.ours), f"{s.their_hours / 1e3:,.0f} K", percent(s.theirs))
-        for s in shares
-    )
+    rows = []
+    for s in shares:
+        ours = "" if s.ours is None else f"{100 * s.ours:.1f} %"
+        hours = f"{s.their_hours / 1e3:,.0f} K"
+        rows.append((s.part, duration(s.seconds), ours, hours, f"{100 * s.theirs:.1f} %"))
     note = (
         "Theirs: H800 hours of DeepSeek-V3 and R1, published. "
         "Tokenizer is in pretraining, eval and export left out."
     )
     header = ("part", "ours", "share", "theirs, H800 h", "share")
-    return Table("Share of the cost", header, rows, note)
+    return Table("Share of the cost", header, tuple(rows), note)

@@ -30,13 +30,16 @@ class Curriculum:
 
     def learn(self, mesh: Mesh, groups: Sequence[Group]) -> None:
         """Take in how often the groups of all ranks were right."""
-        rates = []
+        rates: list[tuple[str, float]] = []
         for group in groups:
-            right = [judged.score.strict for judged in group if not judged.score.undecided]
-            if right:
-                rates.append((group[0].rollout.exercise.place, sum(right) / len(right)))
-        for place, rate in (entry for rank in mesh.gather(rates) for entry in rank):
-            self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
+            decided = [judged.score for judged in group if not judged.score.undecided]
+            if decided:
+                place = group[0].rollout.exercise.place
+                rate = sum(score.strict for score in decided) / len(decided)
+                rates.append((place, rate))
+        for of_rank in mesh.gather(rates):
+            for place, rate in of_rank:
+                self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
 
 
 def _exercise(place: str, seed: int) -> Exercise:

@@ -7,35 +7,42 @@ group, every token alike.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from nomoat.config import Strict
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
-from nomoat.rl.reward import Group
-from nomoat.rl.rows import PaddedRows, chunks, pack, pad
-from nomoat.rl.variants import VARIANTS, Sizes, Variant
+from nomoat.rl.reward import Group, flat
+from nomoat.rl.rows import PaddedRows, chunks, hidden_at, pack, pad
+from nomoat.rl.variants import VARIANTS, Sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is optimised.  `n_rollouts` of `longest` tokens at most are the batch that a mean is taken over.
+class Objective(Strict):
+    """What is optimised.
 
-    `off_policy` asks for the variant's ratio and its bound, which matter only where the weights moved since
-    the rollouts were drawn; `temperature` is the one that they were drawn at.
+    `minibatches` updates are made of each step's rollouts; one is on-policy, more need the variant's ratio
+    and its bounds, or `clip` instead.  `kl` pulls to a reference.  `temperature` and `max_new_tokens` are
+    those of the rollouts.
     """
 
-    variant: Variant = VARIANTS["dr-grpo"]
-    n_rollouts: float = 1
-    longest: int = 1
-    off_policy: bool = False
-    temperature: float = 1.0
-    kl: float = 0.0
+    variant: Literal["dr-grpo", "grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"] = "dr-grpo"
+    clip: tuple[float, float] | None = None
+    minibatches: int = Field(1, ge=1)
+    kl: float = Field(0.0, ge=0)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = 96
+
+    @property
+    def off_policy(self) -> bool:
+        return self.minibatches > 1
 
     @property
     def whole_ratio(self) -> bool:
-        return self.off_policy and self.variant.whole
+        return self.off_policy and VARIANTS[self.variant].whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +59,28 @@ class Update:
 
 
 def gradient(
-    model: Transformer, groups: Sequence[Group], objective: Objective, reference: Transformer | None = None
+    model: Transformer,
+    groups: Sequence[Group],
+    objective: Objective,
+    n_rollouts: float,
+    reference: Transformer | None = None,
 ) -> Update:
     """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over all rollouts of the
     groups.
 
+    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.
     On-policy w_t = 1 and the gradient is REINFORCE's.  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
     """
-    n_targets = sum(judged.rollout.length for group in groups for judged in group)
-    sizes = Sizes(objective.n_rollouts, n_targets, objective.longest)
+    n_targets = sum(judged.rollout.length for judged in flat(groups))
+    sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
     loss, entropy, drift, kl, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0
     for chunk in chunks(pack(groups)):
-        rows = pad(chunk, model.embed.device)
+        rows = pad(chunk, model.device)
         terms = _terms(model, rows, objective, sizes, reference)
         h_MD = _hidden(model, rows, objective.temperature)
         total, logp_M, entropy_M = log_prob_objective(
-            h_MD, model.head, rows.target_M, terms.coefficient, entropy=True
+            h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
         )
         total.backward()
         log_w_M = logp_M - terms.logp_drawn_M
@@ -110,10 +122,13 @@ class Terms:
 
     def coefficient(self, logp: Tensor, part: slice) -> Tensor:
         """-weight (ds / dlog p - kl dk3 / dlog p), where dk3 / dlog p = 1 - r."""
-        variant, kl = self.objective.variant, self.objective.kl
+        variant = VARIANTS[self.objective.variant]
+        bounds = self.objective.clip or variant.bounds
+        kl = self.objective.kl
         gain = self.advantage_M[part]
         if self.objective.off_policy:
-            gain = variant.surrogate((logp - self.logp_base_M[part]).exp(), gain, variant.bounds)
+            w = (logp - self.logp_base_M[part]).exp()
+            gain = variant.surrogate(w, gain, bounds)
         if kl and self.logp_reference_M is not None:
             gain = gain - kl * (1 - (self.logp_reference_M[part] - logp).exp())
         return -self.weight_M[part] * gain
@@ -126,7 +141,7 @@ def _terms(
     lengths = [judged.rollout.length for judged in rows.members]
     each = torch.tensor(lengths)
     advantages = torch.tensor([judged.advantage for judged in rows.members])
-    weights = torch.tensor([objective.variant.weight(length, sizes) for length in lengths])
+    weights = torch.tensor([VARIANTS[objective.variant].weight(length, sizes) for length in lengths])
     drawn_M = torch.cat([judged.rollout.logp_T for judged in rows.members]).to(device)
     base_M, reference_M = drawn_M, None
     if reference is not None:
@@ -147,12 +162,11 @@ def _terms(
 
 def _hidden(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
     """(M, D): what predicts each target; its product with the head is the logits over the temperature."""
-    h_BTD, _ = model.hidden(rows.ids_BT, rows.pos_BT, rows.mask)
-    h_MD = model.final(h_BTD).flatten(0, 1).index_select(0, rows.source_M)
+    h_MD = hidden_at(model, rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M)
     return h_MD if temperature == 1 else h_MD / temperature
 
 
 @torch.no_grad()
 def _log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
     h_MD = _hidden(model, rows, temperature)
-    return log_prob_objective(h_MD, model.head, rows.target_M, lambda logp, part: torch.zeros_like(logp))[1]
+    return log_prob_objective(h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp))[1]

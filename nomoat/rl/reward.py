@@ -4,12 +4,12 @@ import itertools
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 
 from nomoat.config import Strict, UserError
 from nomoat.files import shipped
-from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.rl.rollout import Exercise, Rollout, Rollouts
 from nomoat.tasks import answers, base
 from nomoat.tasks.verdicts import Verdict, Verdicts, form_of
 
@@ -20,8 +20,7 @@ class Weights(Strict):
     """The reward is the sum of these times what the reply achieved; R1-Zero's is accuracy = 1, format = 1.
 
     `accuracy`: right in the right form; `format`: thought in one closed block, answered and ended;
-    `language`: share of the words that are not of the other language (arXiv 2501.12948, section 2.3.2);
-    `random`: a coin, for control runs.
+    `language`: share of the words that are not of the other language; `random`: a coin, for control runs.
     """
 
     accuracy: float = 1.0
@@ -33,7 +32,7 @@ class Weights(Strict):
 ACCURACY = Weights()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Score(Verdict):
     """The verdict and what else is seen; `language` is the share of words that are not of the other language.
 
@@ -63,8 +62,12 @@ class Judged:
 Group = tuple[Judged, ...]  # the rollouts of one exercise
 
 
+def flat(groups: Sequence[Group]) -> list[Judged]:
+    return [judged for group in groups for judged in group]
+
+
 def judge(
-    groups: Sequence[Sequence[Rollout]],
+    groups: Sequence[Rollouts],
     verdicts: Verdicts | None = None,
     weights: Weights = ACCURACY,
     *,
@@ -92,20 +95,15 @@ def judge(
 def grade(exercise: Exercise, text: str, ended: bool, verdicts: Verdicts) -> Score:
     """The score of a reply."""
     verdict = verdicts.verdict(exercise.task, exercise.problem, text, ended)
-    if verdict.undecided:
-        return Score(answer=verdict.answer, undecided=True)
     lang = exercise.problem.facts.get("lang") if form_of(exercise.task) == "line" else None
-    return Score(
-        answer=verdict.answer,
-        strict=verdict.strict,
-        lenient=verdict.lenient,
-        format=verdict.format,
-        language=consistency(text, lang),
-    )
+    return Score(*astuple(verdict), language=1.0 if verdict.undecided else consistency(text, lang))
 
 
 def consistency(text: str, lang: str | None) -> float:
-    """Share of the words that are not words of the other language alone; 1 without any word or language."""
+    """Share of the words that are not words of the other language alone; 1 without any word or language.
+
+    arXiv 2501.12948, section 2.3.2.
+    """
     foreign = foreign_to(lang)
     words = re.findall(r"[a-zäöüß]{2,}", answers.SPECIAL.sub(" ", text).lower())
     return 1 - sum(word in foreign for word in words) / len(words) if words else 1.0

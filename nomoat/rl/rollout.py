@@ -1,8 +1,8 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +11,10 @@ from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
+from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.session import Work, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,11 @@ class Exercise:
     @property
     def place(self) -> str:
         return f"{self.family}/{self.level}"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether its answers are programs, which take a while to judge."""
+        return "outputs" in self.problem.facts
 
 
 def exercises(problems: Iterable[tuple[str, int, Problem]]) -> list[Exercise]:
@@ -52,46 +59,43 @@ class Rollout:
         return len(self.ids_T)
 
 
+Rollouts = tuple[Rollout, ...]  # of one exercise
+
+
 def sample(
     model: Transformer,
     tokenizer: Tokenizer,
     exercises: Sequence[Exercise],
     *,
     group: int,
-    max_new_tokens: int,
-    seed: int,
-    temperature: float = 1.0,
-    greedy: bool = False,
     think: bool | None = None,
-    max_rows: int = 512,
-    stop_ids: Sequence[int] = (layout.EOS,),
-    on_end: Callable[[Task, Problem, str], None] | None = None,
-) -> list[tuple[Rollout, ...]]:
-    """`group` rollouts of each exercise, its prompt prefilled once.
+    stop_ids: Sequence[int] | None = None,
+    verdicts: Verdicts | None = None,
+    **how: Any,
+) -> list[Rollouts]:
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as engine.sample takes it.
 
-    `on_end` gets the text of each that ended while the others go on, so that it can be judged meanwhile.
+    `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
+    heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
     opening = "<think>" if think else ""
     texts: dict[tuple[int, int], str] = {}
 
     def ended(i: int, j: int, ids_T: Tensor) -> None:
-        texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
-        on_end(exercises[i].task, exercises[i].problem, texts[i, j])
+        if i in heard:
+            texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
+            verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
     samples = engine.sample(
         model,
         prompts,
         n_per_prompt=group,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        stop_ids=stop_ids,
-        pad_id=layout.PAD,
-        greedy=greedy,
-        max_rows=max_rows,
-        on_end=ended if on_end else None,
+        stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
+        pad_id=tokenizer.layout.pad_id,
+        on_end=ended if heard else None,
+        **how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
@@ -103,3 +107,10 @@ def sample(
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups
+
+
+def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:
+    """Add what sampling took to a work record."""
+    for group in groups:
+        n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
+        count(work, model, n_prompt + n_new, n_prompt + n_new / len(group) / 2)

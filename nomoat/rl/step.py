@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nomoat.config import Strict
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, trace
 from nomoat.rl.curriculum import Curriculum
@@ -18,7 +17,7 @@ from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.rl.variants import VARIANTS, Variant
-from nomoat.tasks.verdicts import Verdicts, is_run
+from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -28,14 +27,13 @@ from nomoat.train.session import Session
 NO_NEWS = 1e-9  # an advantage that is nothing but rounding
 
 
-class Settings(Strict):
+class Settings(grpo.Objective):
     """GRPO on `prompts` problems a step with `group` rollouts each; those without news are replaced `refill`
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` steers the choice of problems, see Curriculum.  `minibatches` updates are made of each step's
-    rollouts; one is on-policy.  `kl` pulls to the weights that the stage started from, or to those of
-    `refresh` steps ago at most.
+    `memory` steers the choice of problems, see Curriculum.  The reference of `kl` is what the stage started
+    from, or the policy of `refresh` steps ago at most.
     """
 
     tasks: dict[str, list[int]]
@@ -43,14 +41,8 @@ class Settings(Strict):
     prompts: int = 16
     group: int = 16
     refill: int = 1
-    max_new_tokens: int = 96
     think: bool | None = None
     memory: float = 0.8
-    temperature: float = Field(1.0, gt=0)
-    variant: Literal["dr-grpo", "grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"] = "dr-grpo"
-    clip: tuple[float, float] | None = None  # instead of the variant's bounds of the ratio
-    minibatches: int = Field(1, ge=1)
-    kl: float = Field(0.0, ge=0)
     refresh: int | None = Field(None, ge=1)
     rewards: reward.Weights = reward.Weights()
     watch_every: int = Field(20, ge=1)  # steps between two looks at the probes and the KL
@@ -59,17 +51,6 @@ class Settings(Strict):
     )
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
-
-    def objective(self, n_rollouts: float) -> grpo.Objective:
-        variant = VARIANTS[self.variant]
-        return grpo.Objective(
-            variant=replace(variant, bounds=self.clip) if self.clip else variant,
-            n_rollouts=n_rollouts,
-            longest=self.max_new_tokens,
-            off_policy=self.minibatches > 1,
-            temperature=self.temperature,
-            kl=self.kl,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +96,7 @@ class Learner:
         between = (
             len(updates) - 1
         ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
-        return cost(self.model.spec, batch, updates, between, telemetry)
+        return cost(self.model, batch, updates, between, telemetry)
 
     def watches(self, number: int) -> bool:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
@@ -138,10 +119,11 @@ class Learner:
 
     def draw(self, number: int, attempt: int, n: int) -> list[Exercise]:
         """This rank's exercises: first its share of all, then `n` of its own."""
-        mesh = self.session.mesh
+        rank, world = self.session.mesh.rank, self.session.mesh.world
         if attempt:
-            return self.curriculum.draw(self.key(number, attempt, mesh.rank), n)
-        exercises = self.curriculum.draw(self.key(number), n * mesh.world)[mesh.rank :: mesh.world]
+            return self.curriculum.draw(self.key(number, attempt, rank), n)
+        everyones = self.curriculum.draw(self.key(number), n * world)
+        exercises = everyones[rank::world]
         reward.canary(exercises[number % len(exercises)])
         return exercises
 
@@ -158,7 +140,7 @@ class Learner:
                 seed=self.key("sample", number, rank, *([attempt] if attempt else [])),
                 temperature=s.temperature,
                 think=s.think,
-                on_end=verdicts.begin if any(is_run(exercise.problem) for exercise in exercises) else None,
+                verdicts=verdicts,
             )
             return reward.judge(
                 groups,
@@ -172,15 +154,17 @@ class Learner:
     def update(self, number: int, batch: Batch) -> list[grpo.Update]:
         """One policy gradient a minibatch, and the optimiser's step behind each but the last."""
         s, mesh = self.settings, self.session.mesh
-        reference = self.reference.at(number, self.policy) if s.kl or self.watches(number) else None
+        reference = None
+        if s.kl or self.watches(number):
+            reference = self.reference.at(number, self.policy)
         n_parts = max(mesh.gather(min(s.minibatches, len(batch.live))))  # as many on every rank
         parts = split(batch.live, n_parts, self.key("split", number))
-        objective = s.objective(s.prompts // mesh.world * s.group / len(parts))
+        n_rollouts = s.prompts // mesh.world * s.group / len(parts)
         updates = []
         for part in parts:
             if updates:
                 self.half_step(s.schedule.factor(number, s.steps))
-            updates.append(grpo.gradient(self.model, part, objective, reference))
+            updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference))
         return updates
 
     def half_step(self, factor: float) -> None:
@@ -218,7 +202,7 @@ def split(groups: Sequence, n: int, key: int) -> list[list]:
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
     """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
-    policy = Transformer(model.spec)
+    policy = Transformer(model.spec, model.kernels)
     for name, parameter in policy.named_parameters():
         parameter.data = optimizer.master[name]
     for name, buffer in model.named_buffers():
@@ -228,25 +212,26 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
 
 
 def cost(
-    spec: ModelSpec, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
+    model: Transformer, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
 ) -> Gradient:
     """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
     updates."""
-    rollouts = [judged.rollout for group in batch.groups for judged in group]
-    written = sum(r.length for r in rollouts)
+    spec = model.spec
+    lengths = [judged.rollout.length for judged in reward.flat(batch.groups)]
+    written = sum(lengths)
     prefilled = sum(group[0].rollout.n_prompt for group in batch.groups)
     n_prompt = prefilled / len(batch.groups)
-    attended = n_prompt + written / len(rollouts) / 2
-    prefill = prefilled * spec.flops_forward(n_prompt / 2, head=False)
+    attended = n_prompt + written / len(lengths) / 2
+    prefill = prefilled * counts.flops_forward(spec, n_prompt / 2, head=False)
     columns = sum(update.tokens for update in updates)
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
-    sampled = prefill + written * spec.flops_forward(attended)
-    executed = prefill + written * spec.flops_forward(attended, executed=True)
+    sampled = prefill + written * counts.flops_forward(spec, attended)
+    executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
     passes = updates[0].passes * columns
     return Gradient(
         loss=sum(update.loss for update in updates),
         tokens=written,
-        flops_model=sampled + 3 * columns * spec.flops_forward(attended),
-        flops_executed=executed + between_flops + passes * spec.flops_forward(width, executed=True),
+        flops_model=sampled + 3 * columns * counts.flops_forward(spec, attended),
+        flops_executed=executed + between_flops + passes * counts.flops_forward(spec, width, model.kernels),
         telemetry=telemetry,
     )

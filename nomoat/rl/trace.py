@@ -1,16 +1,16 @@
 """What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
 
-import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nomoat.data import documents
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
 from nomoat.rl.grpo import Update
 from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Exercise
-from nomoat.tasks import base, find
+from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
@@ -19,9 +19,12 @@ N_PROBES = 5  # held-out prompts that are answered again and again
 
 def write(session: Session, step: int, groups: Sequence[Group]) -> None:
     """Every rollout of the step, one JSON object a line, behind those of the steps before."""
-    records = [record(step, number, judged) for number, group in enumerate(groups) for judged in group]
-    lines = [json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n" for entry in records]
-    everywhere = session.mesh.gather("".join(lines))
+    lines = ""
+    for number, group in enumerate(groups):
+        for judged in group:
+            entry = record(step, number, judged)
+            lines += json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+    everywhere = session.mesh.gather(lines)
     if session.leads:
         path = session.run.stage_dir(session.stage) / "rollouts.jsonl"
         with open(path, "a", encoding="utf-8", errors="replace") as file:
@@ -52,20 +55,22 @@ def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
 
 def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> dict[str, Any]:
     """Means over the rollouts of a step, `n_live` of whose groups taught something, and over its updates."""
-    flat = [judged for group in groups for judged in group]
+    judged = reward.flat(groups)
+    right = [j for j in judged if j.score.strict]
+    wrong = [j for j in judged if not j.score.strict]
     families: dict[str, list[bool]] = {}
-    for judged in flat:
-        families.setdefault(judged.rollout.exercise.family, []).append(judged.score.strict)
+    for j in judged:
+        families.setdefault(j.rollout.exercise.family, []).append(j.score.strict)
     return {
-        "reward": mean(j.score.strict for j in flat),
-        "value": mean(j.reward for j in flat),
-        "lenient": mean(j.score.lenient for j in flat),
-        "shadow": mean(j.score.shadow for j in flat if j.score.strict),
-        "undecided": sum(j.score.undecided for j in flat),
-        "length": mean(j.rollout.length for j in flat),
-        "length_right": mean(j.rollout.length for j in flat if j.score.strict),
-        "length_wrong": mean(j.rollout.length for j in flat if not j.score.strict),
-        "truncated": mean(j.rollout.stop == "length" for j in flat),
+        "reward": mean(j.score.strict for j in judged),
+        "value": mean(j.reward for j in judged),
+        "lenient": mean(j.score.lenient for j in judged),
+        "shadow": mean(j.score.shadow for j in right),
+        "undecided": sum(j.score.undecided for j in judged),
+        "length": mean(j.rollout.length for j in judged),
+        "length_right": mean(j.rollout.length for j in right),
+        "length_wrong": mean(j.rollout.length for j in wrong),
+        "truncated": mean(j.rollout.stop == "length" for j in judged),
         "dead_groups": 1 - n_live / len(groups),
         "entropy": mean(update.entropy for update in updates),
         "drift": updates[0].drift,
@@ -82,11 +87,9 @@ def mean(values: Iterable[float]) -> float | None:
 
 def held_out(tasks: Mapping[str, Sequence[int]]) -> list[Exercise]:
     """The same few held-out problems for all runs, from as many families as there are."""
-    spots = [(family, levels[len(levels) // 2]) for family, levels in tasks.items()]
-    spots = spots[:: max(len(spots) // N_PROBES, 1)]
-    streams = [base.problems(find.find(family), level, split="eval", seed=0) for family, level in spots]
-    turns = itertools.islice(itertools.cycle(zip(spots, streams)), N_PROBES)
-    return rollout.exercises((family, level, next(stream)) for (family, level), stream in turns)
+    families = list(tasks)[:: max(len(tasks) // N_PROBES, 1)]
+    middle = {family: [tasks[family][len(tasks[family]) // 2]] for family in families}
+    return rollout.exercises(documents.problems(middle, N_PROBES, 0, split="eval"))
 
 
 def probe(

@@ -1,1 +1,1 @@
-"""A run on disk: directory, event log, stop, ledger, energy."""
+"""A run on disk: directory, record, event log, lock; how it is stopped, what it cost.  No torch here."""

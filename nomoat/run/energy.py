@@ -19,9 +19,13 @@ class Energy:
     """
 
     def __init__(
-        self, device: str = "cpu", *, units: int = 1, powercap: str | Path = "/sys/class/powercap",
+        self,
+        device: str = "cpu",
+        *,
+        units: int = 1,
+        powercap: str | Path = "/sys/class/powercap",
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`device` is a class of prices.toml; of cards, the first `units` visible ones are read."""
         self.watts = read_prices().device(device).watts * units
         self._clock = clock
@@ -33,7 +37,9 @@ class Energy:
         self._when = clock()
 
     def read(self) -> tuple[float, str]:
-        """(joules since the meter was made, source).  A counter that can no longer be read goes on as an estimate."""
+        """(joules since the meter was made, source).  A counter that can no longer be read goes on as an
+        estimate.
+        """
         now = self._clock()
         try:
             after = self._counters() if self._counters else []
@@ -56,8 +62,13 @@ class Energy:
 
 
 def _rapl(root: Path) -> Reader | None:
-    """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice."""
-    read = lambda domain: tuple(int((domain / name).read_text()) * 1e-6 for name in ("energy_uj", "max_energy_range_uj"))
+    """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice.
+    """
+
+    def read(domain: Path) -> tuple[float, ...]:
+        counters = ("energy_uj", "max_energy_range_uj")
+        return tuple(int((domain / name).read_text()) * 1e-6 for name in counters)
+
     domains = []
     for domain in sorted(root.glob("intel-rapl*")):
         with suppress(OSError, ValueError):

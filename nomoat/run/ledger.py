@@ -1,24 +1,34 @@
 """What each stage cost: every figure is a sum over the event log.  No torch here.
 
-money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a device-hour
+money = joules / 3.6e6 x price of a kWh (unless the device is rented) + device-seconds / 3600 x price of a
+device-hour
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from nomoat.config import ConfigError, DataError, Strict, nearest, parse
 from nomoat.files import shipped
+from nomoat.run.log import Event
 
-Event = Mapping[str, Any]
 SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
 PARTS = {
     "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
     "sft": "post-train", "rl": "post-train", "distill": "post-train",
 }  # fmt: skip
-HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy", "money", "bought")
+HEADER = (
+    "stage",
+    "tokens",
+    "model FLOPs",
+    "executed",
+    "device time",
+    "of it redone",
+    "energy",
+    "money",
+    "bought",
+)
 
 
 class Device(Strict):
@@ -58,7 +68,9 @@ class Prices(Strict):
 
     def money(self, device: Device, joules: float, device_seconds: float) -> float:
         """Electricity, unless it is in the price of a rented device, and device-hours."""
-        return (0.0 if device.rented else joules / 3.6e6 * self.per_kwh) + device_seconds / 3600 * device.per_hour
+        return (
+            0.0 if device.rented else joules / 3.6e6 * self.per_kwh
+        ) + device_seconds / 3600 * device.per_hour
 
 
 def read_prices() -> Prices:
@@ -68,7 +80,8 @@ def read_prices() -> Prices:
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units."""
+    """The cost of one stage, or of all.  `seconds` are those of the log; `device_seconds` = seconds x units.
+    """
 
     stage: str
     tokens: int | float
@@ -97,49 +110,74 @@ class Receipt:
     def to_rows(self) -> list[tuple[str, ...]]:
         """One tuple of texts per stage and one for the total, under HEADER."""
         return [
-            (r.stage, short(r.tokens), short(r.flops_model), short(r.flops_executed), duration(r.device_seconds),
-             duration(r.redone_seconds) if r.redone_seconds else "", short(r.joules, "J"), money(r.money),
-             "" if r is self.total else r.bought)
-            for r in (*self.rows, self.total)
-        ]  # fmt: skip
+            (
+                row.stage,
+                short(row.tokens),
+                short(row.flops_model),
+                short(row.flops_executed),
+                duration(row.device_seconds),
+                duration(row.redone_seconds) if row.redone_seconds else "",
+                short(row.joules, "J"),
+                money(row.money),
+                row.bought,
+            )
+            for row in (*self.rows, self.total)
+        ]
 
 
 def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
-    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a class.
+    """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a
+    class.
 
-    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record without
-    joules counts as watts x device-seconds, and its source as "estimated".
+    Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record
+    without joules counts as watts x device-seconds, and its source as "estimated".
     """
     prices = read_prices()
-    price = prices.device(device)
     costs: dict[str, list[Event]] = {}
     bought: dict[str, str] = {}
     for event in events:
-        name = event.get("stage") or "(run)"
-        if name == "(run)" and event["kind"] not in ("step", "work"):
+        kind, stage = event["kind"], event.get("stage") or "(run)"
+        is_cost = kind in ("step", "work")
+        if stage == "(run)" and not is_cost:
             continue
-        records = costs.setdefault(name, [])
-        if event["kind"] in ("step", "work"):
+        records = costs.setdefault(stage, [])
+        if is_cost:
             records.append(event)
-        elif event["kind"] == "score":
-            bought[name] = f"{event['name']} {event['value'] if event['value'] is None else round(event['value'], 4)}"
-        elif event["kind"] == "stage_end":
-            bought[name] = str((event.get("outputs") or {}).get("bought", bought.get(name, "")))
+        elif kind == "score":
+            value = event["value"]
+            bought[stage] = f"{event['name']} {value if value is None else round(value, 4)}"
+        elif kind == "stage_end":
+            bought[stage] = str((event.get("outputs") or {}).get("bought", bought.get(stage, "")))
+    rows = [
+        _row(stage, records, prices, device, units, bought.get(stage, "")) for stage, records in costs.items()
+    ]
+    everything = [record for records in costs.values() for record in records]
+    total = _row("total", everything, prices, device, units, "")
+    return Receipt(tuple(rows), total, device, units, prices.date)
 
-    def row(name: str, records: Sequence[Event]) -> Row:
-        spent = [(r["joules"], r.get("joules_source", "estimated")) if r.get("joules") is not None
-                 else (price.watts * units * (r.get("seconds") or 0), "estimated") for r in records]  # fmt: skip
-        sums = {key: exact_sum(r.get(key) for r in records) for key in SUMMED}
-        joules, device_seconds = exact_sum(j for j, _ in spent), sums["seconds"] * units
-        return Row(
-            stage=name, **sums, redone_seconds=exact_sum(r.get("seconds") for r in records if r.get("redone")),
-            device_seconds=device_seconds, joules=joules, joules_source=" + ".join(sorted({source for _, source in spent})),
-            money=prices.money(price, joules, device_seconds), currency=prices.currency, bought=bought.get(name, ""),
-        )  # fmt: skip
 
-    rows = tuple(row(name, records) for name, records in costs.items())
-    everything = row("total", [r for records in costs.values() for r in records])
-    return Receipt(rows, everything, device, units, prices.date)
+def _row(stage: str, records: Sequence[Event], prices: Prices, device: str, units: int, bought: str) -> Row:
+    """The sums over the records of one stage."""
+    price = prices.device(device)
+    joules, sources = [], set()
+    for record in records:
+        measured = record.get("joules")
+        estimate = price.watts * units * (record.get("seconds") or 0)
+        joules.append(estimate if measured is None else measured)
+        sources.add("estimated" if measured is None else record.get("joules_source", "estimated"))
+    sums = {key: exact_sum(record.get(key) for record in records) for key in SUMMED}
+    all_joules, device_seconds = exact_sum(joules), sums["seconds"] * units
+    return Row(
+        stage=stage,
+        **sums,
+        redone_seconds=exact_sum(record.get("seconds") for record in records if record.get("redone")),
+        device_seconds=device_seconds,
+        joules=all_joules,
+        joules_source=" + ".join(sorted(sources)),
+        money=prices.money(price, all_joules, device_seconds),
+        currency=prices.currency,
+        bought=bought,
+    )
 
 
 @dataclass(frozen=True)
@@ -155,37 +193,53 @@ class Share:
 
 
 def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
-    """Our shares beside theirs (V3 and R1 together), over the kinds of stages that they publish; eval and export are not."""
+    """Our shares beside theirs (V3 and R1 together), over the kinds of stages that they publish."""
     theirs: dict[str, int] = {}
     for line in read_prices().published:
         theirs[line.part] = theirs.get(line.part, 0) + line.hours
-    rows = {part: [r for r in receipt.rows if PARTS.get(kinds.get(r.stage)) == part] for part in theirs}
-    ours = {part: float(exact_sum(r.device_seconds for r in rows[part])) for part in theirs}
+    rows: dict[str, list[Row]] = {part: [] for part in theirs}
+    for row in receipt.rows:
+        part = PARTS.get(kinds.get(row.stage))
+        if part in rows:
+            rows[part].append(row)
+    ours = {part: float(exact_sum(row.device_seconds for row in rows[part])) for part in theirs}
     all_ours, all_theirs = exact_sum(ours.values()), sum(theirs.values())
     return [
-        Share(part, tuple(r.stage for r in rows[part]), ours[part], ours[part] / all_ours if all_ours else None,
-              hours, hours / all_theirs) for part, hours in theirs.items()
-    ]  # fmt: skip
+        Share(
+            part=part,
+            stages=tuple(row.stage for row in rows[part]),
+            seconds=ours[part],
+            ours=ours[part] / all_ours if all_ours else None,
+            their_hours=hours,
+            theirs=hours / all_theirs,
+        )
+        for part, hours in theirs.items()
+    ]
 
 
 def exact_sum(values: Iterable[int | float | None]) -> int | float:
-    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count nothing."""
+    """The exact sum, rounded once at the end; integers of any size stay integers, absent values count
+    nothing.
+    """
     values = [value for value in values if value is not None]
     try:
         whole = all(isinstance(v, int) for v in values)
         return sum(values) if whole else float(sum(map(Fraction, values)))
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"the log has something else than finite numbers among {values[:5]} …; mend that line") from None
+        raise DataError(
+            f"the log has something else than finite numbers among {values[:5]} …; mend that line"
+        ) from None
 
 
 def short(value: int | float, unit: str = "") -> str:
     """A number with three digits and a metric prefix; large ones keep their exponent, as FLOPs are told."""
-    text = f"{value:.3g} "
-    for power, prefix in ((3, "k"), (6, "M"), (9, "G"), (12, "T")):
-        if abs(value) >= 10**power:
-            text = f"{value / 10**power:.3g} {prefix}"
-    text = f"{value:.2e} " if abs(value) >= 1e15 else text
-    return f"{text}{unit}".strip()
+    size = abs(value)
+    if size >= 1e15:
+        return f"{value:.2e} {unit}".strip()
+    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if size >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".strip()
 
 
 def money(value: float) -> str:

@@ -1,19 +1,98 @@
-"""The event log as its readers see it: what was done again, and which measurement is the last."""
+"""The event log RUN/events.jsonl: append-only, one write a line; all that is known of a run is read from it.
+"""
 
+import errno
+import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nomoat.config import DataError
 
-def last_scores(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The last measurement of each thing; one that was done again does not count."""
-    scores = (e for e in events if e["kind"] == "score" and not e.get("redone"))
-    return list({(e["name"], e.get("model"), e.get("family"), e.get("level")): e for e in scores}.values())
+Event = Mapping[str, Any]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def open_log(path: Path) -> int:
+class Log:
+    """Appends events, each whole or not at all, and reads them back.
+
+    On a full disk a line waits in memory and goes out, in order, before the next one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write: Callable[[int, bytes], int] = os.write
+        self._fd: int | None = None
+        self._waiting: list[bytes] = []
+        self._mutex = threading.Lock()
+
+    def append(self, event: Event) -> None:
+        with self._mutex:
+            self._waiting.append(json.dumps(event, allow_nan=False).encode() + b"\n")
+            self._flush()
+
+    def flush(self) -> int:
+        """Writes what waits; gives the number of lines that still find no space."""
+        with self._mutex:
+            self._flush()
+            return len(self._waiting)
+
+    def sync(self) -> None:
+        """Makes the log durable.  OSError (ENOSPC) while lines still wait."""
+        if n_waiting := self.flush():
+            raise OSError(errno.ENOSPC, f"{n_waiting} lines of the log wait for space", str(self.path.parent))
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event in order; a torn last line was never one.  What was done again carries `"redone":
+        True`.
+        """
+        data = self.path.read_bytes() if self.path.exists() else b""
+        lines = data.split(b"\n")[:-1] + [line[:-1] for line in self._waiting]
+        events = [self._event(line, number) for number, line in enumerate(lines, 1)]
+        mark_redone(events)
+        return events
+
+    def _event(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and "kind" in event:
+            return event
+        raise DataError(
+            f"{self.path}, line {number} is no event (found {line[:60]!r}); "
+            "expected a JSON object with a kind; the file was damaged from outside: "
+            "restore it, or delete that line"
+        )
+
+    def _flush(self) -> None:
+        while self._waiting:
+            line = self._waiting[0]
+            try:
+                if self._fd is None:
+                    self._fd = _open_whole(self.path)
+                size = os.fstat(self._fd).st_size
+                if self.write(self._fd, line) < len(line):
+                    os.ftruncate(self._fd, size)
+                    return
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return
+            del self._waiting[0]
+
+
+def _open_whole(path: Path) -> int:
     """A file descriptor to append with, after cutting a last line that a killed process left torn."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     data = path.read_bytes()
@@ -24,18 +103,32 @@ def open_log(path: Path) -> int:
 
 
 def mark_redone(events: list[dict[str, Any]]) -> None:
-    """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated step."""
-    at: dict[str | None, int] = {}
-    places = []  # the step after which each event was logged
+    """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated
+    step.
+
+    Such records carry `"redone": True`: they cost what they cost, but they are no points of a curve.
+    """
+    last_step: dict[str | None, int] = {}
+    after_step = []  # the step after which each event was logged
     for event in events:
+        stage = event.get("stage")
         if event["kind"] in ("step", "resume"):
-            at[event.get("stage")] = event["step"]
-        places.append(at.get(event.get("stage"), -1))
+            last_step[stage] = event["step"]
+        after_step.append(last_step.get(stage, -1))
     again: dict[str | None, float] = {}  # the first step that is done again further on
-    for event, place in zip(reversed(events), reversed(places)):
+    for event, step in zip(reversed(events), reversed(after_step)):
         stage, kind = event.get("stage"), event["kind"]
         first = again.get(stage, math.inf)
-        if place >= first and kind in ("step", "work", "score", "sample", "probe"):
+        if step >= first and kind in ("step", "work", "score", "sample", "probe"):
             event["redone"] = True
         if kind in ("step", "resume"):
             again[stage] = min(first, event["step"] + (kind == "resume"))
+
+
+def last_scores(events: Iterable[Event]) -> list[Event]:
+    """The last measurement of each thing; one that was done again does not count."""
+    last = {}
+    for event in events:
+        if event["kind"] == "score" and not event.get("redone"):
+            last[event["name"], event.get("model"), event.get("family"), event.get("level")] = event
+    return list(last.values())

@@ -7,11 +7,13 @@ from typing import Any, Self
 
 
 class Interrupted(Exception):
-    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there."""
+    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there.
+    """
 
 
 class Stop:
-    """`with Stop() as stop:` turns SIGTERM, SIGINT and SIGHUP into `stop.requested`; a second signal ends the process.
+    """`with Stop() as stop:` turns SIGTERM, SIGINT and SIGHUP into `stop.requested`; a second signal ends the
+    process.
 
     Only the main thread can take signals; elsewhere `requested` simply stays as it is set.
     """

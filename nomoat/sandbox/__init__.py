@@ -1,18 +1,20 @@
-"""Runs Python that a model wrote, and says what it answered; compares answers here, where the program can't reach.
+"""Runs Python that a model wrote and says what it answered; answers are compared here, out of its reach.
 
     verdict = sandbox.judge("def f(x): return x + 1", inputs=[1, 2], expected=[2, 3])
 
-Two backends, tried in order: bubblewrap (namespaces; a file system with nothing but the interpreter and a small tmpfs)
-and Landlock (nothing but the interpreter can be read, nothing can be written).  Both add a seccomp filter (no
-processes, sockets, signals, memory outside the address space), resource limits and a wall clock.  Where neither works
-`run` refuses; it never runs a program without walls.
+Two backends, tried in order: bubblewrap (namespaces; a file system with nothing but the interpreter and a
+small tmpfs) and Landlock (nothing but the interpreter can be read, nothing can be written).  Both add a
+seccomp filter (no processes, sockets, signals, memory outside the address space), resource limits and a wall
+clock.
+Where neither works `run` refuses; it never runs a program without walls.
 
-Promised: no file but the interpreter's and the system's libraries can be read, no network, no other process is
-touched, memory, time, disk and output are bounded, nothing stays behind, only the right answers pass.  Expected answers
-and later inputs are never in the process: inputs arrive one at a time, in order.  Each run has a fresh process, an
-empty environment and a fixed hash seed.
-Not promised: bugs of the kernel; timing channels; that a program which keeps state sees each input afresh.  Under
-Landlock, the existence and size of a file can be told.  Root's threads are bounded by the address space alone.
+Promised: no file but the interpreter's and the system's libraries can be read, no network, no other process
+is touched, memory, time, disk and output are bounded, nothing stays behind, only the right answers pass.
+Expected answers and later inputs are never in the process: inputs arrive one at a time, in order.  Each run
+has a fresh process, an empty environment and a fixed hash seed.
+Not promised: bugs of the kernel; timing channels; that a program which keeps state sees each input afresh.
+Under Landlock, the existence and size of a file can be told.  Root's threads are bounded by the address space
+alone.
 """
 
 import json
@@ -23,7 +25,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +35,6 @@ from nomoat.sandbox import walls
 
 BACKENDS = ("bubblewrap", "landlock")
 VARIABLE = "NOMOAT_SANDBOX"
-literal = lambda value: ascii(value).encode()
 START_SECONDS = 30.0  # until the jail is ready: the machine's slowness, not the program's
 
 
@@ -61,7 +62,7 @@ class Ended(Exception):
 
 
 def run(code: str, inputs: Sequence[Any], limits: Limits | None = None) -> Verdict:
-    """What the program's `f` answers to each input; 'pass' means that it answered them all.  Threads may call it.
+    """What the program's `f` answers to each input; 'pass' means that it answered all.  Threads may call it.
 
     Raises UserError where there is no sandbox, TypeError or ValueError for inputs that aren't JSON.
     """
@@ -69,16 +70,23 @@ def run(code: str, inputs: Sequence[Any], limits: Limits | None = None) -> Verdi
 
 
 def judge(code: str, inputs: Sequence[Any], expected: Sequence[Any], limits: Limits | None = None) -> Verdict:
-    """As `run`, but 'wrong' where an answer differs from the expected one; True, 1 and 1.0 are three answers."""
+    """As `run`, but 'wrong' where an answer isn't the expected one; True, 1 and 1.0 are three answers."""
     if len(inputs) != len(expected) or not inputs:
-        raise ValueError(f"{len(inputs)} inputs, {len(expected)} expected answers; expected as many, at least one")
+        numbers = f"{len(inputs)} inputs, {len(expected)} expected answers"
+        raise ValueError(f"{numbers}; expected as many, at least one")
     verdict = run(code, inputs, limits)
-    if verdict.status == "pass":
-        for number, (got, want) in enumerate(zip(verdict.outputs, expected)):
-            if not same(got, json.loads(json.dumps(want, allow_nan=False))):
-                detail = visible(f"input {number}: found {ascii(got):.80}, expected {ascii(want):.80}", keep="")
-                return Verdict("wrong", verdict.outputs, detail, verdict.backend)
+    if verdict.status != "pass":
+        return verdict
+    for number, (got, want) in enumerate(zip(verdict.outputs, expected)):
+        if not same(got, as_json(want)):
+            detail = f"input {number}: found {ascii(got):.80}, expected {ascii(want):.80}"
+            return replace(verdict, status="wrong", detail=visible(detail, keep=""))
     return verdict
+
+
+def as_json(value: Any) -> Any:
+    """The value as JSON brings it; TypeError or ValueError where JSON has no such value."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -93,18 +101,18 @@ def same(a: Any, b: Any) -> bool:
 
 
 def backend() -> str:
-    """The backend that `run` uses: the first that works, or the one that NOMOAT_SANDBOX names; else UserError."""
-    wish, faults = os.environ.get(VARIABLE, ""), []
+    """The backend that `run` uses: the first that works or that NOMOAT_SANDBOX names; else UserError."""
+    wish, faults, names = os.environ.get(VARIABLE, ""), [], ", ".join(BACKENDS)
     if wish and wish not in BACKENDS:
-        raise ConfigError(f"{VARIABLE}={wish!r}; expected one of: {', '.join(BACKENDS)}; unset it or choose one")
+        raise ConfigError(f"{VARIABLE}={wish!r}; expected one of: {names}; unset it or choose one")
     for name in [wish] if wish else BACKENDS:
         try:
             return probe(name)
         except UserError as error:
             faults.append(f"{name}: {error}")
     raise UserError(
-        f"no sandbox for model-written code works here ({'; '.join(faults)}); expected one of {', '.join(BACKENDS)}; "
-        f"install bubblewrap or use Linux 5.13 or newer with Landlock, or leave out the tasks that run code"
+        f"no sandbox for model-written code works here ({'; '.join(faults)}); expected one of {names}; "
+        "install bubblewrap or use Linux 5.13 or newer with Landlock, or leave out the tasks that run code"
     )
 
 
@@ -117,21 +125,25 @@ def probe(name: str) -> str:
     return name
 
 
+def literal(value: object) -> bytes:
+    return ascii(value).encode()
+
+
 def confined(code: str, inputs: Sequence[Any], limits: Limits, name: str) -> Verdict:
     """One run under the backend of that name."""
-    lines = [literal(json.loads(json.dumps(value, allow_nan=False))) for value in inputs]
-    command, outputs, loaded = walls.command(name, limits), [], False
+    lines = [literal(as_json(value)) for value in inputs]
+    command, outputs, place = walls.command(name, limits), [], ""
     try:
         with closing(Wire(command, limits)) as wire:
             wire.start(literal(walls.settings(name, limits)))
             wire.deadline = time.monotonic() + limits.wall_seconds
             wire.ask(literal(code))
-            loaded = True
-            for line in lines:
+            for number, line in enumerate(lines):
+                place = f"input {number}: "
                 outputs.append(wire.ask(line))
     except Ended as end:
         status, detail = end.args
-        return Verdict(status, outputs, visible(f"input {len(outputs)}: {detail}" if loaded else detail, keep=""), name)
+        return Verdict(status, outputs, visible(place + detail, keep=""), name)
     except OSError as error:  # no process, no pipe, no memory left for either
         return Verdict("infra", outputs, visible(error, keep=""), name)
     if wire.rest:
@@ -145,9 +157,15 @@ class Wire:
     def __init__(self, command: list[str], limits: Limits) -> None:
         self.limits, self.budget, self.rest = limits, limits.output_bytes, b""
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd="/",
-            env={"PYTHONHASHSEED": "0"}, start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd="/",
+            env={"PYTHONHASHSEED": "0"},
+            start_new_session=True,
+        )
         self.deadline = time.monotonic() + START_SECONDS
         self.ins, self.outs = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.ins, False)
@@ -166,14 +184,14 @@ class Wire:
             pipe.close()
 
     def start(self, settings: bytes) -> None:
-        found = b"no answer"
+        said = b"no answer"
         with suppress(Ended, EOFError):
             self.send(settings)
-            found = self.line()
-        if found != b"ready":
+            said = self.line()
+        if said != b"ready":
             os.set_blocking(self.process.stderr.fileno(), False)
-            found = self.process.stderr.read(2000) or found
-            raise Ended("infra", f"the jail didn't start: {found.decode(errors='replace').strip():.200}")
+            said = self.process.stderr.read(2000) or said
+            raise Ended("infra", f"the jail didn't start: {said.decode(errors='replace').strip():.200}")
 
     def ask(self, line: bytes) -> Any:
         """The value of one answer.  Raises Ended for everything else."""
@@ -181,13 +199,13 @@ class Wire:
             raise Ended("error", "answered before it was asked")
         try:
             self.send(line)
-            found = json.loads(self.line())
-            json.dumps(found, allow_nan=False, ensure_ascii=False).encode()  # 1e999 and lone surrogates end here
+            answer = json.loads(self.line())
+            json.dumps(answer, allow_nan=False, ensure_ascii=False).encode()  # no 1e999, no lone surrogates
         except EOFError:
             raise self.death() from None
         except (ValueError, RecursionError):
             raise Ended("error", "the answer is not JSON") from None
-        match found:
+        match answer:
             case ["ok", value]:
                 return value
             case ["error", str(kind), str(message)]:
@@ -220,9 +238,9 @@ class Wire:
             parts += chunk
             if len(parts) > self.budget:
                 raise Ended("error", "more output than allowed")
-        found, _, self.rest = parts.partition(b"\n")
-        self.budget -= len(found)
-        return found
+        line, _, self.rest = parts.partition(b"\n")
+        self.budget -= len(line)
+        return line
 
     def death(self) -> Ended:
         """What an unexpected end means.  Only a signal gives a code of 128 or more: see seccomp.toml."""

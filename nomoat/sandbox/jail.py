@@ -1,7 +1,7 @@
-"""What runs inside the jail, handed to a bare interpreter as text: shuts itself in, says so, then obeys line by line.
+"""What runs in the jail, handed to a bare interpreter as text: shuts itself in, says so, then obeys lines.
 
-Lines in: a literal of settings, the candidate's source, then one input at a time.  Lines out: "ready" (before any
-foreign code is here), then ["ok", value] or ["error", kind, message].  Nothing that it says is trusted but "ready".
+Lines in: a literal of settings, the candidate's source, then one input at a time.  Lines out: "ready" (before
+any foreign code is here), then ["ok", value] or ["error", kind, message].  Nothing but "ready" is trusted.
 """
 
 import ctypes
@@ -19,11 +19,12 @@ def must(result: int) -> int:
 
 
 def landlock(libc: ctypes.CDLL, rules: list) -> None:
-    """From here on only what `rules`, [(path, rights)], allow; no TCP, abstract sockets or signals outwards."""
+    """From here on only what `rules`, [(path, rights)], allow; no TCP, abstract sockets, signals outwards."""
     abi = must(libc.syscall(444, None, 0, 1))
-    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
-    size = 8 if abi < 4 else 16 if abi < 6 else 24
-    ruleset = must(libc.syscall(444, struct.pack("QQQ", rights, 3, 3), size, 0))
+    n_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)
+    size = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}.get(abi, 24)
+    attributes = struct.pack("QQQ", (1 << n_rights) - 1, 3, 3)
+    ruleset = must(libc.syscall(444, attributes, size, 0))
     for path, allowed in rules:
         place = os.open(path, os.O_PATH)
         must(libc.syscall(445, ruleset, 1, struct.pack("=Qi", allowed, place), 0))
@@ -52,17 +53,21 @@ def shut(settings: dict) -> None:
     must(libc.prctl(22, 2, program, 0, 0))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 
+SHOWN = {str: quoted, int: int.__repr__, float: float.__repr__}
+
+
 def as_json(value: object) -> str:
     """JSON with string keys only; a tuple is a list.  NaN comes out as what no JSON reader takes."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    for kind, show in ((str, quoted), (int, int.__repr__), (float, float.__repr__)):
+    for kind, show in SHOWN.items():
         if isinstance(value, kind):
             return show(value)
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(as_json, value)) + "]"
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return "{" + ",".join(f"{quoted(k)}:{as_json(v)}" for k, v in value.items()) + "}"
+        pairs = (f"{quoted(key)}:{as_json(part)}" for key, part in value.items())
+        return "{" + ",".join(pairs) + "}"
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

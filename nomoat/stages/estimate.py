@@ -8,7 +8,7 @@ import torch
 
 from nomoat.data import documents, sources
 from nomoat.files import shipped
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import base, find
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -19,7 +19,7 @@ N_WORKED = 128  # problems that lengths are estimated from
 
 
 @cache
-def newton_schulz(spec: ModelSpec, optim: OptimConfig) -> int:
+def newton_schulz(spec: Spec, optim: OptimConfig) -> int:
     """FLOPs of one step's Newton-Schulz iterations."""
     with torch.device("meta"):
         return Optimizer(Transformer(spec), optim).flops()
@@ -46,11 +46,14 @@ def lengths(tasks: Mapping[str, Sequence[int]], think: bool | None, longest: int
 @cache
 def _worked_lengths(tasks: str, chain: bool) -> tuple[float, float]:
     rates = shipped(__file__)["answers"]
-    prompt_bytes = answer_bytes = 0
+    prompt_bytes = 0
+    answer_bytes = 0
     for family, _, problem in documents.problems(json.loads(tasks), N_WORKED, 0):
         work, answer = base.worked(find.find(family), problem)
+        if chain:
+            answer += work
         prompt_bytes += len(problem.prompt.encode())
-        answer_bytes += len((answer + work if chain else answer).encode())
+        answer_bytes += len(answer.encode())
     prompt = prompt_bytes / N_WORKED / rates["prompt_bytes_per_token"]
     answer = answer_bytes / N_WORKED / rates["answer_bytes_per_token"]
     return prompt + rates["marks"], answer + rates["marks"]

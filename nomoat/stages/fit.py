@@ -10,13 +10,15 @@ from pydantic import model_validator
 from nomoat.config import ConfigError
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
-from nomoat.model.mla import keys_read
+from nomoat.model import counts
+from nomoat.model.kernels import keys_read
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.stages import estimate
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -102,8 +104,9 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
     """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
     with Work(session, "count neighbours") as work:
         tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
-        work.fields["flops_executed"] = from_bigrams(model, tokens, key)
-        for matrix in (model.embed.data, model.head.data):
+        flops = from_bigrams(model, tokens, key)
+        work.fields["flops_executed"] = flops
+        for matrix in (model.embed.weight.data, model.head.weight.data):
             matrix.mul_(session.mesh.world if session.leads else 0)
             session.mesh.all_reduce_mean([matrix])
 
@@ -115,12 +118,14 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     shares = {kind: share for kind, share in config.shares.items() if share > 0}
     encoded = {}
     for kind in shares:
+        path = root / kind
         with Work(session, f"encode {kind}"):
-            if session.leads and not (root / kind).exists():  # it appears whole or not at all
-                made = documents_of(kind, session.run, config, recipe.key(config.name, kind), tokenizer)
-                shards.write(root / kind, made, tokenizer.vocab_size)
+            if session.leads and not path.exists():  # it appears whole or not at all
+                key = recipe.key(config.name, kind)
+                made = documents_of(kind, session.run, config, key, tokenizer)
+                shards.write(path, made, tokenizer.vocab_size)
             session.mesh.barrier()
-            encoded[kind] = shards.open(root / kind)
+            encoded[kind] = shards.open(path)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
 
 
@@ -128,15 +133,14 @@ def check_shares(config: Config) -> None:
     name, shares = config.name, config.shares
     if unknown := set(shares) - set(KINDS):
         raise ConfigError(f"`{name}.shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
-    if shares.get("tasks") and not config.tasks:
-        raise ConfigError(f"`{name}.shares.tasks` needs `{name}.tasks`: families and their levels")
-    if shares.get("samples") and not config.samples:
-        raise ConfigError(f"`{name}.shares.samples` needs `{name}.samples`: stages of kind reject")
+    for kind, needed in (("tasks", "families and their levels"), ("samples", "stages of kind reject")):
+        if shares.get(kind) and not getattr(config, kind):
+            raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
 def documents_of(
     kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
-) -> Iterator[documents.Tokens]:
+) -> Iterator[Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
         return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)
@@ -159,7 +163,8 @@ class Rows:
 
 def rows_at(config: Config, data: Packed, step: int) -> Rows:
     """What a step reads."""
-    first, n = rows_before(step, *config.ramp), ramp_rows(step, *config.ramp)
+    first = rows_before(step, *config.ramp)
+    n = ramp_rows(step, *config.ramp)
     if not config.short_context:
         return Rows(data, first, n)
     switch = int(config.short * config.steps)
@@ -171,9 +176,9 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     spec, steps, T = recipe.shape(config), config.steps, config.context
-    n_params = spec.params_total() + spec.params_mtp()
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
     tokens = T * rows_before(steps, *config.ramp)
-    executed = tokens * spec.flops_train(keys_read(spec, T), executed=True)
+    executed = tokens * counts.flops_train(spec, keys_read(recipe.kernels, T), recipe.kernels)
     slower = 2 if config.precision == "fp32" else 1
     n_bytes = estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
     n_documents = 0
@@ -183,9 +188,9 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
         n_documents += config.talk_documents
     return {
         "parameters": n_params,
-        "active": spec.params_active(),
+        "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": tokens * spec.flops_train((T + 1) / 2),
+        "flops": tokens * counts.flops_train(spec, (T + 1) / 2),
         "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
         "host": estimate.encoding(n_documents, n_bytes),

@@ -47,7 +47,7 @@ def run_stages(
         for config in recipe.stages:
             if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
                 continue
-            session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds)
+            session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
             session.check_stop()
             if meter:
                 config = ranks.broadcast(meter.cut(config))

@@ -2,14 +2,14 @@
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from pydantic import Field
 
 from nomoat.config import ConfigError, Strict, nearest, parse
-from nomoat.model.spec import PRESETS, ModelSpec
+from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
 KINDS = {
@@ -43,6 +43,7 @@ class _Settings(Strict):
     device: str = "cpu"
     threads: int = 2
     save_seconds: float = 30.0
+    kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
 
@@ -61,7 +62,7 @@ class Recipe(_Settings):
     `budget` is what it was cut to, `fitted` how, `limit` what may be spent now.
     """
 
-    models: dict[str, ModelSpec]
+    models: dict[str, Spec]
     stages: tuple[StageConfig, ...]
     limit: str | None = None
 
@@ -73,16 +74,14 @@ class Recipe(_Settings):
 
     def stage(self, name: str) -> StageConfig:
         stages = {stage.name: stage for stage in self.stages}
-        if name not in stages:
-            raise ConfigError(f"no stage `{name}` in recipe {self.name}; {nearest(name, list(stages))}")
+        _require(name, stages, f"no stage `{name}` in recipe {self.name}")
         return stages[name]
 
-    def model(self, name: str) -> ModelSpec:
-        if name not in self.models:
-            raise ConfigError(f"no model `{name}` in recipe {self.name}; {nearest(name, list(self.models))}")
+    def model(self, name: str) -> Spec:
+        _require(name, self.models, f"no model `{name}` in recipe {self.name}")
         return self.models[name]
 
-    def shape(self, config: StageConfig) -> ModelSpec:
+    def shape(self, config: StageConfig) -> Spec:
         """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
         while getattr(config, "model", None) is None and config.source is not None:
             config = self.stage(config.source)
@@ -114,8 +113,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     leaves_weights: str | None = None
     for number, entry in enumerate(head.stages):
         kind = entry.get("kind")
-        if kind not in KINDS:
-            raise ConfigError(f"stages[{number}].kind = {kind!r}; {nearest(str(kind), list(KINDS))}")
+        _require(kind, KINDS, f"stages[{number}].kind = {kind!r}")
         name = entry.get("name") or kind
         shared = {"tasks": _panel(head, name, entry["tasks"])} if isinstance(entry.get("tasks"), str) else {}
         config = parse(
@@ -129,17 +127,21 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     sizes = [stage.vocab_size for stage in stages if stage.kind == "tokenizer"]
     models = {name: _spec(name, entry, sizes[0] if sizes else None) for name, entry in head.models.items()}
     for config in stages:
-        wanted = getattr(config, "model", None)
-        if wanted is not None and wanted not in models:
-            raise ConfigError(f"`{config.name}.model` = {wanted!r}; {nearest(wanted, list(models))}")
+        if getattr(config, "model", None) is not None:
+            _require(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
 
 
+def _require(name: object, names: Collection[str], complaint: str) -> None:
+    """ConfigError with the nearest right name, if the name is none of them."""
+    if name not in names:
+        raise ConfigError(f"{complaint}; {nearest(str(name), list(names))}")
+
+
 def _panel(head: _Written, stage: str, panel: str) -> dict[str, list[int]]:
     """Families and levels that several stages share."""
-    if panel not in head.panels:
-        raise ConfigError(f"`{stage}.tasks` = {panel!r}; {nearest(panel, list(head.panels))}")
+    _require(panel, head.panels, f"`{stage}.tasks` = {panel!r}")
     return head.panels[panel]
 
 
@@ -152,10 +154,8 @@ def _check_earlier(config: StageConfig, earlier: Sequence[str]) -> None:
     if isinstance(samples, list):  # others have a number of that name
         named += [("samples", stage) for stage in samples]
     for key, stage in named:
-        if stage is not None and stage not in earlier:
-            raise ConfigError(
-                f"`{config.name}.{key}` = {stage!r} is no earlier stage; {nearest(stage, earlier)}"
-            )
+        if stage is not None:
+            _require(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
 
 
 def _check_levels(config: StageConfig) -> None:
@@ -167,17 +167,16 @@ def _check_levels(config: StageConfig) -> None:
             )
 
 
-def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> ModelSpec:
+def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:
     """A model of the recipe; its vocabulary is the tokenizer stage's, where there is one."""
     table = dict(entry)
     preset = table.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"models.{name}.preset = {preset!r}; {nearest(preset, list(PRESETS))}")
     if preset is not None:
+        _require(preset, PRESETS, f"models.{name}.preset = {preset!r}")
         table = PRESETS[preset].model_dump() | table
     if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(
             f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "
             "leave it out"
         )
-    return parse(ModelSpec, table, f"models.{name}")
+    return parse(Spec, table, f"models.{name}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.stages import fit
 from nomoat.stages.recipe import Recipe
@@ -13,9 +14,9 @@ class Config(fit.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
-    model = Transformer(recipe.model(config.model)).initialise(recipe.key(config.name, "weights"))
+    model = Transformer(recipe.model(config.model), recipe.kernels).initialise(recipe.key(config.name, "weights"))
     outputs = fit.fit(session, config, recipe, model, fresh=True)
-    return {**outputs, "bought": f"{model.spec.params_total() / 1e6:.2f} M parameters"}
+    return {**outputs, "bought": f"{counts.params_total(model.spec) / 1e6:.2f} M parameters"}
 
 
 plan = fit.plan

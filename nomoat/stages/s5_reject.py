@@ -10,6 +10,7 @@ from pydantic import Field
 from nomoat.config import DataError
 from nomoat.data import documents
 from nomoat.files import write_whole
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
 from nomoat.rl.reward import Group
@@ -19,7 +20,7 @@ from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.session import Session, Work, count
+from nomoat.train.session import Session, Work
 
 CHUNK = 256  # problems sampled at a time
 
@@ -54,9 +55,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
             f"{config.name}: none of {n_answers} answers of {config.source} was right and readable; "
             "expected at least one; choose easier levels, or train the model before it for longer"
         )
+    path = session.run.stage_dir(session.stage) / "samples.jsonl"
     if session.leads:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
-        write_whole(session.run.stage_dir(session.stage) / "samples.jsonl", "".join(lines))
+        write_whole(path, "".join(lines))
     session.mesh.barrier()
     bought = f"{len(kept):,} answers, {100 * len(kept) / n_answers:.0f} % of those drawn"
     return {"samples": f"{session.stage}/samples.jsonl", "kept": len(kept), "bought": bought}
@@ -83,9 +85,7 @@ def answers(
             think=config.think,
             max_rows=1024,
         )
-        for group in groups:
-            n_prompt, n_new = group[0].n_prompt, sum(r.length for r in group)
-            count(work, model.spec, n_prompt + n_new, n_prompt + n_new / len(group) / 2)
+        rollout.account(work, model, groups)
         return reward.judge(groups)
 
 
@@ -115,8 +115,9 @@ def repeats(text: str, width: int = 12) -> bool:
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
-    written, read = config.problems * config.samples * answer, config.problems * prompt
-    forward = recipe.shape(config).flops_forward(prompt + answer / 2)
+    written = config.problems * config.samples * answer
+    read = config.problems * prompt
+    forward = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
     return {
         "tokens": round(written + read),
         "flops": (written + read) * forward,

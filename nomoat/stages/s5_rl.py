@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from nomoat.files import shipped
+from nomoat.model import counts
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
@@ -18,7 +19,7 @@ from nomoat.train.session import Session
 
 
 class Config(step.Settings, StageConfig):
-    """As step.Settings; `preset` = "r1" sets DeepSeek-R1's published values, and what is given beside it
+    """As rl.step.Settings; `preset` = "r1" sets DeepSeek-R1's published values, and what is given beside it
     wins."""
 
     preset: Literal["r1"] | None = None
@@ -56,21 +57,26 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    spec, n_prompts = recipe.shape(config), config.steps * config.prompts
+    spec = recipe.shape(config)
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
+    n_prompts = config.steps * config.prompts
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
-    drawn, live = n_prompts, n_prompts * (1 - estimate.DEAD)
+    drawn = n_prompts
+    live = n_prompts * (1 - estimate.DEAD)
     if config.refill:
-        drawn, live = n_prompts * (1 + estimate.DEAD), n_prompts * (1 - estimate.DEAD**2)
-    tokens, forward = drawn * config.group * answer, spec.flops_forward(prompt + answer / 2)
-    prefill = drawn * prompt * spec.flops_forward(prompt / 2, head=False)
+        drawn = n_prompts * (1 + estimate.DEAD)
+        live = n_prompts * (1 - estimate.DEAD**2)
+    tokens = drawn * config.group * answer
+    forward = counts.flops_forward(spec, prompt + answer / 2)
+    prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = 3 * live * (prompt + config.group * answer) * forward
     passes = 4 / 3 if config.kl else 1
     return {
-        "parameters": spec.params_total(),
-        "active": spec.params_active(),
+        "parameters": counts.params_total(spec),
+        "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
-        "memory_bytes": (spec.params_total() + spec.params_mtp()) * 4 * 4,
+        "memory_bytes": n_params * 4 * 4,
         "sampled": tokens * forward + (prefill + learned * passes) / 2,
         "rollouts": round(drawn * config.group),
     }

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nomoat.config import ConfigError
 from nomoat.data.packing import Batch
+from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import Experts, SwiGLU
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl import reward, rollout
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
-from nomoat.rl.rows import chunks, pack, pad
+from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Recipe
@@ -33,10 +35,6 @@ from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
-
-SAME_ATTENTION = (
-    "d_model", "n_heads", "d_nope", "d_rope", "d_value", "d_kv_latent", "d_q_latent", "vocab_size",
-)  # fmt: skip
 
 
 class Config(fit.Config):
@@ -60,22 +58,25 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = to_device(first_student(session, config, recipe, teacher), session, config.precision)
+    student = first_student(session, config, recipe, teacher)
+    student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    problems = Curriculum(config.policy_tasks or config.tasks)
+    tasks = config.policy_tasks or config.tasks
+    problems = Curriculum(tasks)
     pair = Pair(student, teacher)
+    mesh = session.mesh
 
     def compute(step: int) -> Gradient:
         if step < n_read:
             rows = fit.rows_at(config, data, step)
-            return imitate(pair, rows.data.batch(rows.first, rows.n, session.mesh.rank, session.mesh.world))
-        return practise(pair, session.mesh, config, tokenizer, problems, recipe.key(config.name, step))
+            return imitate(pair, rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world))
+        return practise(pair, mesh, config, tokenizer, problems, recipe.key(config.name, step))
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, student, optimizer, tokenizer)
-    share = student.spec.params_active() / teacher.spec.params_active()
+    share = counts.params_active(student.spec) / counts.params_active(teacher.spec)
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
 
@@ -84,7 +85,7 @@ def first_student(session: Session, config: Config, recipe: Recipe, teacher: Tra
         return load_model(session, config.start)
     shape = {"yarn": teacher.spec.yarn, "context": teacher.spec.context}
     spec = recipe.model(config.model).model_copy(update=shape)
-    student = Transformer(spec).initialise(recipe.key(config.name, "weights"))
+    student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:
         inherit(student, teacher)
     return student
@@ -92,43 +93,39 @@ def first_student(session: Session, config: Config, recipe: Recipe, teacher: Tra
 
 @torch.no_grad()
 def inherit(student: Transformer, teacher: Transformer) -> None:
-    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3),
-    and as much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the
-    head unless it is tied."""
-    s, t = student.spec, teacher.spec
-    for name in SAME_ATTENTION:
-        if getattr(s, name) != getattr(t, name):
+    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3), and as
+    much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the head unless
+    it is tied.
+    """
+    for name in ("d_model", "attention", "vocab_size"):
+        ours, wanted = getattr(student.spec, name), getattr(teacher.spec, name)
+        if ours != wanted:
             raise ConfigError(
-                f"the student's {name} = {getattr(s, name)} and the teacher's is {getattr(t, name)}; "
-                "a student that inherits needs the same attention: make them equal, or set inherit = false"
+                f"the student's {name} = {ours} and the teacher's is {wanted}; a student that inherits needs the "
+                "same attention: make them equal, or set inherit = false"
             )
-    for name in ("embed", "norm") if s.tied else ("embed", "norm", "head"):
-        getattr(student, name).copy_(getattr(teacher, name))
+    for name in ("embed", "norm") if student.spec.tied else ("embed", "norm", "head"):
+        lend(getattr(teacher, name), getattr(student, name))
+    n_layers, n_lenders = len(student.blocks), len(teacher.blocks)
     for i, block in enumerate(student.blocks):
-        lender = teacher.blocks[round(i * (t.n_layers - 1) / max(s.n_layers - 1, 1))]
-        block.attention.load_state_dict(lender.attention.state_dict())
-        block.norm_attention.copy_(lender.norm_attention)
-        block.norm_ffn.copy_(lender.norm_ffn)
-        inherit_ffn(block.ffn, lender.ffn)
+        lender = teacher.blocks[round(i * (n_lenders - 1) / max(n_layers - 1, 1))]
+        for name in ("attention", "norm_attention", "norm_ffn"):
+            lend(getattr(lender, name), getattr(block, name))
+        ffn = lender.ffn.shared if isinstance(lender.ffn, Experts) else lender.ffn
+        if ffn is not None:
+            lend_part(ffn, block.ffn)
 
 
-def inherit_ffn(ffn: SwiGLU, lender: SwiGLU | Experts) -> None:
-    """As many hidden units as both have; those of the shared experts side by side, where the lender is
-    routed."""
-    if isinstance(lender, Experts):
-        n_shared = lender.spec.n_shared
-        if n_shared == 0:
-            return
-        gate, up = (matrix.flatten(0, 1) for matrix in lender.w_gate_up[:n_shared].chunk(2, 1))
-        down = lender.w_down[:n_shared].flatten(0, 1).T
-    else:
-        gate, up = lender.w_gate_up.chunk(2)
-        down = lender.w_down
-    own_gate, own_up = ffn.w_gate_up.chunk(2)
-    n = min(len(gate), len(own_gate))
-    own_gate[:n].copy_(gate[:n])
-    own_up[:n].copy_(up[:n])
-    ffn.w_down[:, :n].copy_(down[:, :n])
+def lend(lender: nn.Module, borrower: nn.Module) -> None:
+    borrower.load_state_dict(lender.state_dict())
+
+
+def lend_part(lender: SwiGLU, borrower: SwiGLU) -> None:
+    """As many hidden numbers as both have."""
+    n = min(lender.w_down.weight.shape[1], borrower.w_down.weight.shape[1])
+    for ours, theirs in zip(borrower.w_gate_up.weight.chunk(2), lender.w_gate_up.weight.chunk(2)):
+        ours[:n].copy_(theirs[:n])
+    borrower.w_down.weight[:, :n].copy_(lender.w_down.weight[:, :n])
 
 
 @dataclass(frozen=True)
@@ -150,27 +147,20 @@ class Pair:
     ) -> float:
         """Backward pass of the mean divergence at the flattened columns; gives its value in nats times
         weight."""
-        student, teacher, device = self.student, self.teacher, self.student.embed.device
+        student, teacher, device = self.student, self.teacher, self.student.device
         inputs = ids_BT.to(device), pos_BT, mask.to(device)
         columns_M = columns_M.to(device)
         with torch.no_grad():
             teacher_MD = hidden_at(teacher, *inputs, columns_M)
         student_MD = hidden_at(student, *inputs, columns_M)
-        loss = weight * divergence(student_MD, student.head, teacher_MD, teacher.head, reverse=reverse)
+        loss = weight * divergence(student_MD, student.head.weight, teacher_MD, teacher.head.weight, reverse=reverse)
         loss.backward()
         return float(loss.detach())
 
-    def flops(self, attended: float, *, executed: bool = False) -> float:
+    def flops(self, attended: float, kernels: Kernels | None = None) -> float:
         """Of one token, which the student learns from and the teacher judges."""
-        learned = self.student.spec.flops_train(attended, executed=executed)
-        return learned + self.teacher.spec.flops_forward(attended, executed=executed)
-
-
-def hidden_at(
-    model: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor
-) -> Tensor:
-    """(M, D), past the final norm."""
-    return model.final(model.hidden(ids_BT, pos_BT, mask)[0]).flatten(0, 1).index_select(0, columns_M)
+        learned = counts.flops_train(self.student.spec, attended, kernels)
+        return learned + counts.flops_forward(self.teacher.spec, attended, kernels)
 
 
 def imitate(pair: Pair, batch: Batch) -> Gradient:
@@ -181,7 +171,7 @@ def imitate(pair: Pair, batch: Batch) -> Gradient:
         loss=pair.match(batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False),
         tokens=B * T,
         flops_model=B * T * pair.flops((T + 1) / 2),
-        flops_executed=B * T * pair.flops(T, executed=True),
+        flops_executed=B * T * pair.flops(T, pair.student.kernels),
         telemetry={"trained_tokens": len(trained_M)},
     )
 
@@ -191,7 +181,7 @@ def practise(
 ) -> Gradient:
     """Reverse KL on the student's own answers."""
     start = time.perf_counter()
-    groups = rollout.sample(
+    rollouts = rollout.sample(
         pair.student,
         tokenizer,
         problems.draw(key, config.prompts)[mesh.rank :: mesh.world],
@@ -201,15 +191,15 @@ def practise(
         think=config.policy_think,
     )
     sampled = time.perf_counter()
-    judged_groups = reward.judge(groups)
-    problems.learn(mesh, judged_groups)
-    loss, tokens, attended = match_answers(pair, judged_groups)
-    answers = [judged for group in judged_groups for judged in group]
+    groups = reward.judge(rollouts)
+    problems.learn(mesh, groups)
+    loss, tokens, attended = match_answers(pair, groups)
+    answers = reward.flat(groups)
     return Gradient(
         loss=loss,
         tokens=tokens,
         flops_model=tokens * pair.flops(attended / 2),
-        flops_executed=tokens * pair.flops(attended, executed=True),
+        flops_executed=tokens * pair.flops(attended, pair.student.kernels),
         telemetry={
             "reward": sum(judged.reward for judged in answers) / len(answers),
             "length": sum(judged.rollout.length for judged in answers) / len(answers),
@@ -222,10 +212,11 @@ def practise(
 def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, float]:
     """Backward passes over the sampled tokens; (loss, columns computed, mean columns that each attended
     to)."""
-    n_targets = sum(judged.rollout.length for group in groups for judged in group)
-    loss, tokens, attended = 0.0, 0, 0
+    n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
+    loss = 0.0
+    tokens = attended = 0
     for chunk in chunks(pack(groups)):
-        rows = pad(chunk, pair.student.embed.device)
+        rows = pad(chunk, pair.student.device)
         weight = len(rows.source_M) / n_targets
         loss += pair.match(rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M, reverse=True, weight=weight)
         B, T = rows.ids_BT.shape
@@ -235,22 +226,26 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
 
 
 def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
-    student, teacher = recipe.shape(config), recipe.shape(recipe.stage(config.source))
+    student = recipe.shape(config)
+    teacher = recipe.shape(recipe.stage(config.source))
     n_prompts = config.policy_steps * config.prompts
-    read = fit.plan(config.model_copy(update={"steps": config.steps - config.policy_steps}), recipe)
+    reading = config.model_copy(update={"steps": config.steps - config.policy_steps})
+    read = fit.plan(reading, recipe)
     tasks = config.policy_tasks or config.tasks
     prompt, answer = estimate.lengths(tasks, config.policy_think, config.max_new_tokens)
+
     attended = prompt + answer / 2
     written = n_prompts * (prompt + config.group * answer)
-    judged = written * (student.flops_train(attended) + teacher.flops_forward(attended))
-    taught = read["tokens"] * teacher.flops_forward(config.context / 2)
-    drawn = n_prompts * config.group * answer * student.flops_forward(attended)
+    matched = counts.flops_train(student, attended) + counts.flops_forward(teacher, attended)
+    judged = written * matched
+    taught = read["tokens"] * counts.flops_forward(teacher, config.context / 2)
+    optimized = config.policy_steps * estimate.newton_schulz(student, config.optim)
+    answers = n_prompts * config.group * answer
+    drawn = answers * counts.flops_forward(student, attended)
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"]
-        + taught
-        + config.policy_steps * estimate.newton_schulz(student, config.optim),
+        "trained": read["trained"] + taught + optimized,
         "sampled": drawn + judged / 2,
         "host": read["host"] if config.steps > config.policy_steps else 0,
     }

@@ -8,6 +8,7 @@ from nomoat.config import DataError
 from nomoat.data import documents, ngram, sources
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, by_level, mean_accuracy
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate
@@ -23,7 +24,8 @@ Held = Mapping[str, list[str]]  # language -> texts
 class Config(StageConfig):
     """`models` are the stages whose weights are measured, by default every one that left some.
 
-    `problems` are drawn per family and level; each is answered greedily and, at temperature 1, `samples` times.
+    `problems` are drawn per family and level; each is answered once greedily, `samples` times at temperature
+    1.
     `think` opens (true) or skips (false) the thinking for the model; its name in the scores then says so.
     """
 
@@ -46,8 +48,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     held = held_out(config.heldout_bytes)
     for order in config.ngram_orders:
         log_ngram_bits(session, recipe, order, held)
-    ends = [e for e in session.run.events("stage_end") if "model" in e["outputs"]]
-    names = config.models or [e["stage"] for e in ends if session.run.finished(e["stage"])]
+    names = config.models or list(session.run.all_weights())
     if not names:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
     drawn = documents.problems(config.tasks, config.n_problems, recipe.key("eval"), split="eval")
@@ -92,7 +93,7 @@ def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokeniz
                 sum(map(len, tokenizer.encode_batch(texts))),
                 sum(len(t.encode()) for t in texts),
             )
-            count(work, model.spec, n_tokens, model.spec.context / 2)
+            count(work, model, n_tokens, model.spec.context / 2)
             value = bits_per_byte(model, tokenizer, texts)
             session.log("score", name=f"bpb/{lang}", model=name, value=value, n=n_bytes)
 
@@ -135,8 +136,8 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
     flops = scored = 0.0
     for spec in specs:
-        flops += spec.flops_forward(prompt + answer / 2)
-        scored += text * spec.flops_forward(spec.context / 2)
+        flops += counts.flops_forward(spec, prompt + answer / 2)
+        scored += text * counts.flops_forward(spec, spec.context / 2)
     return {
         "tokens": round(len(specs) * (written + read + text)),
         "flops": (written + read) * flops + scored,

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from nomoat.config import WeightsError
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work
 from nomoat.weights import directory as weights
@@ -55,13 +55,14 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
                 weights.save(model, directory, tokenizer=tokenizer, card=text)
             session.mesh.barrier()
             prove(model, directory, name, tokenizer)
-    return {"exports": [f"{session.stage}/{name}" for name in names], "bought": f"{len(names)} directories"}
+    exports = [f"{session.stage}/{name}" for name in names]
+    return {"exports": exports, "bought": f"{len(exports)} directories"}
 
 
 def prove(model: Transformer, directory: Path, name: str, tokenizer: Tokenizer) -> None:
     """WeightsError unless what was written gives the same logits."""
-    ids_BT = torch.tensor([[layout.BOS, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
-    error = float((weights.load(directory)(ids_BT) - model(ids_BT)).abs().max())
+    ids_BT = torch.tensor([[tokenizer.layout.bos_id, *tokenizer.encode("The lamp is on. Die Lampe ist an.")]])
+    error = float((weights.load(directory, model.kernels)(ids_BT) - model(ids_BT)).abs().max())
     if error != 0:
         raise WeightsError(
             f"{directory} gives other logits than {name} (by {error}); expected equal; report this"
@@ -72,14 +73,14 @@ def without_depths(model: Transformer) -> Transformer:
     """The main model alone: stock loaders do not know the extra prediction depths of small models."""
     if not model.depths:
         return model
-    plain = Transformer(model.spec.model_copy(update={"n_mtp": 0}))
+    plain = Transformer(model.spec.model_copy(update={"n_mtp": 0}), model.kernels)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("depths.")})
     return plain
 
 
 def card(run: Run, recipe: Recipe, name: str, model: Transformer) -> str:
     """The model card: what it is, what it was trained on, what it scored, measured by this run."""
-    total, active = model.spec.params_total(), model.spec.params_active()
+    total, active = counts.params_total(model.spec), counts.params_active(model.spec)
     head = CARD.format(recipe=recipe, name=name, total=total, active=active)
     scores = last_scores(event for event in run.events("score") if event.get("model") == name)
     return head + "".join(row(event) for event in scores)

@@ -23,7 +23,7 @@ def strict_answer(reply: str, form: str = "line") -> str | None:
 
 
 def lenient_answer(reply: str) -> str:
-    """What looks most like an answer, whatever the form: the end of the last line, after its last cue.  May be ''."""
+    """The likeliest answer, whatever the form: the end of the last line, after its last cue.  May be ''."""
     lines = [line for line in SPECIAL.sub("\n", reply[-2000:]).splitlines() if line.strip()]
     pieces = [piece for piece in CUE.split(lines[-1]) if piece.strip()] if lines else []
     return pieces[-1].strip(" \t*`'\"") if pieces else ""

@@ -1,59 +1,83 @@
-"""What stands behind `nomoat task new | check | audit`: a first file, what is wrong with it, how well answers are compared."""
+"""Behind `nomoat task new | check | audit`: a first file, what is wrong with it, how well answers compare."""
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nomoat.config import TaskError
 from nomoat.tasks import base, contract, exact, find
+from nomoat.tasks.base import Problem, Task
+
+N_SAMPLES, SHOWN_EVERY = 24, 11
+MAX_COMPLAINTS = 20
+CHECKED = (
+    "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, "
+    "other processes"
+)
 
 
 def new(path: str | Path) -> str:
     """Writes a task file that works, and says what to do with it; never over another file."""
     path = Path(path)
     if path.suffix != ".py":
-        raise base.TaskError(f"{path} is no name for a task; expected one that ends in .py; rename it")
+        raise TaskError(f"{path} is no name for a task; expected one that ends in .py; rename it")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
     except OSError as error:
-        raise base.TaskError(f"{path}: {error.strerror}; expected the name of a new file; choose another") from None
+        raise TaskError(
+            f"{path}: {error.strerror}; expected the name of a new file; choose another"
+        ) from None
     return f"{path} is a task that works; make it yours, then: nomoat task check {path}"
 
 
 def check(name: str | Path) -> tuple[list[str], str]:
-    """(complaints, text for a person) with three problems, their chains, and what the checker says to whom."""
+    """(complaints, text for a person) with three problems, their chains, and what the checker says."""
     task = find.find(str(name))
-    samples = [task.make(base.Rng(f"check/{i}"), task.levels[i * len(task.levels) // 24]) for i in range(24)]
-    complaints = contract.contract(task) if isinstance(task, ModuleType) else screened(task, samples)
+    samples = sampled(task)
+    if isinstance(task, ModuleType):
+        complaints = contract.contract(task)
+    else:
+        complaints = list(dict.fromkeys(screened(task, samples)))
     lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
-    for problem in samples[::11]:
-        lines += ["", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}"]
-        for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
-            lines.append(f"  {contract.says(contract.verdict(task, problem, text)):<8} {text[:100]!r}")
-    kept = "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, other processes"
-    lines += ["", *(f"wrong: {complaint}" for complaint in complaints[:20]), *([] if complaints else [kept])]
-    return complaints, "\n".join(lines)
+    for problem in samples[::SHOWN_EVERY]:
+        lines += shown(task, problem)
+    summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
+    return complaints, "\n".join([*lines, "", *summary])
 
 
-def screened(task: Any, samples: list[base.Problem]) -> list[str]:
-    """What a task from elsewhere gets wrong: its own answers, those of other problems, and the right one dressed up."""
-    found = {}
-    for p, q in itertools.pairwise(samples):
-        dressed = contract.hostile(p.witness)[len(contract.HOSTILE) :] if p is samples[0] else []
-        wrong = [t for t in dressed if exact.number(t) is None] + [q.witness] * (not exact.equal(p.witness, q.witness))
-        for text, want in ((p.witness.strip(), True), *((text, False) for text in wrong)):
-            if (got := contract.verdict(task, p, text)) is not want:
-                found[f"{contract.says(got)} {text[:60]!r} for {p.prompt[:60]!r}"] = None
-    return list(found)
+def sampled(task: Task) -> list[Problem]:
+    """Problems of every level, the easy ones first."""
+    levels = [level for level in task.levels for _ in range(N_SAMPLES)][:: len(task.levels)]
+    return [task.make(base.Rng(f"check/{i}"), level) for i, level in enumerate(levels)]
+
+
+def shown(task: Task, problem: Problem) -> Iterator[str]:
+    yield from ("", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}")
+    for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
+        verb = contract.says(contract.verdict(task.check, problem, text))
+        yield f"  {verb:<8} {text[:100]!r}"
+
+
+def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
+    """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
+    dressed = contract.dressed(samples[0].witness)
+    wrong = [text for text in dressed if exact.number(text) is None]
+    for problem, other in itertools.pairwise(samples):
+        if not exact.equal(problem.witness, other.witness):
+            wrong.append(other.witness)
+        faults = contract.misjudged(task.check, problem, wrong)
+        yield from (f"{fault} {problem.prompt[:60]!r}" for fault in faults)
+        wrong = []
 
 
 @dataclass(frozen=True)
 class Audit:
-    """How the exact comparison judges the labelled answers: (errors, answers) for each, and the lines it gets wrong."""
+    """How the exact comparison judges the labelled answers: (errors, answers) of each, and the errors."""
 
     accepted: tuple[int, int]  # of the wrong answers
     rejected: tuple[int, int]  # of the right ones
@@ -62,16 +86,27 @@ class Audit:
     def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
         """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
         lines = []
-        for what, (k, n) in (("wrong answers accepted", self.accepted), ("right answers rejected", self.rejected)):
-            lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {{:.2%}} to {{:.2%}})".format(*interval(k, n)))
-        return "\n".join([*lines, *(f"  {json.dumps(row, ensure_ascii=True)}" for row in self.errors)])
+        for what, (k, n) in (
+            ("wrong answers accepted", self.accepted),
+            ("right answers rejected", self.rejected),
+        ):
+            low, high = interval(k, n)
+            lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {low:.2%} to {high:.2%})")
+        lines += [f"  {json.dumps(row)}" for row in self.errors]
+        return "\n".join(lines)
 
 
 def audit() -> Audit:
     """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    rows = [json.loads(line) for line in Path(__file__).with_name("answers.jsonl").read_text("utf-8").splitlines()]
-    judged = [exact.equal(r["answer"], r["expected"], units=r.get("units"), lang=r.get("lang", "en")) for r in rows]
-    errors = [row for row, said in zip(rows, judged) if said is not row["equal"]]
+    file = Path(__file__).with_name("answers.jsonl")
+    lines = file.read_text("utf-8").splitlines()
+    rows = list(map(json.loads, lines))
+    errors = [row for row in rows if is_equal(row) is not row["equal"]]
     right = sum(row["equal"] for row in rows)
-    missed = sum(row["equal"] for row in errors)
-    return Audit((len(errors) - missed, len(rows) - right), (missed, right), errors)
+    rejected = sum(row["equal"] for row in errors)
+    accepted = len(errors) - rejected
+    return Audit((accepted, len(rows) - right), (rejected, right), errors)
+
+
+def is_equal(row: dict[str, Any]) -> bool:
+    return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))

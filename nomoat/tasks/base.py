@@ -1,21 +1,23 @@
 """What a task is, the streams of problems drawn from it, and the contract that every task file keeps.
 
-A task is a plain module with five names: `levels`, `make`, `check`, `near_misses`, `work`.  `nomoat task new` writes one
-to begin with, and `contract(load_file("yours.py"))` tells what is still wrong with it.  `check` decides and never raises;
-how much a correct answer is worth is the reward's business, not the task's.  What the package's own families say in each
-language is in words.toml.
+A task is a plain module with five names: `levels`, `make`, `check`, `near_misses`, `work`.  `nomoat task new`
+writes one to begin with, and `contract(load_file("yours.py"))` tells what is still wrong with it.  `check`
+decides and never raises; how much a correct answer is worth is the reward's business, not the task's.
 """
 
 import hashlib
 import itertools
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from nomoat.config import TaskError
-from nomoat.files import shipped
 
+NAMES = ("levels", "make", "check", "near_misses", "work")
 LANGUAGES = ("en", "de")
 MAX_ANSWER = 200  # characters of one line; longer than any honest answer
 MAX_TEXT = 4000  # characters of an answer in a task whose `form` is "text"
@@ -24,14 +26,18 @@ MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
 
 @dataclass(frozen=True, slots=True)
 class Problem:
+    """`witness`: an answer that `check` accepts; with a leading blank its first word is a token of sentences.
+    `facts`: "lang", and whatever the task's functions need besides the answer.
+    """
+
     prompt: str  # shown to the model, verbatim
     key: str  # problems with equal keys are the same problem, however worded, in whatever language
-    witness: str  # one answer that `check` accepts; a leading space makes its first word the token it is in a sentence
-    facts: Mapping[str, Any] = field(default_factory=dict)  # "lang", and what `check` needs besides the answer
+    witness: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Undecided(Exception):
-    """The machine failed, not the answer: the sandbox could not run.  Never a wrong answer; the sample is left out."""
+    """The machine failed, not the answer: the sandbox could not run.  The sample is left out, not wrong."""
 
 
 class Task(Protocol):
@@ -57,19 +63,14 @@ def language(rng: random.Random) -> str:
     return getattr(rng, "lang", None) or drawn
 
 
-def words(family: str, lang: str) -> dict[str, Any]:
-    """What words.toml says in that language for a family of the package."""
-    return shipped(__file__, "words.toml")[family][lang]
-
-
-def ask(rng: random.Random, family: str, **parts: object) -> tuple[str, str]:
-    """(language, prompt): one of the family's wordings with its parts.  To be drawn as late as `language`."""
+def ask(rng: random.Random, wordings: Mapping[str, Sequence[str]], **parts: object) -> tuple[str, str]:
+    """(language, prompt): one of its wordings with these parts.  To be drawn as late as `language`."""
     lang = language(rng)
-    return lang, rng.choice(words(family, lang)["ask"]).format(**parts)
+    return lang, rng.choice(wordings[lang]).format(**parts)
 
 
 def same(answer: str, expected: str) -> bool:
-    """Equality after what every prompt allows: outer blanks, one full stop at the end, the case of ASCII letters."""
+    """Equality but for what every prompt allows: outer blanks, one full stop, the case of ASCII letters."""
     if len(answer) > MAX_ANSWER or not answer.isascii():  # 'K' (the kelvin sign) lowers to 'k'
         return False
     return answer.strip(" \t\r\n").removesuffix(".").lower() == expected.strip().lower()
@@ -81,9 +82,9 @@ def check(problem: Problem, answer: str) -> bool:
 
 
 def by_tests(problem: Problem, answer: str) -> bool:
-    """Whether the Python function f(x) in the answer maps facts["inputs"] to facts["outputs"], run in the sandbox.
+    """Whether the Python function f(x) in the answer maps facts["inputs"] to facts["outputs"] in the sandbox.
 
-    The outputs stay in this process and are compared with exact types.  Raises Undecided if the sandbox failed.
+    The outputs stay in this process; their types count.  Raises Undecided if the sandbox failed.
     """
     from nomoat import sandbox
 
@@ -106,12 +107,13 @@ def split_of(problem: Problem) -> str:
 
 
 def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None = None) -> Iterator[Problem]:
-    """Endless stream, the same for the same arguments on every machine and Python; `lang` keeps to one language.
+    """Endless stream, the same on every machine and Python; `lang` keeps to one language.
 
     Raises TaskError for a level or split that the task doesn't have.
     """
     if level not in task.levels:
-        raise TaskError(f"task {short(task)} has no level {level}; expected one of {list(task.levels)}; choose one")
+        expected = f"expected one of {list(task.levels)}; choose one"
+        raise TaskError(f"task {short(task)} has no level {level}; {expected}")
     if split not in ("train", "eval"):
         raise TaskError(f"no split {split!r}; expected 'train' or 'eval'; choose one")
     for index in itertools.count():
@@ -127,6 +129,20 @@ def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None 
                 f"task {short(task)}, level {level}: no problem of the {split} split in {MAX_DRAWS} draws; "
                 f"expected at least a few hundred distinct keys; widen what `make` draws"
             )
+
+
+def one_level(name: str, draw: Callable[[Rng], Problem], check: Callable, form: str) -> SimpleNamespace:
+    """A task of what a file or a library holds, with the names of a task file and the one level 0."""
+    return SimpleNamespace(
+        __name__=re.sub(r"\W", "_", Path(name).stem),
+        __file__=name if Path(name).is_file() else None,
+        levels=(0,),
+        form=form,
+        make=lambda rng, level: draw(rng),
+        check=check,
+        near_misses=lambda problem: ["?"],
+        work=lambda problem: problem.facts.get("work", ""),
+    )
 
 
 def worked(task: Task, problem: Problem) -> tuple[str, str]:

@@ -6,125 +6,237 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 from nomoat.config import TaskError
 from nomoat.tasks.answers import SPECIAL, lenient_answer, strict_answer
-from nomoat.tasks.base import LANGUAGES, Problem, Rng, Task, problems, short
-from nomoat.tasks.find import NAMES
+from nomoat.tasks.base import LANGUAGES, NAMES, Problem, Rng, Task, problems
 
 HOSTILE = (
-    "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "1+" * 90 + "1",
-    "True+1", "1_0+1", "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "+".join(["1"] * 100), "?",
-    "ans" * 10**5, "(" * 5000 + "1", "on off", "an aus", "true or false", "wahr falsch",
-    "a b c d e f g h i j k l m n o", "0 1 2 3 4 5 6 7 8 9", "Monday Tuesday", "<think></think>", "<|eos|>", "{}", "%s",
-    "None", "nan", "\ud800", " " * 10**5, "9" * 10**5,
+    "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "True+1",
+    "1_0+1", "0x10", "[1]", "1;2", "1 if 1 else 2", "\x00", "１２", "1e3", "-1", "?", "on off", "an aus",
+    "true or false", "wahr falsch", "a b c d e f g h i j k l m n o", "0 1 2 3 4 5 6 7 8 9", "Monday Tuesday",
+    "<think></think>", "<|eos|>", "{}", "%s", "None", "nan", "\ud800",
 )  # fmt: skip
+LONG = ("1+" * 90 + "1", "1+" * 99 + "1", "ans" * 10**5, "(" * 5000 + "1", " " * 10**5, "9" * 10**5)
+JUNK = ("?", "()", "\x00", "nan")  # right nowhere, unless it is the answer
+FAULTS = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+)
+MAX_SECONDS = 0.25  # for one answer
 
 
-def hostile(witness: str) -> list[str]:
+def dressed(witness: str) -> list[str]:
     """Answers that hide, repeat or dress up the right one."""
     bare = witness.strip()
-    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare)
     return [
-        *HOSTILE, bare + bare, f"{bare} {bare}", f"{bare}\n{bare}", f"{bare}\x00", f"Answer: {bare}", f"={bare}", wide,
-        f"<think></think>{bare}", f"not {bare}", f"{bare} or not", f"{bare}..", f"({bare},)", bare + " " * 300 + "?",
-    ]  # fmt: skip
+        bare + bare,
+        f"{bare} {bare}",
+        f"{bare}\n{bare}",
+        f"{bare}\x00",
+        f"Answer: {bare}",
+        f"={bare}",
+        "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare),  # full width
+        f"<think></think>{bare}",
+        f"not {bare}",
+        f"{bare} or not",
+        f"{bare}..",
+        f"({bare},)",
+        bare + " " * 300 + "?",
+    ]
 
 
-FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, SyntaxError, RecursionError, MemoryError)
-
-
-def verdict(task: Task, problem: Problem, text: str) -> bool | str:
+def verdict(check: Callable, problem: Problem, text: str) -> bool | str:
     """What `check` says, or how it failed to say it."""
     try:
-        return task.check(problem, text)
+        return check(problem, text)
     except FAULTS as error:
         return f"raises {type(error).__name__} over"
 
 
 def says(got: object) -> str:
-    return got if isinstance(got, str) else {True: "accepts", False: "rejects"}.get(got, f"returns {got!r} for")
+    """The verdict as a verb."""
+    if isinstance(got, str):
+        return got
+    if isinstance(got, bool):
+        return "accepts" if got else "rejects"
+    return f"returns {got!r} for"
+
+
+def misjudged(check: Callable, problem: Problem, wrong: Iterable[str]) -> Iterator[str]:
+    """What `check` does with the right answer and with wrong ones, where it should do the other."""
+    for text, want in [(problem.witness.strip(), True), *((text, False) for text in wrong)]:
+        got = verdict(check, problem, text)
+        if (got is True) is not want:
+            yield f"{says(got)} {text[:60]!r} for"
+
+
+def vetted(task: SimpleNamespace) -> SimpleNamespace:
+    """The task, if it takes its own answers, no junk, and asks the same again; its check no longer raises."""
+    check = task.check
+    for i in range(8):
+        problem, again = (task.make(Rng(f"vetted/{i}"), 0) for _ in range(2))
+        junk = [text for text in JUNK if text != problem.witness]
+        fault = next(misjudged(check, problem, junk), None)
+        if problem != again:
+            fault = "asks another question the second time:"
+        if fault:
+            question = f"{problem.prompt[:60]!r}"
+            raise TaskError(f"{task.__name__} {fault} {question}; expected otherwise; mend it or leave it")
+    task.check = lambda problem, answer: verdict(check, problem, answer) is True
+    return task
 
 
 def fingerprint(task: Task, count: int = 8) -> str:
     """sha256 of the first `count` problems of every level and split, with their chains."""
     digest = hashlib.sha256()
     for level, split in itertools.product(task.levels, ("train", "eval")):
-        for p in itertools.islice(problems(task, level, split=split, seed=7), count):
-            digest.update(repr((p.prompt, p.key, p.witness, task.work(p), task.near_misses(p))).encode())
+        stream = problems(task, level, split=split, seed=7)
+        for p in itertools.islice(stream, count):
+            whole = (p.prompt, p.key, p.witness, task.work(p), task.near_misses(p))
+            digest.update(repr(whole).encode())
     return digest.hexdigest()
 
 
 def elsewhere(task: Task) -> str:
     """The fingerprint as another process under another hash seed computes it."""
-    name = short(task) if task.__name__.startswith("nomoat.tasks.families.") else str(Path(task.__file__).resolve())
-    code = "import sys; from nomoat.tasks import contract, find; print(contract.fingerprint(find.find(sys.argv[1])))"
-    env = dict(os.environ, PYTHONHASHSEED="1" if os.environ.get("PYTHONHASHSEED") != "1" else "2")
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=env, check=False)
+    code = """
+import sys
+from nomoat.tasks import contract, find
+print(contract.fingerprint(find.load_file(sys.argv[1])))
+"""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(task.__file__).resolve())],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+        check=False,
+    )
     return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
 
 
 def contract(task: Task, count: int = 200) -> list[str]:
-    """What the task breaks of the contract, one line each; an empty list means that it keeps it."""
+    """What the task breaks of the contract, one line each, by `count` problems of each level.
+
+    An empty list means that it keeps it.
+    """
     if missing := [name for name in NAMES if not hasattr(task, name)]:
         return [f"lacks {', '.join(missing)}"]
     if not task.levels or list(task.levels) != sorted(set(task.levels)):
         return [f"levels {task.levels!r} don't ascend"]
-    found: dict[str, None] = {}  # an ordered set: each complaint once
+    complaints = dict.fromkeys(c for level in task.levels for c in of_level(task, level, count))
+    if not complaints and fingerprint(task) != elsewhere(task):
+        return ["another process under another hash seed sees other problems"]
+    return list(complaints)
 
-    def expect(truth: bool, complaint: str) -> None:
-        if not truth:
-            found.setdefault(complaint)
 
-    def judge(problem: Problem, text: str, want: bool, what: str) -> None:
-        start = time.process_time()
-        got = verdict(task, problem, text)
-        expect(got is want, at + f"check {says(got)} {what} {text[:60]!r} for {problem.prompt!r}")
-        expect(time.process_time() - start < 0.25, at + f"check takes too long over {text[:60]!r}")
+def of_level(task: Task, level: int, count: int) -> Iterator[str]:
+    """Complaints about one level, by its first `count` problems and a quarter as many that are held out."""
+    draw = lambda split, n: list(itertools.islice(problems(task, level, split=split, seed=0), n))
+    try:
+        train, held = draw("train", count), draw("eval", count // 4)
+    except TaskError as error:
+        yield str(error)
+        return
+    complaints = (
+        of_splits(train, held),
+        of_pairs(task, train + held),
+        of_languages(task, level),
+        of_hostile_answers(task, train[:2]),
+    )
+    yield from (f"level {level}: {complaint}" for complaint in itertools.chain(*complaints))
 
-    for level in task.levels:
-        at = f"level {level}: "
-        try:
-            train = list(itertools.islice(problems(task, level, split="train", seed=0), count))
-            held = list(itertools.islice(problems(task, level, split="eval", seed=0), count // 4))
-        except TaskError as error:
-            expect(False, str(error))
-            continue
-        expect(not {p.key for p in train} & {p.key for p in held}, at + "train and eval share a key")
-        expect({p.facts.get("lang") for p in train} == set(LANGUAGES), at + f"facts['lang'] isn't both of {LANGUAGES}")
-        by_prompt: dict[str, Problem] = {}
-        by_key: dict[str, Problem] = {}
-        for p, q in itertools.pairwise(train + held):
-            judge(p, p.witness, True, "the witness")
-            judge(p, p.witness.strip(), True, "the witness without its outer blanks")
-            misses = task.near_misses(p)
-            expect(len(set(misses)) >= 3, at + f"fewer than 3 near misses for {p.prompt!r}")
-            for miss in misses:
-                judge(p, miss, False, "the near miss")
-            if p.key != q.key and p.witness != q.witness:
-                judge(p, q.witness, False, "another problem's answer")
-            chain = task.work(p)
-            expect(chain == task.work(p) and bool(chain.strip()), at + "work is empty or changes from call to call")
-            expect(not SPECIAL.search(p.prompt + chain + p.witness), at + "special-token text in prompt or chain")
-            expect(chain.endswith(p.witness), at + f"work doesn't end with the witness: {chain!r}, {p.witness!r}")
-            expect(by_prompt.setdefault(p.prompt, p).key == p.key, at + f"one prompt, two problems: {p.prompt!r}")
-            twin = by_key.setdefault(p.key, p)
-            if twin.facts.get("lang") == p.facts.get("lang"):
-                expect(verdict(task, p, twin.witness) is True, at + f"one key, two answers: {p.key!r}")
-            form = getattr(task, "form", "line")
-            expect(strict_answer(f"<think>{chain}</think>{p.witness}", form) == p.witness.strip(), at + "no strict answer")
-            if form == "line":
-                judge(p, lenient_answer(f"{chain}</think>{p.witness}"), True, "the lenient answer")
-        for seed in range(20):
-            rngs = [Rng(f"{level}/{seed}") for _ in LANGUAGES]
-            for rng, lang in zip(rngs, LANGUAGES):
-                rng.lang = lang
-            expect(len({task.make(rng, level).key for rng in rngs}) == 1, at + "the key depends on the language")
-        for p in train[:2]:
-            for text in hostile(p.witness):
-                judge(p, text, False, "the hostile answer")
-    if not found:
-        expect(fingerprint(task) == elsewhere(task), "another process under another hash seed sees other problems")
-    return list(found)
+
+def of_splits(train: list[Problem], held: list[Problem]) -> Iterator[str]:
+    if {p.key for p in train} & {p.key for p in held}:
+        yield "train and eval share a key"
+    if {p.facts.get("lang") for p in train} != set(LANGUAGES):
+        yield f"facts['lang'] isn't both of {LANGUAGES}"
+
+
+def of_pairs(task: Task, drawn: list[Problem]) -> Iterator[str]:
+    """Each problem by itself, beside its neighbour, and beside those with its prompt or its key."""
+    by_prompt: dict[str, Problem] = {}
+    by_key: dict[str, Problem] = {}
+    for problem, other in itertools.pairwise(drawn):
+        yield from of_answers(task, problem, other)
+        yield from of_chain(task, problem)
+        if by_prompt.setdefault(problem.prompt, problem).key != problem.key:
+            yield f"one prompt, two problems: {problem.prompt!r}"
+        twin = by_key.setdefault(problem.key, problem)
+        same_language = twin.facts.get("lang") == problem.facts.get("lang")
+        if same_language and verdict(task.check, problem, twin.witness) is not True:
+            yield f"one key, two answers: {problem.key!r}"
+        yield from of_reply(task, problem)
+
+
+def of_answers(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
+    """The witness is right; near misses and another problem's answer are wrong."""
+    yield from judged(task, problem, problem.witness, True, "the witness")
+    yield from judged(task, problem, problem.witness.strip(), True, "the witness without its outer blanks")
+    misses = task.near_misses(problem)
+    if len(set(misses)) < 3:
+        yield f"fewer than 3 near misses for {problem.prompt!r}"
+    for miss in misses:
+        yield from judged(task, problem, miss, False, "the near miss")
+    if problem.key != other.key and problem.witness != other.witness:
+        yield from judged(task, problem, other.witness, False, "another problem's answer")
+
+
+def of_chain(task: Task, problem: Problem) -> Iterator[str]:
+    chain = task.work(problem)
+    if chain != task.work(problem) or not chain.strip():
+        yield "work is empty or changes from call to call"
+    if SPECIAL.search(problem.prompt + chain + problem.witness):
+        yield "special-token text in prompt or chain"
+    if not chain.endswith(problem.witness):
+        yield f"work doesn't end with the witness: {chain!r}, {problem.witness!r}"
+
+
+def of_reply(task: Task, problem: Problem) -> Iterator[str]:
+    """The witness is read out of a reply that shows the chain, strictly and leniently."""
+    form = getattr(task, "form", "line")
+    reply = f"{task.work(problem)}</think>{problem.witness}"
+    if strict_answer("<think>" + reply, form) != problem.witness.strip():
+        yield "no strict answer"
+    if form == "line":
+        yield from judged(task, problem, lenient_answer(reply), True, "the lenient answer")
+
+
+def of_languages(task: Task, level: int) -> Iterator[str]:
+    for seed in range(20):
+        keys = set()
+        for lang in LANGUAGES:
+            rng = Rng(f"{level}/{seed}")
+            rng.lang = lang
+            keys.add(task.make(rng, level).key)
+        if len(keys) > 1:
+            yield "the key depends on the language"
+
+
+def of_hostile_answers(task: Task, drawn: list[Problem]) -> Iterator[str]:
+    for problem in drawn:
+        for text in (*HOSTILE, *LONG, *dressed(problem.witness)):
+            yield from judged(task, problem, text, False, "the hostile answer")
+
+
+def judged(task: Task, problem: Problem, text: str, want: bool, what: str) -> Iterator[str]:
+    """Whether `check` says what is wanted, and quickly."""
+    start = time.process_time()
+    got = verdict(task.check, problem, text)
+    seconds = time.process_time() - start
+    if got is not want:
+        yield f"check {says(got)} {what} {text[:60]!r} for {problem.prompt!r}"
+    if seconds >= MAX_SECONDS:
+        yield f"check takes too long over {text[:60]!r}"

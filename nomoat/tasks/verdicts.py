@@ -9,7 +9,7 @@ from nomoat.tasks import answers
 from nomoat.tasks.base import Problem, Task, Undecided
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is true of a reply; an answer that was cut off has not been given, so that `strict` is false then.
 
@@ -18,7 +18,7 @@ class Verdict:
     closed block, answered and ended; `undecided`: the machine failed to judge, the reply is to be left out.
     """
 
-    answer: str | None
+    answer: str | None = None
     strict: bool = False
     lenient: bool = False
     format: bool = False
@@ -43,7 +43,7 @@ class Verdicts:
         run."""
         answer = answers.strict_answer(reply, form_of(task))
         question = problem.prompt, answer
-        if is_run(problem) and answer is not None and question not in self.decisions:
+        if answer is not None and question not in self.decisions:
             self.decisions[question] = self.pool.submit(task.check, problem, answer)
 
     def decide(self, task: Task, problem: Problem, answer: str) -> bool:
@@ -74,8 +74,3 @@ class Verdicts:
 def form_of(task: Task) -> str:
     """ "line" or "text", see base.Task."""
     return getattr(task, "form", "line")
-
-
-def is_run(problem: Problem) -> bool:
-    """Whether an answer is a program, which takes a while to decide."""
-    return "outputs" in problem.facts

@@ -2,11 +2,11 @@
 
     <|bos|> [<|system|> text] <|user|> text <|assistant|> [<think> chain </think>] answer <|eos|> <|user|> …
 
-Nothing stands between the parts: no newline, no space.  The control ids are set here one by one and the content is
-encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
+Nothing stands between the parts: no newline, no space.  The control ids are set here one by one and the
+content is encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,16 +14,45 @@ from typing import Protocol
 from nomoat.config import DataError
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The control tokens of a tokenizer's conversations, which no content can become; everybody has their ids
+    from it.
+    """
+
+    specials: Mapping[str, int]  # what each is spelled, and its id
+    pad_id: int
+    bos_id: int  # before every document and conversation
+    eos_id: int  # after every document and reply
+    role_ids: Mapping[str, int]  # what opens a turn
+    think_id: int | None  # None: no thinking is marked
+    end_think_id: int | None
+    turn_ends: frozenset[int]  # what can't stand inside a reply
+    stop_ids: tuple[int, ...]  # what a model ends its reply with
+
+
+NOMOAT = Layout(
+    specials={
+        "<|pad|>": 0, "<|bos|>": 1, "<|eos|>": 2, "<|system|>": 3, "<|user|>": 4, "<|assistant|>": 5,
+        "<think>": 6, "</think>": 7,
+    },
+    pad_id=0,
+    bos_id=1,
+    eos_id=2,
+    role_ids={"system": 3, "user": 4, "assistant": 5},
+    think_id=6,
+    end_think_id=7,
+    turn_ends=frozenset(range(6)),
+    stop_ids=(2,),
+)  # fmt: skip
+
+
 class Encoder(Protocol):
-    """A tokenizer whose ids of a content are never special."""
+    """A tokenizer whose ids of a content are never special in its layout."""
+
+    layout: Layout
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
-
-SPECIALS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
-PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, THINK, END_THINK = range(8)
-ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
-TURN_ENDS = frozenset((PAD, BOS, EOS, SYSTEM, USER, ASSISTANT))  # what can't stand inside a reply
-_OPENING: dict[bool | None, tuple[int, ...]] = {None: (), True: (THINK,), False: (THINK, END_THINK)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +73,61 @@ def template() -> str:
     return Path(__file__).with_name("layout.jinja").read_text("utf-8").rstrip("\n")
 
 
-def render(tokenizer: Encoder, messages: Sequence[Message], *, generate: bool, think: bool | None = None) -> Rendered:
+def render(
+    tokenizer: Encoder, messages: Sequence[Message], *, generate: bool, think: bool | None = None
+) -> Rendered:
     """The ids of a conversation; with `generate`, up to where the assistant is to write.
 
-    `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the model.
-    Thinking is kept in the last message alone.  Trained is what the assistant wrote, except a turn whose thinking
-    was dropped: nobody wrote that answer without its chain.
+    `think` (only with `generate`): True opens a think block, False sets an empty one, None leaves it to the
+    model.  Thinking is kept in the last message alone.  Trained is what the assistant wrote, except a turn
+    whose thinking was dropped: nobody wrote that answer without its chain.
     """
     return render_batch(tokenizer, [messages], generate=generate, think=think)[0]
 
 
 def render_batch(
-    tokenizer: Encoder, conversations: Sequence[Sequence[Message]], *, generate: bool, think: bool | None = None
+    tokenizer: Encoder,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    generate: bool,
+    think: bool | None = None,
 ) -> list[Rendered]:
     """`render` of each conversation, with one call to the encoder."""
     if think is not None and not generate:
         raise ValueError("think has a meaning only where the assistant is to write: generate=True")
+    layout = tokenizer.layout
     for n, message in enumerate(m for messages in conversations for m in messages):
-        if message.role not in ROLES:
+        if message.role not in layout.role_ids:
             raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
-    encoded = iter(tokenizer.encode_batch([t for c in conversations for m in c for t in (m.content, m.thinking or "")]))
-    opening = [ASSISTANT, *_OPENING[think]] if generate else []
-    out = []
+        if message.thinking is not None and layout.think_id is None:
+            raise DataError(
+                f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
+            )
+    texts = [text for messages in conversations for m in messages for text in (m.content, m.thinking or "")]
+    encoded = iter(tokenizer.encode_batch(texts))
+    opening = _opening(layout, think) if generate else []
+    rendered = []
     for messages in conversations:
-        parts = [([BOS], False)]
+        parts = [([layout.bos_id], False)]  # ids, whether they are trained on
         for n, message in enumerate(messages):
             content, chain = next(encoded), next(encoded)
-            parts.append(([ROLES[message.role]], False))
+            parts.append(([layout.role_ids[message.role]], False))
             if message.role != "assistant":
                 parts.append((content, False))
                 continue
             last = n == len(messages) - 1
             if last and message.thinking is not None:
-                parts.append(([THINK, *chain, END_THINK], True))
-            parts.append(([*content, EOS], last or message.thinking is None))
+                parts.append(([layout.think_id, *chain, layout.end_think_id], True))
+            parts.append(([*content, layout.eos_id], last or message.thinking is None))
         parts.append((opening, False))
         ids = [id for part, _ in parts for id in part]
-        out.append(Rendered(ids, [wrote for part, wrote in parts for _ in part]))
-    return out
+        rendered.append(Rendered(ids, [trained for part, trained in parts for _ in part]))
+    return rendered
+
+
+def _opening(layout: Layout, think: bool | None) -> list[int]:
+    """What stands before the assistant's own words."""
+    if think is not None and layout.think_id is None:
+        raise DataError("this tokenizer marks no thinking; expected it to be left to the model: think = auto")
+    block = {None: [], True: [layout.think_id], False: [layout.think_id, layout.end_think_id]}
+    return [layout.role_ids["assistant"], *block[think]]

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 
 
@@ -17,19 +16,22 @@ class Piece:
 
 
 def pieces(ids: Iterable[int], tokenizer: Tokenizer, *, thinking: bool) -> Iterator[Piece]:
-    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think block."""
+    """Ids as they come -> text as it becomes whole UTF-8; `thinking` says whether the prompt opened a think
+    block.
+    """
+    layout = tokenizer.layout
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     kind, n_tokens = "thinking" if thinking else "answer", 0
     for id in ids:
         n_tokens += 1
-        ends = id in layout.TURN_ENDS or id in (layout.THINK, layout.END_THINK)
+        ends = id in layout.turn_ends or id in (layout.think_id, layout.end_think_id)
         text = decoder.decode(tokenizer.token_bytes(id), final=ends)
         if text:
             yield Piece(text, kind, n_tokens)
             n_tokens = 0
-        if id in layout.TURN_ENDS:
+        if id in layout.turn_ends:
             return
-        if id in (layout.THINK, layout.END_THINK):
-            kind = "thinking" if id == layout.THINK else "answer"
+        if id in (layout.think_id, layout.end_think_id):
+            kind = "thinking" if id == layout.think_id else "answer"
     if text := decoder.decode(b"", final=True):
         yield Piece(text, kind, n_tokens)

@@ -1,10 +1,11 @@
 """Checkpoints: directories of safetensors and JSON under a sha256 manifest, there whole or not at all.
 
-    step_000123/  <group>.safetensors …  state.json  manifest.json {"format", "step", "files": {name: {bytes, sha256}}}
+    step_000123/  rank_0000.safetensors …  state.json  manifest.json {"format", "step", "files"}
 
-A save writes beside (`step_000123.tmp-<pid>`), makes every file and the directory durable, renames, makes the rename
-durable, and only then removes older ones.  Whatever moment a kill or a power cut hits, `newest` finds the old or the
-new checkpoint.  Nothing is ever unpickled.  One process writes (see `Run.locked`); sharded saving is not done here.
+Each rank writes one file with its share of the tensors, named `group/tensor`; the manifest lists bytes and sha256 of
+every file.  Any number of ranks may read what any other number wrote.  A save writes beside (`step_000123.tmp`), makes
+every file and the directory durable, renames, makes the rename durable, and only then removes older ones.  Whatever
+moment a kill or a power cut hits, `newest` finds the old or the new checkpoint.  Nothing is ever unpickled.
 """
 
 import contextlib
@@ -24,8 +25,9 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from nomoat.config import WeightsError
+from nomoat.parallel.mesh import ALONE, Mesh
 
-FORMAT = 1
+FORMAT = 2
 Groups = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -59,26 +61,103 @@ class FS:
 DISK = FS()
 
 
-def save(directory: str | Path, step: int, tensors: Groups, state: Mapping[str, Any], *, keep: int = 2, fs: FS = DISK) -> Path:
+def save(
+    directory: str | Path, step: int, tensors: Groups, state: Mapping[str, Any], *, keep: int = 2, mesh: Mesh = ALONE,
+    fs: FS = DISK,
+) -> Path:  # fmt: skip
     """directory/step_<step>, durable when this returns; older ones but the last `keep`, and steps after it, are gone.
 
-    A step after this one belongs to a course that was given up.  Full disk: OSError (ENOSPC), older ones untouched.
+    Every rank of the mesh calls it with the same tensors and writes its share of them.  A step after this one belongs
+    to a course that was given up.  OSError, on every rank, for a disk that is full or fails; older ones are untouched.
     """
     directory = Path(directory)
+    target = directory / f"step_{step:06d}"
+    beside = target.with_name(f"{target.name}.tmp")
+    share = _share(tensors, mesh)
+    text = json.dumps(state, default=lambda v: v.item() if hasattr(v, "item") else str(v)).encode()
+    try:
+        _on_all(mesh, (lambda: _prepare(directory, beside, tensors, len(text), fs)) if mesh.rank == 0 else None)
+        name = f"rank_{mesh.rank:04d}.safetensors"
+        files = dict(_on_all(mesh, lambda: (name, _put(beside / name, pack_tensors(share), fs))))
+        manifest = {"format": FORMAT, "step": step, "files": files}
+        _on_all(mesh, (lambda: _finish(target, beside, manifest, text, fs)) if mesh.rank == 0 else None)
+    except OSError:
+        if mesh.rank == 0:
+            with contextlib.suppress(OSError):
+                _remove(beside, fs)
+        raise
+    if mesh.rank == 0:
+        with contextlib.suppress(OSError):  # what stays is removed by the next save
+            _prune(directory, target, keep, fs)
+    return target
+
+
+def _on_all(mesh: Mesh, work: Callable[[], Any] | None = None) -> list[Any]:
+    """What each rank's work gave, in the order of ranks; an OSError of one is raised on all, once all have tried."""
+    result, error = None, None
+    try:
+        result = work() if work else None
+    except OSError as caught:
+        error = caught
+    outcomes = mesh.gather((result, error and (error.errno, error.strerror, error.filename)))
+    if error is not None:
+        raise error
+    for _, failure in outcomes:
+        if failure is not None:
+            raise OSError(*failure)
+    return [outcome for outcome, _ in outcomes]
+
+
+def _share(tensors: Groups, mesh: Mesh) -> dict[str, Tensor]:
+    """This rank's tensors, about equally many bytes as every other's; dense, on the CPU, each with a storage of its own."""
+    named = {f"{group}/{name}": tensor for group, table in tensors.items() for name, tensor in table.items()}
+    bytes_of_rank = [0] * mesh.world
+    mine = {}
+    for name in sorted(named, key=lambda name: (-named[name].nbytes, name)):
+        rank = bytes_of_rank.index(min(bytes_of_rank))
+        bytes_of_rank[rank] += named[name].nbytes
+        if rank == mesh.rank:
+            mine[name] = named[name].detach().to("cpu", copy=True).contiguous()
+    return mine
+
+
+def _prepare(directory: Path, beside: Path, tensors: Groups, n_more: int, fs: FS) -> None:
+    """An empty place to write into, once there is room; what earlier saves left unfinished is gone."""
     fs.mkdir(directory, exist_ok=True)
     if not _listed(directory):
         fs.fsync_dir(directory.parent)
     for name in sorted(fs.listdir(directory)):
-        if fnmatch.fnmatch(name, "step_*.tmp-*"):
+        if fnmatch.fnmatch(name, "step_*.tmp*"):
             with contextlib.suppress(OSError):  # what cannot be removed is no reason not to save
                 _remove(directory / name, fs)
-    path = _write(directory / f"step_{step:06d}", step, tensors, state, fs)
-    with contextlib.suppress(OSError):  # what stays is removed by the next save
-        found = _listed(directory)
-        older = [p for p in found if _step(p) <= step and p != path]
-        for old in [*older[max(0, keep - 1) :], *(p for p in found if _step(p) > step)]:
-            _remove(old, fs)
-    return path
+    need = sum(t.nbytes for group in tensors.values() for t in group.values()) + n_more
+    free = fs.free_bytes(directory)
+    if free < need * 1.1 + 65536:
+        raise OSError(errno.ENOSPC, f"no space for a checkpoint: {free:,} bytes free, {need:,} to write", str(beside))
+    fs.mkdir(beside)
+
+
+def _finish(target: Path, beside: Path, manifest: dict[str, Any], state: bytes, fs: FS) -> None:
+    """State and manifest beside the ranks' files, then all of them under the name of the checkpoint."""
+    manifest["files"]["state.json"] = _put(beside / "state.json", state, fs)
+    _put(beside / "manifest.json", json.dumps(manifest, indent=1).encode(), fs)
+    fs.fsync_dir(beside)
+    was = target.with_name(target.name + ".was")  # one of the same name stands aside until the new one is durable
+    if fs.exists(target):
+        _remove(was, fs)
+        fs.rename(target, was)
+    fs.rename(beside, target)
+    fs.fsync_dir(target.parent)
+    if fs.exists(was):
+        with contextlib.suppress(OSError):
+            _remove(was, fs)
+
+
+def _prune(directory: Path, target: Path, keep: int, fs: FS) -> None:
+    present = _listed(directory)
+    older = [p for p in present if _step(p) <= _step(target) and p != target]
+    for old in [*older[max(0, keep - 1) :], *(p for p in present if _step(p) > _step(target))]:
+        _remove(old, fs)
 
 
 def newest(directory: str | Path, note: Callable[[str], object]) -> Path | None:
@@ -99,7 +178,11 @@ def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
     damage = verify(path)
     if damage is not None:
         raise WeightsError(f"{path} cannot be loaded ({damage}); expected an undamaged checkpoint; use an older one")
-    groups = {file.stem: parse_tensors(file.read_bytes()) for file in sorted(path.glob("*.safetensors"))}
+    groups: dict[str, dict[str, Tensor]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        for whole, tensor in parse_tensors(file.read_bytes()).items():
+            group, _, name = whole.partition("/")
+            groups.setdefault(group, {})[name] = tensor
     return groups, json.loads((path / "state.json").read_bytes())
 
 
@@ -132,39 +215,6 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def _write(target: Path, step: int, tensors: Groups, state: Mapping[str, Any], fs: FS) -> Path:
-    text = json.dumps(state, default=lambda v: v.item() if hasattr(v, "item") else str(v)).encode()
-    need = sum(t.nbytes for group in tensors.values() for t in group.values()) + len(text)
-    free = fs.free_bytes(target.parent)
-    if free < need * 1.1 + 65536:
-        raise OSError(errno.ENOSPC, f"no space for a checkpoint: {free:,} bytes free, {need:,} to write", str(target))
-    beside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
-    try:
-        fs.mkdir(beside)
-        files = {}
-        for name, group in tensors.items():  # dense, on the CPU, each tensor with a storage of its own
-            own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in group.items()}
-            files[f"{name}.safetensors"] = _put(beside / f"{name}.safetensors", pack_tensors(own), fs)
-        files["state.json"] = _put(beside / "state.json", text, fs)
-        manifest = {"format": FORMAT, "step": step, "files": files}
-        _put(beside / "manifest.json", json.dumps(manifest, indent=1).encode(), fs)
-        fs.fsync_dir(beside)
-    except OSError:
-        with contextlib.suppress(OSError):
-            _remove(beside, fs)
-        raise
-    was = target.with_name(target.name + ".was")  # one of the same name stands aside until the new one is durable
-    if fs.exists(target):
-        _remove(was, fs)
-        fs.rename(target, was)
-    fs.rename(beside, target)
-    fs.fsync_dir(target.parent)
-    if fs.exists(was):
-        with contextlib.suppress(OSError):
-            _remove(was, fs)
-    return target
-
-
 def _put(path: Path, data: bytes, fs: FS) -> dict[str, Any]:
     """Write one file durably; gives its entry in the manifest."""
     fd, rest = fs.open(path), memoryview(data)
@@ -192,7 +242,7 @@ def _remove(path: Path, fs: FS) -> None:
     """Take a checkpoint out of sight in one step, then file by file."""
     if not fs.exists(path):
         return
-    if ".tmp-" not in path.name:
+    if ".tmp" not in path.name:
         hidden = path.with_name(f"{path.name}.tmp-gone")
         _remove(hidden, fs)
         fs.rename(path, hidden)

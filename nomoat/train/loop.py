@@ -73,13 +73,14 @@ def train(
         return True
 
     def save() -> None:
-        if session.leads:
-            groups = {"optimizer": optimizer.tensors(), "buffers": dict(model.named_buffers())}
-            try:
+        groups = {"optimizer": optimizer.tensors(), "buffers": dict(model.named_buffers())}
+        state = {"progress": progress, "extra": extra}
+        try:
+            if session.leads:
                 session.run.sync()
-                checkpoint.save(directory, progress["step"], groups, {"progress": progress, "extra": extra})
-            except OSError as error:
-                session.log("note", text=f"no checkpoint at step {progress['step']}: {error}; the one before stays")
+            checkpoint.save(directory, progress["step"], groups, state, mesh=session.mesh)
+        except OSError as error:
+            session.log("note", text=f"no checkpoint at step {progress['step']}: {error}; the one before stays")
         session.mesh.barrier()
 
     restore()

@@ -5,14 +5,13 @@ from torch import Tensor
 
 from nomoat.config import Strict
 from nomoat.data.packing import Batch
+from nomoat.model import counts
+from nomoat.model.kernels import keys_read
 from nomoat.model.loss import IGNORED, cross_entropy
-from nomoat.model.mla import keys_read
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.train.loop import Gradient
-
-ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
 class ObjectiveConfig(Strict):
@@ -37,12 +36,12 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     trained tokens (over all sequences, for the balance).
     """
     B, T = batch.ids_BT.shape
-    device = model.embed.device
+    device = model.device
     batch = Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
     targets_M = batch.targets_BT.flatten()
-    loss, _ = cross_entropy(model.final(h_BTD).flatten(0, 1), model.head, targets_M)
+    loss, _ = cross_entropy(model.final(h_BTD).flatten(0, 1), model.head.weight, targets_M)
     n_trained = int((targets_M != IGNORED).sum())
     loss = loss * _weight(n_trained, mesh)
     total = loss
@@ -52,21 +51,21 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
         total = total + config.mtp_weight * further
         telemetry["mtp_loss"] = float(further.detach())
     if routings:
-        s = model.spec
-        balance = sum(sequence_balance_loss(r, B, s.n_active) for r in routings) / len(routings)
+        n_active = model.spec.ffn.n_active
+        balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / len(routings)
         total = total + config.balance_weight * _weight(B, mesh) * balance
     loads = [r.load_E().float() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
-        telemetry["load_max"] = max(float(load_E.max() / load_E.mean()) for load_E in loads)
+        telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])
     return Gradient(
         loss=float(loss),
         tokens=B * T,
-        flops_model=B * T * model.spec.flops_train((T + 1) / 2),
-        flops_executed=B * T * model.spec.flops_train(keys_read(model.spec, T), executed=True),
+        flops_model=B * T * counts.flops_train(model.spec, (T + 1) / 2),
+        flops_executed=B * T * counts.flops_train(model.spec, keys_read(model.kernels, T), model.kernels),
         telemetry=telemetry,
         after=lambda: balance_experts(model, loads, config.balance_speed),
     )
@@ -88,7 +87,7 @@ def further_loss(model: Transformer, h_BTD: Tensor, batch: Batch, mask: Tensor, 
         targets_BT = torch.full_like(batch.targets_BT, IGNORED)
         same = batch.doc_BT[:, k:] == batch.doc_BT[:, :-k]
         targets_BT[:, :-k] = torch.where(same, batch.targets_BT[:, k:], IGNORED)
-        loss, _ = cross_entropy(depth.final(deep_BTD).flatten(0, 1), model.head, targets_BT.flatten())
+        loss, _ = cross_entropy(depth.final(deep_BTD).flatten(0, 1), model.head.weight, targets_BT.flatten())
         losses.append(loss * _weight(int((targets_BT != IGNORED).sum()), mesh))
     return sum(losses) / len(losses)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nomoat.config import Strict
+from nomoat.model.linear import roles
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 
@@ -50,8 +51,8 @@ class Optimizer:
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
-        hidden = lambda name, p: p.ndim >= 2 and name not in ("embed", "head", "positions") and not name.endswith("w_router")
-        self.muon = [n for n, p in self.params.items() if config.matrices == "muon" and hidden(n, p)]
+        role = roles(model)
+        self.muon = [n for n in self.params if config.matrices == "muon" and role.get(n) == "hidden"]
         self.adam = [n for n in self.params if n not in set(self.muon)]
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
         self.steps = 0

@@ -4,7 +4,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.spec import Kernels
+from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
@@ -21,6 +23,7 @@ class Session:
     stop: Stop
     energy: Energy
     save_seconds: float = 30.0
+    kernels: Kernels = Kernels()
 
     @property
     def leads(self) -> bool:
@@ -60,8 +63,8 @@ class Work:
             self.session.log("work", what=self.what, **spent, **self.fields)
 
 
-def count(work: Work, spec: ModelSpec, tokens: int, attended: float) -> None:
+def count(work: Work, model: Transformer, tokens: int, attended: float) -> None:
     """Add forward passes of `tokens` tokens to a work record."""
     work.fields["tokens"] += tokens
-    work.fields["flops_model"] += int(tokens * spec.flops_forward(attended))
-    work.fields["flops_executed"] += int(tokens * spec.flops_forward(attended, executed=True))
+    work.fields["flops_model"] += int(tokens * counts.flops_forward(model.spec, attended))
+    work.fields["flops_executed"] += int(tokens * counts.flops_forward(model.spec, attended, model.kernels))

@@ -28,10 +28,10 @@ LARGEST_VOCAB = 16_384  # whose pairs take some gigabytes to count
 
 @torch.no_grad()
 def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
-    """Sets `model.embed` and `model.head` from the neighbours in `tokens`; gives the FLOPs that it took."""
+    """Sets `model.embed` and `model.head.weight` from the neighbours in `tokens`; gives the FLOPs that it took."""
     if model.spec.tied:
         raise ConfigError("the model's head is its embedding; counts need both: set tied = false, or weights = \"noise\"")
-    V, D = model.embed.shape
+    V, D = model.embed.weight.shape
     if V > LARGEST_VOCAB:
         raise ConfigError(f"counts of {V} x {V} pairs; expected at most {LARGEST_VOCAB} tokens: set weights = \"noise\"")
     rank, generator = min(D, V) - 2, torch.Generator().manual_seed(seed)
@@ -47,8 +47,8 @@ def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
     length = rows.norm(dim=1, keepdim=True)
     heads = torch.cat((right, (p_V.log() - p_V.log().mean())[:, None] / once, torch.zeros(V, 1)), 1)
     turn = torch.linalg.qr(torch.randn(D, rank + 2, generator=generator))[0]
-    model.embed.copy_(rows / length @ turn.mT)
-    model.head.copy_(heads * length.mean() / math.sqrt(D) @ turn.mT)
+    model.embed.weight.copy_(rows / length @ turn.mT)
+    model.head.weight.copy_(heads * length.mean() / math.sqrt(D) @ turn.mT)
     return 2 * V * V * (rank + OVERSAMPLED) * 4
 
 

@@ -11,25 +11,7 @@ from rich.console import Console
 from nomoat.cli import main
 from nomoat.report.progress import Watch
 
-VERBS = [
-    "run",
-    "tokenizer",
-    "pretrain",
-    "extend",
-    "sft",
-    "rl",
-    "distill",
-    "eval",
-    "export",
-    "chat",
-    "receipt",
-    "report",
-    "plan",
-    "compare",
-    "truth",
-    "scaling",
-    "bench",
-]
+VERBS = list(main.verbs())
 
 
 def test_help_fits_a_screen_and_comes_without_torch():
@@ -77,7 +59,7 @@ def test_every_verb_explains_itself_on_a_screen(verb, capsys, monkeypatch):
     ],
 )
 def test_every_way_to_write_set(argv, gathered):
-    assert main._gather_sets(argv) == gathered
+    assert main.gather_sets(argv) == gathered
 
 
 def events(n_steps: int = 20):
@@ -128,7 +110,3 @@ def test_on_a_terminal_there_are_bars():
     assert "done before" in text
     assert "[bold]no markup[/bold]" in text
     assert re.search("done .* reward", text)
-
-
-def test_freed_memory_can_be_asked_to_stay():
-    main._keep_freed_memory()

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from nomoat.data.conversation import LANGS, conversations, fold, heldout, topics, wordings
-from nomoat.tokenizer.layout import SPECIALS
+from nomoat.tokenizer.layout import NOMOAT
 
 N = 3000
 
@@ -16,7 +16,11 @@ def take(stream, n=N):
 
 
 def questions(talks):
-    return {fold(text) for talk in talks for role, text in talk if role == "user"}
+    return {fold(turn.content) for talk in talks for turn in talk if turn.role == "user"}
+
+
+def answers(talks):
+    return [turn.content for talk in talks for turn in talk if turn.role == "assistant"]
 
 
 ANSWERS = {lang: {answer[lang] for t in topics().values() for answer in t.answers} for lang in LANGS}
@@ -31,16 +35,16 @@ def test_the_same_seed_gives_the_same_talk_and_another_seed_another():
 @pytest.mark.parametrize("stream", [conversations, heldout])
 def test_every_talk_is_turns_that_end_with_the_assistant(stream):
     for talk in take(stream(0)):
-        roles = [role for role, _ in talk if role != "system"]
+        roles = [turn.role for turn in talk if turn.role != "system"]
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         assert roles
-        assert all(role != "system" for role, _ in talk[1:])
-        assert all(text == text.strip() and text for _, text in talk)
+        assert all(turn.role != "system" for turn in talk[1:])
+        assert all(turn.content == turn.content.strip() and turn.content for turn in talk)
 
 
 def test_no_control_token_and_no_template_mark_is_spelled():
-    text = "\n".join(t for talk in take(conversations(1)) + take(heldout(1)) for _, t in talk)
-    assert not any(s in text for s in (*SPECIALS, "<|", "{", "}", "|", "\t"))
+    text = "\n".join(turn.content for talk in take(conversations(1)) + take(heldout(1)) for turn in talk)
+    assert not any(s in text for s in (*NOMOAT.specials, "<|", "{", "}", "|", "\t"))
     assert set(text) <= set(string.ascii_letters + string.digits + " \n.,:;?!'()+*-" + "äöüÄÖÜß")
 
 
@@ -62,7 +66,7 @@ def test_each_language_has_many_wordings_and_every_topic_is_talked_about():
         assert len(possible & questions(take(conversations(0)))) >= 150
     english, german = ({fold(w) for t in topics().values() for w in wordings(t.asked[x], "train")} for x in LANGS)
     assert not english & german  # or the answer's language would be a guess
-    said = {text for talk in take(conversations(0)) for role, text in talk if role == "assistant"}
+    said = set(answers(take(conversations(0))))
     assert said == ANSWERS["en"] | ANSWERS["de"]
 
 
@@ -75,17 +79,17 @@ def test_answers_are_short_and_a_pair_is_in_two_languages():
 def test_a_system_prompt_that_names_a_language_is_obeyed():
     seen = set()
     for talk in take(conversations(5)):
-        if talk[0][0] == "system" and any(w in talk[0][1] for w in ("German", "Deutsch", "English", "Englisch")):
-            lang = "de" if "German" in talk[0][1] or "Deutsch" in talk[0][1] else "en"
-            assert all(text in ANSWERS[lang] for role, text in talk if role == "assistant")
-            seen.add((lang, talk[0][1].startswith("A") and "auf" in talk[0][1]))
+        first = talk[0].content
+        if talk[0].role == "system" and any(w in first for w in ("German", "Deutsch", "English", "Englisch")):
+            lang = "de" if "German" in first or "Deutsch" in first else "en"
+            assert set(answers([talk])) <= ANSWERS[lang]
+            seen.add((lang, first.startswith("A") and "auf" in first))
     assert len(seen) == 4
 
 
 def test_both_languages_come_about_equally_often_and_talks_are_short():
     talks = take(conversations(6))
-    german = sum(text in ANSWERS["de"] for talk in talks for role, text in talk if role == "assistant")
-    total = sum(role == "assistant" for talk in talks for role, _ in talk)
-    assert 0.45 < german / total < 0.55
-    assert {len([r for r, _ in t if r == "user"]) for t in talks} >= {1, 2, 3}
+    german = sum(text in ANSWERS["de"] for text in answers(talks))
+    assert 0.45 < german / len(answers(talks)) < 0.55
+    assert {sum(turn.role == "user" for turn in talk) for talk in talks} >= {1, 2, 3}
     assert max(len(t) for t in talks) <= 13

@@ -5,35 +5,40 @@ import pytest
 
 from nomoat.config import DataError
 from nomoat.data import shards
+from nomoat.tokenizer.layout import Rendered
 
-DOCUMENTS = [([1, 2, 3], None), ([9], [False]), ([4, 5, 6, 7], [False, True, False, True])]
+DOCUMENTS = [
+    Rendered([1, 2, 3], [True] * 3),
+    Rendered([9], [False]),
+    Rendered([4, 5, 6, 7], [False, True, False, True]),
+]
 
 
 def documents(shard):
-    """(ids, trained) of each document."""
     parts = [slice(start, end) for start, end in zip(shard.offsets[:-1], shard.offsets[1:])]
-    return [(shard.tokens[part].tolist(), shard.trained[part].astype(bool).tolist()) for part in parts]
+    return [
+        Rendered(shard.tokens[part].tolist(), shard.trained[part].astype(bool).tolist()) for part in parts
+    ]
 
 
 def test_documents_come_back(tmp_path):
     shard = shards.write(tmp_path / "s", iter(DOCUMENTS))
-    expected = [(ids, mask or [True] * len(ids)) for ids, mask in DOCUMENTS]
-    assert documents(shard) == documents(shards.open(tmp_path / "s")) == expected
+    assert documents(shard) == documents(shards.open(tmp_path / "s")) == DOCUMENTS
 
 
 def test_the_token_type_fits_the_vocabulary(tmp_path):
-    assert shards.write(tmp_path / "s", [([65_535], None)], 2**16).tokens.dtype == np.uint16
-    assert shards.write(tmp_path / "l", [([129_279], None)], 129_280).tokens.tolist() == [129_279]
+    assert shards.write(tmp_path / "s", [Rendered([65_535], [True])], 2**16).tokens.dtype == np.uint16
+    assert shards.write(tmp_path / "l", [Rendered([129_279], [True])], 129_280).tokens.tolist() == [129_279]
 
 
 def test_more_documents_than_any_buffer_holds_come_back_in_order(tmp_path):
-    many = [([i % 60_000, i // 60_000], [True, False]) for i in range(100_000)]
+    many = [Rendered([i % 60_000, i // 60_000], [True, False]) for i in range(100_000)]
     assert documents(shards.write(tmp_path / "s", iter(many))) == many
 
 
 def test_a_shard_is_written_anew_over_an_older_one(tmp_path):
     shards.write(tmp_path / "s", DOCUMENTS)
-    assert documents(shards.write(tmp_path / "s", [([7], None)])) == [([7], [True])]
+    assert documents(shards.write(tmp_path / "s", [Rendered([7], [True])])) == [Rendered([7], [True])]
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
@@ -54,15 +59,15 @@ def test_a_foreign_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("document", "complaint"),
     [
-        (([], None), "no tokens"),
-        (([300], None), "token 300"),
-        (([-1], None), "token -1"),
-        (([1], [True, True]), "marks"),
+        (Rendered([], []), "no tokens"),
+        (Rendered([300], [True]), "token 300"),
+        (Rendered([-1], [True]), "token -1"),
+        (Rendered([1], [True, True]), "marks"),
     ],
 )
 def test_impossible_documents_are_refused(tmp_path, document, complaint):
     with pytest.raises(DataError, match=complaint):
-        shards.write(tmp_path / "s", [([1], None), document], vocab_size=256)
+        shards.write(tmp_path / "s", [Rendered([1], [True]), document], vocab_size=256)
     assert not (tmp_path / "s").exists()
 
 

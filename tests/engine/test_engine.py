@@ -2,31 +2,30 @@
 
 import pytest
 import torch
+from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
 from nomoat.engine import decoder as decoder_module
 from nomoat.engine.decoder import Decoder
 from nomoat.engine.engine import sample, stream
-from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model import counts
+from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 
-BASE = ModelSpec(
+BASE = shape(
     vocab_size=150, n_layers=3, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12, d_q_latent=16,
     d_ffn=48, n_routed=8, n_active=2, d_expert=12, context=80,
 )  # fmt: skip
 SPECS = {
     "sigmoid": BASE,
-    "softmax": BASE.model_copy(update={
-        "scoring": "softmax", "group_score": "max", "n_groups": 4, "n_active_groups": 2, "normalise_gates": False,
-        "n_shared": 2, "d_q_latent": None, "tied": True,
-    }),
-    "unshared": BASE.model_copy(update={"n_shared": 0, "routed_scale": 2.5, "n_mtp": 1, "experts": "wide"}),
-    "stretched": BASE.dense_twin().model_copy(update={"yarn": Yarn(factor=4.0, original_context=20)}),
+    "softmax": varied(BASE, scoring="softmax", group_score="max", n_groups=4, n_active_groups=2, normalise_gates=False, n_shared=2, d_q_latent=None, tied=True),
+    "unshared": varied(BASE, n_shared=0, routed_scale=2.5, n_mtp=1),
+    "stretched": varied(counts.dense_twin(BASE), yarn=Yarn(factor=4.0, original_context=20)),
 }  # fmt: skip
 PROMPTS = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], [7], [90, 3, 3, 14, 15, 92]]
 
 
-def model_of(spec: ModelSpec, dtype=torch.float32) -> Transformer:
+def model_of(spec: Spec, dtype=torch.float32) -> Transformer:
     """Random weights large enough that positions, experts and tokens all matter."""
     model = Transformer(spec)
     generator = torch.Generator().manual_seed(7)
@@ -35,7 +34,7 @@ def model_of(spec: ModelSpec, dtype=torch.float32) -> Transformer:
             draw = torch.randn(parameter.shape, generator=generator)
             scale = 0.2 if parameter.ndim < 2 else 1.5 * parameter.shape[-1] ** -0.5
             parameter.copy_(draw * scale + (parameter.ndim < 2))
-            if name == "embed":
+            if name == "embed.weight":
                 parameter.mul_(4)
     return model.to(dtype)
 

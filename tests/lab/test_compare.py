@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,14 +10,23 @@ import torch
 from nomoat.config import ConfigError
 from nomoat.data.packing import IGNORED
 from nomoat.lab import compare
-from nomoat.lab.arms import SLICES, Arm, Corpus, Trial, build, calibrate, race
-from nomoat.lab.gpt2 import Gpt2, Gpt2Spec
+from nomoat.lab.arms import SLICES, Arm, Trial, build, calibrate, race
+from nomoat.lab.corpus import Corpus
+from nomoat.lab.gpt2 import Gpt2, spec_of
+from nomoat.lab.series import Series
+from nomoat.model import counts
+from nomoat.model.spec import Kernels
 from nomoat.run.energy import Energy
 from nomoat.train.optim import OptimConfig, Optimizer
 
 SMALL = {"n_layers": 1, "d_model": 16, "n_heads": 2}
-LATENT = {**SMALL, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 32, "init_std": 0.25}
-COOKBOOK = Arm(name="cookbook", block="gpt2", model=SMALL, optim=OptimConfig(matrices="adamw"), rows=2, context=32)
+LATENT = {
+    "n_layers": 1, "d_model": 16, "init_std": 0.25, "ffn": {"kind": "dense", "d_hidden": 32},
+    "attention": {"kind": "latent", "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
+}  # fmt: skip
+COOKBOOK = Arm(
+    name="cookbook", block="gpt2", model=SMALL, optim=OptimConfig(matrices="adamw"), rows=2, context=32
+)
 OWN = Arm(name="own", model=LATENT, rows=2, context=32)
 
 
@@ -24,8 +34,13 @@ OWN = Arm(name="own", model=LATENT, rows=2, context=32)
 def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("corpus")
     text = root / "text.txt"
-    text.write_text("\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * (n % 9 + 1) for n in range(90)))
+    text.write_text(
+        "\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * (n % 9 + 1) for n in range(90))
+    )
     return Corpus.make(root / "made", text=str(text), vocab_size=300, heldout_bytes=2000)
+
+
+SERIES = Series(Path(), 60.0, 1)
 
 
 def trial(arm, corpus, n_steps=4, seed=0):
@@ -33,9 +48,9 @@ def trial(arm, corpus, n_steps=4, seed=0):
 
 
 def test_the_cookbook_counts_its_parameters_and_sees_no_future():
-    spec = Gpt2Spec(vocab_size=50, context=16, **SMALL)
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
     model = Gpt2(spec).initialise(0)
-    assert sum(p.numel() for p in model.parameters()) == spec.params_total()
+    assert sum(p.numel() for p in model.parameters()) == counts.params_total(spec)
     ids_BT = torch.randint(50, (2, 16), generator=torch.Generator().manual_seed(0))
     changed_BT = ids_BT.clone()
     changed_BT[:, 9:] = (changed_BT[:, 9:] + 1) % 50
@@ -46,23 +61,24 @@ def test_the_cookbook_counts_its_parameters_and_sees_no_future():
 
 def test_the_cookbooks_attention_is_the_textbooks():
     ids_BT = torch.randint(50, (2, 16), generator=torch.Generator().manual_seed(1))
-    plain, fused = (Gpt2(Gpt2Spec(vocab_size=50, context=16, attention=a, **SMALL)).initialise(0) for a in ("plain", "fused"))
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
+    plain, fused = (Gpt2(spec, Kernels(attention=a)).initialise(0) for a in ("plain", "fused"))
     assert torch.allclose(plain(ids_BT), fused(ids_BT), atol=1e-5)
 
 
 def test_the_cookbooks_flops_are_those_that_torch_counts():
     from torch.utils.flop_counter import FlopCounterMode
 
-    spec = Gpt2Spec(vocab_size=50, context=16, **SMALL)
+    spec = spec_of(vocab_size=50, context=16, **SMALL)
     model = Gpt2(spec).initialise(0)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(2, 16, dtype=torch.int64))
-    assert counter.get_total_flops() * 3 == pytest.approx(2 * 16 * spec.flops_train(16), rel=1e-6)
+    assert counter.get_total_flops() * 3 == pytest.approx(2 * 16 * counts.flops_train(spec, 16), rel=1e-6)
 
 
 def test_embeddings_are_no_hidden_matrices():
-    names = Optimizer(Gpt2(Gpt2Spec(vocab_size=50, context=16, **SMALL)).initialise(0), OptimConfig()).muon
-    assert sorted(n.rpartition(".")[2] for n in names) == ["w_down", "w_o", "w_qkv", "w_up"]
+    names = Optimizer(Gpt2(spec_of(vocab_size=50, context=16, **SMALL)).initialise(0), OptimConfig()).muon
+    assert sorted(n.split(".")[-2] for n in names) == ["w_down", "w_o", "w_qkv", "w_up"]
 
 
 def test_every_shipped_arm_can_be_built(corpus):
@@ -73,14 +89,14 @@ def test_every_shipped_arm_can_be_built(corpus):
 
 def test_arms_of_one_seed_read_the_same_rows(corpus):
     own, cookbook = trial(OWN, corpus), trial(COOKBOOK, corpus)
-    assert torch.equal(own._batch().ids_BT, cookbook._batch().ids_BT)
-    assert not torch.equal(own._batch().ids_BT, trial(OWN, corpus, seed=1)._batch().ids_BT)
+    assert torch.equal(own.batch().ids_BT, cookbook.batch().ids_BT)
+    assert not torch.equal(own.batch().ids_BT, trial(OWN, corpus, seed=1).batch().ids_BT)
 
 
 def test_a_stream_predicts_across_documents(corpus):
     many = OWN.model_copy(update={"rows": 60})
-    whole = trial(many.model_copy(update={"packing": "stream"}), corpus)._batch()
-    apart = trial(many, corpus)._batch()
+    whole = trial(many.model_copy(update={"packing": "stream"}), corpus).batch()
+    apart = trial(many, corpus).batch()
     assert torch.equal(whole.ids_BT, apart.ids_BT)
     assert (whole.targets_BT[:, :-1] == whole.ids_BT[:, 1:]).all()
     assert whole.doc_BT.unique().tolist() == [0]
@@ -93,7 +109,7 @@ def test_short_rows_first_hold_as_many_tokens(corpus):
     found = trial(arm, corpus, n_steps=4)
     shapes = []
     for found.steps in range(4):
-        shapes.append(tuple(found._batch().ids_BT.shape))
+        shapes.append(tuple(found.batch().ids_BT.shape))
     assert shapes == [(8, 8), (8, 8), (2, 32), (2, 32)]
 
 
@@ -113,13 +129,15 @@ def test_a_trial_learns_and_tells_what_it_cost(corpus):
         losses = [loss for _, _, loss in taught.curve]
         assert sum(losses[-5:]) < sum(losses[:5]) - 1
         last = taught.result()
-        assert last.flops > 30 * 64 * build(arm, corpus, 0).spec.flops_train(16.5)
+        assert last.flops > 30 * 64 * counts.flops_train(build(arm, corpus, 0).spec, 16.5)
         assert json.loads(json.dumps(last.to_json()))["arm"] == arm.name
 
 
 def test_steps_fill_the_share_of_the_budget(corpus):
     shares = {"whole": 1.0, "half": 0.5}
-    steps = calibrate([OWN.model_copy(update={"name": n, "share": s}) for n, s in shares.items()], corpus, 60.0)
+    steps = calibrate(
+        [OWN.model_copy(update={"name": n, "share": s}) for n, s in shares.items()], corpus, SERIES, 60.0
+    )
     assert steps["whole"] == pytest.approx(2 * steps["half"], abs=1)  # one shape, one measurement
 
 
@@ -129,7 +147,7 @@ def rows(name, cost, bpb, seeds=(0.0, 0.001, -0.001)):
 
 
 def sweep(law):
-    return [rows(compare.ours(s), 100 * s, law(100 * s)) for s in (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)]
+    return [rows(compare.at(s), 100 * s, law(100 * s)) for s in (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)]
 
 
 def test_a_factor_is_the_ratio_of_costs_at_equal_quality():
@@ -142,7 +160,10 @@ def test_a_factor_is_the_ratio_of_costs_at_equal_quality():
 
 def test_seeds_that_disagree_widen_the_interval():
     law = lambda cost: 3 - 0.2 * math.log(cost)
-    one, other = (compare.factor(rows("B", 100, law(12.5), s), sweep(law), "flops") for s in ((0.0,) * 3, (0.0, 0.01, -0.02)))
+    one, other = (
+        compare.factor(rows("B", 100, law(12.5), s), sweep(law), "flops")
+        for s in ((0.0,) * 3, (0.0, 0.01, -0.02))
+    )
     assert one["high"] - one["low"] < other["high"] - other["low"]
 
 
@@ -155,7 +176,9 @@ def test_a_factor_outside_the_sweep_is_a_bound():
 
 def test_tables_and_plot_come_from_the_results_alone(tmp_path):
     law = lambda cost: 3 - 0.2 * math.log(cost)
-    found = [r for b in ("B0", "B0-small", "B1") for r in rows(b, 100, law(20))] + [r for rs in sweep(law) for r in rs]
+    found = [r for b in ("B0", "B0-small", "B1") for r in rows(b, 100, law(20))] + [
+        r for rs in sweep(law) for r in rs
+    ]
     found = {"results": found, **compare.findings(found)}
     text = "\n".join(table.text() for table in compare.tables(found))
     assert "5.0 [" in text
@@ -168,7 +191,10 @@ def test_a_comparison_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "findings", lambda results: {})
     text = tmp_path / "text.txt"
     text.write_text("What is said once is said again and again. " * 400)
-    go = lambda seeds, seconds=0.2: compare.run(tmp_path / "out", seconds, seeds, text=str(text))
+
+    def go(seeds, seconds=0.2):
+        return compare.run(Series(tmp_path / "out", seconds, seeds, str(text)))
+
     first = go(1)["results"]
     both = go(2)["results"]
     assert both[:2] == first

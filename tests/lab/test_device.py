@@ -10,16 +10,19 @@ import torch
 from nomoat.config import parse
 from nomoat.files import shipped
 from nomoat.lab import device
-from nomoat.model.spec import ModelSpec
+from nomoat.model import counts
+from nomoat.model.kernels import keys_read
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.plan.cost import read_hardware
+from nomoat.plan.hardware import read_hardware
 from nomoat.run.ledger import read_prices
 from nomoat.train.optim import OptimConfig, Optimizer
 
 CPU = tomllib.loads((Path(device.__file__).parents[2] / "recipes" / "cpu.toml").read_text("utf-8"))
 SPEC = {
-    "vocab_size": 16, "n_layers": 2, "d_model": 8, "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8,
-    "d_ffn": 16, "n_routed": 2, "n_active": 1, "d_expert": 8, "context": 8,
+    "vocab_size": 16, "n_layers": 2, "d_model": 8, "context": 8,
+    "attention": {"kind": "latent", "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
+    "ffn": {"kind": "routed", "d_dense": 16, "n_routed": 2, "n_active": 1, "d_expert": 8},
 }  # fmt: skip
 TINY = {
     "seconds": 0.001, "array_bytes": 4096, "products": {"square": {"cpu": [8, 16, 32]}},
@@ -45,7 +48,9 @@ def here(readings):
 
 
 def test_every_row_is_measured_in_every_place_and_compared_with_the_first(readings):
-    for row, found in groupby(sorted(here(readings), key=lambda r: (r.what, r.unit)), lambda r: (r.what, r.unit)):
+    for row, found in groupby(
+        sorted(here(readings), key=lambda r: (r.what, r.unit)), lambda r: (r.what, r.unit)
+    ):
         found = list(found)
         assert [r.place for r in found] == ["1 thread", "2 threads"], row
         for r in found:
@@ -54,18 +59,19 @@ def test_every_row_is_measured_in_every_place_and_compared_with_the_first(readin
 
 
 def test_a_step_s_tokens_and_flops_are_those_of_the_spec_and_its_optimiser(readings):
-    spec = parse(ModelSpec, SPEC, "spec")
+    spec = parse(Spec, SPEC, "spec")
     rate = {r.unit: r.value for r in readings if r.place == "1 thread" and r.what.startswith("training")}
     optimiser = Optimizer(Transformer(spec).initialise(0), OptimConfig()).flops() / (2 * spec.context)
-    assert rate["FLOP/s"] / rate["token/s"] == pytest.approx(spec.flops_train(spec.context / 2, executed=True) + optimiser)
+    step = counts.flops_train(spec, keys_read(Kernels(), spec.context), Kernels()) + optimiser
+    assert rate["FLOP/s"] / rate["token/s"] == pytest.approx(step)
 
 
 def test_what_a_call_does_is_counted():
-    works = device._works(TINY, torch.device("cpu"))
-    assert works["product square, bf16"][0] == {"FLOP": 2 * 8 * 16 * 32}
-    amount, call = works["memory, triad"]
-    assert amount == {"B": 3 * TINY["array_bytes"]}
-    assert torch.equal(call(), torch.full((1024,), 4.0))
+    works = device.works_on(torch.device("cpu"), TINY)
+    assert works["product square, bf16"].amounts == {"FLOP": 2 * 8 * 16 * 32}
+    triad = works["memory, triad"]
+    assert triad.amounts == {"B": 3 * TINY["array_bytes"]}
+    assert torch.equal(triad.call(), torch.full((1024,), 4.0))
     assert "training, larger model, bf16" not in works  # it waits for a card
 
 
@@ -77,12 +83,16 @@ def test_without_a_card_every_card_stands_there_by_its_data_sheet(readings):
     for r in sheets:
         assert r.times * first[r.what, r.unit] == pytest.approx(r.value)
         peak = cards[r.place].bytes_per_second if r.unit.startswith("B") else cards[r.place].flops_bf16
-        assert r.value == pytest.approx(peak / (read_prices().device(r.place).watts if r.unit.endswith("J") else 1))
+        assert r.value == pytest.approx(
+            peak / (read_prices().device(r.place).watts if r.unit.endswith("J") else 1)
+        )
     assert "not measured" in device.tables(readings)[1].text()
 
 
 def test_a_card_that_was_measured_has_no_data_sheet(readings):
-    assert {r.place for r in device._sheets(here(readings), {"cpu", "h100"})} == set(read_hardware().devices) - {"cpu", "h100"}
+    assert {r.place for r in device.sheets(here(readings), {"cpu", "h100"})} == set(
+        read_hardware().devices
+    ) - {"cpu", "h100"}
 
 
 def test_joules_are_the_meter_s_and_say_whose_they_are(monkeypatch):
@@ -114,4 +124,5 @@ def test_the_small_model_is_that_of_the_laptop_s_recipe():
     assert small.pop("vocab_size") == next(s for s in CPU["stages"] if s["kind"] == "tokenizer")["vocab_size"]
     assert small == CPU["models"]["main"]
     for model in shipped(device.__file__)["models"].values():
-        parse(ModelSpec, model["spec"], "spec"), parse(OptimConfig, model["optim"], "optim")
+        parse(Spec, model["spec"], "spec")
+        parse(OptimConfig, model["optim"], "optim")

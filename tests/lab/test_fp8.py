@@ -1,12 +1,13 @@
-"""Emulated FP8: what E4M3 holds stays, what it does not is off by its last bit, tile by tile; training hardly notices."""
+"""Emulated FP8: what E4M3 holds stays, what it does not is off by its last bit, tile by tile; training hardly
+notices."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from shapes import built, shape
 
 from nomoat.data.packing import Batch
 from nomoat.lab.fp8 import ALONG_COLUMN, ALONG_ROW, BLOCK, TILE, Product, emulated, rounded
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -14,7 +15,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 GRID = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
 GRID = GRID[GRID.isfinite()]  # up to 448
 TILES = {"row": ALONG_ROW, "column": ALONG_COLUMN, "block": BLOCK}
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=61, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_q_latent=24,
     d_ffn=48, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=16, n_mtp=1, context=32,
 )  # fmt: skip
@@ -29,7 +30,7 @@ def made() -> Transformer:
     model = Transformer(SPEC).initialise(0)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if name.endswith(("w_o", "w_down")):
+            if name.endswith(("w_o.weight", "w_down.weight")):
                 p.copy_(drawn(*p.shape, seed=len(name)) * p.shape[-1] ** -0.5)
     return model
 
@@ -60,7 +61,9 @@ def test_the_error_is_half_of_the_last_bit_or_of_the_smallest_step(tile, shape):
     for i in range(0, shape[-2], rows):
         for j in range(0, shape[-1], columns):
             a, b = (t[..., i : i + rows, j : j + columns].abs().double() for t in (x, out))
-            for k in range(a.shape[0]) if a.ndim == 3 else [...]:  # 3 bits behind the point, subnormals of 2^-9
+            for k in (
+                range(a.shape[0]) if a.ndim == 3 else [...]
+            ):  # 3 bits behind the point, subnormals of 2^-9
                 bound = (a[k] * 2.0**-4).maximum(a[k].max() / 448 * 2.0**-10) * (1 + 1e-5)
                 assert ((a[k] - b[k]).abs() <= bound).all()
                 assert a[k].max().item() == pytest.approx(b[k].max().item(), rel=1e-6)
@@ -76,7 +79,9 @@ def test_an_outlier_spoils_its_own_tile_alone(tile):
     same = rounded(x, TILES[tile]) == rounded(spoilt, TILES[tile])
     rows, columns = TILES[tile]
     its_own = torch.zeros_like(same)
-    its_own[7 // rows * rows : 7 // rows * rows + rows, 9 // columns * columns : 9 // columns * columns + columns] = True
+    its_own[
+        7 // rows * rows : 7 // rows * rows + rows, 9 // columns * columns : 9 // columns * columns + columns
+    ] = True
     assert same[~its_own].all()
     assert not same[its_own].any() or rows * columns == 1
     assert not rounded(torch.zeros(2, 300), TILES[tile]).any()
@@ -84,10 +89,12 @@ def test_an_outlier_spoils_its_own_tile_alone(tile):
 
 @pytest.mark.parametrize("batched", [False, True], ids=["linear", "experts"])
 def test_the_three_products_are_sums_over_rounded_operands(batched):
-    """Forward, by the input and by the weight, each by hand; and each within the error of two roundings of the exact."""
+    """Forward, by the input and by the weight, each by hand; and each within the error of two roundings of
+    the exact."""
     lead = (2,) if batched else ()
     x, w, grad = drawn(*lead, 200, 160), drawn(*lead, 160, 130, seed=1), drawn(*lead, 200, 130, seed=2)
-    x.requires_grad_(), w.requires_grad_()
+    x.requires_grad_()
+    w.requires_grad_()
     out = Product.apply(x, w)
     grad_x, grad_w = torch.autograd.grad(out, (x, w), grad)
     x_8, w_8 = rounded(x, ALONG_ROW), rounded(w, BLOCK)
@@ -106,16 +113,20 @@ WAYS = {"sorted": {}, "wide": {"experts": "wide"}, "plain": {"attention": "plain
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_hidden_matrix_is_multiplied_in_fp8_and_nothing_else(way, monkeypatch):
-    """The report's list: not the embedding, the head, the router, the norms, nor attention's own two products."""
-    model = Transformer(SPEC.model_copy(update=WAYS[way])).initialise(0).bfloat16()
+    """The report's list: not the embedding, the head, the router, the norms, nor attention's own two
+    products."""
+    model = built(SPEC, **WAYS[way]).initialise(0).bfloat16()
     of = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
     met, forward = [], Product.forward
     monkeypatch.setattr(
-        Product, "forward", lambda ctx, x, w: (met.append(of.get(w.untyped_storage().data_ptr())), forward(ctx, x, w))[1]
+        Product,
+        "forward",
+        lambda ctx, x, w: (met.append(of.get(w.untyped_storage().data_ptr())), forward(ctx, x, w))[1],
     )
     with emulated(model):
         gradient(model, batch(0), ObjectiveConfig())
-    hidden = {n for n, p in model.named_parameters() if p.ndim > 1 and n not in ("embed", "head") and "router" not in n}
+    exact = ("embed.weight", "head.weight")
+    hidden = {n for n, p in model.named_parameters() if p.ndim > 1 and n not in exact and "router" not in n}
     assert set(met) == hidden
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -150,7 +161,7 @@ def test_the_gradient_is_close_to_the_exact_one():
 def test_training_ends_near_where_the_exact_one_does():
     ends = []
     for way in ("exact", "fp8"):
-        model = Transformer(SPEC.model_copy(update={"init_std": 0.15})).initialise(0)
+        model = built(SPEC, init_std=0.15).initialise(0)
         optimizer = Optimizer(model, OptimConfig(adam_lr=1e-2))
         losses = []
         for step in range(60):

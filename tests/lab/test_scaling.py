@@ -1,7 +1,6 @@
 """The ladder: its fit finds a known law, its runs keep to the budget, nothing is trained twice."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -9,13 +8,16 @@ import pytest
 from nomoat.config import ConfigError, DataError
 from nomoat.files import shipped
 from nomoat.lab import arms, scaling
+from nomoat.lab.law import Law
+from nomoat.lab.series import Series
 from nomoat.run.ledger import read_prices
-from nomoat.stats import percentiles
 from nomoat.tokenizer import bpe
 
-TRUTH = scaling.Law(1.2, [2000.0], [0.3])
-C = np.repeat(np.geomspace(1e11, 3e12, 6), 3)
-MODEL = {"n_layers": 1, "d_model": 8, "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 16}
+TRUTH = Law(1.2, [2000.0], [0.3])
+MODEL = {
+    "n_layers": 1, "d_model": 8, "ffn": {"kind": "dense", "d_hidden": 16},
+    "attention": {"kind": "latent", "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
+}  # fmt: skip
 TABLE = {
     "shares": [0.25, 0.5, 1.0], "near": 2, "heldout_bytes": 500, "draws": 5, "gains": [0.01], "relative_gains": [0.01],
     "base": {"rows": 2, "context": 32, "model": MODEL},
@@ -25,7 +27,12 @@ SETTING = {"price": "cpu", "units": 1, "table": TABLE | {"draws": 40}}
 
 
 def result(arm, flops, bpb, **more):
-    costs = {"seconds": flops / 1e10, "joules": flops / 1e9, "tokens": flops / 1e6, "params_active": 1e5 * flops**0.1}
+    costs = {
+        "seconds": flops / 1e10,
+        "joules": flops / 1e9,
+        "tokens": flops / 1e6,
+        "params_active": 1e5 * flops**0.1,
+    }
     return {"arm": arm, "flops": flops, "bpb": bpb, **costs, **more}
 
 
@@ -36,7 +43,9 @@ LADDER = [result(f"{i}, {i}", c, TRUTH.at(c)) for i, c in enumerate(np.geomspace
 def out(tmp_path):
     """A folder whose tokenizer is small already."""
     text = tmp_path / "text.txt"
-    text.write_text("\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * 5 for n in range(60)))
+    text.write_text(
+        "\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * 5 for n in range(60))
+    )
     bpe.train([text.read_text()], 320).save(tmp_path / "out" / "corpus" / "tokenizer")
     return tmp_path / "out"
 
@@ -46,59 +55,12 @@ def climb(out, monkeypatch):
     """Runs the tiny ladder, with FLOPs and losses that follow a law: five steps of training follow none."""
     real = scaling.findings
     law = lambda r: r | {"bpb": TRUTH.at(r["flops"] * 1e4)}
-    monkeypatch.setattr(scaling, "findings", lambda results, setting: real([law(r) for r in results], setting))
-    monkeypatch.setattr(scaling, "calibrate", lambda arms, corpus, seconds, device: {a.name: round(8 * a.share) for a in arms})
-    return lambda seconds=8.0, n_seeds=2: scaling.run(out, seconds, n_seeds, text=str(out.parent / "text.txt"), table=TABLE)
-
-
-# --- the fit --------------------------------------------------------------------------------------------------------
-
-
-def test_the_fit_finds_a_known_law():
-    found = scaling.fit(C[:, None], TRUTH.at(C))
-    assert found.floor == pytest.approx(1.2, rel=1e-2)
-    assert found.b == pytest.approx([0.3], rel=1e-2)
-    assert found.a == pytest.approx([2000.0], rel=5e-2)
-    assert found.at(C) == pytest.approx(TRUTH.at(C), rel=1e-4)
-
-
-def test_the_fit_finds_a_law_of_sizes_and_tokens():
-    N, D = np.meshgrid(np.geomspace(1e5, 1e7, 4), np.geomspace(1e6, 1e8, 4))
-    truth = scaling.Law(1.0, [30.0, 50.0], [0.34, 0.28])
-    found = scaling.fit(np.stack([N.ravel(), D.ravel()], 1), truth.at(N.ravel(), D.ravel()))
-    assert found.floor == pytest.approx(1.0, rel=3e-2)
-    assert found.b == pytest.approx(truth.b, rel=3e-2)
-
-
-def test_no_parameter_is_below_zero():
-    assert scaling.fit(C[:, None], 100 * C**-0.2).floor == pytest.approx(0.0, abs=0.05)
-    rising = scaling.fit(C[:, None], C**0.1)
-    assert rising.a == [0.0]
-    assert rising.multiple(1e12, 0.01) == math.inf
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_under_noise_the_truth_lies_in_the_interval(seed):
-    noise = 1 + 0.003 * np.random.default_rng(seed).standard_normal(len(C))
-    found = scaling.fit(C[:, None], TRUTH.at(C) * noise)
-    draws = scaling.redrawn(found, C[:, None], TRUTH.at(C) * noise, 60)
-    for of in (lambda w: w.floor, lambda w: w.b[0], lambda w: w.at(1.5e12) - w.at(3e12), lambda w: w.multiple(3e12, 0.01)):
-        low, high = percentiles([of(w) for w in draws])
-        assert low < of(TRUTH) < high
-        assert low < of(found) < high
-
-
-def test_without_noise_the_interval_is_narrow():
-    draws = scaling.redrawn(TRUTH, C[:, None], TRUTH.at(C), 5)
-    low, high = percentiles([w.b[0] for w in draws])
-    assert high - low < 0.01
-
-
-def test_the_multiple_buys_the_gain_and_the_floor_cannot_be_bought():
-    times = TRUTH.multiple(3e12, 0.05)
-    assert times > 1
-    assert TRUTH.at(3e12 * times) == pytest.approx(TRUTH.at(3e12) - 0.05)
-    assert TRUTH.multiple(3e12, TRUTH.at(3e12) - 1.2) == math.inf
+    monkeypatch.setattr(
+        scaling, "findings", lambda results, setting: real([law(r) for r in results], setting)
+    )
+    monkeypatch.setattr(scaling, "calibrate", lambda arms, *rest: {a.name: round(8 * a.share) for a in arms})
+    text = str(out.parent / "text.txt")
+    return lambda seconds=8.0, n_seeds=2: scaling.run(Series(out, seconds, n_seeds, text), TABLE)
 
 
 # --- what it says ---------------------------------------------------------------------------------------------------
@@ -151,7 +113,11 @@ def test_the_ladder_has_every_share_at_the_sizes_near_it_under_names_of_their_ow
 
 def test_the_ladder_keeps_to_its_budget(climb, monkeypatch):
     asked = []
-    steps = lambda arms, corpus, seconds, device: asked.append(seconds) or {a.name: 2 for a in arms}
+
+    def steps(arms, corpus, series, seconds):
+        asked.append(seconds)
+        return {arm.name: 2 for arm in arms}
+
     monkeypatch.setattr(scaling, "calibrate", steps)
     found = climb(seconds=60.0, n_seeds=2)
     assert 2 * asked[0] * sum(a.share for a in scaling.arms(TABLE)) == pytest.approx(60.0)
@@ -160,7 +126,9 @@ def test_the_ladder_keeps_to_its_budget(climb, monkeypatch):
 
 def test_what_was_trained_is_not_trained_again(climb, out, monkeypatch):
     first, trained = climb(), []
-    trial = lambda arm, corpus, seed, *rest, real=arms.Trial: trained.append(seed) or real(arm, corpus, seed, *rest)
+    trial = lambda arm, corpus, seed, *rest, real=arms.Trial: (
+        trained.append(seed) or real(arm, corpus, seed, *rest)
+    )
     monkeypatch.setattr(arms, "Trial", trial)
     assert climb() == first
     assert trained == []
@@ -181,4 +149,4 @@ def test_another_ladder_in_the_same_folder_is_refused(climb):
 @pytest.mark.parametrize(("seconds", "seeds"), [(0.0, 1), (1.0, 0)])
 def test_a_ladder_of_nothing_is_refused(tmp_path, seconds, seeds):
     with pytest.raises(ConfigError, match="at least one seed"):
-        scaling.run(tmp_path, seconds, seeds, table=TABLE)
+        scaling.run(Series(tmp_path, seconds, seeds), TABLE)

@@ -12,19 +12,22 @@ from nomoat.data import documents, shards
 from nomoat.files import shipped
 from nomoat.lab import truth
 from nomoat.lab.arms import Arm, Trial
-from nomoat.lab.compare import merged
-from nomoat.model.spec import ModelSpec
+from nomoat.lab.series import Series, merged
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.tokenizer import bpe
 
 TABLE = shipped(truth.__file__)
 CPU = tomllib.loads((Path(truth.__file__).parents[2] / "recipes" / "cpu.toml").read_text("utf-8"))
 MODEL = {
-    "n_layers": 2, "d_model": 16, "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8, "d_ffn": 32,
-    "n_dense_layers": 1, "n_routed": 4, "n_active": 2, "d_expert": 8,
+    "n_layers": 2, "d_model": 16,
+    "attention": {"kind": "latent", "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
+    "ffn": {"kind": "routed", "d_dense": 32, "n_dense_layers": 1, "n_routed": 4, "n_active": 2, "d_expert": 8},
 }  # fmt: skip
-GROUPED = {"mixer": "gqa", "n_kv_heads": 1, "d_nope": 0, "d_rope": 8, "d_kv_latent": 0}
+GROUPED = {"attention": {"kind": "grouped", "n_heads": 2, "n_kv_heads": 1, "d_head": 8}}
+SIZE = {"vocab_size": 2048}
 SMALL = {
-    "student": TABLE["student"], "corpus": {"shares": {"prose": 0.5, "tasks": 0.5}, "heldout_bytes": 1000},
+    "corpus": {"shares": {"prose": 0.5, "tasks": 0.5}, "heldout_bytes": 1000},
     "learn": {"addition": [1]}, "judge": {"addition": [1]},
     "reference": {"name": "reference", "rows": 2, "context": 96, "model": MODEL},
     "pairs": [
@@ -45,7 +48,9 @@ def out(tmp_path_factory):
     """A folder whose corpus is made already, of little text and few tasks."""
     root = tmp_path_factory.mktemp("truth")
     text = root / "text.txt"
-    text.write_text("\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * 5 for n in range(60)))
+    text.write_text(
+        "\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * 5 for n in range(60))
+    )
     tokenizer = bpe.train([text.read_text(), "<think>\n</think>What is 1 + 2? 3 carry"], 320)
     tokenizer.save(root / "out" / "corpus" / "tokenizer")
     worked = documents.worked({"addition": [1]}, 200, 1.0, tokenizer, 0)
@@ -55,7 +60,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(out):
-    return truth.run(out, 0.08, 2, text=str(out.parent / "text.txt"), table=SMALL)
+    return truth.run(Series(out, 0.08, 2, str(out.parent / "text.txt")), SMALL)
 
 
 def test_what_is_said_to_be_equal_is(found):
@@ -67,8 +72,12 @@ def test_what_is_said_to_be_equal_is(found):
     for row in found["rows"]:
         assert row["seeds"] == 2
         if row["equal"] == "FLOPs":
-            assert row["flops"] == pytest.approx(1, abs=0.03 + 0.5 / min(steps["FLOPs"].values()))  # steps are whole
-    assert steps["time"]["loss"] == steps["time"]["reference"] == steps["FLOPs"]["loss"]  # one shape, one duration
+            assert row["flops"] == pytest.approx(
+                1, abs=0.03 + 0.5 / min(steps["FLOPs"].values())
+            )  # steps are whole
+    assert (
+        steps["time"]["loss"] == steps["time"]["reference"] == steps["FLOPs"]["loss"]
+    )  # one shape, one duration
     assert "fp8" not in steps["time"]
     assert steps["FLOPs"]["fp8"] == steps["FLOPs"]["reference"]
     assert steps["FLOPs"]["depth"] < steps["FLOPs"]["reference"]
@@ -90,15 +99,17 @@ def test_a_second_call_trains_nothing_and_a_lost_seed_alone(found, out, monkeypa
     text, steps = str(out.parent / "text.txt"), []
     count = Trial.step
     monkeypatch.setattr(Trial, "step", lambda self: (steps.append(self.seed), count(self))[1])
-    assert truth.run(out, 0.08, 2, text=text, table=SMALL) == found
+    assert truth.run(Series(out, 0.08, 2, text), SMALL) == found
     assert not steps
     (out / "seed-1.json").unlink()
-    again = truth.run(out, 0.08, 2, text=text, table=SMALL)
+    again = truth.run(Series(out, 0.08, 2, text), SMALL)
     assert set(steps) == {1}
-    assert [r["bpb"] for r in again["results"]] == [r["bpb"] for r in found["results"]]  # a pure function of the seed
-    for other in ({"text": text, "table": {**SMALL, "pairs": SMALL["pairs"][:1]}}, {"text": None, "table": SMALL}):
+    assert [r["bpb"] for r in again["results"]] == [
+        r["bpb"] for r in found["results"]
+    ]  # a pure function of the seed
+    for other, table in ((text, {**SMALL, "pairs": SMALL["pairs"][:1]}), (None, SMALL)):
         with pytest.raises(ConfigError, match="choose another --out"):
-            truth.run(out, 0.08, 2, **other)
+            truth.run(Series(out, 0.08, 2, other), table)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +123,16 @@ def test_a_second_call_trains_nothing_and_a_lost_seed_alone(found, out, monkeypa
     ],
 )
 def test_the_verdict_is_its_rule(pairs, better, verdict):
-    assert truth.difference(pairs, better, TABLE["student"])["verdict"] == verdict
+    assert truth.difference(pairs, better)["verdict"] == verdict
 
 
 def test_the_interval_is_students():
     """Gaps 1, 2, 3: 2 +- 4.303 / sqrt(3)."""
-    found = truth.difference([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)], 1, TABLE["student"])
-    assert (found["low"], found["high"]) == (pytest.approx(2 - 2.4843, abs=1e-3), pytest.approx(2 + 2.4843, abs=1e-3))
+    found = truth.difference([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)], 1)
+    assert (found["low"], found["high"]) == (
+        pytest.approx(2 - 2.4843, abs=1e-3),
+        pytest.approx(2 + 2.4843, abs=1e-3),
+    )
 
 
 def test_decoding_knows_the_caches(found):
@@ -134,14 +148,19 @@ def test_the_tables_show_every_row(found):
     assert len(speeds.rows) == 2
     assert "latent or grouped" in table.text(200)
     first = [r for r in found["results"] if r["seed"] == 0]
-    lonely = truth.tables({**found, "rows": truth.findings(SMALL, found["setting"]["steps"], first)})[0].text(200)
+    lonely = truth.tables({**found, "rows": truth.findings(SMALL, found["setting"]["steps"], first)})[0].text(
+        200
+    )
     assert lonely.count("not shown to differ") == 2 * len(found["rows"])
     assert "None" not in lonely
 
 
 def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
     reference = parse(Arm, TABLE["reference"], "reference")
-    shape = lambda arm: parse(ModelSpec, {**arm.model, "vocab_size": 2048}, arm.name)
+
+    def shape(arm):
+        return parse(Spec, arm.model | SIZE, arm.name)
+
     for pair in TABLE["pairs"]:
         change = pair.get("of") or pair["against"]
         arm = parse(Arm, merged(TABLE["reference"], change), change["name"])
@@ -149,11 +168,13 @@ def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
         assert len(differing - {"short"}) == 2  # of a curriculum, the length of its rows and its share
         assert "name" in differing
         shape(arm)
-    dense = next(p["against"]["model"] for p in TABLE["pairs"] if p.get("against", {}).get("name") == "dense twin")
-    twin = shape(reference).dense_twin()
-    assert {k: getattr(twin, k) for k in dense} == dense
+    dense = next(
+        p["against"]["model"] for p in TABLE["pairs"] if p.get("against", {}).get("name") == "dense twin"
+    )
+    assert counts.dense_twin(shape(reference)).ffn == parse(Spec, reference.model | dense | SIZE, "twin").ffn
+    base = merged(TABLE["reference"]["model"], TABLE["decode"]["shape"], SIZE)
     for change in TABLE["decode"]["models"].values():
-        parse(ModelSpec, {**TABLE["reference"]["model"], **TABLE["decode"]["shape"], **change, "vocab_size": 9}, "decode")
+        parse(Spec, merged(base, change), "decode")
 
 
 def test_the_panels_are_those_of_the_recipe():
@@ -164,4 +185,4 @@ def test_the_panels_are_those_of_the_recipe():
 def test_nonsense_is_refused(tmp_path):
     for seconds, seeds in ((0.0, 1), (1.0, 0)):
         with pytest.raises(config.UserError, match="expected at least one seed"):
-            truth.run(tmp_path, seconds, seeds)
+            truth.run(Series(tmp_path, seconds, seeds))

@@ -4,25 +4,26 @@ import math
 
 import pytest
 import torch
+from shapes import built, shape, varied
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nomoat.config import ConfigError, parse
+from nomoat.config import ConfigError
+from nomoat.engine.decoder import Decoder
 from nomoat.engine.engine import sample
-from nomoat.model.cache import LatentCache
+from nomoat.model import counts
 from nomoat.model.rope import turns
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 
-SPEC = ModelSpec(
-    vocab_size=61, n_layers=3, d_model=32, n_heads=6, d_nope=0, d_rope=10, d_value=7, d_kv_latent=0, mixer="gqa",
-    n_kv_heads=2, d_ffn=40, n_dense_layers=1, n_routed=6, n_shared=1, n_active=2, d_expert=16, context=128, n_mtp=1,
+SPEC = shape(
+    vocab_size=61, n_layers=3, d_model=32, n_heads=6, n_kv_heads=2, d_head=10, d_value=7,
+    d_ffn=40, n_dense_layers=1, n_routed=6, n_shared=1, n_active=2, d_expert=16, context=128, n_mtp=1,
 )  # fmt: skip
 WAYS = {"two heads": {}, "multi-head": {"n_kv_heads": 6}, "multi-query": {"n_kv_heads": 1}, "plain": {"attention": "plain"}}
 
 
 def made(way: str) -> Transformer:
-    model = Transformer(SPEC.model_copy(update=WAYS[way])).eval()
+    model = built(SPEC, **WAYS[way]).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -58,50 +59,43 @@ def turned(x, position):
 @torch.no_grad()
 def test_it_equals_attention_by_hand_head_by_head(model):
     """With as many key-value heads as heads this is multi-head attention; else query head h reads key-value head h // g."""
-    s, T = model.spec, 6
+    s, a, T = model.spec, model.spec.attention, 6
     attention = model.blocks[0].attention
     h_BTD = torch.randn(1, T, s.d_model, generator=torch.Generator().manual_seed(2))
-    q, k, v = (h_BTD[0] @ attention.w_in.T).split((s.n_heads * 10, s.n_kv_heads * 10, s.n_kv_heads * 7), -1)
+    q, k, v = (h_BTD[0] @ attention.w_in.weight.T).split((a.n_heads * 10, a.n_kv_heads * 10, a.n_kv_heads * 7), -1)
     out = torch.zeros(T, s.d_model)
-    for h in range(s.n_heads):
-        u = h // (s.n_heads // s.n_kv_heads)
+    for h in range(a.n_heads):
+        u = h // (a.n_heads // a.n_kv_heads)
         keys = [turned(k[t, 10 * u : 10 * u + 10], t) for t in range(T)]
         for t in range(T):
             query = turned(q[t, 10 * h : 10 * h + 10], t)
             score = torch.stack([query @ keys[i] / math.sqrt(10) for i in range(t + 1)])
-            out[t] += attention.w_o[:, 7 * h : 7 * h + 7] @ (score.softmax(0) @ v[: t + 1, 7 * u : 7 * u + 7])
-    mask = None if s.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
+            out[t] += attention.w_o.weight[:, 7 * h : 7 * h + 7] @ (score.softmax(0) @ v[: t + 1, 7 * u : 7 * u + 7])
+    mask = None if model.kernels.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
     close(attention(h_BTD, turns(s, torch.arange(T)[None]), mask)[0], out)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("steps", [(1,) * 16, (5, 1, 1, 7, 2), (15, 1)], ids=str)
-def test_cached_decode_equals_the_full_forward(model, steps):
-    ids_BT = tokens(3, 16)
-    cache, start, parts = LatentCache(model.spec, 3, 20), 0, []
-    for n in steps:
-        parts.append(model(ids_BT[:, start : start + n], cache=cache))
-        start += n
-    close(torch.cat(parts, 1), model(ids_BT))
+@pytest.mark.parametrize("n_prompt", [1, 5, 15])
+def test_cached_decode_equals_the_full_forward(model, n_prompt):
+    ids_BT, decoder = tokens(3, 16), Decoder(model)
+    logits = [decoder.prefill(ids_BT[:, :n_prompt].tolist(), 16 - n_prompt, 0)]
+    logits += [decoder.step(ids_BT[:, t]) for t in range(n_prompt, 16)]
+    close(torch.stack(logits, 1), model(ids_BT)[:, n_prompt - 1 :])
 
 
 @torch.no_grad()
 def test_one_step_for_many_rows_equals_the_full_forward(model):
-    """`step`, which the sampler calls, on the keys and values that the cache of the positions before holds."""
-    s, T, capacity = model.spec, 9, 12
-    attention, g = model.blocks[1].attention, torch.Generator().manual_seed(3)
-    h_BTD = torch.randn(2, T, s.d_model, generator=g)
-    cache = LatentCache(s.model_copy(update={"attention": "fused"}), 2, capacity)
-    cis_BTr = turns(s, torch.arange(T)[None])
-    mask = None if s.attention == "fused" else torch.full((1, 1, T - 1, T - 1), float("-inf")).triu(1)
-    attention(h_BTD[:, :-1], cis_BTr[:, :-1], mask, cache, 1)
-    values, keys = cache.latent[1].split(s.d_cached, -1)
-    keys = keys.unflatten(-1, (s.n_kv_heads, -1)).permute(0, 2, 3, 1).contiguous()
-    values = values.unflatten(-1, (s.n_kv_heads, -1)).transpose(1, 2).contiguous()
-    bias = torch.zeros(2, 1, capacity).index_fill_(2, torch.arange(T, capacity), float("-inf"))
-    u_BD = attention.step(h_BTD[:, -1], cis_BTr[:, -1:], keys, values, bias, T - 1)
-    mask = None if s.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
-    close(u_BD, attention(h_BTD, cis_BTr, mask)[:, -1])
+    """One layer alone, behind a cache of the positions before."""
+    s, attention, T = model.spec, model.blocks[1].attention, 9
+    h_BTD = torch.randn(2, T, s.d_model, generator=torch.Generator().manual_seed(3))
+    cis_BTr, kept = turns(s, torch.arange(T)[None]), []
+    whole = attention(h_BTD, cis_BTr, model.mask(None, h_BTD[..., 0]), kept)
+    step = attention.step()
+    cache = step.allocate(2, 12, h_BTD)
+    step.fill(cache, [x[:, :, :-1] for x in kept[0]], slice(0, 2), slice(0, T - 1))
+    bias = torch.zeros(2, 1, 12).index_fill_(2, torch.arange(T, 12), float("-inf"))
+    close(step(h_BTD[:, -1], cis_BTr[:, -1:], cache, bias, T - 1), whole[:, -1])
 
 
 @torch.no_grad()
@@ -135,28 +129,33 @@ def test_both_ways_to_attend_give_the_same_gradients():
 
 def test_parameters_flops_and_cache_are_those_that_the_spec_says(model):
     s, B, T = model.spec, 2, 8
-    depths = sum(p.numel() for p in model.depths.parameters()) + s.n_routed
+    depths = sum(p.numel() for p in model.depths.parameters()) + s.ffn.n_routed
     biases = sum(b.numel() for b in model.buffers())
-    assert s.params_mtp() == depths
-    assert s.params_total() == sum(p.numel() for p in model.parameters()) + biases - depths
-    dense = Transformer(s.dense_twin()).initialise(0)
+    assert counts.params_mtp(s) == depths
+    assert counts.params_total(s) == sum(p.numel() for p in model.parameters()) + biases - depths
+    dense = Transformer(counts.dense_twin(s)).initialise(0)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         dense(tokens(B, T))
-    assert counter.get_total_flops() == B * T * dense.spec.flops_forward(T, executed=True)
-    n_bytes = sum(layer.nbytes for layer in LatentCache(s, 2, 10).latent)
-    assert n_bytes == 4 * s.n_layers * 2 * 10 * s.n_kv_heads * (s.d_rope + s.d_value)
+    assert counter.get_total_flops() == B * T * counts.flops_forward(dense.spec, T, dense.kernels)
+    cache, a = model.blocks[0].attention.step().allocate(2, 10, torch.zeros(1)), s.attention
+    assert sum(part.nbytes for part in cache) == 4 * 2 * 10 * a.n_kv_heads * (a.d_head + a.d_value)
 
 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"n_kv_heads": 4}, "a divisor of n_heads = 6, .* found 4"),
-        ({"n_kv_heads": 0}, "a divisor of n_heads = 6, .* found 0"),
-        ({"n_kv_heads": None}, 'with mixer = "gqa" and only there, found None'),
-        ({"d_kv_latent": 8}, "d_kv_latent = 0"),
-        ({"mixer": "mla", "d_nope": 4, "d_kv_latent": 8}, "only there, found 2"),
+        ({"n_kv_heads": 4}, "expected n_kv_heads to divide n_heads = 6, found 4"),
+        ({"n_kv_heads": 0}, "greater than or equal to 1"),
+        ({"d_head": 7}, "multiple of 2"),
+        ({"d_kv_latent": 8}, "unknown key `spec.d_kv_latent`"),
+        ({"n_windowed": 2}, "expected a window beside n_windowed = 2"),
     ],
 )
 def test_what_cannot_be_is_an_error(changed, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        parse(ModelSpec, {**SPEC.model_dump(), **changed}, "models.main")
+        varied(SPEC, **changed)
+
+
+def test_what_can_only_be_planned_is_not_computed():
+    with pytest.raises(ConfigError, match="windowed attention"):
+        built(SPEC, window=8, n_windowed=2)

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from shapes import shape, varied
 
 from nomoat.model.moe import Experts, Routing, SwiGLU, sequence_balance_loss
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Kernels
 
-BASE = ModelSpec(
+BASE = shape(
     vocab_size=8, n_layers=2, d_model=20, n_heads=1, d_nope=4, d_rope=2, d_value=4, d_kv_latent=4, d_ffn=8,
     n_dense_layers=0, n_routed=8, n_shared=1, n_active=3, d_expert=12,
 )  # fmt: skip
@@ -26,7 +27,8 @@ SPECS = {
 
 
 def made(change: dict, seed: int = 0) -> Experts:
-    experts = Experts(BASE.model_copy(update=change))
+    how = {"experts": change["experts"]} if "experts" in change else {}
+    experts = Experts(varied(BASE, **{k: v for k, v in change.items() if k != "experts"}), Kernels(**how))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in experts.state_dict().values():
@@ -41,15 +43,19 @@ def tokens(n: int, seed: int = 1) -> torch.Tensor:
 
 def by_the_equations(experts: Experts, h: torch.Tensor) -> torch.Tensor:
     """(12) to (16), one token and one expert at a time."""
-    s = experts.spec
+    s = experts.shape
 
-    def expert(n, u):
-        gate, up = (experts.w_gate_up[n] @ u).chunk(2)
-        return (F.silu(gate) * up) @ experts.w_down[n]
+    def expert(e, u):
+        gate, up = (experts.w_gate_up.weight[e] @ u).chunk(2)
+        return (F.silu(gate) * up) @ experts.w_down.weight[e]
+
+    def shared(n, u):
+        gate, up = (w.view(s.n_shared, s.d_expert, -1)[n] @ u for w in experts.shared.w_gate_up.weight.chunk(2))
+        return experts.shared.w_down.weight.view(len(u), s.n_shared, -1)[:, n] @ (F.silu(gate) * up)
 
     rows = []
     for u in h:
-        affinity = experts.w_router @ u
+        affinity = experts.w_router.weight @ u
         score = torch.sigmoid(affinity) if s.scoring == "sigmoid" else torch.softmax(affinity, 0)  # (15)
         biased = [(score[e] + experts.bias_E[e]).item() for e in range(s.n_routed)]
         size = s.n_routed // s.n_groups
@@ -61,8 +67,8 @@ def by_the_equations(experts: Experts, h: torch.Tensor) -> torch.Tensor:
         gates = torch.stack([score[e] for e in chosen])  # (14)
         if s.normalise_gates:
             gates = gates / gates.sum()  # (13)
-        out = sum((expert(n, u) for n in range(s.n_shared)), torch.zeros(s.d_model))
-        rows.append(out + s.routed_scale * sum(g * expert(s.n_shared + e, u) for g, e in zip(gates, chosen)))  # (12)
+        out = sum((shared(n, u) for n in range(s.n_shared)), torch.zeros(len(u)))
+        rows.append(out + s.routed_scale * sum(g * expert(e, u) for g, e in zip(gates, chosen)))  # (12)
     return torch.stack(rows)
 
 
@@ -84,7 +90,7 @@ def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens):
 @pytest.mark.parametrize("name", [n for n in SPECS if n != "all"])
 def test_the_bias_changes_which_experts_are_chosen_and_never_the_gate(name):
     experts, h_MD = made(SPECS[name]), tokens(200)
-    s = experts.spec
+    s = experts.shape
     experts.bias_E.zero_()
     plain = experts.route(h_MD)
     experts.bias_E.copy_(torch.randn(s.n_routed, generator=torch.Generator().manual_seed(4)) * 0.3)
@@ -116,7 +122,7 @@ def test_no_token_reaches_more_groups_than_allowed(n_active_groups, group_score)
 
 def test_balancing_moves_load_from_the_crowded_to_the_idle():
     experts, h_MD = made({}), tokens(400)
-    experts.w_router.data[2] = 0.3 * h_MD.mean(0) + experts.w_router[3]
+    experts.w_router.weight.data[2] = 0.3 * h_MD.mean(0) + experts.w_router.weight[3]
     experts.bias_E.zero_()[1] = 1.0
 
     def violation():
@@ -162,7 +168,7 @@ def test_the_sequence_balance_loss_equals_a_hand_computation_and_pushes_towards_
     expert_MK = torch.tensor([[0, 1, 2]]).expand(T, -1)
     assert sequence_balance_loss(routing_of(crowded, expert_MK), 1, K) > 1.3
     loss.backward()
-    assert experts.w_router.grad.abs().sum() > 0
+    assert experts.w_router.weight.grad.abs().sum() > 0
 
 
 def test_swiglu_is_its_definition():
@@ -170,5 +176,5 @@ def test_swiglu_is_its_definition():
     generator = torch.Generator().manual_seed(1)
     for p in ffn.parameters():
         p.data.copy_(torch.randn(p.shape, generator=generator))
-    gate, up = h @ ffn.w_gate_up[:10].T, h @ ffn.w_gate_up[10:].T
-    torch.testing.assert_close(ffn(h), (gate * torch.sigmoid(gate) * up) @ ffn.w_down.T)
+    gate, up = h @ ffn.w_gate_up.weight[:10].T, h @ ffn.w_gate_up.weight[10:].T
+    torch.testing.assert_close(ffn(h), (gate * torch.sigmoid(gate) * up) @ ffn.w_down.weight.T)

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from shapes import built, shape
 
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=53, n_layers=2, d_model=24, n_heads=2, d_nope=8, d_rope=4, d_value=8, d_kv_latent=10, d_ffn=32,
     n_dense_layers=1, n_routed=4, n_active=2, d_expert=12, n_mtp=2,
 )  # fmt: skip
@@ -28,7 +28,7 @@ def model():
 
 
 def test_without_the_depths_the_main_logits_are_unchanged(model):
-    bare = Transformer(SPEC.model_copy(update={"n_mtp": 0})).eval()
+    bare = built(SPEC, n_mtp=0).eval()
     kept = {name: t for name, t in model.state_dict().items() if not name.startswith("depths.")}
     bare.load_state_dict(kept)
     assert torch.equal(bare(IDS_BT), model(IDS_BT))
@@ -43,13 +43,13 @@ def test_the_chain_equals_the_equations_on_the_shortened_row(model):
     previous = h_BTD
     for k, depth in enumerate(model.depths, start=1):
         n = T - k
-        normed = F.rms_norm(previous[:, :n], (D,), depth.norm_hidden, SPEC.norm_eps)
-        embed = F.rms_norm(model.embed[IDS_BT[:, k:]], (D,), depth.norm_embed, SPEC.norm_eps)
-        joined = embed @ depth.w_join[:, :D].T + normed @ depth.w_join[:, D:].T  # (21)
+        normed = F.rms_norm(previous[:, :n], (D,), depth.norm_hidden.weight, SPEC.norm_eps)
+        embed = F.rms_norm(model.embed.weight[IDS_BT[:, k:]], (D,), depth.norm_embed.weight, SPEC.norm_eps)
+        joined = embed @ depth.w_join.weight[:, :D].T + normed @ depth.w_join.weight[:, D:].T  # (21)
         previous, _ = depth.block(joined, model.turns(IDS_BT[:, :n]))  # (22)
         torch.testing.assert_close(got[k - 1][:, :n], previous, atol=1e-5, rtol=1e-4)
-        logits = F.linear(depth.final(previous), model.head)  # (23)
-        want = F.rms_norm(previous, (D,), depth.norm, SPEC.norm_eps) @ model.head.T
+        logits = F.linear(depth.final(previous), model.head.weight)  # (23)
+        want = F.rms_norm(previous, (D,), depth.norm.weight, SPEC.norm_eps) @ model.head.weight.T
         torch.testing.assert_close(logits, want)
 
 
@@ -80,7 +80,7 @@ def test_the_loss_of_the_depths_is_the_mean_over_depths_of_tokens_further_on(mod
     got = further_loss(model, h_BTD, packing.Batch(IDS_BT, targets_BT, doc_BT), mask)
     losses = []
     for k, (depth, deep_BTD) in enumerate(zip(model.depths, model.predict_further(h_BTD, IDS_BT, mask)), start=1):
-        logp = F.linear(depth.final(deep_BTD), model.head).log_softmax(-1)
+        logp = F.linear(depth.final(deep_BTD), model.head.weight).log_softmax(-1)
         terms = [-logp[b, i, IDS_BT[b, i + k + 1]] for b in range(2) for first, last in ((0, 7), (8, 13))
                  for i in range(first, last - k)]  # fmt: skip
         losses.append(sum(terms) / len(terms))
@@ -89,14 +89,14 @@ def test_the_loss_of_the_depths_is_the_mean_over_depths_of_tokens_further_on(mod
 
 def test_depths_train_the_trunk_and_share_embedding_and_head(model):
     names = {n.rpartition(".")[2] for n, _ in model.depths.named_parameters()}
-    assert not {"embed", "head"} & names
+    assert not {"embed.weight", "head.weight"} & names
     h_BTD, _ = model.hidden(IDS_BT)
     states = model.predict_further(h_BTD, IDS_BT)
     loss = sum(
-        F.cross_entropy(F.linear(depth.final(h[:, : -k - 1]), model.head).flatten(0, 1), IDS_BT[:, k + 1 :].flatten())
+        F.cross_entropy(F.linear(depth.final(h[:, : -k - 1]), model.head.weight).flatten(0, 1), IDS_BT[:, k + 1 :].flatten())
         for k, (depth, h) in enumerate(zip(model.depths, states), start=1)
     )  # (24) (25)
     loss.backward()
     for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) or name == "norm", name
+        assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) or name == "norm.weight", name
     model.zero_grad()

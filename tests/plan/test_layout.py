@@ -4,32 +4,46 @@ import dataclasses
 
 import pytest
 
-from nomoat.model.spec import PRESETS
-from nomoat.plan.cost import read_hardware
-from nomoat.plan.layout import BYTES_PER_PARAM, Layout, priced, search
-from nomoat.plan.shape import Dense, flops_per_token, parts
+from nomoat.config import parse
+from nomoat.model import counts
+from nomoat.model.spec import PRESETS, Spec
+from nomoat.plan import layout as layouts
+from nomoat.plan.hardware import read_hardware
+from nomoat.plan.layout import BYTES_PER_PARAM, Layout, Workload, search
+from nomoat.plan.parts import parts
 
 V3 = PRESETS["deepseek-v3"]
-DENSE = Dense(vocab_size=32000, n_layers=32, d_model=4096, n_heads=32, n_kv_heads=8, d_ffn=14336)
+SHAPE = {
+    "vocab_size": 32000,
+    "n_layers": 32,
+    "d_model": 4096,
+    "attention": {"kind": "grouped", "n_heads": 32, "n_kv_heads": 8, "d_head": 128},
+    "ffn": {"kind": "dense", "d_hidden": 14336},
+}
+DENSE = parse(Spec, SHAPE, "dense")
 H800 = read_hardware().devices["h800"]
 
 
-def price(layout, shape=V3, sequences=15360, device=H800, act_bytes=1):
-    return priced(parts(shape, flops_per_token(shape, 4096)), layout, device, 0.4, sequences, 4096, act_bytes)
+def work(shape=V3, device=H800):
+    return Workload(parts(shape, 4096), device, 0.4, 15360, 4096, activation_bytes=1)
+
+
+def price(layout, shape=V3, device=H800):
+    return layouts.price(layout, work(shape, device))
 
 
 def test_parts_add_up_to_the_model():
     for shape in (V3, DENSE):
-        p = parts(shape, 1.0)
-        whole = shape.params_total() + shape.params_mtp()
+        p = parts(shape, 4096)
+        whole = counts.params_total(shape) + counts.params_mtp(shape)
         assert p.params_embedding + p.params_routed + p.params_shared == whole
-    assert parts(V3, 1.0).params_routed == 59 * 256 * 3 * 7168 * 2048  # 58 layers and the prediction depth
+    assert parts(V3, 4096).params_routed == 59 * 256 * 3 * 7168 * 2048  # 58 layers and the prediction depth
 
 
 def test_one_device_holds_everything():
     x = price(Layout(1, 1, 1, 1), DENSE)
     for part, n in BYTES_PER_PARAM.items():
-        assert x.memory_bytes[part] == pytest.approx(n * DENSE.params_total())
+        assert x.memory_bytes[part] == pytest.approx(n * counts.params_total(DENSE))
     assert x.bubble == x.network == 0
 
 
@@ -43,7 +57,10 @@ def test_zero_shards_what_it_says(zero, split):
 
 def test_bubbles_are_those_of_the_papers():
     micro = 15360 / 128
-    bubble = lambda schedule: price(Layout(128, 1, 16, 64, schedule=schedule)).bubble
+
+    def bubble(schedule):
+        return price(Layout(128, 1, 16, 64, schedule=schedule)).bubble
+
     assert bubble("1F1B") == pytest.approx(15 * 3 / (micro * 3))  # (PP - 1)(F + B), B = 2F
     assert bubble("DualPipe") == pytest.approx(7 * (3 + 2 - 3) / (micro * 3))  # (PP/2 - 1)(F&B + B - 3W)
     assert bubble("interleaved") == pytest.approx(bubble("1F1B") / 4)  # 62 layers: four stages a device
@@ -76,7 +93,7 @@ def test_tensor_parallelism_is_never_hidden():
 
 
 def test_the_search_finds_the_fastest_that_fits():
-    found, _ = search(V3, H800, 0.4, 2048, 15360 * 4096, 4096, True, 1)
+    found = search(work(), 2048).layouts
     assert all(x.fits for x in found)
     assert [x.seconds for x in found] == sorted(x.seconds for x in found)
     for x in found:
@@ -84,11 +101,14 @@ def test_the_search_finds_the_fastest_that_fits():
         assert x.data % x.expert == 0
         assert 256 % x.expert == 0
     small = H800.model_copy(update={"memory_bytes": 40e9})
-    assert search(V3, small, 0.4, 2048, 15360 * 4096, 4096, True, 1)[0][0].seconds >= found[0].seconds
-    none, slower = search(V3, H800, 0.4, 8, 15360 * 4096, 4096, True, 1)
-    assert slower
-    assert not none[0].fits
-    assert none[0].all_bytes == min(x.all_bytes for x in none)
+    assert search(work(device=small), 2048).layouts[0].seconds >= found[0].seconds
+
+
+def test_where_nothing_fits_the_smallest_comes_first():
+    ranking = search(work(), 8)
+    assert ranking.memory_binds
+    assert not ranking.layouts[0].fits
+    assert ranking.layouts[0].all_bytes == min(x.all_bytes for x in ranking.layouts)
 
 
 def test_recomputing_trades_time_for_memory():

@@ -1,5 +1,8 @@
 """What the policy wrote is decoded once, as it was written."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +10,8 @@ from nomoat.engine import engine
 from nomoat.rl import rollout
 from nomoat.rl.rollout import Exercise
 from nomoat.tasks import base, find
-from nomoat.tokenizer import bpe, layout
+from nomoat.tokenizer import bpe
+from nomoat.tokenizer.layout import NOMOAT as LAYOUT
 
 TASK = find.find("addition")
 PROBLEM = next(base.problems(TASK, 2, split="train", seed=6))
@@ -21,23 +25,24 @@ def tokenizer():
 
 @pytest.mark.parametrize("think", [True, None])
 @pytest.mark.parametrize("stop", ["end", "length"])
-def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, stop):
-    ids = [*([] if think else [layout.THINK]), *tokenizer.encode("7+2"), layout.END_THINK, *tokenizer.encode("9")]
-    ids += [layout.EOS] if stop == "end" else []
+@pytest.mark.parametrize("facts", [{"outputs": [1]}, {}])  # to be run, to be read
+def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, stop, facts):
+    ids = [*([] if think else [LAYOUT.think_id]), *tokenizer.encode("7+2"), LAYOUT.end_think_id, *tokenizer.encode("9")]
+    ids += [LAYOUT.eos_id] if stop == "end" else []
     drawn, decoded, told = engine.Sample(torch.tensor(ids), torch.zeros(len(ids)), stop), [], []
 
     def sampled(model, prompts, *, on_end, **_):
-        if stop == "end":
+        if stop == "end" and on_end:
             on_end(0, 0, drawn.ids_T)
         return [[drawn]]
 
     monkeypatch.setattr(engine, "sample", sampled)
     decode = tokenizer.decode
     monkeypatch.setattr(tokenizer, "decode", lambda ids, **how: decoded.append(ids) or decode(ids, **how))
-    exercise = Exercise("addition", 2, TASK, PROBLEM)
-    hear = lambda task, problem, text: told.append(text)
-    ((made,),) = rollout.sample(None, tokenizer, [exercise], group=1, max_new_tokens=9, seed=0, think=think, on_end=hear)
+    exercise = Exercise("addition", 2, TASK, replace(PROBLEM, facts=facts))
+    verdicts = SimpleNamespace(begin=lambda task, problem, text: told.append(text))
+    ((made,),) = rollout.sample(None, tokenizer, [exercise], group=1, think=think, verdicts=verdicts)
     assert made.text == "<think>7+2</think>9"
-    assert told == ([made.text] if stop == "end" else [])
+    assert told == ([made.text] if stop == "end" and facts else [])
     assert len(decoded) == 1
     assert (made.length, made.stop) == (len(ids), stop)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from shapes import shape
 
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, variants
 from nomoat.rl.reward import Judged
@@ -55,7 +55,7 @@ def test_surrogates_by_hand():
         assert getattr(variants, name)(w, a, bounds[name]).tolist() == pytest.approx(expected)
 
 
-SPEC = ModelSpec(
+SPEC = shape(
     vocab_size=40, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=24,
     context=64, init_std=0.3,
 )  # fmt: skip
@@ -64,7 +64,7 @@ SPEC = ModelSpec(
 def off_policy_rollouts():
     """Two groups of two, whose old log-probabilities are the model's own but for a known gap on each token."""
     model = Transformer(SPEC).initialise(0)
-    torch.nn.init.normal_(model.head, std=0.3, generator=torch.Generator().manual_seed(3))
+    torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(3))
     rng = torch.Generator().manual_seed(1)
     groups = []
     for _ in range(2):
@@ -125,8 +125,8 @@ def test_the_gradient_is_that_of_the_published_objective(name):
     objective(name, model, groups, advantages).backward()
     expected = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
-    off_policy = grpo.Objective(variant, n_rollouts=4, longest=8, off_policy=True)
-    grpo.gradient(model, judged(groups, advantages), off_policy)
+    off_policy = grpo.Objective(variant=name, max_new_tokens=8, minibatches=2)
+    grpo.gradient(model, judged(groups, advantages), off_policy, 4)
     for n, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[n], rtol=1e-3, atol=1e-6)
 
@@ -135,18 +135,19 @@ def test_the_kl_term_is_the_k3_estimator_and_vanishes_at_the_reference():
     model, groups = off_policy_rollouts()
     reference = Transformer(SPEC).initialise(5)
     still = judged(groups, [[0.0, 0.0]] * 2)
+    pulled = grpo.Objective(kl=0.1, max_new_tokens=1)
     loss = 0.0
     for r in (r for g in groups for r in g):
         log_r = log_probs(reference, r).detach() - log_probs(model, r)
         loss = loss + 0.1 * (log_r.exp() - log_r - 1).sum()
     loss.backward()
-    expected = model.head.grad.clone()
+    expected = model.head.weight.grad.clone()
     model.zero_grad()
-    update = grpo.gradient(model, still, grpo.Objective(kl=0.1), reference)
-    torch.testing.assert_close(model.head.grad, expected, rtol=1e-3, atol=1e-6)
+    update = grpo.gradient(model, still, pulled, 1, reference)
+    torch.testing.assert_close(model.head.weight.grad, expected, rtol=1e-3, atol=1e-6)
     assert update.kl * 18 * 0.1 == pytest.approx(float(loss.detach()), rel=1e-4)
     model.zero_grad()
-    assert grpo.gradient(model, still, grpo.Objective(kl=0.1), model).kl == pytest.approx(0, abs=1e-6)
+    assert grpo.gradient(model, still, pulled, 1, model).kl == pytest.approx(0, abs=1e-6)
 
 
 def test_temperature_divides_the_logits():
@@ -154,4 +155,4 @@ def test_temperature_divides_the_logits():
     rollout = groups[0][0]
     with torch.no_grad():
         rollout = replace(rollout, logp_T=log_probs(model, rollout, temperature=0.5))
-    assert grpo.gradient(model, judged([[rollout]], [[1.0]]), grpo.Objective(temperature=0.5)).drift < 1e-5
+    assert grpo.gradient(model, judged([[rollout]], [[1.0]]), grpo.Objective(temperature=0.5), 1).drift < 1e-5

@@ -1,7 +1,5 @@
-"""The receipt is the log, added up exactly; meters say what they measured and what they guessed."""
+"""The receipt is the log, added up exactly."""
 
-import sys
-import types
 from dataclasses import asdict
 from fractions import Fraction
 
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from nomoat.config import ConfigError, DataError, parse
 from nomoat.run import ledger
 from nomoat.run.directory import Run
-from nomoat.run.energy import Energy
 from nomoat.run.ledger import Prices, exact_sum, read_prices, receipt, shares
 
 PRICES = read_prices()
@@ -23,7 +20,10 @@ numbers = st.one_of(
 )
 records = st.lists(
     st.fixed_dictionaries(
-        {"kind": st.sampled_from(["step", "work", "note", "score"]), "stage": st.sampled_from(["a", "b", "c"])}
+        {
+            "kind": st.sampled_from(["step", "work", "note", "score"]),
+            "stage": st.sampled_from(["a", "b", "c"]),
+        }
         | dict.fromkeys(KEYS, numbers)
         | {"step": st.just(1), "name": st.just("n"), "value": st.just(0.5)}
     ),
@@ -41,7 +41,10 @@ def test_every_figure_is_the_exact_sum_of_the_log(events):
         total = getattr(bill.total, key)
         assert total == exact if isinstance(total, int) else total == float(exact)
         for row in bill.rows:
-            part = sum((Fraction(e[key]) for e in cost if e["stage"] == row.stage and e[key] is not None), Fraction(0))
+            part = sum(
+                (Fraction(e[key]) for e in cost if e["stage"] == row.stage and e[key] is not None),
+                Fraction(0),
+            )
             assert getattr(row, key) in (part, float(part))
     assert [r.stage for r in bill.rows] == list(dict.fromkeys(e["stage"] for e in events))
 
@@ -86,7 +89,9 @@ def test_money_is_electricity_and_device_hours_and_never_both_for_a_rented_one()
     hour = [{"kind": "work", "stage": "s", "what": "x", "seconds": 3600, "joules": 3.6e6}]
     assert receipt(hour).total.money == pytest.approx(PRICES.per_kwh)
     amortised = PRICES.device("cpu-amortised").per_hour
-    assert receipt(hour, device="cpu-amortised", units=2).total.money == pytest.approx(PRICES.per_kwh + 2 * amortised)
+    assert receipt(hour, device="cpu-amortised", units=2).total.money == pytest.approx(
+        PRICES.per_kwh + 2 * amortised
+    )
     assert receipt(hour, device="h800", units=8).total.money == pytest.approx(8 * 2.0)
     with pytest.raises(ConfigError, match="h800"):
         receipt(hour, device="h80")
@@ -105,87 +110,13 @@ def test_their_table_is_the_published_one_and_ours_stands_beside():
     assert sum(p.hours for p in PRICES.published if "R1" in p.what) == 147_000
     names = {"tokenizer": 1, "pretrain": 5, "extend": 2, "sft": 1, "rl2": 0.5, "student": 0.5, "eval": 100}
     events = [{"kind": "work", "stage": name, "what": "x", "seconds": s} for name, s in names.items()]
-    table = {s.part: s for s in shares(receipt(events), {n: n for n in names} | {"rl2": "rl", "student": "distill"})}
+    table = {
+        s.part: s
+        for s in shares(receipt(events), {n: n for n in names} | {"rl2": "rl", "student": "distill"})
+    }
     assert {part: s.seconds for part, s in table.items()} == {"pretrain": 6, "extend": 2, "post-train": 2}
     assert table["pretrain"].ours == pytest.approx(0.6)
     assert table["post-train"].stages == ("sft", "rl2", "student")
     assert sum(s.theirs for s in table.values()) == pytest.approx(1)
     assert table["post-train"].theirs == 152 / 2935
     assert all(s.ours is None for s in shares(receipt([]), {}))
-
-
-# --- meters ---
-
-
-def domain(root, path, name, energy, wrap=10_000_000):
-    folder = root / path
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "name").write_text(name + "\n")
-    (folder / "energy_uj").write_text(f"{energy}\n")
-    (folder / "max_energy_range_uj").write_text(f"{wrap}\n")
-
-
-def test_rapl_counts_packages_and_memory_once_and_goes_round(tmp_path):
-    (tmp_path / "intel-rapl").mkdir()  # the control type itself, without a counter
-    domain(tmp_path, "intel-rapl:0", "package-0", 9_000_000)
-    domain(tmp_path, "intel-rapl:0:0", "core", 5)
-    domain(tmp_path, "intel-rapl:0:2", "dram", 100)
-    domain(tmp_path, "intel-rapl:1", "psys", 77)
-    meter = Energy(powercap=tmp_path, clock=lambda: 0.0)
-    assert meter.read() == (0.0, "measured:rapl")
-    domain(tmp_path, "intel-rapl:0", "package-0", 9_500_000)
-    domain(tmp_path, "intel-rapl:0:0", "core", 400_000)
-    domain(tmp_path, "intel-rapl:1", "psys", 900_000)
-    domain(tmp_path, "intel-rapl:0:2", "dram", 250_100)
-    assert meter.lap() == (pytest.approx(0.75), "measured:rapl")
-    domain(tmp_path, "intel-rapl:0", "package-0", 500_000)  # round: 0.5 J to the end, 0.5 J after it
-    assert meter.lap() == (pytest.approx(1.0), "measured:rapl")
-    assert meter.read() == (pytest.approx(1.75), "measured:rapl")
-
-
-def test_a_counter_that_goes_away_becomes_an_estimate(tmp_path):
-    now = [0.0]
-    domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
-    meter = Energy(powercap=tmp_path, clock=lambda: now[0])
-    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
-    now[0] = 2.0
-    assert meter.read() == (2.0 * PRICES.device("cpu").watts, "estimated")
-
-
-def test_without_a_counter_watts_times_time_marked_as_a_guess(tmp_path):
-    now = [5.0]
-    meter = Energy("cpu", units=3, powercap=tmp_path / "none", clock=lambda: now[0])
-    now[0] = 7.0
-    assert meter.lap() == (3 * 2.0 * PRICES.device("cpu").watts, "estimated")
-    assert meter.lap() == (0.0, "estimated")
-
-
-def fake_nvml(monkeypatch, millijoules):
-    class NVMLError(Exception):
-        pass
-
-    def energy(card):
-        if card not in millijoules:
-            raise NVMLError("no such card")
-        return millijoules[card]
-
-    module = types.SimpleNamespace(
-        NVMLError=NVMLError, nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=lambda i: i,
-        nvmlDeviceGetTotalEnergyConsumption=energy,
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-
-
-def test_nvml_counts_the_visible_cards(monkeypatch):
-    cards = {1: 1000, 3: 5000}
-    fake_nvml(monkeypatch, cards)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    meter = Energy("h100", units=2)
-    cards[3] += 2500
-    cards[1] += 500
-    assert meter.lap() == (pytest.approx(3.0), "measured:nvml")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert Energy("h100").source == "estimated"  # a card without the counter
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert Energy("h100").source == "estimated"

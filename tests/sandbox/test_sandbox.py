@@ -1,4 +1,4 @@
-"""The sandbox: honest programs are answered, the others are held, and nobody is paid for anything but the answers."""
+"""The sandbox: honest programs are answered, the others are held, and nothing is paid for but answers."""
 
 import errno
 import os
@@ -53,8 +53,17 @@ def ordinary_user(*command: str, **env: str) -> subprocess.CompletedProcess:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else; the rest of the suite ran as an ordinary user")
     paths = os.pathsep.join([str(HERE.parents[1]), *(p for p in sys.path if p.endswith("site-packages"))])
-    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", f"PYTHONPATH={paths}",
-              "PYTHONDONTWRITEBYTECODE=1", "PATH=/usr/bin:/bin", *(f"{k}={v}" for k, v in env.items())]  # fmt: skip
+    become = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+    ]
+    variables = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", **env}
+    become += [f"{name}={value}" for name, value in variables.items()]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
         probe = subprocess.run([*become, python, "-c", "import nomoat.sandbox"], capture_output=True, cwd="/")
@@ -63,7 +72,7 @@ def ordinary_user(*command: str, **env: str) -> subprocess.CompletedProcess:
     pytest.skip("no interpreter that an ordinary user may read")
 
 
-# --- what it answers -----------------------------------------------------------------------------------------------
+# --- what it answers ----------------------------------------------------------------------------------------
 
 
 def test_an_honest_program_passes(backend):
@@ -73,8 +82,8 @@ def test_an_honest_program_passes(backend):
 
 def test_a_program_may_use_the_standard_library(backend):
     code = """
-import asyncio, collections, ctypes, dataclasses, decimal, fractions, functools, hashlib, heapq, itertools, json, math
-import random, re, statistics, string, threading, typing
+import asyncio, collections, ctypes, dataclasses, decimal, fractions, functools, hashlib, heapq, itertools
+import json, math, random, re, statistics, string, threading, typing
 from concurrent.futures import ThreadPoolExecutor
 @dataclasses.dataclass
 class Point:
@@ -85,7 +94,8 @@ def f(x):
     with ThreadPoolExecutor(8) as pool:
         doubled = list(pool.map(lambda n: 2 * n, range(x)))
     words = {"ä€😀": Point(3).x, "none": None, "yes": True, "half": 0.5, "tuple": (1, -2), "big": 10**30}
-    return [doubled, words, asyncio.run(later(x)), json.loads('[1]'), math.comb(5, 2), random.Random(1).random() < 1]
+    drawn = random.Random(1).random()
+    return [doubled, words, asyncio.run(later(x)), json.loads('[1]'), math.comb(5, 2), drawn < 1]
 """
     words = {"ä€😀": 3, "none": None, "yes": True, "half": 0.5, "tuple": [1, -2], "big": 10**30}
     verdict = sandbox.judge(code, [3], [[[0, 2, 4], words, 3, [1], 10, True]])
@@ -188,7 +198,7 @@ def parent(pid: str) -> int | None:
         return None
 
 
-# --- infra: never the program's fault ------------------------------------------------------------------------------
+# --- infra: never the program's fault -----------------------------------------------------------------------
 
 
 def test_no_backend_is_a_refusal(monkeypatch):
@@ -201,12 +211,16 @@ def test_no_backend_is_a_refusal(monkeypatch):
         sandbox.run("def f(x): return x", [1])
 
 
-@pytest.mark.parametrize("fault", ["descriptors", "processes", "bubblewrap", "landlock", "filter", "interpreter"])
+@pytest.mark.parametrize(
+    "fault", ["descriptors", "processes", "bubblewrap", "landlock", "filter", "interpreter"]
+)
 def test_a_fault_of_the_machine_is_infra(either, monkeypatch, fault):
     name = fault if fault in sandbox.BACKENDS else either
     command, settings = walls.command, walls.settings
     if fault == "descriptors":
-        monkeypatch.setattr(os, "pipe", lambda *a: (_ for _ in ()).throw(OSError(errno.EMFILE, "no descriptors")))
+        monkeypatch.setattr(
+            os, "pipe", lambda *a: (_ for _ in ()).throw(OSError(errno.EMFILE, "no descriptors"))
+        )
     elif fault == "processes":
         no = lambda *a, **k: (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, "no processes"))
         monkeypatch.setattr(subprocess, "Popen", no)
@@ -233,7 +247,7 @@ def test_the_filter_is_a_program_for_both_machines():
         walls.program(True, "riscv64")
 
 
-# --- hacks and attacks ---------------------------------------------------------------------------------------------
+# --- hacks and attacks --------------------------------------------------------------------------------------
 
 
 def unpaid(names) -> None:
@@ -243,7 +257,9 @@ def unpaid(names) -> None:
 
 
 def test_no_hack_is_paid(either):
-    unpaid(["os_exit_in_f", "eq_int", "frame_walk", "forged_lines", "spray_in_f", "two_answers", "patched_jail"])
+    unpaid(
+        ["os_exit_in_f", "eq_int", "frame_walk", "forged_lines", "spray_in_f", "two_answers", "patched_jail"]
+    )
     for case in HACKS["case"][:4]:
         assert sandbox.judge(case["code"], case["inputs"], case["expected"], SHORT).status != "pass", case
 
@@ -256,12 +272,17 @@ def test_the_task_of_the_hacks_can_be_solved(either):
 def test_the_self_test_sees_what_succeeds(either, monkeypatch):
     """The same attacks without walls: those that can do no harm must be seen."""
     open_door = struct.pack("HBBI", walls.RETURN, 0, 0, walls.ALLOW)
-    monkeypatch.setattr(attacks, "LIMITS", replace(attacks.LIMITS, wall_seconds=30.0))  # a busy machine is no wall
+    monkeypatch.setattr(
+        attacks, "LIMITS", replace(attacks.LIMITS, wall_seconds=30.0)
+    )  # a busy machine is no wall
     monkeypatch.setattr(walls, "settings", lambda *_: {"rules": [], "limits": {}, "filter": open_door})
     monkeypatch.setattr(walls, "command", lambda name, limits, bare=walls.command: bare("landlock", limits))
     table = tomllib.loads(walls.text("attacks.toml"))
     code = {one["name"].partition(" ")[0]: table["prelude"] + one["code"] for one in table["attack"]}
-    seen = {number: attacks.attack(code[number], either) for number in ("1", "2", "3", "6", "7", "8", "9", "21", "24")}
+    seen = {
+        number: attacks.attack(code[number], either)
+        for number in ("1", "2", "3", "6", "7", "8", "9", "21", "24")
+    }
     assert not [number for number, (held, _) in seen.items() if held], seen
 
 

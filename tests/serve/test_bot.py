@@ -4,16 +4,17 @@ import itertools
 
 import pytest
 import torch
+from shapes import shape
 
 from nomoat.config import DataError, UserError
 from nomoat.engine import engine
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.serve import bot
 from nomoat.tokenizer import bpe, layout, pieces
-from nomoat.tokenizer.layout import END_THINK, EOS, THINK, Message
+from nomoat.tokenizer.layout import NOMOAT, Message
 
-SPEC = ModelSpec(
+EOS, THINK, END_THINK = NOMOAT.eos_id, NOMOAT.think_id, NOMOAT.end_think_id
+SPEC = shape(
     vocab_size=300,
     n_layers=2,
     d_model=16,
@@ -78,7 +79,7 @@ def test_the_stream_is_the_greedy_sample(model, tokenizer):
     got = "".join(p.text for p in talker.stream(messages, think=False, stop=lambda: False))
     prompt = layout.render(tokenizer, messages, generate=True, think=False).ids
     sampled = engine.sample(
-        model, [prompt], max_new_tokens=12, seed=0, stop_ids=sorted(layout.TURN_ENDS), pad_id=layout.PAD, greedy=True
+        model, [prompt], max_new_tokens=12, seed=0, stop_ids=sorted(NOMOAT.turn_ends), pad_id=NOMOAT.pad_id, greedy=True
     )
     expected = "".join(t for _, t in said(tokenizer, sampled[0][0].ids_T.tolist()))
     assert got == expected

@@ -9,6 +9,7 @@ from nomoat.config import ConfigError, parse
 from nomoat.data import shards
 from nomoat.data.packing import Packed
 from nomoat.stages import fit, s4_sft
+from nomoat.tokenizer.layout import Rendered
 
 
 def config(**more):
@@ -24,7 +25,10 @@ def batch_of(config, data, step):
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(0)
-    documents = [(rng.integers(8, 200, rng.integers(40, 90)).tolist(), None) for _ in range(300)]
+    documents = [
+        Rendered(ids, [True] * len(ids))
+        for ids in (rng.integers(8, 200, rng.integers(40, 90)).tolist() for _ in range(300))
+    ]
     return Packed({"prose": shards.write(tmp_path / "prose", documents, 300)}, {"prose": 1.0}, 32, 7)
 
 

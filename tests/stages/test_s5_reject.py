@@ -26,9 +26,10 @@ def tokenizer():
 
 
 def reply(tokenizer, thinking, answer, opened=False):
-    prompt = layout.render(tokenizer, [layout.Message("user", PROBLEM.prompt)], generate=True, think=True if opened else None).ids
-    ids = [] if opened else [layout.THINK]
-    ids += [*tokenizer.encode(thinking), layout.END_THINK, *tokenizer.encode(answer), layout.EOS]
+    talk = [layout.Message("user", PROBLEM.prompt)]
+    prompt = layout.render(tokenizer, talk, generate=True, think=True if opened else None).ids
+    ids = [] if opened else [layout.NOMOAT.think_id]
+    ids += [*tokenizer.encode(thinking), layout.NOMOAT.end_think_id, *tokenizer.encode(answer), layout.NOMOAT.eos_id]
     exercise, text = Exercise("addition", 2, TASK, PROBLEM), f"<think>{thinking}</think>{answer}"
     return Rollout(exercise, torch.tensor(prompt), torch.tensor(ids), torch.zeros(len(ids)), text, "end")
 
@@ -49,9 +50,9 @@ def test_what_was_kept_is_read_as_the_same_tokens(tokenizer, tmp_path):
     record = accepted(reward.judge([[rollout]])[0], 1)[0]
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps(record) + "\n")
-    ((ids, trained),) = documents.sampled([path], tokenizer)
-    assert ids == rollout.prompt_T.tolist() + rollout.ids_T.tolist()
-    assert trained == [False] * rollout.n_prompt + [True] * rollout.length
+    (document,) = documents.sampled([path], tokenizer)
+    assert document.ids == rollout.prompt_T.tolist() + rollout.ids_T.tolist()
+    assert document.trained == [False] * rollout.n_prompt + [True] * rollout.length
 
 
 def test_three_times_the_same_in_a_row_is_a_repetition():

@@ -2,17 +2,17 @@
 
 import pytest
 import torch
+from shapes import shape, varied
 
 from nomoat.config import ConfigError
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.stages.s6_distill import inherit
 
-TEACHER = ModelSpec(
+TEACHER = shape(
     vocab_size=50, n_layers=4, d_model=16, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=8, d_ffn=40,
     n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=8,
 )  # fmt: skip
-STUDENT = TEACHER.model_copy(update={"n_layers": 2, "n_dense_layers": 2, "n_routed": 0, "d_ffn": 24, "tied": True})
+STUDENT = varied(TEACHER, n_layers=2, n_routed=0, d_ffn=24, tied=True)
 
 
 def models(student=STUDENT):
@@ -29,22 +29,17 @@ def test_layers_spread_over_the_depth_lend_their_attention():
     for mine, theirs in ((0, 0), (1, 3)):
         a, b = student.blocks[mine].attention.state_dict(), teacher.blocks[theirs].attention.state_dict()
         assert all(torch.equal(a[k], b[k]) for k in a)
-    assert torch.equal(student.embed, teacher.embed)
+    assert torch.equal(student.embed.weight, teacher.embed.weight)
 
 
 def test_a_student_as_wide_as_the_shared_experts_computes_what_they_compute():
-    student, teacher = models(STUDENT.model_copy(update={"d_ffn": 16}))
+    student, teacher = models(varied(STUDENT, d_ffn=16))
     inherit(student, teacher)
     h = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
-    experts = teacher.blocks[3].ffn
-    shared = 0
-    for w_gate_up, w_down in zip(experts.w_gate_up[:2], experts.w_down[:2]):
-        gate, up = (h @ w_gate_up.T).chunk(2, -1)
-        shared = shared + (torch.nn.functional.silu(gate) * up) @ w_down
-    torch.testing.assert_close(student.blocks[1].ffn(h), shared)
+    torch.testing.assert_close(student.blocks[1].ffn(h), teacher.blocks[3].ffn.shared(h))
 
 
 def test_a_student_of_another_width_is_told_what_to_do():
-    student, teacher = models(STUDENT.model_copy(update={"n_heads": 4}))
-    with pytest.raises(ConfigError, match="n_heads = 4.*inherit = false"):
+    student, teacher = models(varied(STUDENT, n_heads=4))
+    with pytest.raises(ConfigError, match="n_heads=4.*inherit = false"):
         inherit(student, teacher)

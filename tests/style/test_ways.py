@@ -1,15 +1,17 @@
 """The way of one datum is short: how often it changes the room, counted while the program runs.
 
-What is counted.  A profile hook of the interpreter sees every function of the package that is called, resumed or left.
-A function counts if the datum is there: in one of its arguments, or in what it returns or yields.  "There" means the
-datum itself as text, as ids (a list, an array or an integer tensor that has them in this order) or as floats, or a
-record that contains it: a dataclass, tuple, list, dict or, for weights, a model.  An object that could fetch it (a
-generator, a `Packed`, a run) does not contain it.  The rooms of the functions that count, in the order of time and
-without repetitions, are its way, and the changes between them its length; a room is the first folder under nomoat/.
-Where a datum becomes another one (a prompt is answered), the new one is followed from the moment it exists.
+What is counted.  A profile hook of the interpreter sees every function of the package that is called, resumed
+or left. A function counts if the datum is there: in one of its arguments, or in what it returns or yields.
+"There" means the datum itself as text, as ids (a list, an array or an integer tensor that has them in this
+order) or as floats, or a record that contains it: a dataclass, tuple, list, dict or, for weights, a model.
+An object that could fetch it (a generator, a `Packed`, a run) does not contain it.  The rooms of the
+functions that count, in the order of time and without repetitions, are its way, and the changes between them
+its length; a room is the first folder under nomoat/. Where a datum becomes another one (a prompt is
+answered), the new one is followed from the moment it exists.
 
-What is not counted: the inside of a model's forward pass, which takes ids of many data and gives none back; the loss,
-where a token's way ends, is.  Threads that judge ahead are not followed.
+What is not counted: comprehensions, which are a part of their function; the inside of a model's forward pass,
+which takes ids of many data and gives none back; the loss, where a token's way ends, is.  Threads that judge
+ahead are not followed.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ import torch
 
 import nomoat
 from nomoat.config import read_recipe
-from nomoat.model.spec import ModelSpec
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.plan.budget import resolve
@@ -43,8 +45,12 @@ from nomoat.train.session import Session
 ROOT = Path(nomoat.__file__).parent
 SMOKE = ROOT.parent / "recipes" / "smoke.toml"
 DEEPEST = 5  # records within records that are opened
+COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # parts of their function
 MARKED = "quetzals and quokkas jump over the zygomatic arch of a jinx"
-FILLER = [f"The lamp number {n} is on, and the lamp beside it is off; nobody knows why that is so." for n in range(40)]
+FILLER = [
+    f"The lamp number {n} is on, and the lamp beside it is off; nobody knows why that is so."
+    for n in range(40)
+]
 
 
 # --- the datum ---
@@ -65,16 +71,16 @@ class Datum:
         if self.kind is not None and isinstance(value, self.kind):
             return True
         if isinstance(value, torch.Tensor | np.ndarray):
-            return self._is_in_array(torch.as_tensor(value))
+            return self._is_in_array(value)
         if isinstance(value, list | tuple) and value and all(isinstance(x, int) for x in value):
             return self.ids is not None and spelled(self.ids) in spelled(value)
         return depth > 0 and any(self.is_in(part, depth - 1) for part in parts_of(value))
 
-    def _is_in_array(self, array: torch.Tensor) -> bool:
-        if array.dtype.is_floating_point:
-            return self.floats is not None and array.numel() == self.floats.numel() and bool((array == self.floats).all())
-        wanted = self.ids is not None and array.dtype != torch.bool
-        return wanted and spelled(self.ids) in spelled(array.flatten().tolist())
+    def _is_in_array(self, array: torch.Tensor | np.ndarray) -> bool:
+        if self.floats is not None and isinstance(array, torch.Tensor):
+            return array.shape == self.floats.shape and bool((array == self.floats).all())
+        is_ids = "int" in str(array.dtype)
+        return self.ids is not None and is_ids and spelled(self.ids) in spelled(array.flatten().tolist())
 
 
 def spelled(ids) -> str:
@@ -88,7 +94,7 @@ def parts_of(value: object) -> list:
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, Transformer):
-        return [value.norm.data]
+        return [value.norm.weight.data]
     return list(value) if isinstance(value, list | tuple) else []
 
 
@@ -98,10 +104,13 @@ def parts_of(value: object) -> list:
 class Way:
     """`with Way(datum, …) as way:` follows the datum, and each further one from the moment it is there.
 
-    The way begins and ends at a function, as ("room/file.py", "name"): where it first returns, and where it is called.
+    The way begins and ends at a function, as ("room/file.py", "name"): where it first returns, and where it
+    is called.
     """
 
-    def __init__(self, *data: Datum, start: tuple[str, str] | None = None, end: tuple[str, str] | None = None):
+    def __init__(
+        self, *data: Datum, start: tuple[str, str] | None = None, end: tuple[str, str] | None = None
+    ):
         self.data, self.start, self.end = list(data), start, end
         self.begun, self.ended = start is None, False
         self.stops: list[tuple[str, str]] = []  # (room, the first function there)
@@ -125,10 +134,14 @@ class Way:
         code = frame.f_code
         if self.ended or event not in ("call", "return") or not code.co_filename.startswith(f"{ROOT}/"):
             return
+        if code.co_name in COMPREHENSIONS:
+            return
         file = code.co_filename.removeprefix(f"{ROOT}/")
         if file.startswith("model/") and file != "model/loss.py":
             return
-        n_arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+        n_arguments = (
+            code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+        )
         names = code.co_varnames[:n_arguments]
         values = [frame.f_locals.get(name) for name in names] if event == "call" else [result]
         if not any(self._is_there(value) for value in values):
@@ -193,7 +206,9 @@ def test_a_token_goes_from_its_source_to_the_loss_in_four_changes(tmp_path, text
 def test_a_detour_is_counted_and_a_call_without_the_datum_is_not(tmp_path, text, monkeypatch):
     through, by = detour("plan"), detour("lab")
     gradient = fit.gradient
-    monkeypatch.setattr(fit, "gradient", lambda model, batch, *rest: by(gradient(model, through(batch), *rest)))
+    monkeypatch.setattr(
+        fit, "gradient", lambda model, batch, *rest: by(gradient(model, through(batch), *rest))
+    )
     way = way_of_a_token(tmp_path, text)
     assert way.rooms == ["data", "tokenizer", "data", "plan", "train", "model"]
 
@@ -215,7 +230,10 @@ def test_a_rollout_goes_from_the_curriculum_to_the_gradient_in_six_changes(tmp_p
     run(tmp_path / "first", recipe, ["rl"])
     prompt, reply = followed(written[0])
     tokenizer = models.load_tokenizer(Run.open(tmp_path / "first"))
-    data = Datum(text=prompt, ids=tokenizer.encode(prompt)), Datum(text=reply.text, ids=reply.ids_T[:-1].tolist())
+    data = (
+        Datum(text=prompt, ids=tokenizer.encode(prompt)),
+        Datum(text=reply.text, ids=reply.ids_T[:-1].tolist()),
+    )
     with Way(*data, start=("rl/curriculum.py", "draw"), end=("rl/grpo.py", "gradient")) as way:
         run(tmp_path / "again", recipe, ["rl"])
     assert way.ended
@@ -224,7 +242,8 @@ def test_a_rollout_goes_from_the_curriculum_to_the_gradient_in_six_changes(tmp_p
 
 
 def followed(groups):
-    """(prompt, rollout) of one that teaches something, is like no other, and whose problem is not the canary's."""
+    """(prompt, rollout) of one that teaches something, is like no other, and whose problem is not the
+    canary's."""
     flat = [judged for group in groups for judged in group]
     prompt_of = lambda group: group[0].rollout.exercise.problem.prompt
     prompts = [prompt_of(group) for group in groups]
@@ -238,9 +257,9 @@ def followed(groups):
 
 
 @pytest.fixture
-def model():
+def model(tokenizer):
     spec = resolve(read_recipe(SMOKE)).models["main"]
-    return Transformer(spec).initialise(0)
+    return Transformer(spec.model_copy(update={"vocab_size": tokenizer.vocab_size})).initialise(0)
 
 
 @pytest.fixture
@@ -262,15 +281,15 @@ def test_weights_go_out_and_in_by_the_rooms_that_know_files(tmp_path, model, tok
     spec = model.spec.model_dump()
     optimizer = Optimizer(model, OptimConfig())
     datum = Datum(floats=torch.linspace(1, 2, model.spec.d_model))
-    optimizer.master["norm"].copy_(datum.floats)
+    optimizer.master["norm.weight"].copy_(datum.floats)
     with opened.locked() as locked:
         session = Session(locked, stage, Mesh(0, 1, torch.device("cpu")), Stop(), Energy("cpu", units=1))
         with Way(datum) as out:
             outputs = models.save_model(session, model, optimizer, tokenizer)
-        assert outputs["spec"] == ModelSpec(**spec).model_dump()
+        assert outputs["spec"] == Spec(**spec).model_dump()
         session.log("stage_end", outputs=outputs)
         with Way(datum) as into:
             loaded = models.load_model(dataclasses.replace(session, stage="sft"), stage)
-    assert torch.equal(loaded.norm, datum.floats)
+    assert torch.equal(loaded.norm.weight, datum.floats)
     assert out.rooms == ["weights"], out.stops
     assert into.rooms == ["weights", "stages"], into.stops

@@ -1,4 +1,4 @@
-"""A first task keeps the contract; what is wrong with one is said; the labelled answers bound the errors of comparison."""
+"""A first task keeps the contract; what is wrong with one is said; labelled answers bound the errors."""
 
 import json
 from collections import Counter
@@ -38,7 +38,9 @@ def test_a_broken_task_is_told_what_is_wrong(tmp_path):
     path = tmp_path / "broken.py"
     text = (ROOT / "template.txt").read_text("utf-8")
     assert "return same(answer, problem.witness)" in text
-    path.write_text(text.replace("return same(answer, problem.witness)", "return problem.witness in answer"), "utf-8")
+    path.write_text(
+        text.replace("return same(answer, problem.witness)", "return problem.witness in answer"), "utf-8"
+    )
     complaints, shown = authoring.check(path)
     assert any("check accepts" in complaint for complaint in complaints)
     assert f"wrong: {complaints[0]}" in shown

@@ -1,7 +1,6 @@
 """Decisions: asked once for equal answers, again where the machine failed, ahead where an answer has to be run."""
 
 import threading
-from dataclasses import replace
 from types import SimpleNamespace
 
 from nomoat.tasks import base, find
@@ -38,16 +37,14 @@ def test_a_judge_that_fails_is_asked_again_and_then_the_sample_is_left_out():
         assert verdict.answer == "7"
 
 
-def test_answers_that_are_run_are_judged_while_others_are_sampled():
+def test_what_was_begun_is_judged_in_another_thread():
     """The judge is asked in another thread, before the verdict is, and not again."""
     asked = []
     task = SimpleNamespace(check=lambda p, a: asked.append(threading.current_thread()) or True, __name__="t")
-    is_run = replace(PROBLEM, facts={"outputs": [1]})
     with Verdicts() as verdicts:
-        verdicts.begin(task, is_run, PROBLEM.witness)
-        verdicts.begin(task, is_run, PROBLEM.witness)
-        verdicts.begin(task, PROBLEM, REPLY)  # decided by reading: waits for its turn
-        verdict = verdicts.verdict(task, is_run, PROBLEM.witness, True)
+        verdicts.begin(task, PROBLEM, PROBLEM.witness)
+        verdicts.begin(task, PROBLEM, PROBLEM.witness)
+        verdict = verdicts.verdict(task, PROBLEM, PROBLEM.witness, True)
     assert verdict.strict
     assert len(asked) == 1
     assert asked[0] is not threading.current_thread()

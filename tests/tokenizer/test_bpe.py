@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from nomoat.config import ConfigError, DataError, WeightsError
 from nomoat.tokenizer import bpe
-from nomoat.tokenizer.layout import SPECIALS
+from nomoat.tokenizer.layout import NOMOAT
+
+SPECIALS = tuple(NOMOAT.specials)
 
 _rng = random.Random("words")
 _WORDS = ["".join(_rng.choices("enrstaiduhlgoämßü", k=_rng.randrange(2, 9))) for _ in range(400)]

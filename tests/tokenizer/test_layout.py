@@ -1,5 +1,6 @@
 """Laws of the chat layout: no content forges a control token, and the jinja template says the same."""
 
+import dataclasses
 import random
 
 import jinja2.sandbox
@@ -9,21 +10,15 @@ import tokenizers
 from nomoat.config import DataError
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import (
-    ASSISTANT,
-    BOS,
-    END_THINK,
-    EOS,
-    PAD,
-    SPECIALS,
-    SYSTEM,
-    THINK,
-    USER,
+    NOMOAT,
     Message,
     render,
     render_batch,
     template,
 )
 
+SPECIALS = tuple(NOMOAT.specials)
+PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, THINK, END_THINK = NOMOAT.specials.values()
 N_STRINGS = 100_000
 PIECES = [
     *SPECIALS,
@@ -113,6 +108,26 @@ def test_generate_ends_where_the_assistant_is_to_write(tok, think, tail):
     assert not any(r.trained)
     with pytest.raises(ValueError, match="generate"):
         render(tok, [Message("user", "hi")], generate=False, think=True)
+
+
+def test_the_ids_are_those_of_the_special_tokens(tok):
+    assert tok.layout is NOMOAT
+    assert [tok.decode([id], specials=True) for id in range(8)] == list(NOMOAT.specials)
+    assert {NOMOAT.specials[f"<|{role}|>"] for role in NOMOAT.role_ids} == set(NOMOAT.role_ids.values())
+    assert set(NOMOAT.stop_ids) <= NOMOAT.turn_ends == set(NOMOAT.specials.values()) - {THINK, END_THINK}
+
+
+def test_a_layout_without_think_marks_refuses_thinking(tok):
+    class Plain:
+        layout = dataclasses.replace(NOMOAT, think_id=None, end_think_id=None)
+        encode_batch = tok.encode_batch
+
+    talk = [Message("user", "hi")]
+    assert render(Plain, talk, generate=True) == render(tok, talk, generate=True)
+    with pytest.raises(DataError, match="marks no thinking"):
+        render(Plain, talk, generate=True, think=False)
+    with pytest.raises(DataError, match="message 1 has a chain of thought"):
+        render(Plain, [*talk, Message("assistant", "42", "a chain")], generate=False)
 
 
 def test_a_role_that_is_not_known_is_an_error(tok):

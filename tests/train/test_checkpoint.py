@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -194,7 +197,7 @@ def flip(path, bit):
 
 
 def swap(path):
-    a, b = path / "model.safetensors", path / "optim.safetensors"
+    a, b = path / "rank_0000.safetensors", path / "state.json"
     a.rename(path / "x"), b.rename(a), (path / "x").rename(b)
 
 
@@ -210,18 +213,18 @@ def replace_by(path, other):
 
 
 DAMAGES = {
-    "a bit of the weights flipped": lambda p: flip(p / "model.safetensors", 2001),
-    "a bit of their header flipped": lambda p: flip(p / "optim.safetensors", 99),
+    "a bit of the weights flipped": lambda p: flip(p / "rank_0000.safetensors", 2001),
+    "a bit of their header flipped": lambda p: flip(p / "rank_0000.safetensors", 99),
     "a bit of the state flipped": lambda p: flip(p / "state.json", 20),
-    "weights cut short": lambda p: os.truncate(p / "model.safetensors", 100),
-    "weights empty": lambda p: os.truncate(p / "model.safetensors", 0),
-    "weights grown": lambda p: os.truncate(p / "model.safetensors", (p / "model.safetensors").stat().st_size + 1),
-    "weights zeroed": lambda p: (p / "model.safetensors").write_bytes(bytes((p / "model.safetensors").stat().st_size)),
-    "weights missing": lambda p: (p / "model.safetensors").unlink(),
+    "weights cut short": lambda p: os.truncate(p / "rank_0000.safetensors", 100),
+    "weights empty": lambda p: os.truncate(p / "rank_0000.safetensors", 0),
+    "weights grown": lambda p: os.truncate(p / "rank_0000.safetensors", (p / "rank_0000.safetensors").stat().st_size + 1),
+    "weights zeroed": lambda p: (p / "rank_0000.safetensors").write_bytes(bytes((p / "rank_0000.safetensors").stat().st_size)),
+    "weights missing": lambda p: (p / "rank_0000.safetensors").unlink(),
     "state missing": lambda p: (p / "state.json").unlink(),
     "state empty": lambda p: os.truncate(p / "state.json", 0),
     "two files swapped": swap,
-    "a file of another step": lambda p: shutil.copy(p.parent / "step_000010" / "model.safetensors", p),
+    "a file of another step": lambda p: shutil.copy(p.parent / "step_000010" / "rank_0000.safetensors", p),
     "the manifest of another step": lambda p: shutil.copy(p.parent / "step_000010" / "manifest.json", p),
     "all of another step": lambda p: replace_by(p, p.parent / "step_000010"),
     "manifest missing": lambda p: (p / "manifest.json").unlink(),
@@ -229,9 +232,9 @@ DAMAGES = {
     "manifest cut short": lambda p: os.truncate(p / "manifest.json", 60),
     "manifest of other JSON": lambda p: (p / "manifest.json").write_text("[1]"),
     "manifest binary": lambda p: (p / "manifest.json").write_bytes(b"\xff\x00\x80"),
-    "manifest of another format": lambda p: edit(p, lambda m: m.update(format=2)),
-    "manifest without a group": lambda p: edit(p, lambda m: m["files"].pop("optim.safetensors")),
-    "a stray group": lambda p: shutil.copy(p / "optim.safetensors", p / "more.safetensors"),
+    "manifest of another format": lambda p: edit(p, lambda m: m.update(format=1)),
+    "manifest without a file": lambda p: edit(p, lambda m: m["files"].pop("rank_0000.safetensors")),
+    "a stray rank": lambda p: shutil.copy(p / "rank_0000.safetensors", p / "rank_0001.safetensors"),
     "a directory for a file": lambda p: ((p / "state.json").unlink(), (p / "state.json").mkdir()),
     "everything gone": lambda p: [f.unlink() for f in p.iterdir()],
 }
@@ -330,7 +333,7 @@ def test_kinds_views_ties_and_empty_things_come_back_equal(tmp_path):
     }  # fmt: skip
     groups, state = load(save(tmp_path, 1, {"a": group, "none": {}}, {"n": 2**70, "text": "ü", "x": [1, None]}))
     assert state == {"n": 2**70, "text": "ü", "x": [1, None]}
-    assert groups["none"] == {}
+    assert set(groups) == {"a"}  # a group of no tensors leaves nothing
     for name, tensor in group.items():
         back = groups["a"][name]
         assert (back.dtype, back.shape) == (tensor.dtype, tensor.shape)
@@ -360,3 +363,44 @@ def test_nothing_is_pickled():
     assert "pickle" not in source.split('"""')[2]
     assert "torch.load" not in source
     assert "torch.save" not in source
+
+
+RANK = """
+import sys, torch
+from nomoat.parallel.mesh import start, stop
+from nomoat.train import checkpoint
+
+mesh = start("cpu")
+tensors = {"a": {f"w{i}": torch.full((i + 1, 3), float(i)) for i in range(7)}, "b": {"n": torch.tensor(5)}}
+path = checkpoint.save(sys.argv[1], 3, tensors, {"seed": 7}, mesh=mesh)
+class Full(checkpoint.FS):
+    def write(self, fd, data):
+        raise OSError(28, "No space left on device")
+try:  # one rank's disk is full: no rank believes in the checkpoint
+    checkpoint.save(sys.argv[1], 4, tensors, {}, mesh=mesh, fs=Full() if mesh.rank == 1 else checkpoint.DISK)
+except OSError as error:
+    print(error.errno)
+stop()
+"""
+
+
+def test_every_rank_writes_its_share_and_any_number_of_ranks_reads_it(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", RANK, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+                         env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [rank.communicate(timeout=60)[0] for rank in ranks] == ["28\n", "28\n"]
+    path = newest(tmp_path, print)
+    assert path.name == "step_000003"
+    sizes = [(path / f"rank_000{rank}.safetensors").stat().st_size for rank in range(2)]
+    assert max(sizes) < 1.5 * min(sizes)
+    groups, state = load(path)
+    assert state == {"seed": 7}
+    assert {name: float(tensor.sum()) for name, tensor in groups["a"].items()} == {f"w{i}": 3.0 * i * (i + 1) for i in range(7)}
+    assert groups["b"]["n"] == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["step_000003"]

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from shapes import shape
 
-from nomoat.model.spec import ModelSpec
 from nomoat.model.transformer import Transformer
 from nomoat.train.start import from_bigrams
 
 V = 40
-SPEC = ModelSpec(vocab_size=V, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_ffn=32)
+SPEC = shape(vocab_size=V, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_ffn=32)
 
 
 def markov(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,14 +47,14 @@ def test_the_untrained_model_predicts_as_the_bigrams_do():
 def test_every_row_has_the_length_of_a_row_of_noise():
     model = Transformer(SPEC).initialise(0)
     from_bigrams(model, markov(5000, 1)[0], 0)
-    assert torch.allclose(model.embed.norm(dim=1), torch.ones(V), atol=1e-5)
+    assert torch.allclose(model.embed.weight.norm(dim=1), torch.ones(V), atol=1e-5)
 
 
 def test_a_token_that_never_occurs_stays_a_number():
     model = Transformer(SPEC).initialise(0)
     from_bigrams(model, np.arange(10, dtype=np.uint16).repeat(20), 0)
-    assert model.embed.isfinite().all()
-    assert model.head.isfinite().all()
+    assert model.embed.weight.isfinite().all()
+    assert model.head.weight.isfinite().all()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -62,4 +62,4 @@ def test_the_same_seed_gives_the_same_weights(seed):
     one, other = Transformer(SPEC).initialise(0), Transformer(SPEC).initialise(1)
     for model in (one, other):
         from_bigrams(model, markov(3000, 2)[0], seed)
-    assert torch.allclose(one.embed, other.embed, atol=1e-4)
+    assert torch.allclose(one.embed.weight, other.embed.weight, atol=1e-4)

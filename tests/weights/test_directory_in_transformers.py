@@ -5,14 +5,16 @@ import math
 
 import pytest
 import torch
+from shapes import built, shape, varied
 
-from nomoat.model.spec import ModelSpec, Yarn
+from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 from nomoat.weights import directory as hf
+from nomoat.weights.families import deepseek
 
 transformers = pytest.importorskip("transformers")
 
-BASE = ModelSpec(
+BASE = shape(
     vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20, d_ffn=56,
     n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
 )  # fmt: skip
@@ -24,17 +26,17 @@ CHANGES = {  # every option of the architecture, at least once each way
     "groups, query latent, two shared": {"n_groups": 4, "n_active_groups": 3, "d_q_latent": 28, "n_shared": 2},
     "gates not normalised": {"normalise_gates": False, "routed_scale": 1.0},
     "routed scale": {"routed_scale": 2.5},
-    "no dense layer": {"n_dense_layers": 0, "n_shared": 2, "experts": "wide"},
-    "two dense layers": {"n_dense_layers": 2, "experts": "wide", "tied": True},
-    "dense": {"n_routed": 0, "n_dense_layers": 3, "d_expert": 0, "n_active": 2},
-    "dense, tied, YaRN": {"n_routed": 0, "n_dense_layers": 3, "d_expert": 0, "tied": True, "yarn": STRETCH},
+    "no dense layer": {"n_dense_layers": 0, "n_shared": 2},
+    "two dense layers": {"n_dense_layers": 2, "tied": True},
+    "dense": {"n_routed": 0},
+    "dense, tied, YaRN": {"n_routed": 0, "tied": True, "yarn": STRETCH},
     "YaRN": {"yarn": STRETCH, "rope_theta": 50000.0},
     "YaRN of V2": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707), "n_groups": 2},
     "YaRN, unequal scales": {"yarn": Yarn(factor=8.0, original_context=32, mscale=1.0, mscale_all_dim=0.5)},
     "YaRN, turn scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.7, mscale_all_dim=0.0)},
     "YaRN, softmax scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)},
     "YaRN, other ramp": {"yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5), "n_heads": 2},
-    "wide value heads": {"d_value": 28, "d_q_latent": 16, "experts": "wide", "attention": "plain"},
+    "wide value heads": {"d_value": 28, "d_q_latent": 16},
     "V3 in small": {
         "d_q_latent": 24, "n_groups": 4, "n_active_groups": 2, "routed_scale": 2.5, "yarn": STRETCH, "n_mtp": 1,
         "d_value": 16, "norm_eps": 0.05,
@@ -46,8 +48,8 @@ IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5
 SAFE = 2e-4  # a hundred times what the two orders of summation can differ by
 
 
-def changed(change: dict) -> ModelSpec:
-    return ModelSpec(**{**BASE.model_dump(exclude={"yarn"}), **change})
+def changed(change: dict) -> Spec:
+    return varied(BASE, **change)
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -66,8 +68,8 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 @torch.no_grad()
 def margin(model: Transformer) -> float:
     """How far the closest decision of any router is from a tie."""
-    smallest, s = math.inf, model.spec
-    for block, routing in zip(model.blocks[s.n_layers - s.n_moe_layers :], model.hidden(IDS_BT)[1]):
+    smallest, s = math.inf, model.spec.ffn
+    for block, routing in zip(model.blocks[model.spec.n_dense_layers :], model.hidden(IDS_BT)[1]):
         choice_ME = routing.score_ME + block.ffn.bias_E
         if s.n_groups > 1:
             score = choice_ME.unflatten(1, (s.n_groups, -1)).topk(2, -1).values.sum(-1).sort(descending=True)
@@ -79,7 +81,7 @@ def margin(model: Transformer) -> float:
     return smallest
 
 
-def ours(spec: ModelSpec) -> Transformer:
+def ours(spec: Spec) -> Transformer:
     model = Transformer(spec).eval()
     for seed in range(100):
         randomise(model, seed)
@@ -116,8 +118,8 @@ def test_our_weights_in_theirs(name, tmp_path):
 @pytest.mark.parametrize("name", CHANGES)
 def test_their_weights_in_ours(name, tmp_path):
     spec = changed(CHANGES[name])
-    config = hf.config_of(spec, "float32", None)
-    for key in (hf.HOW, "architectures", "model_type", "torch_dtype", "rope_parameters"):
+    config = deepseek.config_of(spec)
+    for key in ("architectures", "model_type", "rope_parameters"):
         config.pop(key)
     model = transformers.DeepseekV3ForCausalLM(transformers.DeepseekV3Config(**config, attn_implementation="eager"))
     for seed in range(100):
@@ -127,12 +129,9 @@ def test_their_weights_in_ours(name, tmp_path):
         if margin(loaded) > SAFE:
             break
     assert "rope_scaling" not in json.loads((tmp_path / "config.json").read_text())  # the newer spelling alone
-    other = {"n_mtp", "experts", "attention"}  # they keep no extra depths and have no second way to multiply
-    if not spec.n_routed:
-        other |= {"n_active", "n_shared", "n_groups", "n_active_groups"}
-    assert loaded.spec.model_dump(exclude=other) == spec.model_dump(exclude=other)
-    for experts in ("sorted", "wide") if spec.n_routed else ("sorted",):
-        twin = Transformer(loaded.spec.model_copy(update={"experts": experts})).eval()
+    assert loaded.spec == varied(spec, n_mtp=0)  # they keep no extra depths
+    for experts in ("sorted", "wide") if spec.n_moe_layers else ("sorted",):
+        twin = built(loaded.spec, experts=experts).eval()
         twin.load_state_dict(loaded.state_dict())
         torch.testing.assert_close(logits(twin), logits(model), atol=1e-4, rtol=0)
 
@@ -161,9 +160,9 @@ def test_no_option_can_be_ignored(name):
     spec = changed({**CHANGES["V3 in small"], "n_mtp": 0, "rope_theta": 100.0})
     model, value = ours(spec), MUTATIONS[name]
     if name in Yarn.model_fields:
-        wrong = spec.model_copy(update={"yarn": spec.yarn.model_copy(update={name: value})})
+        wrong = varied(spec, yarn=spec.yarn.model_copy(update={name: value}))
     else:
-        wrong = spec.model_copy(update={name: value})
+        wrong = varied(spec, **{name: value})
     mutant = Transformer(wrong).eval()
     mutant.load_state_dict(model.state_dict())
     assert (logits(mutant) - logits(model)).abs().max() > 1e-2
@@ -173,7 +172,7 @@ def test_no_option_can_be_ignored(name):
 def test_no_tensor_can_be_ignored():
     model = ours(changed({**CHANGES["V3 in small"], "n_mtp": 0, "n_shared": 2}))
     before = logits(model)
-    for name, slot in hf.slots(model).items():
+    for name, slot in deepseek.slots(model).items():
         kept = slot.clone()
         slot.copy_(slot.flip(0))
         assert (logits(model) - before).abs().max() > 1e-2, name

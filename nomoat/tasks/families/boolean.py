@@ -3,29 +3,52 @@
 Level = the number of variables.  A level holds 2^(3 level - 1) problems: the levels below 5 are small.
 """
 
-from nomoat.tasks.base import Problem, Rng, check, language, others, words
+from nomoat.tasks.base import Problem, Rng, check, language, others
 
 levels = (3, 4, 5, 6, 7)
+
+WORDINGS = {
+    "en": (
+        "Given:{given}. True or false, read from left to right:{row}?",
+        "Suppose{given}. Read from left to right, what is{row}?",
+    ),
+    "de": (
+        "Gegeben:{given}. Wahr oder falsch, von links nach rechts gelesen:{row}?",
+        "Angenommen,{given}. Von links nach rechts gelesen, was ist{row}?",
+    ),
+}
+VALUES = {"en": (" false", " true"), "de": (" falsch", " wahr")}
+IS = {"en": " is", "de": " ist"}
+OPERATORS = {
+    "en": {"": "", "and": " and", "or": " or", "not": " not"},
+    "de": {"": "", "and": " und", "or": " oder", "not": " nicht"},
+}
 
 
 def make(rng: Rng, level: int) -> Problem:
     ops = [rng.choice(("and", "or")) for _ in range(level - 1)]
-    nots = [rng.randrange(2) for _ in range(level)]
-    values = [rng.randrange(2) for _ in range(level)]
+    nots, values = ([rng.randrange(2) for _ in range(level)] for _ in range(2))
     names = rng.sample("pqrstuvw", level)
-    told = rng.sample(range(level), level)
+    order = rng.sample(range(level), level)
     lang = language(rng)
-    says = words("boolean", lang)
-    given = ",".join(f" {names[i]}{says['is']}{says['values'][values[i]]}" for i in told)
     terms = list(zip(["", *ops], nots, names, values))
-    prompt = rng.choice(says["ask"]).format(given=given, row="".join(told_term(t, says) for t in terms))
-    witness = says["values"][states(terms)[-1]]
-    return Problem(prompt, f"boolean {ops} {nots} {values}", witness, {"lang": lang, "terms": terms})
+    given = ",".join(f" {names[i]}{IS[lang]}{VALUES[lang][values[i]]}" for i in order)
+    row = "".join(said(term, lang) for term in terms)
+    return Problem(
+        rng.choice(WORDINGS[lang]).format(given=given, row=row),
+        f"boolean {ops} {nots} {values}",
+        VALUES[lang][states(terms)[-1]],
+        {
+            "lang": lang,
+            "terms": terms,
+        },
+    )
 
 
-def told_term(term: tuple[str, int, str, int], says: dict) -> str:
+def said(term: tuple[str, int, str, int], lang: str) -> str:
     op, negated, name, _ = term
-    return (says[op] if op else "") + (says["not"] if negated else "") + f" {name}"
+    operators = OPERATORS[lang]
+    return operators[op] + operators["not" if negated else ""] + f" {name}"
 
 
 def states(terms: list[tuple[str, int, str, int]]) -> list[int]:
@@ -38,12 +61,13 @@ def states(terms: list[tuple[str, int, str, int]]) -> list[int]:
 
 
 def near_misses(problem: Problem) -> list[str]:
-    both = words("boolean", "en")["values"] + words("boolean", "de")["values"]
-    return others(problem, *both, "0", "1", "true or false", problem.facts["terms"][0][2])
+    name = problem.facts["terms"][0][2]
+    return others(problem, *VALUES["en"], *VALUES["de"], "0", "1", "true or false", name)
 
 
 def work(problem: Problem) -> str:
     """` p true = true and not q false = true`: each term, its variable's value, the truth so far."""
-    says, terms = words("boolean", problem.facts["lang"]), problem.facts["terms"]
-    value = says["values"]
-    return "".join(f"{told_term(t, says)}{value[t[3]]} ={value[truth]}" for t, truth in zip(terms, states(terms)))
+    lang, terms = problem.facts["lang"], problem.facts["terms"]
+    value = VALUES[lang]
+    steps = zip(terms, states(terms))
+    return "".join(f"{said(term, lang)}{value[term[3]]} ={value[truth]}" for term, truth in steps)

@@ -13,8 +13,18 @@ from nomoat.tasks.base import Problem, Rng, ask
 
 levels = (2, 3, 4)
 
+WORDINGS = {
+    "en": (
+        "Make {target} from the numbers {numbers}: use each once, with + - * and brackets.",
+        "Use each of {numbers} exactly once, with + - * and brackets, to make {target}.",
+    ),
+    "de": (
+        "Bilde {target} aus den Zahlen {numbers}: jede einmal, mit + - * und Klammern.",
+        "Benutze jede der Zahlen {numbers} genau einmal, mit + - * und Klammern, für das Ziel {target}.",
+    ),
+}
 APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-SIGN = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+APPLY_NODE = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer; bounds the parser's work
 LARGEST = {2: 12, 3: 9, 4: 9}
 TRIES = {3: 4, 4: 3}
@@ -30,8 +40,14 @@ def make(rng: Rng, level: int) -> Problem:
     given = rng.sample(numbers, level)  # the prompt must not give away the order
     if level == 2:
         numbers, ops = next(t for t in pairs(given) if run(*t)[-1] == target)
-    lang, prompt = ask(rng, "countdown", target=target, numbers=",".join(map(str, given)))
-    facts = {"lang": lang, "numbers": sorted(numbers), "given": given, "target": target, "steps": (numbers, ops)}
+    lang, prompt = ask(rng, WORDINGS, target=target, numbers=",".join(map(str, given)))
+    facts = {
+        "lang": lang,
+        "numbers": sorted(numbers),
+        "given": given,
+        "target": target,
+        "steps": (numbers, ops),
+    }
     return Problem(prompt, f"countdown {sorted(numbers)} {target}", expression(numbers, ops), facts)
 
 
@@ -72,31 +88,49 @@ def check(problem: Problem, answer: str) -> bool:
 def evaluate(node: ast.expr) -> tuple[int, list[int]]:
     """Value and the numbers used.  Anything but + - * on whole numbers is a ValueError."""
     match node:
-        case ast.Constant(value=int(number)) if type(number) is int:
+        case ast.Constant(int(number)) if type(number) is int:
             return number, [number]
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in SIGN:
-            (left_value, left_used), (right_value, right_used) = evaluate(left), evaluate(right)
-            return APPLY[SIGN[type(op)]](left_value, right_value), left_used + right_used
+        case ast.BinOp(left, op, right) if type(op) in APPLY_NODE:
+            a, used_left = evaluate(left)
+            b, used_right = evaluate(right)
+            apply = APPLY_NODE[type(op)]
+            return apply(a, b), used_left + used_right
     raise ValueError(f"not a countdown expression: {ast.dump(node)[:80]}")
 
 
 def near_misses(problem: Problem) -> list[str]:
     target, witness, first = problem.facts["target"], problem.witness, problem.facts["given"][0]
-    return [str(target), f"{witness}+0", f"{witness}+{first}-{first}", f"{witness}={target}", f"-(0-({witness}))"]
+    return [
+        str(target),
+        f"{witness}+0",
+        f"{witness}+{first}-{first}",
+        f"{witness}={target}",
+        f"-(0-({witness}))",
+    ]
 
 
 def work(problem: Problem) -> str:
     """`3+5=8,5-3=2,3*5=15:3*5`: tries, each worked from left to right, until one hits the target."""
-    numbers, ops = problem.facts["steps"]
-    target, given = problem.facts["target"], problem.facts["given"]
+    given, steps = problem.facts["given"], problem.facts["steps"]
     if len(given) == 2:
-        tries = list(itertools.takewhile(lambda t: t != (numbers, ops), pairs(given)))
+        misses = list(itertools.takewhile(lambda t: t != steps, pairs(given)))
     else:
-        rng = Rng(problem.key)
-        drawn = (([*rng.sample(given, len(given))], rng.choices("+-*", k=len(given) - 1)) for _ in range(200))
-        wrong = [t for t in drawn if (values := run(*t)) and values[-1] != target]
-        tries = wrong[: rng.randrange(TRIES[len(given)])]
-    return ",".join(trace(*t) for t in [*tries, (numbers, ops)]) + ":" + problem.witness
+        misses = drawn_misses(problem)
+    return ",".join(trace(*t) for t in [*misses, steps]) + ":" + problem.witness
+
+
+def drawn_misses(problem: Problem) -> list[tuple[list[int], list[str]]]:
+    """A few tries that miss the target, the same for the same problem."""
+    given, target = problem.facts["given"], problem.facts["target"]
+    rng, size = Rng(problem.key), len(given)
+    misses = []
+    for _ in range(200):
+        numbers = rng.sample(given, size)
+        ops = rng.choices("+-*", k=size - 1)
+        values = run(numbers, ops)
+        if values and values[-1] != target:
+            misses.append((numbers, ops))
+    return misses[: rng.randrange(TRIES[size])]
 
 
 def trace(numbers: list[int], ops: list[str]) -> str:

@@ -7,24 +7,40 @@ from nomoat.tasks.base import Problem, Rng, ask, others, same
 
 levels = (1, 2, 3)
 
+WORDINGS = {
+    "en": ("Solve {equation}. What is x?", "Find x: {equation}", "For which x is {equation}?"),
+    "de": ("Löse {equation}. Was ist x?", "Finde x: {equation}", "Für welches x gilt {equation}?"),
+}
+
 
 def make(rng: Rng, level: int) -> Problem:
     x, a, b = rng.randint(1, 12), rng.randint(2, 9), rng.randint(1, 20)
-    if level == 1:
-        equation, steps = f"{a}x+{b}={a * x + b}", [f"{a}x={a * x}"]
-    elif level == 2:
-        c = rng.randint(1, a - 1)
-        d = (a - c) * x + b
-        equation = f"{a}x+{b}={c}x+{d}"
-        steps = [f"{a - c}x+{b}={d}", f"{a - c}x={d - b}"]
-    else:
-        c = rng.randint(1, 20)
-        total = a * (x + b) + c
-        equation = f"{a}(x+{b})+{c}={total}"
-        steps = [f"{a}(x+{b})={total - c}", f"x+{b}={x + b}"]
-    lang, prompt = ask(rng, "equation", equation=equation)
+    equation, *steps = solved(rng, level, x, a, b)
+    lang, prompt = ask(rng, WORDINGS, equation=equation)
     facts = {"lang": lang, "steps": [*steps, f"x={x}"], "b": b}
     return Problem(prompt, f"equation {equation}", str(x), facts)
+
+
+def solved(rng: Rng, level: int, x: int, a: int, b: int) -> tuple[str, ...]:
+    """The equation, and what becomes of it before x stands alone."""
+    if level == 1:
+        return f"{a}x+{b}={a * x + b}", f"{a}x={a * x}"
+    if level == 2:
+        c = rng.randint(1, a - 1)
+        n = a - c
+        d = n * x + b
+        return (
+            f"{a}x+{b}={c}x+{d}",
+            f"{n}x+{b}={d}",
+            f"{n}x={d - b}",
+        )
+    c = rng.randint(1, 20)
+    product = a * (x + b)
+    return (
+        f"{a}(x+{b})+{c}={product + c}",
+        f"{a}(x+{b})={product}",
+        f"x+{b}={x + b}",
+    )
 
 
 def check(problem: Problem, answer: str) -> bool:

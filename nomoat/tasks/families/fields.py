@@ -5,26 +5,42 @@ Level = the number of fields.
 
 import json
 
-from nomoat.tasks.base import Problem, Rng, language, others, words
+from nomoat.tasks.base import Problem, Rng, language, others
 
 levels = (1, 2, 3)
 form = "text"
 
+WORDINGS = {
+    "en": ("Write a JSON object: {fields}.", "Give me JSON: {fields}."),
+    "de": ("Schreibe ein JSON-Objekt: {fields}.", "Gib mir JSON: {fields}."),
+}
+FIELD = {
+    "en": {int: "{key} the number {value}", str: "{key} the text {value}", bool: "{key} {value}"},
+    "de": {int: "{key} die Zahl {value}", str: "{key} der Text {value}", bool: "{key} {value}"},
+}
+TRUTH = {"en": ("false", "true"), "de": ("falsch", "wahr")}
 KEYS = ("a", "b", "id", "day", "on", "top", "red", "sun")
 WORDS = ("dog", "cup", "map", "sea", "hat", "box")
 
 
 def make(rng: Rng, level: int) -> Problem:
-    keys = rng.sample(KEYS, level)
-    value = lambda: rng.choice((rng.randrange(100), str(rng.randrange(100)), rng.choice(WORDS), bool(rng.randrange(2))))
-    wanted = {key: value() for key in keys}
+    wanted = {key: drawn_value(rng) for key in rng.sample(KEYS, level)}
     lang = language(rng)
-    says = words("fields", lang)
-    shown = {key: says["truth"][v] if isinstance(v, bool) else v for key, v in wanted.items()}
-    told = ", ".join(says[type(v).__name__].format(key=key, value=shown[key]) for key, v in wanted.items())
-    key = f"fields {json.dumps(wanted, sort_keys=True)}"
-    prompt, witness = rng.choice(says["ask"]).format(told=told), json.dumps(wanted, separators=(",", ":"))
-    return Problem(prompt, key, witness, {"lang": lang, "wanted": wanted})
+    fields = []
+    for key, value in wanted.items():
+        shown = TRUTH[lang][value] if isinstance(value, bool) else value
+        fields.append(FIELD[lang][type(value)].format(key=key, value=shown))
+    return Problem(
+        rng.choice(WORDINGS[lang]).format(fields=", ".join(fields)),
+        f"fields {json.dumps(wanted, sort_keys=True)}",
+        json.dumps(wanted, separators=(",", ":")),
+        {"lang": lang, "wanted": wanted},
+    )
+
+
+def drawn_value(rng: Rng) -> int | str | bool:
+    number, digits = rng.randrange(100), str(rng.randrange(100))
+    return rng.choice((number, digits, rng.choice(WORDS), bool(rng.randrange(2))))
 
 
 def check(problem: Problem, answer: str) -> bool:
@@ -32,21 +48,28 @@ def check(problem: Problem, answer: str) -> bool:
     if len(answer) > 200 or answer.count("{") != 1 or "[" in answer:
         return False
     try:
-        found = json.loads(answer.strip(" \t\r\n"), object_pairs_hook=list)
+        pairs = json.loads(answer.strip(" \t\r\n"), object_pairs_hook=list)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(found, list) or len(dict(found)) != len(found):
+    if not isinstance(pairs, list) or len(dict(pairs)) != len(pairs):
         return False
     wanted = problem.facts["wanted"]
-    return dict(found) == wanted and all(type(v) is type(wanted[k]) for k, v in found)
+    return dict(pairs) == wanted and all(type(value) is type(wanted[key]) for key, value in pairs)
 
 
 def near_misses(problem: Problem) -> list[str]:
     wanted, bare = problem.facts["wanted"], problem.witness
     key, value = next(iter(wanted.items()))
-    retyped = json.dumps({**wanted, key: str(value) if not isinstance(value, str) else 5})
-    return others(problem, retyped, bare[:-1], bare.replace('"', "'"), bare[:-1] + f',"{key}":{json.dumps(value)}}}',
-                  json.dumps({**wanted, "more": 1}), json.dumps([wanted]), json.dumps(bare))  # fmt: skip
+    return others(
+        problem,
+        json.dumps({**wanted, key: 5 if isinstance(value, str) else str(value)}),
+        bare[:-1],
+        bare.replace('"', "'"),
+        bare[:-1] + f',"{key}":{json.dumps(value)}}}',
+        json.dumps({**wanted, "more": 1}),
+        json.dumps([wanted]),
+        json.dumps(bare),
+    )
 
 
 def work(problem: Problem) -> str:

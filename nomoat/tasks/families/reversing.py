@@ -9,19 +9,34 @@ from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
+WORDINGS = {
+    "en": (
+        "Reverse, with spaces:{word}",
+        "Write backwards, with spaces:{word}",
+        "Spell from the end, with spaces:{word}",
+    ),
+    "de": (
+        "Drehe um, mit Leerzeichen:{word}",
+        "Schreibe rückwärts, mit Leerzeichen:{word}",
+        "Buchstabiere von hinten, mit Leerzeichen:{word}",
+    ),
+}
+
 spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: Rng, level: int) -> Problem:
-    word = "".join(rng.sample(ascii_lowercase, level) if level <= 6 else rng.choices(ascii_lowercase, k=level))
-    lang, prompt = ask(rng, "reversing", word=spaced(word))
+    draw = rng.sample if level <= 6 else rng.choices
+    word = "".join(draw(ascii_lowercase, k=level))
+    lang, prompt = ask(rng, WORDINGS, word=spaced(word))
     return Problem(prompt, f"reversing {word}", spaced(word[::-1]), {"lang": lang, "word": word})
 
 
 def near_misses(problem: Problem) -> list[str]:
     word = problem.facts["word"]
     back = word[::-1]
-    return others(problem, *map(spaced, (word, back[:-1], back[1:], back + back[-1], back[1:] + back[0])), back)
+    wrong = (word, back[:-1], back[1:], back + back[-1], back[1:] + back[0])
+    return others(problem, *map(spaced, wrong), back)
 
 
 def work(problem: Problem) -> str:

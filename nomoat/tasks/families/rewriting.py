@@ -7,16 +7,39 @@ from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (1, 2, 3, 4)
 
+WORDINGS = {
+    "en": (
+        "Rules: {rules}. Rewrite {word}, leftmost first, until no rule fits.",
+        "Start with {word}. Replace {rules}, always the leftmost place, as long as one fits. What is left?",
+    ),
+    "de": (
+        "Regeln: {rules}. Schreibe {word} um, immer ganz links zuerst, bis keine Regel passt.",
+        "Beginne mit {word}. Ersetze {rules}, immer so weit links wie möglich, solange es geht. Was bleibt?",
+    ),
+}
+
 
 def make(rng: Rng, level: int) -> Problem:
     steps: list[str] = []
     while not 2 <= len(steps) <= 6:
-        a, b, c = rng.sample("abcdxyz", 3)
-        rules = [(a + b, rng.choice((c, b + a))), rng.choice(((c + a, a), (b + c, b), (a + a, a), (b + b, b)))]
-        steps = trace("".join(rng.choice((a, b, c)) for _ in range(level + 2)), rules)
-    told = ", ".join(f"{left}->{right}" for left, right in rules)
-    lang, prompt = ask(rng, "rewriting", rules=told, word=steps[0])
-    return Problem(prompt, f"rewriting {told} {steps[0]}", steps[-1], {"lang": lang, "steps": steps})
+        letters = rng.sample("abcdxyz", 3)
+        rules = drawn_rules(rng, *letters)
+        word = "".join(rng.choice(letters) for _ in range(level + 2))
+        steps = trace(word, rules)
+    listed = ", ".join(f"{left}->{right}" for left, right in rules)
+    lang, prompt = ask(rng, WORDINGS, rules=listed, word=word)
+    return Problem(
+        prompt,
+        f"rewriting {listed} {word}",
+        steps[-1],
+        {"lang": lang, "steps": steps},
+    )
+
+
+def drawn_rules(rng: Rng, a: str, b: str, c: str) -> list[tuple[str, str]]:
+    swaps_or_melts = (a + b, rng.choice((c, b + a)))
+    shortens = rng.choice(((c + a, a), (b + c, b), (a + a, a), (b + b, b)))
+    return [swaps_or_melts, shortens]
 
 
 def trace(word: str, rules: list[tuple[str, str]]) -> list[str]:

@@ -9,20 +9,34 @@ from nomoat.tasks.base import Problem, Rng, ask, check, others
 
 levels = (3, 4, 5, 6, 7, 8)
 
+WORDINGS = {
+    "en": (
+        "Sort these letters, with spaces:{letters}",
+        "Put in alphabetical order, with spaces:{letters}",
+        "Write in the order of the alphabet, with spaces:{letters}",
+    ),
+    "de": (
+        "Sortiere diese Buchstaben, mit Leerzeichen:{letters}",
+        "Ordne nach dem Alphabet, mit Leerzeichen:{letters}",
+        "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}",
+    ),
+}
+
 spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: Rng, level: int) -> Problem:
     letters = "".join(rng.sample(ascii_lowercase, level))
     ordered = "".join(sorted(letters))
-    lang, prompt = ask(rng, "sorting", letters=spaced(letters))
+    lang, prompt = ask(rng, WORDINGS, letters=spaced(letters))
     return Problem(prompt, f"sorting {ordered}", spaced(ordered), {"lang": lang, "letters": letters})
 
 
 def near_misses(problem: Problem) -> list[str]:
     right = "".join(sorted(problem.facts["letters"]))
     swapped = right[:-2] + right[-1] + right[-2]
-    return others(problem, *map(spaced, (problem.facts["letters"], right[::-1], right[:-1], right[1:], swapped)), right)
+    wrong = (problem.facts["letters"], right[::-1], right[:-1], right[1:], swapped)
+    return others(problem, *map(spaced, wrong), right)
 
 
 def work(problem: Problem) -> str:

@@ -1,0 +1,211 @@
+"""The verbs that run stages: run, one for each kind of stage, eval, export."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from nomoat.cli import look, say
+from nomoat.cli.args import From, Json, OneStage, Plan, RunDir, Sets, TaskFile, WhoseWeights, said
+from nomoat.cli.work import forecast, resolve, stage_names, teach, work
+from nomoat.config import ConfigError, DataError, UserError, override, read_recipe
+from nomoat.run.directory import Run
+from nomoat.run.log import last_scores
+
+KINDS = {  # of stages that have a verb of their own, and what it says that it does
+    "tokenizer": "Train the tokenizer.",
+    "pretrain": "Train on prose and worked tasks.",
+    "extend": "Lengthen the context by YaRN.",
+    "sft": "Fine-tune on worked solutions and talk.",
+    "rl": "Reinforce what programs decide to be right.",
+    "reject": "Keep what a model answers right.",
+    "distill": "Teach a smaller student.",
+}
+OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are no stage's
+
+
+def run(
+    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", metavar="RECIPE")]],
+    /,
+    *,
+    out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", metavar="DIR")] = None,
+    from_: From = None,
+    task: TaskFile = None,
+    set_: Sets = (),
+    plan: Plan = False,
+    json: Json = False,
+) -> int:
+    """Run a recipe, all its stages; run again to go on."""
+    table = teach(read_recipe(recipe, set_), task)
+    out = out or _default_out(table)
+    resolved = resolve(table, out)
+    if plan:
+        return forecast(resolved, [], json)
+    ran, done = work(resolved, out, source=from_)
+    if done is None:
+        return 0
+    if not ran:
+        say.aside(f"{out} is done: every stage of {resolved.name} has finished")
+    try:
+        page = str(look.write_page(done))
+    except UserError as error:  # the run itself is whole
+        page = str(error)
+    if json:
+        return say.as_json(
+            {"run": str(out), "ran": ran, "report": page, "receipt": look.receipt_as_json(done)}
+        )
+    return _tell(done, resolved.name, page)
+
+
+def _default_out(table: dict[str, Any]) -> Path:
+    return Path("runs") / str(table.get("name"))
+
+
+def _tell(run: Run, recipe_name: str, page: str) -> int:
+    """What a run cost and scored, and what one may do next."""
+    from nomoat.plan.forecast import against_plan
+    from nomoat.report.receipt import receipt_of, receipt_table
+    from nomoat.report.scores import score_tables, scores_of
+
+    tables = score_tables(scores_of(run.events()))
+    say.tables((receipt_table(receipt_of(run)), against_plan(run), *tables))
+    say.result(f"report: {page}\n\nnext:")
+    name, export_dir = shlex.quote(str(run.root)), shlex.quote(f"{recipe_name}-model")
+    commands = {
+        f"nomoat chat {name}": "talk to it",
+        f"nomoat receipt {name}": "what it cost",
+        f"nomoat eval {name} --json": "what it scores",
+        f"nomoat report {name}": "write the page again",
+        f"nomoat export {name} --out {export_dir}": "for transformers and vLLM",
+    }
+    for command, what in commands.items():
+        say.result(f"  {command:<44}  # {what}")
+    return 0
+
+
+def stage_verb(kind: str) -> Callable[..., int]:
+    """The verb that runs the stages of one kind alone."""
+
+    def verb(
+        *,
+        out: Annotated[
+            Path | None, said("run directory; earlier stages are read from it", metavar="DIR")
+        ] = None,
+        recipe: Annotated[
+            Path | None, said("recipe file (default: that of the run in --out)", metavar="FILE")
+        ] = None,
+        name: Annotated[
+            str | None, said("only the stage of this name (default: all)", metavar="STAGE")
+        ] = None,
+        from_: From = None,
+        task: TaskFile = None,
+        set_: Annotated[
+            Sets, said("change the recipe: key=value of this stage, or stage.key=value", name="set")
+        ] = (),
+        plan: Plan = False,
+        json: Json = False,
+    ) -> int:
+        if recipe is None and out is None:
+            raise ConfigError(
+                "expected --recipe, --out or both: a recipe file, or a run whose recipe goes on"
+            )
+        table = read_recipe(recipe) if recipe is not None else Run.open(out).recipe
+        names = stage_names(table, kind, name)
+        if task is not None:  # what comes before is learned on it too
+            table = teach(table, task)
+            every = _every_stage(table)
+            names = every[: every.index(names[-1]) + 1]
+        for text in set_:
+            _override(table, names, text)
+        directory = out or _default_out(table)
+        resolved = resolve(table, directory)
+        if plan:
+            return forecast(resolved, names, json)
+        return _show_paths(*work(resolved, directory, names, from_), names, json)
+
+    verb.__doc__ = KINDS[kind]
+    return verb
+
+
+def _every_stage(table: dict[str, Any]) -> list[str]:
+    return [stage.get("name") or stage.get("kind") for stage in table.get("stages", [])]
+
+
+def _override(table: dict[str, Any], names: Sequence[str], text: str) -> None:
+    """`key=value` means each of the stages, unless its first word is a place of the recipe."""
+    first, dot, _ = text.partition("=")[0].strip().partition(".")
+    if first in ((*_every_stage(table), "models") if dot else OF_THE_RECIPE):
+        override(table, text)
+    else:
+        for name in names:
+            override(table, f"{name}.{text}")
+
+
+def evaluate(directory: RunDir, /, *, json: Json = False, name: OneStage = None, plan: Plan = False) -> int:
+    """Scores of a run's models, measured now if they are not yet."""
+    from nomoat.report.scores import score_tables, scores_of
+
+    run = Run.open(directory)
+    names = stage_names(run.recipe, "eval", name)
+    if plan:
+        return forecast(resolve(run.recipe), names, json)
+    if not all(run.finished(name) for name in names):
+        _, done = work(resolve(run.recipe), directory, names)
+        if done is None:
+            return 0
+    events = [event for event in run.events() if event.get("stage") in names]
+    if not json:
+        return say.tables(score_tables(scores_of(events)))
+    means = {}
+    for name in names:
+        means |= run.finished(name)["outputs"].get("means", {})
+    hidden = ("kind", "t", "stage")
+    scores = [{k: v for k, v in event.items() if k not in hidden} for event in last_scores(events)]
+    return say.as_json({"run": str(directory), "means": means, "scores": scores})
+
+
+def export(
+    directory: RunDir,
+    /,
+    *,
+    out: Annotated[
+        Path | None, said("write one model here (default: do the export stages)", metavar="DIR")
+    ] = None,
+    stage: WhoseWeights = None,
+    json: Json = False,
+) -> int:
+    """A directory that stock transformers opens."""
+    run = Run.open(directory)
+    if out is None:
+        names = stage_names(run.recipe, "export", stage)
+        return _show_paths(*work(resolve(run.recipe), directory, names), names, json)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise DataError(
+            f"{out} is there already and not empty; expected a new directory; choose another --out"
+        )
+    from nomoat.serve import loading
+    from nomoat.stages import s8_export
+    from nomoat.weights import directory as weights
+
+    loaded = loading.load(directory, stage)
+    weights.save(s8_export.without_depths(loaded.model), out, tokenizer=loaded.tokenizer)
+    return say.as_json({"exports": [str(out)]}) if json else say.result(out)
+
+
+def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_json: bool) -> int:
+    """The paths that stages left."""
+    if run is None:
+        return 0
+    if not ran:
+        say.aside(f"done already: {', '.join(names)} in {run.root}")
+    paths: dict[str, list[str]] = {}
+    for name in names:
+        outputs = run.finished(name)["outputs"]
+        left = [outputs[key] for key in ("model", "tokenizer") if key in outputs]
+        left += outputs.get("exports", [])
+        paths[name] = [str(run.root / path) for path in left]
+    if as_json:
+        return say.as_json(paths)
+    return say.result("\n".join(path for of_stage in paths.values() for path in of_stage))

@@ -1,0 +1,34 @@
+"""The verb for decidable tasks."""
+
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from nomoat.cli import say
+from nomoat.cli.args import said
+from nomoat.config import ConfigError
+
+
+def task(
+    action: Positional[Literal["list", "new", "check", "audit"]],
+    target: Positional[Annotated[str | None, said("a task file or a family", metavar="[FILE]")]] = None,
+    /,
+) -> int:
+    """Write a task of your own, and check it."""
+    from nomoat.stats import wilson
+    from nomoat.tasks import authoring, find
+
+    if action == "list":
+        for name, family in find.families().items():
+            first, unseen = family.__doc__.partition("\n")[0], "  (unseen)" if name in find.UNSEEN else ""
+            say.result(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}")
+        return 0
+    if action == "audit":
+        return say.result(authoring.audit().text(wilson))
+    if target is None:
+        raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
+    if action == "new":
+        return say.result(authoring.new(target))
+    complaints, text = authoring.check(target)
+    say.result(text)
+    return 2 if complaints else 0

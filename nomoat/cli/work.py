@@ -1,0 +1,103 @@
+"""What verbs do with recipes and runs: read, resolve, forecast, run stages with progress."""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomoat.cli import say
+from nomoat.config import ConfigError, nearest
+from nomoat.run.directory import Run
+from nomoat.run.stop import Stop
+
+if TYPE_CHECKING:
+    from nomoat.stages.recipe import Recipe
+
+
+def stage_names(table: dict[str, Any], kind: str, name: str | None = None) -> list[str]:
+    """The stages of a kind in a recipe's table, or the one that was named."""
+    stages = [stage for stage in table.get("stages", []) if isinstance(stage, dict)]
+    names = [stage.get("name") or kind for stage in stages if stage.get("kind") == kind]
+    if not names:
+        raise ConfigError(f"the recipe has no stage of kind `{kind}`; add one, or use another verb")
+    if name is None:
+        return names
+    if name not in names:
+        raise ConfigError(f"no {kind} stage `{name}` in the recipe; {nearest(name, names)}")
+    return [name]
+
+
+def teach(table: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """The recipe with one task in the place of every stage's own."""
+    if task is not None:
+        from nomoat.tasks import find
+
+        for stage in table.get("stages", []):
+            if stage.get("tasks"):
+                stage["tasks"] = {task: list(find.find(task).levels)}
+    return table
+
+
+def resolve(table: dict[str, Any], out: Path | None = None) -> "Recipe":
+    """The recipe in a table; where a run has begun in `out`, as that run goes on with it."""
+    from nomoat.plan import budget
+
+    begun = out is not None and (out / "recipe.json").exists()
+    return budget.resolve(table, Run.open(out).recipe if begun else None)
+
+
+def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
+    """Says what stages would cost."""
+    from nomoat.plan.forecast import forecast
+
+    estimate = forecast(recipe, only)
+    return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
+
+
+def work(
+    recipe: "Recipe", out: Path, only: Sequence[str] = (), source: Path | None = None
+) -> tuple[list[str], Run | None]:
+    """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
+    don't lead.
+
+    A new run begins with what the run in `source` has done of the same recipe.
+    """
+    from nomoat.parallel import mesh
+    from nomoat.parallel.process import keep_freed_memory
+    from nomoat.plan.budget import Meter
+    from nomoat.report.progress import Watch
+    from nomoat.stages.pipeline import device_class, run_stages
+
+    keep_freed_memory()
+    ranks = mesh.start(recipe.device)
+    try:
+        leads = ranks.rank == 0
+        run = _begin(recipe, out, source) if leads else None
+        ranks.barrier()
+        run = run or Run.open(out, write=True)
+        names = [stage.name for stage in recipe.stages if not only or stage.name in only]
+        finished = {name for name in names if run.finished(name)}
+        with Stop() as stop, contextlib.ExitStack() as stack:
+            metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
+            if leads:
+                stack.enter_context(run.locked())
+            if leads and finished != set(names):
+                units = recipe.threads if ranks.device.type == "cpu" else ranks.world
+                watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
+                run.observe = stack.enter_context(watch)
+            ran = run_stages(run, recipe, stop, only=only, metered=metered)
+        return ran, run if leads else None
+    finally:
+        mesh.stop()
+
+
+def _begin(recipe: "Recipe", out: Path, source: Path | None) -> Run:
+    """The run in `out`, new or begun."""
+    if source is None:
+        return Run.create(out, recipe.table)
+    done = Run.open(source)
+    run = Run.fork(done, out, recipe.table, resolve(done.recipe).table)
+    kept = [stage.name for stage in recipe.stages if run.finished(stage.name)]
+    say.aside(f"taken over from {source}: {', '.join(kept) or 'nothing, no stage is the same'}")
+    return run

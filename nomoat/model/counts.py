@@ -1,0 +1,99 @@
+"""Parameters and FLOPs of a Spec.  A multiply-add is two FLOPs; norms, softmax and lookups are left out.  No torch here.
+
+`attended`: positions that a token attends to, on average.  `kernels`: count what these multiply (every expert where
+they are "wide"); without them what the model needs, active experts alone.
+"""
+
+from nomoat.config import parse
+from nomoat.model.spec import Dense, Kernels, Latent, Routed, Spec
+
+
+def attention_matrices(spec: Spec) -> int:
+    """Weights of one layer's attention, norms on latents left out."""
+    a, D = spec.attention, spec.d_model
+    out = a.n_heads * a.d_value * D
+    if not isinstance(a, Latent):
+        return D * (a.n_heads * a.d_head + sum(a.d_cached)) + out
+    query = a.n_heads * a.d_query * (a.d_q_latent or D) + (a.d_q_latent or 0) * D
+    down = D * (a.d_kv_latent + a.d_rope)
+    up = a.d_kv_latent * a.n_heads * (a.d_nope + a.d_value)
+    return query + down + up + out
+
+
+def latent_gains(spec: Spec) -> int:
+    a = spec.attention
+    return a.d_kv_latent + (a.d_q_latent or 0) if isinstance(a, Latent) else 0
+
+
+def ffn_matrices(spec: Spec, layer: int, *, active: bool) -> int:
+    """Weights of one layer's feed-forward, the router included and its biases left out."""
+    f, D = spec.ffn, spec.d_model
+    if isinstance(f, Dense):
+        return (3 if f.gated else 2) * D * f.d_hidden
+    if not spec.is_moe(layer):
+        return 3 * D * f.d_dense
+    experts = f.n_shared + (f.n_active if active else f.n_routed)
+    return 3 * D * f.d_expert * experts + f.n_routed * D
+
+
+def layer_params(spec: Spec, layer: int) -> int:
+    biased = spec.is_moe(layer) and spec.ffn.scoring == "sigmoid"
+    matrices = attention_matrices(spec) + ffn_matrices(spec, layer, active=False)
+    return matrices + latent_gains(spec) + 2 * spec.d_model + (spec.ffn.n_routed if biased else 0)
+
+
+def params_total(spec: Spec) -> int:
+    """All parameters, routing biases included, without the extra prediction depths (as DeepSeek counts 671B)."""
+    tables = spec.vocab_size * (1 if spec.tied else 2)
+    positions = spec.context if spec.positions == "learned" else 0
+    body = sum(layer_params(spec, layer) for layer in range(spec.n_layers))
+    return (tables + positions) * spec.d_model + body + spec.d_model
+
+
+def params_active(spec: Spec) -> int:
+    """Parameters that one token meets, embedding and head included (V3: 37.55B)."""
+    whole = sum(ffn_matrices(spec, layer, active=False) for layer in range(spec.n_layers))
+    met = sum(ffn_matrices(spec, layer, active=True) for layer in range(spec.n_layers))
+    return params_total(spec) - whole + met
+
+
+def params_mtp(spec: Spec) -> int:
+    """Parameters of the extra prediction depths; embedding and head are shared with the main model."""
+    D = spec.d_model
+    return sum(2 * D * D + 3 * D + layer_params(spec, spec.n_layers + j) for j in range(spec.n_mtp))
+
+
+def layer_flops(spec: Spec, layer: int, attended: float, kernels: Kernels | None = None) -> float:
+    """Forward FLOPs of one token in one layer."""
+    a = spec.attention
+    all_experts = kernels is not None and kernels.experts == "wide"
+    matrices = attention_matrices(spec) + ffn_matrices(spec, layer, active=not all_experts)
+    return 2 * (matrices + a.n_heads * attended * (a.d_query + a.d_value))
+
+
+def flops_forward(spec: Spec, attended: float, kernels: Kernels | None = None, *, head: bool = True) -> float:
+    """Forward FLOPs of one token, head included."""
+    layers = sum(layer_flops(spec, layer, attended, kernels) for layer in range(spec.n_layers))
+    return layers + (2 * spec.d_model * spec.vocab_size if head else 0)
+
+
+def flops_mtp(spec: Spec, attended: float, kernels: Kernels | None = None) -> float:
+    """Forward FLOPs that the extra prediction depths add to one token."""
+    D = spec.d_model
+    depth = 2 * (2 * D * D + D * spec.vocab_size)
+    return sum(depth + layer_flops(spec, spec.n_layers + j, attended, kernels) for j in range(spec.n_mtp))
+
+
+def flops_train(spec: Spec, attended: float, kernels: Kernels | None = None) -> float:
+    """Forward and backward FLOPs of one training token: three times the forward pass, depths included."""
+    return 3 * (flops_forward(spec, attended, kernels) + flops_mtp(spec, attended, kernels))
+
+
+def dense_twin(spec: Spec) -> Spec:
+    """The model without routing at equal active parameters: each layer as wide as its active experts."""
+    f = spec.ffn
+    if not isinstance(f, Routed):
+        return spec
+    active = (f.n_active + f.n_shared) * f.d_expert
+    d_hidden = round((spec.n_moe_layers * active + f.n_dense_layers * f.d_dense) / spec.n_layers)
+    return parse(Spec, {**spec.model_dump(), "ffn": {"kind": "dense", "d_hidden": d_hidden}}, "spec")

@@ -1,0 +1,70 @@
+"""The one matrix, as a module: what an optimiser tells apart by its role, and what adapters, FP8, int8 and sharding replace.
+
+`role`: "hidden" inside a block, "embedding" for the tables of the vocabulary, "router" for the experts' centroids.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Role = Literal["hidden", "embedding", "router"]
+
+
+class Linear(nn.Module):
+    """h (…, d_in) @ weight.T with a weight (d_out, d_in); no bias."""
+
+    def __init__(self, d_in: int, d_out: int, role: Role = "hidden"):
+        super().__init__()
+        self.role: Role = role
+        self.weight = nn.Parameter(torch.empty(d_out, d_in))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.linear(h, self.weight)
+
+
+class Embedding(nn.Module):
+    """The row of each id, weight (V, D)."""
+
+    role: Role = "embedding"
+
+    def __init__(self, vocab_size: int, d_model: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
+class ExpertLinear(nn.Module):
+    """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out).
+
+    The weight is (E, d_out, d_in) or, `flipped`, (E, d_in, d_out), which is how the way down is read without a copy.
+    """
+
+    role: Role = "hidden"
+
+    def __init__(self, n_experts: int, d_in: int, d_out: int, *, flipped: bool = False):
+        super().__init__()
+        self.flipped = flipped
+        shape = (d_in, d_out) if flipped else (d_out, d_in)
+        self.weight = nn.Parameter(torch.empty(n_experts, *shape))
+
+    def matrices(self) -> Tensor:
+        """(E, d_in, d_out)."""
+        return self.weight if self.flipped else self.weight.mT
+
+    def forward(self, slots: Tensor) -> Tensor:
+        return torch.bmm(slots, self.matrices())
+
+    def wide(self, h: Tensor) -> Tensor:
+        """Every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E d_in), summed."""
+        flat = self.weight.flatten(0, 1)
+        return h @ flat if self.flipped else F.linear(h, flat)
+
+
+def roles(model: nn.Module) -> dict[str, Role]:
+    """The role of each matrix of a model, by the name of its parameter; what has none here is a gain."""
+    matrices = (Linear, Embedding, ExpertLinear)
+    return {f"{name}.weight": m.role for name, m in model.named_modules() if isinstance(m, matrices)}

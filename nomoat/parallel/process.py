@@ -1,0 +1,17 @@
+"""What a process asks of its own libraries before it computes."""
+
+import contextlib
+import ctypes
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed tensors for the next ones: a tenth more training speed on a CPU, measured.
+
+    By default each large tensor is mapped and unmapped anew, and the kernel clears its pages every time.
+    """
+    trim, mmap, ceiling = -1, -3, 32 << 20
+    with contextlib.suppress(OSError, AttributeError):  # another libc has no mallopt, or no such library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        if not mallopt(mmap, 1 << 30):
+            mallopt(mmap, ceiling)
+        mallopt(trim, (1 << 31) - 1)

@@ -1,0 +1,81 @@
+"""What devices can do, and the share of their peak that runs reach: measured, or fitted on published runs."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from statistics import fmean
+
+from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.files import shipped
+from nomoat.plan.layout import Device, Workload, search
+from nomoat.plan.parts import parts
+from nomoat.plan.published import Published, read_published
+
+FIT_ROUNDS = 6
+
+
+class Mfu(Strict):
+    """The share of the peak that runs of a kind reach; `arithmetic`: while they multiply, where fitted."""
+
+    value: float
+    source: str
+    arithmetic: float | None = None
+
+
+class Hardware(Strict):
+    """hardware.toml, dated, and the classes fitted on published.toml."""
+
+    date: str
+    devices: dict[str, Device]
+    mfu: dict[str, Mfu]
+
+    def device(self, name: str) -> Device:
+        if name not in self.devices:
+            raise ConfigError(f"no device `{name}` in hardware.toml; {nearest(name, list(self.devices))}")
+        return self.devices[name]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The shares of the peak that one published run reached."""
+
+    run: str
+    overall: float
+    arithmetic: float
+
+
+@cache
+def read_hardware() -> Hardware:
+    """The devices, the classes measured in hardware.toml, and those fitted on published.toml."""
+    bare = parse(Hardware, shipped(__file__), "hardware")
+    classes: dict[str, list[Fit]] = {}
+    for run in read_published():
+        if run.use == "fit":
+            device = bare.devices[run.gpu]
+            classes.setdefault(run.mfu_class or device.generation, []).append(fit(run, device))
+    fitted = {
+        name: Mfu(
+            value=fmean(f.overall for f in fits),
+            arithmetic=fmean(f.arithmetic for f in fits),
+            source="fitted on " + ", ".join(f.run for f in fits),
+        )
+        for name, fits in classes.items()
+    }
+    return bare.model_copy(update={"mfu": {**bare.mfu, **fitted}})
+
+
+def fit(run: Published, device: Device) -> Fit:
+    """The share at which the best layout takes the published time; each round is a contraction towards it."""
+    seconds = run.gpu_hours * 3600 / run.tokens
+    work = published_workload(run, device, share=1.0)
+    overall = work.model.flops / seconds / device.flops_bf16
+    work = replace(work, share=overall)
+    for _ in range(FIT_ROUNDS):
+        best = search(work, run.gpus).layouts[0]
+        work = replace(work, share=work.share * best.seconds / seconds)
+    return Fit(run.name, overall, work.share)
+
+
+def published_workload(run: Published, device: Device, share: float) -> Workload:
+    sequences = max(run.batch / run.context, 1)
+    model = parts(run.shape, run.context)
+    return Workload(model, device, share, sequences, run.context, run.activation_bytes, run.dualpipe)

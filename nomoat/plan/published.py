@@ -1,0 +1,81 @@
+"""Published training runs, to fit the planner on and to hold it against."""
+
+from functools import cache
+from typing import Literal
+
+from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.files import shipped
+from nomoat.model.spec import PRESETS, Spec
+from nomoat.plan.parts import Counted
+
+
+class Axes(Strict):
+    """How a published run was laid out; the rest of its devices is data-parallel."""
+
+    tensor: int
+    pipeline: int
+    expert: int
+
+
+class Published(Strict):
+    """One published run, in the words of published.toml; what nobody published is None."""
+
+    name: str
+    shape: Spec
+    params: float | None = None
+    tokens: float
+    context: int
+    batch: float | None = None
+    activation_bytes: int = 2
+    dualpipe: bool = True
+    layout: Axes | None = None
+    gpu: str = "h100"
+    gpus: int = 1024  # assumed where nobody published it
+    gpu_hours: float | None = None
+    tokens_per_second: float | None = None  # of one device; hours follow where they are not given
+    flops: float | None = None
+    counted: Counted = "causal"
+    flops_source: str | None = None
+    use: Literal["fit", "predict", "shown"]
+    mfu_class: str | None = None
+    source: str
+    note: str = ""
+
+
+class Training(Strict):
+    tokens: float
+    context: int
+
+
+class LaterStage(Strict):
+    """A stage of V3 or R1: what was trained, and sampled at a rate per device, where that is published."""
+
+    what: str  # as in prices.toml, which has its hours
+    trained: list[Training] = []
+    sampled_tokens: float = 0.0
+    sampled_per_second: float = 0.0
+    source: str
+
+
+@cache
+def read_published() -> tuple[Published, ...]:
+    """The runs of published.toml; a shape that is only named is a preset, and a rate makes hours."""
+    runs = []
+    for row in shipped(__file__)["runs"]:
+        row = {**row, "shape": PRESETS.get(str(row["shape"]), row["shape"])}
+        if "tokens_per_second" in row:
+            row["gpu_hours"] = row["tokens"] / row["tokens_per_second"] / 3600
+        runs.append(parse(Published, row, "published"))
+    return tuple(runs)
+
+
+def read_later_stages() -> list[LaterStage]:
+    return [parse(LaterStage, row, "published.stages") for row in shipped(__file__)["stages"]]
+
+
+def find_published(name: str) -> Published:
+    """The published run of a name on the command line (`llama-2-70b`)."""
+    runs = {run.name.lower().replace(" ", "-"): run for run in read_published()}
+    if name not in runs:
+        raise ConfigError(f"no model `{name}` in published.toml; {nearest(name, list(runs))}")
+    return runs[name]

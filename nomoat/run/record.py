@@ -1,0 +1,131 @@
+"""RUN/recipe.json: what a run is and under which conditions it began, enough to repeat it.
+
+    {"format", "recipe", "nomoat", "commit", "libraries"}
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nomoat
+from nomoat.config import DataError
+
+FORMAT = 2  # of run directories
+LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")
+
+
+def new_record(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run that begins now."""
+    return {
+        "format": FORMAT,
+        "recipe": plain(recipe),
+        "nomoat": nomoat.__version__,
+        "commit": _commit(),
+        "libraries": libraries(),
+    }
+
+
+def read_record(root: Path) -> dict[str, Any]:
+    """The record of the run in `root`; DataError where there is none, or one of another format."""
+    path = root / "recipe.json"
+    if not path.is_file():
+        raise DataError(
+            f"{root} is no run directory (no recipe.json found); expected one that `nomoat run` made"
+        )
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        is_record = isinstance(record["recipe"], dict)
+    except (ValueError, TypeError, KeyError):
+        is_record = False
+    if not is_record:
+        raise DataError(
+            f"{path} is not the record of a run; expected JSON with a recipe; restore it or use another --out"
+        )
+    if record.get("format", 1) != FORMAT:
+        made_by = f"nomoat {record.get('commit') or record.get('nomoat')}"
+        raise DataError(
+            f"{root} holds a run of format {record.get('format', 1)}, which {made_by} made; "
+            f"expected format {FORMAT}; start a new run in another --out, "
+            f"or export this one with {made_by}: exported weights open here"
+        )
+    return record
+
+
+def libraries() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """One line per key in which two recipes differ; key order does not count, the order of the stages does.
+    """
+    left, right = dict(_leaves(found)), dict(_leaves(expected))
+    lines = []
+    for key in dict.fromkeys([*left, *right]):
+        has, wants = left.get(key, "no such key"), right.get(key, "no such key")
+        if has != wants:
+            lines.append(f"{key}: the run has {has}, the recipe now has {wants}")
+    return lines
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: scalars of numpy and torch as numbers, no NaN, anything unknown as text."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is not None and not isinstance(value, bool | int | float | str):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _commit() -> str | None:
+    """The commit of this package, if it is a checkout."""
+    root = Path(nomoat.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, value as text)."""
+    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        value = _named(value)
+        yield key, f"[{', '.join(value)}]"
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+        return
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 3.0 is 3
+    yield key, json.dumps(value)
+
+
+def _named(tables: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The tables of a list by their `name` or `kind`, numbered from the second of a name on."""
+    named: dict[str, dict[str, Any]] = {}
+    seen: Counter[str] = Counter()
+    for place, table in enumerate(tables):
+        name = str(table.get("name", table.get("kind", place)))
+        seen[name] += 1
+        if seen[name] > 1:
+            name += f"#{seen[name]}"
+        named[name] = table
+    return named

@@ -1,0 +1,274 @@
+"""Files and functions as tasks: each layout as it is, each fault with its line, nothing trusted unasked."""
+
+import itertools
+import json
+import re
+
+import pytest
+
+from nomoat import sandbox
+from nomoat.config import TaskError, UserError
+from nomoat.tasks import base, find, jsonl
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(rows, name="mine.jsonl"):
+        path = tmp_path / name
+        path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows), "utf-8")
+        return str(path)
+
+    return written
+
+
+def all_of(task, split="train", n=300):
+    return {p.key: p for p in itertools.islice(base.problems(task, 0, split=split, seed=0), n)}
+
+
+GSM8K = {
+    "question": "Natalia sold 48 clips, then half as many. How many?",
+    "answer": "She sold 48/2 = <<48/2=24>>24 more.\nTogether 48+24 = <<48+24=72>>72.\n#### 72",
+}
+MATH = {
+    "problem": "What is $1/2$ of $\\frac{2}{3}$?",
+    "level": "Level 1",
+    "type": "Algebra",
+    "solution": "It is $\\frac{2}{6} = \\boxed{\\frac{1}{3}}$.",
+}
+
+
+def test_gsm8k_and_math_are_read_as_they_are(write):
+    clips = jsonl.posed(GSM8K, "here", "exact")
+    third = jsonl.posed(MATH, "here", "exact")
+    assert (clips.witness, third.witness) == ("72", r"\frac{1}{3}")
+    assert (clips.prompt, third.prompt) == (GSM8K["question"], MATH["problem"])
+    task = jsonl.load(write([GSM8K, MATH]))
+    assert (task.levels, task.form, base.short(task)) == ((0,), "line", "mine")
+    assert task.work(clips) == "She sold 48/2 = 24 more.\nTogether 48+24 = 72."
+    assert task.check(clips, "72")
+    assert not task.check(clips, "48+24")
+    assert task.check(third, r"\boxed{1/3}")
+    assert not task.check(third, "0.33")
+
+
+def test_the_stream_is_keyed_and_split_by_the_question(write):
+    rows = [{"question": f"{n}+1?", "answer": n + 1} for n in range(200)]
+    path = write(rows)
+    task = jsonl.load(path)
+    train = all_of(task, n=2000)
+    held = all_of(task, "eval")
+    assert not train.keys() & held.keys()
+    assert len(train) + len(held) > 195
+    blank = {"question": "  1+1? ", "answer": "2"}
+    again = jsonl.load(write([*reversed(rows), blank], "other.jsonl"))
+    assert all_of(again, "eval").keys() == held.keys()  # the order of the lines and blanks change nothing
+
+
+def test_every_problem_is_held_out_where_that_is_asked_for(write):
+    rows = [{"question": f"{n}+1?", "answer": n + 1} for n in range(200)]
+    test = all_of(jsonl.load(write(rows) + ":exact:test"), "eval", 3000)
+    assert len(test) == 200
+    assert all(base.split_of(p) == "eval" for p in test.values())
+
+
+def test_checkers_differ(write):
+    row = {"prompt": "Half?", "answer": "0.5"}
+    path, p = write([row]), jsonl.posed(row, "here", "exact")
+    right = {
+        "exact": ["1/2", "0.5"],
+        "line": ["0.5"],
+        "number": ["0.5", "so 0.5", "it is 0.5 kg"],
+    }
+    for name, accepted in right.items():
+        check = jsonl.load(f"{path}:{name}").check
+        assert [t for t in ("1/2", "0.5", "so 0.5", "it is 0.5 kg") if check(p, t)] == accepted
+
+
+def test_a_row_names_its_units_and_language(write):
+    row = {"question": "Wie viel?", "answer": "1,5 m", "units": {"m": 100, "cm": 1}, "lang": "de"}
+    task, p = jsonl.load(write([row])), jsonl.posed(row, "here", "exact")
+    assert task.check(p, "150 cm")
+    assert task.check(p, "1,50 m")
+    assert not task.check(p, "15 m")
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([], "is empty; expected a JSON object"),
+        (["", "\n"], "is empty"),
+        ([GSM8K, "{"], "line 2: .*expected a JSON object a line"),
+        ([GSM8K, "", "[1]"], "line 3: "),
+        ([GSM8K, "7"], "line 2: "),
+        (["[" * 10**5], "line 1: "),
+        ([{"question": "?"}], r"line 1: .*expected question\|problem\|prompt and answer"),
+        ([{"answer": "?"}], "line 1: "),
+        ([{"question": 7, "answer": "7"}], "line 1: "),
+        ([{"question": [], "answer": "7"}], "line 1: "),
+        ([{"question": ["x"], "answer": "7"}], "line 1: "),
+        ([{"question": "?", "answer": "a\nb"}], "line 1: "),
+        ([{"question": "?", "answer": "#### "}], "line 1: "),
+        ([{"question": "?", "answer": "9" * 300}], "line 1: "),
+        ([{"question": "<|eos|>?", "answer": "7"}], "line 1: .*special tokens"),
+        ([{"question": q, "answer": a} for q, a in ("a7", "A8")], "line 2: the question has another answer"),
+    ],
+)
+def test_a_bad_file_is_told_its_line(write, rows, complaint):
+    with pytest.raises(TaskError, match=complaint):
+        jsonl.load(write(rows))
+
+
+def test_names_that_are_none(write, tmp_path):
+    path = write([GSM8K])
+    complaints = {
+        str(tmp_path / "none.jsonl"): "No such file",
+        path + ":exactly": "no checker 'exactly'.*exact, number, line, code",
+        path + ":none.py:f": "no function 'f' in none.py",
+    }
+    for name, complaint in complaints.items():
+        with pytest.raises(TaskError, match=complaint):
+            find.find(name)
+    (tmp_path / "latin.jsonl").write_bytes(b'{"question": "\xe4"}')
+    with pytest.raises(TaskError, match="expected a JSON object a line, in UTF-8"):
+        jsonl.load(str(tmp_path / "latin.jsonl"))
+
+
+# --- programs
+
+PROGRAM = {
+    "question": "f(x) doubles x.",
+    "answer": "def f(x): return 2 * x",
+    "inputs": [1, -4],
+    "outputs": [2, -8],
+}
+TEST = """
+def check(candidate):
+    assert candidate(1, 2) == 2
+    assert candidate(7, 3) == 7, 'told'
+    assert candidate(-1, -2) == -1
+    assert candidate((1, 2), (3,)) == (3,)
+    assert abs(candidate(1, 1)) < 2
+"""
+HUMANEVAL = {
+    "task_id": "Test/0",
+    "entry_point": "larger",
+    "canonical_solution": "    return max(a, b)  #### max\n",
+    "prompt": 'import math\n\ndef larger(a, b):\n    """ The larger.\n    >>> larger(1, 2)\n    2\n    """\n',
+    "test": TEST,
+}
+
+
+def test_tests_become_inputs_and_outputs_where_they_are_plain_data(write):
+    p = jsonl.posed(HUMANEVAL, "here", "code")
+    assert p.facts["inputs"] == [[1, 2], [7, 3], [-1, -2]]
+    assert p.facts["outputs"] == [2, 7, -1]
+    assert jsonl.load(write([HUMANEVAL])).form == "text"
+
+
+def test_problems_with_few_tests_are_left_out(write):
+    few = HUMANEVAL | {"test": "assert candidate(1) == 1"}
+    with pytest.raises(TaskError, match="no problem with tests that are plain data"):
+        jsonl.load(write([few]))
+    enough = HUMANEVAL | {"prompt": "def larger(a, b):\n"}
+    assert len(all_of(jsonl.load(write([few, enough])), n=20)) == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        HUMANEVAL | {"test": "assert ("},
+        PROGRAM | {"outputs": [1]},
+        PROGRAM | {"outputs": 7},
+        GSM8K | {"test": "x"},
+    ],
+)
+def test_bad_tests_are_told_their_line(write, row):
+    with pytest.raises(TaskError, match="line 1: "):
+        jsonl.load(write([row]) + ":code")
+
+
+def test_programs_are_run_in_the_sandbox(write):
+    try:
+        sandbox.backend()
+    except UserError as error:
+        pytest.skip(str(error))
+    task, p = jsonl.load(write([PROGRAM])), jsonl.posed(PROGRAM, "here", "code")
+    assert task.check(p, p.witness)
+    assert task.check(p, "Here:\n```python\ndef f(x):\n    return x + x\n```\n")
+    assert not task.check(p, "def f(x): return x * x")
+    task, p = jsonl.load(write([HUMANEVAL])), jsonl.posed(HUMANEVAL, "here", "code")
+    anew = "def larger(a, b): return a if a > b else b"
+    for answer in (p.witness, p.witness.strip(), HUMANEVAL["prompt"] + p.witness, anew):
+        assert task.check(p, answer), answer
+    equal_to_all = "    return type('E', (), {'__eq__': lambda *_: True})()"
+    for answer in ("    return a", "", "import sys; sys.exit(0)", equal_to_all):
+        assert not task.check(p, answer), answer
+
+
+# --- reward functions
+
+REWARD = """
+def right(prompts, completions, answer, **columns):
+    return [1.0 if c == a else 0.2 for c, a in zip(completions, answer)]
+
+def lax(completions, **columns):
+    return [1.0 for c in completions]
+
+def talk(completions, answer, **columns):
+    return [float(c[0]["content"] == a) for c, a in zip(completions, answer)]
+
+def breaks(completions, **columns):
+    return [float(int(completions[0]) > 0)]
+
+def wants(completions, difficulty):
+    return [1.0]
+
+def none(completions, **columns):
+    return [None]
+"""
+
+
+def test_a_reward_function_is_a_checker(write, tmp_path):
+    (tmp_path / "reward.py").write_text(REWARD)
+    path = write([{"question": f"{n}?", "answer": str(n)} for n in range(1, 40)])
+    name = f"{path}:{tmp_path / 'reward.py'}:"
+    task = find.find(name + "right")
+    p = next(base.problems(task, 0, split="train", seed=0))
+    assert task.check(p, p.witness)
+    assert not task.check(p, p.witness + " ")
+    task = jsonl.load(name + "breaks")
+    assert task.check(p, "3")
+    assert task.check(p, "three") is False  # it raises, once it is trusted
+    complaints = {
+        "lax": "accepts '\\?'",
+        "wants": "raises TypeError over '",
+        "none": "rejects '",
+        "gone": "no function 'gone'",
+    }
+    for function, complaint in complaints.items():
+        with pytest.raises(TaskError, match=complaint):
+            jsonl.load(name + function)
+
+
+def test_a_reward_function_may_judge_messages(write, tmp_path):
+    (tmp_path / "reward.py").write_text(REWARD)
+    rows = []
+    for n in range(1, 40):
+        message = {"role": "user", "content": f"{n}?"}
+        rows.append({"prompt": [message], "answer": str(n)})
+    task = jsonl.load(f"{write(rows)}:{tmp_path / 'reward.py'}:talk")
+    p = next(base.problems(task, 0, split="train", seed=0))
+    assert re.fullmatch(r"\d+\?", p.prompt)
+    assert task.check(p, p.witness)
+    assert not task.check(p, "0")
+
+
+def test_the_threshold_is_the_caller_s():
+    rows = [{"question": f"{n}?", "answer": str(n)} for n in range(1, 40)]
+
+    def half(prompts, completions, answer, **columns):
+        return [0.5 if c == a else 0.0 for c, a in zip(completions, answer)]
+
+    with pytest.raises(TaskError, match="reward rejects"):
+        jsonl.from_reward(half, rows)
+    assert jsonl.from_reward(half, rows, threshold=0.5).levels == (0,)

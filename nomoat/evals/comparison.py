@@ -224,8 +224,12 @@ def honesty(measured: Measured, model: str) -> Result:
     truths = measured.all_values(model, measured.trained, "greedy")
     error, brier = calibration([pair for pair in zip(chances, truths) if None not in pair])
     blank = measured.places("R7")
-    said = {key: mean(measured.all_values(model, blank, key)) for key in ("gave", "refuses")}
-    return {"ece": error, "brier": brier, **said}
+    return {
+        "ece": error,
+        "brier": brier,
+        "gave": mean(measured.all_values(model, blank, "gave")),
+        "refuses": mean(measured.all_values(model, blank, "refuses")),
+    }
 
 
 def open_text(measured: Measured) -> dict[str, Result]:

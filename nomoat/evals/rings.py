@@ -58,9 +58,9 @@ class Config(Strict):
     `problems` are drawn per family and level of R0, half as many elsewhere; each is answered once greedily
     and `samples` times at temperature 1.  pass@k: `deep_samples` of `deep_problems` per cell.  `external`
     names tasks as find.find does, `unseen` families (by default find.UNSEEN).  R1 goes `steps_up` levels
-    above the trained.  `max_new_tokens` is by default half as many again as in training: harder chains are longer.
-    `texts` are free continuations.  Sizes that are None depend on `quick`; the suite's seed is no training
-    seed.
+    above the trained.  By default `max_new_tokens` is half as many again as in training, since harder chains
+    are longer.  `texts` are free continuations.  Sizes that are None depend on `quick`; the suite's seed is
+    no training seed.
     """
 
     before: str

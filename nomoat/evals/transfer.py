@@ -41,13 +41,14 @@ class Examination:
         """What is kept of the answers to each problem, ring by ring."""
         items = self.suite.items
         records: list[dict[str, Any] | None] = [None] * len(items)
-        for ring in dict.fromkeys(item.ring for item in items):
+        rings = dict.fromkeys(item.ring for item in items)
+        for ring in rings:
             if self.control and ring not in EVERYONE:
                 continue
             self.session.check_stop()
             places = [i for i, item in enumerate(items) if item.ring == ring]
-            answered = self._ring(ring, [items[i].exercise for i in places])
-            for i, a in zip(places, answered):
+            asked = [items[i].exercise for i in places]
+            for i, a in zip(places, self._ring(ring, asked)):
                 records[i] = record(a, self.candidate.tokenizer.layout)
         return records
 

@@ -13,18 +13,20 @@ from nomoat.report import transfer as report
 def result(gains, *, seed=0, n=60, bits=(1.0, 1.03), deep=((8, 2), (8, 2)), cost=True):
     """A result whose models are right with chance 0.4 and 0.4 + gain, part by part."""
     rng = random.Random(f"result/{seed}")
-    items, a, b = [], [], []
+    items, answers = [], {"sft": [], "rl": []}
     for (ring, part), gain in gains.items():
         for i in range(n):
-            items.append(
-                {"ring": ring, "part": part, "family": "f", "level": 1, "up": 0, "cluster": f"{ring}/{i}"}
-            )
-            for side, chance in ((a, 0.4), (b, 0.4 + gain)):
+            where = {"family": "f", "level": 1, "up": 0, "cluster": f"{ring}/{i}"}
+            items.append({"ring": ring, "part": part, **where})
+            for model, chance in (("sft", 0.4), ("rl", 0.4 + gain)):
                 rate = sum(rng.random() < chance for _ in range(16)) / 16
-                side.append({"rate": rate, "lenient": rate, "greedy": int(rng.random() < chance), "majority": 1, "ended": 1.0,
-                             "length": 9.0, "language": 1.0, "gave": 1.0, "refuses": 0.0, "confidence": 0.5})  # fmt: skip
-    model = lambda answers, bit, d: {"answers": answers, "deep": [list(d)] * 20, "bits": {"en": bit, "de": bit},
-                                     "distinct": 0.9, "repeats": 0.1}  # fmt: skip
+                right = {"rate": rate, "lenient": rate, "greedy": int(rng.random() < chance), "majority": 1}
+                form = {"ended": 1.0, "length": 9.0, "language": 1.0, "gave": 1.0, "refuses": 0.0}
+                answers[model].append({**right, **form, "confidence": 0.5})
+    models = {}
+    for model, bpb, counts in zip(("sft", "rl"), bits, deep):
+        text = {"bits": {"en": bpb, "de": bpb}, "distinct": 0.9, "repeats": 0.1}
+        models[model] = {"answers": answers[model], "deep": [list(counts)] * 20, **text}
     money = {
         "flops_executed": 1e15,
         "device_seconds": 100.0,
@@ -32,9 +34,18 @@ def result(gains, *, seed=0, n=60, bits=(1.0, 1.03), deep=((8, 2), (8, 2)), cost
         "money": 0.2,
         "currency": "EUR",
     }
-    raw = {"config": {"before": "sft", "after": "rl"}, "suite": "s", "seed": seed, "commit": None, "samples": 4, "notes": [],
-           "items": items, "models": {"sft": model(a, bits[0], deep[0]), "rl": model(b, bits[1], deep[1])},
-           "cost": money if cost else None, "guessed": {"unseen families": None}}  # fmt: skip
+    raw = {
+        "config": {"before": "sft", "after": "rl"},
+        "suite": "s",
+        "seed": seed,
+        "commit": None,
+        "samples": 4,
+        "notes": [],
+        "items": items,
+        "models": models,
+        "cost": money if cost else None,
+        "guessed": {"unseen families": None},
+    }
     return json.loads(json.dumps(raw | comparison.summary([raw])))
 
 

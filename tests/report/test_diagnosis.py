@@ -12,22 +12,44 @@ from nomoat.report import curve as curves
 from nomoat.report import diagnosis
 from nomoat.report.diagnosis import Share
 
-HEALTHY = {"lenient": 0.02, "shadow": 0.0, "undecided": 0, "length": 20.0, "length_right": 20.0, "length_wrong": 21.0,
-           "truncated": 0.01, "dead_groups": 0.2, "entropy": 0.4, "drift": 2e-5, "kl": 0.02, "sample_seconds": 0.3,
-           "update_seconds": 0.4}  # fmt: skip
+HEALTHY = {
+    "lenient": 0.02,
+    "shadow": 0.0,
+    "undecided": 0,
+    "length": 20.0,
+    "length_right": 20.0,
+    "length_wrong": 21.0,
+    "truncated": 0.01,
+    "dead_groups": 0.2,
+    "entropy": 0.4,
+    "drift": 2e-5,
+    "kl": 0.02,
+    "sample_seconds": 0.3,
+    "update_seconds": 0.4,
+}
+
+
+def at(value, share):
+    """A constant, or what lies so far between two values."""
+    return value[0] + (value[1] - value[0]) * share if isinstance(value, tuple) else value
 
 
 def steps(n=100, reward=(0.3, 0.8), problems=16, group=16, families=("lamp", "path"), **changes):
     """A curve: each field a constant, or (from, to), with a little noise on the reward."""
     rng = random.Random("curve")
-    at = lambda v, i: v[0] + (v[1] - v[0]) * i / max(n - 1, 1) if isinstance(v, tuple) else v
     curve = []
     for i in range(n):
-        e = {"kind": "step", "stage": "rl", "step": i + 1, "n_steps": n, "reward": at(reward, i)}
-        e |= {key: at(changes.get(key, v), i) for key, v in HEALTHY.items()}
+        e = {
+            "kind": "step",
+            "stage": "rl",
+            "step": i + 1,
+            "n_steps": n,
+            "reward": at(reward, i / max(n - 1, 1)),
+        }
+        e |= {key: at(changes.get(key, v), i / max(n - 1, 1)) for key, v in HEALTHY.items()}
         e["lenient"] = e["reward"] + e["lenient"] if "lenient" not in changes else e["lenient"]
         e["rewards"] = {f: min(max(e["reward"] + rng.uniform(-0.02, 0.02), 0.0), 1.0) for f in families}
-        e["levels"] = {f"{f}/2": at(reward, i) for f in families}
+        e["levels"] = dict.fromkeys((f"{f}/2" for f in families), e["reward"])
         e["tokens"] = problems * group * e["length"]
         curve.append(e)
     return curve
@@ -60,7 +82,7 @@ BROKEN = {
     "tasks": ({"dead_groups": 0.75, "reward": 0.9}, "75 %.*every answer is right: raise"),
     "optim.adam_lr, kl": ({"entropy": (0.5, 0.02)}, r"Entropy fell to \d+ % of its start"),
     "max_new_tokens": ({"truncated": 0.2}, "20 % of the answers are cut off.*raise max_new"),
-    "from, rewards.format": ({"reward": 0.3, "lenient": 0.6}, "30 % of the answers are right, but not in.*SFT"),
+    "from, rewards.format": ({"reward": 0.3, "lenient": 0.6}, "30 % of the answers are right.*SFT"),
     "precision": ({"drift": 3e-3}, r"100 of 100 steps, by 3\.0e-03.*precision"),
     "sandbox": ({"undecided": 2}, "200 answers could not be judged.*nomoat doctor"),
     "kl, optim.adam_lr": ({"kl": (0.0, 2.0)}, r"1\.\d+ nats a token from its start"),
@@ -152,7 +174,7 @@ def test_rollouts_of_one_problem_are_no_independent_witnesses():
 
 
 def test_a_choice_that_follows_the_news_does_not_hide_learning():
-    """Solved families are drawn less, so that the reward as drawn stands still while every family improves."""
+    """Solved families are drawn less: the reward as drawn stands still while every family improves."""
     curve = steps(reward=0.5)
     for i, e in enumerate(curve):
         e["rewards"] = {"lamp": 0.3 + 0.5 * i / 99, "path": 0.3 + 0.5 * i / 99}
@@ -185,14 +207,15 @@ def test_the_worst_comes_first():
 
 
 def real_curve():
-    """The step records of stage rl of recipes/cpu.toml, seed 0, four digits each, from before `levels` and the KL."""
+    """Stage rl of recipes/cpu.toml, seed 0, four digits each, from before `levels` and the KL."""
     table = json.loads(Path(__file__).with_name("data").joinpath("rl_cpu_seed0.json").read_text("utf-8"))
     families = table.pop("rewards")
-    return [
-        {"stage": "rl", "step": i + 1, "n_steps": len(table["reward"]), **{key: v[i] for key, v in table.items()},
-         "rewards": {name: column[i] for name, column in families.items() if column[i] is not None}}
-        for i in range(len(table["reward"]))
-    ]  # fmt: skip
+    n, curve = len(table["reward"]), []
+    for i in range(n):
+        rewards = {name: column[i] for name, column in families.items() if column[i] is not None}
+        fields = {key: column[i] for key, column in table.items()}
+        curve.append({"stage": "rl", "step": i + 1, "n_steps": n, **fields, "rewards": rewards})
+    return curve
 
 
 def test_a_real_run_learns_though_its_reward_as_drawn_stands_still():

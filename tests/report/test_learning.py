@@ -11,12 +11,14 @@ from nomoat.run.directory import Run
 
 def steps(n=100, families=("lamp", "path")):
     """The step records of a stage that learns."""
-    return [
-        {"kind": "step", "stage": "rl", "step": i + 1, "n_steps": n, "reward": 0.3 + 0.5 * i / n, "length": 20.0,
-         "tokens": 5120, "entropy": 0.4, "kl": 0.02, "truncated": 0.2, "dead_groups": 0.2,
-         "rewards": dict.fromkeys(families, 0.3 + 0.5 * i / n),
-         "levels": {f"{family}/2": 0.3 + 0.5 * i / n for family in families}} for i in range(n)
-    ]  # fmt: skip
+    level = {"length": 20.0, "tokens": 5120, "entropy": 0.4, "kl": 0.02, "truncated": 0.2, "dead_groups": 0.2}
+    curve = []
+    for i in range(n):
+        reward = 0.3 + 0.5 * i / n
+        rewards = {"rewards": dict.fromkeys(families, reward), "levels": {f"{f}/2": reward for f in families}}
+        step = {"kind": "step", "stage": "rl", "step": i + 1, "n_steps": n}
+        curve.append({**step, **level, **rewards, "reward": reward})
+    return curve
 
 
 def test_old_and_empty_telemetry_is_tolerated():
@@ -69,9 +71,15 @@ def test_the_screen_shows_the_same_prompts_over_time(tmp_path):
 def test_probes_done_again_after_a_resume_count_once(tmp_path):
     make(tmp_path / "run", [])
     run = Run.open(tmp_path / "run", write=True)
-    told = lambda step, reply: run.log("probe", stage="rl", step=step, probes=[
-        {"family": "f", "prompt": "p", "reply": reply, "right": True}])  # fmt: skip
-    done = lambda *numbers: [run.log("step", stage="rl", step=n, n_steps=50) for n in numbers]
+
+    def told(step, reply):
+        probe = {"family": "f", "prompt": "p", "reply": reply, "right": True}
+        run.log("probe", stage="rl", step=step, probes=[probe])
+
+    def done(*numbers):
+        for n in numbers:
+            run.log("step", stage="rl", step=n, n_steps=50)
+
     with run.locked():  # as the stage logs them: a probe, then the step that it belongs to
         told(1, "a")
         done(*range(1, 21))

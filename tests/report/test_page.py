@@ -16,8 +16,8 @@ from nomoat.run.ledger import money, receipt
 HOSTILE = [
     "<script>alert(1)</script>", "</pre></details><img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",
     "' onclick='x",
-    "{{ 7 * 19391 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil", "</style><b>",
-                                                                          "javascript:alert(1)",
+    "{{ 7 * 19391 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil",
+    "</style><b>", "javascript:alert(1)",
 ]  # fmt: skip
 VOID = {"meta", "link", "br", "img", "use", "path"}
 
@@ -49,7 +49,10 @@ class Reader(HTMLParser):
 
 def make(root, texts, stages=("sft", "rl")):
     """A finished-looking run whose every free text is one of `texts`."""
-    turn = lambda i: texts[i % len(texts)]
+
+    def turn(i):
+        return texts[i % len(texts)]
+
     recipe = {
         "name": turn(0),
         "seed": 1,
@@ -161,11 +164,11 @@ def test_a_receipt_shows_the_sums_of_the_ledger(tmp_path):
 
 
 def test_levels_are_pooled_and_only_the_last_measurement_counts():
-    event = lambda value, level, n=20, **more: {
-        "kind": "score", "name": "accuracy/greedy", "model": "rl", "family": "lamp", "level": level,
-        "value": value, "n": n,
-        "low": 0.0, "high": 1.0, "lenient": value, **more,
-    }  # fmt: skip
+
+    def event(value, level, **more):
+        where = {"kind": "score", "name": "accuracy/greedy", "model": "rl", "family": "lamp", "level": level}
+        return {**where, "value": value, "n": 20, "low": 0.0, "high": 1.0, "lenient": value, **more}
+
     sampled = [{**event(0.5, 1), "name": "accuracy/sampled", "low": 0.4, "high": 0.6}]
     found = scores_of([event(0.9, 1), event(0.5, 1), event(1.0, 2), event(0.0, 2, redone=True), *sampled])
     lamp = found.accuracy["greedy"]["rl"]["lamp"]

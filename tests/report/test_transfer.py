@@ -13,34 +13,44 @@ def difference(delta, half=0.05):
     return {"delta": delta, "low": delta - half, "high": delta + half}
 
 
-def result(gains, *, bits=(1.0, 1.03), tries=0.0, seeds=()):
+def result(gains, *, bits=(1.0, 1.03), tries=0.0):
     """A measured result in which parts changed by so much, each by 10 points more or less."""
     trained = gains.get(("R0", "trained tasks"))
     rings = []
     for (ring, part), delta in gains.items():
         carry = [delta / trained, 0.1, 1.2] if ring != "R0" and trained > 0.05 else None
-        rings.append({"ring": ring, "part": part, "n": 60, "before": 0.4, "after": 0.4 + delta, **difference(delta),
-                      "greedy": difference(delta), "p": 1e-4, "carry": carry})  # fmt: skip
-    text = lambda bpb: {"bits": {"en": bpb, "de": bpb}, "bpb": bpb, "distinct": 0.9, "repeats": None}
-    held = {"value": 0.5, **difference(0.1)}
-    keys = ("rate", "lenient", "ended", "language", "length")
+        more = {"greedy": difference(delta), "p": 1e-4, "carry": carry}
+        sides = {"n": 60, "before": 0.4, "after": 0.4 + delta}
+        rings.append({"ring": ring, "part": part, **sides, **difference(delta), **more})
+    before, after = ({"bits": {"en": b, "de": b}, "bpb": b, "distinct": 0.9, "repeats": None} for b in bits)
+    row = {"n": 20, "before": 0.4, "after": 0.4 + tries, **difference(tries)}
     honest = {"ece": 0.1, "brier": 0.2, "gave": None, "refuses": 0.0}
+    votes = {"value": 0.5, **difference(0.1)}
     return {
-        "before": "sft", "after": "rl", "rings": rings, "notes": [], "guessed": {"unseen families": 0.1},
-        "form": {key: [0.4, 0.5] for key in keys}, "steps": {"0": [0.4, 0.7], "1": [0.2, 0.3]},
-        "honesty": {"sft": honest, "rl": honest}, "texts": {"sft": text(bits[0]), "rl": text(bits[1])},
-        "pass": {"at": {k: {"n": 20, "before": 0.4, "after": 0.4 + tries, **difference(tries)} for k in ("1", "8", "64")},
-                 "crossover": 8},
-        "controls": [{"model": "sft, majority of 4", "bpb": 1.0, "R0": held}, {"model": "rl", "flops": 1e15, "bpb": 1.0}],
-        "price": None, "seeds": seeds,
-    }  # fmt: skip
+        "before": "sft",
+        "after": "rl",
+        "rings": rings,
+        "notes": [],
+        "guessed": {"unseen families": 0.1},
+        "form": {key: [0.4, 0.5] for key in ("rate", "lenient", "ended", "language", "length")},
+        "steps": {"0": [0.4, 0.7], "1": [0.2, 0.3]},
+        "honesty": {"sft": honest, "rl": honest},
+        "texts": {"sft": before, "rl": after},
+        "pass": {"at": dict.fromkeys(("1", "8", "64"), row), "crossover": 8},
+        "controls": [
+            {"model": "sft, majority of 4", "bpb": 1.0, "R0": votes},
+            {"model": "rl", "flops": 1e15, "bpb": 1.0},
+        ],
+        "price": None,
+    }
 
 
 def test_a_gain_says_how_much_of_it_carried():
     said = transfer.verdict(result(FAR))
     assert said == (
         "RL raised the trained tasks by 30.0 points [25.0, 35.0] (greedy answers: +30.0 [25.0, 35.0]); "
-        "50 % [10, 120] of that carried to harder levels, 100 % [10, 120] to German, 33 % [10, 120] to unseen families; "
+        "50 % [10, 120] of that carried to harder levels, 100 % [10, 120] to German, "
+        "33 % [10, 120] to unseen families; "
         "prose worsened by 0.030 bits per byte; pass@8 not shown to differ (+0.0 [-5.0, 5.0])."
     )
 

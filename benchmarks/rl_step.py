@@ -67,7 +67,9 @@ def step(
     """
     start = time.perf_counter()
     drawn = [rollout.Exercise(TASK.__name__, LEVEL, TASK, problem) for problem in problems]
-    groups = rollout.sample(policy, tokenizer, drawn, group=group, max_new_tokens=n_new, seed=seed, stop_ids=())
+    groups = rollout.sample(
+        policy, tokenizer, drawn, group=group, max_new_tokens=n_new, seed=seed, stop_ids=()
+    )
     sampled = time.perf_counter()
     judged = [
         tuple(replace(one, reward=one.score.strict + parity(one.rollout.text)) for one in answers)

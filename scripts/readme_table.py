@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nomoat.config import UserError
 from nomoat.lab.compare import tables
+from nomoat.model.counts import params_active, params_total
+from nomoat.model.spec import Spec
 from nomoat.report.receipt import kinds_of, receipt_of
 from nomoat.report.scores import scores_of
 from nomoat.run.directory import Run
@@ -19,6 +21,7 @@ from nomoat.run.ledger import duration, money, short
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
+LANGUAGES = ("en", "de")
 HEADER = (
     "run", "seed", "hardware", "parameters (active)", "bits per byte, en / de (best n-gram)",
     "right answers, sampled: SFT, RL, student", "device time", "energy", "money",
@@ -37,51 +40,67 @@ def table(runs: list[Run]) -> str:
 
 
 def row(run: Run) -> str:
-    receipt, scores, kinds = receipt_of(run), scores_of(run.events()), kinds_of(run)
-    outputs = {e["stage"]: e["outputs"] for e in run.events("stage_end")}
-    spec = next((o["spec"] for o in outputs.values() if o.get("spec")), None)
-    if not outputs or spec is None:
+    receipt = receipt_of(run)
+    outputs = [event["outputs"] for event in run.events("stage_end")]
+    specs = [output["spec"] for output in outputs if output.get("spec")]
+    if not specs:
         raise UserError(
             f"{run.root} has not got beyond its tokenizer; expected a finished run; finish it first"
         )
-    from nomoat.model import counts
-    from nomoat.model.spec import Spec
-
-    shape = Spec.model_validate(spec)
-    base = next((m for m in scores.bits if kinds.get(m) == "pretrain"), None)
-    grams = [m for m in scores.bits if m.endswith("-gram")]
-    bits = " / ".join(
-        f"{scores.bits[base][lang]:.3f} ({min(scores.bits[g][lang] for g in grams):.3f})"
-        for lang in ("en", "de") if base and lang in scores.bits[base] and grams
-    )  # fmt: skip
-    last = {
-        kind: next((m for m in reversed(scores.models) if kinds.get(m) == kind), None)
-        for kind in ("sft", "rl", "distill")
-    }
-    right = ", ".join(
-        f"{100 * scores.accuracy['sampled'][m]['mean'].value:.0f} %" if m else "-" for m in last.values()
-    )
-    total = receipt.total
+    spec, total = Spec.model_validate(specs[0]), receipt.total
+    params, active = short(params_total(spec)), short(params_active(spec))
     cells = (
-        run.recipe.get("name", run.root.name), str(run.seed), f"{receipt.units} x {receipt.device}",
-        f"{short(counts.params_total(shape)).strip()} ({short(counts.params_active(shape)).strip()})", bits or "-", right,
-        duration(total.device_seconds), f"{short(total.joules)}J {total.joules_source}",
+        run.recipe.get("name", run.root.name),
+        str(run.seed),
+        f"{receipt.units} x {receipt.device}",
+        f"{params} ({active})",
+        bits(run) or "-",
+        right_answers(run),
+        duration(total.device_seconds),
+        f"{short(total.joules)}J {total.joules_source}",
         f"{money(total.money)} {total.currency}",
-    )  # fmt: skip
+    )
     return "| " + " | ".join(cells) + " |"
+
+
+def bits(run: Run) -> str:
+    """Of the pretrained model in each language, and of the best n-gram."""
+    scores, kinds = scores_of(run.events()).bits, kinds_of(run)
+    base = next((model for model in scores if kinds.get(model) == "pretrain"), None)
+    grams = [model for model in scores if model.endswith("-gram")]
+    if base is None or not grams:
+        return ""
+    texts = []
+    for lang in LANGUAGES:
+        if lang in scores[base]:
+            best = min(scores[gram][lang] for gram in grams)
+            texts.append(f"{scores[base][lang]:.3f} ({best:.3f})")
+    return " / ".join(texts)
+
+
+def right_answers(run: Run) -> str:
+    """Of the last model of each kind."""
+    scores, kinds = scores_of(run.events()), kinds_of(run)
+    texts = []
+    for kind in ("sft", "rl", "distill"):
+        models = [model for model in scores.models if kinds.get(model) == kind]
+        last = models[-1] if models else None
+        share = scores.accuracy["sampled"][last]["mean"].value if last else None
+        texts.append("-" if share is None else f"{100 * share:.0f} %")
+    return ", ".join(texts)
 
 
 def comparison(place: Path) -> str:
     """Markdown: the factors against each baseline, and where they come from."""
-    found = json.loads((place / "compare.json").read_text("utf-8"))
+    comparison = json.loads((place / "compare.json").read_text("utf-8"))
     parts = []
-    for shown in tables(found)[1:]:
+    for shown in tables(comparison)[1:]:
         rows = [
             "| " + " | ".join(cells) + " |"
             for cells in (shown.header, ["---"] * len(shown.header), *shown.rows)
         ]
         parts += [f"{shown.title}:", "", *rows, "", shown.note, ""]
-    setting = found["setting"]
+    setting = comparison["setting"]
     command = f"`nomoat compare --budget {setting['seconds']:g}s`"
     return "\n".join([*parts, f"{command}, {setting['device']}; commit, machine and arms in LOG.md."])
 
@@ -105,9 +124,9 @@ def main(words: list[str]) -> int:
     page = README.read_text("utf-8")
     for name, text in texts.items():
         begin, end = (mark.format(name) for mark in MARKS)
-        before, found_begin, rest = page.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if not found_begin or not found_end:
+        before, has_begin, rest = page.partition(begin)
+        _, has_end, after = rest.partition(end)
+        if not has_begin or not has_end:
             print(f"{README} lacks {begin} or {end}; expected both", file=sys.stderr)
             return 2
         page = f"{before}{begin}\n{text}\n{end}{after}"

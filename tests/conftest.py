@@ -14,7 +14,16 @@ from nomoat.run.directory import Run
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "recipes" / "smoke.toml"
-TIMED = {"t", "seconds", "joules", "joules_source", "tokens_per_second", "sample_seconds", "update_seconds", "redone"}
+TIMED = {
+    "t",
+    "seconds",
+    "joules",
+    "joules_source",
+    "tokens_per_second",
+    "sample_seconds",
+    "update_seconds",
+    "redone",
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,18 @@ class Forge:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.count = scratch, 0
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NO_COLOR", "FORCE_COLOR"):
             env.pop(name, None)
         command = [sys.executable, "-W", "error", str(Path(__file__).with_name("forge.py"))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
 
     def start(self, *argv, trap=None, env=None, cwd=None, stdin="") -> tuple[int, Path]:
         self.count += 1

@@ -1,7 +1,9 @@
-"""Runs `nomoat` commands in forked children of a process that has everything imported; run as a script by conftest.py.
+"""Runs `nomoat` commands in forked children of a process that has everything imported; run as a script by
+conftest.py.
 
-An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap"}; the answer is the exit code,
-negative for the number of the signal that ended the child.  `trap` says what is to go wrong inside:
+An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap"}; the answer is the
+exit code, negative for the number of the signal that ended the child.  `trap` says what is to go wrong
+inside:
 
     {"signal": 9, "kind": "step", "stage": "rl", "step": 3}   the signal, right after such an event was logged
     {"signal": 9, "writes": 5}                                the signal, before the n-th file write of checkpoints
@@ -77,7 +79,9 @@ def arm(trap: dict) -> None:
 
         def watched(self, kind, /, **fields):
             log(self, kind, **fields)
-            if kind == trap["kind"] and all(fields.get(k) == trap[k] for k in ("stage", "step", "name") if k in trap):
+            if kind == trap["kind"] and all(
+                fields.get(k) == trap[k] for k in ("stage", "step", "name") if k in trap
+            ):
                 os.kill(os.getpid(), trap["signal"])
 
         Run.log = watched
@@ -93,7 +97,9 @@ def arm(trap: dict) -> None:
 
         checkpoint.DISK.write = counted
     if "cpu_seconds" in trap:
-        signal.setitimer(signal.ITIMER_PROF, trap["cpu_seconds"])  # its signal ends a process that does not catch it
+        signal.setitimer(
+            signal.ITIMER_PROF, trap["cpu_seconds"]
+        )  # its signal ends a process that does not catch it
     if "nan" in trap:
         gradient, calls = fit.gradient, [0]
 

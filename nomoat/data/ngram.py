@@ -84,12 +84,16 @@ def _find(table: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order(grams: np.ndarray, counts: np.ndarray) -> Order:
-    taken = _discounts(counts)[np.minimum(counts, 3)]
+    """The tables of an order: all grams that end a text's bytes, sorted, and how often each is counted."""
+    discounts = _discounts(counts)
+    taken = discounts[np.minimum(counts, 3)]
     contexts, first = np.unique(grams >> 8, return_index=True)
+    n_grams = np.diff(first, append=len(grams))  # of each context
     total = np.add.reduceat(counts, first).astype(np.float64)
-    total_of_gram = np.repeat(total, np.diff(first, append=len(grams)))
-    left = np.add.reduceat(taken, first) / total  # (K2)
-    return Order(grams, (counts - taken) / total_of_gram, contexts, left)  # discounted: the first term of (K1)
+    all_taken = np.add.reduceat(taken, first)
+    left = all_taken / total  # (K2)
+    discounted = (counts - taken) / np.repeat(total, n_grams)  # the first term of (K1)
+    return Order(grams, discounted, contexts, left)
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:

@@ -96,39 +96,45 @@ class Packed:
                 f"{n_rows} rows from {row} for rank {rank} of {world}; expected ranks to divide the rows"
             )
         B = n_rows // world
-        batch = Batch(
-            ids_BT=torch.zeros(B, self.T, dtype=torch.int64),
-            targets_BT=torch.full((B, self.T), IGNORED),
-            doc_BT=torch.full((B, self.T), NOWHERE, dtype=torch.int32),
-        )
+        shape = (B, self.T)
+        ids_BT = np.zeros(shape, np.int64)
+        targets_BT = np.full(shape, IGNORED, np.int64)
+        doc_BT = np.full(shape, NOWHERE, np.int32)
+        first = row + rank * B
         for place in range(B):
-            n_cycles, spot = divmod(row + rank * B + place, CYCLE_ROWS)
-            source = self.cycle.source[spot]
-            number = n_cycles * self.cycle.n_rows[source] + self.cycle.turn[spot]
-            self._fill(batch, place, self.names[source], int(number))
-        return batch
+            name, number = self._find(first + place)
+            self._fill(ids_BT[place], targets_BT[place], doc_BT[place], name, number)
+        tensors = map(torch.from_numpy, (ids_BT, targets_BT, doc_BT))
+        return Batch(*tensors)
+
+    def _find(self, row: int) -> tuple[str, int]:
+        """The source that a row of the stream is from, and the row's running number in it."""
+        n_cycles, spot = divmod(row, CYCLE_ROWS)
+        source = self.cycle.source[spot]
+        return self.names[source], int(n_cycles * self.cycle.n_rows[source] + self.cycle.turn[spot])
 
     def _order(self, name: str, epoch: int) -> np.ndarray:
         """The order of a source's rows in an epoch."""
         return _permutation(self.rows[name].n_rows, _key(self.seed, name, epoch))
 
-    def _fill(self, batch: Batch, place: int, name: str, number: int) -> None:
+    def _fill(
+        self, ids_T: np.ndarray, targets_T: np.ndarray, doc_T: np.ndarray, name: str, number: int
+    ) -> None:
         """Write the source's row with this running number into a row of the batch."""
         rows, shard = self.rows[name], self.shards[name]
-        ids_T = batch.ids_BT[place].numpy()
-        targets_T = batch.targets_BT[place].numpy()
-        doc_T = batch.doc_BT[place].numpy()
         epoch, spot = divmod(number, rows.n_rows)
-        row = self.order(name, epoch)[spot]
+        pieces = rows.pieces(self.order(name, epoch)[spot])
         at = 0
-        for nth, (start, length, end_of_document) in enumerate(rows.pieces(row)):
+        for nth, (start, length, end_of_document) in enumerate(pieces):
             end = start + length
+            # What follows in the document is predicted, also beyond the end of the row.
             after = slice(start + 1, min(end + 1, end_of_document))
             ids_T[at : at + length] = shard.tokens[start:end]
             doc_T[at : at + length] = nth
+            next_ids = shard.tokens[after]
             trained = shard.trained[after] != 0
-            targets = targets_T[at : at + len(trained)]
-            targets[trained] = shard.tokens[after][trained]
+            targets = targets_T[at : at + len(next_ids)]
+            targets[trained] = next_ids[trained]
             at += length
 
 

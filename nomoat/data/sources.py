@@ -57,8 +57,8 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
     """
     path = Path(path)
     if path.is_dir():
-        shown = lambda file: not any(part.startswith(".") for part in file.relative_to(path).parts)
-        files = sorted(f for f in path.rglob("*") if f.suffix in READERS and f.is_file() and shown(f))
+        texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
+        files = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
         if not files:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
@@ -98,8 +98,7 @@ def from_hub(
         ) from None
     if first is None:
         raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
-    yield _row(first, f"data set `{name}`", name, lang)
-    for n, row in enumerate(rows, 1):
+    for n, row in enumerate(itertools.chain([first], rows)):
         yield _row(row, f"data set `{name}`, row {n}", name, lang)
 
 

@@ -106,7 +106,8 @@ def works_on(device: torch.device, table: Mapping[str, Any]) -> dict[str, Work]:
         m, k, n = sides[device.type]
         for words, dtype in DTYPES.items():
             works[f"product {name}, {words}"] = product(m, k, n, device, dtype)
-    works["memory, triad"] = triad(table["array_bytes"] // 4, device)
+    n_numbers = table["array_bytes"] // 4
+    works["memory, triad"] = triad(n_numbers, device)
     has_gpu = torch.cuda.is_available()
     for name, model in table["models"].items():
         if has_gpu or not model.get("beside_gpu"):

@@ -30,13 +30,15 @@ def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
     """x after a round trip through E4M3, float32, each `tile` of the last two axes scaled to reach 448."""
     rows, columns = tile
     n_rows, n_columns = x.shape[-2:]
-    missing = (0, -n_columns % columns, 0, -n_rows % rows)
-    padded = F.pad(x.float(), missing)
+    missing_rows, missing_columns = -n_rows % rows, -n_columns % columns
+    padded = F.pad(x.float(), (0, missing_columns, 0, missing_rows))
     tiles = padded.unflatten(-1, (-1, columns))
     tiles = tiles.unflatten(-3, (-1, rows))
     largest = tiles.abs().amax((-3, -1), keepdim=True)
-    scale = largest.div_(LARGEST).clamp_(min=SMALLEST)
-    tiles = (tiles / scale).to(torch.float8_e4m3fn)
+    scale = largest.div_(LARGEST)
+    scale = scale.clamp_(min=SMALLEST)
+    tiles = tiles / scale
+    tiles = tiles.to(torch.float8_e4m3fn)
     tiles = tiles.float().mul_(scale)
     whole = tiles.flatten(-2)
     whole = whole.flatten(-3, -2)
@@ -81,5 +83,6 @@ class emulated(TorchFunctionMode):
             w = w.mT
         if w.ndim == 3:  # one product for each expert
             return Product.apply(x, w)
-        flat = Product.apply(x.flatten(0, -2), w)
-        return flat.unflatten(0, x.shape[:-1])
+        x_MK = x.flatten(0, -2)
+        out_MN = Product.apply(x_MK, w)
+        return out_MN.unflatten(0, x.shape[:-1])

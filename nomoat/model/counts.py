@@ -1,7 +1,8 @@
-"""Parameters and FLOPs of a Spec.  A multiply-add is two FLOPs; norms, softmax and lookups are left out.  No torch here.
+"""Parameters and FLOPs of a Spec.  A multiply-add is two FLOPs; norms, softmax and lookups are left out.  No
+torch here.
 
-`attended`: positions that a token attends to, on average.  `kernels`: count what these multiply (every expert where
-they are "wide"); without them what the model needs, active experts alone.
+`attended`: positions that a token attends to, on average.  `kernels`: count what these multiply (every expert
+where they are "wide"); without them what the model needs, active experts alone.
 """
 
 from nomoat.config import parse
@@ -11,10 +12,12 @@ from nomoat.model.spec import Dense, Kernels, Latent, Routed, Spec
 def attention_matrices(spec: Spec) -> int:
     """Weights of one layer's attention, norms on latents left out."""
     a, D = spec.attention, spec.d_model
-    out = a.n_heads * a.d_value * D
+    queries, out = a.n_heads * a.d_query, a.n_heads * a.d_value * D
     if not isinstance(a, Latent):
-        return D * (a.n_heads * a.d_head + sum(a.d_cached)) + out
-    query = a.n_heads * a.d_query * (a.d_q_latent or D) + (a.d_q_latent or 0) * D
+        return D * (queries + sum(a.d_cached)) + out
+    query = queries * D
+    if a.d_q_latent:
+        query = a.d_q_latent * (D + queries)
     down = D * (a.d_kv_latent + a.d_rope)
     up = a.d_kv_latent * a.n_heads * (a.d_nope + a.d_value)
     return query + down + up + out
@@ -43,7 +46,8 @@ def layer_params(spec: Spec, layer: int) -> int:
 
 
 def params_total(spec: Spec) -> int:
-    """All parameters, routing biases included, without the extra prediction depths (as DeepSeek counts 671B)."""
+    """All parameters, routing biases included, without the extra prediction depths (as DeepSeek counts 671B).
+    """
     tables = spec.vocab_size * (1 if spec.tied else 2)
     positions = spec.context if spec.positions == "learned" else 0
     body = sum(layer_params(spec, layer) for layer in range(spec.n_layers))

@@ -1,4 +1,5 @@
-"""What is only faster: each function gives what its formula says, and the slow way beside it is what the tests compare.
+"""What is only faster: each function gives what its formula says, and the slow way beside it is what the
+tests compare.
 
 None of this is part of what a model is; `Kernels` of spec.py chooses between the ways.
 """
@@ -11,39 +12,42 @@ from torch import Tensor
 
 from nomoat.model.spec import Kernels
 
-CLOSED = -1e30  # the score of a position that may not be attended to; finite, so that an all-closed row stays a number
+CLOSED = -1e30  # the score of what may not be attended to; finite, so that an all-closed row stays a number
 HALVED = 128  # plain attention cuts rows of so many positions or more in halves
-ROW_TILE = 64  # expert groups are padded to a multiple of this: few distinct shapes, so that kernels are reused
+ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
+
+Pair = tuple[Tensor, Tensor]  # what a layer keeps for a cache, or its cache: see `step` of mla.py and gqa.py
 
 # --- attention ---
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor in bf16 two to three times
-    faster than the fused kernel at a few hundred positions (LOG.md).
+    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor in bf16 two to
+    three times faster than the fused kernel at a few hundred positions (LOG.md).
 
         S = scale q k^T + bias,  P = softmax(S),  o = P v
         dv = P^T do,  dP = do v^T,  dS = P (dP - sum_s dP P),  dq = scale dS k,  dk = scale dS^T q
 
-    Long rows are cut in halves: every mask here is causal, so that the first never reads the second half of the keys.
+    Long rows are cut in halves: every mask here is causal, so that the first never reads the second half of
+    the keys.
     """
 
     @staticmethod
     def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
         B, H, T, _ = q_BHTN.shape
-        q, k, v = q_BHTN.flatten(0, 1), k_BHSN.flatten(0, 1), v_BHSW.flatten(0, 1)
         cuts = (0, T // 2, T) if T >= HALVED else (0, T)
         saved, out = [], []
-        for a, b in pairwise(cuts):
-            q_i, k_i, v_i = q[:, a:b].contiguous(), k[:, :b].contiguous(), v[:, :b].contiguous()
-            bias_i = bias[..., a:b, :b].expand(B, H, -1, -1).flatten(0, 1)
-            p = torch.baddbmm(bias_i, q_i, k_i.mT, alpha=scale).softmax(-1)
-            out.append(torch.bmm(p, v_i))
-            saved += [q_i, k_i, v_i, p]
+        for first, end in pairwise(cuts):
+            q = q_BHTN.flatten(0, 1)[:, first:end].contiguous()
+            k = k_BHSN.flatten(0, 1)[:, :end].contiguous()
+            v = v_BHSW.flatten(0, 1)[:, :end].contiguous()
+            scores_bias = bias[..., first:end, :end].expand(B, H, -1, -1).flatten(0, 1)
+            p = torch.baddbmm(scores_bias, q, k.mT, alpha=scale).softmax(-1)
+            out.append(torch.bmm(p, v))
+            saved += [q, k, v, p]
         ctx.save_for_backward(*saved)
         ctx.scale = scale
-        whole = torch.cat(out, 1) if len(out) > 1 else out[0]
-        return whole.view(B, H, T, -1)
+        return _joined(out).view(B, H, T, -1)
 
     @staticmethod
     def backward(ctx, grad_BHTW):
@@ -51,24 +55,35 @@ class PlainAttention(torch.autograd.Function):
         grad = grad_BHTW.flatten(0, 1)
         while saved:  # from the last queries, which read every key, to the first
             *saved, q, k, v, p = saved
-            grad, grad_i = grad.split((grad.shape[1] - len(q[0]), len(q[0])), 1)
-            grad_i = grad_i.contiguous()
-            grad_p = torch.bmm(grad_i, v.mT)
+            n_before = grad.shape[1] - q.shape[1]
+            grad_o = grad[:, n_before:].contiguous()
+            grad = grad[:, :n_before]
+            grad_p = torch.bmm(grad_o, v.mT)
             grad_score = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
             grad_q.insert(0, torch.bmm(grad_score, k))
-            pair = torch.bmm(q.mT, grad_score), torch.bmm(grad_i.mT, p)  # transposed: the large factor stays as it lies
-            if grad_kv is None:
-                grad_kv = pair
-                continue
-            for whole, part in zip(grad_kv, pair):
-                whole[..., : part.shape[-1]] += part
-        grad_q = torch.cat(grad_q, 1) if len(grad_q) > 1 else grad_q[0]
-        grads = grad_q.mul_(ctx.scale), grad_kv[0].mul_(ctx.scale).mT, grad_kv[1].mT
-        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in grads), None, None
+            part = torch.bmm(q.mT, grad_score), torch.bmm(grad_o.mT, p)  # transposed: the large factor stays as it lies
+            grad_kv = _added(grad_kv, part)
+        scaled = _joined(grad_q).mul_(ctx.scale), grad_kv[0].mul_(ctx.scale).mT, grad_kv[1].mT
+        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in scaled), None, None
 
 
-def attend(q_BHTN: Tensor, k_BUSN: Tensor, v_BUSW: Tensor, mask: Tensor | None, scale: float, kernels: Kernels) -> Tensor:
-    """softmax(scale q k^T) v over whole rows; `mask` is what `mask_for` made.  H / U query heads share a key and value."""
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def _added(sums: Pair | None, parts: Pair) -> Pair:
+    """The sums with parts that have fewer columns added to their first ones, in place."""
+    for whole, part in zip(sums or (), parts):
+        whole[..., : part.shape[-1]] += part
+    return sums or parts
+
+
+def attend(
+    q_BHTN: Tensor, k_BUSN: Tensor, v_BUSW: Tensor, mask: Tensor | None, scale: float, kernels: Kernels
+) -> Tensor:
+    """softmax(scale q k^T) v over whole rows; `mask` is what `mask_for` made.  H / U query heads share a key
+    and value.
+    """
     groups = q_BHTN.shape[1] // k_BUSN.shape[1]
     if kernels.attention == "plain":
         if groups > 1:
@@ -120,18 +135,22 @@ class RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x, weight, scale = ctx.saved_tensors
-        D, gain = x.shape[-1], weight.float()
+        D = x.shape[-1]
+        gain = weight.float()
         product = grad.to(torch.float32, copy=True).mul_(x)
-        grad_weight = (scale.view(1, -1) @ product.view(-1, D)).view(D)
-        back = (product @ gain).unsqueeze(-1).mul_(scale**3).div_(-D)
-        grad_x = product.copy_(grad).mul_(gain).mul_(scale).addcmul_(x.float(), back)
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
+        grad_weight = scale.view(1, -1) @ product.view(-1, D)
+        back = (product @ gain).unsqueeze(-1)
+        back.mul_(scale**3).div_(-D)
+        grad_x = product.copy_(grad)  # in the place of the product
+        grad_x.mul_(gain).mul_(scale).addcmul_(x.float(), back)
+        return grad_x.to(x.dtype), grad_weight.view(D).to(weight.dtype), None
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up of one matrix that holds both side by side.
 
-    The copy pays on the CPU: silu of narrow strided halves leaves its vector path and takes eight times as long.
+    The copy pays on the CPU: silu of narrow strided halves leaves its vector path and takes eight times as
+    long.
     """
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate.contiguous()) * up
@@ -141,23 +160,28 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
 
 class Slots:
-    """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of them.
+    """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of
+    them.
 
-    `slot_MK` is the place of each copy, `token` whose copy each place holds.  An empty place holds token 0 and is given
-    gate zero, so that it adds nothing to any sum or gradient.
+    `slot_MK` is the place of each copy, `token` whose copy each place holds.  An empty place holds token 0
+    and is given gate zero, so that it adds nothing to any sum or gradient.
     """
 
     def __init__(self, expert_MK: Tensor, n_experts: int):
+        device = expert_MK.device
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)
         self.n_rows = -(-int(load_E.max()) // ROW_TILE) * ROW_TILE
-        first_E = torch.arange(0, n_experts * self.n_rows, self.n_rows, device=load_E.device)
+        n_slots = n_experts * self.n_rows
+        first_E = torch.arange(0, n_slots, self.n_rows, device=device)
         order_Z = expert_Z.argsort(stable=True)
-        place_Z = torch.arange(len(order_Z), device=load_E.device)
-        place_Z += (first_E - load_E.cumsum(0) + load_E).repeat_interleave(load_E)
-        self.slot_MK = torch.empty_like(expert_Z).index_copy_(0, order_Z, place_Z).view_as(expert_MK)
-        token = expert_Z.new_zeros(n_experts * self.n_rows)
-        self.token = token.index_copy_(0, place_Z, order_Z // expert_MK.shape[1])
+        shift_E = first_E - load_E.cumsum(0) + load_E
+        place_Z = torch.arange(len(order_Z), device=device)
+        place_Z += shift_E.repeat_interleave(load_E)
+        slot_Z = torch.empty_like(expert_Z).index_copy_(0, order_Z, place_Z)
+        self.slot_MK = slot_Z.view_as(expert_MK)
+        token_Z = order_Z // expert_MK.shape[1]
+        self.token = expert_Z.new_zeros(n_slots).index_copy_(0, place_Z, token_Z)
 
     def fill(self, h_MD: Tensor) -> Tensor:
         """Every slot's token: (experts, n_rows, D)."""
@@ -190,7 +214,9 @@ class _Fill(torch.autograd.Function):
 
 
 class _Collect(torch.autograd.Function):
-    """out[m] = sum_k slots[slot[m, k]]; dslots[slot] = dout[token[slot]], which an empty slot's gate zero takes out."""
+    """out[m] = sum_k slots[slot[m, k]]; dslots[slot] = dout[token[slot]], which an empty slot's gate zero
+    takes out.
+    """
 
     @staticmethod
     def forward(ctx, slots, token, slot_MK):

@@ -1,6 +1,8 @@
-"""The one matrix, as a module: what an optimiser tells apart by its role, and what adapters, FP8, int8 and sharding replace.
+"""The one matrix, as a module: what an optimiser tells apart by its role, and what adapters, FP8, int8 and
+sharding replace.
 
-`role`: "hidden" inside a block, "embedding" for the tables of the vocabulary, "router" for the experts' centroids.
+`role`: "hidden" inside a block, "embedding" for the tables of the vocabulary, "router" for the experts'
+centroids.
 """
 
 from typing import Literal
@@ -40,7 +42,8 @@ class Embedding(nn.Module):
 class ExpertLinear(nn.Module):
     """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out).
 
-    The weight is (E, d_out, d_in) or, `flipped`, (E, d_in, d_out), which is how the way down is read without a copy.
+    The weight is (E, d_out, d_in) or, `flipped`, (E, d_in, d_out), which is how the way down is read without
+    a copy.
     """
 
     role: Role = "hidden"
@@ -59,7 +62,9 @@ class ExpertLinear(nn.Module):
         return torch.bmm(slots, self.matrices())
 
     def wide(self, h: Tensor) -> Tensor:
-        """Every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E d_in), summed."""
+        """Every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E
+        d_in), summed.
+        """
         flat = self.weight.flatten(0, 1)
         return h @ flat if self.flipped else F.linear(h, flat)
 

@@ -1,7 +1,8 @@
 """The loss over the vocabulary, in chunks, with its gradient made in the forward pass.
 
 Every objective here is a sum of c(t) * log p(target_t): cross entropy has c = -1/n, a policy gradient has
-c = -A/n or a clipped ratio (rl/grpo.py).  So one function serves all: it asks for the coefficient, given log p.
+c = -A/n or a clipped ratio (rl/grpo.py).  So one function serves all: it asks for the coefficient, given log
+p.
 """
 
 import math
@@ -19,7 +20,8 @@ Coefficient = Callable[[Tensor, slice], Tensor]
 
 
 def _powers(h_MD: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax before its division: (logits in bits below the best of their row, 2 to their power, the sums of these).
+    """Softmax before its division: (logits in bits below the best of their row, 2 to their power, the sums of
+    these).
 
     On the CPU exp2 is four times faster than exp.
     """
@@ -30,7 +32,9 @@ def _powers(h_MD: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Chunked(torch.autograd.Function):
-    """A sum over the rows, `piece(rows, *_powers(...))` giving a chunk's value and its gradient by the logits."""
+    """A sum over the rows, `piece(rows, *_powers(...))` giving a chunk's value and its gradient by the
+    logits.
+    """
 
     @staticmethod
     def forward(ctx, h_MD, head_VD, piece: Callable[..., tuple[Tensor, Tensor]]):
@@ -40,11 +44,13 @@ class _Chunked(torch.autograd.Function):
         chunk = CARD_CHUNK if h_MD.is_cuda else CHUNK
         for start in range(0, len(h_MD), chunk):
             rows = slice(start, start + chunk)
-            value, grad = piece(rows, *_powers(h_MD[rows], head_VD))
+            h = h_MD[rows]
+            value, grad = piece(rows, *_powers(h, head_VD))
             total += value
-            grad = grad.to(h_MD.dtype)
+            grad = grad.to(h.dtype)
             torch.mm(grad, head_VD, out=grad_h_MD[rows])
-            grad_head_VD += (grad.T @ h_MD[rows]).float()
+            grad_head = grad.T @ h
+            grad_head_VD += grad_head.float()
         ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype))
         return total
 
@@ -59,17 +65,20 @@ def log_prob_objective(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(sum of c log p, log p of each target, entropy or None).
 
-    `coefficient(logp, rows)` gives dL/dlogp for a slice of the targets; it is taken as constant, which is exact for
-    every policy-gradient and cross-entropy loss.  Logits are float32 (ScaleRL, arXiv 2510.13786).
+    `coefficient(logp, rows)` gives dL/dlogp for a slice of the targets; it is taken as constant, which is
+    exact for every policy-gradient and cross-entropy loss.  Logits are float32 (ScaleRL, arXiv 2510.13786).
     """
     logp_M = torch.empty(len(targets_M), dtype=torch.float32, device=h_MD.device)
     entropy_M = torch.empty_like(logp_M) if entropy else None
 
     def piece(rows: slice, bits: Tensor, p: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         target = targets_M[rows, None]
-        logp_M[rows] = logp = (bits.gather(1, target) / LOG2_E - total.log()).squeeze(1)
+        log_total = total.log()
+        logp = bits.gather(1, target) / LOG2_E - log_total
+        logp_M[rows] = logp = logp.squeeze(1)
         if entropy_M is not None:
-            entropy_M[rows] = (total.log() - bits.mul_(p).sum(-1, keepdim=True) / (total * LOG2_E)).squeeze(1)
+            mean_bits = bits.mul_(p).sum(-1, keepdim=True) / (total * LOG2_E)
+            entropy_M[rows] = (log_total - mean_bits).squeeze(1)
         c = coefficient(logp, rows)
         p.mul_(-c[:, None] / total)  # d objective / d logits = c (onehot - p)
         return (c * logp).sum(), p.scatter_add_(1, target, c[:, None])
@@ -90,8 +99,11 @@ def cross_entropy(h_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Ten
     return loss, logp_M
 
 
-def divergence(h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: Tensor, *, reverse: bool) -> Tensor:
-    """Mean over tokens of KL(p_T || p_S), or with `reverse` of KL(p_S || p_T), in nats, over the whole vocabulary.
+def divergence(
+    h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: Tensor, *, reverse: bool
+) -> Tensor:
+    """Mean over tokens of KL(p_T || p_S), or with `reverse` of KL(p_S || p_T), in nats, over the whole
+    vocabulary.
 
     The hidden states have passed their models' final norms; only the student's side gets a gradient.
     """
@@ -99,11 +111,13 @@ def divergence(h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: T
 
     def piece(rows: slice, bits_s: Tensor, p_s: Tensor, total_s: Tensor) -> tuple[Tensor, Tensor]:
         bits_t, p_t, total_t = _powers(teacher_M[rows], teacher_head)
-        gap = bits_s.sub_(bits_t).div_(LOG2_E).sub_((total_s / total_t).log_())  # log p_S - log p_T
+        log_totals = (total_s / total_t).log_()
+        gap = bits_s.sub_(bits_t).div_(LOG2_E).sub_(log_totals)  # log p_S - log p_T
         p_s.div_(total_s)
         if reverse:
             kl = (p_s * gap).sum(-1, keepdim=True)
-            return kl.sum() / M, p_s * (gap - kl) / M  # d KL(p_S || p_T) / d logits
+            grad = p_s * (gap - kl) / M  # d KL(p_S || p_T) / d logits
+            return kl.sum() / M, grad
         p_t.div_(total_t)
         return -(p_t * gap).sum() / M, (p_s - p_t) / M  # d KL(p_T || p_S) / d logits
 

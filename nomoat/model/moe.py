@@ -1,9 +1,11 @@
-"""Feed-forward layers: SwiGLU, and DeepSeekMoE with bias balancing (V3 report, section 2.1.2, equations (12) to (20)).
+"""Feed-forward layers: SwiGLU, and DeepSeekMoE with bias balancing (V3 report, section 2.1.2, equations (12)
+to (20)).
 
 The shared experts are one SwiGLU: n_shared experts of width F equal one of width n_shared * F.
-Two ways to multiply the routed ones give the same numbers.  `sorted` groups the copies of the tokens by expert and
-multiplies each group by its own matrices; `wide` multiplies every token by all experts in one product and lets the
-gates, zero for the experts not chosen, weigh them: faster for small experts, at more FLOPs.
+Two ways to multiply the routed ones give the same numbers.  `sorted` groups the copies of the tokens by
+expert and multiplies each group by its own matrices; `wide` multiplies every token by all experts in one
+product and lets the gates, zero for the experts not chosen, weigh them: faster for small experts, at more
+FLOPs.
 """
 
 from dataclasses import dataclass
@@ -48,14 +50,17 @@ class Experts(nn.Module):
         super().__init__()
         self.shape, self.kernels = spec.ffn, kernels
         E, D, F = self.shape.n_routed, spec.d_model, self.shape.d_expert
+        d_shared = self.shape.n_shared * F
         self.w_router = Linear(D, E, role="router")  # the centroids e_i of (15)
         self.register_buffer("bias_E", torch.zeros(E, dtype=torch.float32))
-        self.shared = SwiGLU(D, self.shape.n_shared * F) if self.shape.n_shared else None
+        self.shared = SwiGLU(D, d_shared) if d_shared else None
         self.w_gate_up = ExpertLinear(E, D, 2 * F)
         self.w_down = ExpertLinear(E, F, D, flipped=True)
 
     def route(self, h_MD: Tensor) -> Routing:
-        """Who computes, and with what weight, in float32.  The bias moves the choice only, never the gate (16)."""
+        """Who computes, and with what weight, in float32.  The bias moves the choice only, never the gate
+        (16).
+        """
         s = self.shape
         logits_ME = nn.functional.linear(h_MD.float(), self.w_router.weight.float())
         score_ME = logits_ME.sigmoid() if s.scoring == "sigmoid" else logits_ME.softmax(-1)  # (15)
@@ -72,9 +77,10 @@ class Experts(nn.Module):
         """Node-limited routing: only experts of the best groups stay eligible (section 2.1.2)."""
         s = self.shape
         by_group = choice_ME.view(len(choice_ME), s.n_groups, -1)
-        score = by_group.topk(2, -1).values.sum(-1) if s.group_score == "top2" else by_group.amax(-1)
-        closed = torch.ones_like(score, dtype=torch.bool)
-        closed.scatter_(1, score.topk(s.n_active_groups, -1, sorted=False).indices, False)
+        best = 2 if s.group_score == "top2" else 1
+        score = by_group.topk(best, -1).values.sum(-1)
+        chosen = score.topk(s.n_active_groups, -1, sorted=False).indices
+        closed = torch.ones_like(score, dtype=torch.bool).scatter_(1, chosen, False)
         return by_group.masked_fill(closed[..., None], float("-inf")).flatten(1)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
@@ -98,7 +104,8 @@ class Experts(nn.Module):
         return slots.collect(self.w_down(hidden))  # (12)
 
     def balance(self, load_E: Tensor, speed: float) -> None:
-        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise."""
+        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise.
+        """
         self.bias_E += speed * torch.sign(load_E.mean() - load_E)  # V3 report, section 2.1.2
 
 

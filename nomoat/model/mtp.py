@@ -1,6 +1,7 @@
 """Multi-token prediction: V3 report, section 2.2, equations (21) to (25).
 
-Departure: the published weights concatenate the embedding before the hidden state; (21) prints the other order.
+Departure: the published weights concatenate the embedding before the hidden state; (21) prints the other
+order.
 """
 
 import torch
@@ -12,7 +13,9 @@ from nomoat.model.spec import Spec
 
 
 class Depth(nn.Module):
-    """One extra prediction depth: the hidden state of the depth before, joined with the embedding of a future token."""
+    """One extra prediction depth: the hidden state of the depth before, joined with the embedding of a future
+    token.
+    """
 
     def __init__(self, spec: Spec, block: nn.Module):
         super().__init__()
@@ -22,7 +25,9 @@ class Depth(nn.Module):
         self.norm = RMSNorm(D, eps)  # before the shared head (23)
         self.block = block
 
-    def forward(self, h_BTD: Tensor, embed_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h_BTD: Tensor, embed_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         joined = torch.cat((self.norm_embed(embed_BTD), self.norm_hidden(h_BTD)), -1)
         h_BTD, _ = self.block(self.w_join(joined), cis_BTr, mask)  # (21) (22)
         return h_BTD

@@ -1,4 +1,5 @@
-"""RMSNorm (arXiv 1910.07467): x / sqrt(mean(x^2) + eps) * weight, in float32 whatever the model's precision."""
+"""RMSNorm (arXiv 1910.07467): x / sqrt(mean(x^2) + eps) * weight, in float32 whatever the model's precision.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -32,7 +32,8 @@ def _ramp(yarn: Yarn, d_rope: int, base: float) -> Tensor:
     low = max(math.floor(pair_of(yarn.beta_fast)), 0)
     high = min(math.ceil(pair_of(yarn.beta_slow)), d_rope - 1)
     pair = torch.arange(d_rope // 2, dtype=torch.float32)
-    return ((pair - low) / max(high - low, 1e-3)).clamp(0, 1)  # 1 - gamma of YaRN (18)
+    ramp = (pair - low) / max(high - low, 1e-3)
+    return ramp.clamp(0, 1)  # 1 - gamma of YaRN (18)
 
 
 def turns(spec: Spec, positions: Tensor) -> Tensor:

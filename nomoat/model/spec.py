@@ -1,4 +1,5 @@
-"""What a model is: attention x feed-forward, and facts beside them.  No torch here; numbers that follow: counts.py.
+"""What a model is: attention x feed-forward, and facts beside them.  No torch here; numbers that follow:
+counts.py.
 
 The legend of every tensor in this project (a name's suffix spells its axes):
 
@@ -9,8 +10,8 @@ The legend of every tensor in this project (a name's suffix spells its axes):
     G rollouts per prompt       J extra prediction depths   L layers
     U key-value heads           c cached width              r rotary pairs, R / 2
 
-Symbols of the V3 report (arXiv 2412.19437) that differ from ours: d_c = C, d_c' = P, d_h = N, d_h^R = R, N_r = E,
-N_s = n_shared, K_r = K, D (depths) = J.
+Symbols of the V3 report (arXiv 2412.19437) that differ from ours: d_c = C, d_c' = P, d_h = N, d_h^R = R, N_r
+= E, N_s = n_shared, K_r = K, D (depths) = J.
 """
 
 import math
@@ -49,7 +50,9 @@ class Yarn(Strict):
 
 
 class Latent(Strict):
-    """Multi-head latent attention (V3 report, section 2.1.1); without a query latent where `d_q_latent` is None."""
+    """Multi-head latent attention (V3 report, section 2.1.1); without a query latent where `d_q_latent` is
+    None.
+    """
 
     kind: Literal["latent"]
     n_heads: int = Field(ge=1)
@@ -71,7 +74,8 @@ class Latent(Strict):
 
 
 class Grouped(Strict):
-    """Grouped-query attention (arXiv 2305.13245): each key-value head serves n_heads / n_kv_heads query heads.
+    """Grouped-query attention (arXiv 2305.13245): each key-value head serves n_heads / n_kv_heads query
+    heads.
 
     The whole head is rotated.  In `n_windowed` of the layers a position attends to the last `window` alone.
     """
@@ -94,7 +98,9 @@ class Grouped(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"expected n_kv_heads to divide n_heads = {self.n_heads}, found {self.n_kv_heads}")
+            raise ValueError(
+                f"expected n_kv_heads to divide n_heads = {self.n_heads}, found {self.n_kv_heads}"
+            )
         if self.n_windowed and not self.window:
             raise ValueError(f"expected a window beside n_windowed = {self.n_windowed}")
         return self
@@ -154,7 +160,7 @@ class Routed(Strict):
                 f"expected 1 <= n_active <= {reachable} (experts in the chosen groups), found {self.n_active}"
             )
         if self.group_score == "top2" and self.n_groups > 1 and per_group < 2:
-            raise ValueError("expected two experts or more in a group, found one: the group score sums the best two")
+            raise ValueError("expected two experts in a group, found one: the group score sums the best two")
         return self
 
 
@@ -178,7 +184,9 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.n_dense_layers > self.n_layers - isinstance(self.ffn, Routed):
-            raise ValueError(f"expected n_dense_layers < n_layers = {self.n_layers}, found {self.n_dense_layers}")
+            raise ValueError(
+                f"expected n_dense_layers < n_layers = {self.n_layers}, found {self.n_dense_layers}"
+            )
         return self
 
     @property
@@ -190,7 +198,8 @@ class Spec(Strict):
         return self.n_layers - self.n_dense_layers
 
     def is_moe(self, layer: int) -> bool:
-        """The report's leading dense layers, then experts; the extra prediction depths are layers n_layers, …"""
+        """Experts behind the leading dense layers; the extra prediction depths are layers n_layers, …"""
+
         return isinstance(self.ffn, Routed) and layer >= self.n_dense_layers
 
     @property
@@ -207,8 +216,8 @@ class Spec(Strict):
 class Kernels(Strict):
     """How products are computed, which changes no result: no part of what a model is.
 
-    `attention`: "fused" is torch's kernel, "plain" keeps the weights of the softmax (kernels.py).  `experts`: "sorted"
-    multiplies each expert by its own tokens, "wide" every expert by all tokens (moe.py).
+    `attention`: "fused" is torch's kernel, "plain" keeps the weights of the softmax (kernels.py).  `experts`:
+    "sorted" multiplies each expert by its own tokens, "wide" every expert by all tokens (moe.py).
     """
 
     attention: Literal["fused", "plain"] = "fused"

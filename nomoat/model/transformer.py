@@ -21,13 +21,16 @@ OUTPUTS = ("w_o", "w_down")  # what writes to the residual stream
 
 
 class Block(nn.Module):
-    """h + attention(norm(h)), then h + feed-forward(norm(h)); the feed-forward is dense or routed by its place."""
+    """h + attention(norm(h)), then h + feed-forward(norm(h)); the feed-forward is dense or routed by its
+    place.
+    """
 
     def __init__(self, spec: Spec, layer: int, kernels: Kernels):
         super().__init__()
         D, eps, f = spec.d_model, spec.norm_eps, spec.ffn
         self.norm_attention, self.norm_ffn = RMSNorm(D, eps), RMSNorm(D, eps)
-        self.attention = (LatentAttention if isinstance(spec.attention, Latent) else GroupedAttention)(spec, kernels)
+        attention = LatentAttention if isinstance(spec.attention, Latent) else GroupedAttention
+        self.attention = attention(spec, kernels)
         if spec.is_moe(layer):
             self.ffn = Experts(spec, kernels)
         else:
@@ -43,7 +46,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A model in the shape of `spec`; `model(ids_BT)` gives logits_BTV in float32.
 
-    `pos_BT` defaults to 0, 1, …; `mask` (B or 1, 1, T, T), true where a query may attend, defaults to causal.
+    `pos_BT` defaults to 0, 1, …; `mask` (B or 1, 1, T, T), true where a query may attend, to causal.
     ConfigError for a shape that can be planned but not yet computed.
     """
 
@@ -56,8 +59,8 @@ class Transformer(nn.Module):
         self.head = Linear(spec.d_model, spec.vocab_size, role="embedding")
         self.tie()
         self.blocks = nn.ModuleList(Block(spec, layer, self.kernels) for layer in range(spec.n_layers))
-        further = (Block(spec, spec.n_layers + j, self.kernels) for j in range(spec.n_mtp))
-        self.depths = nn.ModuleList(Depth(spec, block) for block in further)
+        last = range(spec.n_layers, spec.n_layers + spec.n_mtp)
+        self.depths = nn.ModuleList(Depth(spec, Block(spec, layer, self.kernels)) for layer in last)
 
     @property
     def device(self) -> torch.device:
@@ -68,12 +71,16 @@ class Transformer(nn.Module):
         return self.embed.weight.dtype
 
     def tie(self) -> None:
-        """Head and embedding are one parameter again, where the spec says so; for after their storage was replaced."""
+        """Head and embedding are one parameter again, where the spec says so; for after their storage was
+        replaced.
+        """
         if self.spec.tied:
             self.head.weight = self.embed.weight
 
     def initialise(self, seed: int) -> "Transformer":
-        """Normal weights of std `init_std`, output projections zero so that every block starts as the identity."""
+        """Normal weights of std `init_std`, output projections zero so that every block starts as the
+        identity.
+        """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
@@ -89,7 +96,9 @@ class Transformer(nn.Module):
         h_BTD, _ = self.hidden(ids_BT, pos_BT, mask)
         return self.logits(h_BTD)
 
-    def hidden(self, ids_BT, pos_BT=None, mask=None, kept: list | None = None) -> tuple[Tensor, list[Routing]]:
+    def hidden(
+        self, ids_BT: Tensor, pos_BT: Tensor | None = None, mask: Tensor | None = None, kept: list | None = None
+    ) -> tuple[Tensor, list[Routing]]:
         """The last block's output h_BTD, before the final norm, and what each routed layer decided.
 
         What a cache holds of these rows goes into `kept`, layer by layer.
@@ -119,7 +128,8 @@ class Transformer(nn.Module):
         return self.head(self.final(h)).float()
 
     def predict_further(self, h_BTD: Tensor, ids_BT: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-        """Hidden states of the extra depths: depth k at position i sees token i + k and predicts token i + k + 1.
+        """Hidden states of the extra depths: depth k at position i sees token i + k and predicts token i + k
+        + 1.
 
         The last k positions of depth k hold no prediction (their future token is not in the row).
         """
@@ -138,4 +148,4 @@ def _check(spec: Spec) -> None:
         "a feed-forward without a gate": not getattr(spec.ffn, "gated", True),
     }
     for what in (what for what, asked in planned.items() if asked):
-        raise ConfigError(f"the spec has {what}, which can be planned but not computed here; choose another shape")
+        raise ConfigError(f"the spec has {what}, which is planned here but not computed; choose another shape")

@@ -142,7 +142,7 @@ def _price_source(gpu: str) -> str:
 
 def workload(run: Pretraining, device: Device, share: float) -> Workload:
     model = parts(run.spec, run.context)
-    batch = run.batch or 0.292 * (model.flops * run.tokens) ** 0.3271
+    batch = run.batch or 0.292 * (model.flops * run.tokens) ** 0.3271  # arXiv 2401.02954, section 3.1
     dualpipe = run.n_gpus >= LARGE_RUN_DEVICES if run.dualpipe is None else run.dualpipe
     sequences = max(batch / run.context, 1)
     return Workload(model, device, share, sequences, run.context, run.activation_bytes, dualpipe)

@@ -169,4 +169,6 @@ def _hidden(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
 @torch.no_grad()
 def _log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
     h_MD = _hidden(model, rows, temperature)
-    return log_prob_objective(h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp))[1]
+    return log_prob_objective(
+        h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp)
+    )[1]

@@ -69,7 +69,6 @@ def sample(
     *,
     group: int,
     think: bool | None = None,
-    stop_ids: Sequence[int] | None = None,
     verdicts: Verdicts | None = None,
     **how: Any,
 ) -> list[Rollouts]:
@@ -80,6 +79,7 @@ def sample(
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
+    marks = {"stop_ids": tokenizer.layout.stop_ids, "pad_id": tokenizer.layout.pad_id}
     opening = "<think>" if think else ""
     texts: dict[tuple[int, int], str] = {}
 
@@ -92,18 +92,16 @@ def sample(
         model,
         prompts,
         n_per_prompt=group,
-        stop_ids=tokenizer.layout.stop_ids if stop_ids is None else stop_ids,
-        pad_id=tokenizer.layout.pad_id,
         on_end=ended if heard else None,
-        **how,
+        **marks | how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
         prompt_T, rollouts = torch.tensor(prompt), []
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
-                written_T = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
-                texts[i, j] = opening + tokenizer.decode(written_T.tolist(), specials=True)
+                written = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
+                texts[i, j] = opening + tokenizer.decode(written.tolist(), specials=True)
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups

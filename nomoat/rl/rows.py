@@ -84,19 +84,18 @@ def pad(rows: Sequence[Group], device: torch.device) -> PaddedRows:
 
 def _fill(row: Group, ids_T: Tensor, pos_T: Tensor, segment_T: Tensor) -> list[int]:
     """Writes a row into its tensors; gives the columns that predict its members' tokens."""
-    prompt_T = row[0].rollout.prompt_T
-    P = end = len(prompt_T)
-    ids_T[:P] = prompt_T
-    pos_T[:P] = torch.arange(P)
-    segment_T[:P] = PROMPT
+    n_prompt = end = row[0].rollout.n_prompt
+    ids_T[:n_prompt] = row[0].rollout.prompt_T
+    pos_T[:n_prompt] = torch.arange(n_prompt)
+    segment_T[:n_prompt] = PROMPT
     source: list[int] = []
     for number, judged in enumerate(row, PROMPT + 1):
         start = end
         end += judged.rollout.length - 1
         ids_T[start:end] = judged.rollout.ids_T[:-1]
-        pos_T[start:end] = torch.arange(P, P + end - start)
+        pos_T[start:end] = torch.arange(n_prompt, n_prompt + end - start)
         segment_T[start:end] = number
-        source += [P - 1, *range(start, end)]
+        source += [n_prompt - 1, *range(start, end)]
     return source
 
 

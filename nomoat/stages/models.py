@@ -24,7 +24,8 @@ def load_tokenizer(run: Run) -> Tokenizer:
 
 
 def load_model(session: Session, source: str | None, spec: Spec | None = None) -> Transformer:
-    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they had)."""
+    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they
+    had)."""
     path = _weights_of(session, source).path
     return weights.load(path, session.kernels, spec=spec or spec_of(session, source)).train()
 
@@ -43,7 +44,8 @@ def _weights_of(session: Session, source: str | None) -> StageWeights:
     left = session.run.all_weights()
     if source not in left:
         raise DataError(
-            f"stage {session.stage} starts from the weights of {source}, which has not finished; run {source} first"
+            f"stage {session.stage} starts from the weights of {source}, which has not finished; "
+            f"run {source} first"
         )
     return left[source]
 
@@ -58,8 +60,11 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> dict[str, Any]:
-    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's outputs."""
+def save_model(
+    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's
+    outputs."""
     relative = f"{session.stage}/model"
     if session.leads:
         with Work(session, "save weights"), torch.no_grad():
@@ -67,5 +72,9 @@ def save_model(session: Session, model: Transformer, optimizer: Optimizer, token
                 parameter.data = optimizer.master[name].clone()
             weights.save(model, session.run.root / relative, tokenizer=tokenizer)
     session.mesh.barrier()
-    return {"model": relative, "spec": model.spec.model_dump(),
-            "parameters": counts.params_total(model.spec), "active": counts.params_active(model.spec)}
+    return {
+        "model": relative,
+        "spec": model.spec.model_dump(),
+        "parameters": counts.params_total(model.spec),
+        "active": counts.params_active(model.spec),
+    }

@@ -10,6 +10,8 @@ import torch
 
 from nomoat.config import DataError
 from nomoat.parallel import mesh
+from nomoat.parallel.contention import Polite
+from nomoat.parallel.process import release_memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
@@ -34,14 +36,12 @@ def run_stages(
     """
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
-    device, units = (
-        device_class(ranks.device),
-        ranks.world * (recipe.threads if ranks.device.type == "cpu" else 1),
-    )
+    device = device_class(ranks.device)
+    units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, watch = [], run.observe
     meter = metered(device, units) if metered else None
     if meter:
-        run.observe = lambda event: (meter.hear(event), watch and watch(event))
+        run.observe = both(meter.hear, watch) if watch else meter.hear
     try:
         energy = Energy(device, units=units)
         for config in recipe.stages:
@@ -55,7 +55,9 @@ def run_stages(
                 session.log(
                     "stage_start", config=config.model_dump(by_alias=True), units=units, device=device
                 )
-            outputs = module_of(config.kind).run(session, config, recipe)
+            with Polite():
+                outputs = module_of(config.kind).run(session, config, recipe)
+            release_memory()
             session.log("stage_end", outputs=outputs)
             ranks.barrier()
             ran.append(config.name)
@@ -67,6 +69,14 @@ def run_stages(
     return ran
 
 
+def both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def observe(event: Any) -> None:
+        first(event)
+        second(event)
+
+    return observe
+
+
 def device_class(device: torch.device) -> str:
     """The class of prices.toml that a device falls into."""
     if device.type == "cpu":
@@ -75,4 +85,4 @@ def device_class(device: torch.device) -> str:
     for known in read_prices().devices:
         if known in name:
             return known
-    raise DataError(f"no prices for the device {name!r}; add it to nomoat/prices.toml")
+    raise DataError(f"no prices for the device {name!r}; add it to nomoat/run/prices.toml")

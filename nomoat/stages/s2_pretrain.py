@@ -14,7 +14,9 @@ class Config(fit.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
-    model = Transformer(recipe.model(config.model), recipe.kernels).initialise(recipe.key(config.name, "weights"))
+    model = Transformer(recipe.model(config.model), recipe.kernels).initialise(
+        recipe.key(config.name, "weights")
+    )
     outputs = fit.fit(session, config, recipe, model, fresh=True)
     return {**outputs, "bought": f"{counts.params_total(model.spec) / 1e6:.2f} M parameters"}
 

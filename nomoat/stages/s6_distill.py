@@ -93,16 +93,16 @@ def first_student(session: Session, config: Config, recipe: Recipe, teacher: Tra
 
 @torch.no_grad()
 def inherit(student: Transformer, teacher: Transformer) -> None:
-    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3), and as
-    much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the head unless
-    it is tied.
+    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3),
+    and as much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the
+    head unless it is tied.
     """
     for name in ("d_model", "attention", "vocab_size"):
         ours, wanted = getattr(student.spec, name), getattr(teacher.spec, name)
         if ours != wanted:
             raise ConfigError(
-                f"the student's {name} = {ours} and the teacher's is {wanted}; a student that inherits needs the "
-                "same attention: make them equal, or set inherit = false"
+                f"the student's {name} = {ours} and the teacher's is {wanted}; a student that inherits needs "
+                "the same attention: make them equal, or set inherit = false"
             )
     for name in ("embed", "norm") if student.spec.tied else ("embed", "norm", "head"):
         lend(getattr(teacher, name), getattr(student, name))
@@ -153,7 +153,9 @@ class Pair:
         with torch.no_grad():
             teacher_MD = hidden_at(teacher, *inputs, columns_M)
         student_MD = hidden_at(student, *inputs, columns_M)
-        loss = weight * divergence(student_MD, student.head.weight, teacher_MD, teacher.head.weight, reverse=reverse)
+        loss = weight * divergence(
+            student_MD, student.head.weight, teacher_MD, teacher.head.weight, reverse=reverse
+        )
         loss.backward()
         return float(loss.detach())
 
@@ -236,7 +238,8 @@ def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
 
     attended = prompt + answer / 2
     written = n_prompts * (prompt + config.group * answer)
-    matched = counts.flops_train(student, attended) + counts.flops_forward(teacher, attended)
+    matched = counts.flops_train(student, attended)
+    matched += counts.flops_forward(teacher, attended)
     judged = written * matched
     taught = read["tokens"] * counts.flops_forward(teacher, config.context / 2)
     optimized = config.policy_steps * estimate.newton_schulz(student, config.optim)

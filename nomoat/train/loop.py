@@ -15,6 +15,7 @@ from torch import nn
 
 from nomoat.config import UserError
 from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.process import release_memory
 from nomoat.run.stop import Interrupted
 from nomoat.train import checkpoint
 from nomoat.train.optim import Optimizer
@@ -118,6 +119,7 @@ def train(
         stop = session.mesh.any(session.stop.requested)
         if stop or session.mesh.any(now - saved_at > session.save_seconds and progress["step"] < n_steps):
             save()
+            release_memory()
             saved_at = time.perf_counter()
         if stop and progress["step"] < n_steps:
             raise Interrupted(f"{session.stage} at step {progress['step']} of {n_steps}")

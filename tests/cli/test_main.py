@@ -19,7 +19,9 @@ def test_help_fits_a_screen_and_comes_without_torch():
         "import sys; from nomoat.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
         "assert not {'torch', 'matplotlib', 'numpy', 'prompt_toolkit'} & set(sys.modules), 'heavy'"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=plain())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=plain()
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) <= 33  # two dozen verbs, one line each

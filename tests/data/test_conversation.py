@@ -64,7 +64,9 @@ def test_each_language_has_many_wordings_and_every_topic_is_talked_about():
     for lang in LANGS:
         possible = {fold(w) for t in topics().values() for w in wordings(t.asked[lang], "train")}
         assert len(possible & questions(take(conversations(0)))) >= 150
-    english, german = ({fold(w) for t in topics().values() for w in wordings(t.asked[x], "train")} for x in LANGS)
+    english, german = (
+        {fold(w) for t in topics().values() for w in wordings(t.asked[x], "train")} for x in LANGS
+    )
     assert not english & german  # or the answer's language would be a guess
     said = set(answers(take(conversations(0))))
     assert said == ANSWERS["en"] | ANSWERS["de"]

@@ -8,15 +8,17 @@ import pytest
 
 from nomoat.data import ngram
 
-TEXT = (b"the cat sat on the mat. the dog sat on the log. a cat and a dog met on the mat, and the cat ran.\n"
-        b"that man had a hat; the hat was on the cat. no dog has a hat. the log rolled on and on.\n") * 2
+TEXT = (
+    b"the cat sat on the mat. the dog sat on the log. a cat and a dog met on the mat, and the cat ran.\n"
+    b"that man had a hat; the hat was on the cat. no dog has a hat. the log rolled on and on.\n"
+) * 2
 HELD_OUT = b"a dog sat on the hat, and the man met the cat. XYZ\n"
 
 
 def written_out(text, order):
     """p(byte | context) straight from the definitions (K1) to (K3)."""
     padded = b"\n" * (order - 1) + text
-    counts = {order: Counter(padded[i:i + order] for i in range(len(text)))}
+    counts = {order: Counter(padded[i : i + order] for i in range(len(text)))}
     for k in range(order - 1, 0, -1):
         before = defaultdict(set)
         for gram in counts[k + 1]:
@@ -36,7 +38,7 @@ def written_out(text, order):
     def p(context, byte, k):
         if k == 0:
             return 1 / 256
-        context = context[len(context) - (k - 1):]
+        context = context[len(context) - (k - 1) :]
         followers = {g[-1]: c for g, c in counts[k].items() if g[:-1] == context}
         below = p(context[1:], byte, k - 1)
         if not followers:
@@ -53,7 +55,9 @@ def written_out(text, order):
 def test_it_is_the_definition(order):
     p = written_out(TEXT, order)
     padded = b"\n" * (order - 1) + HELD_OUT
-    expected = [math.log2(p(padded[i:i + order - 1], padded[i + order - 1], order)) for i in range(len(HELD_OUT))]
+    expected = [
+        math.log2(p(padded[i : i + order - 1], padded[i + order - 1], order)) for i in range(len(HELD_OUT))
+    ]
     model = ngram.train(TEXT, order)
     np.testing.assert_allclose(ngram.log2_probabilities(model, HELD_OUT), expected, rtol=1e-12)
     assert ngram.bits_per_byte(model, HELD_OUT) == pytest.approx(-sum(expected) / len(expected))

@@ -30,12 +30,16 @@ SIZES = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 7, 7, 7, 16, 17, 32, 33, 4]
 
 @pytest.fixture(scope="module")
 def two_sources():
-    return Packed({"a": memory_shard(SIZES), "b": memory_shard([9] * 40, 5_000)}, {"a": 3.0, "b": 1.0}, 16, seed=5)
+    return Packed(
+        {"a": memory_shard(SIZES), "b": memory_shard([9] * 40, 5_000)}, {"a": 3.0, "b": 1.0}, 16, seed=5
+    )
 
 
 def test_a_batch_depends_on_its_place_alone(two_sources):
     forwards = [two_sources.batch(8 * i, 8) for i in range(12)]
-    again = Packed({"b": memory_shard([9] * 40, 5_000), "a": memory_shard(SIZES)}, {"b": 1.0, "a": 3.0}, 16, seed=5)
+    again = Packed(
+        {"b": memory_shard([9] * 40, 5_000), "a": memory_shard(SIZES)}, {"b": 1.0, "a": 3.0}, 16, seed=5
+    )
     assert all(equal(again.batch(8 * i, 8), forwards[i]) for i in reversed(range(12)))
     assert not equal(Packed({"a": memory_shard(SIZES)}, {"a": 1.0}, 16, seed=6).batch(0, 8), forwards[0])
 
@@ -51,12 +55,16 @@ def test_ranks_share_the_rows_of_one_rank(two_sources, world):
 
 def test_a_ramp_of_batch_sizes_takes_the_same_rows(two_sources):
     steady = torch.cat([two_sources.batch(i, 1).ids_BT for i in range(14)])
-    ramp = torch.cat([two_sources.batch(0, 2).ids_BT, two_sources.batch(2, 4).ids_BT, two_sources.batch(6, 8).ids_BT])
+    ramp = torch.cat(
+        [two_sources.batch(0, 2).ids_BT, two_sources.batch(2, 4).ids_BT, two_sources.batch(6, 8).ids_BT]
+    )
     assert torch.equal(steady, ramp)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 70), min_size=1, max_size=60), st.sampled_from([2, 3, 16, 64]), st.integers(0, 3))
+@given(
+    st.lists(st.integers(1, 70), min_size=1, max_size=60), st.sampled_from([2, 3, 16, 64]), st.integers(0, 3)
+)
 def test_every_token_once_an_epoch_and_targets_stay_in_the_document(sizes, T, epoch):
     shard = memory_shard(sizes)
     packed = Packed({"a": shard}, {"a": 1.0}, T, seed=1)
@@ -68,8 +76,12 @@ def test_every_token_once_an_epoch_and_targets_stay_in_the_document(sizes, T, ep
     assert (batch.targets_BT[~real] == IGNORED).all()
     owner = np.repeat(np.arange(len(sizes)), sizes)
     last = shard.offsets[1:] - 1 + 10
-    for ids_T, targets_T, doc_T in zip(batch.ids_BT.tolist(), batch.targets_BT.tolist(), batch.doc_BT.tolist()):
-        assert [d for d in doc_T if d != NOWHERE] == sorted(d for d in doc_T if d != NOWHERE)  # one run a document
+    for ids_T, targets_T, doc_T in zip(
+        batch.ids_BT.tolist(), batch.targets_BT.tolist(), batch.doc_BT.tolist()
+    ):
+        assert [d for d in doc_T if d != NOWHERE] == sorted(
+            d for d in doc_T if d != NOWHERE
+        )  # one run a document
         for number in set(doc_T) - {NOWHERE}:
             run = [i for i, d in zip(ids_T, doc_T) if d == number]
             assert run == list(range(run[0], run[0] + len(run)))  # tokens in order ...
@@ -82,8 +94,10 @@ def test_every_token_once_an_epoch_and_targets_stay_in_the_document(sizes, T, ep
 def test_a_cut_document_goes_on_where_it_was_cut():
     packed = Packed({"a": memory_shard([20])}, {"a": 1.0}, 8, seed=0)
     batch = packed.batch(0, 3)
-    pieces = sorted([i for i, d in zip(row, doc) if d != NOWHERE]
-                    for row, doc in zip(batch.ids_BT.tolist(), batch.doc_BT.tolist()))
+    pieces = sorted(
+        [i for i, d in zip(row, doc) if d != NOWHERE]
+        for row, doc in zip(batch.ids_BT.tolist(), batch.doc_BT.tolist())
+    )
     assert pieces == [list(range(10, 18)), list(range(18, 26)), list(range(26, 30))]
     targets = set(batch.targets_BT.flatten().tolist())
     assert targets == {*range(11, 30), IGNORED}  # the token after a cut is a target too

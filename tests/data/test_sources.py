@@ -26,8 +26,11 @@ def corpus():
 
 
 def test_the_shipped_text_is_large_bilingual_and_small_on_disk(corpus):
-    n_bytes = {(side, lang): sum(len(d.text.encode()) for d in documents if d.lang == lang)
-               for side, documents in corpus.items() for lang in ("en", "de")}
+    n_bytes = {
+        (side, lang): sum(len(d.text.encode()) for d in documents if d.lang == lang)
+        for side, documents in corpus.items()
+        for lang in ("en", "de")
+    }
     assert n_bytes["train", "en"] + n_bytes["train", "de"] >= 8_000_000
     assert n_bytes["train", "de"] >= 1_000_000
     assert min(n_bytes["heldout", "en"], n_bytes["heldout", "de"]) >= 120_000
@@ -61,7 +64,9 @@ def test_the_shipped_text_may_be_used_freely():
     manifest = json.loads((resources.files("nomoat.data") / "corpus" / "manifest.json").read_text("utf-8"))
     assert {row["lang"] for row in manifest["sources"]} == {"en", "de"}
     for row in manifest["sources"]:
-        assert re.match(r"(public domain|MIT|BSD-[23]-Clause|Apache-2\.0|CC0-1\.0|CC-BY-4\.0)(?![-\w])", row["licence"])
+        assert re.match(
+            r"(public domain|MIT|BSD-[23]-Clause|Apache-2\.0|CC0-1\.0|CC-BY-4\.0)(?![-\w])", row["licence"]
+        )
         assert not re.search(r"GPL|MPL|EPL|GFDL|-(SA|NC|ND)\b", row["licence"])
 
 
@@ -123,7 +128,10 @@ BAD = {
     "empty.parquet": (b"", "is empty"),
     "binary.txt": (b"text\x00\x01", r"is binary \(a zero byte at offset 4\)"),
     "utf16.txt": ("häh".encode("utf-16"), "is UTF-16.*iconv -f utf-16"),
-    "latin.txt": ("ab\nzwölf".encode("latin1"), r"not UTF-8: byte 0xf6 at offset 5; convert it.*iconv -f latin1"),
+    "latin.txt": (
+        "ab\nzwölf".encode("latin1"),
+        r"not UTF-8: byte 0xf6 at offset 5; convert it.*iconv -f latin1",
+    ),
     "bom.txt": (b"\xef\xbb\xbfa\xff", r"byte 0xff at offset 4"),
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),

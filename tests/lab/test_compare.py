@@ -142,8 +142,13 @@ def test_steps_fill_the_share_of_the_budget(corpus):
 
 
 def rows(name, cost, bpb, seeds=(0.0, 0.001, -0.001)):
-    return [{"arm": name, "seed": i, "bpb": bpb + e, "state_bytes": 1, "params_total": 1, "joules_source": "estimated",
-             **dict.fromkeys(compare.METRICS, cost)} for i, e in enumerate(seeds)]  # fmt: skip
+    same = {"arm": name, "state_bytes": 1, "params_total": 1, "joules_source": "estimated"}
+    costs = dict.fromkeys(compare.METRICS, cost)
+    return [{**same, **costs, "seed": i, "bpb": bpb + error} for i, error in enumerate(seeds)]
+
+
+def law(cost):
+    return 3 - 0.2 * math.log(cost)
 
 
 def sweep(law):
@@ -151,7 +156,6 @@ def sweep(law):
 
 
 def test_a_factor_is_the_ratio_of_costs_at_equal_quality():
-    law = lambda cost: 3 - 0.2 * math.log(cost)
     found = compare.factor(rows("B", 100, law(12.5)), sweep(law), "seconds")
     assert found["bound"] == "="
     assert found["value"] == pytest.approx(8, rel=1e-6)
@@ -159,7 +163,6 @@ def test_a_factor_is_the_ratio_of_costs_at_equal_quality():
 
 
 def test_seeds_that_disagree_widen_the_interval():
-    law = lambda cost: 3 - 0.2 * math.log(cost)
     one, other = (
         compare.factor(rows("B", 100, law(12.5), s), sweep(law), "flops")
         for s in ((0.0,) * 3, (0.0, 0.01, -0.02))
@@ -168,14 +171,25 @@ def test_seeds_that_disagree_widen_the_interval():
 
 
 def test_a_factor_outside_the_sweep_is_a_bound():
-    law = lambda cost: 3 - 0.2 * math.log(cost)
     easy, hard = (compare.factor(rows("B", 100, law(x)), sweep(law), "flops") for x in (1, 90))
     assert (easy["bound"], easy["value"]) == (">", pytest.approx(80))
     assert (hard["bound"], hard["value"]) == ("<", pytest.approx(2.5))
 
 
+def test_a_gain_beyond_the_smallest_run_is_a_bound():
+    arms = {compare.at(share): rows("", 100 * share, law(100 * share)) for share in (0.4, 0.2, 0.1, 0.05)}
+    arms |= {"B1": rows("", 100, 3.0), compare.at(0.2, "B1"): rows("", 20, 3.3)}
+    arms |= {"short, off": rows("", 20, law(10)), "wide, off": rows("", 20, law(1))}
+    table = {"waterfall_share": 0.2, "shares": [0.4, 0.2, 0.1, 0.05]}
+    table["savings"] = [{"name": "short", "off": {}}, {"name": "wide", "off": {}}]
+    some, much = compare.waterfall_of(table, arms)
+    assert some["ours"]["gain"] == pytest.approx(2)  # half the budget reaches as far with it
+    assert some["ours"]["known"] == pytest.approx(4)  # the smallest run is that much smaller
+    assert compare.gain_cell(some["ours"]).startswith("2.00 (")
+    assert compare.gain_cell(much["ours"]) == "> 4 off"
+
+
 def test_tables_and_plot_come_from_the_results_alone(tmp_path):
-    law = lambda cost: 3 - 0.2 * math.log(cost)
     found = [r for b in ("B0", "B0-small", "B1") for r in rows(b, 100, law(20))] + [
         r for rs in sweep(law) for r in rs
     ]

@@ -30,8 +30,9 @@ def run(tmp_path):
         for stage, steps, flops in (("pretrain", 3, 10**12), ("rl", 4, 50 * 10**12)):
             run.log("stage_start", stage=stage, device="cpu", units=1)
             for step in range(1, steps + 1):
-                run.log("step", stage=stage, step=step, seconds=1.0, joules=1.0, joules_source="estimated", tokens=9,
-                        length=5.0, flops_model=flops, flops_executed=flops)  # fmt: skip
+                spent = {"seconds": 1.0, "joules": 1.0, "joules_source": "estimated"}
+                counted = {"tokens": 9, "length": 5.0, "flops_model": flops, "flops_executed": flops}
+                run.log("step", stage=stage, step=step, **spent, **counted)
             run.log("stage_end", stage=stage, outputs={})
     return Run.open(run.root)
 

@@ -19,9 +19,14 @@ MODEL = {
     "attention": {"kind": "latent", "n_heads": 1, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
 }  # fmt: skip
 TABLE = {
-    "shares": [0.25, 0.5, 1.0], "near": 2, "heldout_bytes": 500, "draws": 5, "gains": [0.01], "relative_gains": [0.01],
+    "shares": [0.25, 0.5, 1.0], "near": 2, "heldout_bytes": 500,
+    "draws": 5, "gains": [0.01], "relative_gains": [0.01],
     "base": {"rows": 2, "context": 32, "model": MODEL},
-    "sizes": [{"name": f"{d} x {n}", "model": {"d_model": d, "n_layers": n}} for d, n in ((8, 1), (8, 2), (16, 1))],
+    "sizes": [
+        {"name": "8 x 1", "model": {}},
+        {"name": "8 x 2", "model": {"n_layers": 2}},
+        {"name": "16 x 1", "model": {"d_model": 16}},
+    ],
 }  # fmt: skip
 SETTING = {"price": "cpu", "units": 1, "table": TABLE | {"draws": 40}}
 
@@ -54,16 +59,17 @@ def out(tmp_path):
 def climb(out, monkeypatch):
     """Runs the tiny ladder, with FLOPs and losses that follow a law: five steps of training follow none."""
     real = scaling.findings
-    law = lambda r: r | {"bpb": TRUTH.at(r["flops"] * 1e4)}
-    monkeypatch.setattr(
-        scaling, "findings", lambda results, setting: real([law(r) for r in results], setting)
-    )
+
+    def lawful(results, setting):
+        return real([r | {"bpb": TRUTH.at(r["flops"] * 1e4)} for r in results], setting)
+
+    monkeypatch.setattr(scaling, "findings", lawful)
     monkeypatch.setattr(scaling, "calibrate", lambda arms, *rest: {a.name: round(8 * a.share) for a in arms})
     text = str(out.parent / "text.txt")
     return lambda seconds=8.0, n_seeds=2: scaling.run(Series(out, seconds, n_seeds, text), TABLE)
 
 
-# --- what it says ---------------------------------------------------------------------------------------------------
+# --- what it says ---------------------------------------------------------------------------------
 
 
 def test_the_answers_follow_the_law_and_its_prices():
@@ -99,7 +105,7 @@ def test_the_plot_is_a_picture(tmp_path):
     assert "<svg" in (tmp_path / "plot.svg").read_text("utf-8")
 
 
-# --- the ladder -----------------------------------------------------------------------------------------------------
+# --- the ladder -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", [TABLE, shipped(scaling.__file__)], ids=["tiny", "shipped"])
@@ -126,9 +132,12 @@ def test_the_ladder_keeps_to_its_budget(climb, monkeypatch):
 
 def test_what_was_trained_is_not_trained_again(climb, out, monkeypatch):
     first, trained = climb(), []
-    trial = lambda arm, corpus, seed, *rest, real=arms.Trial: (
-        trained.append(seed) or real(arm, corpus, seed, *rest)
-    )
+    real = arms.Trial
+
+    def trial(arm, corpus, seed, *rest):
+        trained.append(seed)
+        return real(arm, corpus, seed, *rest)
+
     monkeypatch.setattr(arms, "Trial", trial)
     assert climb() == first
     assert trained == []

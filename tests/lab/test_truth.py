@@ -22,9 +22,10 @@ CPU = tomllib.loads((Path(truth.__file__).parents[2] / "recipes" / "cpu.toml").r
 MODEL = {
     "n_layers": 2, "d_model": 16,
     "attention": {"kind": "latent", "n_heads": 2, "d_nope": 4, "d_rope": 4, "d_value": 8, "d_kv_latent": 8},
-    "ffn": {"kind": "routed", "d_dense": 32, "n_dense_layers": 1, "n_routed": 4, "n_active": 2, "d_expert": 8},
+    "ffn": {"kind": "routed", "d_dense": 32, "n_routed": 4, "n_active": 2, "d_expert": 8},
 }  # fmt: skip
 GROUPED = {"attention": {"kind": "grouped", "n_heads": 2, "n_kv_heads": 1, "d_head": 8}}
+LOSS = {"balance_speed": 0.0, "balance_weight": 0.1}
 SIZE = {"vocab_size": 2048}
 SMALL = {
     "corpus": {"shares": {"prose": 0.5, "tasks": 0.5}, "heldout_bytes": 1000},
@@ -33,7 +34,7 @@ SMALL = {
     "pairs": [
         {"question": "latent or grouped", "against": {"name": "grouped", "model": GROUPED}},
         {"question": "one depth more", "of": {"name": "depth", "model": {"n_mtp": 1}}},
-        {"question": "bias or loss", "against": {"name": "loss", "objective": {"balance_speed": 0.0, "balance_weight": 0.1}}},
+        {"question": "bias or loss", "against": {"name": "loss", "objective": LOSS}},
         {"question": "eight bits", "of": {"name": "fp8", "precision": "fp8"}},
     ],
     "decode": {

@@ -17,14 +17,17 @@ def test_problems_go_where_there_is_something_to_learn():
     expected = 400 * FLOOR / (0.25 + 3 * FLOOR)
     assert places.count("sorting/3") > 250
     assert 0 < places.count("lamp/4") < 3 * expected
-    keys = lambda seed: [exercise.problem.key for exercise in curriculum.draw(seed, 400)]
-    assert keys(7) == keys(7)
-    assert keys(7) != keys(8)
+    first, again, other = ([e.problem.key for e in curriculum.draw(seed, 400)] for seed in (7, 7, 8))
+    assert first == again
+    assert first != other
+
+
+def judged(exercise, **score):
+    return Judged(SimpleNamespace(exercise=exercise), Score(answer="", **score), 0.0)
 
 
 def test_success_is_a_running_mean():
     curriculum = Curriculum({"sorting": [3]}, memory=0.8)
-    judged = lambda exercise, **score: Judged(SimpleNamespace(exercise=exercise), Score(answer="", **score), 0.0)
     first, second, third = curriculum.draw(1, 3)
     groups = [
         (judged(first, strict=True), judged(first, strict=True)),

@@ -27,7 +27,12 @@ def tokenizer():
 @pytest.mark.parametrize("stop", ["end", "length"])
 @pytest.mark.parametrize("facts", [{"outputs": [1]}, {}])  # to be run, to be read
 def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, stop, facts):
-    ids = [*([] if think else [LAYOUT.think_id]), *tokenizer.encode("7+2"), LAYOUT.end_think_id, *tokenizer.encode("9")]
+    ids = [
+        *([] if think else [LAYOUT.think_id]),
+        *tokenizer.encode("7+2"),
+        LAYOUT.end_think_id,
+        *tokenizer.encode("9"),
+    ]
     ids += [LAYOUT.eos_id] if stop == "end" else []
     drawn, decoded, told = engine.Sample(torch.tensor(ids), torch.zeros(len(ids)), stop), [], []
 

@@ -1,4 +1,5 @@
-"""Each descendant of GRPO against a worked example by hand, and as a gradient against the formula by autograd."""
+"""Each descendant of GRPO against a worked example by hand, and as a gradient against the formula by
+autograd."""
 
 import math
 from dataclasses import replace
@@ -14,17 +15,22 @@ from nomoat.rl.rollout import Rollout
 from nomoat.rl.variants import VARIANTS
 
 REWARDS = [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
-LENGTHS = [[2, 4, 4, 6], [1, 1, 1, 1]]
+
+
+def near(rows):
+    return [pytest.approx(row, abs=1e-4) for row in rows]
 
 
 def test_advantages_by_hand():
-    """Group one has mean 1/4 and standard deviation sqrt(3)/4; the batch has mean 5/8, deviation sqrt(15)/8."""
-    near = lambda rows: [pytest.approx(row, abs=1e-4) for row in rows]
+    """Group one has mean 1/4 and standard deviation sqrt(3)/4; the batch has mean 5/8, deviation
+    sqrt(15)/8."""
     s3, s15 = math.sqrt(3), math.sqrt(15)
     assert variants.centred(REWARDS) == near([[3 / 4, -1 / 4, -1 / 4, -1 / 4], [0] * 4])
     assert variants.standardised(REWARDS) == near([[s3, -1 / s3, -1 / s3, -1 / s3], [0] * 4])
     assert variants.leave_one_out(REWARDS) == near([[1, -1 / 3, -1 / 3, -1 / 3], [0] * 4])
-    assert variants.batch_standardised(REWARDS) == near([[3 / s15, -5 / s15, -5 / s15, -5 / s15], [3 / s15] * 4])
+    assert variants.batch_standardised(REWARDS) == near(
+        [[3 / s15, -5 / s15, -5 / s15, -5 / s15], [3 / s15] * 4]
+    )
 
 
 @pytest.mark.parametrize("rewards", [[1.0] * 8, [0.0] * 8, [0.3] * 7])
@@ -36,10 +42,10 @@ def test_a_group_that_is_all_right_or_all_wrong_gives_nothing(rewards, advantage
 def test_weights_by_hand():
     """Eight rollouts, 20 tokens together, ten tokens at most."""
     sizes = variants.Sizes(n_rollouts=8, n_tokens=20, longest=10)
-    of_each = lambda weight: [[weight(length, sizes) for length in group] for group in LENGTHS]
-    assert of_each(variants.constant) == [[1 / 80] * 4] * 2
-    assert of_each(variants.by_sequence) == [[1 / 16, 1 / 32, 1 / 32, 1 / 48], [1 / 8] * 4]
-    assert of_each(variants.by_token) == [[1 / 20] * 4] * 2
+    for length in (2, 4, 6, 1):
+        assert variants.constant(length, sizes) == 1 / 80
+        assert variants.by_sequence(length, sizes) == 1 / (8 * length)
+        assert variants.by_token(length, sizes) == 1 / 20
 
 
 def test_surrogates_by_hand():
@@ -62,7 +68,8 @@ SPEC = shape(
 
 
 def off_policy_rollouts():
-    """Two groups of two, whose old log-probabilities are the model's own but for a known gap on each token."""
+    """Two groups of two, whose old log-probabilities are the model's own but for a known gap on each
+    token."""
     model = Transformer(SPEC).initialise(0)
     torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(3))
     rng = torch.Generator().manual_seed(1)
@@ -112,7 +119,9 @@ def objective(name, model, groups, advantages):
             token = a * logp
         else:
             token = torch.minimum(w * a, w.clamp(1 - low, 1 + high) * a)
-        share = {"dr-grpo": 1 / (n * longest), "rloo": 1 / (n * longest), "grpo": 1 / (n * r.length)}.get(name, 1 / total)
+        share = {"dr-grpo": 1 / (n * longest), "rloo": 1 / (n * longest), "grpo": 1 / (n * r.length)}.get(
+            name, 1 / total
+        )
         loss = loss - share * token.sum()
     return loss
 

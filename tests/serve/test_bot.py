@@ -44,7 +44,9 @@ def said(tokenizer, ids, thinking=False):
 
 
 def merged(pieces):
-    return [(kind, "".join(t for _, t in group)) for kind, group in itertools.groupby(pieces, key=lambda p: p[0])]
+    return [
+        (kind, "".join(t for _, t in group)) for kind, group in itertools.groupby(pieces, key=lambda p: p[0])
+    ]
 
 
 def test_a_character_comes_whole_or_not_at_all(tokenizer):
@@ -60,7 +62,10 @@ def test_a_character_comes_whole_or_not_at_all(tokenizer):
 
 def test_thinking_and_answer_are_told_apart(tokenizer):
     a, b = tokenizer.encode("is it on"), tokenizer.encode("on")
-    assert merged(said(tokenizer, [THINK, *a, END_THINK, *b, EOS])) == [("thinking", "is it on"), ("answer", "on")]
+    assert merged(said(tokenizer, [THINK, *a, END_THINK, *b, EOS])) == [
+        ("thinking", "is it on"),
+        ("answer", "on"),
+    ]
     assert merged(said(tokenizer, [*a, END_THINK, *b, EOS], thinking=True)) == [
         ("thinking", "is it on"),
         ("answer", "on"),
@@ -79,7 +84,13 @@ def test_the_stream_is_the_greedy_sample(model, tokenizer):
     got = "".join(p.text for p in talker.stream(messages, think=False, stop=lambda: False))
     prompt = layout.render(tokenizer, messages, generate=True, think=False).ids
     sampled = engine.sample(
-        model, [prompt], max_new_tokens=12, seed=0, stop_ids=sorted(NOMOAT.turn_ends), pad_id=NOMOAT.pad_id, greedy=True
+        model,
+        [prompt],
+        max_new_tokens=12,
+        seed=0,
+        stop_ids=sorted(NOMOAT.turn_ends),
+        pad_id=NOMOAT.pad_id,
+        greedy=True,
     )
     expected = "".join(t for _, t in said(tokenizer, sampled[0][0].ids_T.tolist()))
     assert got == expected
@@ -89,7 +100,13 @@ def test_the_stream_is_the_greedy_sample(model, tokenizer):
 def test_it_stops_when_asked(model, tokenizer):
     asked = itertools.count()
     assert (
-        len(list(bot.Bot(model, tokenizer).stream([Message("user", "on")], think=None, stop=lambda: next(asked) >= 3)))
+        len(
+            list(
+                bot.Bot(model, tokenizer).stream(
+                    [Message("user", "on")], think=None, stop=lambda: next(asked) >= 3
+                )
+            )
+        )
         <= 3
     )
 

@@ -1,4 +1,5 @@
-"""What is opened to talk to: an export, or what a stage of a run left; model and tokenizer belong together."""
+"""What is opened to talk to: an export, or what a stage of a run left; model and tokenizer belong together.
+"""
 
 import shutil
 
@@ -43,7 +44,11 @@ def test_a_run_gives_its_newest_weights_any_stage_by_name_or_the_best(tmp_path, 
     with pytest.raises(DataError, match="no finished stage"):
         loading.load(run.root)
     tokenizer.save(run.root / "tokenizer")
-    run.log("stage_end", stage="tokenizer", outputs={"tokenizer": "tokenizer", "fingerprint": tokenizer.fingerprint})
+    run.log(
+        "stage_end",
+        stage="tokenizer",
+        outputs={"tokenizer": "tokenizer", "fingerprint": tokenizer.fingerprint},
+    )
     for n_mtp, stage in ((1, "pretrain"), (0, "sft")):
         left = model(n_mtp=n_mtp)
         directory.save(left, run.stage_dir(stage) / "model")

@@ -55,14 +55,18 @@ def test_one_shot_prints_the_answer_alone():
     run = subprocess.run(command("hi"), env=environment(), capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "reply 1 to 'hi' after 1 end\n", "")
     for arguments in (["-"], []):
-        run = subprocess.run(command(*arguments), env=environment(), capture_output=True, input="  Grüße\n".encode())
+        run = subprocess.run(
+            command(*arguments), env=environment(), capture_output=True, input="  Grüße\n".encode()
+        )
         assert run.stdout.decode() == "reply 1 to 'Grüße' after 1 end\n"
     run = subprocess.run(command("escape"), env=environment(), capture_output=True, text=True)
     assert run.stdout == "reply 1 to 'escape' after 1\\x1b[2J\\x1b]0;owned\\x07 end\n"
 
 
 def test_one_shot_survives_a_reader_that_leaves_and_stops_on_interrupt():
-    with subprocess.Popen(command("hi"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+    with subprocess.Popen(
+        command("hi"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
         run.stdout.close()
         assert (run.wait(30), run.stderr.read()) == (0, b"")
     with subprocess.Popen(command("endless"), env=environment(), stdout=subprocess.PIPE) as run:

@@ -1,6 +1,5 @@
 """Pretraining's rows: which step reads what, and where a new model starts."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Rejection sampling keeps what is right, readable and new; a forked run begins with what both recipes share."""
+"""Rejection sampling keeps what is right, readable and new; a forked run begins with what both recipes
+share."""
 
 import json
 
@@ -29,7 +30,12 @@ def reply(tokenizer, thinking, answer, opened=False):
     talk = [layout.Message("user", PROBLEM.prompt)]
     prompt = layout.render(tokenizer, talk, generate=True, think=True if opened else None).ids
     ids = [] if opened else [layout.NOMOAT.think_id]
-    ids += [*tokenizer.encode(thinking), layout.NOMOAT.end_think_id, *tokenizer.encode(answer), layout.NOMOAT.eos_id]
+    ids += [
+        *tokenizer.encode(thinking),
+        layout.NOMOAT.end_think_id,
+        *tokenizer.encode(answer),
+        layout.NOMOAT.eos_id,
+    ]
     exercise, text = Exercise("addition", 2, TASK, PROBLEM), f"<think>{thinking}</think>{answer}"
     return Rollout(exercise, torch.tensor(prompt), torch.tensor(ids), torch.zeros(len(ids)), text, "end")
 
@@ -37,7 +43,14 @@ def reply(tokenizer, thinking, answer, opened=False):
 @pytest.mark.parametrize("opened", [False, True])
 def test_only_right_readable_and_different_answers_are_kept(tokenizer, opened):
     good = PROBLEM.witness
-    texts = [("1+1", good), ("1+1", good), ("2+2", good), ("3", "-7"), ("7+2+0=09," * 9, good), ("das nicht", good)]
+    texts = [
+        ("1+1", good),
+        ("1+1", good),
+        ("2+2", good),
+        ("3", "-7"),
+        ("7+2+0=09," * 9, good),
+        ("das nicht", good),
+    ]
     texts.append(("4", good))
     group = [reply(tokenizer, thinking, answer, opened) for thinking, answer in texts]
     kept = accepted(reward.judge([group])[0], 2)
@@ -63,7 +76,9 @@ def test_three_times_the_same_in_a_row_is_a_repetition():
 def recipe(**rl):
     stages = [{"kind": "tokenizer", "vocab_size": 300}, {"kind": "pretrain", "steps": 3}]
     stages += [{"kind": "rl", "steps": 2, "tasks": {"lamp": [4]}, **rl}]
-    return resolve({"name": "t", "models": {"main": {"preset": "deepseek-v2-lite", "vocab_size": 300}}, "stages": stages}).table
+    return resolve(
+        {"name": "t", "models": {"main": {"preset": "deepseek-v2-lite", "vocab_size": 300}}, "stages": stages}
+    ).table
 
 
 def test_a_fork_takes_over_what_is_the_same_and_nothing_behind_a_change(tmp_path):

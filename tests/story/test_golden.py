@@ -1,9 +1,9 @@
 """The smoke recipe gives what it gave: losses of every stage, an RL stage's steps and its first 64 rollouts, scores.
 
 `golden.json` was recorded once (`python tests/story/test_golden.py RUN`) and is recorded again only where a change
-means to change results; LOG.md then says why.  On the machine class and torch release that it names the comparison
-is to the bit, but for keys of `LOOSE`, which say how far a change of the order of sums moved them; elsewhere kernels
-differ and the losses are compared within a tolerance.
+means to change results; LOG.md then says why.  On the kind of machine and the torch release that it names the comparison
+is to the bit; elsewhere other kernels, after a few steps of orthogonalised updates, end elsewhere, and only
+the losses of pretraining are compared, to a hundredth.
 """
 
 import json
@@ -15,12 +15,15 @@ import torch
 
 GOLDEN = Path(__file__).with_name("golden.json")
 N_ROLLOUTS = 64
-LOOSE = 0.0  # the largest relative difference of a loss since the record, where an order of sums changed
-ELSEWHERE = 2e-3  # other kernels: thirty steps of training apart
+ELSEWHERE = 0.01  # relative
 
 
 def machine() -> dict[str, str]:
-    return {"torch": torch.__version__, "processor": torch.backends.cpu.get_cpu_capability()}
+    keys = ("vendor_id", "cpu family", "model\t")
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    kind = [next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith(key)), "") for key in keys]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"torch": torch.__version__, "processor": " ".join([capability, *kind])}
 
 
 def observed(root: Path) -> dict:
@@ -36,15 +39,14 @@ def observed(root: Path) -> dict:
 def test_the_smoke_recipe_gives_what_it_gave(smoke):
     then, now = json.loads(GOLDEN.read_text("utf-8")), observed(smoke.root)
     same_machine = then["machine"] == now["machine"]
-    tolerance = LOOSE if same_machine else ELSEWHERE
     assert [row[:2] for row in now["steps"]] == [row[:2] for row in then["steps"]]
-    for (stage, step, *values), (_, _, *expected) in zip(now["steps"], then["steps"]):
-        for value, wanted in zip(values, expected):
-            assert math.isclose(value, wanted, rel_tol=tolerance, abs_tol=tolerance), (stage, step, value, wanted)
+    if same_machine:
+        assert now["steps"] == then["steps"]
+        assert [row[:3] for row in now["rollouts"]] == [row[:3] for row in then["rollouts"]]
+    for (stage, step, loss, _), (_, _, expected, _) in zip(now["steps"], then["steps"]):
+        assert stage != "pretrain" or math.isclose(loss, expected, rel_tol=ELSEWHERE), (step, loss, expected)
     assert [row[:3] for row in now["scores"]] == [row[:3] for row in then["scores"]]
     assert len(then["rollouts"]) == N_ROLLOUTS
-    if same_machine:
-        assert [row[:3] for row in now["rollouts"]] == [row[:3] for row in then["rollouts"]]
 
 
 if __name__ == "__main__":

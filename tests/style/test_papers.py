@@ -3,7 +3,7 @@
 What counts as a citation, in a comment at the line or in the docstring of a function or class: an equation's
 number, `(16)`, `YaRN (22)` or, of a formula written out in the file's own docstring, `(K1)`; a paper, `arXiv
 2402.03300` with `, eq. 4`, `, section 3.1` or `, table 2`, or `V3 report, section 4.2`; and, older than that,
-`Wilson 1927`.  What the docstring of a file or class cites is meant for all of it and needs no row of its own.
+`Wilson 1927`.  What the docstring of a file or class cites is meant for all of it and needs no row.
 """
 
 import ast
@@ -94,7 +94,7 @@ def remarks(path: Path) -> Iterator[tuple[str, str]]:
     """(qualified name, text) of each comment and docstring; the name is "" outside of everything."""
     text = path.read_text("utf-8")
     inside = definitions(path)
-    yield "", ast.get_docstring(ast.parse(text)) or ""
+    yield "", " ".join((ast.get_docstring(ast.parse(text)) or "").split())
     for name, node in inside.items():
         if not isinstance(node, ast.Assign):
             yield name, " ".join((ast.get_docstring(node) or "").split())

@@ -20,8 +20,8 @@ from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import sequence_balance_loss
 from nomoat.model.spec import Yarn
 from nomoat.rl import grpo
+from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Rollout
-from nomoat.rl.variants import VARIANTS
 from nomoat.train import objective
 
 SUFFIX = re.compile(r"_([A-Z][A-Zcr]*)$")
@@ -73,7 +73,7 @@ SPEC = shape(  # no two axes alike, so that a lie shows
     n_active_groups=2, d_expert=17, n_mtp=2, yarn=Yarn(factor=2.0, original_context=8),
 )  # fmt: skip
 NOT_YET_IN_TRAINING = ("loss.py:cross_entropy", "loss.py:divergence", "loss.py:divergence.<locals>.piece")
-NOT_YET_IN_SAMPLING = ("sampling.py:choose", "engine.py:sample", "grpo.py:_row")
+NOT_YET_IN_SAMPLING = ("sampling.py:choose", "engine.py:sample")
 WAYS = {
     "sorted, fused": {},
     "wide, plain": {"experts": "wide", "attention": "plain"},
@@ -127,27 +127,18 @@ def test_nor_in_sampling_and_in_the_update(model):
         drawn = engine.sample(
             model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), pad_id=0
         )
-        groups = [[rollout(p, s) for s in samples] for p, samples in zip(prompts, drawn)]
-        weights = [[0.1] * len(group) for group in groups]
-        rows = grpo.pack(groups, [[0.5, -0.5, 1.0, -1.0]] * 3, weights)
+        groups = [judged(prompt, samples) for prompt, samples in zip(prompts, drawn)]
         for name in ("gspo", "cispo"):
-            how = {
-                "variant": VARIANTS[name],
-                "off_policy": True,
-                "reference": model,
-                "kl": 0.1,
-                "temperature": 0.9,
-            }
-            grpo.policy_gradient(model, rows, 0, **how)
+            pulled = grpo.Objective(variant=name, minibatches=2, kl=0.1, temperature=0.9)
+            grpo.gradient(model, groups, pulled, 12, model)
     assert {len(sample.ids_T) for samples in drawn for sample in samples} >= {1, 2}
     assert {"ids_BT", "logp_B", "entropy_M", "scores_BHS"} <= seen
 
 
-def rollout(prompt: list[int], sample: engine.Sample) -> Rollout:
-    ids_T = torch.cat((torch.tensor(prompt), sample.ids_T))
-    sampled_T = torch.arange(len(ids_T)) >= len(prompt)
-    logp_T = torch.cat((torch.zeros(len(prompt)), sample.logp_T))
-    return Rollout(None, 0, None, ids_T, sampled_T, logp_T, sample.stop)
+def judged(prompt: list[int], samples: list[engine.Sample]) -> Group:
+    prompt_T = torch.tensor(prompt)
+    rollouts = [Rollout(None, prompt_T, s.ids_T, s.logp_T, "", s.stop) for s in samples]
+    return tuple(Judged(r, None, 0.0, a) for r, a in zip(rollouts, (0.5, -0.5, 1.0, -1.0)))
 
 
 def liar():

@@ -1,4 +1,5 @@
-"""Decisions: asked once for equal answers, again where the machine failed, ahead where an answer has to be run."""
+"""Decisions: asked once for equal answers, again where the machine failed, ahead where an answer has to be
+run."""
 
 import threading
 from types import SimpleNamespace

@@ -43,13 +43,22 @@ def test_decode_undoes_encode(tok, text):
 
 
 def test_every_byte_has_a_token(tok):
-    assert {tok.token_bytes(id) for id in range(len(SPECIALS), tok.vocab_size)} >= {bytes([b]) for b in range(256)}
+    assert {tok.token_bytes(id) for id in range(len(SPECIALS), tok.vocab_size)} >= {
+        bytes([b]) for b in range(256)
+    }
     assert tok.decode([*tok.encode("é"), *tok.encode("é")[:1]]) == "é\ufffd"
 
 
 def test_special_spellings_are_ordinary_text_and_special_ids_are_left_out_or_spelled(tok):
     for n, spelling in enumerate(SPECIALS):
-        for text in (spelling, f"a{spelling}b", spelling * 3, spelling[:-1], spelling[1:], f"<th{spelling}ink>"):
+        for text in (
+            spelling,
+            f"a{spelling}b",
+            spelling * 3,
+            spelling[:-1],
+            spelling[1:],
+            f"<th{spelling}ink>",
+        ):
             assert min(tok.encode(text)) >= len(SPECIALS)
             assert tok.decode(tok.encode(text)) == text
         assert tok.decode([n, *tok.encode("x")]) == "x"
@@ -64,14 +73,19 @@ def test_special_spellings_seen_in_training_make_no_token(tok):
 
 def test_digits_stand_alone(tok):
     assert [tok.decode([i]) for i in tok.encode("x 370037")][-6:] == list("370037")
-    assert not any(len(t) > 1 and any(48 <= b < 58 for b in t) for t in map(tok.token_bytes, range(tok.vocab_size)))
+    assert not any(
+        len(t) > 1 and any(48 <= b < 58 for b in t) for t in map(tok.token_bytes, range(tok.vocab_size))
+    )
 
 
 def test_the_pre_tokenizer_is_the_one_llama_cpp_calls_smollm(tok):
     parts = json.loads(tok.canonical)["pre_tokenizer"]
     assert [p["type"] for p in parts["pretokenizers"]] == ["Digits", "ByteLevel"]
     assert parts["pretokenizers"][0]["individual_digits"] is True
-    assert (parts["pretokenizers"][1]["add_prefix_space"], parts["pretokenizers"][1]["use_regex"]) == (False, True)
+    assert (parts["pretokenizers"][1]["add_prefix_space"], parts["pretokenizers"][1]["use_regex"]) == (
+        False,
+        True,
+    )
 
 
 def test_batch_is_single_and_compression_is_bytes_over_tokens(tok):
@@ -134,6 +148,11 @@ def test_what_cannot_be_trained_or_loaded_says_why(tok, tmp_path):
     forging["model"]["vocab"]["".join(table["model"]["merges"][0])] = 6
     lossy = {**table, "normalizer": {"type": "NFC"}}
     other = {"model": {"type": "Unigram"}}
-    for bad, word in ((foreign, "not ours"), (forging, "could become"), (lossy, "normalizer"), (other, "byte-level")):
+    for bad, word in (
+        (foreign, "not ours"),
+        (forging, "could become"),
+        (lossy, "normalizer"),
+        (other, "byte-level"),
+    ):
         with pytest.raises(WeightsError, match=word):
             bpe.Tokenizer(bad)

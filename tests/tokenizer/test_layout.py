@@ -77,7 +77,9 @@ def test_no_content_in_any_role_forges_a_control_token(tok):
 def test_render_batch_is_render(tok):
     rng = random.Random("batch")
     conversations = [[Message("user", hostile(rng)), Message("assistant", hostile(rng))] for _ in range(20)]
-    assert render_batch(tok, conversations, generate=False) == [render(tok, c, generate=False) for c in conversations]
+    assert render_batch(tok, conversations, generate=False) == [
+        render(tok, c, generate=False) for c in conversations
+    ]
     assert render_batch(tok, [], generate=True) == []
 
 
@@ -153,7 +155,10 @@ def harmless() -> list[tuple[list[Message], dict]]:
     ]
     out = []
     for n in range(60):
-        say = lambda: "".join(rng.choices(words, k=rng.randrange(0, 5)))
+
+        def say():
+            return "".join(rng.choices(words, k=rng.randrange(0, 5)))
+
         turns = [Message("system", say())] if n % 3 == 0 else []
         for _ in range(n % 4):
             turns += [Message("user", say()), Message("assistant", say(), rng.choice([None, "", say()]))]
@@ -190,7 +195,10 @@ def test_transformers_applies_the_saved_template_alike(tok, tmp_path):
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (PAD, BOS, EOS)
     for turns, how in harmless():
         ids = theirs.apply_chat_template(
-            as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"], return_dict=False
+            as_dicts(turns),
+            add_generation_prompt=how["generate"],
+            enable_thinking=how["think"],
+            return_dict=False,
         )
         assert list(ids) == render(tok, turns, **how).ids
     text = "Straße , isn 't it ? 1234 \n\n end ."

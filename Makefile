@@ -1,13 +1,13 @@
 # make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
 # make test   the tests that every change has to pass; make check adds the slow proofs
-# make bench  side-by-side measurements against other libraries; one CUDA card: python -m benchmarks.gpu
+# make bench  measurements against other libraries, beside other work, of memory; one CUDA card: python -m benchmarks.gpu
 # make bounds each room in syntax nodes and lines; the bounds themselves are held by tests/style/test_bounds.py
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-BENCHES := training sampling grpo sandbox
+BENCHES := training sampling grpo sandbox contention memory
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test check bench bounds clean

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.rl import grpo, reward, rollout, variants
 from nomoat.rl.step import compared
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
+from nomoat.train.loop import reduce_gradients
 from nomoat.train.optim import Optimizer
 
 TASK, LEVEL = find.find("countdown"), 2
@@ -59,9 +61,11 @@ def step(
     group: int,
     n_new: int,
     seed: int,
+    ranks: Mesh = ALONE,
     wait: Callable[[], object] = lambda: None,
 ) -> Parts:
-    """`policy` writes `group` answers of `n_new` tokens to each problem; `model` learns from them.
+    """`policy` writes `group` answers of `n_new` tokens to each problem; `model` learns from them
+    and from what the other ranks wrote.
 
     `wait` returns when the device has done what it was given.
     """
@@ -78,6 +82,6 @@ def step(
     live = compared(judged, variants.VARIANTS["dr-grpo"])
     scored = time.perf_counter()
     update = grpo.gradient(model, live, grpo.Objective(max_new_tokens=n_new), len(problems) * group)
-    optimizer.step(1.0, float(optimizer.grad_norm()))
+    optimizer.step(1.0, reduce_gradients(ranks, optimizer))
     wait()
     return Parts(sampled - start, scored - sampled, time.perf_counter() - scored, update.drift)

@@ -1,7 +1,9 @@
-"""What a process asks of its own libraries before it computes."""
+"""What a process asks of its own libraries before it computes, and of its processor."""
 
 import contextlib
 import ctypes
+
+import torch
 
 
 def keep_freed_memory() -> None:
@@ -24,3 +26,11 @@ def release_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """False for a processor that multiplies bf16 in software, some sixty times slower than float32."""
+    if device.type != "cpu":
+        return True
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # not in builds without oneDNN
+    return supported is not None and supported()

@@ -8,6 +8,7 @@ from nomoat.config import DataError, parse
 from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run, StageWeights
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
@@ -15,6 +16,7 @@ from nomoat.train.session import Session, Work
 from nomoat.weights import directory as weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SLOW_BF16 = "this processor multiplies bf16 in software: float32 instead"
 
 
 def load_tokenizer(run: Run) -> Tokenizer:
@@ -51,9 +53,14 @@ def _weights_of(session: Session, source: str | None) -> StageWeights:
 
 
 def to_device(model: Transformer, session: Session, precision: str) -> Transformer:
-    """Parameters in the stage's precision; routing biases stay float32."""
+    """Parameters in the stage's precision, float32 where bf16 is slow; routing biases stay float32."""
+    dtype = DTYPES[precision]
+    if dtype == torch.bfloat16 and not fast_bf16(session.mesh.device):
+        dtype = torch.float32
+        if all(event["text"] != SLOW_BF16 for event in session.run.events("note")):
+            session.log("note", text=SLOW_BF16)
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(session.mesh.device, DTYPES[precision])
+        parameter.data = parameter.data.to(session.mesh.device, dtype)
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module.register_buffer(name, buffer.to(session.mesh.device))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nomoat.config import Strict
 from nomoat.model.linear import roles
+from nomoat.parallel.process import fast_bf16
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 
@@ -31,10 +32,10 @@ class OptimConfig(Strict):
 def orthogonalise(g: Tensor, steps: int) -> Tensor:
     """The nearest (semi-)orthogonal matrices to a stack (n, r, c), by Newton-Schulz in bf16.
 
-    In float32 on a processor without bf16 products, where torch's are sixty times slower.
+    In float32 where bf16 is slow.
     """
     a, b, c = NEWTON_SCHULZ
-    x = g.float() if g.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported() else g.bfloat16()
+    x = g.bfloat16() if fast_bf16(g.device) else g.float()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:

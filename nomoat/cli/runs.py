@@ -3,14 +3,14 @@
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional
 
 from nomoat.cli import look, say
 from nomoat.cli.args import From, Json, OneStage, Plan, RunDir, Sets, TaskFile, WhoseWeights, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, DataError, UserError, override, read_recipe
+from nomoat.config import ConfigError, DataError, JsonObject, UserError, override, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 
@@ -59,7 +59,7 @@ def run(
     return _tell(done, resolved.name, page)
 
 
-def _default_out(table: dict[str, Any]) -> Path:
+def _default_out(table: JsonObject) -> Path:
     return Path("runs") / str(table.get("name"))
 
 
@@ -129,11 +129,11 @@ def stage_verb(kind: str) -> Callable[..., int]:
     return verb
 
 
-def _every_stage(table: dict[str, Any]) -> list[str]:
+def _every_stage(table: JsonObject) -> list[str]:
     return [stage.get("name") or stage.get("kind") for stage in table.get("stages", [])]
 
 
-def _override(table: dict[str, Any], names: Sequence[str], text: str) -> None:
+def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
     """`key=value` means each of the stages, unless its first word is a place of the recipe."""
     first, dot, _ = text.partition("=")[0].strip().partition(".")
     if first in ((*_every_stage(table), "models") if dot else OF_THE_RECIPE):

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from nomoat.config import TaskError
+from nomoat.config import JsonObject, TaskError
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
@@ -81,7 +80,7 @@ class Audit:
 
     accepted: tuple[int, int]  # of the wrong answers
     rejected: tuple[int, int]  # of the right ones
-    errors: list[dict[str, Any]]
+    errors: list[JsonObject]
 
     def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
         """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
@@ -108,5 +107,5 @@ def audit() -> Audit:
     return Audit((accepted, len(rows) - right), (rejected, right), errors)
 
 
-def is_equal(row: dict[str, Any]) -> bool:
+def is_equal(row: JsonObject) -> bool:
     return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))

@@ -63,10 +63,17 @@ def language(rng: random.Random) -> str:
     return getattr(rng, "lang", None) or drawn
 
 
-def ask(rng: random.Random, wordings: Mapping[str, Sequence[str]], **parts: object) -> tuple[str, str]:
-    """(language, prompt): one of its wordings with these parts.  To be drawn as late as `language`."""
+def ask(
+    rng: random.Random,
+    wordings: Mapping[str, Sequence[str]],
+    key: str,
+    witness: str,
+    facts: Mapping[str, Any],
+    **parts: object,
+) -> Problem:
+    """The problem in one of its wordings with these parts.  To be drawn as late as `language`."""
     lang = language(rng)
-    return lang, rng.choice(wordings[lang]).format(**parts)
+    return Problem(rng.choice(wordings[lang]).format(**parts), key, witness, {"lang": lang, **facts})
 
 
 def same(answer: str, expected: str) -> bool:

@@ -32,13 +32,8 @@ def make(rng: Rng, level: int) -> Problem:
     rng.shuffle(letters)
     word = "".join(letters)
     spelled = "".join(f" {c}" for c in word)
-    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word=spelled)
-    return Problem(
-        prompt,
-        f"counting {letter} {word}",
-        str(hits),
-        {"lang": lang, "letter": letter, "word": word},
-    )
+    key, facts = f"counting {letter} {word}", {"letter": letter, "word": word}
+    return ask(rng, WORDINGS, key, str(hits), facts, letter=f" {letter}", word=spelled)
 
 
 def near_misses(problem: Problem) -> list[str]:

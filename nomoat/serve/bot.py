@@ -31,8 +31,9 @@ class Bot:
     def stream(
         self, messages: list[layout.Message], *, think: bool | None, stop: Callable[[], bool]
     ) -> Iterator[Piece]:
-        """Pieces of the reply.  Where the context is full, the oldest turns are left out, never the system
-        prompt.
+        """Pieces of the reply; asks `stop` about once a token and ends soon after it says True.
+
+        Where the context is full, the oldest turns are left out, never the system prompt.
         """
         ids = self.fit(messages, think)
         self._n_replies += 1

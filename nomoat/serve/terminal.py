@@ -6,8 +6,7 @@ What a model says is data: control characters are spelled out before they reach 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -17,19 +16,12 @@ from rich.console import Console
 
 from nomoat.config import DataError, UserError
 from nomoat.files import visible
+from nomoat.serve.bot import Bot
 from nomoat.serve.keys import Keys
 from nomoat.serve.talk import Effect, Exchange, Talk, obey
 from nomoat.serve.view import View
 from nomoat.tokenizer.layout import Message
 from nomoat.tokenizer.pieces import Piece
-
-
-class Bot(Protocol):
-    def stream(
-        self, messages: list[Message], *, think: bool | None, stop: Callable[[], bool]
-    ) -> Iterator[Piece]:
-        """Pieces of the reply to `messages`; asks `stop` about once a token and ends soon after it says True.
-        """
 
 
 def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, think: bool | None = None) -> int:

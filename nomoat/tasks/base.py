@@ -76,11 +76,21 @@ def ask(
     return Problem(rng.choice(wordings[lang]).format(**parts), key, witness, {"lang": lang, **facts})
 
 
+def spaced(letters: str) -> str:
+    """" a b c": each letter is the token that it is in a sentence."""
+    return "".join(f" {letter}" for letter in letters)
+
+
+def bare(answer: str) -> str:
+    """The answer without outer blanks and one full stop; '' where it is too long."""
+    return answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= MAX_ANSWER else ""
+
+
 def same(answer: str, expected: str) -> bool:
     """Equality but for what every prompt allows: outer blanks, one full stop, the case of ASCII letters."""
     if len(answer) > MAX_ANSWER or not answer.isascii():  # 'K' (the kelvin sign) lowers to 'k'
         return False
-    return answer.strip(" \t\r\n").removesuffix(".").lower() == expected.strip().lower()
+    return bare(answer).lower() == expected.strip().lower()
 
 
 def check(problem: Problem, answer: str) -> bool:

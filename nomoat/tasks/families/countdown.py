@@ -9,7 +9,7 @@ import itertools
 import operator
 import re
 
-from nomoat.tasks.base import Problem, Rng, ask
+from nomoat.tasks.base import Problem, Rng, ask, bare
 
 levels = (2, 3, 4)
 
@@ -70,7 +70,7 @@ def expression(numbers: list[int], ops: list[str]) -> str:
 
 
 def check(problem: Problem, answer: str) -> bool:
-    answer = answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= 200 else ""
+    answer = bare(answer)
     if not EXPRESSION.fullmatch(answer):
         return False
     try:

@@ -5,7 +5,7 @@ Level = the length.  Up to 8 letters only the counted letter repeats; beyond, al
 
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, Rng, ask, check, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others, spaced
 
 levels = (3, 4, 6, 8, 10, 12)
 
@@ -31,9 +31,8 @@ def make(rng: Rng, level: int) -> Problem:
     letters = [letter] * hits + draw(rest, k=level - hits)
     rng.shuffle(letters)
     word = "".join(letters)
-    spelled = "".join(f" {c}" for c in word)
     key, facts = f"counting {letter} {word}", {"letter": letter, "word": word}
-    return ask(rng, WORDINGS, key, str(hits), facts, letter=f" {letter}", word=spelled)
+    return ask(rng, WORDINGS, key, str(hits), facts, letter=f" {letter}", word=spaced(word))
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -27,10 +27,10 @@ OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are n
 
 
 def run(
-    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", metavar="RECIPE")]],
+    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", "RECIPE")]],
     /,
     *,
-    out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", metavar="DIR")] = None,
+    out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
     from_: From = None,
     task: TaskFile = None,
     set_: Sets = (),
@@ -91,13 +91,13 @@ def stage_verb(kind: str) -> Callable[..., int]:
     def verb(
         *,
         out: Annotated[
-            Path | None, said("run directory; earlier stages are read from it", metavar="DIR")
+            Path | None, said("run directory; earlier stages are read from it", "DIR")
         ] = None,
         recipe: Annotated[
-            Path | None, said("recipe file (default: that of the run in --out)", metavar="FILE")
+            Path | None, said("recipe file (default: that of the run in --out)", "FILE")
         ] = None,
         name: Annotated[
-            str | None, said("only the stage of this name (default: all)", metavar="STAGE")
+            str | None, said("only the stage of this name (default: all)", "STAGE")
         ] = None,
         from_: From = None,
         task: TaskFile = None,
@@ -171,7 +171,7 @@ def export(
     /,
     *,
     out: Annotated[
-        Path | None, said("write one model here (default: do the export stages)", metavar="DIR")
+        Path | None, said("write one model here (default: do the export stages)", "DIR")
     ] = None,
     stage: WhoseWeights = None,
     json: Json = False,

@@ -60,13 +60,12 @@ class Run:
     # --- making and finding ---
 
     @classmethod
-    def create(cls, root: str | Path, recipe: JsonObject) -> Self:
+    def create(cls, root: Path, recipe: JsonObject) -> Self:
         """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
 
         Raises ConfigError with the difference for another recipe, DataError for a place that cannot hold a
         run.
         """
-        root = Path(root)
         file = root / "recipe.json"
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -89,13 +88,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, root: str | Path, *, write: bool = False) -> Self:
+    def open(cls, root: Path, *, write: bool = False) -> Self:
         """The run in `root`, to read, or with `write` to add to; DataError if there is none."""
-        return cls(Path(root), read_record(Path(root)), writable=write)
+        return cls(root, read_record(root), writable=write)
 
     @classmethod
     def fork(
-        cls, source: Self, root: str | Path, recipe: JsonObject, then: JsonObject | None = None
+        cls, source: Self, root: Path, recipe: JsonObject, then: JsonObject | None = None
     ) -> Self:
         """A new run in `root` under another recipe, with the finished stages of `source` that both recipes
         share.
@@ -184,20 +183,18 @@ class Run:
 
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer that this run trained; DataError while it has none."""
-        left = [end["outputs"] for end in self._ends().values() if "tokenizer" in end["outputs"]]
+        left = [outputs for outputs in self._outputs().values() if "tokenizer" in outputs]
         if not left:
             raise DataError(f"{self.root} has no tokenizer yet; run its tokenizer stage first")
         return TokenizerFiles(self.root / left[-1]["tokenizer"], left[-1]["fingerprint"])
 
     def all_weights(self) -> dict[str, StageWeights]:
         """What each finished stage left, in the order in which they finished."""
-        ends = [end for end in self._ends().values() if "model" in end["outputs"]]
-        tokenizer = self.tokenizer() if ends else None
+        outputs = {name: left for name, left in self._outputs().items() if "model" in left}
+        tokenizer = self.tokenizer() if outputs else None
         return {
-            end["stage"]: StageWeights(
-                end["stage"], self.root / end["outputs"]["model"], end["outputs"]["spec"], tokenizer
-            )
-            for end in ends
+            name: StageWeights(name, self.root / left["model"], left["spec"], tokenizer)
+            for name, left in outputs.items()
         }
 
     def weights(self, stage: str | None = None) -> StageWeights:
@@ -208,11 +205,15 @@ class Run:
                 f"{self.root}: no finished stage left a model yet; finish the run with `nomoat run`"
             )
         if stage is None:
-            means = [end["outputs"]["means"] for end in self._ends().values() if end["outputs"].get("means")]
+            means = [outputs["means"] for outputs in self._outputs().values() if outputs.get("means")]
             stage = max(means[-1], key=means[-1].get) if means else list(left)[-1]
         if stage not in left:
             raise DataError(f"{self.root}: stage `{stage}` left no model; {nearest(stage, list(left))}")
         return left[stage]
+
+    def _outputs(self) -> dict[str, JsonObject]:
+        """What each finished stage says that it left, in the order in which they finished."""
+        return {stage: end["outputs"] for stage, end in self._ends().items()}
 
     def _ends(self) -> dict[str, JsonObject]:
         """The "stage_end" record of each stage that was not started again after it, in the order of the log.

@@ -51,8 +51,10 @@ def check(name: str | Path) -> tuple[list[str], str]:
 
 def sampled(task: Task) -> list[Problem]:
     """Problems of every level, the easy ones first."""
-    levels = [level for level in task.levels for _ in range(N_SAMPLES)][:: len(task.levels)]
-    return [task.make(base.Rng(f"check/{i}"), level) for i, level in enumerate(levels)]
+    n_levels = len(task.levels)
+    return [
+        task.make(base.Rng(f"check/{i}"), task.levels[i * n_levels // N_SAMPLES]) for i in range(N_SAMPLES)
+    ]
 
 
 def shown(task: Task, problem: Problem) -> Iterator[str]:
@@ -97,8 +99,7 @@ class Audit:
 
 def audit() -> Audit:
     """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    file = Path(__file__).with_name("answers.jsonl")
-    lines = file.read_text("utf-8").splitlines()
+    lines = Path(__file__).with_name("answers.jsonl").read_text("utf-8").splitlines()
     rows = list(map(json.loads, lines))
     errors = [row for row in rows if is_equal(row) is not row["equal"]]
     right = sum(row["equal"] for row in rows)

@@ -134,9 +134,9 @@ def contract(task: Task, count: int = 200) -> list[str]:
 
 def of_level(task: Task, level: int, count: int) -> Iterator[str]:
     """Complaints about one level, by its first `count` problems and a quarter as many that are held out."""
-    draw = lambda split, n: list(itertools.islice(problems(task, level, split=split, seed=0), n))
+    train, held = (problems(task, level, split=split, seed=0) for split in ("train", "eval"))
     try:
-        train, held = draw("train", count), draw("eval", count // 4)
+        train, held = list(itertools.islice(train, count)), list(itertools.islice(held, count // 4))
     except TaskError as error:
         yield str(error)
         return

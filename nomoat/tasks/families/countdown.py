@@ -28,6 +28,7 @@ APPLY_NODE = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer; bounds the parser's work
 LARGEST = {2: 12, 3: 9, 4: 9}
 TRIES = {3: 4, 4: 3}
+Try = tuple[list[int], list[str]]  # numbers and what stands between them
 
 
 def make(rng: Rng, level: int) -> Problem:
@@ -56,7 +57,7 @@ def run(numbers: list[int], ops: list[str]) -> list[int] | None:
     return values[1:]
 
 
-def pairs(given: list[int]) -> list[tuple[list[int], list[str]]]:
+def pairs(given: list[int]) -> list[Try]:
     """The tries for two numbers, in a fixed order."""
     tries = [(given, ["+"]), (sorted(given, reverse=True), ["-"]), (given, ["*"])]
     return [t for t in tries if run(*t)]
@@ -114,7 +115,7 @@ def work(problem: Problem) -> str:
     return ",".join(trace(*t) for t in [*misses, steps]) + ":" + problem.witness
 
 
-def drawn_misses(problem: Problem) -> list[tuple[list[int], list[str]]]:
+def drawn_misses(problem: Problem) -> list[Try]:
     """A few tries that miss the target, the same for the same problem."""
     given, target = problem.facts["given"], problem.facts["target"]
     rng, size = Rng(problem.key), len(given)

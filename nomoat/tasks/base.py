@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,11 +76,6 @@ def ask(
     return Problem(rng.choice(wordings[lang]).format(**parts), key, witness, {"lang": lang, **facts})
 
 
-def spaced(letters: str) -> str:
-    """" a b c": each letter is the token that it is in a sentence."""
-    return "".join(f" {letter}" for letter in letters)
-
-
 def bare(answer: str) -> str:
     """The answer without outer blanks and one full stop; '' where it is too long."""
     return answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= MAX_ANSWER else ""
@@ -116,6 +111,11 @@ def by_tests(problem: Problem, answer: str) -> bool:
 def others(problem: Problem, *candidates: object) -> list[str]:
     """The distinct candidates that aren't the witness."""
     return [c for c in dict.fromkeys(map(str, candidates)) if not same(c, problem.witness)]
+
+
+def spaced(letters: Iterable[str]) -> str:
+    """` a b c`: each letter a token of its own."""
+    return "".join(f" {letter}" for letter in letters)
 
 
 def split_of(problem: Problem) -> str:

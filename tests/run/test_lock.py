@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ def run(tmp_path):
 
 CHILD = """
 import sys
+from pathlib import Path
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 run = Run.open(Path(sys.argv[1]), write=True)
@@ -62,6 +64,7 @@ def test_a_second_process_is_told_who_trains_here(run, child):
 
 PARENT = """
 import os, sys
+from pathlib import Path
 from nomoat.run.directory import Run
 with Run.open(Path(sys.argv[1]), write=True).locked():
     if os.fork():

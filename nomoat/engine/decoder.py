@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nomoat.model.mla import Pair
+from nomoat.model.kernels import Pair
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.rope import turns
 from nomoat.model.transformer import Transformer
@@ -45,17 +45,18 @@ class Decoder:
         lengths = [len(prompt) for prompt in prompts]
         self.length = max(lengths)
         self.pad_B = self.length - torch.tensor(lengths, device=self.device)
-        self._allocate(len(prompts), _rounded_up(self.length + n_new, COLUMNS))
+        self._allocate(len(prompts), self.length + n_new)
         n_at_once = max(PREFILL_TOKENS // self.length, 1)
         starts = range(0, len(prompts), n_at_once)
         groups = [slice(start, start + n_at_once) for start in starts]
         return torch.cat([self._prefill(prompts[rows], rows, pad_id) for rows in groups])
 
-    def _allocate(self, n_rows: int, capacity: int) -> None:
-        """Caches and turns for `capacity` columns.
+    def _allocate(self, n_rows: int, n_columns: int) -> None:
+        """Caches and turns for so many columns.
 
         `bias` closes padding, and the columns that are not there yet.
         """
+        capacity = _rounded_up(n_columns, COLUMNS)
         like = self.model.embed.weight
         column_S = torch.arange(capacity, device=self.device)
         closed_BS = (column_S < self.pad_B[:, None]) | (column_S >= self.length)
@@ -67,17 +68,18 @@ class Decoder:
     def _prefill(self, prompts: Sequence[Sequence[int]], rows: slice, pad_id: int) -> Tensor:
         """The same for the prompts of some rows, padded to the longest of them."""
         ids_BT = _left_padded(prompts, pad_id).to(self.device)
-        columns = slice(self.length - ids_BT.shape[1], self.length)
-        column_T = torch.arange(columns.start, columns.stop, device=self.device)
+        first = self.length - ids_BT.shape[1]
+        column_T = torch.arange(first, self.length, device=self.device)
         pos_BT = column_T - self.pad_B[rows, None]
-        mask = None
-        if pos_BT.amin() < 0:
-            mask = _causal_behind_padding(pos_BT)
+        mask = _causal_behind_padding(pos_BT) if pos_BT.amin() < 0 else None
         kept: list[Pair] = []
         h_BTD, _ = self.model.hidden(ids_BT, pos_BT.clamp(min=0), mask, kept)
+        self._fill(kept, rows, slice(first, self.length))
+        return self.model.logits(h_BTD[:, -1])
+
+    def _fill(self, kept: list[Pair], rows: slice, columns: slice) -> None:
         for attention, cache, layer in zip(self.attention, self.caches, kept):
             attention.fill(cache, layer, rows, columns)
-        return self.model.logits(h_BTD[:, -1])
 
     def step(self, ids_B: Tensor) -> Tensor:
         """Logits behind one more token of every row, float32."""

@@ -120,14 +120,17 @@ class _Wave:
             logits = self.decoder.step(ids)
 
     def prefill(self, prompts: Sequence[Sequence[int]], pad_id: int) -> Tensor:
-        """Logits behind the prompt of each row; a prompt of several rows is computed once."""
+        """Logits behind the prompt of each row.
+
+        A prompt of several rows is computed once.
+        """
         prompt_of_row = [i for i, _ in self.rows]
-        place = {i: n for n, i in enumerate(dict.fromkeys(prompt_of_row))}
-        logits = self.decoder.prefill([prompts[i] for i in place], self.n_steps - 1, pad_id)
-        if len(place) == len(prompt_of_row):
+        distinct = list(dict.fromkeys(prompt_of_row))
+        logits = self.decoder.prefill([prompts[i] for i in distinct], self.n_steps - 1, pad_id)
+        if len(distinct) == len(prompt_of_row):
             return logits
-        group_B = torch.tensor([place[i] for i in prompt_of_row])
-        group_B = group_B.to(logits.device)
+        place = {i: n for n, i in enumerate(distinct)}
+        group_B = torch.tensor([place[i] for i in prompt_of_row], device=logits.device)
         self.decoder.rows(group_B)
         return logits.index_select(0, group_B)
 

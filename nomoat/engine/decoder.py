@@ -70,16 +70,18 @@ class Decoder:
         ids_BT = _left_padded(prompts, pad_id).to(self.device)
         first = self.length - ids_BT.shape[1]
         column_T = torch.arange(first, self.length, device=self.device)
+
+        # Positions below 0 are padding.
         pos_BT = column_T - self.pad_B[rows, None]
-        mask = _causal_behind_padding(pos_BT) if pos_BT.amin() < 0 else None
+        mask = None
+        if pos_BT.amin() < 0:
+            mask = _causal_behind_padding(pos_BT)
         kept: list[Pair] = []
         h_BTD, _ = self.model.hidden(ids_BT, pos_BT.clamp(min=0), mask, kept)
-        self._fill(kept, rows, slice(first, self.length))
-        return self.model.logits(h_BTD[:, -1])
-
-    def _fill(self, kept: list[Pair], rows: slice, columns: slice) -> None:
+        columns = slice(first, self.length)
         for attention, cache, layer in zip(self.attention, self.caches, kept):
             attention.fill(cache, layer, rows, columns)
+        return self.model.logits(h_BTD[:, -1])
 
     def step(self, ids_B: Tensor) -> Tensor:
         """Logits behind one more token of every row, float32."""

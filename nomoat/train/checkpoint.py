@@ -125,7 +125,9 @@ def _share(tensors: Groups, mesh: Mesh) -> dict[str, Tensor]:
     """This rank's tensors, about equally many bytes as every other's; dense, on the CPU, each with a storage
     of its own.
     """
-    named = {f"{group}/{name}": tensor for group, table in tensors.items() for name, tensor in table.items()}
+    named: dict[str, Tensor] = {}
+    for group, table in tensors.items():
+        named |= {f"{group}/{name}": tensor for name, tensor in table.items()}
     bytes_of_rank = [0] * mesh.world
     mine = {}
     for name in sorted(named, key=lambda name: (-named[name].nbytes, name)):
@@ -194,9 +196,7 @@ def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]
     damaged.
     """
     path = Path(path)
-    was = path.with_name(
-        path.name + ".was"
-    )  # stands where a kill fell between the two renames of a replacement
+    was = path.with_name(path.name + ".was")  # there if a kill fell between a replacement's two renames
     path = was if was.exists() and not path.exists() else path
     damage = verify(path)
     if damage is not None:

@@ -107,7 +107,7 @@ def _targets_behind(batch: Batch, k: int) -> Tensor:
 
 
 def balance_experts(model: Transformer, loads: list[Tensor], speed: float) -> None:
-    """Move each routed layer's biases by what its load was in this step (section 2.1.2, no auxiliary loss)."""
+    """Move each routed layer's biases by its load in this step (section 2.1.2, no auxiliary loss)."""
     layers = [block.ffn for block in model.blocks if isinstance(block.ffn, Experts)]
     for layer, load_E in zip(layers, loads):
         layer.balance(load_E, speed)

@@ -57,18 +57,20 @@ class Optimizer:
     def __init__(self, model: nn.Module, config: OptimConfig):
         self.config = config
         self.steps = 0
-        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.params = params
 
         # Who is updated by which; a stack is what Newton-Schulz takes at once.
         role = roles(model) if config.matrices == "muon" else {}
-        self.muon = [name for name in self.params if role.get(name) == "hidden"]
-        self.adam = [name for name in self.params if name not in self.muon]
+        self.muon = [name for name in params if role.get(name) == "hidden"]
+        self.adam = [name for name in params if name not in self.muon]
         self.stacks = defaultdict(list)
         for name in self.muon:
-            self.stacks[tuple(self.params[name].shape[-2:])].append(name)
+            rows_and_columns = params[name].shape[-2:]
+            self.stacks[tuple(rows_and_columns)].append(name)
 
         # Weights and moments in float32.
-        self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
+        self.master = {name: p.detach().float().clone() for name, p in params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
 

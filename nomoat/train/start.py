@@ -87,8 +87,12 @@ def _factors(matrix: Tensor, rank: int, generator: torch.Generator) -> tuple[Ten
     """left @ right.T, of this rank, nearest to the matrix (arXiv 0909.4061); each takes the root of the
     singular values.
     """
-    basis = torch.linalg.qr(matrix @ torch.randn(len(matrix), rank + OVERSAMPLED, generator=generator))[0]
-    basis = torch.linalg.qr(matrix @ (matrix.mT @ basis))[0]
+    directions = torch.randn(len(matrix), rank + OVERSAMPLED, generator=generator)
+    basis, _ = torch.linalg.qr(matrix @ directions)
+    basis, _ = torch.linalg.qr(matrix @ (matrix.mT @ basis))
+
+    # The largest of a small matrix are those of the large one, turned back by the basis.
     u, s, v = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
     root = s[:rank].sqrt()
-    return basis @ u[:, :rank] * root, v[:rank].mT * root
+    left = basis @ u[:, :rank] * root
+    return left, v[:rank].mT * root

@@ -15,7 +15,8 @@ from nomoat.weights.families import deepseek
 transformers = pytest.importorskip("transformers")
 
 BASE = shape(
-    vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20, d_ffn=56,
+    vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20,
+    d_ffn=56,
     n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
 )  # fmt: skip
 STRETCH = Yarn(factor=8.0, original_context=32)
@@ -42,7 +43,9 @@ CHANGES = {  # every option of the architecture, at least once each way
         "d_value": 16, "norm_eps": 0.05,
     },
 }  # fmt: skip
-IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5))  # beyond every original context
+IDS_BT = torch.randint(
+    0, 97, (2, 80), generator=torch.Generator().manual_seed(5)
+)  # beyond every original context
 
 
 SAFE = 2e-4  # a hundred times what the two orders of summation can differ by
@@ -62,7 +65,9 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             elif tensor.ndim == 1:
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
             else:
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * (1.3 / math.sqrt(tensor.shape[-1])))
+                tensor.copy_(
+                    torch.randn(tensor.shape, generator=generator) * (1.3 / math.sqrt(tensor.shape[-1]))
+                )
 
 
 @torch.no_grad()
@@ -92,12 +97,16 @@ def ours(spec: Spec) -> Transformer:
 
 def theirs(directory):
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, trust_remote_code=False, attn_implementation="eager", dtype="auto", output_loading_info=True
+        directory,
+        trust_remote_code=False,
+        attn_implementation="eager",
+        dtype="auto",
+        output_loading_info=True,
     )
     assert type(model) is transformers.DeepseekV3ForCausalLM
     assert not report["missing_keys"], report
     assert not report["mismatched_keys"], report
-    further = f"model.layers.{model.config.num_hidden_layers}."  # the extra prediction depths, which they don't train
+    further = f"model.layers.{model.config.num_hidden_layers}."  # depths, which they don't train
     assert all(key.startswith(further) for key in report["unexpected_keys"]), report
     return model.eval()
 
@@ -121,14 +130,18 @@ def test_their_weights_in_ours(name, tmp_path):
     config = deepseek.config_of(spec)
     for key in ("architectures", "model_type", "rope_parameters"):
         config.pop(key)
-    model = transformers.DeepseekV3ForCausalLM(transformers.DeepseekV3Config(**config, attn_implementation="eager"))
+    model = transformers.DeepseekV3ForCausalLM(
+        transformers.DeepseekV3Config(**config, attn_implementation="eager")
+    )
     for seed in range(100):
         randomise(model.eval(), seed)
         model.save_pretrained(tmp_path)
         loaded = hf.load(tmp_path)
         if margin(loaded) > SAFE:
             break
-    assert "rope_scaling" not in json.loads((tmp_path / "config.json").read_text())  # the newer spelling alone
+    assert "rope_scaling" not in json.loads(
+        (tmp_path / "config.json").read_text()
+    )  # the newer spelling alone
     assert loaded.spec == varied(spec, n_mtp=0)  # they keep no extra depths
     for experts in ("sorted", "wide") if spec.n_moe_layers else ("sorted",):
         twin = built(loaded.spec, experts=experts).eval()

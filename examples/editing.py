@@ -3,7 +3,7 @@
 import random
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, check, language, others
+from nomoat.tasks.base import Problem, check, language, others, spaced
 
 levels = (1, 2, 3, 4)
 
@@ -30,7 +30,6 @@ WORDINGS = {
     ),
 }
 THEN = {"en": ", then ", "de": ", dann "}
-spell = lambda letters: "".join(f" {c}" for c in letters)
 
 
 def make(rng: random.Random, level: int) -> Problem:
@@ -42,9 +41,9 @@ def make(rng: random.Random, level: int) -> Problem:
     sentences = [CHANGES[lang][kind].format(x=x, y=y) for kind, x, y in changes]
     steps = " ".join(SIGNS[kind].format(x=x, y=y) for kind, x, y in changes)
     return Problem(
-        rng.choice(WORDINGS[lang]).format(row=spell(row), changes=THEN[lang].join(sentences)),
+        rng.choice(WORDINGS[lang]).format(row=spaced(row), changes=THEN[lang].join(sentences)),
         f"editing {''.join(row)} {steps}",
-        spell(states[-1]),
+        spaced(states[-1]),
         {
             "lang": lang,
             "states": states,
@@ -73,11 +72,11 @@ def changed(row: list[str], kind: str, x: str, y: str) -> list[str]:
 
 def near_misses(problem: Problem) -> list[str]:
     letters = problem.witness.split()
-    earlier = [spell(state) for state in problem.facts["states"][:-1]]
+    earlier = [spaced(state) for state in problem.facts["states"][:-1]]
     wrong = (letters[::-1], letters[:-1], [*letters, letters[0]])
-    return others(problem, *earlier, "".join(letters), *map(spell, wrong))
+    return others(problem, *earlier, "".join(letters), *map(spaced, wrong))
 
 
 def work(problem: Problem) -> str:
     """` b c d, b c x: b c x`: the row after each change."""
-    return ",".join(spell(state) for state in problem.facts["states"][1:]) + f":{problem.witness}"
+    return ",".join(spaced(state) for state in problem.facts["states"][1:]) + f":{problem.witness}"

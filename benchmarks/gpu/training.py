@@ -13,7 +13,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
-FILL = 0.8  # of the card's memory
+FILL = 0.7  # of the memory of a card; the rest is for fragments and what the optimiser takes for a moment
 MOST_TOKENS = 2**18  # of one step
 PROBES = (4, 12)  # rows, from which the memory of a row follows
 
@@ -30,6 +30,8 @@ def measure(place: Place, name: str, spec: Spec, matrices: str) -> Iterator[Resu
     model = model_on(place.device, spec, torch.bfloat16)
     optimizer = Optimizer(model, OptimConfig(matrices=matrices))
     rows = rows_that_fit(place, model, optimizer)
+    if place.on_card:
+        torch.cuda.empty_cache()
     step = step_of(model, optimizer, rows)
     step()
     spent = spend(place, step)

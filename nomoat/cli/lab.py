@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import json as jsons
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -14,10 +14,6 @@ from nomoat.cli.work import forecast, resolve, stage_names, work
 from nomoat.config import ConfigError, read_recipe
 from nomoat.files import write_whole
 from nomoat.run.directory import Run
-from nomoat.run.stop import Stop
-
-if TYPE_CHECKING:
-    from nomoat.stages.recipe import Recipe
 
 
 def plan(
@@ -74,8 +70,10 @@ def transfer(
     json: Json = False,
 ) -> int:
     """How far does the training carry beyond its tasks?"""
-    from nomoat.evals import transfer
+    from nomoat.evals import comparison, rings
     from nomoat.lab.controls import NAMES, with_controls
+    from nomoat.lab.transfer import measured
+    from nomoat.report import transfer
 
     results = []
     for directory in directories:
@@ -89,36 +87,15 @@ def transfer(
             if run is None:
                 return 0
         names = [name for name in NAMES if run.finished(name)]
-        config = transfer.Config(
-            before=before, after=after, controls=names, quick=quick, external=list(files)
-        )
-        results.append(_measure(run, recipe, config))
+        config = rings.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
+        results.append(measured(run, config, recipe))
     if not results:
         raise ConfigError("expected a run directory or several: `nomoat transfer runs/cpu`")
-    result = results[0] if len(results) == 1 else transfer.combine(results)
+    result = results[0] if len(results) == 1 else comparison.combine(results)
     if json:
         return say.as_json(result)
     say.tables(transfer.tables(result))
     return say.result(transfer.verdict(result))
-
-
-def _measure(run: Run, recipe: "Recipe", config: Any) -> dict[str, Any]:
-    """The transfer report, from RUN/transfer.json if it was measured already."""
-    from nomoat.evals import transfer
-    from nomoat.parallel.process import keep_freed_memory
-
-    path = run.root / ("transfer-quick.json" if config.quick else "transfer.json")
-    if path.exists():
-        result = jsons.loads(path.read_text("utf-8"))
-        suite = transfer.suite_hash(config, recipe)
-        if (result.get("config"), result.get("suite")) == (config.model_dump(), suite):
-            return result
-    keep_freed_memory()
-    writable = Run.open(run.root, write=True)
-    with Stop() as stop, writable.locked():
-        result = transfer.measure(writable, config, recipe, stop)
-    write_whole(path, jsons.dumps(result, indent=1))
-    return result
 
 
 def compare(

@@ -52,13 +52,13 @@ def write_page(run: Run) -> Path:
 
 def learning(directory: RunDir, /, *, stage: RlStage = None, json: Json = False) -> int:
     """Is it learning?  One screen, while it runs or after."""
-    from nomoat.report import learning
+    from nomoat.report.learning import screen
 
     run = Run.open(directory)
-    name = _rl_stage(run, stage)
+    shown = screen(run, _rl_stage(run, stage))
     if json:
-        return say.as_json(learning.summary(run, name))
-    return say.result(learning.screen(run, name, say.width()))
+        return say.as_json(shown.to_json())
+    return say.result(shown.text(say.width()))
 
 
 def rollouts(

@@ -1,7 +1,7 @@
 """Bits per byte of held-out text."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,19 +23,26 @@ def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
-    """-log2 p(text) / bytes: windows of the model's context, each cold-started from <|bos|> or its own first token."""
-    T, nats, n_bytes = model.spec.context, 0.0, 0
+    """-log2 p(text) / bytes: windows of the model's context, each begun by <|bos|> or its own first token."""
+    texts = list(texts)
+    T = model.spec.context
     windows = []
-    for text, ids in zip(texts, tokenizer.encode_batch(list(texts))):
-        n_bytes += len(text.encode())
+    for ids in tokenizer.encode_batch(texts):
         ids = [tokenizer.layout.bos_id, *ids]
-        windows += [ids[start : start + T + 1] for start in range(0, len(ids) - 1, T)]
+        for start in range(0, len(ids) - 1, T):
+            windows.append(ids[start : start + T + 1])
     windows.sort(key=len)
+    nats = 0.0
     for start in range(0, len(windows), rows):
-        chunk = windows[start : start + rows]
-        ids_BT = pad_sequence([torch.tensor(window[:-1]) for window in chunk], True, tokenizer.layout.pad_id)
-        ids_BT = ids_BT.to(model.device)
-        targets_BT = pad_sequence([torch.tensor(window[1:]) for window in chunk], True, IGNORED).to(model.device)
-        logits_MV = model(ids_BT).flatten(0, 1)
-        nats += float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
+        nats += _nats(model, windows[start : start + rows], tokenizer.layout.pad_id)
+    n_bytes = sum(len(text.encode()) for text in texts)
     return nats / math.log(2) / n_bytes
+
+
+def _nats(model: Transformer, windows: Sequence[list[int]], pad_id: int) -> float:
+    """-ln p of the windows behind their first token."""
+    device = model.device
+    ids_BT = pad_sequence([torch.tensor(ids[:-1]) for ids in windows], True, pad_id).to(device)
+    targets_BT = pad_sequence([torch.tensor(ids[1:]) for ids in windows], True, IGNORED).to(device)
+    logits_MV = model(ids_BT).flatten(0, 1)
+    return float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))

@@ -236,7 +236,14 @@ def answers(model: Transformer, corpus: Corpus) -> float:
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
     drawn = exercises(documents.problems(corpus.tasks, n_problems, 0, split="eval"))
     groups = sample(
-        model, corpus.tokenizer, drawn, group=1, max_new_tokens=JUDGED_TOKENS, seed=0, greedy=True, max_rows=JUDGED_ROWS
+        model,
+        corpus.tokenizer,
+        drawn,
+        group=1,
+        max_new_tokens=JUDGED_TOKENS,
+        seed=0,
+        greedy=True,
+        max_rows=JUDGED_ROWS,
     )
     right: dict[str, list[bool]] = {}
     for (judged,) in reward.judge(groups):

@@ -30,7 +30,8 @@ def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
     """x after a round trip through E4M3, float32, each `tile` of the last two axes scaled to reach 448."""
     rows, columns = tile
     n_rows, n_columns = x.shape[-2:]
-    missing_rows, missing_columns = -n_rows % rows, -n_columns % columns
+    missing_rows = -n_rows % rows
+    missing_columns = -n_columns % columns
     padded = F.pad(x.float(), (0, missing_columns, 0, missing_rows))
     tiles = padded.unflatten(-1, (-1, columns))
     tiles = tiles.unflatten(-3, (-1, rows))
@@ -40,8 +41,7 @@ def rounded(x: Tensor, tile: tuple[int, int]) -> Tensor:
     tiles = tiles / scale
     tiles = tiles.to(torch.float8_e4m3fn)
     tiles = tiles.float().mul_(scale)
-    whole = tiles.flatten(-2)
-    whole = whole.flatten(-3, -2)
+    whole = tiles.flatten(-2).flatten(-3, -2)
     return whole[..., :n_rows, :n_columns]
 
 

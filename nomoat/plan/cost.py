@@ -70,8 +70,7 @@ class Pretraining:
     """What is asked about: `tokens` in rows of `context`, on `n_gpus` devices of a kind.
 
     `mfu` is a share of the bf16 peak, all in; a class of read_hardware(); or None for the class that fits
-    model and device.  `batch`: tokens of a step, by default B = 0.292 C^0.3271 (arXiv 2401.02954, section
-    3.1).
+    model and device.  `batch`: tokens of a step, by default as DeepSeek LLM found best.
     """
 
     spec: Spec

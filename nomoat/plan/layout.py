@@ -175,9 +175,11 @@ def memory_bytes(layout: Layout, work: Workload, stage: Stage) -> dict[str, floa
 
 
 def activation_bytes(layout: Layout, work: Workload, stage: Stage) -> float:
-    """A microbatch is one row; a device of the first stage holds PP of them, (PP - 1) / chunks more where
-    they are interleaved (arXiv 2104.04473, section 2.2), one more under DualPipe (arXiv 2412.19437, table
-    2)."""
+    """A microbatch is one row; a device of the first stage holds PP of them.
+
+    Where stages are interleaved (PP - 1) / chunks more (arXiv 2104.04473, section 2.2), under DualPipe one
+    more (arXiv 2412.19437, table 2).
+    """
     rows = layout.pipeline
     if layout.schedule == "DualPipe":
         rows += 1
@@ -205,9 +207,11 @@ def traffic_seconds(work: Workload) -> float:
 
 
 def gather_seconds(layout: Layout, work: Workload, stage: Stage) -> float:
-    """ZeRO-1: gradients are summed (4 bytes) and weights gathered (2) once a step.  ZeRO-3: weights are
-    gathered twice and gradients summed for each row, but of experts that one device alone has (arXiv
-    1910.02054, 7)."""
+    """Bytes of gradients and weights over the slowest link (arXiv 1910.02054, section 7).
+
+    ZeRO-1: gradients are summed (4) and weights gathered (2) once a step.  ZeRO-3: weights are gathered twice
+    and gradients summed for each row, but of experts that one device alone has.
+    """
     if layout.data == 1:
         return 0.0
     if layout.zero == 3:
@@ -254,7 +258,8 @@ def all_to_all_seconds(layout: Layout, work: Workload) -> float:
 def bubble(layout: Layout, work: Workload, stage: Stage) -> float:
     """Idle time over the work of a step, with B = 2F and W = F (arXiv 2412.19437, table 2).
 
-    1F1B (PP - 1)(F + B), over the chunks where they are interleaved; DualPipe (PP/2 - 1)(F&B + B - 3W).
+    1F1B (PP - 1)(F + B), over the chunks where they are interleaved (arXiv 2104.04473, section 2.2); DualPipe
+    (PP/2 - 1)(F&B + B - 3W).
     """
     if layout.schedule == "DualPipe":
         idle = (layout.pipeline / 2 - 1) * 2 / 3

@@ -5,24 +5,61 @@ Whatever a model wrote is data: jinja escapes every text, and the page forbids s
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from nomoat.files import shipped, visible, write_whole
-from nomoat.model import counts
-from nomoat.model.spec import Spec
-from nomoat.report import charts, learning
+from nomoat.files import visible, write_whole
+from nomoat.report import charts, learning, transfer
+from nomoat.report.charts import Chart
 from nomoat.report.receipt import kinds_of, receipt_of, receipt_table, shares_of, shares_table
 from nomoat.report.rollouts import parted
 from nomoat.report.scores import Scores, score_tables, scores_of
+from nomoat.report.table import Table
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Event, Receipt, duration, money, short
 
-SAMPLES = 5
+N_SAMPLES = 5
+TRAINING = (
+    Chart("loss", {"next token": "loss", "further tokens": "mtp_loss"}, "bits"),
+    Chart("gradient norm", {"norm": "grad_norm"}, "log"),
+    Chart("busiest expert, times the mean", {"load": "load_max"}, floor=1.0),
+    Chart("right answers", {"strict": "reward"}, "percent"),
+)
+REINFORCEMENT = (
+    Chart("right answers", {"strict": "reward", "lenient": "lenient"}, "percent"),
+    Chart("tokens per answer", {"all": "length", "right ones": "length_right"}, floor=0.0),
+    Chart("entropy, nats per token", {"entropy": "entropy"}, floor=0.0),
+    Chart(
+        "groups without a lesson",
+        {"all right or all wrong": "dead_groups", "cut off": "truncated"},
+        "percent",
+    ),
+    Chart("gradient norm", {"norm": "grad_norm"}, "log"),
+    Chart("seconds a step", {"sampling": "sample_seconds", "update": "update_seconds"}, floor=0.0),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure, what it is, and what to hold it against."""
+
+    figure: str
+    what: str
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A problem of the evaluation, as its "sample" event has it, with the reply in two parts."""
+
+    event: Event
+    thinking: str | None
+    answer: str
 
 
 def write(run: Run) -> Path:
@@ -34,99 +71,143 @@ def write(run: Run) -> Path:
 
 def render(run: Run) -> str:
     """The page as text."""
-    events, kinds, record = run.events(), kinds_of(run), run.record
+    events, record = run.events(), run.record
     scores, receipt = scores_of(events), receipt_of(run)
-    curves = {name: curve for name in kinds if (curve := run.curve(name))}
+    speaker = best_model(scores)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = visible
     files = resources.files("nomoat.report")
-    day = [time.strftime("%Y-%m-%d", time.gmtime(e["t"])) for e in events[-1:]]
-    speaker = best_model(scores)
-    return environment.from_string((files / "page.html.jinja").read_text("utf-8")).render(
+    template = environment.from_string((files / "page.html.jinja").read_text("utf-8"))
+    return template.render(
         css=(files / "page.css").read_text("utf-8"),
         name=run.recipe.get("name", run.root.name),
-        subtitle=", ".join([f"nomoat {record.get('nomoat')}, seed {run.seed}, {receipt.units} x {receipt.device}", *day]),
-        headlines=headlines(run, scores, receipt),
+        subtitle=subtitle(run, receipt),
+        headlines=list(headlines(run, scores, receipt)),
         scores=score_tables(scores),
-        accuracy=[
-            charts.whiskers(f"Right answers, {how}", scores.accuracy[how], [*scores.families, "mean"])
-            for how in ("sampled", "greedy")
-            if scores.accuracy[how]
-        ],
-        rewarded={name: pictures(name, curve, "rewarded") for name, curve in curves.items() if kinds[name] == "rl"},
-        plain={name: pictures(name, curve, "plain") for name, curve in curves.items() if kinds[name] != "rl"},
-        learning=[
-            (name, learning.findings(run, name), learning.tables(curve), learning.probes(run, name))
-            for name, curve in curves.items()
-            if kinds[name] == "rl"
-        ],
+        accuracy=accuracy(scores),
         carried=carried(run),
         shares=shares_of(run, receipt),
         shares_table=shares_table(shares_of(run, receipt)),
         receipt=receipt_table(receipt),
-        samples=conversations(events, speaker)[:SAMPLES],
+        samples=conversations(events, speaker)[:N_SAMPLES],
         speaker=speaker,
         notes=[f"{e.get('stage') or 'run'}: {e['text']}" for e in events if e["kind"] == "note"],
         recipe=json.dumps(run.recipe, indent=1, ensure_ascii=False),
         libraries=record.get("libraries") or {},
         commit=record.get("commit") or "unknown",
+        **courses(run),
     )
 
 
-def carried(run: Run) -> tuple[str, list[Any]] | None:
-    """The transfer report's sentence and tables, where one was measured."""
-    found = [path for name in ("transfer.json", "transfer-quick.json") if (path := run.root / name).exists()]
-    if not found:
-        return None
-    from nomoat.evals import transfer
+def subtitle(run: Run, receipt: Receipt) -> str:
+    """Version, seed, hardware, and the day of the last event."""
+    parts = [f"nomoat {run.record.get('nomoat')}", f"seed {run.seed}", f"{receipt.units} x {receipt.device}"]
+    if events := run.events():
+        parts.append(time.strftime("%Y-%m-%d", time.gmtime(events[-1]["t"])))
+    return ", ".join(parts)
 
-    result = json.loads(found[0].read_text("utf-8"))
-    return transfer.verdict(result), transfer.tables(result)
+
+def courses(run: Run) -> dict[str, Any]:
+    """Charts of the stages that trained, reinforcement apart, and whether that learns."""
+    rewarded, plain, learned = {}, {}, []
+    for name, kind in kinds_of(run).items():
+        curve = run.curve(name)
+        if kind == "rl" and curve:
+            rewarded[name] = pictures(name, curve, REINFORCEMENT)
+            learned.append(learning.screen(run, name))
+        elif curve:
+            plain[name] = pictures(name, curve, TRAINING)
+    return {"rewarded": rewarded, "plain": plain, "learning": learned}
+
+
+def pictures(name: str, curve: Sequence[Event], drawn: Sequence[Chart]) -> list[str]:
+    """The charts of a stage, as far as the log has anything to draw."""
+    out = []
+    for chart in drawn:
+        series = {label: _points(curve, key) for label, key in chart.curves.items()}
+        series = {label: points for label, points in series.items() if points}
+        if series:
+            out.append(charts.lines(chart, name, series))
+    return out
+
+
+def _points(curve: Sequence[Event], key: str) -> list[tuple[float, float]]:
+    return [(e["step"], e[key]) for e in curve if e.get(key) is not None]
+
+
+def accuracy(scores: Scores) -> list[str]:
+    """The charts of right answers."""
+    rows = [*scores.families, "mean"]
+    drawn = {how: scores.accuracy[how] for how in ("sampled", "greedy") if scores.accuracy[how]}
+    return [charts.whiskers(f"Right answers, {how}", models, rows) for how, models in drawn.items()]
+
+
+def carried(run: Run) -> tuple[str, list[Table]] | None:
+    """The transfer report's sentence and tables, where one was measured."""
+    for name in ("transfer.json", "transfer-quick.json"):
+        if (path := run.root / name).exists():
+            result = json.loads(path.read_text("utf-8"))
+            return transfer.verdict(result), transfer.tables(result)
+    return None
 
 
 def best_model(scores: Scores) -> str | None:
     """The model with the highest mean sampled accuracy, controls ("sft, thinking") aside."""
-    means = {model: found["mean"].value for model, found in scores.accuracy["sampled"].items() if "," not in model}
+    means = {
+        model: found["mean"].value for model, found in scores.accuracy["sampled"].items() if "," not in model
+    }
     return max(means, key=means.get) if means else None
 
 
-def headlines(run: Run, scores: Scores, receipt: Receipt) -> list[tuple[str, str, str]]:
-    """(figure, what it is, what to hold it against)."""
-    out = []
-    kinds, sampled, best = kinds_of(run), scores.accuracy["sampled"], best_model(scores)
-    if best is not None:
-        mean = sampled[best]["mean"]
-        more = f"mean of {len(scores.families)} families, {100 * mean.low:.0f}-{100 * mean.high:.0f}"
-        before = next((m for m in sampled if kinds.get(m) == "sft"), best)
-        if before != best:
-            more += f"; {100 * (mean.value - sampled[before]['mean'].value):+.0f} points over {before}"
-        out.append((f"{100 * mean.value:.0f} %", f"of answers right, {best}", more))
-    base = next((m for m in scores.bits if kinds.get(m) in ("extend", "pretrain")), None)
-    for lang, value in scores.bits.get(base, {}).items():
-        grams = [bits[lang] for m, bits in scores.bits.items() if m.endswith("-gram") and lang in bits]
-        out.append((f"{value:.2f}", f"bits per byte, {lang}, {base}", f"best n-gram model {min(grams):.2f}" if grams else ""))
-    spec = next((e["outputs"]["spec"] for e in run.events("stage_end") if e["outputs"].get("spec")), None)
-    if spec:
-        spec = Spec.model_validate(spec)
-        out.append((short(counts.params_total(spec)), "parameters", f"{short(counts.params_active(spec))} active"))
-    total = receipt.total
-    out.append((duration(total.device_seconds), "device time", f"{short(total.tokens)} tokens"))
-    out.append((f"{money(total.money)} {total.currency}", "money", f"{short(total.joules, 'J')} {total.joules_source}"))
-    return out
+def headlines(run: Run, scores: Scores, receipt: Receipt) -> Iterator[Headline]:
+    """What a reader should know first; what was not measured is left out."""
+    kinds, total = kinds_of(run), receipt.total
+    if best_model(scores) is not None:
+        yield _right_answers(scores, kinds)
+    yield from _bits(scores, kinds)
+    for event in run.events("stage_end"):
+        size = event["outputs"]
+        if "parameters" in size:
+            yield Headline(short(size["parameters"]), "parameters", f"{short(size['active'])} active")
+            break
+    yield Headline(duration(total.device_seconds), "device time", f"{short(total.tokens)} tokens")
+    energy = f"{short(total.joules, 'J')} {total.joules_source}"
+    yield Headline(f"{money(total.money)} {total.currency}", "money", energy)
 
 
-def pictures(name: str, curve: Sequence[Event], kind: str) -> list[str]:
-    """The charts that page.toml has for a kind of stage, as far as the log has anything to draw."""
-    found = []
-    for chart in shipped(__file__)[kind]:
-        values = lambda key: [(e["step"], e[key]) for e in curve if e.get(key) is not None]
-        curves = {label: points for label, key in chart["curves"].items() if (points := values(key))}
-        if curves:
-            found.append(charts.lines(f"{name}: {chart['title']}", curves, **chart.get("how", {})))
-    return found
+def _bits(scores: Scores, kinds: Mapping[str, str]) -> Iterator[Headline]:
+    """Bits per byte after pretraining, by language."""
+    grams = [bits for model, bits in scores.bits.items() if model.endswith("-gram")]
+    for base, bits in scores.bits.items():
+        if kinds.get(base) not in ("extend", "pretrain"):
+            continue
+        for lang, value in bits.items():
+            others = [gram[lang] for gram in grams if lang in gram]
+            beside = ""
+            if others:
+                beside = f"best n-gram model {min(others):.2f}"
+            yield Headline(f"{value:.2f}", f"bits per byte, {lang}, {base}", beside)
+        break
 
 
-def conversations(events: Sequence[Event], model: str | None) -> list[tuple[Event, str | None, str]]:
-    """(event, thinking, answer) of the last "sample" of each family for one model; those that think come first."""
+def _right_answers(scores: Scores, kinds: Mapping[str, str]) -> Headline:
+    """How often the best model is right, and what it gained over fine-tuning."""
+    best = best_model(scores)
+    sampled = scores.accuracy["sampled"]
+    mean = sampled[best]["mean"]
+    low, high = 100 * mean.low, 100 * mean.high
+    beside = f"mean of {len(scores.families)} families, {low:.0f}-{high:.0f}"
+    tuned = (model for model in sampled if kinds.get(model) == "sft")
+    before = next(tuned, best)
+    if before != best:
+        gain = mean.value - sampled[before]["mean"].value
+        beside += f"; {100 * gain:+.0f} points over {before}"
+    figure = f"{100 * mean.value:.0f} %"
+    what = f"of answers right, {best}"
+    return Headline(figure, what, beside)
+
+
+def conversations(events: Sequence[Event], model: str | None) -> list[Conversation]:
+    """The last sample of each family for one model; those that think come first."""
     last = {e["family"]: e for e in events if e["kind"] == "sample" and e.get("model") == model}
-    return sorted(((e, *parted(e["reply"])) for e in last.values()), key=lambda sample: not sample[1])
+    return sorted((Conversation(e, *parted(e["reply"])) for e in last.values()), key=lambda c: not c.thinking)

@@ -1,41 +1,50 @@
 """How far a run is, from the events that it logs: bars on a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Collection, Sequence
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from nomoat.run.ledger import Device, duration, money, read_prices, short
+from nomoat.run.ledger import Device, Event, duration, money, read_prices, short
 
 LINE_SECONDS = 5.0
 
 
 class Watch:
-    """`run.observe = watch` inside `with Watch(...) as watch`.  Cost: what this process spent, as the ledger counts."""
+    """`run.observe = watch` inside `with Watch(...) as watch`.
+
+    Cost: what this process spent, as the ledger counts.
+    """
 
     def __init__(
-        self, console: Console, stages: Sequence[str], finished: Collection[str] = (), *,
-        units: int = 1, device: str = "cpu", clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        console: Console,
+        stages: Sequence[str],
+        finished: Collection[str] = (),
+        *,
+        units: int = 1,
+        device: str = "cpu",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.console, self.clock, self.units = console, clock, units
         self.prices = read_prices()
         self.price: Device = self.prices.devices.get(device) or self.prices.device("cpu")
         self.joules = self.money = 0.0
-        self._began: dict[str, tuple[float, int]] = {}  # stage -> (when, at which step) its first step here ended
+        self._began: dict[
+            str, tuple[float, int]
+        ] = {}  # stage -> (when, at which step) its first step here ended
         self._spoke = clock()
-        self._bars: Progress | None = None
+        self._bars = _bars(console) if console.is_terminal and not console.is_dumb_terminal else None
         self._tasks: dict[str, int] = {}
-        if console.is_terminal and not console.is_dumb_terminal:
-            says = TextColumn("{task.fields[says]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=10), says
-            self._bars = Progress(*columns, console=console, expand=True, refresh_per_second=4)
-            for name in stages:
-                done = name in finished
-                says = "done before" if done else ""
-                self._tasks[name] = self._bars.add_task(name, total=1.0, completed=float(done), start=done, says=says)
+        for name in stages if self._bars else ():
+            done = name in finished
+            says = "done before" if done else ""
+            self._tasks[name] = self._bars.add_task(
+                name, total=1.0, completed=float(done), start=done, says=says
+            )
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -44,23 +53,22 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         if self._bars:
-            for task in self._bars.tasks:  # a stage without a number of steps must not pulse on in the last picture
+            for (
+                task
+            ) in self._bars.tasks:  # a stage without a number of steps must not pulse on in the last picture
                 if task.total is None:
                     self._bars.update(task.id, total=1.0, completed=0.0)
             self._bars.stop()
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         kind, stage = event["kind"], event.get("stage") or ""
         if kind in ("step", "work"):
-            seconds, joules = (event.get("seconds") or 0.0) * self.units, event.get("joules")
-            joules = self.price.watts * seconds if joules is None else joules
-            self.joules += joules
-            self.money += self.prices.money(self.price, joules, seconds)
+            self._count(event)
         if kind == "note":
-            self.console.print(f"{stage or 'run'}: {event['text']}", markup=False, highlight=False, soft_wrap=True)
+            self._print(f"{stage or 'run'}: {event['text']}")
         elif kind == "begin":
             self.show(stage, f"{event['what']} …", None)
-        elif kind == "resume":
+        elif kind == "resume" and not self._bars:
             self._line(f"{stage}: goes on from step {event['step']}")
         elif kind == "step":
             self.show(stage, self._step(event), event["step"] / event["n_steps"])
@@ -68,31 +76,58 @@ class Watch:
             bought = (event.get("outputs") or {}).get("bought", "")
             self.show(stage, f"done  {self.cost()}  {bought}", 1.0, last=True)
 
+    def _count(self, event: Event) -> None:
+        seconds, joules = (event.get("seconds") or 0.0) * self.units, event.get("joules")
+        joules = self.price.watts * seconds if joules is None else joules
+        self.joules += joules
+        self.money += self.prices.money(self.price, joules, seconds)
+
     def cost(self) -> str:
         """Energy and money so far."""
         return f"{short(self.joules, 'J')} {money(self.money)} {self.prices.currency}"
 
-    def _step(self, event: Mapping[str, Any]) -> str:
-        now, step, n_steps = self.clock(), event["step"], event["n_steps"]
-        when, first = self._began.setdefault(event["stage"], (now, step))
-        left = f"{duration((now - when) / (step - first) * (n_steps - step))} left" if step > first else ""
-        what = "reward" if event.get("reward") is not None else "loss"
-        value = event.get(what)
-        value = f"{value:.3f}" if value is not None else "not finite"
+    def _step(self, event: Event) -> str:
+        """The step, its loss or reward, the rate, the time that is left, the cost."""
+        now = self.clock()
+        step, n_steps = event["step"], event["n_steps"]
+        began, first = self._began.setdefault(event["stage"], (now, step))
+        what = "loss" if event.get("reward") is None else "reward"
+        value = "not finite"
+        if event.get(what) is not None:
+            value = f"{event[what]:.3f}"
         rate = short(event.get("tokens_per_second") or 0, "tok/s")
-        return " ".join(filter(None, (f"{step}/{n_steps} {what} {value}", rate, left, self.cost())))
+        parts = [f"{step}/{n_steps} {what} {value}", rate]
+        if step > first:
+            a_step = (now - began) / (step - first)
+            parts.append(f"{duration(a_step * (n_steps - step))} left")
+        parts.append(self.cost())
+        return " ".join(parts)
 
     def show(self, stage: str, says: str, share: float | None, *, last: bool = False) -> None:
-        if self._bars:
-            if stage in self._tasks:
-                task = self._tasks[stage]
-                self._bars.start_task(task)
-                total = None if share is None and self._bars.tasks[task].completed == 0 else 1.0
-                self._bars.update(task, says=says, total=total, **({} if share is None else {"completed": share}))
-        elif last or self.clock() - self._spoke >= LINE_SECONDS:
-            self._line(f"{stage}: {says}")
+        """What a stage does and how much of it is done, None where that is not known."""
+        if not self._bars:
+            if last or self.clock() - self._spoke >= LINE_SECONDS:
+                self._line(f"{stage}: {says}")
+        elif (task := self._tasks.get(stage)) is not None:
+            self._bars.start_task(task)
+            if share is not None:
+                self._bars.update(task, says=says, total=1.0, completed=share)
+            else:
+                begun = self._bars.tasks[task].completed > 0
+                self._bars.update(task, says=says, total=1.0 if begun else None)
 
     def _line(self, text: str) -> None:
-        if not self._bars:
-            self._spoke = self.clock()
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._spoke = self.clock()
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _bars(console: Console) -> Progress:
+    """A bar a stage, with what it says beside it."""
+    says = TextColumn(
+        "{task.fields[says]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+    )
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=10), says
+    return Progress(*columns, console=console, expand=True, refresh_per_second=4)

@@ -1,11 +1,10 @@
-"""The tables of a run, from its event log alone: what it cost, what its models score."""
+"""The receipt of a run, from its event log alone."""
 
 from collections.abc import Sequence
 
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
 from nomoat.run.ledger import HEADER, Receipt, Share, duration, read_prices, receipt, shares
-from nomoat.run.ledger import money as money
 
 
 def receipt_of(run: Run) -> Receipt:
@@ -21,29 +20,47 @@ def kinds_of(run: Run) -> dict[str, str]:
     return {s.get("name") or s["kind"]: s["kind"] for s in run.recipe.get("stages", [])}
 
 
-def receipt_table(found: Receipt) -> Table:
+def shares_of(run: Run, receipt: Receipt) -> list[Share]:
+    """Where the device time of a run went."""
+    return shares(receipt, kinds=kinds_of(run))
+
+
+def receipt_table(receipt: Receipt) -> Table:
     """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
-    prices, titles = read_prices(), {"money": found.total.currency}
-    shown = [i for i, name in enumerate(HEADER) if name != "of it redone" or found.total.redone_seconds]
-    header = tuple(titles.get(HEADER[i], HEADER[i]) for i in shown)
-    rows = tuple(tuple(row[i] for i in shown) for row in found.to_rows())
-    price = prices.device(found.device)
-    source = found.total.joules_source or "estimated"
-    note = f"Energy {source}" + (f" at {price.watts:g} W a {found.device}" if "estimated" in source else "")
-    note += f"; money by the prices of {found.prices_date} ({prices.per_kwh:g} {prices.currency} a kWh"
-    note += f", {price.per_hour:g} an hour of {found.device})" if price.per_hour else ")"
-    note += f"; {found.units} {found.device} unit{'s' if found.units != 1 else ''}."
-    return Table("Receipt", header, rows, note, ("bought",), total=True)
+    dropped = () if receipt.total.redone_seconds else ("of it redone",)
+    columns = [i for i, name in enumerate(HEADER) if name not in dropped]
+    header = tuple(receipt.total.currency if HEADER[i] == "money" else HEADER[i] for i in columns)
+    rows = tuple(tuple(row[i] for i in columns) for row in receipt.to_rows())
+    return Table("Receipt", header, rows, _sources(receipt), ("bought",), total=True)
 
 
-def shares_table(found: Sequence[Share]) -> Table:
+def _sources(receipt: Receipt) -> str:
+    """Where energy and money are from."""
+    prices = read_prices()
+    price = prices.device(receipt.device)
+    energy = receipt.total.joules_source or "estimated"
+    if "estimated" in energy:
+        energy += f" at {price.watts:g} W a {receipt.device}"
+    money = f"{prices.per_kwh:g} {prices.currency} a kWh"
+    if price.per_hour:
+        money += f", {price.per_hour:g} an hour of {receipt.device}"
+    units = "unit" if receipt.units == 1 else "units"
+    return (
+        f"Energy {energy}; money by the prices of {receipt.prices_date} ({money}); "
+        f"{receipt.units} {receipt.device} {units}."
+    )
+
+
+def shares_table(shares: Sequence[Share]) -> Table:
     """Where the device time went, beside DeepSeek's published hours (V3 and R1 together)."""
-    rows = tuple(
-        (s.part, duration(s.seconds), f"{100 * s.ours:.1f} %" if s.ours is not None else "",
-         f"{s.their_hours / 1e3:,.0f} K", f"{100 * s.theirs:.1f} %") for s in found
-    )  # fmt: skip
-    note = "Theirs: H800 hours of DeepSeek-V3 and R1, published. Tokenizer is in pretraining, eval and export left out."
-    return Table("Share of the cost", ("part", "ours", "share", "theirs, H800 h", "share"), rows, note)
-
-
-shares_of = lambda run, found: shares(found, kinds=kinds_of(run))
+    rows = []
+    for s in shares:
+        ours = "" if s.ours is None else f"{100 * s.ours:.1f} %"
+        hours = f"{s.their_hours / 1e3:,.0f} K"
+        rows.append((s.part, duration(s.seconds), ours, hours, f"{100 * s.theirs:.1f} %"))
+    note = (
+        "Theirs: H800 hours of DeepSeek-V3 and R1, published. "
+        "Tokenizer is in pretraining, eval and export left out."
+    )
+    header = ("part", "ours", "share", "theirs, H800 h", "share")
+    return Table("Share of the cost", header, tuple(rows), note)

@@ -1,19 +1,19 @@
 """What was measured of each model, pooled over levels."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomoat import stats
 from nomoat.report.table import Table
 from nomoat.run.ledger import Event
-from nomoat.run.ledger import money as money
 from nomoat.run.log import last_scores
 
 
 @dataclass(frozen=True)
-class Score:
-    """A share of right answers over one family, all levels together, with its 95 % interval and number of problems."""
+class Accuracy:
+    """A share of right answers with its 95 % interval, the share in a lenient reading, and of how many."""
 
     value: float
     low: float
@@ -21,75 +21,104 @@ class Score:
     lenient: float
     n: int
 
+    def __str__(self) -> str:
+        return f"{100 * self.value:.0f} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
+
 
 @dataclass(frozen=True)
 class Scores:
-    """What the evaluation measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
+    """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
 
     models: tuple[str, ...]
     families: tuple[str, ...]
-    accuracy: Mapping[str, Mapping[str, Mapping[str, Score]]]
+    accuracy: Mapping[str, Mapping[str, Mapping[str, Accuracy]]]
     bits: Mapping[str, Mapping[str, float]]
 
 
 def scores_of(events: Iterable[Event]) -> Scores:
-    """The last measurement of each thing.  Greedy levels are pooled by Wilson; sampled ones, whose problems are not in
-    the log, by the root of the summed squares of their weighted half-widths.
-    """
-    bits: dict[str, dict[str, float]] = {}
-    cells: dict[str, dict[str, dict[str, list[Event]]]] = {"greedy": {}, "sampled": {}}
-    for e in last_scores(e for e in events if e.get("model") is not None and e.get("value") is not None):
-        model, family = e["model"], e.get("family")
+    """The last measurement of each thing, its levels pooled."""
+    bits: dict[str, dict[str, float]] = defaultdict(dict)
+    levels = {how: defaultdict(lambda: defaultdict(list)) for how in ("greedy", "sampled")}
+    for e in last_scores(events):
+        model, value = e.get("model"), e.get("value")
         what, _, detail = e["name"].partition("/")
-        if what == "bpb":
-            bits.setdefault(model, {})[detail] = e["value"]
-        elif what == "accuracy" and detail in cells:
-            cells[detail].setdefault(model, {}).setdefault(family, []).append(e)
-    families = tuple(dict.fromkeys(f for by_model in cells["sampled"].values() for f in by_model))
-    scores = lambda by_family, how: _with_mean({family: _pool(levels, how) for family, levels in by_family.items()})
-    accuracy = {how: {model: scores(found, how) for model, found in by_model.items()} for how, by_model in cells.items()}
-    return Scores(tuple(cells["sampled"]), families, accuracy, bits)
-
-
-def _pool(levels: Sequence[Event], how: str) -> Score:
-    n = sum(e["n"] for e in levels)
-    mean = lambda key: sum(e["n"] * (e.get(key) or 0.0) for e in levels) / n
-    value = mean("value")
-    if how == "greedy":
-        low, high = stats.wilson(round(value * n), n)
-    else:
-        half = lambda key: math.sqrt(sum((e["n"] * (e[key] - e["value"])) ** 2 for e in levels)) / n
-        low, high = max(0.0, value - half("low")), min(1.0, value + half("high"))
-    return Score(value, low, high, mean("lenient"), n)
-
-
-def _with_mean(families: dict[str, Score]) -> dict[str, Score]:
-    k = len(families)
-    mean = sum(s.value for s in families.values()) / k
-    low, high = (math.sqrt(sum((getattr(s, end) - s.value) ** 2 for s in families.values())) / k for end in ("low", "high"))
-    lenient, n = sum(s.lenient for s in families.values()) / k, sum(s.n for s in families.values())
-    return {**families, "mean": Score(mean, max(0.0, mean - low), min(1.0, mean + high), lenient, n)}
-
-
-def score_tables(found: Scores) -> list[Table]:
-    """Accuracy by family and model, greedy and sampled, and bits per byte beside the n-gram models."""
-    cell = lambda s: f"{100 * s.value:.0f} [{100 * s.low:.0f}-{100 * s.high:.0f}]" if s else ""
-    tables = []
-    for how, title in (("greedy", "Greedy accuracy, %"), ("sampled", "Sampled accuracy, %")):
-        by_model = found.accuracy.get(how, {})
-        if not by_model:
+        if model is None or value is None:
             continue
+        if what == "bpb":
+            bits[model][detail] = value
+        elif what == "accuracy" and detail in levels:
+            lenient = e.get("lenient") or 0.0
+            level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
+            levels[detail][model][e.get("family")].append(level)
+    accuracy = {how: {} for how in levels}
+    for how, by_model in levels.items():
+        for model, by_family in by_model.items():
+            accuracy[how][model] = pooled(by_family, how)
+    sampled = levels["sampled"]
+    families: dict[str, None] = {}
+    for by_family in sampled.values():
+        families |= dict.fromkeys(by_family)
+    return Scores(tuple(sampled), tuple(families), accuracy, bits)
+
+
+def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
+    """Each family with all its levels, a problem being a problem, and their mean, each family counting alike.
+
+    Greedy levels are pooled by Wilson; of sampled ones the log has no problems, so that half-widths are.
+    """
+    families = {}
+    for family, levels in by_family.items():
+        n = sum(level.n for level in levels)
+        families[family] = combined(levels, [level.n / n for level in levels])
+        if how == "greedy":
+            low, high = stats.wilson(round(families[family].value * n), n)
+            families[family] = replace(families[family], low=low, high=high)
+    k = len(families)
+    return {**families, "mean": combined(list(families.values()), [1 / k] * k)}
+
+
+def combined(parts: Sequence[Accuracy], weights: Sequence[float]) -> Accuracy:
+    """The weighted mean, its half-widths the root of the summed squares of the weighted ones."""
+    value = lenient = 0.0
+    down = up = 0.0
+    for weight, part in zip(weights, parts):
+        value += weight * part.value
+        lenient += weight * part.lenient
+        down += (weight * (part.value - part.low)) ** 2
+        up += (weight * (part.high - part.value)) ** 2
+    low = max(0.0, value - math.sqrt(down))
+    high = min(1.0, value + math.sqrt(up))
+    n = sum(part.n for part in parts)
+    return Accuracy(value, low, high, lenient, n)
+
+
+def score_tables(scores: Scores) -> list[Table]:
+    """Accuracy by family and model, greedy and sampled, and bits per byte beside the n-gram models."""
+    tables = []
+    if greedy := scores.accuracy.get("greedy"):
+        n = next(iter(greedy.values()))["mean"].n
+        note = f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
+        tables.append(_accuracy_table("Greedy accuracy, %", greedy, scores.families, note))
+    if sampled := scores.accuracy.get("sampled"):
+        means = ", ".join(f"{model} {100 * found['mean'].lenient:.0f}" for model, found in sampled.items())
+        note = f"At temperature 1. In a lenient reading the means are {means}."
+        tables.append(_accuracy_table("Sampled accuracy, %", sampled, scores.families, note))
+    if scores.bits:
+        langs = tuple(dict.fromkeys(lang for by_lang in scores.bits.values() for lang in by_lang))
         rows = tuple(
-            (family, *(cell(scores.get(family)) for scores in by_model.values())) for family in (*found.families, "mean")
+            (model, *(f"{bits[lang]:.3f}" if lang in bits else "" for lang in langs))
+            for model, bits in scores.bits.items()
         )
-        means = {model: scores["mean"] for model, scores in by_model.items()}
-        lenient = ", ".join(f"{model} {100 * mean.lenient:.0f}" for model, mean in means.items())
-        n = next(iter(means.values())).n
-        note = {"greedy": f"95 % intervals in brackets; strict format; {n} problems that no stage trained on.",
-                "sampled": f"At temperature 1. In a lenient reading the means are {lenient}."}[how]  # fmt: skip
-        tables.append(Table(title, ("family", *by_model), rows, note, total=True))
-    if found.bits:
-        langs = tuple(dict.fromkeys(lang for by_lang in found.bits.values() for lang in by_lang))
-        rows = tuple((m, *(f"{b[lang]:.3f}" if lang in b else "" for lang in langs)) for m, b in found.bits.items())
-        tables.append(Table("Bits per byte of held-out prose", ("model", *langs), rows, "Lower is better."))
+        title = "Bits per byte of held-out prose"
+        tables.append(Table(title, ("model", *langs), rows, "Lower is better."))
     return tables
+
+
+def _accuracy_table(
+    title: str, by_model: Mapping[str, Mapping[str, Accuracy]], families: Sequence[str], note: str
+) -> Table:
+    rows = tuple(
+        (family, *(str(found.get(family, "")) for found in by_model.values()))
+        for family in (*families, "mean")
+    )
+    return Table(title, ("family", *by_model), rows, note, total=True)

@@ -1,14 +1,13 @@
 """A table for the terminal, for Markdown and for the page."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from nomoat.run.ledger import money as money
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under a header.  The first column and those named in `words` are words, the rest figures."""
+    """Rows of texts under a header; the first column and those in `words` are words, the rest figures."""
 
     title: str
     header: tuple[str, ...]
@@ -19,21 +18,36 @@ class Table:
 
     def text(self, width: int = 100) -> str:
         """Aligned columns; a last column of words wraps at `width`."""
-        left = [i == 0 or name in self.words for i, name in enumerate(self.header)]
-        widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
-        if left[-1]:
-            widths[-1] = max(10, min(widths[-1], width - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+        widths = self._widths(width)
         rule = "  ".join("-" * w for w in widths)
         lines = [self.title] if self.title else []
-        for n, row in enumerate((self.header, *self.rows)):
-            if self.total and n == len(self.rows):
+        lines += [*self._lines(self.header, widths), rule]
+        for number, row in enumerate(self.rows, 1):
+            if self.total and number == len(self.rows):
                 lines.append(rule)
-            last = textwrap.wrap(row[-1], widths[-1]) or [""] if left[-1] else [row[-1]]
-            for k, piece in enumerate(last):
-                cells = (*(row[:-1] if k == 0 else [""] * (len(row) - 1)), piece)
-                pad = [cell.ljust(w) if l else cell.rjust(w) for cell, w, l in zip(cells, widths, left)]
-                lines.append("  ".join(pad).rstrip())
-            if n == 0:
-                lines.append(rule)
-        note = textwrap.wrap(self.note, width)
-        return "\n".join([*lines, *note])
+            lines += self._lines(row, widths)
+        return "\n".join([*lines, *textwrap.wrap(self.note, width)])
+
+    def _left(self, column: int) -> bool:
+        return column == 0 or self.header[column] in self.words
+
+    def _widths(self, width: int) -> list[int]:
+        """What each column needs; of `width`, a last column of words gets what the others leave."""
+        *others, last = [max(map(len, column)) for column in zip(self.header, *self.rows)]
+        if self._left(-1):
+            last = max(10, min(last, width - sum(others) - 2 * len(others)))
+        return [*others, last]
+
+    def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
+        """A row as lines, more than one where its last words wrap."""
+        *others, last = row
+        pieces = textwrap.wrap(last, widths[-1]) if self._left(-1) else [last]
+        lines = []
+        for piece in pieces or [""]:
+            cells = []
+            for i, cell in enumerate((*others, piece)):
+                aligned = cell.ljust if self._left(i) else cell.rjust
+                cells.append(aligned(widths[i]))
+            lines.append("  ".join(cells).rstrip())
+            others = [""] * len(others)
+        return lines

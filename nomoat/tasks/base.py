@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,6 +99,11 @@ def by_tests(problem: Problem, answer: str) -> bool:
 def others(problem: Problem, *candidates: object) -> list[str]:
     """The distinct candidates that aren't the witness."""
     return [c for c in dict.fromkeys(map(str, candidates)) if not same(c, problem.witness)]
+
+
+def spaced(letters: Iterable[str]) -> str:
+    """` a b c`: each letter a token of its own."""
+    return "".join(f" {letter}" for letter in letters)
 
 
 def split_of(problem: Problem) -> str:

@@ -92,7 +92,11 @@ def vetted(task: SimpleNamespace) -> SimpleNamespace:
         if fault:
             question = f"{problem.prompt[:60]!r}"
             raise TaskError(f"{task.__name__} {fault} {question}; expected otherwise; mend it or leave it")
-    task.check = lambda problem, answer: verdict(check, problem, answer) is True
+
+    def total(problem: Problem, answer: str) -> bool:
+        return verdict(check, problem, answer) is True
+
+    task.check = total
     return task
 
 
@@ -100,8 +104,7 @@ def fingerprint(task: Task, count: int = 8) -> str:
     """sha256 of the first `count` problems of every level and split, with their chains."""
     digest = hashlib.sha256()
     for level, split in itertools.product(task.levels, ("train", "eval")):
-        stream = problems(task, level, split=split, seed=7)
-        for p in itertools.islice(stream, count):
+        for p in drawn(task, level, split, count, seed=7):
             whole = (p.prompt, p.key, p.witness, task.work(p), task.near_misses(p))
             digest.update(repr(whole).encode())
     return digest.hexdigest()
@@ -143,9 +146,9 @@ def contract(task: Task, count: int = 200) -> list[str]:
 
 def of_level(task: Task, level: int, count: int) -> Iterator[str]:
     """Complaints about one level, by its first `count` problems and a quarter as many that are held out."""
-    draw = lambda split, n: list(itertools.islice(problems(task, level, split=split, seed=0), n))
     try:
-        train, held = draw("train", count), draw("eval", count // 4)
+        train = drawn(task, level, "train", count)
+        held = drawn(task, level, "eval", count // 4)
     except TaskError as error:
         yield str(error)
         return
@@ -158,6 +161,10 @@ def of_level(task: Task, level: int, count: int) -> Iterator[str]:
     yield from (f"level {level}: {complaint}" for complaint in itertools.chain(*complaints))
 
 
+def drawn(task: Task, level: int, split: str, n: int, seed: int = 0) -> list[Problem]:
+    return list(itertools.islice(problems(task, level, split=split, seed=seed), n))
+
+
 def of_splits(train: list[Problem], held: list[Problem]) -> Iterator[str]:
     if {p.key for p in train} & {p.key for p in held}:
         yield "train and eval share a key"
@@ -165,11 +172,11 @@ def of_splits(train: list[Problem], held: list[Problem]) -> Iterator[str]:
         yield f"facts['lang'] isn't both of {LANGUAGES}"
 
 
-def of_pairs(task: Task, drawn: list[Problem]) -> Iterator[str]:
+def of_pairs(task: Task, stream: list[Problem]) -> Iterator[str]:
     """Each problem by itself, beside its neighbour, and beside those with its prompt or its key."""
     by_prompt: dict[str, Problem] = {}
     by_key: dict[str, Problem] = {}
-    for problem, other in itertools.pairwise(drawn):
+    for problem, other in itertools.pairwise(stream):
         yield from of_answers(task, problem, other)
         yield from of_chain(task, problem)
         if by_prompt.setdefault(problem.prompt, problem).key != problem.key:
@@ -225,8 +232,8 @@ def of_languages(task: Task, level: int) -> Iterator[str]:
             yield "the key depends on the language"
 
 
-def of_hostile_answers(task: Task, drawn: list[Problem]) -> Iterator[str]:
-    for problem in drawn:
+def of_hostile_answers(task: Task, few: list[Problem]) -> Iterator[str]:
+    for problem in few:
         for text in (*HOSTILE, *LONG, *dressed(problem.witness)):
             yield from judged(task, problem, text, False, "the hostile answer")
 

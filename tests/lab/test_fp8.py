@@ -17,7 +17,8 @@ GRID = GRID[GRID.isfinite()]  # up to 448
 TILES = {"row": ALONG_ROW, "column": ALONG_COLUMN, "block": BLOCK}
 SPEC = shape(
     vocab_size=61, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16,
-    d_q_latent=24, d_ffn=48, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=16, n_mtp=1, context=32,
+    d_q_latent=24, d_ffn=48, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=16,
+    n_mtp=1, context=32,
 )  # fmt: skip
 
 

@@ -125,6 +125,12 @@ def test_cost_is_linear_in_tokens_at_equal_steps():
     assert plan_pretraining(Pretraining(LITE, 1e12, "h100", 64, 32768)).flops_total > one.flops_total
 
 
+def test_the_batch_grows_with_the_compute():
+    """B = 0.292 C^0.3271 where none is given."""
+    plan = plan_pretraining(Pretraining(LITE, 1e12, "h100", 64, 4096))
+    assert plan.batch_tokens == pytest.approx(0.292 * plan.flops_total**0.3271)
+
+
 def test_v3_and_r1_stage_by_stage():
     rows = {row.what: (row.estimated, row.published) for row in deepseek_stages()}
     assert rows["V3, the whole"][1] == 2_788_000

@@ -66,6 +66,26 @@ def test_bubbles_are_those_of_the_papers():
     assert bubble("interleaved") == pytest.approx(bubble("1F1B") / 4)  # 62 layers: four stages a device
 
 
+def test_activations_in_flight_are_those_of_the_papers():
+    def rows(schedule):
+        kept = price(Layout(128, 1, 16, 64, schedule=schedule)).memory_bytes["activations"]
+        return kept / (4096 * 4 * parts(V3, 4096).kept)  # 62 layers: four stages a device
+
+    assert rows("1F1B") == pytest.approx(16)
+    assert rows("DualPipe") == pytest.approx(16 + 1)
+    assert rows("interleaved") == pytest.approx(16 + 15 / 4)
+
+
+def test_zero_moves_what_the_paper_says():
+    """Gradients in float32 and weights in bf16 once a step, or weights twice and gradients for each row."""
+    slow = H800.model_copy(update={"nvlink_bytes_per_second": 1e6})
+    params, tokens = counts.params_total(DENSE), 15360 * 4096
+    for zero, bytes_per_param in ((1, 4 + 2), (3, (2 + 2 + 4) * 15360 / 8)):
+        assert price(Layout(8, 1, 1, 1, zero), DENSE, slow).seconds == pytest.approx(
+            bytes_per_param * params / 1e6 * 8 / tokens
+        )
+
+
 def test_dualpipe_doubles_the_weights_and_hides_the_experts_traffic():
     plain, two = (price(Layout(128, 1, 16, 64, schedule=s)) for s in ("1F1B", "DualPipe"))
     assert two.memory_bytes["weights"] == pytest.approx(2 * plain.memory_bytes["weights"], rel=0.05)

@@ -1,192 +1,34 @@
-"""Is it learning: every rule holds where it should and nowhere else; nothing that a model wrote is obeyed."""
+"""The screen of a stage: one screen, from the log alone; nothing that a model wrote is obeyed."""
 
 import json
-import random
-import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-from nomoat import stats
-from nomoat.report import learning, page
+from nomoat.report import diagnosis, learning, page
 from nomoat.run.directory import Run
 
-HEALTHY = {"lenient": 0.02, "shadow": 0.0, "undecided": 0, "length": 20.0, "length_right": 20.0, "length_wrong": 21.0,
-           "truncated": 0.01, "dead_groups": 0.2, "entropy": 0.4, "drift": 2e-5, "kl": 0.02, "sample_seconds": 0.3,
-           "update_seconds": 0.4}  # fmt: skip
 
-
-def steps(n=100, reward=(0.3, 0.8), problems=16, group=16, families=("lamp", "path"), **changes):
-    """A curve: each field a constant, or (from, to), with a little noise on the reward."""
-    rng = random.Random("curve")
-    at = lambda v, i: v[0] + (v[1] - v[0]) * i / max(n - 1, 1) if isinstance(v, tuple) else v
+def steps(n=100, families=("lamp", "path")):
+    """The step records of a stage that learns."""
+    level = {"length": 20.0, "tokens": 5120, "entropy": 0.4, "kl": 0.02, "truncated": 0.2, "dead_groups": 0.2}
     curve = []
     for i in range(n):
-        e = {"kind": "step", "stage": "rl", "step": i + 1, "n_steps": n, "reward": at(reward, i)}
-        e |= {key: at(changes.get(key, v), i) for key, v in HEALTHY.items()}
-        e["lenient"] = e["reward"] + e["lenient"] if "lenient" not in changes else e["lenient"]
-        e["rewards"] = {f: min(max(e["reward"] + rng.uniform(-0.02, 0.02), 0.0), 1.0) for f in families}
-        e["levels"] = {f"{f}/2": at(reward, i) for f in families}
-        e["tokens"] = problems * group * e["length"]
-        curve.append(e)
+        reward = 0.3 + 0.5 * i / n
+        rewards = {"rewards": dict.fromkeys(families, reward), "levels": {f"{f}/2": reward for f in families}}
+        step = {"kind": "step", "stage": "rl", "step": i + 1, "n_steps": n}
+        curve.append({**step, **level, **rewards, "reward": reward})
     return curve
-
-
-def settings(curve, **config):
-    return {f.setting for f in learning.diagnose(curve, {"group": 16, **config})}
-
-
-def said(curve, severity=None):
-    found = learning.diagnose(curve, {"group": 16})
-    return " ".join(f.sentence for f in found if severity in (None, f.severity))
-
-
-def test_a_healthy_run_says_what_rose_and_nothing_else():
-    (finding,) = learning.diagnose(steps(reward=(0.2, 0.97)), {"group": 16})
-    assert finding.severity == "good"
-    assert "rose from 22.9 % (17 %–30 %) to 93.0 % (88 %–96 %)" in finding.sentence
-    low, high = stats.wilson(149, 160)  # sixteen problems in each of ten steps; the sixteen rollouts of one count once
-    assert f"({low:.0%}–{high:.0%})".replace("%", " %") in finding.sentence
-
-
-BROKEN = {
-    "tasks, group": (
-        {"dead_groups": 0.75, "reward": 0.1},
-        "75 % of the groups teach.*every answer is wrong.*lower levels",
-    ),
-    "tasks": ({"dead_groups": 0.75, "reward": 0.9}, "75 %.*every answer is right: raise"),
-    "optim.adam_lr, kl": ({"entropy": (0.5, 0.02)}, r"Entropy fell to \d+ % of its start"),
-    "max_new_tokens": ({"truncated": 0.2}, "20 % of the answers are cut off.*raise max_new"),
-    "from, rewards.format": ({"reward": 0.3, "lenient": 0.6}, "30 % of the answers are right, but not in.*SFT"),
-    "precision": ({"drift": 3e-3}, r"100 of 100 steps, by 3\.0e-03.*precision"),
-    "sandbox": ({"undecided": 2}, "200 answers could not be judged.*nomoat doctor"),
-    "kl, optim.adam_lr": ({"kl": (0.0, 2.0)}, r"1\.\d+ nats a token from its start"),
-    "variant, max_new_tokens": ({"reward": 0.4, "length": (20.0, 60.0)}, "from 22 to 58 tokens.*not right"),
-    "optim.adam_lr": ({"reward": (0.8, 0.3)}, r"fell from 77\.\d %.*lower optim.adam_lr"),
-    "steps, optim.adam_lr": ({"reward": 0.4}, "No rise beyond chance in the last half, 40"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("setting", BROKEN)
-def test_each_rule_names_its_setting(setting):
-    changes, pattern = BROKEN[setting]
-    found = learning.diagnose(steps(**changes), {"group": 16})
-    (finding,) = [f for f in found if f.setting == setting]
-    assert re.search(pattern, finding.sentence), finding.sentence
-    assert finding.severity in ("bad", "look")
-
-
-def test_doubts_lead_to_the_rollouts():
-    assert "3.0 % of the right answers also pass for another problem" in said(steps(shadow=0.03), "bad")
-    assert "nomoat rollouts RUN --only doubted" in said(steps(shadow=0.03))
-
-
-def test_levels_too_far_apart():
-    assert "some all right and some all wrong" in said(steps(dead_groups=0.8, reward=0.5), "bad")
-
-
-@pytest.mark.parametrize("changes", [
-    {"dead_groups": 0.55}, {"entropy": (0.4, 0.2)}, {"truncated": 0.09}, {"shadow": 0.009}, {"drift": 9e-5},
-    {"kl": 0.4}, {"length": (20.0, 60.0)}, {"lenient": 0.9},
-])  # fmt: skip
-def test_no_rule_speaks_below_its_limit(changes):
-    found = learning.diagnose(steps(reward=(0.2, 0.97), **changes), {"group": 16})
-    assert [f.severity for f in found] == ["good"], found
-
-
-def test_one_drift_by_rounding_is_none_but_a_large_one_is():
-    curve = steps(reward=(0.2, 0.97))
-    curve[50]["drift"] = 2e-4
-    assert "precision" not in settings(curve)
-    curve[50]["drift"] = 0.5
-    assert "precision" in settings(curve)
-
-
-def test_every_rule_can_speak_and_names_something_that_exists():
-    rules = learning.words()["rule"]
-    assert {r["setting"] for r in rules.values()} >= set(BROKEN)
-    assert {r["severity"] for r in rules.values()} == set(learning.SIGNS)
-    keys = {row["key"] for row in learning.words()["row"]} - {"alike"}
-    assert keys <= {*HEALTHY, "reward"}
-
-
-def test_settings_are_those_of_the_stage():
-    from nomoat.rl.reward import Weights
-    from nomoat.stages.s5_rl import Config
-
-    for rule in learning.words()["rule"].values():
-        for setting in filter(None, rule["setting"].split(", ")):
-            head, _, rest = setting.partition(".")
-            fields = Config.model_fields
-            known = head in fields or head in {f.alias for f in fields.values()} or head == "sandbox"
-            assert known, setting
-            if head == "rewards":
-                assert rest in Weights.model_fields
-            if head == "optim":
-                assert rest in fields["optim"].annotation.model_fields
-
-
-def test_chance_is_no_rise():
-    """With few problems a step the same means prove nothing."""
-    weak, strong = steps(n=20, reward=(0.40, 0.55), problems=4), steps(n=200, reward=(0.40, 0.55), problems=64)
-    assert "rose" not in said(weak)
-    assert "rose" in said(strong)
-
-
-def test_rollouts_of_one_problem_are_no_independent_witnesses():
-    curve = steps(n=20, reward=(0.40, 0.55), problems=4)
-    assert any(f.severity == "good" for f in learning.diagnose(curve, {"group": 1}))
-    assert not any(f.severity == "good" for f in learning.diagnose(curve, {"group": 16}))
-
-
-def test_a_choice_that_follows_the_news_does_not_hide_learning():
-    """Solved families are drawn less, so that the reward as drawn stands still while every family improves."""
-    curve = steps(reward=0.5)
-    for i, e in enumerate(curve):
-        e["rewards"] = {"lamp": 0.3 + 0.5 * i / 99, "path": 0.3 + 0.5 * i / 99}
-    assert "rose from 32" in said(curve, "good")
-
-
-def test_a_family_that_was_not_drawn_is_no_fall():
-    curve = steps(reward=0.5, families=("lamp", "path"))
-    for i, e in enumerate(curve):
-        e["rewards"] = {"lamp": 0.99, "path": 0.3} if i < 50 else {"path": 0.3}
-    assert "fell" not in said(curve)
-
-
-def test_newcombe_interval_has_its_sides_right():
-    assert learning.moved((0.5, 0.4, 0.6), (0.7, 0.62, 0.8)) == 1
-    assert learning.moved((0.7, 0.62, 0.8), (0.5, 0.4, 0.6)) == -1
-    assert learning.moved((0.5, 0.4, 0.6), (0.6, 0.5, 0.7)) == 0
-
-
-def test_few_steps_tell_nothing():
-    assert "5 steps so far" in said(steps(n=5))
-    assert "0 steps so far" in said([])
-
-
-def test_the_worst_comes_first():
-    found = learning.diagnose(steps(reward=(0.2, 0.6), truncated=0.5, undecided=1), {"group": 16})
-    order = [list(learning.SIGNS).index(f.severity) for f in found]
-    assert order == sorted(order)
-    assert len(order) >= 3
 
 
 def test_old_and_empty_telemetry_is_tolerated():
     old = [{"step": i + 1, "reward": 0.5, "kl": None, "shadow": None, "rewards": None} for i in range(30)]
-    learning.diagnose(old)
-    (course,) = learning.tables(old)
+    diagnosis.diagnose(old)
+    (course,) = learning.Screen("rl", old, (), ()).tables()
     cells = {row[0]: row[1:] for row in course.rows}
     assert cells["KL to the start, nats"][:3] == ("–", "–", "–")
     assert set(cells["KL to the start, nats"][3]) == {"·"}
     assert cells["right, as drawn"][:3] == ("50.0 %",) * 3
-
-
-def test_tenths_are_the_ends_and_the_middle():
-    assert [list(part) for part in learning.tenths(range(100))] == [
-        list(range(10)), list(range(45, 55)), list(range(90, 100))]  # fmt: skip
-    assert learning.tenths([7]) == [[7]] * 3
 
 
 def test_spark_goes_from_the_least_to_the_most():
@@ -196,28 +38,31 @@ def test_spark_goes_from_the_least_to_the_most():
     assert learning.spark([]) == ""
 
 
-# --- the whole screen ------------------------------------------------------------------------------------------------
-
 NASTY = "<script>alert(1)</script>\x1b[2J\u202e\x9b31m\n</section>'\"&"
 
 
 def make(root, curve, probes=(), name="rl"):
-    run = Run.create(root, {"name": "r", "stages": [{"kind": "rl", "name": name}, {"kind": "rl", "name": "second"}]})
+    run = Run.create(
+        root, {"name": "r", "stages": [{"kind": "rl", "name": name}, {"kind": "rl", "name": "second"}]}
+    )
     with run.locked():
         run.log("stage_start", stage=name, config={"group": 16}, units=1, device="cpu")
         for e in curve:
             run.log("step", **{k: v for k, v in e.items() if k != "kind"})
         for step, reply in probes:
-            told = [{"family": NASTY, "prompt": f"{NASTY} {k}", "reply": reply, "right": step > 5} for k in range(5)]
+            told = [
+                {"family": NASTY, "prompt": f"{NASTY} {k}", "reply": reply, "right": step > 5}
+                for k in range(5)
+            ]
             run.log("probe", stage=name, step=step, probes=told)
     return Run.open(root)
 
 
 def test_the_screen_shows_the_same_prompts_over_time(tmp_path):
     run = make(tmp_path / "run", steps(), [(s, f"reply {s}") for s in (0, 10, 20, 30, 40)])
-    text = learning.screen(run, "rl", 80)
+    text = learning.screen(run, "rl").text(80)
     for prompt in range(5):
-        assert [step for step, _, _ in learning.probes(run, "rl")[prompt][2]] == [0, 20, 40]
+        assert [r.step for r in learning.probes(run, "rl")[prompt].replies] == [0, 20, 40]
     assert text.count("step     0 ✗ reply 0") == 5
     assert text.count("step    40 ✓ reply 40") == 5
     assert "reply 10" not in text
@@ -226,9 +71,15 @@ def test_the_screen_shows_the_same_prompts_over_time(tmp_path):
 def test_probes_done_again_after_a_resume_count_once(tmp_path):
     make(tmp_path / "run", [])
     run = Run.open(tmp_path / "run", write=True)
-    told = lambda step, reply: run.log("probe", stage="rl", step=step, probes=[
-        {"family": "f", "prompt": "p", "reply": reply, "right": True}])  # fmt: skip
-    done = lambda *numbers: [run.log("step", stage="rl", step=n, n_steps=50) for n in numbers]
+
+    def told(step, reply):
+        probe = {"family": "f", "prompt": "p", "reply": reply, "right": True}
+        run.log("probe", stage="rl", step=step, probes=[probe])
+
+    def done(*numbers):
+        for n in numbers:
+            run.log("step", stage="rl", step=n, n_steps=50)
+
     with run.locked():  # as the stage logs them: a probe, then the step that it belongs to
         told(1, "a")
         done(*range(1, 21))
@@ -240,14 +91,14 @@ def test_probes_done_again_after_a_resume_count_once(tmp_path):
         told(21, "killed before its step was done")
         run.log("resume", stage="rl", step=20)
         told(21, "new")
-    replies = [(step, reply) for _, _, said in learning.probes(Run.open(run.root), "rl") for step, _, reply in said]
+    replies = [(r.step, r.text) for probe in learning.probes(Run.open(run.root), "rl") for r in probe.replies]
     assert replies == [(1, "a"), (21, "new")]
 
 
 @pytest.mark.parametrize("width", [60, 80, 110])
 def test_the_screen_is_one_screen_and_harmless(tmp_path, width):
     run = make(tmp_path / "run", steps(families=(NASTY, "path")), [(0, NASTY), (20, NASTY * 20)])
-    text = learning.screen(run, "rl", width)
+    text = learning.screen(run, "rl").text(width)
     assert all(c == "\n" or c.isprintable() for c in text)
     if width >= 80:
         assert max(map(len, text.splitlines())) <= width
@@ -289,42 +140,22 @@ def test_a_run_without_reinforcement_has_no_section(tmp_path):
 
 def test_a_stage_that_just_began_has_a_screen(tmp_path):
     run = make(tmp_path / "run", [])
-    assert learning.screen(run, "rl", 80).startswith("rl, before its first step")
-    assert learning.summary(run, "rl")["steps"] == 0
+    assert learning.screen(run, "rl").text(80).startswith("rl, before its first step")
+    assert learning.screen(run, "rl").to_json()["steps"] == 0
 
 
 def test_the_summary_is_json(tmp_path):
-    found = learning.summary(make(tmp_path / "run", steps()), "rl")
+    found = learning.screen(make(tmp_path / "run", steps()), "rl").to_json()
     assert json.loads(json.dumps(found)) == found
     assert found["steps"] == 100
     assert found["tenths"]["reward"][0] < found["tenths"]["reward"][2]
     assert {"sentence", "setting", "severity"} == set(found["findings"][0])
 
 
-def real_curve():
-    """The step records of stage rl of recipes/cpu.toml, seed 0, four digits each, from before `levels` and the KL."""
-    table = json.loads(Path(__file__).with_name("data").joinpath("rl_cpu_seed0.json").read_text("utf-8"))
-    families = table.pop("rewards")
-    return [
-        {"stage": "rl", "step": i + 1, "n_steps": len(table["reward"]), **{key: v[i] for key, v in table.items()},
-         "rewards": {name: column[i] for name, column in families.items() if column[i] is not None}}
-        for i in range(len(table["reward"]))
-    ]  # fmt: skip
-
-
-def test_a_real_run_learns_though_its_reward_as_drawn_stands_still():
-    curve = real_curve()
-    start, _, now = learning.tenths(curve)
-    assert abs(learning.value(now, "reward") - learning.value(start, "reward")) < 0.01
-    flat, rose = learning.diagnose(curve, {"group": 16})
-    assert rose.sentence == "Right answers rose from 55.8 % (51 %–60 %) to 62.7 % (58 %–67 %), families weighed alike."
-    assert flat.sentence.startswith("No rise beyond chance in the last half, 63.8 %")
-
-
 def test_a_live_run_has_a_screen(smoke):
     """No rule misreads the telemetry that the stage writes today."""
     run = Run.open(smoke.root)
     name = next(s.get("name") or "rl" for s in run.recipe["stages"] if s["kind"] == "rl")
-    text = learning.screen(run, name, 100)
+    text = learning.screen(run, name).text()
     assert f"{name}, step " in text
     assert "–" not in next(line for line in text.splitlines() if line.startswith("entropy"))

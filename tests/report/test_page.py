@@ -7,17 +7,17 @@ import pytest
 
 from nomoat import stats
 from nomoat.report import charts, page
-from nomoat.report.receipt import money, receipt_table
+from nomoat.report.receipt import receipt_table
 from nomoat.report.scores import score_tables, scores_of
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import receipt
+from nomoat.run.ledger import money, receipt
 
 HOSTILE = [
     "<script>alert(1)</script>", "</pre></details><img src=x onerror=alert(1)>", "\"><svg onload=alert(1)>",
     "' onclick='x",
-    "{{ 7 * 19391 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil", "</style><b>",
-                                                                          "javascript:alert(1)",
+    "{{ 7 * 19391 }}", "{% include 'x' %}", "&lt;b&gt;", "<!--", "]]>", "\x1b[31mred", "\u202eevil",
+    "</style><b>", "javascript:alert(1)",
 ]  # fmt: skip
 VOID = {"meta", "link", "br", "img", "use", "path"}
 
@@ -49,7 +49,10 @@ class Reader(HTMLParser):
 
 def make(root, texts, stages=("sft", "rl")):
     """A finished-looking run whose every free text is one of `texts`."""
-    turn = lambda i: texts[i % len(texts)]
+
+    def turn(i):
+        return texts[i % len(texts)]
+
     recipe = {
         "name": turn(0),
         "seed": 1,
@@ -69,7 +72,7 @@ def make(root, texts, stages=("sft", "rl")):
                         seconds=0.25, tokens=10,
                         flops_model=5, flops_executed=6, **(rl if stage == "rl" else {}))  # fmt: skip
             run.log("note", stage=stage, text=turn(4))
-            run.log("stage_end", stage=stage, outputs={"bought": turn(5)})
+            run.log("stage_end", stage=stage, outputs={"bought": turn(5), "parameters": 1000, "active": 900})
         for i, model in enumerate((turn(6), "rl")):
             for k, family in enumerate((turn(7), "lamp")):
                 for level in (1, 2):
@@ -134,14 +137,17 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
 
 def test_both_themes_have_every_colour():
     css = (page.resources.files("nomoat.report") / "page.css").read_text("utf-8")
-    light, dark = (set(re.findall(r"(--\w+):", part)) for part in css.split("@media (prefers-color-scheme: dark)")[:2])
+    light, dark = (
+        set(re.findall(r"(--\w+):", part)) for part in css.split("@media (prefers-color-scheme: dark)")[:2]
+    )
     assert light == dark & light
     assert {ink[4:-1] for ink in charts.INKS.values()} <= dark
 
 
 def test_charts_are_drawn_in_the_pages_colours(tmp_path):
     for drawn in re.findall(
-        r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", page.render(make(tmp_path, ["words"])), re.DOTALL))
+        r"#[0-9a-f]{6}",
+        "".join(re.findall(r"<svg.*?</svg>", page.render(make(tmp_path, ["words"])), re.DOTALL)),
     ):
         assert drawn == "#000000", "a colour that no theme sets"
 
@@ -158,11 +164,11 @@ def test_a_receipt_shows_the_sums_of_the_ledger(tmp_path):
 
 
 def test_levels_are_pooled_and_only_the_last_measurement_counts():
-    event = lambda value, level, n=20, **more: {
-        "kind": "score", "name": "accuracy/greedy", "model": "rl", "family": "lamp", "level": level,
-        "value": value, "n": n,
-        "low": 0.0, "high": 1.0, "lenient": value, **more,
-    }  # fmt: skip
+
+    def event(value, level, **more):
+        where = {"kind": "score", "name": "accuracy/greedy", "model": "rl", "family": "lamp", "level": level}
+        return {**where, "value": value, "n": 20, "low": 0.0, "high": 1.0, "lenient": value, **more}
+
     sampled = [{**event(0.5, 1), "name": "accuracy/sampled", "low": 0.4, "high": 0.6}]
     found = scores_of([event(0.9, 1), event(0.5, 1), event(1.0, 2), event(0.0, 2, redone=True), *sampled])
     lamp = found.accuracy["greedy"]["rl"]["lamp"]
@@ -173,7 +179,9 @@ def test_levels_are_pooled_and_only_the_last_measurement_counts():
 
 
 def test_a_table_wraps_its_words_and_aligns_its_figures():
-    table = Table("T", ("name", "n", "words"), (("a", "1", "many words " * 9), ("bb", "22", "")), words=("words",))
+    table = Table(
+        "T", ("name", "n", "words"), (("a", "1", "many words " * 9), ("bb", "22", "")), words=("words",)
+    )
     lines = table.text(40).splitlines()
     assert max(map(len, lines)) <= 40
     assert lines[3].startswith("a      1  many words")

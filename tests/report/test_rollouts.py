@@ -1,4 +1,4 @@
-"""Rollouts as they stand: what was sampled again counts once, and what a model wrote can't steer the terminal."""
+"""Rollouts as they stand: what was sampled again counts once; what a model wrote can't steer the terminal."""
 
 import json
 
@@ -10,10 +10,10 @@ from nomoat.run.directory import Run
 
 
 def record(step, group=0, n=0, **more):
-    return {"step": step, "group": group, "family": "lamp", "level": 4, "key": f"k{step}/{group}",
-            "prompt": "on or off?", "reply": f"<think>flip {n}</think>on", "answer": "on", "reward": 1.0,
-            "strict": True, "lenient": True,
-            "shadow": False, "undecided": False, "length": 5, "stop": "end", "logp": -0.25, **more}  # fmt: skip
+    where = {"step": step, "group": group, "family": "lamp", "level": 4, "key": f"k{step}/{group}"}
+    texts = {"prompt": "on or off?", "reply": f"<think>flip {n}</think>on", "answer": "on"}
+    verdict = {"reward": 1.0, "strict": True, "lenient": True, "shadow": False, "undecided": False}
+    return {**where, **texts, **verdict, "length": 5, "stop": "end", "logp": -0.25, **more}
 
 
 def lines(*records):
@@ -51,7 +51,10 @@ def test_filters_choose_and_the_limit_keeps_the_newest(run):
         record(2, 1, strict=False, undecided=True), record(3, family="path", strict=False),
     ]  # fmt: skip
     write(run, lines(*told))
-    pick = lambda *numbers: [told[i] for i in numbers]
+
+    def pick(*numbers):
+        return [told[i] for i in numbers]
+
     assert read(run, only="right") == pick(0, 2)
     assert read(run, only="wrong") == pick(1, 4)  # what nobody could judge is not wrong
     assert read(run, only="doubted") == pick(2)
@@ -75,7 +78,9 @@ def test_steps_done_again_after_a_resume_count_once(run):
 
 
 def test_two_resumes(run):
-    told = lines(*a_step(1, "a"), *a_step(2, "a"), *a_step(3, "a"), *a_step(2, "b"), *a_step(3, "b"), *a_step(3, "b"))
+    told = lines(
+        *a_step(1, "a"), *a_step(2, "a"), *a_step(3, "a"), *a_step(2, "b"), *a_step(3, "b"), *a_step(3, "b")
+    )
     assert read(write(run, told)) == [*a_step(1, "a"), *a_step(2, "b"), *a_step(3, "b")]
     again = told + lines(*a_step(1, "c"), *a_step(2, "c"))
     assert read(write(run, again)) == [*a_step(1, "c"), *a_step(2, "c")]
@@ -137,7 +142,9 @@ def test_an_unclosed_chain_has_no_answer():
 
 def test_nothing_steers_the_terminal():
     nasty = "\x1b[2J\x9b31m\x07\u202egnp\u2066\r\x00\ttab\u2028line\ufeff"
-    told = record(1, prompt=nasty, reply=f"<think>{nasty}\nsecond line</think>{nasty}", answer=nasty, family=nasty)
+    told = record(
+        1, prompt=nasty, reply=f"<think>{nasty}\nsecond line</think>{nasty}", answer=nasty, family=nasty
+    )
     text = rollouts.show([told])
     assert "\\x1b[2J" in text
     assert "\\u202e" in text

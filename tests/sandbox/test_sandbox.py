@@ -198,6 +198,13 @@ def parent(pid: str) -> int | None:
         return None
 
 
+def refusal(error: Exception):
+    def refuse(*args, **options):
+        raise error
+
+    return refuse
+
+
 # --- infra: never the program's fault -----------------------------------------------------------------------
 
 
@@ -206,7 +213,7 @@ def test_no_backend_is_a_refusal(monkeypatch):
     with pytest.raises(ConfigError, match="expected one of: bubblewrap, landlock"):
         sandbox.run("def f(x): return x", [1])
     monkeypatch.delenv(sandbox.VARIABLE)
-    monkeypatch.setattr(sandbox, "probe", lambda name: (_ for _ in ()).throw(UserError("broken")))
+    monkeypatch.setattr(sandbox, "probe", refusal(UserError("broken")))
     with pytest.raises(UserError, match=r"bubblewrap: broken; landlock: broken.*expected.*install"):
         sandbox.run("def f(x): return x", [1])
 
@@ -218,17 +225,13 @@ def test_a_fault_of_the_machine_is_infra(either, monkeypatch, fault):
     name = fault if fault in sandbox.BACKENDS else either
     command, settings = walls.command, walls.settings
     if fault == "descriptors":
-        monkeypatch.setattr(
-            os, "pipe", lambda *a: (_ for _ in ()).throw(OSError(errno.EMFILE, "no descriptors"))
-        )
+        monkeypatch.setattr(os, "pipe", refusal(OSError(errno.EMFILE, "no descriptors")))
     elif fault == "processes":
-        no = lambda *a, **k: (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, "no processes"))
-        monkeypatch.setattr(subprocess, "Popen", no)
+        monkeypatch.setattr(subprocess, "Popen", refusal(BlockingIOError(errno.EAGAIN, "no processes")))
     elif fault == "bubblewrap":
         monkeypatch.setattr(walls, "command", lambda *a: ["/bin/sh", "-c", "echo uid map >&2; exit 1"])
     elif fault == "landlock":
-        bad = lambda *a: {**settings(*a), "rules": [("/nowhere", 4)]}
-        monkeypatch.setattr(walls, "settings", bad)
+        monkeypatch.setattr(walls, "settings", lambda *a: {**settings(*a), "rules": [("/nowhere", 4)]})
         monkeypatch.setattr(walls, "command", lambda _, limits: command("landlock", limits))
     elif fault == "filter":
         monkeypatch.setattr(walls, "settings", lambda *a: {**settings(*a), "filter": b"\xff" * 16})

@@ -5,7 +5,7 @@ Level = the length.  Up to 8 letters only the counted letter repeats; beyond, al
 
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, Rng, ask, check, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others, spaced
 
 levels = (3, 4, 6, 8, 10, 12)
 
@@ -31,8 +31,7 @@ def make(rng: Rng, level: int) -> Problem:
     letters = [letter] * hits + draw(rest, k=level - hits)
     rng.shuffle(letters)
     word = "".join(letters)
-    spelled = "".join(f" {c}" for c in word)
-    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word=spelled)
+    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word=spaced(word))
     return Problem(
         prompt,
         f"counting {letter} {word}",

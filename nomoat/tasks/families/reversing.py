@@ -5,7 +5,7 @@ Level = the length.  Up to 6 letters all differ; beyond, they may repeat.  Every
 
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, Rng, ask, check, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others, spaced
 
 levels = (3, 4, 5, 6, 7, 8)
 
@@ -21,8 +21,6 @@ WORDINGS = {
         "Buchstabiere von hinten, mit Leerzeichen:{word}",
     ),
 }
-
-spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: Rng, level: int) -> Problem:

@@ -5,7 +5,7 @@ Level = the number of letters.  Level 3 holds 2,600 problems (sets of letters), 
 
 from string import ascii_lowercase
 
-from nomoat.tasks.base import Problem, Rng, ask, check, others
+from nomoat.tasks.base import Problem, Rng, ask, check, others, spaced
 
 levels = (3, 4, 5, 6, 7, 8)
 
@@ -21,8 +21,6 @@ WORDINGS = {
         "Schreibe in der Reihenfolge des Alphabets, mit Leerzeichen:{letters}",
     ),
 }
-
-spaced = lambda letters: "".join(f" {letter}" for letter in letters)
 
 
 def make(rng: Rng, level: int) -> Problem:

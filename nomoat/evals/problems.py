@@ -1,0 +1,131 @@
+"""A model's answers to problems, greedy once and sampled several times, and the scores of a level."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nomoat import stats
+from nomoat.model.transformer import Transformer
+from nomoat.rl.reward import Group, Judged, judge
+from nomoat.rl.rollout import Exercise, account, sample
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.train.session import Work
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that is asked: its longest reply, and thinking opened (true), skipped (false) or left to it."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    max_new_tokens: int
+    think: bool | None = None
+
+    def answers(
+        self, work: Work, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
+    ) -> list[Group]:
+        """`samples` answers to each exercise; their forward passes are counted as `work`."""
+        groups = sample(
+            self.model,
+            self.tokenizer,
+            asked,
+            group=samples,
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+            greedy=greedy,
+            think=self.think,
+            max_rows=1024,
+        )
+        account(work, self.model, groups)
+        return judge(groups)
+
+    def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
+        """Each exercise answered greedily, and `samples` times at temperature 1."""
+        greedy = self.answers(work, asked, samples=1, seed=seed, greedy=True)
+        sampled = self.answers(work, asked, samples=samples, seed=seed)
+        return [Answered(exercise, first, drawn) for exercise, (first,), drawn in zip(asked, greedy, sampled)]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An exercise with its greedy answer and those at temperature 1."""
+
+    exercise: Exercise
+    greedy: Judged
+    sampled: Group
+
+    @property
+    def right(self) -> int:
+        """How many of the sampled answers are right."""
+        return sum(answer.score.strict for answer in self.sampled)
+
+    @property
+    def rate(self) -> float:
+        return self.right / len(self.sampled)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of right answers with its 95 % interval over problems, and the share in a lenient reading."""
+
+    value: float
+    low: float
+    high: float
+    lenient: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a model can do at one level of a family: `length` in tokens, `passed` in any of the samples."""
+
+    family: str
+    level: int
+    n: int
+    greedy: Accuracy
+    sampled: Accuracy
+    length: float
+    passed: float
+
+
+def by_level(answered: Iterable[Answered]) -> list[Level]:
+    """The scores of each level; what the machine failed to judge counts as wrong."""
+    cells: dict[tuple[str, int], list[Answered]] = defaultdict(list)
+    for a in answered:
+        cells[a.exercise.family, a.exercise.level].append(a)
+    return [_level(*place, cells[place]) for place in sorted(cells)]
+
+
+def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
+    n, samples = len(cell), len(cell[0].sampled)
+    drawn = [answer for a in cell for answer in a.sampled]
+    return Level(
+        family,
+        level,
+        n,
+        greedy=_greedy(cell),
+        sampled=_sampled(cell, f"{family}/{level}"),
+        length=sum(answer.rollout.length for answer in drawn) / len(drawn),
+        passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
+    )
+
+
+def _greedy(cell: Sequence[Answered]) -> Accuracy:
+    n, right = len(cell), sum(a.greedy.score.strict for a in cell)
+    lenient = sum(a.greedy.score.lenient for a in cell)
+    return Accuracy(right / n, *stats.wilson(right, n), lenient / n)
+
+
+def _sampled(cell: Sequence[Answered], key: str) -> Accuracy:
+    n, samples = len(cell), len(cell[0].sampled)
+    rates = [a.rate for a in cell]
+    lenient = sum(answer.score.lenient for a in cell for answer in a.sampled)
+    low, high = stats.bootstrap(rates, key=key)
+    return Accuracy(sum(rates) / n, low, high, lenient / samples / n)
+
+
+def mean_accuracy(answered: Iterable[Answered]) -> float:
+    """Sampled accuracy, the mean over families."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
+        rates[a.exercise.family].append(a.rate)
+    return sum(sum(r) / len(r) for r in rates.values()) / len(rates)

@@ -1,0 +1,83 @@
+"""The course of a stage of reinforcement learning: what its step records say, over some of the steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from nomoat.run.ledger import Event
+
+Steps = Sequence[Event]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that steps say: its label and form, where it is read, and what several steps make of it."""
+
+    label: str
+    form: str
+    read: Callable[[Steps], list[float]]
+    over: Literal["mean", "largest", "total"] = "mean"
+
+    def value(self, steps: Steps) -> float | None:
+        """None where nothing is known."""
+        values = self.read(steps)
+        if not values:
+            return None
+        if self.over == "largest":
+            return max(values)
+        return sum(values) / (len(values) if self.over == "mean" else 1)
+
+    def text(self, steps: Steps) -> str:
+        value = self.value(steps)
+        return "–" if value is None else self.form.format(value).replace("%", " %")
+
+
+def tenths(curve: Steps) -> list[Steps]:
+    """The first, the middle and the last tenth of the steps."""
+    k = max(round(len(curve) / 10), 1)
+    return [curve[i : i + k] for i in (0, (len(curve) - k) // 2, len(curve) - k)] if curve else [[], [], []]
+
+
+def field(key: str, steps: Steps) -> list[float]:
+    """What was measured under a key."""
+    return [e[key] for e in steps if isinstance(e.get(key), int | float)]
+
+
+def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[float]]:
+    """The values of each family or level."""
+    values: dict[str, list[float]] = {}
+    for e in steps:
+        for name, value in (e.get(key) or {}).items():
+            values.setdefault(name, []).extend([] if value is None else [value])
+    return values
+
+
+def families_alike(steps: Steps) -> list[float]:
+    """The mean of each family; where families are not known, the reward of each step."""
+    means = [sum(v) / len(v) for v in by_name("rewards", steps).values() if v]
+    return means or field("reward", steps)
+
+
+def named(key: Literal["rewards", "levels"], name: str) -> Row:
+    """The row of one family or level."""
+    return Row(name, "{:.1%}", lambda steps: by_name(key, steps).get(name, []))
+
+
+ROWS = {
+    "alike": Row("right, families alike", "{:.1%}", families_alike),
+    "reward": Row("right, as drawn", "{:.1%}", partial(field, "reward")),
+    "lenient": Row("right in any form", "{:.1%}", partial(field, "lenient")),
+    "shadow": Row("right but doubted", "{:.2%}", partial(field, "shadow")),
+    "undecided": Row("undecided", "{:.0f}", partial(field, "undecided"), "total"),
+    "dead_groups": Row("groups without a lesson", "{:.1%}", partial(field, "dead_groups")),
+    "entropy": Row("entropy, nats a token", "{:.3f}", partial(field, "entropy")),
+    "kl": Row("KL to the start, nats", "{:.4f}", partial(field, "kl")),
+    "drift": Row("largest drift", "{:.1e}", partial(field, "drift"), "largest"),
+    "length": Row("tokens an answer", "{:.1f}", partial(field, "length")),
+    "length_right": Row("… of right ones", "{:.1f}", partial(field, "length_right")),
+    "length_wrong": Row("… of wrong ones", "{:.1f}", partial(field, "length_wrong")),
+    "truncated": Row("cut off", "{:.1%}", partial(field, "truncated")),
+    "sample_seconds": Row("sampling", "{:.2f} s", partial(field, "sample_seconds")),
+    "update_seconds": Row("updating", "{:.2f} s", partial(field, "update_seconds")),
+}

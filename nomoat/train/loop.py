@@ -27,6 +27,10 @@ SKIPS_BEFORE_ROLLBACK = 3
 ROLLBACKS_BEFORE_STOP = 2
 
 
+def nothing() -> None:
+    """What follows a step that nothing follows."""
+
+
 @dataclass(frozen=True)
 class Gradient:
     """What one step's forward and backward pass left behind, besides the .grad fields."""
@@ -36,7 +40,7 @@ class Gradient:
     flops_model: float
     flops_executed: float
     telemetry: dict[str, Any] = field(default_factory=dict)
-    after: Callable[[], None] = lambda: None  # runs with the optimiser step, not when the step is skipped
+    after: Callable[[], None] = nothing  # runs with the optimiser step, not when the step is skipped
 
 
 def train(

@@ -6,15 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from nomoat.config import WeightsError
-from nomoat.train import checkpoint
 from nomoat.train.checkpoint import FS, load, newest, save, verify
 
 CALLS = [name for name, _ in inspect.getmembers(FS, callable) if not name.startswith("_")]

@@ -16,15 +16,19 @@ transformers = pytest.importorskip("transformers")
 
 BASE = shape(
     vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20,
-    d_ffn=56,
-    n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
+    d_ffn=56, n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
 )  # fmt: skip
 STRETCH = Yarn(factor=8.0, original_context=32)
 CHANGES = {  # every option of the architecture, at least once each way
     "plain": {},
     "query latent": {"d_q_latent": 28},
     "groups": {"n_groups": 4, "n_active_groups": 2},
-    "groups, query latent, two shared": {"n_groups": 4, "n_active_groups": 3, "d_q_latent": 28, "n_shared": 2},
+    "groups, query latent, two shared": {
+        "n_groups": 4,
+        "n_active_groups": 3,
+        "d_q_latent": 28,
+        "n_shared": 2,
+    },
     "gates not normalised": {"normalise_gates": False, "routed_scale": 1.0},
     "routed scale": {"routed_scale": 2.5},
     "no dense layer": {"n_dense_layers": 0, "n_shared": 2},
@@ -32,20 +36,33 @@ CHANGES = {  # every option of the architecture, at least once each way
     "dense": {"n_routed": 0},
     "dense, tied, YaRN": {"n_routed": 0, "tied": True, "yarn": STRETCH},
     "YaRN": {"yarn": STRETCH, "rope_theta": 50000.0},
-    "YaRN of V2": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707), "n_groups": 2},
+    "YaRN of V2": {
+        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707),
+        "n_groups": 2,
+    },
     "YaRN, unequal scales": {"yarn": Yarn(factor=8.0, original_context=32, mscale=1.0, mscale_all_dim=0.5)},
     "YaRN, turn scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.7, mscale_all_dim=0.0)},
-    "YaRN, softmax scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)},
-    "YaRN, other ramp": {"yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5), "n_heads": 2},
+    "YaRN, softmax scale only": {
+        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)
+    },
+    "YaRN, other ramp": {
+        "yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5),
+        "n_heads": 2,
+    },
     "wide value heads": {"d_value": 28, "d_q_latent": 16},
     "V3 in small": {
-        "d_q_latent": 24, "n_groups": 4, "n_active_groups": 2, "routed_scale": 2.5, "yarn": STRETCH, "n_mtp": 1,
-        "d_value": 16, "norm_eps": 0.05,
+        "d_q_latent": 24,
+        "n_groups": 4,
+        "n_active_groups": 2,
+        "routed_scale": 2.5,
+        "yarn": STRETCH,
+        "n_mtp": 1,
+        "d_value": 16,
+        "norm_eps": 0.05,
     },
-}  # fmt: skip
-IDS_BT = torch.randint(
-    0, 97, (2, 80), generator=torch.Generator().manual_seed(5)
-)  # beyond every original context
+}
+# Beyond every original context.
+IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5))
 
 
 SAFE = 2e-4  # a hundred times what the two orders of summation can differ by

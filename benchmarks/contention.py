@@ -172,22 +172,21 @@ def beside(worker: Worker, stage: str, n: int, seconds: float) -> Beside:
         return Beside(rate, (processor_seconds(everyone) - before) / (time.perf_counter() - start))
 
 
-def measure(workers: dict[str, Worker], stage: str, args: argparse.Namespace) -> float:
-    """A row of the table for each setting and number of busy processes; gives the least that a polite one
-    kept, TARGET at most."""
-    alone: dict[str, list[float]] = {name: [] for name in workers}
-    others: dict[tuple[str, int], list[Beside]] = {pair: [] for pair in itertools.product(workers, args.busy)}
+def measure(workers: dict[str, Worker], stage: str, args: argparse.Namespace) -> Iterator[float]:
+    """Prints a row for each setting and number of busy processes; gives what the polite ones kept."""
+    alone = {name: [] for name in workers}
+    others = {pair: [] for pair in itertools.product(workers, args.busy)}
     for _ in range(args.rounds):
         for name, worker in workers.items():
-            alone[name].append(worker.rate(stage, args.seconds))
+            rate = worker.rate(stage, args.seconds)
+            alone[name].append(rate)
         for (name, n), found in others.items():
-            found.append(beside(workers[name], stage, n, 2 * args.seconds))
-    least = TARGET
+            measured = beside(workers[name], stage, n, 2 * args.seconds)
+            found.append(measured)
     for (name, n), found in others.items():
         kept = row(stage, name, n, alone[name], found)
         if SETTINGS[name].wait == "polite":
-            least = min(least, kept)
-    return least
+            yield kept
 
 
 def row(stage: str, name: str, n: int, alone: list[float], others: list[Beside]) -> float:
@@ -232,8 +231,8 @@ def main() -> int:
         for worker in workers.values():
             worker.answer()
         print(line(COLUMNS), line(["---"] * len(COLUMNS)), sep="\n")
-        kept = [measure(workers, stage, args) for stage in args.stages]
-    return 1 if min(kept) < TARGET else 0
+        kept = [share for stage in args.stages for share in measure(workers, stage, args)]
+    return 1 if min(kept, default=TARGET) < TARGET else 0
 
 
 if __name__ == "__main__":

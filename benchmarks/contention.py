@@ -175,17 +175,18 @@ def beside(worker: Worker, stage: str, n: int, seconds: float) -> Beside:
 def measure(workers: dict[str, Worker], stage: str, args: argparse.Namespace) -> Iterator[float]:
     """Prints a row for each setting and number of busy processes; gives what the polite ones kept."""
     alone = {name: [] for name in workers}
-    others = {pair: [] for pair in itertools.product(workers, args.busy)}
+    pairs = itertools.product(workers, args.busy)
+    others = {pair: [] for pair in pairs}
     for _ in range(args.rounds):
         for name, worker in workers.items():
-            rate = worker.rate(stage, args.seconds)
-            alone[name].append(rate)
+            alone[name].append(worker.rate(stage, args.seconds))
         for (name, n), found in others.items():
             measured = beside(workers[name], stage, n, 2 * args.seconds)
             found.append(measured)
     for (name, n), found in others.items():
         kept = row(stage, name, n, alone[name], found)
-        if SETTINGS[name].wait == "polite":
+        setting = SETTINGS[name]
+        if setting.wait == "polite":
             yield kept
 
 

@@ -75,13 +75,17 @@ def log_prob_objective(
         target = targets_M[rows, None]
         log_total = total.log()
         logp = bits.gather(1, target) / LOG2_E - log_total
-        logp_M[rows] = logp = logp.squeeze(1)
+        logp = logp.squeeze(1)
+        logp_M[rows] = logp
         if entropy_M is not None:
-            mean_bits = bits.mul_(p).sum(-1, keepdim=True) / (total * LOG2_E)
-            entropy_M[rows] = (log_total - mean_bits).squeeze(1)
+            mean_bits = bits.mul_(p).sum(-1, keepdim=True)
+            mean_nats = mean_bits / (total * LOG2_E)
+            entropy_M[rows] = (log_total - mean_nats).squeeze(1)
         c = coefficient(logp, rows)
-        p.mul_(-c[:, None] / total)  # d objective / d logits = c (onehot - p)
-        return (c * logp).sum(), p.scatter_add_(1, target, c[:, None])
+        c1 = c[:, None]
+        p.mul_(-c1 / total)  # d objective / d logits = c (onehot - p)
+        p.scatter_add_(1, target, c1)
+        return (c * logp).sum(), p
 
     return _Chunked.apply(h_MD, head_VD, piece), logp_M, entropy_M
 
@@ -119,6 +123,8 @@ def divergence(
             grad = p_s * (gap - kl) / M  # d KL(p_S || p_T) / d logits
             return kl.sum() / M, grad
         p_t.div_(total_t)
-        return -(p_t * gap).sum() / M, (p_s - p_t) / M  # d KL(p_T || p_S) / d logits
+        kl = -(p_t * gap).sum()
+        grad = (p_s - p_t) / M  # d KL(p_T || p_S) / d logits
+        return kl / M, grad
 
     return _Chunked.apply(h_MD, head_VD, piece)

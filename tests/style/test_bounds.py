@@ -37,7 +37,6 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {  # file or file:function -> rules, re
     "tests/conftest.py:weights": ("lambda", "not yet"),
     "tests/forge.py": ("width", "not yet"),
     "tests/forge.py:arm": ("lambda", "not yet"),
-    "tests/lab/test_transfer.py": ("width", "not yet"),
     "tests/model/test_gqa.py": ("width", "not yet"),
     "tests/model/test_mla.py": ("width", "not yet"),
     "tests/model/test_mla.py:test_rotation_keeps_lengths_and_depends_on_distance_alone": ("lambda", "not yet"),

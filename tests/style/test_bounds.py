@@ -59,7 +59,6 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {  # file or file:function -> rules, re
     "tests/test_files.py": ("width", "not yet"),
     "tests/tokenizer/test_bpe.py": ("width", "not yet"),
     "tests/tokenizer/test_layout.py": ("width", "not yet"),
-    "tests/train/test_checkpoint.py": ("lambda", "not yet"),
 }
 
 

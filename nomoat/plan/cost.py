@@ -21,6 +21,8 @@ LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine
 SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
 N_LAYOUTS_SHOWN = 4
 
+Cells = tuple[str, str, str, str]  # what, estimate, published, by
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -82,13 +84,15 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         )
     mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)
-    batch, ranking = work.sequences * run.context, search(work, run.gpus)
+    batch = work.sequences * run.context
+    ranking = search(work, run.gpus)
     if not ranking.layouts:
         raise ConfigError(
             f"a step of {batch:,.0f} tokens is {work.sequences:,.0f} rows of {run.context} for {run.gpus} "
             f"{run.gpu}; expected a row for each data-parallel group; take fewer devices or a longer run"
         )
-    best, flops = ranking.layouts[0], work.model.flops
+    best = ranking.layouts[0]
+    flops = work.model.flops
     seconds = best.seconds if mfu.arithmetic else flops / (device.flops_bf16 * mfu.value)  # of a token
     prices = read_prices()
     price = prices.device(run.gpu)
@@ -192,7 +196,7 @@ def stage_hours(v3: Published, stage: LaterStage) -> float | None:
     return trained or None
 
 
-def table_rows(plan: Plan, run: Published) -> list[tuple[str, str, str, str]]:
+def table_rows(plan: Plan, run: Published) -> list[Cells]:
     """(what, estimate, published, by); hours of equal tokens and devices, with V3 its stages, too."""
     hours = run.gpu_hours if (run.tokens, run.gpu) == (plan.tokens, plan.gpu) else None
     devices = f"{plan.n_gpus:,} {plan.gpu}, {plan.tokens_per_second:,.0f} tokens/s"
@@ -220,22 +224,20 @@ def table_rows(plan: Plan, run: Published) -> list[tuple[str, str, str, str]]:
     return rows + _stage_rows(plan) if run.shape == PRESETS["deepseek-v3"] and hours else rows
 
 
-def _layout_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+def _layout_rows(plan: Plan) -> list[Cells]:
     """The layouts, and what memory the best takes."""
     rows = []
     for i, layout in enumerate(plan.layouts, 1):
-        microseconds = 1e6 * layout.seconds
-        rows.append((f"layout {i}", f"{microseconds:,.4g} us a token", "", str(layout)))
+        rows.append((f"layout {i}", f"{1e6 * layout.seconds:,.4g} us a token", "", str(layout)))
     best = plan.layouts[0]
-    parts = [f"{part} {size / 1e9:,.1f}" for part, size in best.memory_bytes.items()]
-    memory = ", ".join(parts)
+    memory = ", ".join(f"{part} {size / 1e9:,.1f}" for part, size in best.memory_bytes.items())
     if plan.advice:
-        memory = f"{memory}; {plan.advice}"
+        memory += f"; {plan.advice}"
     rows.append(("memory a device", f"{best.all_bytes / 1e9:,.1f} GB", "", memory))
     return rows
 
 
-def _stage_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+def _stage_rows(plan: Plan) -> list[Cells]:
     rows = []
     for stage in deepseek_stages():
         by = "with what is not estimated as published" if stage.what.endswith("the whole") else ""

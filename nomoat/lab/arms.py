@@ -96,7 +96,7 @@ def build(arm: Arm, corpus: Corpus, seed: int) -> Transformer | Gpt2:
 
 
 class Trial:
-    """One arm in training: `step()` until `done`, then `result()`."""
+    """One arm in training: `step()` `n_steps` times, then `result()`."""
 
     def __init__(self, arm: Arm, corpus: Corpus, seed: int, n_steps: int, energy: Energy):
         self.arm, self.corpus = arm, corpus
@@ -118,10 +118,6 @@ class Trial:
         contexts = {arm.context, arm.short_context or arm.context}
         self.packed = {T: corpus.packed(T, seed) for T in contexts}
         self.rows_taken = dict.fromkeys(contexts, 0)
-
-    @property
-    def done(self) -> bool:
-        return self.steps >= self.n_steps
 
     @property
     def progress(self) -> float:
@@ -260,7 +256,7 @@ def pace_of(trial: Trial) -> Pace:
 
 def race(trials: Sequence[Trial], tell: Callable[[float], None] = lambda share: None) -> None:
     """Trains all of them, in turns: always the one that is least far in its own schedule goes on a little."""
-    while waiting := [trial for trial in trials if not trial.done]:
+    while waiting := [trial for trial in trials if trial.steps < trial.n_steps]:
         trial = min(waiting, key=lambda trial: trial.progress)
         tell(trial.progress)
         for _ in range(max(1, min(trial.n_steps // SLICES, trial.n_steps - trial.steps))):

@@ -27,20 +27,6 @@ from nomoat.report.table import Table
 SAME = 0.02  # runs whose steps differ by less are one
 BETTER = {"bpb": -1, "accuracy": 1}  # the sign of an improvement
 PROBE_STEPS = 10
-HEADER = (
-    "question",
-    "equal",
-    "time",
-    "FLOPs",
-    "bpb",
-    "other",
-    "difference",
-    "text",
-    "right",
-    "other",
-    "points",
-    "tasks",
-)
 
 
 def run(series: Series, table: Json | None = None) -> Json:
@@ -112,17 +98,10 @@ def compared(of: Runs, against: Runs) -> Json:
     def ratio(cost: str) -> float:
         return statistics.mean(one[cost] / other[cost] for one, other in pairs)
 
-    def gain(score: str) -> Json:
-        scores = [(one[score], other[score]) for one, other in pairs]
-        return difference(scores, BETTER[score])
-
-    return {
-        "seeds": len(pairs),
-        "seconds": ratio("seconds"),
-        "flops": ratio("flops"),
-        "bpb": gain("bpb"),
-        "accuracy": gain("accuracy"),
-    }
+    row: Json = {"seeds": len(pairs), "seconds": ratio("seconds"), "flops": ratio("flops")}
+    for score, better in BETTER.items():
+        row[score] = difference([(one[score], other[score]) for one, other in pairs], better)
+    return row
 
 
 def difference(pairs: Sequence[tuple[float, float]], better: int) -> Json:
@@ -187,13 +166,16 @@ def decode_rate(model: Transformer, n_rows: int, n_prompt: int, n_new: int) -> f
 
 def tables(truth: Json) -> list[Table]:
     """The truth table and the table of decoding, as they are printed."""
-    rows = [row_cells(row) for row in truth["rows"]]
+    bits = ("bpb", "other", "difference", "text")
+    points = ("right", "other", "points", "tasks")
     n_seeds = truth["rows"][0]["seeds"]
     note = f"{n_seeds} seeds; time and FLOPs: the first over the second; differences: less the second"
-    speeds = [decoding_cells(row) for row in truth["decoding"]]
-    header = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
+    header = ("question", "equal", "time", "FLOPs", *bits, *points)
+    rows = tuple(map(row_cells, truth["rows"]))
+    speeds = tuple(map(decoding_cells, truth["decoding"]))
     words = ("equal", "text", "tasks")
-    return [Table("", HEADER, tuple(rows), note, words=words), Table("", header, tuple(speeds))]
+    columns = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
+    return [Table("", header, rows, note, words=words), Table("", columns, speeds)]
 
 
 def row_cells(row: Json) -> tuple[str, ...]:

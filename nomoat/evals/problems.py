@@ -8,6 +8,7 @@ from nomoat import stats
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
+from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work
 
@@ -89,7 +90,7 @@ class Level:
 
 def by_level(answered: Iterable[Answered]) -> list[Level]:
     """The scores of each level; what the machine failed to judge counts as wrong."""
-    cells: dict[tuple[str, int], list[Answered]] = defaultdict(list)
+    cells = defaultdict(list)
     for a in answered:
         cells[a.exercise.family, a.exercise.level].append(a)
     return [_level(*place, cells[place]) for place in sorted(cells)]
@@ -104,8 +105,8 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
         n,
         greedy=_greedy(cell),
         sampled=_sampled(cell, f"{family}/{level}"),
-        length=sum(answer.rollout.length for answer in drawn) / len(drawn),
-        passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
+        length=mean(answer.rollout.length for answer in drawn),
+        passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )
 
 
@@ -120,12 +121,12 @@ def _sampled(cell: Sequence[Answered], key: str) -> Accuracy:
     rates = [a.rate for a in cell]
     lenient = sum(answer.score.lenient for a in cell for answer in a.sampled)
     low, high = stats.bootstrap(rates, key=key)
-    return Accuracy(sum(rates) / n, low, high, lenient / samples / n)
+    return Accuracy(mean(rates), low, high, lenient / samples / n)
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:
     """Sampled accuracy, the mean over families."""
-    rates: dict[str, list[float]] = defaultdict(list)
+    rates = defaultdict(list)
     for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
         rates[a.exercise.family].append(a.rate)
-    return sum(sum(r) / len(r) for r in rates.values()) / len(rates)
+    return mean(map(mean, rates.values()))

@@ -13,6 +13,7 @@ from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
 from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.stats import mean
 from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
@@ -40,7 +41,7 @@ class Examination:
     def answers(self) -> list[dict[str, Any] | None]:
         """What is kept of the answers to each problem, ring by ring."""
         items = self.suite.items
-        records: list[dict[str, Any] | None] = [None] * len(items)
+        records = [None] * len(items)
         rings = dict.fromkeys(item.ring for item in items)
         for ring in rings:
             if self.control and ring not in EVERYONE:
@@ -98,12 +99,6 @@ class Examination:
             written = [sample.ids_T.tolist() for (sample,) in samples]
             count(work, model, sum(map(len, (*prompts, *written))), 40)
         return {"bits": bits, "distinct": distinct(written), "repeats": repeats(written)}
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is there."""
-    present = [v for v in values if v is not None]
-    return sum(present) / len(present) if present else None
 
 
 def record(answered: Answered, layout: Layout) -> dict[str, Any]:

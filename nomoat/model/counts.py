@@ -12,7 +12,8 @@ from nomoat.model.spec import Dense, Kernels, Latent, Routed, Spec
 def attention_matrices(spec: Spec) -> int:
     """Weights of one layer's attention, norms on latents left out."""
     a, D = spec.attention, spec.d_model
-    queries, out = a.n_heads * a.d_query, a.n_heads * a.d_value * D
+    queries = a.n_heads * a.d_query
+    out = a.n_heads * a.d_value * D
     if not isinstance(a, Latent):
         return D * (queries + sum(a.d_cached)) + out
     query = queries * D
@@ -34,7 +35,7 @@ def ffn_matrices(spec: Spec, layer: int, *, active: bool) -> int:
     if isinstance(f, Dense):
         return (3 if f.gated else 2) * D * f.d_hidden
     if not spec.is_moe(layer):
-        return 3 * D * f.d_dense
+        return 3 * D * spec.d_dense
     experts = f.n_shared + (f.n_active if active else f.n_routed)
     return 3 * D * f.d_expert * experts + f.n_routed * D
 

@@ -35,7 +35,8 @@ class GroupedAttention(nn.Module):
         if kept is not None:
             kept.append((v_BUTW, k_BUTR))
         o_BHTW = attend(q_BHTR, k_BUTR, v_BUTW, mask, self.scale, self.kernels)
-        return self.w_o(o_BHTW.transpose(1, 2).flatten(-2))
+        heads = o_BHTW.transpose(1, 2).flatten(-2)
+        return self.w_o(heads)
 
     @staticmethod
     def _by_head(x: Tensor, width: int) -> Tensor:

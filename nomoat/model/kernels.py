@@ -61,7 +61,7 @@ class PlainAttention(torch.autograd.Function):
             grad_p = torch.bmm(grad_o, v.mT)
             grad_score = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
             grad_q.insert(0, torch.bmm(grad_score, k))
-            part = torch.bmm(q.mT, grad_score), torch.bmm(grad_o.mT, p)  # transposed: the large factor stays as it lies
+            part = torch.bmm(q.mT, grad_score), torch.bmm(grad_o.mT, p)  # transposed: no copies
             grad_kv = _added(grad_kv, part)
         scaled = _joined(grad_q).mul_(ctx.scale), grad_kv[0].mul_(ctx.scale).mT, grad_kv[1].mT
         return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in scaled), None, None

@@ -75,13 +75,17 @@ def log_prob_objective(
         target = targets_M[rows, None]
         log_total = total.log()
         logp = bits.gather(1, target) / LOG2_E - log_total
-        logp_M[rows] = logp = logp.squeeze(1)
+        logp = logp.squeeze(1)
+        logp_M[rows] = logp
         if entropy_M is not None:
-            mean_bits = bits.mul_(p).sum(-1, keepdim=True) / (total * LOG2_E)
-            entropy_M[rows] = (log_total - mean_bits).squeeze(1)
+            mean_bits = bits.mul_(p).sum(-1, keepdim=True)
+            mean_nats = mean_bits / (total * LOG2_E)
+            entropy_M[rows] = (log_total - mean_nats).squeeze(1)
         c = coefficient(logp, rows)
-        p.mul_(-c[:, None] / total)  # d objective / d logits = c (onehot - p)
-        return (c * logp).sum(), p.scatter_add_(1, target, c[:, None])
+        c1 = c[:, None]
+        p.mul_(-c1 / total)  # d objective / d logits = c (onehot - p)
+        p.scatter_add_(1, target, c1)
+        return (c * logp).sum(), p
 
     return _Chunked.apply(h_MD, head_VD, piece), logp_M, entropy_M
 
@@ -93,14 +97,14 @@ def cross_entropy(h_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Ten
     """
     keep = (targets_M != IGNORED).nonzero().squeeze(1)
     full = torch.tensor(-1.0 / max(len(keep), 1), device=h_MD.device)
-    loss, logp_M, _ = log_prob_objective(
+    loss, logp, _ = log_prob_objective(
         h_MD.index_select(0, keep), head_VD, targets_M[keep], lambda logp, rows: full.expand(len(logp))
     )
-    return loss, logp_M
+    return loss, logp
 
 
 def divergence(
-    h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: Tensor, *, reverse: bool
+    h_MD: Tensor, head_VD: Tensor, teacher_h: Tensor, teacher_head: Tensor, *, reverse: bool
 ) -> Tensor:
     """Mean over tokens of KL(p_T || p_S), or with `reverse` of KL(p_S || p_T), in nats, over the whole
     vocabulary.
@@ -110,7 +114,7 @@ def divergence(
     M = len(h_MD)
 
     def piece(rows: slice, bits_s: Tensor, p_s: Tensor, total_s: Tensor) -> tuple[Tensor, Tensor]:
-        bits_t, p_t, total_t = _powers(teacher_M[rows], teacher_head)
+        bits_t, p_t, total_t = _powers(teacher_h[rows], teacher_head)
         log_totals = (total_s / total_t).log_()
         gap = bits_s.sub_(bits_t).div_(LOG2_E).sub_(log_totals)  # log p_S - log p_T
         p_s.div_(total_s)
@@ -119,6 +123,8 @@ def divergence(
             grad = p_s * (gap - kl) / M  # d KL(p_S || p_T) / d logits
             return kl.sum() / M, grad
         p_t.div_(total_t)
-        return -(p_t * gap).sum() / M, (p_s - p_t) / M  # d KL(p_T || p_S) / d logits
+        kl = -(p_t * gap).sum()
+        grad = (p_s - p_t) / M  # d KL(p_T || p_S) / d logits
+        return kl / M, grad
 
     return _Chunked.apply(h_MD, head_VD, piece)

@@ -29,7 +29,8 @@ class LatentAttention(nn.Module):
     def __init__(self, spec: Spec, kernels: Kernels):
         super().__init__()
         a = spec.attention
-        self.shape, self.scale, self.kernels = a, spec.softmax_scale, kernels
+        self.shape = a
+        self.scale, self.kernels = spec.softmax_scale, kernels
         C, P = a.d_kv_latent, a.d_q_latent
         d_queries = a.n_heads * a.d_query
         self.widths = P or d_queries, C, a.d_rope

@@ -48,8 +48,10 @@ class Experts(nn.Module):
 
     def __init__(self, spec: Spec, kernels: Kernels):
         super().__init__()
-        self.shape, self.kernels = spec.ffn, kernels
-        E, D, F = self.shape.n_routed, spec.d_model, self.shape.d_expert
+        self.shape = spec.ffn
+        self.kernels = kernels
+        D = spec.d_model
+        E, F = self.shape.n_routed, self.shape.d_expert
         d_shared = self.shape.n_shared * F
         self.w_router = Linear(D, E, role="router")  # the centroids e_i of (15)
         self.register_buffer("bias_E", torch.zeros(E, dtype=torch.float32))
@@ -80,7 +82,8 @@ class Experts(nn.Module):
         best = 2 if s.group_score == "top2" else 1
         score = by_group.topk(best, -1).values.sum(-1)
         chosen = score.topk(s.n_active_groups, -1, sorted=False).indices
-        closed = torch.ones_like(score, dtype=torch.bool).scatter_(1, chosen, False)
+        closed = torch.ones_like(score, dtype=torch.bool)
+        closed.scatter_(1, chosen, False)
         return by_group.masked_fill(closed[..., None], float("-inf")).flatten(1)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
@@ -111,10 +114,11 @@ class Experts(nn.Module):
 
 def sequence_balance_loss(routing: Routing, n_sequences: int, n_active: int) -> Tensor:
     """(17) to (20) without the factor alpha: 1 where each sequence spreads evenly over the experts."""
-    M, E = routing.score_ME.shape
+    score_ME = routing.score_ME
+    M, E = score_ME.shape
     T = M // n_sequences
-    chosen_ME = torch.zeros_like(routing.score_ME).scatter(1, routing.expert_MK, 1.0)
+    chosen_ME = torch.zeros_like(score_ME).scatter(1, routing.expert_MK, 1.0)
     f_BE = chosen_ME.view(n_sequences, T, E).mean(1) * (E / n_active)  # (18)
-    share_ME = routing.score_ME / routing.score_ME.sum(-1, keepdim=True)  # (19)
+    share_ME = score_ME / score_ME.sum(-1, keepdim=True)  # (19)
     p_BE = share_ME.view(n_sequences, T, E).mean(1)  # (20)
     return (f_BE * p_BE).sum(-1).mean()  # (17)

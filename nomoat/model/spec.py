@@ -194,6 +194,11 @@ class Spec(Strict):
         return self.ffn.n_dense_layers if isinstance(self.ffn, Routed) else self.n_layers
 
     @property
+    def d_dense(self) -> int:
+        """Hidden width of the dense layers."""
+        return self.ffn.d_dense if isinstance(self.ffn, Routed) else self.ffn.d_hidden
+
+    @property
     def n_moe_layers(self) -> int:
         return self.n_layers - self.n_dense_layers
 

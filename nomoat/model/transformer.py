@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from nomoat.config import ConfigError
 from nomoat.model.gqa import GroupedAttention
-from nomoat.model.kernels import mask_for
+from nomoat.model.kernels import Pair, mask_for
 from nomoat.model.linear import Embedding, Linear
 from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.mtp import Depth
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import turns
-from nomoat.model.spec import Kernels, Latent, Routed, Spec
+from nomoat.model.spec import Kernels, Latent, Spec
 
 OUTPUTS = ("w_o", "w_down")  # what writes to the residual stream
 
@@ -27,16 +27,15 @@ class Block(nn.Module):
 
     def __init__(self, spec: Spec, layer: int, kernels: Kernels):
         super().__init__()
-        D, eps, f = spec.d_model, spec.norm_eps, spec.ffn
+        D, eps = spec.d_model, spec.norm_eps
         self.norm_attention, self.norm_ffn = RMSNorm(D, eps), RMSNorm(D, eps)
         attention = LatentAttention if isinstance(spec.attention, Latent) else GroupedAttention
         self.attention = attention(spec, kernels)
-        if spec.is_moe(layer):
-            self.ffn = Experts(spec, kernels)
-        else:
-            self.ffn = SwiGLU(D, f.d_dense if isinstance(f, Routed) else f.d_hidden)
+        self.ffn = Experts(spec, kernels) if spec.is_moe(layer) else SwiGLU(D, spec.d_dense)
 
-    def forward(self, h_BTD, cis_BTr, mask=None, kept: list | None = None) -> tuple[Tensor, Routing | None]:
+    def forward(
+        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None, kept: list[Pair] | None = None
+    ) -> tuple[Tensor, Routing | None]:
         h_BTD = h_BTD + self.attention(self.norm_attention(h_BTD), cis_BTr, mask, kept)
         normed = self.norm_ffn(h_BTD)
         out, routing = self.ffn(normed) if isinstance(self.ffn, Experts) else (self.ffn(normed), None)
@@ -53,14 +52,18 @@ class Transformer(nn.Module):
     def __init__(self, spec: Spec, kernels: Kernels | None = None):
         super().__init__()
         _check(spec)
-        self.spec, self.kernels = spec, kernels or Kernels()
-        self.embed = Embedding(spec.vocab_size, spec.d_model)
-        self.norm = RMSNorm(spec.d_model, spec.norm_eps)
-        self.head = Linear(spec.d_model, spec.vocab_size, role="embedding")
+        self.spec = spec
+        self.kernels = kernels or Kernels()
+        V, D = spec.vocab_size, spec.d_model
+        self.embed = Embedding(V, D)
+        self.norm = RMSNorm(D, spec.norm_eps)
+        self.head = Linear(D, V, role="embedding")
         self.tie()
-        self.blocks = nn.ModuleList(Block(spec, layer, self.kernels) for layer in range(spec.n_layers))
-        last = range(spec.n_layers, spec.n_layers + spec.n_mtp)
-        self.depths = nn.ModuleList(Depth(spec, Block(spec, layer, self.kernels)) for layer in last)
+        n = spec.n_layers
+        every = range(n + spec.n_mtp)
+        blocks = [Block(spec, layer, self.kernels) for layer in every]
+        self.blocks = nn.ModuleList(blocks[:n])
+        self.depths = nn.ModuleList(Depth(spec, block) for block in blocks[n:])
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +100,11 @@ class Transformer(nn.Module):
         return self.logits(h_BTD)
 
     def hidden(
-        self, ids_BT: Tensor, pos_BT: Tensor | None = None, mask: Tensor | None = None, kept: list | None = None
+        self,
+        ids_BT: Tensor,
+        pos_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+        kept: list[Pair] | None = None,
     ) -> tuple[Tensor, list[Routing]]:
         """The last block's output h_BTD, before the final norm, and what each routed layer decided.
 
@@ -148,4 +155,4 @@ def _check(spec: Spec) -> None:
         "a feed-forward without a gate": not getattr(spec.ffn, "gated", True),
     }
     for what in (what for what, asked in planned.items() if asked):
-        raise ConfigError(f"the spec has {what}, which is planned here but not computed; choose another shape")
+        raise ConfigError(f"the spec has {what}, which is planned but not computed; choose another shape")

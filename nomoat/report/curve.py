@@ -1,11 +1,13 @@
 """The course of a stage of reinforcement learning: what its step records say, over some of the steps."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from nomoat.run.ledger import Event
+from nomoat.stats import mean
 
 Steps = Sequence[Event]
 
@@ -17,16 +19,12 @@ class Row:
     label: str
     form: str
     read: Callable[[Steps], list[float]]
-    over: Literal["mean", "largest", "total"] = "mean"
+    over: Callable[[list[float]], float] = mean
 
     def value(self, steps: Steps) -> float | None:
         """None where nothing is known."""
         values = self.read(steps)
-        if not values:
-            return None
-        if self.over == "largest":
-            return max(values)
-        return sum(values) / (len(values) if self.over == "mean" else 1)
+        return self.over(values) if values else None
 
     def text(self, steps: Steps) -> str:
         value = self.value(steps)
@@ -46,7 +44,7 @@ def field(key: str, steps: Steps) -> list[float]:
 
 def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[float]]:
     """The values of each family or level."""
-    values: dict[str, list[float]] = {}
+    values = {}
     for e in steps:
         for name, value in (e.get(key) or {}).items():
             values.setdefault(name, []).extend([] if value is None else [value])
@@ -55,7 +53,7 @@ def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[f
 
 def families_alike(steps: Steps) -> list[float]:
     """The mean of each family; where families are not known, the reward of each step."""
-    means = [sum(v) / len(v) for v in by_name("rewards", steps).values() if v]
+    means = [mean(values) for values in by_name("rewards", steps).values() if values]
     return means or field("reward", steps)
 
 
@@ -69,11 +67,11 @@ ROWS = {
     "reward": Row("right, as drawn", "{:.1%}", partial(field, "reward")),
     "lenient": Row("right in any form", "{:.1%}", partial(field, "lenient")),
     "shadow": Row("right but doubted", "{:.2%}", partial(field, "shadow")),
-    "undecided": Row("undecided", "{:.0f}", partial(field, "undecided"), "total"),
+    "undecided": Row("undecided", "{:.0f}", partial(field, "undecided"), math.fsum),
     "dead_groups": Row("groups without a lesson", "{:.1%}", partial(field, "dead_groups")),
     "entropy": Row("entropy, nats a token", "{:.3f}", partial(field, "entropy")),
     "kl": Row("KL to the start, nats", "{:.4f}", partial(field, "kl")),
-    "drift": Row("largest drift", "{:.1e}", partial(field, "drift"), "largest"),
+    "drift": Row("largest drift", "{:.1e}", partial(field, "drift"), max),
     "length": Row("tokens an answer", "{:.1f}", partial(field, "length")),
     "length_right": Row("… of right ones", "{:.1f}", partial(field, "length_right")),
     "length_wrong": Row("… of wrong ones", "{:.1f}", partial(field, "length_wrong")),

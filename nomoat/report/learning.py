@@ -94,7 +94,7 @@ def probes(run: Run, stage: str) -> list[Probe]:
     if not events:
         return []
     middle, last = len(events) // 2, len(events) - 1
-    found: dict[tuple[str, str], Probe] = {}
+    found = {}
     for i in sorted({0, middle, last}):
         step = events[i]["step"]
         for probe in events[i]["probes"]:

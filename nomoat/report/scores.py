@@ -37,7 +37,7 @@ class Scores:
 
 def scores_of(events: Iterable[Event]) -> Scores:
     """The last measurement of each thing, its levels pooled."""
-    bits: dict[str, dict[str, float]] = defaultdict(dict)
+    bits = defaultdict(dict)
     levels = {how: defaultdict(lambda: defaultdict(list)) for how in ("greedy", "sampled")}
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")
@@ -55,9 +55,7 @@ def scores_of(events: Iterable[Event]) -> Scores:
         for model, by_family in by_model.items():
             accuracy[how][model] = pooled(by_family, how)
     sampled = levels["sampled"]
-    families: dict[str, None] = {}
-    for by_family in sampled.values():
-        families |= dict.fromkeys(by_family)
+    families = dict.fromkeys(family for by_family in sampled.values() for family in by_family)
     return Scores(tuple(sampled), tuple(families), accuracy, bits)
 
 

@@ -23,6 +23,10 @@ Row = Json  # what Trial.result() gives
 Runs = Sequence[Row]
 
 
+def quiet(says: str, share: float) -> None:
+    """Tells nobody how far a series is."""
+
+
 @dataclass(frozen=True)
 class Series:
     """What every comparison is asked: where it is kept, `seconds` of device time, how often, and on which
@@ -32,7 +36,7 @@ class Series:
     seconds: float
     n_seeds: int
     text: str | None = None
-    tell: Callable[[str, float], None] = lambda says, share: None
+    tell: Callable[[str, float], None] = quiet
 
     def __post_init__(self):
         if self.n_seeds < 1 or not self.seconds > 0:

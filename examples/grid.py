@@ -33,7 +33,8 @@ def make(rng: random.Random, level: int) -> Problem:
         blanks = sorted(rng.sample(PLACES, level))
     grid = drawn_grid(full, blanks)
     witness = "".join(full[place] for place in blanks)
-    return ask(rng, WORDINGS, f"grid {grid}", witness, {"blanks": blanks, "full": full}, grid=grid)
+    facts = {"blanks": blanks, "full": full}
+    return ask(rng, WORDINGS, f"grid {grid}", witness, facts, grid=grid)
 
 
 def drawn_grid(full: Grid, blanks: list[Place]) -> str:

@@ -53,8 +53,15 @@ def make(rng: random.Random, level: int) -> Problem:
         numbers, b = a, f"{a:b}"
         answer = a if kind == "decimal" else b
         steps = powers(a)
-    key, facts = f"numbers {kind} {numbers}", {"steps": steps, "a": a}
-    return ask(rng, WORDINGS[kind], key, str(answer), facts, a=a, b=b)
+    return ask(
+        rng,
+        WORDINGS[kind],
+        f"numbers {kind} {numbers}",
+        str(answer),
+        {"steps": steps, "a": a},
+        a=a,
+        b=b,
+    )
 
 
 def powers(a: int) -> list[str]:

@@ -38,8 +38,15 @@ def make(rng: random.Random, level: int) -> Problem:
     elif level == 3:
         amount, unit, answer = f"{total} {small}", large, n
         steps = [f"{total}/{factor}={n}"]
-    key, facts = f"units {amount} {unit}", {"steps": steps, "factor": factor, "unit": unit}
-    return ask(rng, WORDINGS, key, str(answer), facts, amount=amount, unit=unit)
+    return ask(
+        rng,
+        WORDINGS,
+        f"units {amount} {unit}",
+        str(answer),
+        {"steps": steps, "factor": factor, "unit": unit},
+        amount=amount,
+        unit=unit,
+    )
 
 
 def check(problem: Problem, answer: str) -> bool:

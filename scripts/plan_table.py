@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nomoat.model.counts import params_total
 from nomoat.plan.cost import deepseek_stages, plan_published
-from nomoat.plan.hardware import published_workload, read_hardware
+from nomoat.plan.hardware import read_hardware, workload
 from nomoat.plan.layout import Layout, PricedLayout, price
 from nomoat.plan.parts import flops_per_token
 from nomoat.plan.published import Published, read_published
@@ -126,7 +126,7 @@ def own_layout(run: Published) -> PricedLayout:
     data = run.gpus // axes.tensor // axes.pipeline
     schedule = "DualPipe" if axes.expert > 1 else "interleaved"
     layout = Layout(data, axes.tensor, axes.pipeline, axes.expert, schedule=schedule)
-    return price(layout, published_workload(run, device, share))
+    return price(layout, workload(run, device, share))
 
 
 def stages() -> Rows:

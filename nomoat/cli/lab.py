@@ -43,9 +43,9 @@ def plan(
 
     published = find_published(model)
     n_tokens = parse_quantity(tokens) if tokens else None
-    estimate = plan_published(published, tokens=n_tokens, gpu=gpu, n_gpus=gpus, context=context, mfu=mfu)
+    estimate = plan_published(published, tokens=n_tokens, gpu=gpu, gpus=gpus, context=context, mfu=mfu)
     if json:
-        return say.as_json(estimate.to_json())
+        return say.as_json(estimate)
     header = ("what", "estimate", "published", "by")
     rows = tuple(table_rows(estimate, published))
     table = Table(f"Plan for {model}, estimated", header, rows, words=("by",))

@@ -11,7 +11,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +24,7 @@ from nomoat.evals.bits import bits_per_byte
 from nomoat.lab import fp8
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.gpt2 import Gpt2, spec_of
-from nomoat.lab.series import Row, Series
+from nomoat.lab.series import Row, Series, meter
 from nomoat.model import counts
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
@@ -88,31 +87,6 @@ class Point(NamedTuple):
     loss: float
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one trained arm cost and reached.  `state_bytes`: weights, gradients, master weights and
-    moments."""
-
-    arm: str
-    seed: int
-    steps: int
-    tokens: int
-    seconds: float
-    flops: float
-    joules: float
-    joules_source: str
-    bpb: float
-    bpb_by_language: dict[str, float]
-    params_total: int
-    params_active: int
-    state_bytes: int
-    curve: list[Point]  # thinned
-    accuracy: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def build(arm: Arm, corpus: Corpus, seed: int) -> Transformer | Gpt2:
     """The arm's model with its first weights, float32."""
     table = {"context": arm.context, **arm.model, "vocab_size": corpus.tokenizer.vocab_size}
@@ -122,34 +96,28 @@ def build(arm: Arm, corpus: Corpus, seed: int) -> Transformer | Gpt2:
 
 
 class Trial:
-    """One arm in training: `step()` until `done`, then `result()`."""
+    """One arm in training: `step()` `n_steps` times, then `result()`."""
 
-    def __init__(
-        self, arm: Arm, corpus: Corpus, seed: int, n_steps: int, energy: Energy, device: str = "cpu"
-    ):
-        self.arm, self.corpus, self.seed = arm, corpus, seed
-        self.n_steps, self.energy = n_steps, energy
+    def __init__(self, arm: Arm, corpus: Corpus, seed: int, n_steps: int, energy: Energy):
+        self.arm, self.corpus = arm, corpus
+        self.seed, self.n_steps = seed, n_steps
+        self.energy = energy
         self.steps = self.tokens = 0
-        self.seconds = 0.0
-        self.flops = 0.0
-        self.joules = 0.0
+        self.seconds = self.flops = self.joules = 0.0
         self.curve: list[Point] = []
-        self.model = build(arm, corpus, seed).to(device)
+        self.model = build(arm, corpus, seed)
         if arm.weights == "counts":
             with self._account():
                 tokens = np.concatenate([shard.tokens for shard in corpus.shards.values()])
                 self.flops += from_bigrams(self.model, tokens, seed)
-        dtype = DTYPES["fp32" if arm.precision == "fp32" else "bf16"]
+        exact = arm.precision == "fp32"
+        dtype = DTYPES["fp32" if exact else "bf16"]
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)
         self.optimizer = Optimizer(self.model, arm.optim)
         contexts = {arm.context, arm.short_context or arm.context}
         self.packed = {T: corpus.packed(T, seed) for T in contexts}
         self.rows_taken = dict.fromkeys(contexts, 0)
-
-    @property
-    def done(self) -> bool:
-        return self.steps >= self.n_steps
 
     @property
     def progress(self) -> float:
@@ -194,36 +162,34 @@ class Trial:
         self.rows_taken[T] += rows
         if arm.packing == "documents":
             return batch
-        last_B1 = batch.targets_BT[:, -1:]
-        after_BT = torch.cat((batch.ids_BT[:, 1:], last_B1), 1)
-        one_document_BT = torch.zeros_like(batch.doc_BT)
-        return Batch(batch.ids_BT, after_BT, one_document_BT)
+        after_BT = torch.cat((batch.ids_BT[:, 1:], batch.targets_BT[:, -1:]), 1)
+        return Batch(batch.ids_BT, after_BT, torch.zeros_like(batch.doc_BT))
 
-    def result(self) -> Result:
-        """Measures the trained weights: float32 master weights, held-out bits per byte, answers to tasks."""
+    def result(self) -> Row:
+        """What the arm cost and reached, by its float32 master weights: held-out bits per byte, and the share
+        of tasks answered rightly where the corpus has any.
+
+        `state_bytes`: weights, gradients, master weights and moments; `curve` is thinned.
+        """
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.data = self.optimizer.master[name].clone()
         model, corpus, spec = self.model.eval(), self.corpus, self.model.spec
         bits = {lang: bits_per_byte(model, corpus.tokenizer, texts) for lang, texts in corpus.held.items()}
         sizes = {lang: sum(len(text.encode()) for text in texts) for lang, texts in corpus.held.items()}
-        return Result(
-            arm=self.arm.name,
-            seed=self.seed,
-            steps=self.steps,
-            tokens=self.tokens,
-            seconds=self.seconds,
-            flops=self.flops,
-            joules=self.joules,
-            joules_source=self.energy.source,
-            bpb=sum(bits[lang] * size for lang, size in sizes.items()) / sum(sizes.values()),
-            bpb_by_language=bits,
-            params_total=counts.params_total(spec),
-            params_active=counts.params_active(spec),
-            state_bytes=self._state_bytes(),
-            curve=self.curve[:: max(1, len(self.curve) // CURVE_POINTS)],
-            accuracy=answers(model, corpus) if corpus.tasks else None,
-        )
+        spent = {key: getattr(self, key) for key in ("seed", "steps", "tokens", "seconds", "flops", "joules")}
+        return {
+            "arm": self.arm.name,
+            **spent,
+            "joules_source": self.energy.source,
+            "bpb": sum(bits[lang] * size for lang, size in sizes.items()) / sum(sizes.values()),
+            "bpb_by_language": bits,
+            "params_total": counts.params_total(spec),
+            "params_active": counts.params_active(spec),
+            "state_bytes": self._state_bytes(),
+            "curve": self.curve[:: max(1, len(self.curve) // CURVE_POINTS)],
+            "accuracy": answers(model, corpus) if corpus.tasks else None,
+        }
 
     def _state_bytes(self) -> int:
         n_weights = sum(parameter.numel() for parameter in self.model.parameters())
@@ -234,11 +200,11 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
-    drawn = exercises(documents.problems(corpus.tasks, n_problems, 0, split="eval"))
+    problems = documents.problems(corpus.tasks, n_problems, 0, split="eval")
     groups = sample(
         model,
         corpus.tokenizer,
-        drawn,
+        exercises(problems),
         group=1,
         max_new_tokens=JUDGED_TOKENS,
         seed=0,
@@ -258,13 +224,13 @@ class Pace(NamedTuple):
     start: float
 
 
-def calibrate(arms: Sequence[Arm], corpus: Corpus, series: Series, seconds: float) -> dict[str, int]:
+def calibrate(arms: Sequence[Arm], corpus: Corpus, seconds: float) -> dict[str, int]:
     """Steps of each arm that fill its share of `seconds`, from the fastest of a few that all arms take in
     turn.
 
     The fastest, because whatever else the machine does can only slow a step.
     """
-    trials = [Trial(arm, corpus, 0, CALIBRATION_STEPS, series.meter(), series.device) for arm in arms]
+    trials = [Trial(arm, corpus, 0, CALIBRATION_STEPS, meter()) for arm in arms]
     for _ in range(CALIBRATION_STEPS):
         for trial in trials:
             trial.step()
@@ -288,19 +254,18 @@ def pace_of(trial: Trial) -> Pace:
     return Pace(step, max(0.0, ends[0] - step) if arm.weights == "counts" else 0.0)
 
 
-def race(trials: Sequence[Trial], tell: Callable[[float], None] | None = None) -> None:
+def race(trials: Sequence[Trial], tell: Callable[[float], None] = lambda share: None) -> None:
     """Trains all of them, in turns: always the one that is least far in its own schedule goes on a little."""
-    while waiting := [trial for trial in trials if not trial.done]:
+    while waiting := [trial for trial in trials if trial.steps < trial.n_steps]:
         trial = min(waiting, key=lambda trial: trial.progress)
-        if tell:
-            tell(trial.progress)
+        tell(trial.progress)
         for _ in range(max(1, min(trial.n_steps // SLICES, trial.n_steps - trial.steps))):
             trial.step()
 
 
 def trained(series: Series, corpus: Corpus, runs: Sequence[tuple[Arm, int]], seed: int) -> list[Row]:
     """The results of one seed's runs, arms with their numbers of steps."""
-    energy = series.meter()
-    trials = [Trial(arm, corpus, seed, n_steps, energy, series.device) for arm, n_steps in runs]
+    energy = meter()
+    trials = [Trial(arm, corpus, seed, n_steps, energy) for arm, n_steps in runs]
     race(trials, partial(series.tell, f"seed {seed}"))
-    return [trial.result().to_json() for trial in trials]
+    return [trial.result() for trial in trials]

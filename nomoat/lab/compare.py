@@ -20,7 +20,7 @@ from nomoat.data import documents, ngram
 from nomoat.files import shipped
 from nomoat.lab.arms import Arm, calibrate, trained
 from nomoat.lab.corpus import Corpus
-from nomoat.lab.series import Row, Series, by_arm, kept, merged, student
+from nomoat.lab.series import Json, Runs, Series, by_arm, kept, merged, student
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, short
 
@@ -60,7 +60,7 @@ def arms(waterfall: bool = False) -> list[Arm]:
     return [parse(Arm, row, row["name"]) for row in rows]
 
 
-def waterfall_rows(table: Mapping[str, Any], starts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def waterfall_rows(table: Json, starts: Json) -> Iterator[Json]:
     share = table["waterfall_share"]
     yield {**starts["B1"], "name": at(share, "B1"), "share": share}
     for saving in table["savings"]:
@@ -79,13 +79,13 @@ def at(share: float, name: str = "ours") -> str:
     return f"{name} at 1/{1 / share:g}"
 
 
-def run(series: Series, waterfall: bool = False) -> dict[str, Any]:
+def run(series: Series, waterfall: bool = False) -> Json:
     """Trains what the folder does not hold yet, and gives the whole; the time of a series is one
     baseline's."""
     chosen = arms(waterfall)
     corpus = Corpus.make(series.out / "corpus", text=series.text)
-    asked = {"device": series.device, "arms": {arm.name: arm.model_dump() for arm in chosen}}
-    setting = series.setting(asked, partial(calibrate, chosen, corpus, series, series.seconds))
+    asked = {arm.name: arm.model_dump() for arm in chosen}
+    setting = series.setting(partial(calibrate, chosen, corpus, series.seconds), device="cpu", arms=asked)
     runs = [(arm, setting["steps"][arm.name]) for arm in chosen]
     results = series.results(partial(trained, series, corpus, runs))
     return {
@@ -96,7 +96,7 @@ def run(series: Series, waterfall: bool = False) -> dict[str, Any]:
     }
 
 
-def count(text: str | None, corpus: Corpus) -> list[dict[str, Any]]:
+def count(text: str | None, corpus: Corpus) -> list[Json]:
     """What counting alone reaches: byte models of the same training text on the same held-out bytes."""
     held = ["\n".join(texts).encode() for texts in corpus.held.values()]
     n_bytes = sum(map(len, held))
@@ -113,11 +113,11 @@ def count(text: str | None, corpus: Corpus) -> list[dict[str, Any]]:
     return rows
 
 
-def mean_of(rows: Sequence[Row], key: str) -> float:
+def mean_of(rows: Runs, key: str) -> float:
     return mean(row[key] for row in rows)
 
 
-def findings(results: Sequence[Row]) -> dict[str, Any]:
+def findings(results: Runs) -> Json:
     """Factors against each baseline by each metric, and the waterfall where its arms were trained."""
     table, arms = shipped(__file__), by_arm(results)
     sweep = [arms[at(share)] for share in sorted(table["shares"])]
@@ -136,7 +136,7 @@ class Bound(NamedTuple):
     sign: str
 
 
-def factor(baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str) -> dict[str, Any]:
+def factor(baseline: Runs, sweep: Sequence[Runs], metric: str) -> Json:
     """The baseline's cost over ours at equal final bits per byte: of the means, and Student's 95 % interval.
 
     `bound` is "=" where ours' runs stand on both sides of the baseline's quality; ">" where even the smallest
@@ -150,12 +150,10 @@ def factor(baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str)
     return {"value": whole.value, "low": low, "high": high, "bound": whole.sign, "seeds": len(seeds)}
 
 
-def cost_ratio(
-    baseline: Sequence[Row], sweep: Sequence[Sequence[Row]], metric: str, seeds: Sequence[int]
-) -> Bound:
+def cost_ratio(baseline: Runs, sweep: Sequence[Runs], metric: str, seeds: Sequence[int]) -> Bound:
     """Of the means over some seeds; `sweep` from the smallest run to the largest."""
 
-    def over(rows: Sequence[Row], key: str) -> float:
+    def over(rows: Runs, key: str) -> float:
         return mean(rows[seed][key] for seed in seeds)
 
     goal = over(baseline, "bpb")
@@ -163,17 +161,19 @@ def cost_ratio(
     bits = [over(rows, "bpb") for rows in sweep]
     logs = [math.log(over(rows, metric)) for rows in sweep]
     if bits[0] <= goal:
-        return Bound(cost / math.exp(logs[0]), ">")
-    if bits[-1] > goal:
-        return Bound(cost / math.exp(logs[-1]), "<")
-    end = next(i for i, bpb in enumerate(bits) if bpb <= goal)
-    start = end - 1
-    part = (bits[start] - goal) / (bits[start] - bits[end])
-    log = logs[start] + part * (logs[end] - logs[start])
-    return Bound(cost / math.exp(log), "=")
+        sign, log = ">", logs[0]
+    elif bits[-1] > goal:
+        sign, log = "<", logs[-1]
+    else:
+        end = next(i for i, bpb in enumerate(bits) if bpb <= goal)
+        start = end - 1
+        part = (bits[start] - goal) / (bits[start] - bits[end])
+        sign = "="
+        log = logs[start] + part * (logs[end] - logs[start])
+    return Bound(cost / math.exp(log), sign)
 
 
-def waterfall_of(table: Mapping[str, Any], arms: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
+def waterfall_of(table: Json, arms: Mapping[str, Runs]) -> list[Json]:
     """Each saving's gain as a factor of the budget, at a share of it."""
     share = table["waterfall_share"]
     if at(share, "B1") not in arms:
@@ -185,7 +185,7 @@ def waterfall_of(table: Mapping[str, Any], arms: Mapping[str, Sequence[Row]]) ->
     }  # by how much the smallest trained budget is
     rows = []
     for saving in table["savings"]:
-        row: dict[str, Any] = {"saving": saving["name"]}
+        row: Json = {"saving": saving["name"]}
         for name, side in SIDES.items():
             if name in saving:
                 changed, start = arms[f"{saving['name']}, {name}"], arms[at(share, side.start)]
@@ -195,7 +195,7 @@ def waterfall_of(table: Mapping[str, Any], arms: Mapping[str, Sequence[Row]]) ->
     return rows
 
 
-def slopes_at(share: float, shares: Sequence[float], arms: Mapping[str, Sequence[Row]]) -> dict[str, float]:
+def slopes_at(share: float, shares: Sequence[float], arms: Mapping[str, Runs]) -> dict[str, float]:
     """Bits per byte that a budget e times as large brings around a share, of ours' sweep and of B1."""
     near = sorted(shares, key=lambda other: abs(math.log(other / share)))[:N_NEIGHBOURS]
     low, high = min(near), max(near)
@@ -204,7 +204,7 @@ def slopes_at(share: float, shares: Sequence[float], arms: Mapping[str, Sequence
     return {"ours": ours / math.log(high / low), "B1": baseline / math.log(1 / share)}
 
 
-def gain_of(changed: Sequence[Row], start: Sequence[Row], sign: int, slope: float) -> dict[str, float]:
+def gain_of(changed: Runs, start: Runs, sign: int, slope: float) -> dict[str, float]:
     """The difference in bits per byte, and as a factor: that over the slope, and the difference in device
     time."""
     gaps, logs = [], []
@@ -220,7 +220,7 @@ def gain_of(changed: Sequence[Row], start: Sequence[Row], sign: int, slope: floa
     }
 
 
-def tables(comparison: Mapping[str, Any]) -> list[Table]:
+def tables(comparison: Json) -> list[Table]:
     """The arms, the factors and the waterfall, for the terminal."""
     results = comparison["results"]
     source = ", ".join(sorted({row["joules_source"] for row in results}))
@@ -231,39 +231,38 @@ def tables(comparison: Mapping[str, Any]) -> list[Table]:
     return [*shown, waterfall_table(comparison["waterfall"])] if comparison["waterfall"] else shown
 
 
-def arms_table(results: Sequence[Row], ngrams: Sequence[Row], source: str) -> Table:
-    savings = tuple(f", {side}" for side in SIDES)
+# header -> field of a result, and how its mean is written
+COLUMNS = {
+    "device time": ("seconds", duration),
+    "FLOPs": ("flops", short),
+    "energy": ("joules", partial(short, unit="J")),
+    "tokens": ("tokens", short),
+    "parameters": ("params_total", short),
+    "state": ("state_bytes", partial(short, unit="B")),
+}
+
+
+def arms_table(results: Runs, ngrams: Runs, source: str) -> Table:
     rows = []
+    savings = tuple(f", {side}" for side in SIDES)
     for name, runs in by_arm(results).items():
         if not name.endswith(savings):
-            rows.append(arm_cells(name, runs))
+            bits = [row["bpb"] for row in runs]
+            spread = f"{mean(bits):.3f} ({min(bits):.3f}-{max(bits):.3f})"
+            figures = (written(mean_of(runs, key)) for key, written in COLUMNS.values())
+            rows.append((name, spread, *figures))
+    unknown = [""] * (len(COLUMNS) - 1)
     for row in ngrams:
-        bpb, seconds = f"{row['bpb']:.3f}", duration(row["seconds"])
-        rows.append((row["arm"], bpb, seconds, "", "", "", "", ""))
+        rows.append((row["arm"], f"{row['bpb']:.3f}", duration(row["seconds"]), *unknown))
     n_seeds = len({row["seed"] for row in results})
     note = (
         f"Means over {n_seeds} seeds (lowest-highest); energy {source}; "
         "FLOPs executed, the optimiser's included."
     )
-    header = ("arm", "bits per byte", "device time", "FLOPs", "energy", "tokens", "parameters", "state")
-    return Table("Side by side", header, tuple(rows), note)
+    return Table("Side by side", ("arm", "bits per byte", *COLUMNS), tuple(rows), note)
 
 
-def arm_cells(name: str, runs: Sequence[Row]) -> tuple[str, ...]:
-    bits = [row["bpb"] for row in runs]
-    return (
-        name,
-        f"{mean(bits):.3f} ({min(bits):.3f}-{max(bits):.3f})",
-        duration(mean_of(runs, "seconds")),
-        short(mean_of(runs, "flops")),
-        short(mean_of(runs, "joules"), "J"),
-        short(mean_of(runs, "tokens")),
-        short(mean_of(runs, "params_total")),
-        short(mean_of(runs, "state_bytes"), "B"),
-    )
-
-
-def factors_table(factors: Mapping[str, Mapping[str, Any]], source: str) -> Table:
+def factors_table(factors: Mapping[str, Json], source: str) -> Table:
     rows = [(name, *(factor_cell(by[metric]) for metric in METRICS)) for name, by in factors.items()]
     note = (
         "The baseline's cost over ours' at equal final held-out bits per byte; in brackets Student's 95 % "
@@ -272,14 +271,14 @@ def factors_table(factors: Mapping[str, Mapping[str, Any]], source: str) -> Tabl
     return Table("How many times cheaper", ("against", *METRICS.values()), tuple(rows), note)
 
 
-def factor_cell(factor: Mapping[str, Any]) -> str:
+def factor_cell(factor: Json) -> str:
     if factor["bound"] != "=":
         return f"{factor['bound']} {factor['value']:.1f}"
     interval = f" [{factor['low']:.1f}, {factor['high']:.1f}]" if factor["low"] else ""
     return f"{factor['value']:.1f}{interval}"
 
 
-def waterfall_table(waterfall: Sequence[Mapping[str, Any]]) -> Table:
+def waterfall_table(waterfall: Sequence[Json]) -> Table:
     rows = [(row["saving"], gain_cell(row.get("ours")), gain_cell(row.get("B1"))) for row in waterfall]
     note = (
         "As factors of the budget (lowest and highest seed), 1 is no effect: off, what is lost where it is "
@@ -288,7 +287,7 @@ def waterfall_table(waterfall: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Where it comes from", ("saving", "in ours", "in B1"), tuple(rows), note)
 
 
-def gain_cell(gain: Mapping[str, Any] | None) -> str:
+def gain_cell(gain: Json | None) -> str:
     if gain is None:
         return ""
     side = "off" if gain["used"] else "on"
@@ -297,7 +296,7 @@ def gain_cell(gain: Mapping[str, Any] | None) -> str:
     return f"{gain['gain']:.2f} ({gain['low']:.2f}-{gain['high']:.2f}) {side}"
 
 
-def plot(comparison: Mapping[str, Any], path: Path) -> None:
+def plot(comparison: Json, path: Path) -> None:
     """Final bits per byte against device time and FLOPs: every seed, the means, and an arrow with the
     factor."""
     from matplotlib.figure import Figure
@@ -313,7 +312,7 @@ def plot(comparison: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def plot_metric(axes: Any, comparison: Mapping[str, Any], metric: str) -> None:
+def plot_metric(axes: Any, comparison: Json, metric: str) -> None:
     table, arms = shipped(__file__), by_arm(comparison["results"])
 
     def seeds(name: str, marker: str, color: str) -> tuple[float, float]:

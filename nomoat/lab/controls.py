@@ -1,9 +1,9 @@
 """What a claim about reinforcement learning has to be held against, as further stages of the same run."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from nomoat.config import ConfigError
+from nomoat.lab.series import Json
 from nomoat.model import counts
 from nomoat.plan.budget import resolve
 from nomoat.report.receipt import receipt_of
@@ -14,8 +14,6 @@ NAMES = ("format-only", "random-reward", "rejection-sft", "more-pretraining")
 READ = ("shares", "text", "text_bytes", "hub", "tasks", "task_documents", "chains")  # what pretraining reads
 FEWEST_PROBLEMS = 16
 LOWER_RATES = 5  # for weights that are trained already
-
-Stage = Mapping[str, Any]
 
 
 def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def answer_flops(run: Run, recipe: Recipe, after: str) -> float:
     return length * counts.flops_forward(recipe.shape(recipe.stage(after)), 2 * length, recipe.kernels)
 
 
-def further_training(pretrain: Stage) -> dict[str, Any]:
+def further_training(pretrain: Json) -> dict[str, Any]:
     optim = dict(pretrain["optim"])
     for rate in ("muon_lr", "adam_lr"):
         optim[rate] /= LOWER_RATES
@@ -83,7 +81,7 @@ def further_training(pretrain: Stage) -> dict[str, Any]:
     return {"kind": "sft", "optim": optim, **same}
 
 
-def right_answers(rl: Stage, n_problems: int) -> dict[str, Any]:
+def right_answers(rl: Json, n_problems: int) -> dict[str, Any]:
     return {
         "kind": "reject",
         "name": "right-answers",

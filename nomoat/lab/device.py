@@ -6,7 +6,7 @@ sheet.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from nomoat.config import parse
 from nomoat.data.packing import Batch
 from nomoat.files import shipped
+from nomoat.lab.series import Json
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.plan.hardware import read_hardware
@@ -72,9 +73,7 @@ class Cost:
     joules_source: str
 
 
-def measure(
-    threads: int | None = None, *, rounds: int = 5, table: Mapping[str, Any] | None = None
-) -> list[Reading]:
+def measure(threads: int | None = None, *, rounds: int = 5, table: Json | None = None) -> list[Reading]:
     """One thread, `threads` (torch's own number by default), the GPU and absent GPUs; by device.toml or its
     like."""
     before, table = torch.get_num_threads(), table or shipped(__file__)
@@ -99,7 +98,7 @@ def places_with(threads: int) -> list[Place]:
     return places
 
 
-def works_on(device: torch.device, table: Mapping[str, Any]) -> dict[str, Work]:
+def works_on(device: torch.device, table: Json) -> dict[str, Work]:
     """By the name of its row.  A triad is STREAM's: two arrays read, one written."""
     works = {}
     for name, sides in table["products"].items():
@@ -126,7 +125,7 @@ def product(m: int, k: int, n: int, device: torch.device, dtype: torch.dtype) ->
     return Work({"FLOP": 2.0 * m * k * n}, partial(torch.mm, a, b, out=a.new_empty(m, n)))
 
 
-def training(model: Mapping[str, Any], device: torch.device) -> Work:
+def training(model: Json, device: torch.device) -> Work:
     """Whole steps on random tokens: forward, backward, optimiser, bias balancing."""
     spec = parse(Spec, model["spec"], "spec")
     kernels = parse(Kernels, model.get("kernels", {}), "kernels")
@@ -165,12 +164,11 @@ def spend(place: Place, call: Callable[[], Any], n_calls: int = 1) -> Cost:
 def read(what: str, jobs: Sequence[tuple[Place, Work]], seconds: float, rounds: int) -> Iterator[Reading]:
     """One row in every place: each unit's rate, and how much of the first a joule buys."""
     n_calls = [calls_that_fill(seconds, place, work) for place, work in jobs]
-    costs: list[list[Cost]] = [[] for _ in jobs]
+    taken = []
     for _ in range(rounds):
-        for (place, work), n, spent in zip(jobs, n_calls, costs):
-            spent.append(spend(place, work.call, n))
+        taken.append([spend(place, work.call, n) for (place, work), n in zip(jobs, n_calls)])
     first: dict[str, float] = {}
-    for (place, work), spent in zip(jobs, costs):
+    for (place, work), spent in zip(jobs, zip(*taken)):
         for unit, source, values in rates(work, spent):
             value = statistics.median(values)
             yield Reading(

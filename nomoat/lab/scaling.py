@@ -7,25 +7,22 @@ parameters.  Intervals: 95 %, the residuals drawn anew.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import numpy as np
-import torch
 
 from nomoat.config import DataError, parse
 from nomoat.files import shipped
 from nomoat.lab.arms import Arm, calibrate, trained
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.law import Law, fit, redrawn
-from nomoat.lab.series import Row, Series, by_arm, merged
+from nomoat.lab.series import Json, Row, Runs, Series, by_arm, merged
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
-from nomoat.stages.pipeline import device_class
 from nomoat.stats import percentiles
 
 COSTS = ("flops", "seconds", "joules", "tokens", "params_active", "bpb")
@@ -33,7 +30,7 @@ FEWEST_POINTS = 3  # as many as the law has parameters
 CURVE_POINTS, CURVE_BEYOND = 60, 8  # of the plot; how far beyond the last run
 
 
-def arms(table: Mapping[str, Any]) -> list[Arm]:
+def arms(table: Json) -> list[Arm]:
     """The ladder: every share of the largest run's time, at the sizes that may suit it."""
     rungs = []
     for i, share in enumerate(table["shares"]):
@@ -45,7 +42,7 @@ def arms(table: Mapping[str, Any]) -> list[Arm]:
     return rungs
 
 
-def run(series: Series, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run(series: Series, table: Json | None = None) -> Json:
     """Trains what the folder does not hold yet and gives findings(); the time of a series is the whole
     ladder's."""
     table = table or shipped(__file__)
@@ -53,18 +50,14 @@ def run(series: Series, table: Mapping[str, Any] | None = None) -> dict[str, Any
     corpus = Corpus.make(series.out / "corpus", text=series.text, heldout_bytes=table["heldout_bytes"])
     shares = sum(arm.share for arm in chosen)
     seconds = series.seconds / series.n_seeds / shares
-    asked = {
-        "seeds": series.n_seeds,
-        "price": device_class(torch.device(series.device)),
-        "table": table,
-    }
-    setting = series.setting(asked, partial(calibrate, chosen, corpus, series, seconds))
+    steps = partial(calibrate, chosen, corpus, seconds)
+    setting = series.setting(steps, seeds=series.n_seeds, price="cpu", table=table)
     runs = [(arm, setting["steps"][arm.name]) for arm in chosen]
     results = series.results(partial(trained, series, corpus, runs))
     return findings(results, setting)
 
 
-def points_of(results: Sequence[Row], setting: Mapping[str, Any]) -> list[dict[str, Any]]:
+def points_of(results: Runs, setting: Json) -> list[Json]:
     """Means over the seeds of each arm, with its money, and whether it is on the frontier.
 
     On it is what no run of the same share and none of as few FLOPs beats.
@@ -72,10 +65,8 @@ def points_of(results: Sequence[Row], setting: Mapping[str, Any]) -> list[dict[s
     prices, points = read_prices(), []
     device = prices.device(setting["price"])
     for arm, rows in by_arm(results).items():
-        point: dict[str, Any] = {"arm": arm}
-        point["runs"] = [row["bpb"] for row in rows]
-        for key in COSTS:
-            point[key] = mean(row[key] for row in rows)
+        point: Json = {"arm": arm, "runs": [row["bpb"] for row in rows]}
+        point |= {key: mean(row[key] for row in rows) for key in COSTS}
         point["money"] = prices.money(device, point["joules"], point["seconds"] * setting["units"])
         points.append(point)
     for point in points:
@@ -88,7 +79,7 @@ def share_of(point: Row) -> str:
     return point["arm"].rpartition(", ")[2]
 
 
-def findings(results: Sequence[Row], setting: Mapping[str, Any]) -> dict[str, Any]:
+def findings(results: Runs, setting: Json) -> Json:
     """The points, the laws, and from the frontier's end what half its cost loses and how many times its cost
     a gain takes.
 
@@ -127,7 +118,7 @@ def findings(results: Sequence[Row], setting: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def columns(rows: Sequence[Row], *keys: str) -> np.ndarray:
+def columns(rows: Runs, *keys: str) -> np.ndarray:
     return np.array([[row[key] for key in keys] for row in rows], float)
 
 
@@ -137,7 +128,7 @@ def answer(laws: Sequence[Law], of: Callable[[Law], float]) -> list[float | None
     return [x if math.isfinite(x) else None for x in (value, *percentiles(others))]
 
 
-def tables(scaling: Mapping[str, Any]) -> list[Table]:
+def tables(scaling: Json) -> list[Table]:
     """The ladder, and from its end what half the cost loses and what each gain costs."""
     end, costs = scaling["end"], ("FLOPs", "device time", "energy", read_prices().currency)
     ladder = tuple(map(point_cells, scaling["points"]))
@@ -154,7 +145,7 @@ def tables(scaling: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def note_of(scaling: Mapping[str, Any]) -> str:
+def note_of(scaling: Json) -> str:
     floor, exponent = interval(scaling["law"]["E"], ".3f"), interval(scaling["law"]["b"], ".3f")
     chinchilla = scaling["chinchilla"]
     alpha, beta = chinchilla["b"]
@@ -190,7 +181,7 @@ def interval(answer: Sequence[float | None], form: str) -> str:
     return f"{value} [{low} to {high}]"
 
 
-def plot(scaling: Mapping[str, Any], path: Path) -> None:
+def plot(scaling: Json, path: Path) -> None:
     """Bits per byte against executed FLOPs: every run, the law with its 95 % band, its floor."""
     from matplotlib.figure import Figure
 

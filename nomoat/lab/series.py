@@ -14,21 +14,13 @@ import torch
 from nomoat.config import ConfigError
 from nomoat.files import write_whole
 from nomoat.run.energy import Energy
-from nomoat.stages.pipeline import device_class
 
-STUDENT = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-)  # 97.5 % quantiles from 1 degree of freedom
+# 97.5 % quantiles from 1 degree of freedom
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
-Row = Mapping[str, Any]  # a Result as JSON
+Json = dict[str, Any]  # a table of TOML, or what is kept as JSON
+Row = Json  # what Trial.result() gives
+Runs = Sequence[Row]
 
 
 def quiet(says: str, share: float) -> None:
@@ -44,7 +36,6 @@ class Series:
     seconds: float
     n_seeds: int
     text: str | None = None
-    device: str = "cpu"
     tell: Callable[[str, float], None] = quiet
 
     def __post_init__(self):
@@ -53,18 +44,10 @@ class Series:
                 f"{self.n_seeds} seeds of {self.seconds} s; expected at least one seed and a time above zero"
             )
 
-    @property
-    def units(self) -> int:
-        return torch.get_num_threads() if self.device == "cpu" else 1
-
-    def meter(self) -> Energy:
-        return Energy(device_class(torch.device(self.device)), units=self.units)
-
-    def setting(self, asked: Mapping[str, Any], steps: Callable[[], Any]) -> dict[str, Any]:
+    def setting(self, steps: Callable[[], Any], **more: Any) -> Json:
         """What makes it this comparison, and how far each arm goes; `steps` measures that once."""
-        asked = json.loads(
-            json.dumps({"seconds": self.seconds, "text": self.text, **asked, "units": self.units})
-        )
+        asked = {"seconds": self.seconds, "text": self.text, **more, "units": torch.get_num_threads()}
+        asked = json.loads(json.dumps(asked))
         setting = kept(self.out / "setting.json", lambda: {**asked, "steps": steps()})
         if {key: setting.get(key) for key in asked} != asked:
             raise ConfigError(
@@ -75,8 +58,14 @@ class Series:
 
     def results(self, train: Callable[[int], list[Row]]) -> list[Row]:
         """Of all seeds; `train` gives those of one."""
-        seeds = range(self.n_seeds)
-        return [row for seed in seeds for row in kept(self.out / f"seed-{seed}.json", partial(train, seed))]
+        results = []
+        for seed in range(self.n_seeds):
+            results += kept(self.out / f"seed-{seed}.json", partial(train, seed))
+        return results
+
+
+def meter() -> Energy:
+    return Energy("cpu", units=torch.get_num_threads())
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:
@@ -87,7 +76,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def by_arm(results: Sequence[Row]) -> dict[str, list[Row]]:
+def by_arm(results: Runs) -> dict[str, list[Row]]:
     arms: dict[str, list[Row]] = {}
     for row in results:
         arms.setdefault(row["arm"], []).append(row)
@@ -103,7 +92,7 @@ def student(values: Sequence[float]) -> tuple[float, float] | None:
     return middle - half, middle + half
 
 
-def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
+def merged(*tables: Json) -> dict[str, Any]:
     """The tables laid over each other, nested ones key by key, but whole where the kind is another."""
     out: dict[str, Any] = {}
     for table in tables:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -20,7 +19,7 @@ from nomoat.engine.decoder import Decoder
 from nomoat.files import shipped
 from nomoat.lab.arms import KERNELS, Arm, Trial, calibrate, race, trained
 from nomoat.lab.corpus import Corpus
-from nomoat.lab.series import Row, Series, kept, merged, student
+from nomoat.lab.series import Json, Runs, Series, kept, merged, meter, student
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
@@ -28,32 +27,16 @@ from nomoat.report.table import Table
 SAME = 0.02  # runs whose steps differ by less are one
 BETTER = {"bpb": -1, "accuracy": 1}  # the sign of an improvement
 PROBE_STEPS = 10
-HEADER = (
-    "question",
-    "equal",
-    "time",
-    "FLOPs",
-    "bpb",
-    "other",
-    "difference",
-    "text",
-    "right",
-    "other",
-    "points",
-    "tasks",
-)
 
 
-def run(series: Series, table: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run(series: Series, table: Json | None = None) -> Json:
     """Trains what the folder does not hold yet and gives the whole table; the time of a series is one
     arm's."""
     table = table or shipped(__file__)
     arms = arms_of(table)
     learned = Corpus.make(series.out / "corpus", text=series.text, tasks=table["learn"], **table["corpus"])
     corpus = replace(learned, tasks=table["judge"])
-    setting = series.setting(
-        {"device": series.device, "table": table}, partial(steps_of, arms, corpus, series)
-    )
+    setting = series.setting(partial(steps_of, arms, corpus, series.seconds), device="cpu", table=table)
     runs = {(name, n_steps) for by_name in setting["steps"].values() for name, n_steps in by_name.items()}
     runs = [(arms[name], n_steps) for name, n_steps in sorted(runs)]
     results = series.results(partial(trained, series, corpus, runs))
@@ -62,26 +45,26 @@ def run(series: Series, table: Mapping[str, Any] | None = None) -> dict[str, Any
         "setting": setting,
         "results": results,
         "rows": findings(table, setting["steps"], results),
-        "decoding": kept(series.out / "decoding.json", partial(decoding, table, vocab_size, series.device)),
+        "decoding": kept(series.out / "decoding.json", partial(decoding, table, vocab_size)),
     }
 
 
-def arms_of(table: Mapping[str, Any]) -> dict[str, Arm]:
+def arms_of(table: Json) -> dict[str, Arm]:
     """The reference first, then the other arm of each pair."""
     changes = [{}, *(pair.get("of") or pair["against"] for pair in table["pairs"])]
     rows = [merged(table["reference"], change) for change in changes]
     return {row["name"]: parse(Arm, row, row["name"]) for row in rows}
 
 
-def steps_of(arms: Mapping[str, Arm], corpus: Corpus, series: Series) -> dict[str, dict[str, int]]:
+def steps_of(arms: Mapping[str, Arm], corpus: Corpus, seconds: float) -> dict[str, dict[str, int]]:
     """Of each arm at equal time, and at the FLOPs that the reference executes in that time; FP8 is
     emulated."""
     timed = [arm for arm in arms.values() if arm.precision != "fp8"]
-    by_time = calibrate(timed, corpus, series, series.seconds)
+    by_time = calibrate(timed, corpus, seconds)
     by_flops: dict[str, int] = {}
     budget = None
     for name, arm in arms.items():  # the reference first
-        trial = Trial(arm, corpus, 0, PROBE_STEPS, series.meter(), series.device)
+        trial = Trial(arm, corpus, 0, PROBE_STEPS, meter())
         start = trial.flops  # of first weights from counts
         race([trial])
         step = (trial.flops - start) / trial.steps
@@ -93,9 +76,7 @@ def steps_of(arms: Mapping[str, Arm], corpus: Corpus, series: Series) -> dict[st
     return {"time": by_time, "FLOPs": by_flops}
 
 
-def findings(
-    table: Mapping[str, Any], steps: Mapping[str, Any], results: Sequence[Row]
-) -> list[dict[str, Any]]:
+def findings(table: Json, steps: Json, results: Runs) -> list[Json]:
     """A row for each pair and what is equal: ratios of cost, and paired differences, the first less the
     second."""
     rows = []
@@ -111,26 +92,19 @@ def findings(
     return rows
 
 
-def compared(of: Sequence[Row], against: Sequence[Row]) -> dict[str, Any]:
+def compared(of: Runs, against: Runs) -> Json:
     pairs = list(zip(of, against, strict=True))
 
     def ratio(cost: str) -> float:
         return statistics.mean(one[cost] / other[cost] for one, other in pairs)
 
-    def gain(score: str) -> dict[str, Any]:
-        scores = [(one[score], other[score]) for one, other in pairs]
-        return difference(scores, BETTER[score])
-
-    return {
-        "seeds": len(pairs),
-        "seconds": ratio("seconds"),
-        "flops": ratio("flops"),
-        "bpb": gain("bpb"),
-        "accuracy": gain("accuracy"),
-    }
+    row: Json = {"seeds": len(pairs), "seconds": ratio("seconds"), "flops": ratio("flops")}
+    for score, better in BETTER.items():
+        row[score] = difference([(one[score], other[score]) for one, other in pairs], better)
+    return row
 
 
-def difference(pairs: Sequence[tuple[float, float]], better: int) -> dict[str, Any]:
+def difference(pairs: Sequence[tuple[float, float]], better: int) -> Json:
     """Means of both sides, of their difference, its 95 % interval (None for one seed) and the verdict."""
     gaps = [of - against for of, against in pairs]
     middle = statistics.mean(gaps)
@@ -148,7 +122,7 @@ def difference(pairs: Sequence[tuple[float, float]], better: int) -> dict[str, A
     }
 
 
-def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dict[str, Any]]:
+def decoding(table: Json, vocab_size: int) -> list[Json]:
     """Bytes of cache a token in bf16, and new tokens/s of the sampler's decoder: median and range of rounds
     in turn."""
     decode = table["decode"]
@@ -156,7 +130,7 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
     models = {}
     for name, change in decode["models"].items():
         spec = parse(Spec, merged(base, change), name)
-        models[name] = Transformer(spec, KERNELS).initialise(0).to(device, torch.bfloat16)
+        models[name] = Transformer(spec, KERNELS).initialise(0).to(torch.bfloat16)
     rows = []
     for load in decode["loads"]:
         rates: dict[str, list[float]] = {name: [] for name in models}
@@ -180,35 +154,37 @@ def decoding(table: Mapping[str, Any], vocab_size: int, device: str) -> list[dic
 @torch.inference_mode()
 def decode_rate(model: Transformer, n_rows: int, n_prompt: int, n_new: int) -> float:
     """Tokens a second, after the prompts."""
-    ids_B = torch.arange(n_rows, device=model.device) % model.spec.vocab_size
+    ids_B = torch.arange(n_rows) % model.spec.vocab_size
     prompts = [[i] * n_prompt for i in ids_B.tolist()]
     decoder = Decoder(model)
     decoder.prefill(prompts, n_new, 0)
     start = time.perf_counter()
     for _ in range(n_new):
         ids_B = decoder.step(ids_B).argmax(-1)
-    n_tokens = len(ids_B.tolist()) * n_new  # tolist waits for a device
-    return n_tokens / (time.perf_counter() - start)
+    return n_rows * n_new / (time.perf_counter() - start)
 
 
-def tables(truth: Mapping[str, Any]) -> list[Table]:
+def tables(truth: Json) -> list[Table]:
     """The truth table and the table of decoding, as they are printed."""
-    rows = [row_cells(row) for row in truth["rows"]]
+    bits = ("bpb", "other", "difference", "text")
+    points = ("right", "other", "points", "tasks")
     n_seeds = truth["rows"][0]["seeds"]
     note = f"{n_seeds} seeds; time and FLOPs: the first over the second; differences: less the second"
-    speeds = [decoding_cells(row) for row in truth["decoding"]]
-    header = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
+    header = ("question", "equal", "time", "FLOPs", *bits, *points)
+    rows = tuple(map(row_cells, truth["rows"]))
+    speeds = tuple(map(decoding_cells, truth["decoding"]))
     words = ("equal", "text", "tasks")
-    return [Table("", HEADER, tuple(rows), note, words=words), Table("", header, tuple(speeds))]
+    columns = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
+    return [Table("", header, rows, note, words=words), Table("", columns, speeds)]
 
 
-def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def row_cells(row: Json) -> tuple[str, ...]:
     costs = (f"{row['seconds']:.2f}", f"{row['flops']:.2f}")
     bits, points = gain_cells(row["bpb"], 1, 4), gain_cells(row["accuracy"], 100, 1)
     return (row["question"], row["equal"], *costs, *bits, *points)
 
 
-def gain_cells(gain: Mapping[str, Any], unit: float, digits: int) -> tuple[str, ...]:
+def gain_cells(gain: Json, unit: float, digits: int) -> tuple[str, ...]:
     def figure(key: str, sign: str = "+") -> str:
         return f"{gain[key] * unit:{sign}.{digits}f}"
 
@@ -223,7 +199,7 @@ def gain_cells(gain: Mapping[str, Any], unit: float, digits: int) -> tuple[str, 
     )
 
 
-def decoding_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def decoding_cells(row: Json) -> tuple[str, ...]:
     return (
         row["model"],
         f"{row['rows']}",

@@ -6,21 +6,22 @@ attempts, what comes out.
 """
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nomoat.config import ConfigError, nearest
 from nomoat.model import counts
-from nomoat.model.spec import PRESETS, Spec
-from nomoat.plan.hardware import Mfu, read_hardware
-from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Workload, search
-from nomoat.plan.parts import parts
+from nomoat.model.spec import PRESETS
+from nomoat.plan.hardware import Mfu, read_hardware, workload
+from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, search
 from nomoat.plan.published import LaterStage, Published, find_published, read_later_stages
 from nomoat.run.ledger import read_prices
 
 LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine that hides its all-to-all
 SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
 N_LAYOUTS_SHOWN = 4
+
+Cells = tuple[str, str, str, str]  # what, estimate, published, by
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ class Plan:
     usd: float
     usd_source: str
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def parse_quantity(text: str) -> float:
     """`14.8T`, `2.5e9`, `300M` or `4_096` as a number; K M B (or G) T P are powers of a thousand."""
@@ -65,65 +63,60 @@ def parse_quantity(text: str) -> float:
     return value
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """What is asked about: `tokens` in rows of `context`, on `n_gpus` devices of a kind.
+def plan_published(run: Published, mfu: float | None = None, **changes: Any) -> Plan:
+    """The plan of a published run that differs in `changes`, fields of Published; None is as published.
 
-    `mfu` is a share of the bf16 peak, all in; a class of read_hardware(); or None for the class that fits
-    model and device.  `batch`: tokens of a step, by default as DeepSeek LLM found best.
+    `mfu` is a share of the bf16 peak, all in; None takes a class of read_hardware(): the run's own where gpu
+    and number stay, else the one that fits model and device.
     """
-
-    spec: Spec
-    tokens: float
-    gpu: str
-    n_gpus: int
-    context: int
-    mfu: float | str | None = None
-    batch: float | None = None
-    activation_bytes: int = 2
-    dualpipe: bool | None = None
+    asked = run.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    if (asked.gpu, asked.gpus) != (run.gpu, run.gpus):
+        asked = asked.model_copy(update={"mfu_class": None})
+    return plan_pretraining(asked, mfu)
 
 
-def plan_pretraining(run: Pretraining) -> Plan:
-    """What it costs, in the best layout that was found."""
+def plan_pretraining(run: Published, given: float | None = None) -> Plan:
+    """What it costs, in the best layout that was found; `given` is the share of the peak, if any."""
     device = read_hardware().device(run.gpu)
-    if run.n_gpus < 1 or run.context < 1 or not run.tokens > 0:
+    if run.gpus < 1 or run.context < 1 or not run.tokens > 0:
         raise ConfigError(
-            f"{run.n_gpus} devices, context {run.context}, {run.tokens} tokens; expected one or more of each"
+            f"{run.gpus} devices, context {run.context}, {run.tokens} tokens; expected one or more of each"
         )
-    mfu = share_of_peak(run, device)
+    mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)
-    batch, ranking = work.sequences * run.context, search(work, run.n_gpus)
+    batch = work.sequences * run.context
+    ranking = search(work, run.gpus)
     if not ranking.layouts:
         raise ConfigError(
-            f"a step of {batch:,.0f} tokens is {work.sequences:,.0f} rows of {run.context} for {run.n_gpus} "
+            f"a step of {batch:,.0f} tokens is {work.sequences:,.0f} rows of {run.context} for {run.gpus} "
             f"{run.gpu}; expected a row for each data-parallel group; take fewer devices or a longer run"
         )
-    best, flops = ranking.layouts[0], work.model.flops
+    best = ranking.layouts[0]
+    flops = work.model.flops
     seconds = best.seconds if mfu.arithmetic else flops / (device.flops_bf16 * mfu.value)  # of a token
     prices = read_prices()
     price = prices.device(run.gpu)
     gpu_hours = run.tokens * seconds / 3600
     kwh = gpu_hours * price.watts / 1000
     return Plan(
-        params_total=counts.params_total(run.spec),
-        params_active=counts.params_active(run.spec),
+        params_total=counts.params_total(run.shape),
+        params_active=counts.params_active(run.shape),
         tokens=run.tokens,
         context=run.context,
         batch_tokens=batch,
         flops_per_token=flops,
         flops_total=flops * run.tokens,
         gpu=run.gpu,
-        n_gpus=run.n_gpus,
+        n_gpus=run.gpus,
         mfu=flops / seconds / device.flops_bf16,
         mfu_source=mfu.source,
         gpu_hours=gpu_hours,
-        days=gpu_hours / run.n_gpus / 24,
-        tokens_per_second=run.n_gpus / seconds,
+        days=gpu_hours / run.gpus / 24,
+        tokens_per_second=run.gpus / seconds,
         layouts=ranking.layouts[:N_LAYOUTS_SHOWN],
         advice=_advice(best, device.memory_bytes),
         limit="memory" if ranking.memory_binds else best.limit,
-        kilowatts=run.n_gpus * price.watts / 1000,
+        kilowatts=run.gpus * price.watts / 1000,
         kwh=kwh,
         usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=_price_source(run.gpu),
@@ -139,34 +132,26 @@ def _price_source(gpu: str) -> str:
     )
 
 
-def workload(run: Pretraining, device: Device, share: float) -> Workload:
-    model = parts(run.spec, run.context)
-    batch = run.batch or 0.292 * (model.flops * run.tokens) ** 0.3271  # arXiv 2401.02954, section 3.1
-    dualpipe = run.n_gpus >= LARGE_RUN_DEVICES if run.dualpipe is None else run.dualpipe
-    sequences = max(batch / run.context, 1)
-    return Workload(model, device, share, sequences, run.context, run.activation_bytes, dualpipe)
-
-
-def share_of_peak(run: Pretraining, device: Device) -> Mfu:
-    """What `mfu` says, a number or a class; None is the class that fits model and device."""
-    if isinstance(run.mfu, float | int):
-        if not 0 < run.mfu <= 1:
-            raise ConfigError(f"mfu = {run.mfu}; expected a share of the peak above 0 and at most 1")
-        return Mfu(value=run.mfu, source="given")
+def share_of_peak(run: Published, device: Device, given: float | None) -> Mfu:
+    """As given, or of the run's class; by default the class that fits model and device."""
+    if given is not None:
+        if not 0 < given <= 1:
+            raise ConfigError(f"mfu = {given}; expected a share of the peak above 0 and at most 1")
+        return Mfu(value=given, source="given")
     classes = read_hardware().mfu
-    name = run.mfu or mfu_class(run, device)
+    name = run.mfu_class or mfu_class(run, device)
     if name not in classes:
         raise ConfigError(f"no MFU class `{name}`; {nearest(name, list(classes))}")
     mfu = classes[name]
     return mfu.model_copy(update={"source": f"estimated: class {name}, {mfu.source}"})
 
 
-def mfu_class(run: Pretraining, device: Device) -> str:
+def mfu_class(run: Published, device: Device) -> str:
     if run.gpu == "cpu":
         return device.generation
-    if run.spec.n_moe_layers and run.n_gpus < LARGE_RUN_DEVICES:
+    if run.shape.n_moe_layers and run.gpus < LARGE_RUN_DEVICES:
         return "moe-plain"
-    return "node" if device.generation == "hopper" and run.n_gpus <= NODE else device.generation
+    return "node" if device.generation == "hopper" and run.gpus <= NODE else device.generation
 
 
 def _advice(best: PricedLayout, device_bytes: float) -> str:
@@ -176,24 +161,6 @@ def _advice(best: PricedLayout, device_bytes: float) -> str:
         f"nothing fits: the leanest takes {best.all_bytes / 1e9:,.0f} GB a device, expected at most "
         f"{(1 - RESERVED) * device_bytes / 1e9:,.0f}; take more or larger devices or a smaller model"
     )
-
-
-def plan_published(run: Published, **changes: Any) -> Plan:
-    """The plan of a published run that differs in `changes`, fields of Pretraining; None is as published."""
-    changes = {key: value for key, value in changes.items() if value is not None}
-    same = (changes.get("gpu", run.gpu), changes.get("n_gpus", run.gpus)) == (run.gpu, run.gpus)
-    published = Pretraining(
-        spec=run.shape,
-        tokens=run.tokens,
-        gpu=run.gpu,
-        n_gpus=run.gpus,
-        context=run.context,
-        mfu=run.mfu_class if same else None,
-        batch=run.batch,
-        activation_bytes=run.activation_bytes,
-        dualpipe=run.dualpipe,
-    )
-    return plan_pretraining(replace(published, **changes))
 
 
 @dataclass(frozen=True)
@@ -229,7 +196,7 @@ def stage_hours(v3: Published, stage: LaterStage) -> float | None:
     return trained or None
 
 
-def table_rows(plan: Plan, run: Published) -> list[tuple[str, str, str, str]]:
+def table_rows(plan: Plan, run: Published) -> list[Cells]:
     """(what, estimate, published, by); hours of equal tokens and devices, with V3 its stages, too."""
     hours = run.gpu_hours if (run.tokens, run.gpu) == (plan.tokens, plan.gpu) else None
     devices = f"{plan.n_gpus:,} {plan.gpu}, {plan.tokens_per_second:,.0f} tokens/s"
@@ -257,22 +224,20 @@ def table_rows(plan: Plan, run: Published) -> list[tuple[str, str, str, str]]:
     return rows + _stage_rows(plan) if run.shape == PRESETS["deepseek-v3"] and hours else rows
 
 
-def _layout_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+def _layout_rows(plan: Plan) -> list[Cells]:
     """The layouts, and what memory the best takes."""
     rows = []
     for i, layout in enumerate(plan.layouts, 1):
-        microseconds = 1e6 * layout.seconds
-        rows.append((f"layout {i}", f"{microseconds:,.4g} us a token", "", str(layout)))
+        rows.append((f"layout {i}", f"{1e6 * layout.seconds:,.4g} us a token", "", str(layout)))
     best = plan.layouts[0]
-    parts = [f"{part} {size / 1e9:,.1f}" for part, size in best.memory_bytes.items()]
-    memory = ", ".join(parts)
+    memory = ", ".join(f"{part} {size / 1e9:,.1f}" for part, size in best.memory_bytes.items())
     if plan.advice:
-        memory = f"{memory}; {plan.advice}"
+        memory += f"; {plan.advice}"
     rows.append(("memory a device", f"{best.all_bytes / 1e9:,.1f} GB", "", memory))
     return rows
 
 
-def _stage_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+def _stage_rows(plan: Plan) -> list[Cells]:
     rows = []
     for stage in deepseek_stages():
         by = "with what is not estimated as published" if stage.what.endswith("the whole") else ""

@@ -76,8 +76,7 @@ def against_plan(run: Run) -> Table:
     spent = {row.stage: row for row in receipt_of(run).rows}
     rows, seconds, planned = [], 0.0, 0.0
     for line in estimate(resolve(run.recipe)):
-        if line.stage in spent:
-            row = spent[line.stage]
+        if row := spent.get(line.stage):
             rows.append(stage_cells(row, line))
             seconds += row.seconds
             planned += line.seconds

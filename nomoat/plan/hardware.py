@@ -66,7 +66,7 @@ def read_hardware() -> Hardware:
 def fit(run: Published, device: Device) -> Fit:
     """The share at which the best layout takes the published time; each round is a contraction towards it."""
     seconds = run.gpu_hours * 3600 / run.tokens
-    work = published_workload(run, device, share=1.0)
+    work = workload(run, device, share=1.0)
     overall = work.model.flops / seconds / device.flops_bf16
     work = replace(work, share=overall)
     for _ in range(FIT_ROUNDS):
@@ -75,7 +75,9 @@ def fit(run: Published, device: Device) -> Fit:
     return Fit(run.name, overall, work.share)
 
 
-def published_workload(run: Published, device: Device, share: float) -> Workload:
-    sequences = max(run.batch / run.context, 1)
+def workload(run: Published, device: Device, share: float) -> Workload:
+    """Without a published batch, in steps of as many tokens as DeepSeek LLM found best."""
     model = parts(run.shape, run.context)
+    batch = run.batch or 0.292 * (model.flops * run.tokens) ** 0.3271  # arXiv 2401.02954, section 3.1
+    sequences = max(batch / run.context, 1)
     return Workload(model, device, share, sequences, run.context, run.activation_bytes, run.dualpipe)

@@ -99,7 +99,8 @@ class Audit:
 
 def audit() -> Audit:
     """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    lines = Path(__file__).with_name("answers.jsonl").read_text("utf-8").splitlines()
+    file = Path(__file__).with_name("answers.jsonl")
+    lines = file.read_text("utf-8").splitlines()
     rows = list(map(json.loads, lines))
     errors = [row for row in rows if is_equal(row) is not row["equal"]]
     right = sum(row["equal"] for row in rows)

@@ -65,7 +65,7 @@ def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
 def _bigrams(
     tokens: np.ndarray, V: int, rank: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(left, right, p(b)) of (B1): factors of the ratios, weighted while they are found."""
+    """(left, right, p(b)): factors of the ratios, weighted while they are found."""
     log_ratio_VV, n_V, p_V = _log_ratios(tokens, V)
     row_V = (n_V + 1).sqrt()
     row_V = row_V / row_V.mean()

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -38,9 +37,6 @@ def corpus(tmp_path_factory):
         "\f\n".join(f"The {n}th sentence says that {n} and {n} are {2 * n}." * (n % 9 + 1) for n in range(90))
     )
     return Corpus.make(root / "made", text=str(text), vocab_size=300, heldout_bytes=2000)
-
-
-SERIES = Series(Path(), 60.0, 1)
 
 
 def trial(arm, corpus, n_steps=4, seed=0):
@@ -129,14 +125,14 @@ def test_a_trial_learns_and_tells_what_it_cost(corpus):
         losses = [loss for _, _, loss in taught.curve]
         assert sum(losses[-5:]) < sum(losses[:5]) - 1
         last = taught.result()
-        assert last.flops > 30 * 64 * counts.flops_train(build(arm, corpus, 0).spec, 16.5)
-        assert json.loads(json.dumps(last.to_json()))["arm"] == arm.name
+        assert last["flops"] > 30 * 64 * counts.flops_train(build(arm, corpus, 0).spec, 16.5)
+        assert json.loads(json.dumps(last))["arm"] == arm.name
 
 
 def test_steps_fill_the_share_of_the_budget(corpus):
     shares = {"whole": 1.0, "half": 0.5}
     steps = calibrate(
-        [OWN.model_copy(update={"name": n, "share": s}) for n, s in shares.items()], corpus, SERIES, 60.0
+        [OWN.model_copy(update={"name": n, "share": s}) for n, s in shares.items()], corpus, 60.0
     )
     assert steps["whole"] == pytest.approx(2 * steps["half"], abs=1)  # one shape, one measurement
 

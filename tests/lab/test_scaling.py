@@ -120,7 +120,7 @@ def test_the_ladder_has_every_share_at_the_sizes_near_it_under_names_of_their_ow
 def test_the_ladder_keeps_to_its_budget(climb, monkeypatch):
     asked = []
 
-    def steps(arms, corpus, series, seconds):
+    def steps(arms, corpus, seconds):
         asked.append(seconds)
         return {arm.name: 2 for arm in arms}
 

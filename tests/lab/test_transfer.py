@@ -1,4 +1,4 @@
-"""The transfer report of a run: its suite follows from the recipe; what was measured is not measured again."""
+"""The transfer report of a run: its suite follows from the recipe; what was measured is not done again."""
 
 import json
 from types import SimpleNamespace

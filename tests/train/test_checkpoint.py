@@ -213,18 +213,18 @@ def replace_by(path, other):
     shutil.copytree(other, path)
 
 
+def size(path):
+    return (path / "rank_0000.safetensors").stat().st_size
+
+
 DAMAGES = {
     "a bit of the weights flipped": lambda p: flip(p / "rank_0000.safetensors", 2001),
     "a bit of their header flipped": lambda p: flip(p / "rank_0000.safetensors", 99),
     "a bit of the state flipped": lambda p: flip(p / "state.json", 20),
     "weights cut short": lambda p: os.truncate(p / "rank_0000.safetensors", 100),
     "weights empty": lambda p: os.truncate(p / "rank_0000.safetensors", 0),
-    "weights grown": lambda p: os.truncate(
-        p / "rank_0000.safetensors", (p / "rank_0000.safetensors").stat().st_size + 1
-    ),
-    "weights zeroed": lambda p: (p / "rank_0000.safetensors").write_bytes(
-        bytes((p / "rank_0000.safetensors").stat().st_size)
-    ),
+    "weights grown": lambda p: os.truncate(p / "rank_0000.safetensors", size(p) + 1),
+    "weights zeroed": lambda p: (p / "rank_0000.safetensors").write_bytes(bytes(size(p))),
     "weights missing": lambda p: (p / "rank_0000.safetensors").unlink(),
     "state missing": lambda p: (p / "state.json").unlink(),
     "state empty": lambda p: os.truncate(p / "state.json", 0),

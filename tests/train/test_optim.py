@@ -1,9 +1,12 @@
 """Muon orthogonalises, AdamW is AdamW, masters survive a round trip, schedules are pure functions."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from nomoat.model.linear import Linear
 from nomoat.train.optim import OptimConfig, Optimizer, orthogonalise
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 
@@ -42,6 +45,25 @@ def test_without_muon_it_is_torch_adamw():
         optimizer.step(1.0, float(optimizer.grad_norm()))
         reference.step()
     torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
+
+
+def test_muon_by_hand():
+    """Two steps of W = (1 - lr decay) W - lr sqrt(max(1, r / c)) NS(u), u the momentum looked ahead."""
+    model = nn.Module()
+    model.w = Linear(4, 9)
+    with torch.no_grad():
+        model.w.weight.copy_(torch.randn(9, 4, generator=torch.Generator().manual_seed(0)))
+    optimizer = Optimizer(model, OptimConfig(muon_lr=0.1, momentum=0.8, weight_decay=0.5))
+    expected, m = model.w.weight.detach().clone(), torch.zeros(9, 4)
+    for seed in (1, 2):
+        g = torch.randn(9, 4, generator=torch.Generator().manual_seed(seed)) / 100
+        m = 0.8 * m + 0.2 * g
+        u = 0.8 * m + 0.2 * g
+        step = orthogonalise(u[None], 5)[0].float()
+        expected = (1 - 0.05 * 0.5) * expected - 0.05 * math.sqrt(9 / 4) * step
+        model.w.weight.grad = g
+        optimizer.step(0.5, 0.0)
+    torch.testing.assert_close(model.w.weight.detach(), expected, rtol=0, atol=2e-3)
 
 
 def test_clipping_bounds_the_gradient_not_its_direction():

@@ -24,8 +24,14 @@ def make(rng: Rng, level: int) -> Problem:
     if op == "-":
         a, b = big, small
         answer = a - b
-    facts = {"a": a, "b": b, "op": op}
-    return ask(rng, WORDINGS, f"addition {big}{op}{small}", str(answer), facts, sum=f"{a}{op}{b}")
+    return ask(
+        rng,
+        WORDINGS,
+        f"addition {big}{op}{small}",
+        str(answer),
+        {"a": a, "b": b, "op": op},
+        sum=f"{a}{op}{b}",
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

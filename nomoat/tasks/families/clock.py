@@ -32,9 +32,16 @@ def make(rng: Rng, level: int) -> Problem:
         hour = rng.randrange(20) if level == 2 else 23
     start = hour * 60 + minute
     end = time(start + n)
-    key, witness = f"clock {kind} {start} {n}", str(n) if kind == "between" else end
-    facts = {"start": start, "n": n, "kind": kind}
-    return ask(rng, WORDINGS[kind], key, witness, facts, a=time(start), b=end, n=n)
+    return ask(
+        rng,
+        WORDINGS[kind],
+        f"clock {kind} {start} {n}",
+        str(n) if kind == "between" else end,
+        {"start": start, "n": n, "kind": kind},
+        a=time(start),
+        b=end,
+        n=n,
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

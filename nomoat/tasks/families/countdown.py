@@ -41,10 +41,16 @@ def make(rng: Rng, level: int) -> Problem:
     given = rng.sample(numbers, level)  # the prompt must not give away the order
     if level == 2:
         numbers, ops = next(t for t in pairs(given) if run(*t)[-1] == target)
-    ordered, listed = sorted(given), ",".join(map(str, given))
-    facts = {"numbers": ordered, "given": given, "target": target, "steps": (numbers, ops)}
-    key, witness = f"countdown {ordered} {target}", expression(numbers, ops)
-    return ask(rng, WORDINGS, key, witness, facts, target=target, numbers=listed)
+    ordered = sorted(given)
+    return ask(
+        rng,
+        WORDINGS,
+        f"countdown {ordered} {target}",
+        expression(numbers, ops),
+        {"numbers": ordered, "given": given, "target": target, "steps": (numbers, ops)},
+        target=target,
+        numbers=",".join(map(str, given)),
+    )
 
 
 def run(numbers: list[int], ops: list[str]) -> list[int] | None:

@@ -31,8 +31,15 @@ def make(rng: Rng, level: int) -> Problem:
     letters = [letter] * hits + draw(rest, k=level - hits)
     rng.shuffle(letters)
     word = "".join(letters)
-    key, facts = f"counting {letter} {word}", {"letter": letter, "word": word}
-    return ask(rng, WORDINGS, key, str(hits), facts, letter=f" {letter}", word=spaced(word))
+    return ask(
+        rng,
+        WORDINGS,
+        f"counting {letter} {word}",
+        str(hits),
+        {"letter": letter, "word": word},
+        letter=f" {letter}",
+        word=spaced(word),
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -28,10 +28,18 @@ def solved(rng: Rng, level: int, x: int, a: int, b: int) -> tuple[str, ...]:
         c = rng.randint(1, a - 1)
         n = a - c
         d = n * x + b
-        return f"{a}x+{b}={c}x+{d}", f"{n}x+{b}={d}", f"{n}x={d - b}"
+        return (
+            f"{a}x+{b}={c}x+{d}",
+            f"{n}x+{b}={d}",
+            f"{n}x={d - b}",
+        )
     c = rng.randint(1, 20)
     product = a * (x + b)
-    return f"{a}(x+{b})+{c}={product + c}", f"{a}(x+{b})={product}", f"x+{b}={x + b}"
+    return (
+        f"{a}(x+{b})+{c}={product + c}",
+        f"{a}(x+{b})={product}",
+        f"x+{b}={x + b}",
+    )
 
 
 def check(problem: Problem, answer: str) -> bool:

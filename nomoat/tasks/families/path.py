@@ -33,9 +33,16 @@ def make(rng: Rng, level: int) -> Problem:
     roads = [*itertools.pairwise(way), *itertools.pairwise(aside)]
     rng.shuffle(roads)
     start, goal = way[0], way[steps]
-    listed = ",".join(f" {a} {b}" for a, b in roads)
-    key, facts = f"path {sorted(roads)} {start} {goal}", {"way": way[: steps + 1], "roads": len(roads)}
-    return ask(rng, WORDINGS, key, str(steps), facts, roads=listed, start=start, goal=goal)
+    return ask(
+        rng,
+        WORDINGS,
+        f"path {sorted(roads)} {start} {goal}",
+        str(steps),
+        {"way": way[: steps + 1], "roads": len(roads)},
+        roads=",".join(f" {a} {b}" for a, b in roads),
+        start=start,
+        goal=goal,
+    )
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -4,15 +4,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 from nomoat import stats
 from nomoat.config import DataError
 from nomoat.evals.rings import EVERYONE
-from nomoat.evals.transfer import mean
+from nomoat.evals.transfer import Result, mean
 
 CARRIED = ("R1", "R2", "R3", "R4")
-Result = dict[str, Any]
 Pair = tuple[float | None, float | None]
 Seeds = Sequence[Sequence[Pair]]  # of each training seed, (before, after) by problem
 

@@ -20,6 +20,7 @@ class Candidate:
     tokenizer: Tokenizer
     max_new_tokens: int
     think: bool | None = None
+    temperature: float = 1.0
 
     def answers(
         self, work: Work, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
@@ -34,13 +35,14 @@ class Candidate:
             seed=seed,
             greedy=greedy,
             think=self.think,
+            temperature=self.temperature,
             max_rows=1024,
         )
         account(work, self.model, groups)
         return judge(groups)
 
     def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
-        """Each exercise answered greedily, and `samples` times at temperature 1."""
+        """Each exercise answered greedily, and `samples` times."""
         greedy = self.answers(work, asked, samples=1, seed=seed, greedy=True)
         sampled = self.answers(work, asked, samples=samples, seed=seed)
         return [Answered(exercise, first, drawn) for exercise, (first,), drawn in zip(asked, greedy, sampled)]

@@ -17,6 +17,7 @@ from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
 
+Result = dict[str, Any]  # JSON
 Held = Mapping[str, Sequence[str]]  # language -> texts that no stage read
 
 
@@ -33,14 +34,14 @@ class Examination:
     def control(self) -> bool:
         return self.name not in (self.suite.config.before, self.suite.config.after)
 
-    def result(self, held: Held) -> dict[str, Any]:
+    def result(self, held: Held) -> Result:
         """JSON: the answers in the order of the suite (null where nothing was asked), and the open text."""
         return {"answers": self.answers(), "deep": self.deep(), **self.open_text(held)}
 
-    def answers(self) -> list[dict[str, Any] | None]:
+    def answers(self) -> list[Result | None]:
         """What is kept of the answers to each problem, ring by ring."""
         items = self.suite.items
-        records: list[dict[str, Any] | None] = [None] * len(items)
+        records: list[Result | None] = [None] * len(items)
         rings = dict.fromkeys(item.ring for item in items)
         for ring in rings:
             if self.control and ring not in EVERYONE:
@@ -74,7 +75,7 @@ class Examination:
                 counts.append((len(right), sum(right)))
         return counts
 
-    def open_text(self, held: Held) -> dict[str, Any]:
+    def open_text(self, held: Held) -> Result:
         """Bits per byte of each language, and how varied free continuations are."""
         config, model, tokenizer = self.suite.config, self.candidate.model, self.candidate.tokenizer
         layout = tokenizer.layout
@@ -106,7 +107,7 @@ def mean(values: Sequence[float | None]) -> float | None:
     return sum(present) / len(present) if present else None
 
 
-def record(answered: Answered, layout: Layout) -> dict[str, Any]:
+def record(answered: Answered, layout: Layout) -> Result:
     """What is kept of a model's answers to one problem.  What the machine failed to judge counts nowhere."""
     greedy, sampled = answered.greedy.score, answered.sampled
     decided = [answer.score for answer in sampled if not answer.score.undecided]

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from nomoat.config import Strict, UserError, parse
-from nomoat.data import documents
 from nomoat.data.packing import Batch
 from nomoat.evals.bits import bits_per_byte
 from nomoat.lab import fp8
@@ -234,7 +233,7 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
-    drawn = exercises(documents.problems(corpus.tasks, n_problems, 0, split="eval"))
+    drawn = exercises(corpus.tasks, n_problems, 0, "eval")
     groups = sample(
         model,
         corpus.tokenizer,

@@ -29,7 +29,6 @@ class Accuracy:
 class Scores:
     """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
 
-    models: tuple[str, ...]
     families: tuple[str, ...]
     accuracy: Mapping[str, Mapping[str, Mapping[str, Accuracy]]]
     bits: Mapping[str, Mapping[str, float]]
@@ -54,11 +53,10 @@ def scores_of(events: Iterable[Event]) -> Scores:
     for how, by_model in levels.items():
         for model, by_family in by_model.items():
             accuracy[how][model] = pooled(by_family, how)
-    sampled = levels["sampled"]
     families: dict[str, None] = {}
-    for by_family in sampled.values():
+    for by_family in levels["sampled"].values():
         families |= dict.fromkeys(by_family)
-    return Scores(tuple(sampled), tuple(families), accuracy, bits)
+    return Scores(tuple(families), accuracy, bits)
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:

@@ -1,10 +1,10 @@
 """What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nomoat.data import documents
+from nomoat.data.documents import Levels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
 from nomoat.rl.grpo import Update
@@ -85,17 +85,17 @@ def mean(values: Iterable[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def held_out(tasks: Mapping[str, Sequence[int]]) -> list[Exercise]:
+def held_out(tasks: Levels) -> list[Exercise]:
     """The same few held-out problems for all runs, from as many families as there are."""
     families = list(tasks)[:: max(len(tasks) // N_PROBES, 1)]
     middle = {family: [tasks[family][len(tasks[family]) // 2]] for family in families}
-    return rollout.exercises(documents.problems(middle, N_PROBES, 0, split="eval"))
+    return rollout.exercises(middle, N_PROBES, 0, "eval")
 
 
 def probe(
     policy: Transformer,
     tokenizer: Tokenizer,
-    tasks: Mapping[str, Sequence[int]],
+    tasks: Levels,
     max_new_tokens: int,
     think: bool | None,
 ) -> list[dict[str, Any]]:

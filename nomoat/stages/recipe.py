@@ -12,6 +12,8 @@ from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
+Fields = dict[str, Any]  # what a stage plans, or leaves, by name
+Tasks = dict[str, list[int]]  # family -> levels
 KINDS = {
     "tokenizer": "s1_tokenizer",
     "pretrain": "s2_pretrain",
@@ -51,9 +53,9 @@ class _Settings(Strict):
 class _Written(_Settings):
     """A recipe as it stands in a file."""
 
-    models: dict[str, Any]
-    panels: dict[str, dict[str, list[int]]] = {}
-    stages: list[dict[str, Any]]
+    models: Fields
+    panels: dict[str, Tasks] = {}
+    stages: list[Fields]
 
 
 class Recipe(_Settings):
@@ -67,7 +69,7 @@ class Recipe(_Settings):
     limit: str | None = None
 
     @property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Fields:
         head = self.model_dump(include=set(_Settings.model_fields), exclude_none=True)
         models = {name: spec.model_dump() for name, spec in self.models.items()}
         return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
@@ -91,7 +93,7 @@ class Recipe(_Settings):
             )
         return self.model(config.model)
 
-    def plan(self, config: StageConfig) -> dict[str, Any]:
+    def plan(self, config: StageConfig) -> Fields:
         """What a stage tells before it runs; see budget.py."""
         return module_of(config.kind).plan(config, self)
 
@@ -139,7 +141,7 @@ def _require(name: object, names: Collection[str], complaint: str) -> None:
         raise ConfigError(f"{complaint}; {nearest(str(name), list(names))}")
 
 
-def _panel(head: _Written, stage: str, panel: str) -> dict[str, list[int]]:
+def _panel(head: _Written, stage: str, panel: str) -> Tasks:
     """Families and levels that several stages share."""
     _require(panel, head.panels, f"`{stage}.tasks` = {panel!r}")
     return head.panels[panel]

@@ -100,29 +100,23 @@ def by_level(answered: Iterable[Answered]) -> list[Level]:
 def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     n, samples = len(cell), len(cell[0].sampled)
     drawn = [answer for a in cell for answer in a.sampled]
+    first = [a.greedy.score for a in cell]
+    right = sum(score.strict for score in first)
+    rates = [a.rate for a in cell]
+    low, high = stats.bootstrap(rates, key=f"{family}/{level}")
+    lenient = sum(score.lenient for score in first) / n
+    lenient_sampled = sum(answer.score.lenient for answer in drawn) / samples / n
+    greedy = Accuracy(right / n, *stats.wilson(right, n), lenient)
+    sampled = Accuracy(sum(rates) / n, low, high, lenient_sampled)
     return Level(
         family,
         level,
         n,
-        greedy=_greedy(cell),
-        sampled=_sampled(cell, f"{family}/{level}"),
-        length=sum(answer.rollout.length for answer in drawn) / len(drawn),
+        greedy,
+        sampled,
+        length=stats.mean(answer.rollout.length for answer in drawn),
         passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
     )
-
-
-def _greedy(cell: Sequence[Answered]) -> Accuracy:
-    n, right = len(cell), sum(a.greedy.score.strict for a in cell)
-    lenient = sum(a.greedy.score.lenient for a in cell)
-    return Accuracy(right / n, *stats.wilson(right, n), lenient / n)
-
-
-def _sampled(cell: Sequence[Answered], key: str) -> Accuracy:
-    n, samples = len(cell), len(cell[0].sampled)
-    rates = [a.rate for a in cell]
-    lenient = sum(answer.score.lenient for a in cell for answer in a.sampled)
-    low, high = stats.bootstrap(rates, key=key)
-    return Accuracy(sum(rates) / n, low, high, lenient / samples / n)
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:
@@ -130,4 +124,4 @@ def mean_accuracy(answered: Iterable[Answered]) -> float:
     rates: dict[str, list[float]] = defaultdict(list)
     for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
         rates[a.exercise.family].append(a.rate)
-    return sum(sum(r) / len(r) for r in rates.values()) / len(rates)
+    return stats.mean(map(stats.mean, rates.values()))

@@ -13,6 +13,7 @@ from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
 from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.stats import mean
 from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
@@ -101,12 +102,6 @@ class Examination:
         return {"bits": bits, "distinct": distinct(written), "repeats": repeats(written)}
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is there."""
-    present = [v for v in values if v is not None]
-    return sum(present) / len(present) if present else None
-
-
 def record(answered: Answered, layout: Layout) -> Result:
     """What is kept of a model's answers to one problem.  What the machine failed to judge counts nowhere."""
     greedy, sampled = answered.greedy.score, answered.sampled
@@ -143,8 +138,8 @@ def confidence(rollout: Rollout, layout: Layout) -> float | None:
     """exp of the mean log-probability of the answer's own tokens, the thinking left out."""
     drawn = list(zip(rollout.ids_T.tolist(), rollout.logp_T.tolist()))
     thought = max((i for i, (token, _) in enumerate(drawn) if token == layout.end_think_id), default=-1)
-    logp = [value for token, value in drawn[thought + 1 :] if token not in layout.stop_ids]
-    return math.exp(sum(logp) / len(logp)) if logp else None
+    logp = mean(value for token, value in drawn[thought + 1 :] if token not in layout.stop_ids)
+    return None if logp is None else math.exp(logp)
 
 
 def distinct(texts: Sequence[Sequence[int]]) -> float:

@@ -123,11 +123,14 @@ def whiskers(title: str, scores: Mapping[str, Mapping[str, Accuracy]], families:
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.subplots()
         for i, (model, by_family) in enumerate(scores.items()):
-            middle = (n - 1) / 2
-            shift = (i - middle) * 0.72 / n
-            rows = [(y + shift, by_family.get(family)) for y, family in enumerate(families)]
             colour = SERIES[i % len(SERIES)]
-            _dots(axes, model, rows, colour)
+            shift = (i - (n - 1) / 2) * 0.72 / n
+            for y, family in enumerate(families):
+                if accuracy := by_family.get(family):
+                    at = y + shift
+                    label = None if y else model
+                    axes.plot([accuracy.low, accuracy.high], [at, at], color=colour, lw=1.4, alpha=0.55)
+                    axes.plot(accuracy.value, at, "o", color=colour, ms=4.0, label=label)
         _families(axes, families)
         legend = {"handlelength": 0.8, "columnspacing": 1.0, "handletextpad": 0.3}
         figure.legend(loc="outside lower left", ncols=5, **legend)
@@ -142,14 +145,6 @@ def _families(axes: Axes, families: Sequence[str]) -> None:
     axes.xaxis.set_major_formatter(_percent)
     for y in range(1, len(families)):
         axes.axhline(y - 0.5, color=LINE, lw=0.5)
-
-
-def _dots(axes: Axes, model: str, rows: Sequence[tuple[float, Accuracy | None]], colour: str) -> None:
-    """One model's accuracies, each at its height."""
-    for i, (y, accuracy) in enumerate(rows):
-        if accuracy:
-            axes.plot([accuracy.low, accuracy.high], [y, y], color=colour, lw=1.4, alpha=0.55)
-            axes.plot(accuracy.value, y, "o", color=colour, ms=4.0, label=None if i else model)
 
 
 def smooth(points: Points) -> Points:

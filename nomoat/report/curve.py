@@ -6,8 +6,10 @@ from functools import partial
 from typing import Literal
 
 from nomoat.run.ledger import Event
+from nomoat.stats import mean
 
 Steps = Sequence[Event]
+OVER = {"mean": mean, "largest": max, "total": sum}
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,7 @@ class Row:
     def value(self, steps: Steps) -> float | None:
         """None where nothing is known."""
         values = self.read(steps)
-        if not values:
-            return None
-        if self.over == "largest":
-            return max(values)
-        return sum(values) / (len(values) if self.over == "mean" else 1)
+        return OVER[self.over](values) if values else None
 
     def text(self, steps: Steps) -> str:
         value = self.value(steps)
@@ -55,7 +53,7 @@ def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[f
 
 def families_alike(steps: Steps) -> list[float]:
     """The mean of each family; where families are not known, the reward of each step."""
-    means = [sum(v) / len(v) for v in by_name("rewards", steps).values() if v]
+    means = [mean(v) for v in by_name("rewards", steps).values() if v]
     return means or field("reward", steps)
 
 

@@ -110,7 +110,7 @@ def interval(steps: Steps, group: int, like: Steps) -> Share:
     both = by_name("rewards", like)
     families = [v for name, v in by_name("rewards", steps).items() if v and name in both]
     if families:
-        share = sum(sum(v) / len(v) for v in families) / len(families)
+        share = stats.mean(map(stats.mean, families))
         n *= len(families) ** 2 / sum(map(len, families)) / sum(1 / len(v) for v in families)
     else:
         share = value(steps, "reward")

@@ -1,7 +1,7 @@
 """What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nomoat.data.documents import Levels
@@ -10,6 +10,7 @@ from nomoat.rl import reward, rollout
 from nomoat.rl.grpo import Update
 from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Exercise
+from nomoat.stats import mean
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
@@ -77,12 +78,6 @@ def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -
         "kl": updates[0].kl,
         "rewards": {family: mean(rights) for family, rights in families.items()},
     }
-
-
-def mean(values: Iterable[float]) -> float | None:
-    """None where there is nothing."""
-    values = list(values)
-    return sum(values) / len(values) if values else None
 
 
 def held_out(tasks: Levels) -> list[Exercise]:

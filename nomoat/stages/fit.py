@@ -138,12 +138,11 @@ def check_shares(config: Config) -> None:
             raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
-def documents_of(
-    kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
-) -> Iterator[Rendered]:
+def documents_of(kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer) -> Iterator[Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
-        return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)
+        text = documents.text(config.text, config.text_bytes, config.hub)
+        return documents.prose(text, tokenizer)
     if kind == "tasks":
         return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
     if kind == "samples":

@@ -59,9 +59,7 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(
-    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer
-) -> Fields:
+def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> Fields:
     """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's
     outputs."""
     relative = f"{session.stage}/model"

@@ -184,8 +184,7 @@ def _about(sizes: Config, family: str, level: int) -> Iterator[Item]:
     rings = {"trained tasks": "R0", "unanswerable": "R7"}
     for part, problems in parts.items():
         for problem in problems:
-            exercise = Exercise(family, level, task, problem)
-            yield Item(rings.get(part, "R2"), part, exercise)
+            yield Item(rings.get(part, "R2"), part, Exercise(family, level, task, problem))
 
 
 def _harder(sizes: Config, taught: Taught, family: str) -> Iterator[Item]:

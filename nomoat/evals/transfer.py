@@ -12,7 +12,7 @@ from nomoat.engine import engine
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
-from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.rl.rollout import Rollout
 from nomoat.stats import mean
 from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
@@ -41,6 +41,7 @@ class Examination:
 
     def answers(self) -> list[Result | None]:
         """What is kept of the answers to each problem, ring by ring."""
+        config = self.suite.config
         items = self.suite.items
         records: list[Result | None] = [None] * len(items)
         rings = dict.fromkeys(item.ring for item in items)
@@ -50,15 +51,12 @@ class Examination:
             self.session.check_stop()
             places = [i for i, item in enumerate(items) if item.ring == ring]
             asked = [items[i].exercise for i in places]
-            for i, a in zip(places, self._ring(ring, asked)):
+            seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
+            with Work(self.session, f"{ring} of {self.name}") as work:
+                answered = self.candidate.both(work, asked, config.samples, seed)
+            for i, a in zip(places, answered):
                 records[i] = record(a, self.candidate.tokenizer.layout)
         return records
-
-    def _ring(self, ring: str, asked: Sequence[Exercise]) -> list[Answered]:
-        config = self.suite.config
-        seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
-        with Work(self.session, f"{ring} of {self.name}") as work:
-            return self.candidate.both(work, asked, config.samples, seed)
 
     def deep(self) -> list[tuple[int, int]]:
         """(decided, right) of many samples of the first problems of each trained level."""

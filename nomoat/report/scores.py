@@ -49,10 +49,10 @@ def scores_of(events: Iterable[Event]) -> Scores:
             lenient = e.get("lenient") or 0.0
             level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
             levels[detail][model][e.get("family")].append(level)
-    accuracy = {how: {} for how in levels}
-    for how, by_model in levels.items():
-        for model, by_family in by_model.items():
-            accuracy[how][model] = pooled(by_family, how)
+    accuracy = {
+        how: {model: pooled(by_family, how) for model, by_family in by_model.items()}
+        for how, by_model in levels.items()
+    }
     families: dict[str, None] = {}
     for by_family in levels["sampled"].values():
         families |= dict.fromkeys(by_family)

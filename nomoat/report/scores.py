@@ -25,12 +25,15 @@ class Accuracy:
         return f"{100 * self.value:.0f} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
 
 
+ByModel = Mapping[str, Mapping[str, Accuracy]]  # model -> family, or "mean"
+
+
 @dataclass(frozen=True)
 class Scores:
     """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
 
     families: tuple[str, ...]
-    accuracy: Mapping[str, Mapping[str, Mapping[str, Accuracy]]]
+    accuracy: Mapping[str, ByModel]
     bits: Mapping[str, Mapping[str, float]]
 
 
@@ -112,9 +115,7 @@ def score_tables(scores: Scores) -> list[Table]:
     return tables
 
 
-def _accuracy_table(
-    title: str, by_model: Mapping[str, Mapping[str, Accuracy]], families: Sequence[str], note: str
-) -> Table:
+def _accuracy_table(title: str, by_model: ByModel, families: Sequence[str], note: str) -> Table:
     rows = tuple(
         (family, *(str(found.get(family, "")) for found in by_model.values()))
         for family in (*families, "mean")

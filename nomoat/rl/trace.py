@@ -15,6 +15,7 @@ from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
+Record = dict[str, Any]  # JSON
 N_PROBES = 5  # held-out prompts that are answered again and again
 
 
@@ -32,7 +33,7 @@ def write(session: Session, step: int, groups: Sequence[Group]) -> None:
             file.write("".join(everywhere))
 
 
-def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
+def record(step: int, number: int, judged: Judged) -> Record:
     r, score = judged.rollout, judged.score
     return {
         "step": step,
@@ -54,7 +55,7 @@ def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
     }
 
 
-def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> dict[str, Any]:
+def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> Record:
     """Means over the rollouts of a step, `n_live` of whose groups taught something, and over its updates."""
     judged = reward.flat(groups)
     right = [j for j in judged if j.score.strict]
@@ -93,7 +94,7 @@ def probe(
     tasks: Levels,
     max_new_tokens: int,
     think: bool | None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """The likeliest reply to each held-out problem, and whether it is right."""
     groups = rollout.sample(
         policy,

@@ -62,8 +62,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    tasks = config.policy_tasks or config.tasks
-    problems = Curriculum(tasks)
+    problems = Curriculum(config.policy_tasks or config.tasks)
     pair = Pair(student, teacher)
     mesh = session.mesh
 

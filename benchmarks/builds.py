@@ -39,6 +39,7 @@ class Size:
     documents: int
     prompts: int = 22
     warmup: int = 2
+    changes: tuple[str, ...] = ()  # of both recipes, such as pretrain.precision=fp32
 
     def settings(self) -> list[str]:
         return [
@@ -51,6 +52,7 @@ class Size:
             f"rl.prompts={self.prompts}",
             "rl.watch_every=1000",
             "rl.rewards.random=1.0",
+            *self.changes,
         ]
 
 
@@ -133,6 +135,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2000, help="worked tasks to train on")
     parser.add_argument("--prompts", type=int, default=22, help="of an RL step, 16 answers to each")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of both")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="a change of both recipes")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = measure(args)
@@ -148,7 +151,7 @@ def main() -> None:
 
 def measure(args: argparse.Namespace) -> list[Row]:
     """Both builds in turn; the one that begins changes from round to round."""
-    size = Size(args.threads, args.steps, args.rl_steps, args.documents, args.prompts)
+    size = Size(args.threads, args.steps, args.rl_steps, args.documents, args.prompts, changes=tuple(args.set))
     old: list[dict[str, float]] = []
     new: list[dict[str, float]] = []
     turn = [(old, args.old), (new, args.new)]

@@ -32,10 +32,8 @@ def make(rng: random.Random, level: int) -> Problem:
     while len(solve(full, blanks)) != 1 or not blanks:
         blanks = sorted(rng.sample(PLACES, level))
     grid = drawn_grid(full, blanks)
-    lang, prompt = ask(rng, WORDINGS, grid=grid)
     witness = "".join(full[place] for place in blanks)
-    facts = {"lang": lang, "blanks": blanks, "full": full}
-    return Problem(prompt, f"grid {grid}", witness, facts)
+    return ask(rng, WORDINGS, f"grid {grid}", witness, {"blanks": blanks, "full": full}, grid=grid)
 
 
 def drawn_grid(full: Grid, blanks: list[Place]) -> str:

@@ -53,13 +53,8 @@ def make(rng: random.Random, level: int) -> Problem:
         numbers, b = a, f"{a:b}"
         answer = a if kind == "decimal" else b
         steps = powers(a)
-    lang, prompt = ask(rng, WORDINGS[kind], a=a, b=b)
-    return Problem(
-        prompt,
-        f"numbers {kind} {numbers}",
-        str(answer),
-        {"lang": lang, "steps": steps, "a": a},
-    )
+    key, facts = f"numbers {kind} {numbers}", {"steps": steps, "a": a}
+    return ask(rng, WORDINGS[kind], key, str(answer), facts, a=a, b=b)
 
 
 def powers(a: int) -> list[str]:

@@ -38,13 +38,8 @@ def make(rng: random.Random, level: int) -> Problem:
     elif level == 3:
         amount, unit, answer = f"{total} {small}", large, n
         steps = [f"{total}/{factor}={n}"]
-    lang, prompt = ask(rng, WORDINGS, amount=amount, unit=unit)
-    return Problem(
-        prompt,
-        f"units {amount} {unit}",
-        str(answer),
-        {"lang": lang, "steps": steps, "factor": factor, "unit": unit},
-    )
+    key, facts = f"units {amount} {unit}", {"steps": steps, "factor": factor, "unit": unit}
+    return ask(rng, WORDINGS, key, str(answer), facts, amount=amount, unit=unit)
 
 
 def check(problem: Problem, answer: str) -> bool:

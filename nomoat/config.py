@@ -60,6 +60,7 @@ class Strict(BaseModel):
 
 
 C = TypeVar("C", bound=Strict)
+JsonObject = dict[str, Any]  # also a table of TOML
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -68,7 +69,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
+def parse(cls: type[C], table: JsonObject, where: str) -> C:
     """`table` as a `cls`, or one ConfigError that lists each wrong key with its place, value and cure."""
     try:
         return cls.model_validate(table)
@@ -76,7 +77,7 @@ def parse(cls: type[C], table: Mapping[str, Any], where: str) -> C:
         raise ConfigError("\n".join(_complaint(cls, item, where) for item in error.errors())) from None
 
 
-def _complaint(cls: type[Strict], item: Mapping[str, Any], where: str) -> str:
+def _complaint(cls: type[Strict], item: JsonObject, where: str) -> str:
     """One wrong key: its place, its value, the cure."""
     record, keys = cls, []
     for part in item["loc"]:  # a part of the place may be the kind of a record, which is no key
@@ -111,7 +112,7 @@ def _inside(annotation: Any) -> list[Any]:
     return [annotation, *(inner for argument in get_args(annotation) for inner in _inside(argument))]
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> JsonObject:
     """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on
     top.
     """
@@ -128,7 +129,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     return recipe
 
 
-def override(recipe: dict[str, Any], text: str) -> None:
+def override(recipe: JsonObject, text: str) -> None:
     """Apply one `place.key=value` to a recipe table; the value is read as TOML, or as a bare word."""
     place, equals, raw = text.partition("=")
     if not equals or not place.strip():

@@ -6,21 +6,20 @@ import tomllib
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from nomoat.config import UserError
+from nomoat.config import JsonObject, UserError
 
 PROSE = "\n\t\u00ad\u200c\u200d"  # line ends, soft hyphen and the two that scripts and emoji are joined with
 
 
 @cache
-def shipped(file: str, name: str | None = None) -> dict[str, Any]:
+def shipped(file: str, name: str | None = None) -> JsonObject:
     """The TOML that ships beside a module (its `__file__`): `name`, or the module's own name in .toml."""
     path = Path(file)
     return tomllib.loads((path.with_name(name) if name else path.with_suffix(".toml")).read_text("utf-8"))
 
 
-def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> dict[str, Any]:
+def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> JsonObject:
     """The JSON object in a file; `error` where there is no such file, or something else in it."""
     try:
         table = json.loads(path.read_text("utf-8"))

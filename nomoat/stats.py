@@ -7,12 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 Z95 = 1.959963984540054
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of what is there; None where nothing is."""
-    present = [v for v in values if v is not None]
-    return sum(present) / len(present) if present else None
-
-
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): sound at small n and near 0 and 1.  (0, 1) where n is 0."""
     if n == 0:
@@ -24,6 +18,12 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     variance = p * (1 - p) / n + z2 / (4 * n * n)
     half = Z95 / shrink * math.sqrt(variance)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is there; None where nothing is."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

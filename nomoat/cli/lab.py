@@ -17,18 +17,18 @@ from nomoat.run.directory import Run
 
 
 def plan(
-    recipe: Positional[Annotated[Path | None, said("a recipe, or name a model", metavar="[RECIPE]")]] = None,
+    recipe: Positional[Annotated[Path | None, said("a recipe, or name a model", "[RECIPE]")]] = None,
     /,
     *,
-    model: Annotated[str | None, said("a run of docs/plan.md, such as deepseek-v3", metavar="NAME")] = None,
+    model: Annotated[str | None, said("a run of docs/plan.md, such as deepseek-v3", "NAME")] = None,
     gpu: Annotated[
-        str | None, said("such as h800 (here and below default: as published)", metavar="NAME")
+        str | None, said("such as h800 (here and below default: as published)", "NAME")
     ] = None,
-    gpus: Annotated[int | None, said("how many", metavar="N")] = None,
-    tokens: Annotated[str | None, said("such as 14.8T", metavar="N")] = None,
-    context: Annotated[int | None, said("tokens of a training row", metavar="N")] = None,
+    gpus: Annotated[int | None, said("how many", "N")] = None,
+    tokens: Annotated[str | None, said("such as 14.8T", "N")] = None,
+    context: Annotated[int | None, said("tokens of a training row", "N")] = None,
     mfu: Annotated[
-        float | None, said("share of the peak (default: fitted to published runs)", metavar="X")
+        float | None, said("share of the peak (default: fitted to published runs)", "X")
     ] = None,
     set_: Sets = (),
     json: Json = False,
@@ -54,18 +54,18 @@ def plan(
 
 def transfer(
     directories: Positional[
-        Annotated[tuple[Path, ...], said("run directories; several seeds count together", metavar="RUN")]
+        Annotated[tuple[Path, ...], said("run directories; several seeds count together", "RUN")]
     ],
     /,
     *,
     before: Annotated[
-        str | None, said("stage without it (default: what --after starts from)", metavar="STAGE")
+        str | None, said("stage without it (default: what --after starts from)", "STAGE")
     ] = None,
-    after: Annotated[str | None, said("stage of kind rl (default: the first)", metavar="STAGE")] = None,
+    after: Annotated[str | None, said("stage of kind rl (default: the first)", "STAGE")] = None,
     controls: Annotated[bool, said("train the control runs too, in RUN-controls")] = False,
     quick: Annotated[bool, said("fewer problems, in about a minute")] = False,
     files: Annotated[
-        tuple[str, ...], said("problems from outside: gsm8k.jsonl, math.jsonl, rg:NAME", metavar="TASK")
+        tuple[str, ...], said("problems from outside: gsm8k.jsonl, math.jsonl, rg:NAME", "TASK")
     ] = (),
     json: Json = False,
 ) -> int:
@@ -127,7 +127,7 @@ def truth(
 
 def scaling(
     *,
-    budget: Annotated[str, said("device time of the whole ladder, such as 5m", metavar="TIME")] = "5m",
+    budget: Annotated[str, said("device time of the whole ladder, such as 5m", "TIME")] = "5m",
     seeds: Seeds = 2,
     text: Text = None,
     threads: Threads = 1,
@@ -143,7 +143,7 @@ def bench(
     /,
     *,
     threads: Annotated[
-        int | None, said("of the processor, beside one (default: all)", name="threads", metavar="N")
+        int | None, said("of the processor, beside one (default: all)", "N", name="threads")
     ] = None,
     json: Json = False,
 ) -> int:

@@ -66,10 +66,10 @@ def rollouts(
     /,
     *,
     stage: RlStage = None,
-    step: Annotated[int | None, said("only of this step", metavar="N")] = None,
-    family: Annotated[str | None, said("only of this family", metavar="NAME")] = None,
+    step: Annotated[int | None, said("only of this step", "N")] = None,
+    family: Annotated[str | None, said("only of this family", "NAME")] = None,
     only: Annotated[Literal["all", "right", "wrong", "doubted"], said("which ones")] = "all",
-    limit: Annotated[int, said("how many, the newest", aliases=["-n"], metavar="N")] = 5,
+    limit: Annotated[int, said("how many, the newest", "N", aliases=["-n"])] = 5,
     json: Json = False,
 ) -> int:
     """Read what the policy wrote, and what it got for it."""

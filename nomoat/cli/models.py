@@ -9,17 +9,17 @@ from nomoat.cli.args import WhoseWeights, said
 
 
 def chat(
-    directory: Positional[Annotated[Path, said("a run directory or an exported model", metavar="RUN")]],
+    directory: Positional[Annotated[Path, said("a run directory or an exported model", "RUN")]],
     /,
     *,
     prompt: Annotated[
-        str | None, said('answer once; "-" reads standard input', aliases=["-p"], metavar="TEXT")
+        str | None, said('answer once; "-" reads standard input', "TEXT", aliases=["-p"])
     ] = None,
     stage: WhoseWeights = None,
-    system: Annotated[str | None, said("system prompt", metavar="TEXT")] = None,
+    system: Annotated[str | None, said("system prompt", "TEXT")] = None,
     think: Annotated[Literal["on", "off", "auto"], said("think before answering")] = "auto",
-    temperature: Annotated[float, said("0 takes the likeliest token", metavar="X")] = 0.0,
-    max_tokens: Annotated[int, said("longest reply", metavar="N")] = 512,
+    temperature: Annotated[float, said("0 takes the likeliest token", "X")] = 0.0,
+    max_tokens: Annotated[int, said("longest reply", "N")] = 512,
     seed: int = 0,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""

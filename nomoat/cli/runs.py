@@ -3,14 +3,14 @@
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional
 
 from nomoat.cli import look, say
 from nomoat.cli.args import From, Json, OneStage, Plan, RunDir, Sets, TaskFile, WhoseWeights, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, DataError, UserError, override, read_recipe
+from nomoat.config import ConfigError, DataError, JsonObject, UserError, override, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 
@@ -27,10 +27,10 @@ OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are n
 
 
 def run(
-    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", metavar="RECIPE")]],
+    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", "RECIPE")]],
     /,
     *,
-    out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", metavar="DIR")] = None,
+    out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
     from_: From = None,
     task: TaskFile = None,
     set_: Sets = (),
@@ -59,7 +59,7 @@ def run(
     return _tell(done, resolved.name, page)
 
 
-def _default_out(table: dict[str, Any]) -> Path:
+def _default_out(table: JsonObject) -> Path:
     return Path("runs") / str(table.get("name"))
 
 
@@ -91,13 +91,13 @@ def stage_verb(kind: str) -> Callable[..., int]:
     def verb(
         *,
         out: Annotated[
-            Path | None, said("run directory; earlier stages are read from it", metavar="DIR")
+            Path | None, said("run directory; earlier stages are read from it", "DIR")
         ] = None,
         recipe: Annotated[
-            Path | None, said("recipe file (default: that of the run in --out)", metavar="FILE")
+            Path | None, said("recipe file (default: that of the run in --out)", "FILE")
         ] = None,
         name: Annotated[
-            str | None, said("only the stage of this name (default: all)", metavar="STAGE")
+            str | None, said("only the stage of this name (default: all)", "STAGE")
         ] = None,
         from_: From = None,
         task: TaskFile = None,
@@ -129,11 +129,11 @@ def stage_verb(kind: str) -> Callable[..., int]:
     return verb
 
 
-def _every_stage(table: dict[str, Any]) -> list[str]:
+def _every_stage(table: JsonObject) -> list[str]:
     return [stage.get("name") or stage.get("kind") for stage in table.get("stages", [])]
 
 
-def _override(table: dict[str, Any], names: Sequence[str], text: str) -> None:
+def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
     """`key=value` means each of the stages, unless its first word is a place of the recipe."""
     first, dot, _ = text.partition("=")[0].strip().partition(".")
     if first in ((*_every_stage(table), "models") if dot else OF_THE_RECIPE):
@@ -171,7 +171,7 @@ def export(
     /,
     *,
     out: Annotated[
-        Path | None, said("write one model here (default: do the export stages)", metavar="DIR")
+        Path | None, said("write one model here (default: do the export stages)", "DIR")
     ] = None,
     stage: WhoseWeights = None,
     json: Json = False,

@@ -11,7 +11,7 @@ from nomoat.config import ConfigError
 
 def task(
     action: Positional[Literal["list", "new", "check", "audit"]],
-    target: Positional[Annotated[str | None, said("a task file or a family", metavar="[FILE]")]] = None,
+    target: Positional[Annotated[str | None, said("a task file or a family", "[FILE]")]] = None,
     /,
 ) -> int:
     """Write a task of your own, and check it."""

@@ -4,10 +4,10 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nomoat.cli import say
-from nomoat.config import ConfigError, nearest
+from nomoat.config import ConfigError, JsonObject, nearest
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nomoat.stages.recipe import Recipe
 
 
-def stage_names(table: dict[str, Any], kind: str, name: str | None = None) -> list[str]:
+def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[str]:
     """The stages of a kind in a recipe's table, or the one that was named."""
     stages = [stage for stage in table.get("stages", []) if isinstance(stage, dict)]
     names = [stage.get("name") or kind for stage in stages if stage.get("kind") == kind]
@@ -28,7 +28,7 @@ def stage_names(table: dict[str, Any], kind: str, name: str | None = None) -> li
     return [name]
 
 
-def teach(table: dict[str, Any], task: str | None) -> dict[str, Any]:
+def teach(table: JsonObject, task: str | None) -> JsonObject:
     """The recipe with one task in the place of every stage's own."""
     if task is not None:
         from nomoat.tasks import find
@@ -39,7 +39,7 @@ def teach(table: dict[str, Any], task: str | None) -> dict[str, Any]:
     return table
 
 
-def resolve(table: dict[str, Any], out: Path | None = None) -> "Recipe":
+def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
     """The recipe in a table; where a run has begun in `out`, as that run goes on with it."""
     from nomoat.plan import budget
 

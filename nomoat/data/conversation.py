@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nomoat.files import shipped
-from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.layout import Conversation, Message
 
 LANGS = ("en", "de")
 _OTHER = {"en": "de", "de": "en"}
@@ -27,14 +27,14 @@ class Topic:
     weight: int  # how often it is talked about
 
 
-def conversations(seed: int) -> Iterator[list[Message]]:
+def conversations(seed: int) -> Iterator[Conversation]:
     """Endless small talk for training, the same for the same seed everywhere; each ends with the assistant's
     turn.
     """
     return _stream("train", seed)
 
 
-def heldout(seed: int) -> Iterator[list[Message]]:
+def heldout(seed: int) -> Iterator[Conversation]:
     """The same kind of talk in wordings that `conversations` never uses, in capitals, small letters or
     otherwise.
     """
@@ -86,12 +86,12 @@ def fold(text: str) -> str:
     return text.lower().rstrip(".!?")
 
 
-def _stream(split: str, seed: int) -> Iterator[list[Message]]:
+def _stream(split: str, seed: int) -> Iterator[Conversation]:
     for n in itertools.count():
         yield _conversation(random.Random(f"conversation/{split}/{seed}/{n}"), split)
 
 
-def _conversation(rng: random.Random, split: str) -> list[Message]:
+def _conversation(rng: random.Random, split: str) -> Conversation:
     words = shipped(__file__)
 
     def say(templates: list[str] | tuple[str, ...]) -> str:
@@ -99,7 +99,7 @@ def _conversation(rng: random.Random, split: str) -> list[Message]:
 
     asked_in = replied_in = rng.choice(LANGS)
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
-    turns: list[Message] = []
+    turns: Conversation = []
     if kind == "order":
         replied_in = rng.choice(LANGS)
         turns.append(Message("system", say(words["order"][replied_in])))

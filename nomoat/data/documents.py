@@ -11,7 +11,7 @@ from nomoat.data import sources
 from nomoat.data.conversation import conversations
 from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import Message, Rendered, render_batch
+from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def worked(
     """
     rng = random.Random(f"worked/{seed}")
 
-    def talks() -> Iterator[list[Message]]:
+    def talks() -> Iterator[Conversation]:
         for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = find.find(family).work(problem) if rng.random() < share else None
@@ -85,11 +85,11 @@ def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
     return _rendered(itertools.islice(conversations(seed), n), tokenizer)
 
 
-def _exchange(question: str, answer: str, thinking: str | None) -> list[Message]:
+def _exchange(question: str, answer: str, thinking: str | None) -> Conversation:
     return [Message("user", question), Message("assistant", answer, thinking)]
 
 
-def _rendered(talks: Iterable[list[Message]], tokenizer: Tokenizer) -> Iterator[Rendered]:
+def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:
     for chunk in _batched(talks, 2000):
         yield from render_batch(tokenizer, chunk, generate=False)
 

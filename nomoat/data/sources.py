@@ -8,7 +8,7 @@ import itertools
 import json
 import lzma
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -48,7 +48,7 @@ def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
             yield Document(body.rstrip("\n"), lang, source)
 
 
-def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
+def from_path(path: str | Path) -> Iterator[Document]:
     """The documents in a .txt, .jsonl or .parquet file, or in all such files of a folder, in the order of
     their names.
 
@@ -70,16 +70,14 @@ def from_path(path: str | Path, lang: str | None = None) -> Iterator[Document]:
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
     for file in files:
-        documents = (document for document in READERS[file.suffix](file, lang) if document.text.strip())
+        documents = (document for document in READERS[file.suffix](file) if document.text.strip())
         first = next(documents, None)
         if first is None:
             raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
         yield from itertools.chain([first], documents)
 
 
-def from_hub(
-    name: str, split: str = "train", config: str | None = None, lang: str | None = None
-) -> Iterator[Document]:
+def from_hub(name: str, split: str = "train") -> Iterator[Document]:
     """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files.
     """
     try:
@@ -89,7 +87,7 @@ def from_hub(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
     try:
-        rows = iter(datasets.load_dataset(name, config, split=split, streaming=True))
+        rows = iter(datasets.load_dataset(name, split=split, streaming=True))
         first = next(rows, None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
@@ -99,10 +97,10 @@ def from_hub(
     if first is None:
         raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
     for n, row in enumerate(itertools.chain([first], rows)):
-        yield _row(row, f"data set `{name}`, row {n}", name, lang)
+        yield _row(row, f"data set `{name}`, row {n}", name)
 
 
-def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
+def _row(row: Any, where: str, source: str) -> Document:
     """A row of a table as a document."""
     expected = (
         'expected {"text": "..."} or {"messages": [{"role": "...", "content": "..."}, ...]}: mend or drop it'
@@ -118,7 +116,7 @@ def _row(row: Any, where: str, source: str, lang: str | None) -> Document:
         text = "\n\n".join(contents)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
-    return Document(text, row["lang"] if row.get("lang") in ("en", "de") else lang, source)
+    return Document(text, row["lang"] if row.get("lang") in ("en", "de") else None, source)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -149,19 +147,19 @@ def _lines(path: Path) -> Iterator[str]:
             offset += len(line)
 
 
-def _text(path: Path, lang: str | None) -> Iterator[Document]:
+def _text(path: Path) -> Iterator[Document]:
     part, n_bytes = [], 0
     for line in _lines(path):
         for n, piece in enumerate(line.split("\f")):
             if n or n_bytes > DOCUMENT_BYTES:
-                yield Document("".join(part).strip("\r\n"), lang, path.name)
+                yield Document("".join(part).strip("\r\n"), None, path.name)
                 part, n_bytes = [], 0
             part.append(piece)
             n_bytes += len(piece)
-    yield Document("".join(part).strip("\r\n"), lang, path.name)
+    yield Document("".join(part).strip("\r\n"), None, path.name)
 
 
-def _jsonl(path: Path, lang: str | None) -> Iterator[Document]:
+def _jsonl(path: Path) -> Iterator[Document]:
     for n, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -172,10 +170,10 @@ def _jsonl(path: Path, lang: str | None) -> Iterator[Document]:
                 f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
                 "line: mend or drop the line"
             ) from None
-        yield _row(row, f"{path}:{n}", path.name, lang)
+        yield _row(row, f"{path}:{n}", path.name)
 
 
-def _parquet(path: Path, lang: str | None) -> Iterator[Document]:
+def _parquet(path: Path) -> Iterator[Document]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -191,19 +189,12 @@ def _parquet(path: Path, lang: str | None) -> Iterator[Document]:
                     f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
                     "`messages`: rename yours"
                 )
-            rows = (
-                row
-                for batch in table.iter_batches(batch_size=1024, columns=columns)
-                for row in batch.to_pylist()
-            )
+            batches = table.iter_batches(batch_size=1024, columns=columns)
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for n, row in enumerate(rows, 1):
-                yield _row(row, f"{path}, row {n}", path.name, lang)
+                yield _row(row, f"{path}, row {n}", path.name)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable parquet file ({error}); fetch or write it again") from None
 
 
-READERS: dict[str, Callable[[Path, str | None], Iterator[Document]]] = {
-    ".txt": _text,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}
+READERS = {".txt": _text, ".jsonl": _jsonl, ".parquet": _parquet}

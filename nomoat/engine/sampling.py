@@ -10,14 +10,16 @@ from torch import Tensor
 
 LOG2_E = math.log2(math.e)
 BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
-BLOCK = 64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
+BLOCK = (
+    64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
+)
 
 
 def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor:
     """One row of uniform numbers for each key (prompt, sample), float32 in [0, 1).
 
-    A row depends on the seed and on its own key alone, and a longer row begins with the shorter one: neither batching
-    nor order nor the length limit changes what a sample draws.
+    A row depends on the seed and on its own key alone, and a longer row begins with the shorter one: neither
+    batching nor order nor the length limit changes what a sample draws.
     """
     rows = np.empty((len(keys), n_steps), dtype=np.float32)
     for row, (prompt, index) in zip(rows, keys):
@@ -29,25 +31,27 @@ def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor
 def choose(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Token ids and their log-probabilities under softmax(logits / temperature), float32.
 
-    Without uniform numbers the most probable token, of equals the one with the lower id.  A token of probability zero
-    is never chosen.
+    Without uniform numbers the most probable token, of equals the one with the lower id.  A token of
+    probability zero is never chosen.
     """
-    scaled_BV = logits_BV * (LOG2_E / temperature)  # exp2 is four times faster than exp on the CPU
-    scaled_BV.sub_(scaled_BV.amax(-1, keepdim=True))
-    weight_BV = scaled_BV.exp2()
-    if weight_BV.shape[1] % BLOCK:
-        weight_BV = F.pad(weight_BV, (0, -weight_BV.shape[1] % BLOCK))
-    blocks = weight_BV.view(len(weight_BV), -1, BLOCK)
+    bits_BV = logits_BV * (LOG2_E / temperature)  # exp2 is four times faster than exp on the CPU
+    bits_BV.sub_(bits_BV.amax(-1, keepdim=True))
+    powers = bits_BV.exp2()
+    if powers.shape[1] % BLOCK:
+        powers = F.pad(powers, (0, -powers.shape[1] % BLOCK))
+    blocks = powers.unflatten(1, (-1, BLOCK))
     cdf = blocks.sum(-1).cumsum(-1)
-    if uniform_B is None:
-        id_B = logits_BV.argmax(-1)
-    else:
-        block_B, place_B = _search(cdf, uniform_B * cdf[:, -1])
-        inside = blocks.gather(1, block_B[:, None, None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1)
-        offset_B, _ = _search(inside, torch.minimum(place_B, inside[:, -1] * BELOW_ONE))
-        id_B = block_B * BLOCK + offset_B
-    logp_B = (scaled_BV.gather(1, id_B[:, None])[:, 0] - cdf[:, -1].log2()) / LOG2_E
+    id_B = logits_BV.argmax(-1) if uniform_B is None else _draw(blocks, cdf, uniform_B)
+    logp_B = (bits_BV.gather(1, id_B[:, None])[:, 0] - cdf[:, -1].log2()) / LOG2_E
     return id_B, logp_B
+
+
+def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:
+    """The ids in whose step of the CDF the uniform numbers lie; `cdf` is that of whole blocks."""
+    block_B, place_B = _search(cdf, uniform_B * cdf[:, -1])
+    inside = blocks.gather(1, block_B[:, None, None].expand(-1, 1, BLOCK))[:, 0].cumsum(-1)
+    offset_B, _ = _search(inside, torch.minimum(place_B, inside[:, -1] * BELOW_ONE))
+    return block_B * BLOCK + offset_B
 
 
 def _search(cdf: Tensor, place_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def difference(seeds: Seeds) -> Difference:
 
 def side(seeds: Seeds, which: int) -> float | None:
     """The mean before (0) or after (1)."""
-    return mean([pair[which] for pairs in seeds for pair in pairs])
+    return mean(pair[which] for pairs in seeds for pair in pairs)
 
 
 def compared(seeds: Seeds) -> Result:
@@ -89,7 +89,7 @@ def calibration(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, flo
     """(expected calibration error over 15 equally wide bins, Brier score) of pairs (chance, truth)."""
     if not pairs:
         return None, None
-    bins: dict[int, float] = defaultdict(float)
+    bins = defaultdict(float)
     squares = 0.0
     for chance, truth in pairs:
         bins[min(int(chance * 15), 14)] += chance - truth
@@ -103,9 +103,9 @@ class Measured:
 
     def __init__(self, results: Sequence[Result]) -> None:
         self.results = results
-        self.items: list[Result] = results[0]["items"]
-        self.before: str = results[0]["config"]["before"]
-        self.after: str = results[0]["config"]["after"]
+        self.items = results[0]["items"]
+        self.before = results[0]["config"]["before"]
+        self.after = results[0]["config"]["after"]
         self.trained = self.places("R0")
 
     def places(self, ring: str) -> list[int]:
@@ -177,7 +177,7 @@ def summary(results: Sequence[Result]) -> Result:
 
 def rings(measured: Measured) -> list[Result]:
     """Each part of each ring, before and after; p over all of them after Holm."""
-    parts: dict[tuple[str, str], list[int]] = defaultdict(list)
+    parts = defaultdict(list)
     for i, item in enumerate(measured.items):
         parts[item["ring"], item["part"]].append(i)
     rows = []
@@ -210,7 +210,7 @@ def _ring(measured: Measured, ring: str, part: str, places: Sequence[int]) -> Re
 
 def steps(measured: Measured) -> dict[int, list[float | None]]:
     """[before, after] by the number of levels above the trained ones."""
-    levels: dict[int, list[int]] = defaultdict(list)
+    levels = defaultdict(list)
     for i in (*measured.trained, *measured.places("R1")):
         levels[measured.items[i]["up"]].append(i)
     return {up: measured.both(levels[up]) for up in sorted(levels)}
@@ -238,7 +238,7 @@ def open_text(measured: Measured) -> dict[str, Result]:
         texts[model] = {
             "bits": bits,
             "bpb": mean(bits.values()),
-            **{key: mean([seed[key] for seed in seeds]) for key in ("distinct", "repeats")},
+            **{key: mean(seed[key] for seed in seeds) for key in ("distinct", "repeats")},
         }
     return texts
 
@@ -249,7 +249,7 @@ def passes(measured: Measured) -> Result:
     after = measured.seeds(measured.after)
     counts = [n for seed in (*before, *after) for n, _ in seed["deep"]]
     most = min(counts, default=0)
-    rows: dict[int, Result] = {}
+    rows = {}
     for exponent in range(most.bit_length()):
         k = 2**exponent
         pairs = [_chances(b, a, k) for b, a in zip(before, after)]

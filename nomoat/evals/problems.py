@@ -8,6 +8,7 @@ from nomoat import stats
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
+from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work
 
@@ -91,7 +92,7 @@ class Level:
 
 def by_level(answered: Iterable[Answered]) -> list[Level]:
     """The scores of each level; what the machine failed to judge counts as wrong."""
-    cells: dict[tuple[str, int], list[Answered]] = defaultdict(list)
+    cells = defaultdict(list)
     for a in answered:
         cells[a.exercise.family, a.exercise.level].append(a)
     return [_level(*place, cells[place]) for place in sorted(cells)]
@@ -107,21 +108,21 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     lenient = sum(score.lenient for score in first) / n
     lenient_sampled = sum(answer.score.lenient for answer in drawn) / samples / n
     greedy = Accuracy(right / n, *stats.wilson(right, n), lenient)
-    sampled = Accuracy(sum(rates) / n, low, high, lenient_sampled)
+    sampled = Accuracy(mean(rates), low, high, lenient_sampled)
     return Level(
         family,
         level,
         n,
         greedy,
         sampled,
-        length=stats.mean(answer.rollout.length for answer in drawn),
-        passed=sum(stats.pass_at_k(samples, a.right, samples) for a in cell) / n,
+        length=mean(answer.rollout.length for answer in drawn),
+        passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:
     """Sampled accuracy, the mean over families."""
-    rates: dict[str, list[float]] = defaultdict(list)
+    rates = defaultdict(list)
     for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
         rates[a.exercise.family].append(a.rate)
-    return stats.mean(map(stats.mean, rates.values()))
+    return mean(map(mean, rates.values()))

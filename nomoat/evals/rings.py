@@ -146,16 +146,14 @@ class Suite:
 def suite(config: Config, taught: Taught) -> Suite:
     """The problems about what was trained, the same ones every time."""
     sizes = config.sized()
-    items: list[Item] = []
-    notes: list[str] = []
+    items, notes = [], []
     for family, levels in taught.trained.items():
         for level in levels:
             items += _about(sizes, family, level)
         items += _harder(sizes, taught, family)
     families = {family for family, _ in taught.shown}
-    fresh = [
-        name for name in (find.UNSEEN if config.unseen is None else config.unseen) if name not in families
-    ]
+    unseen = find.UNSEEN if config.unseen is None else config.unseen
+    fresh = [name for name in unseen if name not in families]
     if not fresh:
         notes.append("R3: the recipe trains on every family there is; no unseen ones to measure")
     outside = [("R3" if name.startswith("rg:") else "R4", name) for name in config.external]
@@ -213,7 +211,7 @@ def _elsewhere(sizes: Config, ring: str, task: base.Task) -> Iterator[Item]:
 
 def draw(task: base.Task, level: int, n: int, seed: int, lang: str | None = None) -> list[base.Problem]:
     """`n` problems of different keys from the evaluation split, or as many as the level has to offer."""
-    problems: dict[str, base.Problem] = {}
+    problems = {}
     for problem in islice(base.problems(task, level, split="eval", seed=seed, lang=lang), 8 * n):
         if len(problems) == n:
             break
@@ -242,7 +240,7 @@ def modal_share(items: Sequence[Item]) -> float | None:
     """How many of the items the most frequent answer of their cell's training split gets right: what a model
     scores that knows nothing but that.  None where the machine can't judge.
     """
-    modal: dict[str, str] = {}
+    modal = {}
     right = 0
     try:
         for exercise in (item.exercise for item in items):

@@ -43,7 +43,7 @@ class Examination:
         """What is kept of the answers to each problem, ring by ring."""
         config = self.suite.config
         items = self.suite.items
-        records: list[Result | None] = [None] * len(items)
+        records = [None] * len(items)
         rings = dict.fromkeys(item.ring for item in items)
         for ring in rings:
             if self.control and ring not in EVERYONE:

@@ -97,14 +97,14 @@ def cross_entropy(h_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Ten
     """
     keep = (targets_M != IGNORED).nonzero().squeeze(1)
     full = torch.tensor(-1.0 / max(len(keep), 1), device=h_MD.device)
-    loss, logp_M, _ = log_prob_objective(
+    loss, logp, _ = log_prob_objective(
         h_MD.index_select(0, keep), head_VD, targets_M[keep], lambda logp, rows: full.expand(len(logp))
     )
-    return loss, logp_M
+    return loss, logp
 
 
 def divergence(
-    h_MD: Tensor, head_VD: Tensor, teacher_M: Tensor, teacher_head: Tensor, *, reverse: bool
+    h_MD: Tensor, head_VD: Tensor, teacher_h: Tensor, teacher_head: Tensor, *, reverse: bool
 ) -> Tensor:
     """Mean over tokens of KL(p_T || p_S), or with `reverse` of KL(p_S || p_T), in nats, over the whole
     vocabulary.
@@ -114,7 +114,7 @@ def divergence(
     M = len(h_MD)
 
     def piece(rows: slice, bits_s: Tensor, p_s: Tensor, total_s: Tensor) -> tuple[Tensor, Tensor]:
-        bits_t, p_t, total_t = _powers(teacher_M[rows], teacher_head)
+        bits_t, p_t, total_t = _powers(teacher_h[rows], teacher_head)
         log_totals = (total_s / total_t).log_()
         gap = bits_s.sub_(bits_t).div_(LOG2_E).sub_(log_totals)  # log p_S - log p_T
         p_s.div_(total_s)

@@ -1,4 +1,5 @@
-"""The processes of one run: start, stop, and the few exchanges that training needs.  The only file that reads RANK.
+"""The processes of one run: start, stop, and the few exchanges that training needs.  The only file that reads
+RANK.
 
 `python -m nomoat …` is one process and needs no process group; `torchrun -m nomoat …` makes one of each rank.
 """
@@ -17,14 +18,16 @@ from nomoat.config import UserError
 
 @dataclass(frozen=True)
 class Mesh:
-    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in the same order."""
+    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in one order."""
 
     rank: int
     world: int
     device: torch.device
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks, in place, in one exchange; summed in at least float32."""
+        """Replace each tensor by its mean over the ranks, in place, in one exchange; summed in at least
+        float32.
+        """
         if self.world == 1 or not tensors:
             return
         wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
@@ -67,13 +70,17 @@ ALONE = Mesh(0, 1, torch.device("cpu"))
 def start(device: str = "cpu") -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
-    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone).  UserError where it is not there.
+    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone).  UserError where it is
+    not there.
     """
-    found = [os.environ.get(name, str(alone)) for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))]
-    if not all(text.isdigit() for text in found) or not int(found[0]) < int(found[1]):
-        raise UserError(f"found RANK, WORLD_SIZE, LOCAL_RANK = {', '.join(found)}; expected 0 <= RANK < WORLD_SIZE; "
-                        "start with torchrun, or unset them")  # fmt: skip
-    rank, world, local = (int(text) for text in found)
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    texts = [os.environ.get(name, value) for name, value in alone.items()]
+    if not all(text.isdigit() for text in texts) or not int(texts[0]) < int(texts[1]):
+        raise UserError(
+            f"found RANK, WORLD_SIZE, LOCAL_RANK = {', '.join(texts)}; expected 0 <= RANK < WORLD_SIZE; "
+            "start with torchrun, or unset them"
+        )
+    rank, world, local = map(int, texts)
     where = _device(device, local, world)
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -98,7 +105,9 @@ def _device(name: str, local: int, world: int) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError('device = "cuda", but no CUDA device was found; set device = "cpu", or check the driver')
+        raise UserError(
+            'device = "cuda", but no CUDA device was found; set device = "cpu", or check the driver'
+        )
     if colon and world > 1:
         raise UserError(f'device "{name}" names one card for {world} ranks; use "cuda"')
     card, cards = int(index) if colon else local, torch.cuda.device_count()

@@ -1,5 +1,6 @@
 """The course of a stage of reinforcement learning: what its step records say, over some of the steps."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,6 @@ from nomoat.run.ledger import Event
 from nomoat.stats import mean
 
 Steps = Sequence[Event]
-OVER = {"mean": mean, "largest": max, "total": sum}
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Row:
     label: str
     form: str
     read: Callable[[Steps], list[float]]
-    over: Literal["mean", "largest", "total"] = "mean"
+    over: Callable[[list[float]], float] = mean
 
     def value(self, steps: Steps) -> float | None:
         """None where nothing is known."""
         values = self.read(steps)
-        return OVER[self.over](values) if values else None
+        return self.over(values) if values else None
 
     def text(self, steps: Steps) -> str:
         value = self.value(steps)
@@ -44,7 +44,7 @@ def field(key: str, steps: Steps) -> list[float]:
 
 def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[float]]:
     """The values of each family or level."""
-    values: dict[str, list[float]] = {}
+    values = {}
     for e in steps:
         for name, value in (e.get(key) or {}).items():
             values.setdefault(name, []).extend([] if value is None else [value])
@@ -53,7 +53,7 @@ def by_name(key: Literal["rewards", "levels"], steps: Steps) -> dict[str, list[f
 
 def families_alike(steps: Steps) -> list[float]:
     """The mean of each family; where families are not known, the reward of each step."""
-    means = [mean(v) for v in by_name("rewards", steps).values() if v]
+    means = [mean(values) for values in by_name("rewards", steps).values() if values]
     return means or field("reward", steps)
 
 
@@ -66,11 +66,11 @@ FIELDS = (  # key, label, form, and over what several steps are taken together
     ("reward", "right, as drawn", "{:.1%}"),
     ("lenient", "right in any form", "{:.1%}"),
     ("shadow", "right but doubted", "{:.2%}"),
-    ("undecided", "undecided", "{:.0f}", "total"),
+    ("undecided", "undecided", "{:.0f}", math.fsum),
     ("dead_groups", "groups without a lesson", "{:.1%}"),
     ("entropy", "entropy, nats a token", "{:.3f}"),
     ("kl", "KL to the start, nats", "{:.4f}"),
-    ("drift", "largest drift", "{:.1e}", "largest"),
+    ("drift", "largest drift", "{:.1e}", max),
     ("length", "tokens an answer", "{:.1f}"),
     ("length_right", "… of right ones", "{:.1f}"),
     ("length_wrong", "… of wrong ones", "{:.1f}"),

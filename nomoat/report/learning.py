@@ -93,7 +93,7 @@ def probes(run: Run, stage: str) -> list[Probe]:
     events = list(steps.values())
     if not events:
         return []
-    found: dict[tuple[str, str], Probe] = {}
+    found = {}
     for i in sorted({0, len(events) // 2, len(events) - 1}):
         event = events[i]
         for probe in event["probes"]:

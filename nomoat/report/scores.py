@@ -39,7 +39,7 @@ class Scores:
 
 def scores_of(events: Iterable[Event]) -> Scores:
     """The last measurement of each thing, its levels pooled."""
-    bits: dict[str, dict[str, float]] = defaultdict(dict)
+    bits = defaultdict(dict)
     levels = {how: defaultdict(lambda: defaultdict(list)) for how in ("greedy", "sampled")}
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")

@@ -11,12 +11,12 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from nomoat.config import ConfigError, DataError, UserError, nearest
+from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import write_whole
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log
@@ -40,33 +40,32 @@ class StageWeights:
 
     stage: str
     path: Path  # the model's directory
-    spec: dict[str, Any]  # the model's Spec as a table
+    spec: JsonObject  # the model's Spec as a table
     tokenizer: TokenizerFiles
 
 
 class Run:
     """One run directory.  `create` for work (then `locked()` around it), `open` to look."""
 
-    def __init__(self, root: Path, record: dict[str, Any], *, writable: bool) -> None:
+    def __init__(self, root: Path, record: JsonObject, *, writable: bool) -> None:
         self.root = root
         self.writable = writable
         self.record = record
-        self.recipe: dict[str, Any] = record["recipe"]
+        self.recipe: JsonObject = record["recipe"]
         self.seed: int = self.recipe.get("seed", 0)
         self.lines = Log(root / "events.jsonl")
         # Sees every event after it was logged.
-        self.observe: Callable[[dict[str, Any]], None] | None = None
+        self.observe: Callable[[JsonObject], None] | None = None
 
     # --- making and finding ---
 
     @classmethod
-    def create(cls, root: str | Path, recipe: Mapping[str, Any]) -> Self:
+    def create(cls, root: Path, recipe: JsonObject) -> Self:
         """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
 
         Raises ConfigError with the difference for another recipe, DataError for a place that cannot hold a
         run.
         """
-        root = Path(root)
         file = root / "recipe.json"
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -89,13 +88,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, root: str | Path, *, write: bool = False) -> Self:
+    def open(cls, root: Path, *, write: bool = False) -> Self:
         """The run in `root`, to read, or with `write` to add to; DataError if there is none."""
-        return cls(Path(root), read_record(Path(root)), writable=write)
+        return cls(root, read_record(root), writable=write)
 
     @classmethod
     def fork(
-        cls, source: Self, root: str | Path, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None
+        cls, source: Self, root: Path, recipe: JsonObject, then: JsonObject | None = None
     ) -> Self:
         """A new run in `root` under another recipe, with the finished stages of `source` that both recipes
         share.
@@ -115,7 +114,7 @@ class Run:
             write_whole(run.lines.path, "".join(lines))
         return run
 
-    def shared(self, recipe: Mapping[str, Any], then: Mapping[str, Any] | None = None) -> list[str]:
+    def shared(self, recipe: JsonObject, then: JsonObject | None = None) -> list[str]:
         """The finished stages that would come out the same under another resolved recipe."""
         then, now = plain(then or self.recipe), plain(recipe)
         if any(then.get(key) != now.get(key) for key in ("seed", "device", "threads")):
@@ -157,7 +156,7 @@ class Run:
         self.lines.append(event)
         self.tell(event)
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def tell(self, event: JsonObject) -> None:
         """Show something to the observer alone: what begins, which the log has no use for."""
         if self.observe is not None:
             self.observe(event)
@@ -166,38 +165,36 @@ class Run:
         """Make the log durable, before a checkpoint is saved.  OSError (ENOSPC) while lines still wait."""
         self.lines.sync()
 
-    def events(self, kind: str | None = None, stage: str | None = None) -> list[dict[str, Any]]:
+    def events(self, kind: str | None = None, stage: str | None = None) -> list[JsonObject]:
         """Every event in the order of the log, or those of a kind or a stage; see run/log.py for `redone`."""
         return [
             e for e in self.lines.events() if kind in (None, e["kind"]) and stage in (None, e.get("stage"))
         ]
 
-    def curve(self, stage: str) -> list[dict[str, Any]]:
+    def curve(self, stage: str) -> list[JsonObject]:
         """The stage's "step" records as if it had never been interrupted: each step once, in order."""
         return [e for e in self.events("step", stage) if not e.get("redone")]
 
     # --- what the stages left ---
 
-    def finished(self, stage: str) -> dict[str, Any] | None:
+    def finished(self, stage: str) -> JsonObject | None:
         """The stage's "stage_end" record, unless the stage was started again after it."""
         return self._ends().get(stage)
 
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer that this run trained; DataError while it has none."""
-        left = [end["outputs"] for end in self._ends().values() if "tokenizer" in end["outputs"]]
+        left = [outputs for outputs in self._outputs().values() if "tokenizer" in outputs]
         if not left:
             raise DataError(f"{self.root} has no tokenizer yet; run its tokenizer stage first")
         return TokenizerFiles(self.root / left[-1]["tokenizer"], left[-1]["fingerprint"])
 
     def all_weights(self) -> dict[str, StageWeights]:
         """What each finished stage left, in the order in which they finished."""
-        ends = [end for end in self._ends().values() if "model" in end["outputs"]]
-        tokenizer = self.tokenizer() if ends else None
+        outputs = {name: left for name, left in self._outputs().items() if "model" in left}
+        tokenizer = self.tokenizer() if outputs else None
         return {
-            end["stage"]: StageWeights(
-                end["stage"], self.root / end["outputs"]["model"], end["outputs"]["spec"], tokenizer
-            )
-            for end in ends
+            name: StageWeights(name, self.root / left["model"], left["spec"], tokenizer)
+            for name, left in outputs.items()
         }
 
     def weights(self, stage: str | None = None) -> StageWeights:
@@ -208,16 +205,20 @@ class Run:
                 f"{self.root}: no finished stage left a model yet; finish the run with `nomoat run`"
             )
         if stage is None:
-            means = [end["outputs"]["means"] for end in self._ends().values() if end["outputs"].get("means")]
+            means = [outputs["means"] for outputs in self._outputs().values() if outputs.get("means")]
             stage = max(means[-1], key=means[-1].get) if means else list(left)[-1]
         if stage not in left:
             raise DataError(f"{self.root}: stage `{stage}` left no model; {nearest(stage, list(left))}")
         return left[stage]
 
-    def _ends(self) -> dict[str, dict[str, Any]]:
+    def _outputs(self) -> dict[str, JsonObject]:
+        """What each finished stage says that it left, in the order in which they finished."""
+        return {stage: end["outputs"] for stage, end in self._ends().items()}
+
+    def _ends(self) -> dict[str, JsonObject]:
         """The "stage_end" record of each stage that was not started again after it, in the order of the log.
         """
-        ends: dict[str, dict[str, Any]] = {}
+        ends: dict[str, JsonObject] = {}
         for event in self.events():
             if event["kind"] in ("stage_start", "stage_end"):
                 ends.pop(event["stage"], None)
@@ -262,7 +263,7 @@ def _refuse_foreign(root: Path) -> None:
         )
 
 
-def _sources(stage: Mapping[str, Any]) -> set[str]:
+def _sources(stage: JsonObject) -> set[str]:
     """The stages that a stage starts from or reads."""
     read = stage.get("samples")  # a number in other kinds of stages
     return {stage.get("from"), stage.get("start"), *(read if isinstance(read, list) else ())} - {None}

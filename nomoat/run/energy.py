@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nomoat.run.ledger import read_prices
 
-Reader = Callable[[], list[tuple[float, float]]]  # of each counter: joules, and joules at which it wraps
+# Of each counter: joules, and joules at which it wraps; none where nothing is measured.
+Reader = Callable[[], list[tuple[float, float]]]
 
 
 class Energy:
@@ -31,9 +32,9 @@ class Energy:
         self._clock = clock
         kind = "rapl" if device.startswith("cpu") else "nvml"
         self._counters = _rapl(Path(powercap)) if kind == "rapl" else _nvml(units)
-        self.source = f"measured:{kind}" if self._counters else "estimated"
+        self._before = self._counters()
+        self.source = f"measured:{kind}" if self._before else "estimated"
         self._joules = self._lap = 0.0
-        self._before = self._counters() if self._counters else []
         self._when = clock()
 
     def read(self) -> tuple[float, str]:
@@ -42,16 +43,15 @@ class Energy:
         """
         now = self._clock()
         try:
-            after = self._counters() if self._counters else []
+            after = self._counters() if self._before else []
         except (OSError, ValueError):
-            self.source, self._counters = "estimated", None
-        if self._counters is None:
+            after = []
+        if not after:
+            self.source = "estimated"
             self._joules += self.watts * (now - self._when)
-        else:
-            for (old, _), (new, wrap) in zip(self._before, after):
-                self._joules += new - old if new >= old else max(0.0, new - old + wrap)
-            self._before = after
-        self._when = now
+        for (old, _), (new, wrap) in zip(self._before, after):
+            self._joules += new - old if new >= old else max(0.0, new - old + wrap)
+        self._before, self._when = after, now
         return self._joules, self.source
 
     def lap(self) -> tuple[float, str]:
@@ -61,7 +61,7 @@ class Energy:
         return spent, source
 
 
-def _rapl(root: Path) -> Reader | None:
+def _rapl(root: Path) -> Reader:
     """Packages and memory; cores lie inside a package, and the platform's own counter would count all twice.
     """
 
@@ -75,15 +75,15 @@ def _rapl(root: Path) -> Reader | None:
             if (domain / "name").read_text().startswith(("package", "dram")):
                 read(domain)
                 domains.append(domain)
-    return (lambda: [read(domain) for domain in domains]) if domains else None
+    return lambda: [read(domain) for domain in domains]
 
 
-def _nvml(units: int) -> Reader | None:
-    """The energy counters of the first visible cards, or None without the optional package or the driver."""
+def _nvml(units: int) -> Reader:
+    """The energy counters of the first visible cards, none without the optional package or the driver."""
     try:
         import pynvml
     except ImportError:
-        return None
+        return list
     visible = [int(n) for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.strip().isdigit()]
 
     def reader() -> list[tuple[float, float]]:
@@ -97,4 +97,4 @@ def _nvml(units: int) -> Reader | None:
     with suppress(OSError):
         reader()
         return reader
-    return None
+    return list

@@ -84,13 +84,13 @@ class Row:
     """
 
     stage: str
-    tokens: int | float
-    flops_model: int | float
-    flops_executed: int | float
-    seconds: int | float
-    redone_seconds: int | float
-    device_seconds: int | float
-    joules: int | float
+    tokens: float
+    flops_model: float
+    flops_executed: float
+    seconds: float
+    redone_seconds: float
+    device_seconds: float
+    joules: float
     joules_source: str
     money: float
     currency: str
@@ -217,7 +217,7 @@ def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
     ]
 
 
-def exact_sum(values: Iterable[int | float | None]) -> int | float:
+def exact_sum(values: Iterable[float | None]) -> float:
     """The exact sum, rounded once at the end; integers of any size stay integers, absent values count
     nothing.
     """
@@ -231,7 +231,7 @@ def exact_sum(values: Iterable[int | float | None]) -> int | float:
         ) from None
 
 
-def short(value: int | float, unit: str = "") -> str:
+def short(value: float, unit: str = "") -> str:
     """A number with three digits and a metric prefix; large ones keep their exponent, as FLOPs are told."""
     size = abs(value)
     if size >= 1e15:
@@ -249,7 +249,7 @@ def money(value: float) -> str:
     return f"{value:.{1 - math.floor(math.log10(value))}f}" if value >= 1e-4 else "< 0.0001"
 
 
-def duration(seconds: int | float) -> str:
+def duration(seconds: float) -> str:
     """Seconds below two minutes, then minutes, then hours."""
     if seconds < 120:
         return f"{seconds:.1f} s"

@@ -6,13 +6,12 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from nomoat.config import DataError
+from nomoat.config import DataError, JsonObject
 
-Event = Mapping[str, Any]
+Event = JsonObject
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,7 +51,7 @@ class Log:
             os.close(self._fd)
         self._fd = None
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[JsonObject]:
         """Every event in order; a torn last line was never one.  What was done again carries `"redone":
         True`.
         """
@@ -62,7 +61,7 @@ class Log:
         mark_redone(events)
         return events
 
-    def _event(self, line: bytes, number: int) -> dict[str, Any]:
+    def _event(self, line: bytes, number: int) -> JsonObject:
         try:
             event = json.loads(line)
         except ValueError:
@@ -102,7 +101,7 @@ def _open_whole(path: Path) -> int:
     return fd
 
 
-def mark_redone(events: list[dict[str, Any]]) -> None:
+def mark_redone(events: list[JsonObject]) -> None:
     """After a resume at step n, what its stage logged from step n + 1 on was done again; so was a repeated
     step.
 

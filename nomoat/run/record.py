@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import nomoat
-from nomoat.config import DataError
+from nomoat.config import DataError, JsonObject
 
 FORMAT = 2  # of run directories
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")
 
 
-def new_record(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def new_record(recipe: JsonObject) -> JsonObject:
     """The record of a run that begins now."""
     return {
         "format": FORMAT,
@@ -32,7 +32,7 @@ def new_record(recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_record(root: Path) -> dict[str, Any]:
+def read_record(root: Path) -> JsonObject:
     """The record of the run in `root`; DataError where there is none, or one of another format."""
     path = root / "recipe.json"
     if not path.is_file():
@@ -67,7 +67,7 @@ def libraries() -> dict[str, str]:
     return versions
 
 
-def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+def difference(found: JsonObject, expected: JsonObject) -> list[str]:
     """One line per key in which two recipes differ; key order does not count, the order of the stages does.
     """
     left, right = dict(_leaves(found)), dict(_leaves(expected))
@@ -118,9 +118,9 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     yield key, json.dumps(value)
 
 
-def _named(tables: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _named(tables: list[JsonObject]) -> dict[str, JsonObject]:
     """The tables of a list by their `name` or `kind`, numbered from the second of a name on."""
-    named: dict[str, dict[str, Any]] = {}
+    named: dict[str, JsonObject] = {}
     seen: Counter[str] = Counter()
     for place, table in enumerate(tables):
         name = str(table.get("name", table.get("kind", place)))

@@ -1,6 +1,7 @@
 """A model to talk to: from messages to pieces of text.  render -> stream -> pieces."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 
 from nomoat.config import DataError, UserError
 from nomoat.engine import engine
@@ -10,44 +11,43 @@ from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.pieces import Piece, pieces
 
 
+@dataclass
 class Bot:
     """What `serve.terminal` talks to.  Temperature 0 is greedy: small models say the right thing first."""
 
-    def __init__(
-        self,
-        model: Transformer,
-        tokenizer: Tokenizer,
-        *,
-        temperature: float = 0.0,
-        max_new_tokens: int = 512,
-        seed: int = 0,
-    ) -> None:
-        if temperature < 0:
-            raise UserError(f"temperature = {temperature}; expected 0 (greedy) or more")
-        self.model, self.tokenizer = model, tokenizer
-        self.temperature, self.max_new_tokens, self.seed = temperature, max_new_tokens, seed
-        self._n_replies = 0
+    model: Transformer
+    tokenizer: Tokenizer
+    _: KW_ONLY
+    temperature: float = 0.0
+    max_new_tokens: int = 512
+    seed: int = 0
+    n_replies: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f"temperature = {self.temperature}; expected 0 (greedy) or more")
 
     def stream(
-        self, messages: list[layout.Message], *, think: bool | None, stop: Callable[[], bool]
+        self, messages: layout.Conversation, *, think: bool | None, stop: Callable[[], bool]
     ) -> Iterator[Piece]:
-        """Pieces of the reply.  Where the context is full, the oldest turns are left out, never the system
-        prompt.
+        """Pieces of the reply; asks `stop` about once a token and ends soon after it says True.
+
+        Where the context is full, the oldest turns are left out, never the system prompt.
         """
         ids = self.fit(messages, think)
-        self._n_replies += 1
+        self.n_replies += 1
         new_ids = engine.stream(
             self.model,
             ids,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
-            seed=self.seed + self._n_replies,
+            seed=self.seed + self.n_replies,
             stop_ids=sorted(self.tokenizer.layout.turn_ends),
             should_stop=stop,
         )
         return pieces(new_ids, self.tokenizer, thinking=think is True)
 
-    def fit(self, messages: list[layout.Message], think: bool | None) -> list[int]:
+    def fit(self, messages: layout.Conversation, think: bool | None) -> list[int]:
         """The ids of as many of the latest turns as leave a quarter of the context for the reply."""
         context = self.model.spec.context
         room = context - min(self.max_new_tokens, context // 4)

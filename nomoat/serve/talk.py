@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from nomoat.config import nearest
-from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.layout import Conversation, Message
 
 THINK = {"on": True, "off": False, "auto": None}
 COMMANDS = ("/new", "/undo", "/retry", "/system", "/think", "/save", "/show", "/help", "/quit")
@@ -38,7 +38,7 @@ class Talk:
     exchanges: list[Exchange] = field(default_factory=list)
     saved: set[Path] = field(default_factory=set)  # files that this talk may overwrite
 
-    def messages(self, question: str | None = None) -> list[Message]:
+    def messages(self, question: str | None = None) -> Conversation:
         """What the model sees; an exchange that was stopped before its answer began is left out."""
         out = [Message("system", self.system)] if self.system else []
         for e in self.exchanges:
@@ -113,11 +113,11 @@ def _save(talk: Talk, name: str) -> str:
     return f"saved {len(messages)} messages to {path}"
 
 
-def _as_json(messages: list[Message]) -> str:
+def _as_json(messages: Conversation) -> str:
     return json.dumps([asdict(message) for message in messages], ensure_ascii=False, indent=2) + "\n"
 
 
-def _as_markdown(messages: list[Message]) -> str:
+def _as_markdown(messages: Conversation) -> str:
     parts = []
     for message in messages:
         parts.append(f"## {message.role}\n")

@@ -6,8 +6,7 @@ What a model says is data: control characters are spelled out before they reach 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
@@ -17,19 +16,12 @@ from rich.console import Console
 
 from nomoat.config import DataError, UserError
 from nomoat.files import visible
+from nomoat.serve.bot import Bot
 from nomoat.serve.keys import Keys
 from nomoat.serve.talk import Effect, Exchange, Talk, obey
 from nomoat.serve.view import View
-from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.layout import Conversation
 from nomoat.tokenizer.pieces import Piece
-
-
-class Bot(Protocol):
-    def stream(
-        self, messages: list[Message], *, think: bool | None, stop: Callable[[], bool]
-    ) -> Iterator[Piece]:
-        """Pieces of the reply to `messages`; asks `stop` about once a token and ends soon after it says True.
-        """
 
 
 def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, think: bool | None = None) -> int:
@@ -54,7 +46,7 @@ def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, thin
 
 
 def _reply(
-    bot: Bot, messages: list[Message], think: bool | None, keys: Keys, show: Callable[[Piece], None]
+    bot: Bot, messages: Conversation, think: bool | None, keys: Keys, show: Callable[[Piece], None]
 ) -> None:
     """Hand each piece of the reply to `show` until it ends or the keyboard stops it."""
     with keys.watching(), contextlib.suppress(KeyboardInterrupt):
@@ -68,7 +60,7 @@ def _console(file: object) -> Console:
     return Console(file=file, color_system=color, markup=False, highlight=False, soft_wrap=True)
 
 
-def _answer_once(bot: Bot, messages: list[Message], think: bool | None) -> int:
+def _answer_once(bot: Bot, messages: Conversation, think: bool | None) -> int:
     """The answer to stdout; the thinking to stderr if a person looks at it."""
     aside = _console(sys.stderr) if sys.stderr.isatty() else None
     shown = {"thinking": "", "answer": ""}

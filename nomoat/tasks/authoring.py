@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from nomoat.config import TaskError
+from nomoat.config import JsonObject, TaskError
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
@@ -52,8 +51,10 @@ def check(name: str | Path) -> tuple[list[str], str]:
 
 def sampled(task: Task) -> list[Problem]:
     """Problems of every level, the easy ones first."""
-    levels = [level for level in task.levels for _ in range(N_SAMPLES)][:: len(task.levels)]
-    return [task.make(base.Rng(f"check/{i}"), level) for i, level in enumerate(levels)]
+    n_levels = len(task.levels)
+    return [
+        task.make(base.Rng(f"check/{i}"), task.levels[i * n_levels // N_SAMPLES]) for i in range(N_SAMPLES)
+    ]
 
 
 def shown(task: Task, problem: Problem) -> Iterator[str]:
@@ -81,7 +82,7 @@ class Audit:
 
     accepted: tuple[int, int]  # of the wrong answers
     rejected: tuple[int, int]  # of the right ones
-    errors: list[dict[str, Any]]
+    errors: list[JsonObject]
 
     def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
         """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
@@ -98,8 +99,7 @@ class Audit:
 
 def audit() -> Audit:
     """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    file = Path(__file__).with_name("answers.jsonl")
-    lines = file.read_text("utf-8").splitlines()
+    lines = Path(__file__).with_name("answers.jsonl").read_text("utf-8").splitlines()
     rows = list(map(json.loads, lines))
     errors = [row for row in rows if is_equal(row) is not row["equal"]]
     right = sum(row["equal"] for row in rows)
@@ -108,5 +108,5 @@ def audit() -> Audit:
     return Audit((accepted, len(rows) - right), (rejected, right), errors)
 
 
-def is_equal(row: dict[str, Any]) -> bool:
+def is_equal(row: JsonObject) -> bool:
     return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))

@@ -63,17 +63,29 @@ def language(rng: random.Random) -> str:
     return getattr(rng, "lang", None) or drawn
 
 
-def ask(rng: random.Random, wordings: Mapping[str, Sequence[str]], **parts: object) -> tuple[str, str]:
-    """(language, prompt): one of its wordings with these parts.  To be drawn as late as `language`."""
+def ask(
+    rng: random.Random,
+    wordings: Mapping[str, Sequence[str]],
+    key: str,
+    witness: str,
+    facts: Mapping[str, Any],
+    **parts: object,
+) -> Problem:
+    """The problem in one of its wordings with these parts.  To be drawn as late as `language`."""
     lang = language(rng)
-    return lang, rng.choice(wordings[lang]).format(**parts)
+    return Problem(rng.choice(wordings[lang]).format(**parts), key, witness, {"lang": lang, **facts})
+
+
+def bare(answer: str) -> str:
+    """The answer without outer blanks and one full stop; '' where it is too long."""
+    return answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= MAX_ANSWER else ""
 
 
 def same(answer: str, expected: str) -> bool:
     """Equality but for what every prompt allows: outer blanks, one full stop, the case of ASCII letters."""
     if len(answer) > MAX_ANSWER or not answer.isascii():  # 'K' (the kelvin sign) lowers to 'k'
         return False
-    return answer.strip(" \t\r\n").removesuffix(".").lower() == expected.strip().lower()
+    return bare(answer).lower() == expected.strip().lower()
 
 
 def check(problem: Problem, answer: str) -> bool:

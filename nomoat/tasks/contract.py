@@ -21,6 +21,10 @@ HOSTILE = (
     "<think></think>", "<|eos|>", "{}", "%s", "None", "nan", "\ud800",
 )  # fmt: skip
 LONG = ("1+" * 90 + "1", "1+" * 99 + "1", "ans" * 10**5, "(" * 5000 + "1", " " * 10**5, "9" * 10**5)
+DRESSES = (
+    "{0}{0}", "{0} {0}", "{0}\n{0}", "{0}\x00", "Answer: {0}", "={0}", "<think></think>{0}", "not {0}",
+    "{0} or not", "{0}..", "({0},)",
+)  # fmt: skip
 JUNK = ("?", "()", "\x00", "nan")  # right nowhere, unless it is the answer
 FAULTS = (
     ValueError,
@@ -38,21 +42,8 @@ MAX_SECONDS = 0.25  # for one answer
 def dressed(witness: str) -> list[str]:
     """Answers that hide, repeat or dress up the right one."""
     bare = witness.strip()
-    return [
-        bare + bare,
-        f"{bare} {bare}",
-        f"{bare}\n{bare}",
-        f"{bare}\x00",
-        f"Answer: {bare}",
-        f"={bare}",
-        "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare),  # full width
-        f"<think></think>{bare}",
-        f"not {bare}",
-        f"{bare} or not",
-        f"{bare}..",
-        f"({bare},)",
-        bare + " " * 300 + "?",
-    ]
+    full_width = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare)
+    return [form.format(bare) for form in DRESSES] + [full_width, bare + " " * 300 + "?"]
 
 
 def verdict(check: Callable, problem: Problem, text: str) -> bool | str:

@@ -19,11 +19,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nomoat.config import TaskError
+from nomoat.config import JsonObject, TaskError
 from nomoat.tasks import answers, base, contract, exact
 from nomoat.tasks.base import Problem
 
-Row = Mapping[str, Any]
+Row = JsonObject
 QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 EXPECTED = (
@@ -76,7 +76,7 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     return list(problems.values())
 
 
-def read(path: Path) -> dict[str, dict[str, Any]]:
+def read(path: Path) -> dict[str, JsonObject]:
     """The rows of a file by their place."""
     rows, place = {}, str(path)
     try:
@@ -113,7 +113,7 @@ def asked(row: Row) -> str:
     return prompt[-1]["content"] if isinstance(prompt, list) else prompt  # messages
 
 
-def with_answer(row: Row, prompt: str) -> tuple[str, dict[str, Any]]:
+def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
     witness = as_text(given)
@@ -128,7 +128,7 @@ def with_answer(row: Row, prompt: str) -> tuple[str, dict[str, Any]]:
     return witness, {"units": row.get("units"), "work": str(work).strip()}
 
 
-def with_tests(row: Row, prompt: str) -> tuple[str, dict[str, Any]]:
+def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(program, facts with what it is tried on): HumanEval's test, or inputs and outputs."""
     facts = {"work": str(row.get("solution", "")).strip()}
     if "test" in row:

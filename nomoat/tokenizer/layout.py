@@ -62,6 +62,9 @@ class Message:
     thinking: str | None = None  # None: no think block; "": an empty one
 
 
+Conversation = Sequence[Message]
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     ids: list[int]
@@ -74,7 +77,7 @@ def template() -> str:
 
 
 def render(
-    tokenizer: Encoder, messages: Sequence[Message], *, generate: bool, think: bool | None = None
+    tokenizer: Encoder, messages: Conversation, *, generate: bool, think: bool | None = None
 ) -> Rendered:
     """The ids of a conversation; with `generate`, up to where the assistant is to write.
 
@@ -87,7 +90,7 @@ def render(
 
 def render_batch(
     tokenizer: Encoder,
-    conversations: Sequence[Sequence[Message]],
+    conversations: Sequence[Conversation],
     *,
     generate: bool,
     think: bool | None = None,

@@ -2,10 +2,11 @@
 
     step_000123/  rank_0000.safetensors …  state.json  manifest.json {"format", "step", "files"}
 
-Each rank writes one file with its share of the tensors, named `group/tensor`; the manifest lists bytes and sha256 of
-every file.  Any number of ranks may read what any other number wrote.  A save writes beside (`step_000123.tmp`), makes
-every file and the directory durable, renames, makes the rename durable, and only then removes older ones.  Whatever
-moment a kill or a power cut hits, `newest` finds the old or the new checkpoint.  Nothing is ever unpickled.
+Each rank writes one file with its share of the tensors, named `group/tensor`; the manifest lists bytes and
+sha256 of every file.  Any number of ranks may read what any other number wrote.  A save writes beside
+(`step_000123.tmp`), makes every file and the directory durable, renames, makes the rename durable, and only
+then removes older ones.  Whatever moment a kill or a power cut hits, `newest` finds the old or the new
+checkpoint.  Nothing is ever unpickled.
 """
 
 import contextlib
@@ -62,13 +63,21 @@ DISK = FS()
 
 
 def save(
-    directory: str | Path, step: int, tensors: Groups, state: Mapping[str, Any], *, keep: int = 2, mesh: Mesh = ALONE,
+    directory: str | Path,
+    step: int,
+    tensors: Groups,
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    mesh: Mesh = ALONE,
     fs: FS = DISK,
-) -> Path:  # fmt: skip
-    """directory/step_<step>, durable when this returns; older ones but the last `keep`, and steps after it, are gone.
+) -> Path:
+    """directory/step_<step>, durable when this returns; older ones but the last `keep`, and steps after it,
+    are gone.
 
-    Every rank of the mesh calls it with the same tensors and writes its share of them.  A step after this one belongs
-    to a course that was given up.  OSError, on every rank, for a disk that is full or fails; older ones are untouched.
+    Every rank of the mesh calls it with the same tensors and writes its share of them.  A step after this one
+    belongs to a course that was given up.  OSError, on every rank, for a disk that is full or fails; older
+    ones are untouched.
     """
     directory = Path(directory)
     target = directory / f"step_{step:06d}"
@@ -76,7 +85,9 @@ def save(
     share = _share(tensors, mesh)
     text = json.dumps(state, default=lambda v: v.item() if hasattr(v, "item") else str(v)).encode()
     try:
-        _on_all(mesh, (lambda: _prepare(directory, beside, tensors, len(text), fs)) if mesh.rank == 0 else None)
+        _on_all(
+            mesh, (lambda: _prepare(directory, beside, tensors, len(text), fs)) if mesh.rank == 0 else None
+        )
         name = f"rank_{mesh.rank:04d}.safetensors"
         files = dict(_on_all(mesh, lambda: (name, _put(beside / name, pack_tensors(share), fs))))
         manifest = {"format": FORMAT, "step": step, "files": files}
@@ -93,7 +104,9 @@ def save(
 
 
 def _on_all(mesh: Mesh, work: Callable[[], Any] | None = None) -> list[Any]:
-    """What each rank's work gave, in the order of ranks; an OSError of one is raised on all, once all have tried."""
+    """What each rank's work gave, in the order of ranks; an OSError of one is raised on all, once all have
+    tried.
+    """
     result, error = None, None
     try:
         result = work() if work else None
@@ -109,8 +122,12 @@ def _on_all(mesh: Mesh, work: Callable[[], Any] | None = None) -> list[Any]:
 
 
 def _share(tensors: Groups, mesh: Mesh) -> dict[str, Tensor]:
-    """This rank's tensors, about equally many bytes as every other's; dense, on the CPU, each with a storage of its own."""
-    named = {f"{group}/{name}": tensor for group, table in tensors.items() for name, tensor in table.items()}
+    """This rank's tensors, about equally many bytes as every other's; dense, on the CPU, each with a storage
+    of its own.
+    """
+    named: dict[str, Tensor] = {}
+    for group, table in tensors.items():
+        named |= {f"{group}/{name}": tensor for name, tensor in table.items()}
     bytes_of_rank = [0] * mesh.world
     mine = {}
     for name in sorted(named, key=lambda name: (-named[name].nbytes, name)):
@@ -133,7 +150,9 @@ def _prepare(directory: Path, beside: Path, tensors: Groups, n_more: int, fs: FS
     need = sum(t.nbytes for group in tensors.values() for t in group.values()) + n_more
     free = fs.free_bytes(directory)
     if free < need * 1.1 + 65536:
-        raise OSError(errno.ENOSPC, f"no space for a checkpoint: {free:,} bytes free, {need:,} to write", str(beside))
+        raise OSError(
+            errno.ENOSPC, f"no space for a checkpoint: {free:,} bytes free, {need:,} to write", str(beside)
+        )
     fs.mkdir(beside)
 
 
@@ -142,7 +161,9 @@ def _finish(target: Path, beside: Path, manifest: dict[str, Any], state: bytes, 
     manifest["files"]["state.json"] = _put(beside / "state.json", state, fs)
     _put(beside / "manifest.json", json.dumps(manifest, indent=1).encode(), fs)
     fs.fsync_dir(beside)
-    was = target.with_name(target.name + ".was")  # one of the same name stands aside until the new one is durable
+    was = target.with_name(
+        target.name + ".was"
+    )  # one of the same name stands aside until the new one is durable
     if fs.exists(target):
         _remove(was, fs)
         fs.rename(target, was)
@@ -161,7 +182,7 @@ def _prune(directory: Path, target: Path, keep: int, fs: FS) -> None:
 
 
 def newest(directory: str | Path, note: Callable[[str], object]) -> Path | None:
-    """The newest checkpoint that verifies, or None; each damaged one on the way is reported through `note`."""
+    """The newest checkpoint that verifies, or None; `note` hears of each damaged one on the way."""
     for path in _listed(Path(directory)):
         damage = verify(path)
         if damage is None:
@@ -171,13 +192,17 @@ def newest(directory: str | Path, note: Callable[[str], object]) -> Path | None:
 
 
 def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """(tensors by group and name, state) of a verified checkpoint, on the CPU.  WeightsError if it is damaged."""
+    """(tensors by group and name, state) of a verified checkpoint, on the CPU.  WeightsError if it is
+    damaged.
+    """
     path = Path(path)
-    was = path.with_name(path.name + ".was")  # stands where a kill fell between the two renames of a replacement
+    was = path.with_name(path.name + ".was")  # there if a kill fell between a replacement's two renames
     path = was if was.exists() and not path.exists() else path
     damage = verify(path)
     if damage is not None:
-        raise WeightsError(f"{path} cannot be loaded ({damage}); expected an undamaged checkpoint; use an older one")
+        raise WeightsError(
+            f"{path} cannot be loaded ({damage}); expected an undamaged checkpoint; use an older one"
+        )
     groups: dict[str, dict[str, Tensor]] = {}
     for file in sorted(path.glob("*.safetensors")):
         for whole, tensor in parse_tensors(file.read_bytes()).items():

@@ -32,18 +32,15 @@ def document_mask(doc_BT: Tensor) -> Tensor:
 def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Mesh = ALONE) -> Gradient:
     """Forward and backward on this rank's rows of a batch.
 
-    Every part of the loss is weighted so that the mean of the ranks' gradients is the gradient of the mean over all
-    trained tokens (over all sequences, for the balance).
+    Every part of the loss is weighted so that the mean of the ranks' gradients is the gradient of the mean
+    over all trained tokens (over all sequences, for the balance).
     """
     B, T = batch.ids_BT.shape
     device = model.device
     batch = Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
-    targets_M = batch.targets_BT.flatten()
-    loss, _ = cross_entropy(model.final(h_BTD).flatten(0, 1), model.head.weight, targets_M)
-    n_trained = int((targets_M != IGNORED).sum())
-    loss = loss * _weight(n_trained, mesh)
+    loss, n_trained = _mean_loss(model, model.final(h_BTD), batch.targets_BT, mesh)
     total = loss
     telemetry = {"trained_tokens": n_trained}
     if model.depths:
@@ -54,7 +51,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
         n_active = model.spec.ffn.n_active
         balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / len(routings)
         total = total + config.balance_weight * _weight(B, mesh) * balance
-    loads = [r.load_E().float() for r in routings]
+    loads = [r.load_E() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
         telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
@@ -71,6 +68,13 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     )
 
 
+def _mean_loss(model: Transformer, h_BTD: Tensor, targets_BT: Tensor, mesh: Mesh) -> tuple[Tensor, int]:
+    """(the rank's part of the mean loss over all trained tokens, how many it trains)."""
+    loss, _ = cross_entropy(h_BTD.flatten(0, 1), model.head.weight, targets_BT.flatten())
+    n_trained = int((targets_BT != IGNORED).sum())
+    return loss * _weight(n_trained, mesh), n_trained
+
+
 def _weight(n: int, mesh: Mesh) -> float:
     """This rank's share of something counted, times the number of ranks: 1 where it is alone."""
     if mesh.world == 1:
@@ -81,19 +85,29 @@ def _weight(n: int, mesh: Mesh) -> float:
 
 
 def further_loss(model: Transformer, h_BTD: Tensor, batch: Batch, mask: Tensor, mesh: Mesh = ALONE) -> Tensor:
-    """Mean over depths of the cross entropy of token i + k + 1 at position i (24) (25), within one document."""
+    """Mean over depths of the cross entropy of token i + k + 1 at position i (24) (25).
+
+    Within one document.
+    """
     losses = []
-    for k, (depth, deep_BTD) in enumerate(zip(model.depths, model.predict_further(h_BTD, batch.ids_BT, mask)), 1):
-        targets_BT = torch.full_like(batch.targets_BT, IGNORED)
-        same = batch.doc_BT[:, k:] == batch.doc_BT[:, :-k]
-        targets_BT[:, :-k] = torch.where(same, batch.targets_BT[:, k:], IGNORED)
-        loss, _ = cross_entropy(depth.final(deep_BTD).flatten(0, 1), model.head.weight, targets_BT.flatten())
-        losses.append(loss * _weight(int((targets_BT != IGNORED).sum()), mesh))
+    deeper = model.predict_further(h_BTD, batch.ids_BT, mask)
+    for k, (depth, deep_BTD) in enumerate(zip(model.depths, deeper), 1):
+        targets_BT = _targets_behind(batch, k)
+        loss, _ = _mean_loss(model, depth.final(deep_BTD), targets_BT, mesh)
+        losses.append(loss)
     return sum(losses) / len(losses)
 
 
+def _targets_behind(batch: Batch, k: int) -> Tensor:
+    """Each position's target k further on, left out where another document is."""
+    targets_BT = torch.full_like(batch.targets_BT, IGNORED)
+    same = batch.doc_BT[:, k:] == batch.doc_BT[:, :-k]
+    targets_BT[:, :-k] = torch.where(same, batch.targets_BT[:, k:], IGNORED)
+    return targets_BT
+
+
 def balance_experts(model: Transformer, loads: list[Tensor], speed: float) -> None:
-    """Move every routed layer's biases by what its load was in this step (section 2.1.2, no auxiliary loss)."""
+    """Move each routed layer's biases by its load in this step (section 2.1.2, no auxiliary loss)."""
     layers = [block.ffn for block in model.blocks if isinstance(block.ffn, Experts)]
     for layer, load_E in zip(layers, loads):
         layer.balance(load_E, speed)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from nomoat.config import Strict
 from nomoat.model.linear import roles
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
+# Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 class OptimConfig(Strict):
@@ -34,7 +35,11 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     In float32 on a processor without bf16 products, where torch's are sixty times slower.
     """
     a, b, c = NEWTON_SCHULZ
-    x = g.float() if g.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported() else g.bfloat16()
+    x = (
+        g.float()
+        if g.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        else g.bfloat16()
+    )
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -51,17 +56,23 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, config: OptimConfig):
         self.config = config
-        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.master = {name: p.detach().float().clone() for name, p in self.params.items()}
-        self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
-        role = roles(model)
-        self.muon = [n for n in self.params if config.matrices == "muon" and role.get(n) == "hidden"]
-        self.adam = [n for n in self.params if n not in set(self.muon)]
-        self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
         self.steps = 0
-        self.stacks: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.params = params
+
+        # Who is updated by which; a stack is what Newton-Schulz takes at once.
+        role = roles(model) if config.matrices == "muon" else {}
+        self.muon = [name for name in params if role.get(name) == "hidden"]
+        self.adam = [name for name in params if name not in self.muon]
+        self.stacks = defaultdict(list)
         for name in self.muon:
-            self.stacks[tuple(self.params[name].shape[-2:])].append(name)
+            rows_and_columns = params[name].shape[-2:]
+            self.stacks[tuple(rows_and_columns)].append(name)
+
+        # Weights and moments in float32.
+        self.master = {name: p.detach().float().clone() for name, p in params.items()}
+        self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
+        self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
 
     def grad_norm(self) -> Tensor:
         norms = [torch.linalg.vector_norm(p.grad.float()) for p in self.params.values() if p.grad is not None]
@@ -69,7 +80,9 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, factor: float, grad_norm: float) -> None:
-        """One update with the learning rates times `factor`; gradients are clipped to `clip_norm` and cleared."""
+        """One update with the learning rates times `factor`; gradients are clipped to `clip_norm` and
+        cleared.
+        """
         self.steps += 1
         scale = min(1.0, self.config.clip_norm / (grad_norm + 1e-6))
         for shape, names in self.stacks.items():
@@ -82,38 +95,69 @@ class Optimizer:
             p.grad = None
 
     def _muon(self, shape: tuple[int, ...], names: list[str], factor: float, scale: float) -> None:
+        """Muon (Jordan et al. 2024), on a stack of matrices W (r, c) of one shape:
+
+        m = mu m + (1 - mu) g;  u = mu m + (1 - mu) g;  W = (1 - lr decay) W - lr sqrt(max(1, r / c)) NS(u)
+        """
         c = self.config
-        updates = []
-        for name in names:
-            grad = self.params[name].grad
-            grad = torch.zeros_like(self.first[name]) if grad is None else grad.float() * scale
-            self.first[name].lerp_(grad, 1 - c.momentum)
-            updates.append(grad.lerp(self.first[name], c.momentum).view(-1, *shape))  # Nesterov
+        updates = [self._nesterov(name, scale).view(-1, *shape) for name in names]
+        sizes = [len(update) for update in updates]
         stack = orthogonalise(torch.cat(updates), c.newton_schulz_steps)
         lr = c.muon_lr * factor * math.sqrt(max(1.0, shape[0] / shape[1]))
-        for name, update in zip(names, stack.split([len(u) for u in updates])):
+        for name, update in zip(names, stack.split(sizes)):
             master = self.master[name]
             if c.weight_decay:
                 master.mul_(1 - c.weight_decay * c.muon_lr * factor)
             master.sub_(update.view_as(master), alpha=lr)
             self.params[name].copy_(master)
 
+    def _nesterov(self, name: str, scale: float) -> Tensor:
+        """Moves the momentum of a matrix; gives where its update points."""
+        momentum, first, grad = self.config.momentum, self.first[name], self.params[name].grad
+        grad = torch.zeros_like(first) if grad is None else grad.float() * scale
+        first.lerp_(grad, 1 - momentum)
+        return grad.lerp(first, momentum)
+
     def _adam(self, factor: float, scale: float) -> None:
-        """PyTorch's fused kernel on the master weights; of these only matrices decay."""
-        c, present = self.config, [n for n in self.adam if self.params[n].grad is not None]
+        """Embeddings, head and routers; gains have a rate of their own and don't decay."""
+        c = self.config
         gain_lr = c.adam_lr if c.gain_lr is None else c.gain_lr
-        for matrices, lr, decay in ((True, c.adam_lr, c.weight_decay), (False, gain_lr, 0.0)):
-            names = [n for n in present if (self.params[n].ndim >= 2) == matrices]
-            if not names:
-                continue
-            master, first, second = ([d[n] for n in names] for d in (self.master, self.first, self.second))
-            step = torch.tensor(float(self.steps), device=master[0].device)
-            torch._fused_adamw_(
-                master, [self.params[n].grad.float() for n in names], first, second, [], [step] * len(names),
-                lr=lr * factor, beta1=c.betas[0], beta2=c.betas[1], weight_decay=decay, eps=c.eps, amsgrad=False,
-                maximize=False, grad_scale=None if scale == 1.0 else torch.tensor(1 / scale, device=step.device),
-            )  # fmt: skip
-            torch._foreach_copy_([self.params[n].data for n in names], master)
+        matrices, gains = [], []
+        for name in self.adam:
+            p = self.params[name]
+            if p.grad is not None:
+                (matrices if p.ndim >= 2 else gains).append(name)
+        self._adamw(matrices, c.adam_lr * factor, c.weight_decay, scale)
+        self._adamw(gains, gain_lr * factor, 0.0, scale)
+
+    def _adamw(self, names: list[str], lr: float, decay: float, scale: float) -> None:
+        """AdamW (arXiv 1711.05101, algorithm 2), by PyTorch's fused kernel, on master weights w:
+
+        m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+        w = (1 - lr decay) w - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+        """
+        if not names:
+            return
+        c = self.config
+        master, first, second = ([d[n] for n in names] for d in (self.master, self.first, self.second))
+        device = master[0].device
+        torch._fused_adamw_(
+            master,
+            [self.params[n].grad.float() for n in names],
+            first,
+            second,
+            [],
+            [torch.tensor(float(self.steps), device=device)] * len(names),
+            lr=lr,
+            beta1=c.betas[0],
+            beta2=c.betas[1],
+            weight_decay=decay,
+            eps=c.eps,
+            amsgrad=False,
+            maximize=False,
+            grad_scale=None if scale == 1.0 else torch.tensor(1 / scale, device=device),
+        )
+        torch._foreach_copy_([self.params[n].data for n in names], master)
 
     def flops(self) -> int:
         """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""
@@ -126,15 +170,16 @@ class Optimizer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name; `load` puts it back bit for bit."""
-        kinds = {"master": self.master, "first": self.first, "second": self.second}
-        out = {f"{kind}.{name}": tensor for kind, table in kinds.items() for name, tensor in table.items()}
-        return out | {"steps": torch.tensor(self.steps)}
+        return {**self._named(), "steps": torch.tensor(self.steps)}
 
+    def _named(self) -> dict[str, Tensor]:
+        kinds = {"master": self.master, "first": self.first, "second": self.second}
+        return {f"{kind}.{name}": tensor for kind, table in kinds.items() for name, tensor in table.items()}
+
+    @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.steps = int(tensors["steps"])
-        for kind, table in (("master", self.master), ("first", self.first), ("second", self.second)):
-            for name, tensor in table.items():
-                tensor.copy_(tensors[f"{kind}.{name}"])
-        with torch.no_grad():
-            for name, p in self.params.items():
-                p.copy_(self.master[name])
+        for name, tensor in self._named().items():
+            tensor.copy_(tensors[name])
+        for name, p in self.params.items():
+            p.copy_(self.master[name])

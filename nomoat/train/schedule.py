@@ -18,8 +18,15 @@ class Schedule(Strict):
 
     @model_validator(mode="after")
     def _possible(self):
-        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1 and 0 <= self.final <= 1):
-            raise ValueError("expected warmup, decay and final as shares between 0 and 1 with warmup + decay <= 1")
+        if not (
+            0 <= self.warmup <= 1
+            and 0 <= self.decay <= 1
+            and self.warmup + self.decay <= 1
+            and 0 <= self.final <= 1
+        ):
+            raise ValueError(
+                "expected warmup, decay and final as shares between 0 and 1 with warmup + decay <= 1"
+            )
         return self
 
     def factor(self, step: int, n_steps: int) -> float:

@@ -15,7 +15,7 @@ from nomoat.run.stop import Interrupted, Stop
 
 @dataclass(frozen=True)
 class Session:
-    """What a stage works with: its run and name, the ranks, the wish to stop, the meter, how often to save."""
+    """What a stage works with: its run and name, ranks, the wish to stop, the meter, how often to save."""
 
     run: Run
     stage: str
@@ -49,7 +49,11 @@ class Work:
     """`with Work(session, "what") as work:` logs device time that is not a training step."""
 
     def __init__(self, session: Session, what: str):
-        self.session, self.what, self.fields = session, what, {"tokens": 0, "flops_model": 0, "flops_executed": 0}
+        self.session, self.what, self.fields = (
+            session,
+            what,
+            {"tokens": 0, "flops_model": 0, "flops_executed": 0},
+        )
 
     def __enter__(self) -> "Work":
         if self.session.leads:

@@ -20,7 +20,7 @@ from nomoat.weights.files import INDEX, WEIGHTS, Tensors, json_of
 
 
 def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32) -> Transformer:
-    """A model with storage of this dtype and no values: parameters are to be filled, routing biases are float32 zeros."""
+    """A model with storage of this dtype and no values, but the routing biases, which are float32 zeros."""
     with torch.device("meta"):
         model = Transformer(spec, kernels)
     model.to(dtype).to_empty(device="cpu")
@@ -32,7 +32,11 @@ def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = to
 
 
 def load(
-    directory: str | Path, kernels: Kernels | None = None, *, spec: Spec | None = None, dtype: torch.dtype = torch.float32
+    directory: str | Path,
+    kernels: Kernels | None = None,
+    *,
+    spec: Spec | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Transformer:
     """The model in a directory, in evaluation mode; WeightsError where no family knows it.
 
@@ -47,18 +51,29 @@ def load(
     return model
 
 
-def save(model: Transformer, directory: str | Path, *, tokenizer: Tokenizer | None = None, card: str | None = None) -> None:
-    """Write `model` as stock `transformers` and vLLM open it; config.json comes last and so vouches for the rest.
+def save(
+    model: Transformer,
+    directory: str | Path,
+    *,
+    model_type: str = "deepseek_v3",
+    tokenizer: Tokenizer | None = None,
+    card: str | None = None,
+) -> None:
+    """Write `model` as stock `transformers` and vLLM open it.
 
-    `card` is the text of README.md.  WeightsError, before anything is written, for what the family can't say.
+    config.json comes last and so vouches for the rest; `card` is the text of README.md.  WeightsError, before
+    anything is written, for what the family `model_type` can't say.
     """
-    directory, names = Path(directory), family("deepseek_v3")
+    directory, names = Path(directory), family(model_type)
     config = names.config_of(model.spec)
     dtype = str(model.dtype).removeprefix("torch.")
-    ids = {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")}
+    special = ("bos", "eos", "pad")
+    ids = {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in special}
     config |= {"torch_dtype": dtype, "dtype": dtype, **ids}
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / WEIGHTS, pack_tensors(slots.collect(names.slots(model)), metadata={"format": "pt"}))
+    write_whole(
+        directory / WEIGHTS, pack_tensors(slots.collect(names.slots(model)), metadata={"format": "pt"})
+    )
     (directory / INDEX).unlink(missing_ok=True)
     if tokenizer is not None:
         tokenizer.save(directory)

@@ -32,7 +32,8 @@ class Tensors:
         for shard in shards:
             path = directory / str(shard)
             if path.parent != directory or path.suffix != ".safetensors" or not path.is_file():
-                raise WeightsError(f"no {path}; expected safetensors files beside config.json; fetch or export it again")
+                expected = "safetensors files beside config.json"
+                raise WeightsError(f"no {path}; expected {expected}; fetch or export it again")
             with _opened(path) as file:
                 names |= dict.fromkeys(file.keys(), path)
         return cls(directory, names)
@@ -51,7 +52,8 @@ def _opened(path: Path) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: {error}; expected a safetensors file; fetch or export it again") from None
+        what_to_do = "expected a safetensors file; fetch or export it again"
+        raise WeightsError(f"{path}: {error}; {what_to_do}") from None
 
 
 def json_of(path: Path) -> dict[str, Any]:

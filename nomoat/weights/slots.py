@@ -1,7 +1,8 @@
-"""Published tensors as views of our parameters, so that loading copies into the views and saving copies out of them.
+"""Published tensors as views of our parameters, so that loading copies into the views and saving copies out
+of them.
 
-A table of slots is {published name: view}.  A view of three axes is published with its first two flattened.  As both
-ways use one view, a round trip is exact to the bit.
+A table of slots is {published name: view}.  A view of three axes is published with its first two flattened.
+As both ways use one view, a round trip is exact to the bit.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ def collect(slots: Slots) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def fill(slots: Slots, copies: Slots, tensors: Tensors) -> None:
-    """Every slot from the files, each tensor read once; `copies` are names that repeat a slot and must agree with it.
+    """Every slot from the files, each tensor read once; `copies` are names that repeat a slot and must agree
+    with it.
 
     WeightsError for names, shapes or types that aren't those of the slots.
     """
@@ -49,17 +51,21 @@ def _checked(tensor: Tensor, shape: torch.Size, name: str, path: Path) -> Tensor
             "use the config.json that these weights came with"
         )
     if tensor.dtype not in READABLE:
-        raise WeightsError(f"{name} in {path} is {tensor.dtype}; expected float32, bfloat16 or float16; convert it")
+        raise WeightsError(
+            f"{name} in {path} is {tensor.dtype}; expected float32, bfloat16 or float16; convert it"
+        )
     return tensor
 
 
 def _compare_names(expected: set[str], present: set[str], directory: Path) -> None:
-    missing, extra = sorted(expected - present), sorted(present - expected)
-    if not missing and not extra:
-        return
-    parts = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-             for what, names in (("missing", missing), ("unknown", extra)) if names]  # fmt: skip
-    raise WeightsError(
-        f"{directory}: {' and '.join(parts)} of {len(expected)} expected tensors; the file is cut short or "
-        "config.json belongs to another model; fetch or export both together"
-    )
+    wrong = {"missing": sorted(expected - present), "unknown": sorted(present - expected)}
+    counted = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in wrong.items()
+        if names
+    ]
+    if counted:
+        raise WeightsError(
+            f"{directory}: {' and '.join(counted)} of {len(expected)} expected tensors; the file is cut "
+            "short or config.json belongs to another model; fetch or export both together"
+        )

@@ -81,9 +81,9 @@ def test_an_unknown_split_is_refused():
 def test_plain_text_is_one_document_or_several_parted_by_form_feeds(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("Grüße\nund mehr\n\fzwei\n", "utf-8")
-    one, two = from_path(path, lang="de")
-    assert one == Document("Grüße\nund mehr", "de", "a.txt")
-    assert two == Document("zwei", "de", "a.txt")
+    one, two = from_path(path)
+    assert one == Document("Grüße\nund mehr", None, "a.txt")
+    assert two == Document("zwei", None, "a.txt")
 
 
 def test_long_plain_text_is_cut_at_line_ends_and_loses_nothing(tmp_path, monkeypatch):
@@ -180,8 +180,8 @@ def test_a_data_set_is_streamed(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    found = list(from_hub(str(tmp_path), lang="en"))
-    assert found == [Document("one", "en", str(tmp_path)), Document("two", "en", str(tmp_path))]
+    found = list(from_hub(str(tmp_path)))
+    assert found == [Document("one", None, str(tmp_path)), Document("two", None, str(tmp_path))]
     with pytest.raises(DataError, match="cannot be read.*check the name"):
         list(from_hub(str(tmp_path / "none")))
     with pytest.raises(DataError, match="cannot be read.*check the name, the split"):

@@ -13,12 +13,15 @@ from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 
 BASE = shape(
-    vocab_size=150, n_layers=3, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12, d_q_latent=16,
-    d_ffn=48, n_routed=8, n_active=2, d_expert=12, context=80,
+    vocab_size=150, n_layers=3, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12,
+    d_q_latent=16, d_ffn=48, n_routed=8, n_active=2, d_expert=12, context=80,
 )  # fmt: skip
 SPECS = {
     "sigmoid": BASE,
-    "softmax": varied(BASE, scoring="softmax", group_score="max", n_groups=4, n_active_groups=2, normalise_gates=False, n_shared=2, d_q_latent=None, tied=True),
+    "softmax": varied(
+        BASE, scoring="softmax", group_score="max", n_groups=4, n_active_groups=2, normalise_gates=False,
+        n_shared=2, d_q_latent=None, tied=True,
+    ),
     "unshared": varied(BASE, n_shared=0, routed_scale=2.5, n_mtp=1),
     "stretched": varied(counts.dense_twin(BASE), yarn=Yarn(factor=4.0, original_context=20)),
 }  # fmt: skip
@@ -66,9 +69,18 @@ def test_greedy_ids_are_the_argmax_of_full_forwards(name):
 def test_log_probabilities_are_those_of_full_forwards(name, temperature):
     model = model_of(SPECS[name])
     groups = sample(
-        model, PROMPTS, n_per_prompt=3, max_new_tokens=40, temperature=temperature, seed=1, stop_ids=[8], pad_id=0
+        model,
+        PROMPTS,
+        n_per_prompt=3,
+        max_new_tokens=40,
+        temperature=temperature,
+        seed=1,
+        stop_ids=[8],
+        pad_id=0,
     )
-    for prompt, one in ((prompt, one) for prompt, group in zip(PROMPTS, groups, strict=True) for one in group):
+    for prompt, one in (
+        (prompt, one) for prompt, group in zip(PROMPTS, groups, strict=True) for one in group
+    ):
         logp_TV = (full_logits(model, prompt, one.ids_T) / temperature).log_softmax(-1)
         torch.testing.assert_close(one.logp_T, logp_TV.gather(1, one.ids_T[:, None])[:, 0], atol=1e-4, rtol=0)
 
@@ -102,7 +114,9 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_does_not(model):
 
 def test_padding_is_never_read(model):
     how = {"n_per_prompt": 2, "max_new_tokens": 20, "seed": 1, "stop_ids": []}
-    assert ids_of(sample(model, PROMPTS, pad_id=0, **how)) == ids_of(sample(model, PROMPTS, pad_id=149, **how))
+    assert ids_of(sample(model, PROMPTS, pad_id=0, **how)) == ids_of(
+        sample(model, PROMPTS, pad_id=149, **how)
+    )
 
 
 def test_a_row_ends_at_its_first_stop_id_or_at_the_limit(model):
@@ -145,7 +159,9 @@ def test_a_stream_says_what_a_sample_says(model):
 
 def test_a_stream_stops_when_asked(model):
     said = []
-    for token in stream(model, [5], max_new_tokens=20, seed=0, stop_ids=[], should_stop=lambda: len(said) == 3):
+    for token in stream(
+        model, [5], max_new_tokens=20, seed=0, stop_ids=[], should_stop=lambda: len(said) == 3
+    ):
         said.append(token)
     assert len(said) == 3
 

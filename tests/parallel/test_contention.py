@@ -17,7 +17,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("queued", [itertools.count(0.0, 10.0), itertools.repeat(0.0)], ids=["crowded", "alone"])
+@pytest.mark.parametrize(
+    "queued", [itertools.count(0.0, 10.0), itertools.repeat(0.0)], ids=["crowded", "alone"]
+)
 def test_a_team_is_held_where_threads_wait_and_never_outlives_the_work(two_threads, monkeypatch, queued):
     held = threading.Event()
     crowded = isinstance(queued, itertools.count)

@@ -18,7 +18,8 @@ from nomoat.parallel.mesh import start, stop
 
 mesh = start("cpu")
 value = float(mesh.rank + 1)
-tensors = [torch.full((2, 3), value), torch.arange(4.0) * value, torch.full((3,), value, dtype=torch.bfloat16),
+tensors = [torch.full((2, 3), value), torch.arange(4.0) * value, torch.full((3,), value,
+dtype=torch.bfloat16),
            torch.zeros(0), torch.arange(6.0).reshape(2, 3).t() * value]
 before = [t.data_ptr() for t in tensors]
 mesh.all_reduce_mean(tensors)

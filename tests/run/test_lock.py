@@ -19,9 +19,10 @@ def run(tmp_path):
 
 CHILD = """
 import sys
+from pathlib import Path
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
-run = Run.open(sys.argv[1], write=True)
+run = Run.open(Path(sys.argv[1]), write=True)
 with run.locked(), Stop() as stop:
     print("ready", flush=True)
     for line in sys.stdin:
@@ -62,8 +63,9 @@ def test_a_second_process_is_told_who_trains_here(run, child):
 
 PARENT = """
 import os, sys
+from pathlib import Path
 from nomoat.run.directory import Run
-with Run.open(sys.argv[1], write=True).locked():
+with Run.open(Path(sys.argv[1]), write=True).locked():
     if os.fork():
         sys.stdin.read()
     else:

@@ -11,9 +11,9 @@ import pytest
     [
         ("pretrain.stepz=3", "did you mean `steps`"),
         ("sft.optim.muon_lrr=3", "did you mean `muon_lr`"),
-        ("models.main.d_rope=7", "expected an even d_rope"),
-        ("models.main.n_groups=3", "expected n_groups to divide"),
-        ("models.main.n_heds=3", "did you mean `n_heads`"),
+        ("models.main.attention.d_rope=7", "`models.main.attention.d_rope` = 7: Input should be a multiple of 2"),
+        ("models.main.ffn.n_groups=3", "expected n_groups to divide"),
+        ("models.main.attention.n_heds=3", "did you mean `n_heads`"),
         ("pretrain.steps=many", "valid integer"),
         ("pretrain.model=mian", "did you mean `main`"),
         ("rl.tasks.lamp=[99]", "has level 99"),

@@ -1,4 +1,4 @@
-"""The doors, walked through: a toy stage, task and objective, each one new file and one row, run for real.
+"""The doors, walked through: a toy of each, one new file or function and one row, run for real.
 
 Nothing else of the package is touched, so what passes here is all that an addition has to change.
 """
@@ -8,7 +8,11 @@ import json
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from nomoat.config import WeightsError
+from nomoat.model.transformer import Transformer
 from nomoat.plan.budget import estimate, resolve
 from nomoat.report.receipt import receipt_of
 from nomoat.rl.variants import VARIANTS, Variant, by_token, plain
@@ -17,6 +21,7 @@ from nomoat.run.stop import Stop
 from nomoat.stages.pipeline import run_stages
 from nomoat.stages.recipe import KINDS
 from nomoat.tasks import contract, find
+from nomoat.weights import directory, families
 
 TASK = '''
 """Echoing: write a number again.  Level = its digits."""
@@ -65,6 +70,45 @@ OBJECTIVE = '''
 
 def best_of_group(rewards):
     return [[float(r == max(group) > min(group)) for r in group] for group in rewards]
+'''
+FAMILY = '''
+"""`toy`: grouped queries and dense layers, gate and up apart."""
+
+from nomoat.config import parse
+from nomoat.model.spec import Spec
+
+SAME = {"vocabulary": "vocab_size", "depth": "n_layers", "width": "d_model", "positions": "context"}
+
+
+def spec_of(config, names):
+    heads = {"n_heads": config["heads"], "n_kv_heads": config["groups"], "d_head": config["head_width"]}
+    table = {
+        **{ours: config[theirs] for theirs, ours in SAME.items()},
+        "attention": {"kind": "grouped", **heads},
+        "ffn": {"kind": "dense", "d_hidden": config["hidden"]},
+        "tied": "unembedding" not in names,
+    }
+    return parse(Spec, table, "config.json")
+
+
+def config_of(spec):
+    a = spec.attention
+    heads = {"heads": a.n_heads, "groups": a.n_kv_heads, "head_width": a.d_head, "hidden": spec.ffn.d_hidden}
+    return {"model_type": "toy", **heads, **{theirs: getattr(spec, ours) for theirs, ours in SAME.items()}}
+
+
+def slots(model):
+    views = {"embedding": model.embed.weight, "scale": model.norm.weight, "unembedding": model.head.weight}
+    for i, block in enumerate(model.blocks):
+        for name, parameter in block.named_parameters():
+            views[f"layer{i}/{name}"] = parameter
+        gate_up = views.pop(f"layer{i}/ffn.w_gate_up.weight")
+        views[f"layer{i}/gate"], views[f"layer{i}/up"] = gate_up.chunk(2)
+    return views
+
+
+def copies(model):
+    return {}
 '''
 MODEL = {
     "n_layers": 1, "d_model": 16, "context": 96, "ffn": {"kind": "dense", "d_hidden": 16},
@@ -201,6 +245,33 @@ def test_an_objective_is_one_function_and_one_row(add, monkeypatch, tmp_path):
     assert calls
 
 
+def test_a_family_of_published_weights_is_one_file_and_one_row(add, monkeypatch, tmp_path):
+    """Its directory, written with its names, is loaded as the same model, and written again as it was."""
+    config = {"model_type": "toy", "vocabulary": 50, "depth": 2, "width": 16, "positions": 32}
+    config |= {"heads": 4, "groups": 2, "head_width": 8, "hidden": 24}
+    with pytest.raises(WeightsError, match="model_type 'toy'"):
+        families.family("toy")
+    toy = add("nomoat.weights.families", "toy", FAMILY)
+    monkeypatch.setitem(families.FAMILIES, "toy", "toy")
+    published, written = tmp_path / "published", tmp_path / "written"
+    published.mkdir()
+    model = Transformer(toy.spec_of(config, {"unembedding"})).initialise(3)
+    tensors = {name: view.detach().clone() for name, view in toy.slots(model).items()}
+    save_file(tensors, published / "model.safetensors")
+    (published / "config.json").write_text(json.dumps(config), "utf-8")
+
+    loaded = directory.load(published)
+    ids_BT = torch.arange(20)[None]
+    assert torch.equal(loaded(ids_BT), model(ids_BT))
+    directory.save(loaded, written, model_type="toy")
+    assert load_file(written / "model.safetensors").keys() == tensors.keys()
+    assert config.items() <= json.loads((written / "config.json").read_text("utf-8")).items()
+    assert torch.equal(directory.load(written)(ids_BT), model(ids_BT))
+    with pytest.raises(WeightsError, match="grouped-query attention"):
+        directory.save(loaded, written)
+
+
 def test_nothing_of_a_toy_stays(add):
-    assert not {"nomoat.stages.s9_toy", "nomoat.tasks.families.echoing", "nomoat.rl.toy"} & set(sys.modules)
+    toys = {"nomoat.stages.s9_toy", "nomoat.tasks.families.echoing", "nomoat.rl.toy"}
+    assert not {*toys, "nomoat.weights.families.toy"} & set(sys.modules)
     assert "echoing" not in find.FAMILIES

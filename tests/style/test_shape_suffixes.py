@@ -72,8 +72,6 @@ SPEC = shape(  # no two axes alike, so that a lie shows
     d_q_latent=13, d_ffn=37, n_dense_layers=1, n_routed=6, n_shared=2, n_active=2, n_groups=3,
     n_active_groups=2, d_expert=17, n_mtp=2, yarn=Yarn(factor=2.0, original_context=8),
 )  # fmt: skip
-NOT_YET_IN_TRAINING = ("loss.py:cross_entropy", "loss.py:divergence", "loss.py:divergence.<locals>.piece")
-NOT_YET_IN_SAMPLING = ("sampling.py:choose", "engine.py:sample")
 WAYS = {
     "sorted, fused": {},
     "wide, plain": {"experts": "wide", "attention": "plain"},
@@ -113,7 +111,7 @@ def test_nor_in_training(model):
     doc_BT = (torch.arange(T) >= 7).int().expand(B, T)
     targets_BT = torch.where(doc_BT == 0, ids_BT.roll(-1, 1), IGNORED)
     seen: set[str] = set()
-    with shape_suffixes("nomoat", seen, NOT_YET_IN_TRAINING):
+    with shape_suffixes("nomoat", seen):
         objective.gradient(model, Batch(ids_BT, targets_BT, doc_BT), objective.ObjectiveConfig()).after()
         divergence(*[torch.randn(7, SPEC.d_model), model.head.weight] * 2, reverse=True)
     assert {"targets_M", "h_MD", "deep_BTD", "load_E"} <= seen
@@ -123,7 +121,7 @@ def test_nor_in_sampling_and_in_the_update(model):
     """Prompts of three lengths, rows that end early, then an off-policy update against a reference."""
     seen: set[str] = set()
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8], [9, 10, 11, 12]]
-    with shape_suffixes("nomoat", seen, NOT_YET_IN_SAMPLING):
+    with shape_suffixes("nomoat", seen):
         drawn = engine.sample(
             model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), pad_id=0
         )

@@ -37,7 +37,8 @@ def test_without_muon_it_is_torch_adamw():
     optimizer = Optimizer(ours, OptimConfig(matrices="adamw", adam_lr=1e-2, clip_norm=1e9))
     reference = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0)
     for seed in range(5):
-        push(ours, seed), push(theirs, seed)
+        push(ours, seed)
+        push(theirs, seed)
         optimizer.step(1.0, float(optimizer.grad_norm()))
         reference.step()
     torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))

@@ -11,7 +11,9 @@ from nomoat.model.transformer import Transformer
 from nomoat.train.start import from_bigrams
 
 V = 40
-SPEC = shape(vocab_size=V, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_ffn=32)
+SPEC = shape(
+    vocab_size=V, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=16, d_kv_latent=16, d_ffn=32
+)
 
 
 def markov(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

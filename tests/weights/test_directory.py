@@ -17,9 +17,9 @@ from nomoat.weights import directory as hf
 from nomoat.weights.families import deepseek
 
 SPEC = shape(
-    vocab_size=300, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12, d_q_latent=10,
-    d_ffn=40, n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=16, n_groups=2, n_active_groups=1, n_mtp=1,
-    routed_scale=1.5, context=64, yarn=Yarn(factor=2.0, original_context=32),
+    vocab_size=300, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12,
+    d_q_latent=10, d_ffn=40, n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=16, n_groups=2,
+    n_active_groups=1, n_mtp=1, routed_scale=1.5, context=64, yarn=Yarn(factor=2.0, original_context=32),
 )  # fmt: skip
 DENSE = varied(SPEC, n_routed=0)
 WIDE = varied(SPEC, tied=True, yarn=None, d_q_latent=None, n_mtp=2)
@@ -44,7 +44,9 @@ def edit(directory, **changes):
     path = directory / "config.json"
     config = json.loads(path.read_text())
     for key, value in changes.items():
-        config.pop(key) if value is ... else config.update({key: value})
+        config[key] = value
+        if value is ...:
+            del config[key]
     path.write_text(json.dumps(config))
 
 
@@ -82,7 +84,9 @@ def test_the_directory_is_plain_json_and_safetensors(saved):
     assert {p.suffix for p in saved.iterdir()} == {".json", ".safetensors"}
     names = set(load_file(saved / hf.WEIGHTS))
     assert "model.layers.2.eh_proj.weight" in names
-    assert not any("embed_tokens" in n or "shared_head.head" in n for n in names if n.startswith("model.layers"))
+    assert not any(
+        "embed_tokens" in n or "shared_head.head" in n for n in names if n.startswith("model.layers")
+    )
 
 
 @pytest.mark.parametrize("spelling", ["older", "newer", "type, not rope_type", "theta outside"])
@@ -95,9 +99,13 @@ def test_each_spelling_of_the_rotary_positions_is_read(saved, spelling):
         case "newer":
             edit(saved, rope_scaling=..., rope_theta=...)
         case "type, not rope_type":
-            edit(saved, rope_parameters=..., rope_scaling={k: v for k, v in older.items() if k != "rope_type"})
+            edit(
+                saved, rope_parameters=..., rope_scaling={k: v for k, v in older.items() if k != "rope_type"}
+            )
         case "theta outside":
-            edit(saved, rope_scaling=..., rope_parameters={k: v for k, v in newer.items() if k != "rope_theta"})
+            edit(
+                saved, rope_scaling=..., rope_parameters={k: v for k, v in newer.items() if k != "rope_theta"}
+            )
     assert hf.load(saved).spec == SPEC
 
 
@@ -150,15 +158,27 @@ NAME = "model.layers.1.mlp.experts.3.up_proj.weight"
 DAMAGE = {
     "missing tensor": (lambda d: rewrite(d, lambda t: t.pop(NAME)), r"1 missing .*experts\.3\.up_proj"),
     "extra tensor": (lambda d: rewrite(d, lambda t: t.update(x=torch.ones(2))), r"1 unknown \(x\)"),
-    "wrong shape": (lambda d: rewrite(d, lambda t: t.update({NAME: torch.ones(3, 4)})), r"\[3, 4\].*\[16, 32\]"),
+    "wrong shape": (
+        lambda d: rewrite(d, lambda t: t.update({NAME: torch.ones(3, 4)})),
+        r"\[3, 4\].*\[16, 32\]",
+    ),
     "integers": (lambda d: rewrite(d, lambda t: t.update({NAME: torch.ones(16, 32).char()})), "int8"),
-    "not safetensors": (lambda d: (d / hf.WEIGHTS).write_bytes(b"PK\x03\x04 a pickle"), "expected a safetensors"),
-    "cut short": (lambda d: (d / hf.WEIGHTS).write_bytes((d / hf.WEIGHTS).read_bytes()[:-9]), "expected a safetensors"),
+    "not safetensors": (
+        lambda d: (d / hf.WEIGHTS).write_bytes(b"PK\x03\x04 a pickle"),
+        "expected a safetensors",
+    ),
+    "cut short": (
+        lambda d: (d / hf.WEIGHTS).write_bytes((d / hf.WEIGHTS).read_bytes()[:-9]),
+        "expected a safetensors",
+    ),
     "no weights": (lambda d: (d / hf.WEIGHTS).unlink(), "no .*model.safetensors"),
     "no config": (lambda d: (d / "config.json").unlink(), "no .*config.json"),
     "config not JSON": (lambda d: (d / "config.json").write_text("{"), "not JSON"),
     "config a list": (lambda d: (d / "config.json").write_text("[]"), "expected a JSON object"),
-    "index elsewhere": (lambda d: (d / hf.INDEX).write_text('{"weight_map": {"x": "../a.safetensors"}}'), r"\.\./a"),
+    "index elsewhere": (
+        lambda d: (d / hf.INDEX).write_text('{"weight_map": {"x": "../a.safetensors"}}'),
+        r"\.\./a",
+    ),
     "foreign model": (lambda d: edit(d, model_type="llama"), "'llama'; expected one of deepseek_v3"),
     "quantised": (lambda d: edit(d, quantization_config={"quant_method": "fp8"}), "quantization_config"),
     "grouped heads": (lambda d: edit(d, num_key_value_heads=1), "num_key_value_heads is 1"),
@@ -197,7 +217,9 @@ def test_an_export_carries_tokenizer_card_and_token_ids(tmp_path, tokenizer):
     hf.save(filled(SPEC), tmp_path, tokenizer=tokenizer, card="# A card\n")
     assert (tmp_path / "README.md").read_text() == "# A card\n"
     ids = json.loads((tmp_path / "generation_config.json").read_text())
-    assert ids == {f"{name}_token_id": getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")}
+    assert ids == {
+        f"{name}_token_id": getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")
+    }
     assert Tokenizer.load(tmp_path).fingerprint == tokenizer.fingerprint
 
 
@@ -209,7 +231,8 @@ def test_saving_over_an_export_replaces_it(saved):
 
 @torch.no_grad()
 def test_an_export_of_the_first_format_opens_and_says_what_it_said():
-    """`first_format/` was written before parameters had the names of today; golden.json holds what that build computed.
+    """`first_format/` was written before parameters had the names of today; golden.json holds what that build
+    computed.
 
     Shared experts are now multiplied apart, so that sums have another order: 1e-6.
     """
@@ -218,7 +241,13 @@ def test_an_export_of_the_first_format_opens_and_says_what_it_said():
     model = hf.load(directory, Kernels(attention="plain", experts="wide"))
     logits_TV = model(torch.tensor([golden["ids"]]))[0, -2:]
     torch.testing.assert_close(logits_TV, torch.tensor(golden["logits"]), atol=5e-6, rtol=1e-6)
-    drawn = sample(model, golden["prompts"], n_per_prompt=16, max_new_tokens=24, seed=7, stop_ids=[2], pad_id=0)
-    same = [one.ids_T.tolist() == ids for group, before in zip(drawn, golden["rollouts"]) for one, ids in zip(group, before)]
+    drawn = sample(
+        model, golden["prompts"], n_per_prompt=16, max_new_tokens=24, seed=7, stop_ids=[2], pad_id=0
+    )
+    same = [
+        one.ids_T.tolist() == ids
+        for group, before in zip(drawn, golden["rollouts"])
+        for one, ids in zip(group, before)
+    ]
     assert len(same) == 64
     assert sum(same) >= 62  # on other processors a draw may fall on the other side of a border

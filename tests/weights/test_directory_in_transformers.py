@@ -15,15 +15,20 @@ from nomoat.weights.families import deepseek
 transformers = pytest.importorskip("transformers")
 
 BASE = shape(
-    vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20, d_ffn=56,
-    n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
+    vocab_size=97, n_layers=3, d_model=48, n_heads=3, d_nope=12, d_rope=8, d_value=10, d_kv_latent=20,
+    d_ffn=56, n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=24, context=256,
 )  # fmt: skip
 STRETCH = Yarn(factor=8.0, original_context=32)
 CHANGES = {  # every option of the architecture, at least once each way
     "plain": {},
     "query latent": {"d_q_latent": 28},
     "groups": {"n_groups": 4, "n_active_groups": 2},
-    "groups, query latent, two shared": {"n_groups": 4, "n_active_groups": 3, "d_q_latent": 28, "n_shared": 2},
+    "groups, query latent, two shared": {
+        "n_groups": 4,
+        "n_active_groups": 3,
+        "d_q_latent": 28,
+        "n_shared": 2,
+    },
     "gates not normalised": {"normalise_gates": False, "routed_scale": 1.0},
     "routed scale": {"routed_scale": 2.5},
     "no dense layer": {"n_dense_layers": 0, "n_shared": 2},
@@ -31,18 +36,33 @@ CHANGES = {  # every option of the architecture, at least once each way
     "dense": {"n_routed": 0},
     "dense, tied, YaRN": {"n_routed": 0, "tied": True, "yarn": STRETCH},
     "YaRN": {"yarn": STRETCH, "rope_theta": 50000.0},
-    "YaRN of V2": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707), "n_groups": 2},
+    "YaRN of V2": {
+        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707),
+        "n_groups": 2,
+    },
     "YaRN, unequal scales": {"yarn": Yarn(factor=8.0, original_context=32, mscale=1.0, mscale_all_dim=0.5)},
     "YaRN, turn scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.7, mscale_all_dim=0.0)},
-    "YaRN, softmax scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)},
-    "YaRN, other ramp": {"yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5), "n_heads": 2},
+    "YaRN, softmax scale only": {
+        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)
+    },
+    "YaRN, other ramp": {
+        "yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5),
+        "n_heads": 2,
+    },
     "wide value heads": {"d_value": 28, "d_q_latent": 16},
     "V3 in small": {
-        "d_q_latent": 24, "n_groups": 4, "n_active_groups": 2, "routed_scale": 2.5, "yarn": STRETCH, "n_mtp": 1,
-        "d_value": 16, "norm_eps": 0.05,
+        "d_q_latent": 24,
+        "n_groups": 4,
+        "n_active_groups": 2,
+        "routed_scale": 2.5,
+        "yarn": STRETCH,
+        "n_mtp": 1,
+        "d_value": 16,
+        "norm_eps": 0.05,
     },
-}  # fmt: skip
-IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5))  # beyond every original context
+}
+# Beyond every original context.
+IDS_BT = torch.randint(0, 97, (2, 80), generator=torch.Generator().manual_seed(5))
 
 
 SAFE = 2e-4  # a hundred times what the two orders of summation can differ by
@@ -62,7 +82,9 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             elif tensor.ndim == 1:
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
             else:
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * (1.3 / math.sqrt(tensor.shape[-1])))
+                tensor.copy_(
+                    torch.randn(tensor.shape, generator=generator) * (1.3 / math.sqrt(tensor.shape[-1]))
+                )
 
 
 @torch.no_grad()
@@ -92,12 +114,16 @@ def ours(spec: Spec) -> Transformer:
 
 def theirs(directory):
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, trust_remote_code=False, attn_implementation="eager", dtype="auto", output_loading_info=True
+        directory,
+        trust_remote_code=False,
+        attn_implementation="eager",
+        dtype="auto",
+        output_loading_info=True,
     )
     assert type(model) is transformers.DeepseekV3ForCausalLM
     assert not report["missing_keys"], report
     assert not report["mismatched_keys"], report
-    further = f"model.layers.{model.config.num_hidden_layers}."  # the extra prediction depths, which they don't train
+    further = f"model.layers.{model.config.num_hidden_layers}."  # depths, which they don't train
     assert all(key.startswith(further) for key in report["unexpected_keys"]), report
     return model.eval()
 
@@ -121,14 +147,18 @@ def test_their_weights_in_ours(name, tmp_path):
     config = deepseek.config_of(spec)
     for key in ("architectures", "model_type", "rope_parameters"):
         config.pop(key)
-    model = transformers.DeepseekV3ForCausalLM(transformers.DeepseekV3Config(**config, attn_implementation="eager"))
+    model = transformers.DeepseekV3ForCausalLM(
+        transformers.DeepseekV3Config(**config, attn_implementation="eager")
+    )
     for seed in range(100):
         randomise(model.eval(), seed)
         model.save_pretrained(tmp_path)
         loaded = hf.load(tmp_path)
         if margin(loaded) > SAFE:
             break
-    assert "rope_scaling" not in json.loads((tmp_path / "config.json").read_text())  # the newer spelling alone
+    assert "rope_scaling" not in json.loads(
+        (tmp_path / "config.json").read_text()
+    )  # the newer spelling alone
     assert loaded.spec == varied(spec, n_mtp=0)  # they keep no extra depths
     for experts in ("sorted", "wide") if spec.n_moe_layers else ("sorted",):
         twin = built(loaded.spec, experts=experts).eval()

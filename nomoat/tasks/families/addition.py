@@ -20,15 +20,12 @@ def make(rng: Rng, level: int) -> Problem:
     a, b = (rng.randint(low, 10 * power - 1) for _ in range(2))
     op = rng.choice("+-") if level % 2 else "+"
     small, big = sorted((a, b))
+    answer = a + b
     if op == "-":
         a, b = big, small
         answer = a - b
-    else:
-        answer = a + b
-    lang, prompt = ask(rng, WORDINGS, sum=f"{a}{op}{b}")
-    facts = {"lang": lang, "a": a, "b": b, "op": op}
-    key = f"addition {big}{op}{small}"
-    return Problem(prompt, key, str(answer), facts)
+    facts = {"a": a, "b": b, "op": op}
+    return ask(rng, WORDINGS, f"addition {big}{op}{small}", str(answer), facts, sum=f"{a}{op}{b}")
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -18,6 +18,7 @@ WORDINGS = {
     ),
 }
 VALUES = {"en": (" false", " true"), "de": (" falsch", " wahr")}
+Term = tuple[str, int, str, int]  # operator, whether negated, name, value
 IS = {"en": " is", "de": " ist"}
 OPERATORS = {
     "en": {"": "", "and": " and", "or": " or", "not": " not"},
@@ -45,13 +46,13 @@ def make(rng: Rng, level: int) -> Problem:
     )
 
 
-def said(term: tuple[str, int, str, int], lang: str) -> str:
+def said(term: Term, lang: str) -> str:
     op, negated, name, _ = term
     operators = OPERATORS[lang]
     return operators[op] + operators["not" if negated else ""] + f" {name}"
 
 
-def states(terms: list[tuple[str, int, str, int]]) -> list[int]:
+def states(terms: list[Term]) -> list[int]:
     """The truth after each term."""
     out: list[int] = []
     for op, negated, _, value in terms:

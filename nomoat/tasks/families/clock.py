@@ -32,13 +32,9 @@ def make(rng: Rng, level: int) -> Problem:
         hour = rng.randrange(20) if level == 2 else 23
     start = hour * 60 + minute
     end = time(start + n)
-    lang, prompt = ask(rng, WORDINGS[kind], a=time(start), b=end, n=n)
-    return Problem(
-        prompt,
-        f"clock {kind} {start} {n}",
-        str(n) if kind == "between" else end,
-        {"lang": lang, "start": start, "n": n, "kind": kind},
-    )
+    key, witness = f"clock {kind} {start} {n}", str(n) if kind == "between" else end
+    facts = {"start": start, "n": n, "kind": kind}
+    return ask(rng, WORDINGS[kind], key, witness, facts, a=time(start), b=end, n=n)
 
 
 def near_misses(problem: Problem) -> list[str]:

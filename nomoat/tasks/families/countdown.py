@@ -9,7 +9,7 @@ import itertools
 import operator
 import re
 
-from nomoat.tasks.base import Problem, Rng, ask
+from nomoat.tasks.base import Problem, Rng, ask, bare
 
 levels = (2, 3, 4)
 
@@ -28,6 +28,7 @@ APPLY_NODE = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 EXPRESSION = re.compile(r"[0-9+\-*() ]{1,100}")  # longer than any honest answer; bounds the parser's work
 LARGEST = {2: 12, 3: 9, 4: 9}
 TRIES = {3: 4, 4: 3}
+Try = tuple[list[int], list[str]]  # numbers and what stands between them
 
 
 def make(rng: Rng, level: int) -> Problem:
@@ -40,15 +41,10 @@ def make(rng: Rng, level: int) -> Problem:
     given = rng.sample(numbers, level)  # the prompt must not give away the order
     if level == 2:
         numbers, ops = next(t for t in pairs(given) if run(*t)[-1] == target)
-    lang, prompt = ask(rng, WORDINGS, target=target, numbers=",".join(map(str, given)))
-    facts = {
-        "lang": lang,
-        "numbers": sorted(numbers),
-        "given": given,
-        "target": target,
-        "steps": (numbers, ops),
-    }
-    return Problem(prompt, f"countdown {sorted(numbers)} {target}", expression(numbers, ops), facts)
+    ordered, listed = sorted(given), ",".join(map(str, given))
+    facts = {"numbers": ordered, "given": given, "target": target, "steps": (numbers, ops)}
+    key, witness = f"countdown {ordered} {target}", expression(numbers, ops)
+    return ask(rng, WORDINGS, key, witness, facts, target=target, numbers=listed)
 
 
 def run(numbers: list[int], ops: list[str]) -> list[int] | None:
@@ -61,7 +57,7 @@ def run(numbers: list[int], ops: list[str]) -> list[int] | None:
     return values[1:]
 
 
-def pairs(given: list[int]) -> list[tuple[list[int], list[str]]]:
+def pairs(given: list[int]) -> list[Try]:
     """The tries for two numbers, in a fixed order."""
     tries = [(given, ["+"]), (sorted(given, reverse=True), ["-"]), (given, ["*"])]
     return [t for t in tries if run(*t)]
@@ -75,7 +71,7 @@ def expression(numbers: list[int], ops: list[str]) -> str:
 
 
 def check(problem: Problem, answer: str) -> bool:
-    answer = answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= 200 else ""
+    answer = bare(answer)
     if not EXPRESSION.fullmatch(answer):
         return False
     try:
@@ -119,7 +115,7 @@ def work(problem: Problem) -> str:
     return ",".join(trace(*t) for t in [*misses, steps]) + ":" + problem.witness
 
 
-def drawn_misses(problem: Problem) -> list[tuple[list[int], list[str]]]:
+def drawn_misses(problem: Problem) -> list[Try]:
     """A few tries that miss the target, the same for the same problem."""
     given, target = problem.facts["given"], problem.facts["target"]
     rng, size = Rng(problem.key), len(given)

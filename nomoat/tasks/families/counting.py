@@ -31,13 +31,8 @@ def make(rng: Rng, level: int) -> Problem:
     letters = [letter] * hits + draw(rest, k=level - hits)
     rng.shuffle(letters)
     word = "".join(letters)
-    lang, prompt = ask(rng, WORDINGS, letter=f" {letter}", word=spaced(word))
-    return Problem(
-        prompt,
-        f"counting {letter} {word}",
-        str(hits),
-        {"lang": lang, "letter": letter, "word": word},
-    )
+    key, facts = f"counting {letter} {word}", {"letter": letter, "word": word}
+    return ask(rng, WORDINGS, key, str(hits), facts, letter=f" {letter}", word=spaced(word))
 
 
 def near_misses(problem: Problem) -> list[str]:

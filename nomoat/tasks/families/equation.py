@@ -16,9 +16,8 @@ WORDINGS = {
 def make(rng: Rng, level: int) -> Problem:
     x, a, b = rng.randint(1, 12), rng.randint(2, 9), rng.randint(1, 20)
     equation, *steps = solved(rng, level, x, a, b)
-    lang, prompt = ask(rng, WORDINGS, equation=equation)
-    facts = {"lang": lang, "steps": [*steps, f"x={x}"], "b": b}
-    return Problem(prompt, f"equation {equation}", str(x), facts)
+    facts = {"steps": [*steps, f"x={x}"], "b": b}
+    return ask(rng, WORDINGS, f"equation {equation}", str(x), facts, equation=equation)
 
 
 def solved(rng: Rng, level: int, x: int, a: int, b: int) -> tuple[str, ...]:
@@ -29,18 +28,10 @@ def solved(rng: Rng, level: int, x: int, a: int, b: int) -> tuple[str, ...]:
         c = rng.randint(1, a - 1)
         n = a - c
         d = n * x + b
-        return (
-            f"{a}x+{b}={c}x+{d}",
-            f"{n}x+{b}={d}",
-            f"{n}x={d - b}",
-        )
+        return f"{a}x+{b}={c}x+{d}", f"{n}x+{b}={d}", f"{n}x={d - b}"
     c = rng.randint(1, 20)
     product = a * (x + b)
-    return (
-        f"{a}(x+{b})+{c}={product + c}",
-        f"{a}(x+{b})={product}",
-        f"x+{b}={x + b}",
-    )
+    return f"{a}(x+{b})+{c}={product + c}", f"{a}(x+{b})={product}", f"x+{b}={x + b}"
 
 
 def check(problem: Problem, answer: str) -> bool:

@@ -6,7 +6,7 @@ case.
 
 import re
 
-from nomoat.tasks.base import Problem, Rng, language, others, same
+from nomoat.tasks.base import Problem, Rng, bare, language, others, same
 
 levels = (1, 2, 3)
 
@@ -64,7 +64,7 @@ def make(rng: Rng, level: int) -> Problem:
 def check(problem: Problem, answer: str) -> bool:
     """Whether the words, whatever they are, keep every instruction; what was not asked for is free."""
     asked = problem.facts
-    text = answer.strip(" \t\r\n").removesuffix(".") if len(answer) <= 200 else ""
+    text = bare(answer)
     words = text.split(asked["glue"])
     if asked["glue"] != " ":
         words = [word.strip(" ") for word in words]

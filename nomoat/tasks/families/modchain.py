@@ -27,13 +27,8 @@ def make(rng: Rng, level: int) -> Problem:
     start = rng.randrange(10)
     turns = tuple(rng.choice((-1, 1)) * rng.randint(1, 9) for _ in range(level))
     listed = ",".join(f" {who}{turn:+d}" for who, turn in zip(ascii_uppercase, turns))
-    lang, prompt = ask(rng, WORDINGS, start=start, turns=listed)
-    return Problem(
-        prompt,
-        f"modchain {start} {turns}",
-        str((start + sum(turns)) % 10),
-        {"lang": lang, "start": start, "turns": turns},
-    )
+    key, facts = f"modchain {start} {turns}", {"start": start, "turns": turns}
+    return ask(rng, WORDINGS, key, str((start + sum(turns)) % 10), facts, start=start, turns=listed)
 
 
 def near_misses(problem: Problem) -> list[str]:

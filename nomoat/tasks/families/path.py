@@ -34,13 +34,8 @@ def make(rng: Rng, level: int) -> Problem:
     rng.shuffle(roads)
     start, goal = way[0], way[steps]
     listed = ",".join(f" {a} {b}" for a, b in roads)
-    lang, prompt = ask(rng, WORDINGS, roads=listed, start=start, goal=goal)
-    return Problem(
-        prompt,
-        f"path {sorted(roads)} {start} {goal}",
-        str(steps),
-        {"lang": lang, "way": way[: steps + 1], "roads": len(roads)},
-    )
+    key, facts = f"path {sorted(roads)} {start} {goal}", {"way": way[: steps + 1], "roads": len(roads)}
+    return ask(rng, WORDINGS, key, str(steps), facts, roads=listed, start=start, goal=goal)
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -26,8 +26,8 @@ WORDINGS = {
 def make(rng: Rng, level: int) -> Problem:
     draw = rng.sample if level <= 6 else rng.choices
     word = "".join(draw(ascii_lowercase, k=level))
-    lang, prompt = ask(rng, WORDINGS, word=spaced(word))
-    return Problem(prompt, f"reversing {word}", spaced(word[::-1]), {"lang": lang, "word": word})
+    facts = {"word": word}
+    return ask(rng, WORDINGS, f"reversing {word}", spaced(word[::-1]), facts, word=spaced(word))
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -27,13 +27,8 @@ def make(rng: Rng, level: int) -> Problem:
         word = "".join(rng.choice(letters) for _ in range(level + 2))
         steps = trace(word, rules)
     listed = ", ".join(f"{left}->{right}" for left, right in rules)
-    lang, prompt = ask(rng, WORDINGS, rules=listed, word=word)
-    return Problem(
-        prompt,
-        f"rewriting {listed} {word}",
-        steps[-1],
-        {"lang": lang, "steps": steps},
-    )
+    key, facts = f"rewriting {listed} {word}", {"steps": steps}
+    return ask(rng, WORDINGS, key, steps[-1], facts, rules=listed, word=word)
 
 
 def drawn_rules(rng: Rng, a: str, b: str, c: str) -> list[tuple[str, str]]:

@@ -26,8 +26,8 @@ WORDINGS = {
 def make(rng: Rng, level: int) -> Problem:
     letters = "".join(rng.sample(ascii_lowercase, level))
     ordered = "".join(sorted(letters))
-    lang, prompt = ask(rng, WORDINGS, letters=spaced(letters))
-    return Problem(prompt, f"sorting {ordered}", spaced(ordered), {"lang": lang, "letters": letters})
+    facts = {"letters": letters}
+    return ask(rng, WORDINGS, f"sorting {ordered}", spaced(ordered), facts, letters=spaced(letters))
 
 
 def near_misses(problem: Problem) -> list[str]:

@@ -1,6 +1,7 @@
 """Published architectures: `model_type` of a config.json -> the module that knows its names.
 
-A family is one file with four functions: `spec_of(config, names)`, `config_of(spec)`, `slots(model)`, `copies(model)`.
+A family is one file with four functions: `spec_of(config, names)`, `config_of(spec)`, `slots(model)`,
+`copies(model)`.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """`deepseek_v3`: latent attention, dense or routed layers, extra prediction depths.
 
-What the published config can't say, and so can't be written: softmax affinities, groups scored by their best expert,
-experts without a shared one, grouped queries.
+What the published config can't say, and so can't be written: softmax affinities, groups scored by their best
+expert, experts without a shared one, grouped queries.
 """
 
 import math
@@ -22,8 +22,8 @@ SPEC = {  # ours = theirs, where the value is the same
     "context": "max_position_embeddings", "norm_eps": "rms_norm_eps", "init_std": "initializer_range",
 }  # fmt: skip
 ATTENTION = {
-    "n_heads": "num_attention_heads", "d_nope": "qk_nope_head_dim", "d_rope": "qk_rope_head_dim", "d_value": "v_head_dim",
-    "d_kv_latent": "kv_lora_rank", "d_q_latent": "q_lora_rank",
+    "n_heads": "num_attention_heads", "d_nope": "qk_nope_head_dim", "d_rope": "qk_rope_head_dim",
+    "d_value": "v_head_dim", "d_kv_latent": "kv_lora_rank", "d_q_latent": "q_lora_rank",
 }  # fmt: skip
 ROUTED = {
     "d_dense": "intermediate_size", "n_dense_layers": "first_k_dense_replace", "n_routed": "n_routed_experts",
@@ -36,7 +36,8 @@ ONLY = {  # what the architecture fixes; an absent key means the value here
     "scoring_func": "sigmoid", "topk_method": "noaux_tc",
 }  # fmt: skip
 WRITTEN = {
-    "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "attention_dropout": 0.0, "use_cache": True,
+    "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "attention_dropout": 0.0,
+    "use_cache": True,
 }  # fmt: skip
 YARN = {  # what readers know of YaRN; with any other key the positions are of another kind
     "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
@@ -105,7 +106,11 @@ def _attention(at: str, attention: LatentAttention) -> dict[str, Tensor]:
 
 def _dense(at: str, ffn: SwiGLU) -> dict[str, Tensor]:
     gate, up = ffn.w_gate_up.weight.chunk(2)
-    return {f"{at}.gate_proj.weight": gate, f"{at}.up_proj.weight": up, f"{at}.down_proj.weight": ffn.w_down.weight}
+    return {
+        f"{at}.gate_proj.weight": gate,
+        f"{at}.up_proj.weight": up,
+        f"{at}.down_proj.weight": ffn.w_down.weight,
+    }
 
 
 def _experts(at: str, ffn: Experts) -> dict[str, Tensor]:
@@ -113,24 +118,30 @@ def _experts(at: str, ffn: Experts) -> dict[str, Tensor]:
     if ffn.shared is not None:
         views |= _dense(f"{at}.shared_experts", ffn.shared)
     for e, (gate_up, down) in enumerate(zip(ffn.w_gate_up.weight, ffn.w_down.weight)):
-        gate, up = gate_up.chunk(2)
-        expert = f"{at}.experts.{e}"
-        views |= {f"{expert}.gate_proj.weight": gate, f"{expert}.up_proj.weight": up}
-        views[f"{expert}.down_proj.weight"] = down.T
+        views |= _gated(f"{at}.experts.{e}", gate_up, down.T)
     return views
+
+
+def _gated(at: str, gate_up: Tensor, down: Tensor) -> dict[str, Tensor]:
+    gate, up = gate_up.chunk(2)
+    return {f"{at}.gate_proj.weight": gate, f"{at}.up_proj.weight": up, f"{at}.down_proj.weight": down}
 
 
 # --- config.json ---
 
 
 def spec_of(config: Mapping[str, Any], names: set[str]) -> Spec:
-    """The Spec of a published config.json beside tensors of these names; WeightsError for what it can't be."""
+    """The Spec of a published config.json beside tensors of these names; WeightsError for what can't be."""
     for key, only in {**ONLY, "quantization_config": None}.items():
         if config.get(key, only) != only:
-            raise WeightsError(f"config.json has {key} = {config[key]!r}; expected {only!r}; convert the weights first")
+            raise WeightsError(
+                f"config.json has {key} = {config[key]!r}; expected {only!r}; convert the weights first"
+            )
     heads, heads_kv = config.get("num_attention_heads"), config.get("num_key_value_heads")
     if heads_kv not in (heads, None):
-        raise WeightsError(f"num_key_value_heads is {heads_kv}; expected {heads}: latent attention doesn't group heads")
+        raise WeightsError(
+            f"num_key_value_heads is {heads_kv}; expected {heads}: latent attention doesn't group heads"
+        )
     n_layers = _number(config, "num_hidden_layers", 0)
     n_mtp = config.get("num_nextn_predict_layers", config.get("num_mtp_layers", 0))
     rope_theta, yarn = _rope_of(config)
@@ -168,7 +179,9 @@ def _rope_of(config: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     if kind == "default":
         return theta, None
     if kind != "yarn" or set(rope) - YARN or not rope.get("truncate", True):
-        raise WeightsError(f"rotary positions of type {kind!r} with {sorted(rope)}; expected 'default' or plain 'yarn'")
+        raise WeightsError(
+            f"rotary positions of type {kind!r} with {sorted(rope)}; expected 'default' or plain 'yarn'"
+        )
     context = _number(config, "max_position_embeddings", 4096)
     original = _number(rope, "original_max_position_embeddings", context)
     table = {
@@ -189,9 +202,12 @@ def _scaled(yarn: Yarn, turn_scale: float) -> Yarn:
     """With the scale of cos and sin that the config names, or, where it names none, transformers' rule."""
     if not turn_scale and not (yarn.mscale and yarn.mscale_all_dim):
         turn_scale = 0.1 * math.log(max(yarn.factor, 1)) + 1.0
-    if not turn_scale or yarn.factor <= 1 or math.isclose(turn_scale, yarn.turn_scale, rel_tol=1e-12):
+    if not turn_scale or yarn.factor <= 1:
         return yarn
-    mscale = (turn_scale * yarn.magnitude(yarn.mscale_all_dim) - 1.0) / (0.1 * math.log(yarn.factor))
+    if math.isclose(turn_scale, yarn.turn_scale, rel_tol=1e-12):
+        return yarn
+    magnitude = turn_scale * yarn.magnitude(yarn.mscale_all_dim)
+    mscale = (magnitude - 1.0) / (0.1 * math.log(yarn.factor))
     return yarn.model_copy(update={"mscale": round(mscale, 12)})
 
 
@@ -205,13 +221,17 @@ def _number(table: Mapping[str, Any], key: str, absent: float) -> float:
 def config_of(spec: Spec) -> dict[str, Any]:
     """config.json for transformers 4.5x and 5.x and vLLM: both spellings of the rotary positions."""
     if not isinstance(spec.attention, Latent):
-        raise WeightsError("the model has grouped-query attention, which deepseek_v3 can't say; train with latent attention")
+        raise WeightsError(
+            "the model has grouped-query attention, which deepseek_v3 can't say; train with latent attention"
+        )
     rope: dict[str, Any] = {"rope_type": "default"}
     if spec.yarn is not None:
         rope = {"rope_type": "yarn", **spec.yarn.model_dump()}
         rope["original_max_position_embeddings"] = rope.pop("original_context")
         if not (spec.yarn.mscale and spec.yarn.mscale_all_dim):
-            rope["attention_factor"] = spec.yarn.turn_scale  # readers take an absent or zero factor for something else
+            rope["attention_factor"] = (
+                spec.yarn.turn_scale
+            )  # readers take an absent or zero factor for something else
     return {
         **WRITTEN,
         **{theirs: getattr(spec, ours) for ours, theirs in SPEC.items()},
@@ -241,7 +261,7 @@ def _experts_of(spec: Spec) -> dict[str, Any]:
     }
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         raise WeightsError(
-            f"the model has {name} = {getattr(f, name)!r}, which deepseek_v3 can't say; expected sigmoid affinities, "
-            "groups scored by their best two and a shared expert; train with those to export"
+            f"the model has {name} = {getattr(f, name)!r}, which deepseek_v3 can't say; expected sigmoid "
+            "affinities, groups scored by their best two and a shared expert; train with those to export"
         )
     return {theirs: getattr(f, ours) for ours, theirs in ROUTED.items()}

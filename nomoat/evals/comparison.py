@@ -4,15 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 from nomoat import stats
 from nomoat.config import DataError
 from nomoat.evals.rings import EVERYONE
+from nomoat.evals.transfer import Result
 from nomoat.stats import mean
 
 CARRIED = ("R1", "R2", "R3", "R4")
-Result = dict[str, Any]
 Pair = tuple[float | None, float | None]
 Seeds = Sequence[Sequence[Pair]]  # of each training seed, (before, after) by problem
 
@@ -39,8 +38,7 @@ def difference(seeds: Seeds) -> Difference:
         gaps += [gap] if gap else []
     if not gaps:
         return Difference()
-    means = [mean([x for (x,) in gap]) for gap in gaps]
-    delta = mean(means)
+    delta = mean(mean(x for (x,) in gap) for gap in gaps)
     low, high = stats.percentiles([drawn for (drawn,) in stats.resampled(gaps)])
     if low == high:  # all alike: resampling would say that nothing is uncertain
         half = stats.wilson(0, sum(map(len, gaps)))[1]
@@ -227,8 +225,7 @@ def honesty(measured: Measured, model: str) -> Result:
     return {
         "ece": error,
         "brier": brier,
-        "gave": mean(measured.all_values(model, blank, "gave")),
-        "refuses": mean(measured.all_values(model, blank, "refuses")),
+        **{key: mean(measured.all_values(model, blank, key)) for key in ("gave", "refuses")},
     }
 
 
@@ -241,8 +238,7 @@ def open_text(measured: Measured) -> dict[str, Result]:
         texts[model] = {
             "bits": bits,
             "bpb": mean(bits.values()),
-            "distinct": mean(seed["distinct"] for seed in seeds),
-            "repeats": mean(seed["repeats"] for seed in seeds),
+            **{key: mean(seed[key] for seed in seeds) for key in ("distinct", "repeats")},
         }
     return texts
 
@@ -258,11 +254,10 @@ def passes(measured: Measured) -> Result:
         k = 2**exponent
         pairs = [_chances(b, a, k) for b, a in zip(before, after)]
         rows[k] = {"n": len(pairs[0]), **compared(pairs)}
-    curve_before = {k: row["before"] for k, row in rows.items()}
-    curve_after = {k: row["after"] for k, row in rows.items()}
+    curves = ({k: row[side] for k, row in rows.items()} for side in ("before", "after"))
     return {
         "at": {str(k): row for k, row in rows.items()},
-        "crossover": stats.crossover(curve_before, curve_after),
+        "crossover": stats.crossover(*curves),
     }
 
 

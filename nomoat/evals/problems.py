@@ -21,6 +21,7 @@ class Candidate:
     tokenizer: Tokenizer
     max_new_tokens: int
     think: bool | None = None
+    temperature: float = 1.0
 
     def answers(
         self, work: Work, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
@@ -35,13 +36,14 @@ class Candidate:
             seed=seed,
             greedy=greedy,
             think=self.think,
+            temperature=self.temperature,
             max_rows=1024,
         )
         account(work, self.model, groups)
         return judge(groups)
 
     def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
-        """Each exercise answered greedily, and `samples` times at temperature 1."""
+        """Each exercise answered greedily, and `samples` times."""
         greedy = self.answers(work, asked, samples=1, seed=seed, greedy=True)
         sampled = self.answers(work, asked, samples=samples, seed=seed)
         return [Answered(exercise, first, drawn) for exercise, (first,), drawn in zip(asked, greedy, sampled)]
@@ -99,29 +101,23 @@ def by_level(answered: Iterable[Answered]) -> list[Level]:
 def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     n, samples = len(cell), len(cell[0].sampled)
     drawn = [answer for a in cell for answer in a.sampled]
+    first = [a.greedy.score for a in cell]
+    right = sum(score.strict for score in first)
+    rates = [a.rate for a in cell]
+    low, high = stats.bootstrap(rates, key=f"{family}/{level}")
+    lenient = sum(score.lenient for score in first) / n
+    lenient_sampled = sum(answer.score.lenient for answer in drawn) / samples / n
+    greedy = Accuracy(right / n, *stats.wilson(right, n), lenient)
+    sampled = Accuracy(mean(rates), low, high, lenient_sampled)
     return Level(
         family,
         level,
         n,
-        greedy=_greedy(cell),
-        sampled=_sampled(cell, f"{family}/{level}"),
+        greedy,
+        sampled,
         length=mean(answer.rollout.length for answer in drawn),
         passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )
-
-
-def _greedy(cell: Sequence[Answered]) -> Accuracy:
-    n, right = len(cell), sum(a.greedy.score.strict for a in cell)
-    lenient = sum(a.greedy.score.lenient for a in cell)
-    return Accuracy(right / n, *stats.wilson(right, n), lenient / n)
-
-
-def _sampled(cell: Sequence[Answered], key: str) -> Accuracy:
-    n, samples = len(cell), len(cell[0].sampled)
-    rates = [a.rate for a in cell]
-    lenient = sum(answer.score.lenient for a in cell for answer in a.sampled)
-    low, high = stats.bootstrap(rates, key=key)
-    return Accuracy(mean(rates), low, high, lenient / samples / n)
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:

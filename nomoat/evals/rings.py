@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.config import Strict, TaskError
+from nomoat.data.documents import Levels
 from nomoat.rl import reward
 from nomoat.rl.rollout import Exercise
 from nomoat.tasks import answers, base, find, verdicts
@@ -94,7 +95,7 @@ class Config(Strict):
 class Taught:
     """What a recipe teaches: the levels that the stage `after` trains, and those that any stage shows."""
 
-    trained: Mapping[str, Sequence[int]]
+    trained: Levels
     shown: frozenset[tuple[str, int]]
 
 
@@ -181,8 +182,7 @@ def _about(sizes: Config, family: str, level: int) -> Iterator[Item]:
     rings = {"trained tasks": "R0", "unanswerable": "R7"}
     for part, problems in parts.items():
         for problem in problems:
-            exercise = Exercise(family, level, task, problem)
-            yield Item(rings.get(part, "R2"), part, exercise)
+            yield Item(rings.get(part, "R2"), part, Exercise(family, level, task, problem))
 
 
 def _harder(sizes: Config, taught: Taught, family: str) -> Iterator[Item]:

@@ -12,12 +12,13 @@ from nomoat.engine import engine
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
-from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.rl.rollout import Rollout
 from nomoat.stats import mean
 from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
 
+Result = dict[str, Any]  # JSON
 Held = Mapping[str, Sequence[str]]  # language -> texts that no stage read
 
 
@@ -34,12 +35,13 @@ class Examination:
     def control(self) -> bool:
         return self.name not in (self.suite.config.before, self.suite.config.after)
 
-    def result(self, held: Held) -> dict[str, Any]:
+    def result(self, held: Held) -> Result:
         """JSON: the answers in the order of the suite (null where nothing was asked), and the open text."""
         return {"answers": self.answers(), "deep": self.deep(), **self.open_text(held)}
 
-    def answers(self) -> list[dict[str, Any] | None]:
+    def answers(self) -> list[Result | None]:
         """What is kept of the answers to each problem, ring by ring."""
+        config = self.suite.config
         items = self.suite.items
         records = [None] * len(items)
         rings = dict.fromkeys(item.ring for item in items)
@@ -49,15 +51,12 @@ class Examination:
             self.session.check_stop()
             places = [i for i, item in enumerate(items) if item.ring == ring]
             asked = [items[i].exercise for i in places]
-            for i, a in zip(places, self._ring(ring, asked)):
+            seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
+            with Work(self.session, f"{ring} of {self.name}") as work:
+                answered = self.candidate.both(work, asked, config.samples, seed)
+            for i, a in zip(places, answered):
                 records[i] = record(a, self.candidate.tokenizer.layout)
         return records
-
-    def _ring(self, ring: str, asked: Sequence[Exercise]) -> list[Answered]:
-        config = self.suite.config
-        seed = int.from_bytes(f"{config.seed}/{ring}".encode()[:7], "big")
-        with Work(self.session, f"{ring} of {self.name}") as work:
-            return self.candidate.both(work, asked, config.samples, seed)
 
     def deep(self) -> list[tuple[int, int]]:
         """(decided, right) of many samples of the first problems of each trained level."""
@@ -75,7 +74,7 @@ class Examination:
                 counts.append((len(right), sum(right)))
         return counts
 
-    def open_text(self, held: Held) -> dict[str, Any]:
+    def open_text(self, held: Held) -> Result:
         """Bits per byte of each language, and how varied free continuations are."""
         config, model, tokenizer = self.suite.config, self.candidate.model, self.candidate.tokenizer
         layout = tokenizer.layout
@@ -101,7 +100,7 @@ class Examination:
         return {"bits": bits, "distinct": distinct(written), "repeats": repeats(written)}
 
 
-def record(answered: Answered, layout: Layout) -> dict[str, Any]:
+def record(answered: Answered, layout: Layout) -> Result:
     """What is kept of a model's answers to one problem.  What the machine failed to judge counts nowhere."""
     greedy, sampled = answered.greedy.score, answered.sampled
     decided = [answer.score for answer in sampled if not answer.score.undecided]
@@ -137,8 +136,8 @@ def confidence(rollout: Rollout, layout: Layout) -> float | None:
     """exp of the mean log-probability of the answer's own tokens, the thinking left out."""
     drawn = list(zip(rollout.ids_T.tolist(), rollout.logp_T.tolist()))
     thought = max((i for i, (token, _) in enumerate(drawn) if token == layout.end_think_id), default=-1)
-    logp = [value for token, value in drawn[thought + 1 :] if token not in layout.stop_ids]
-    return math.exp(sum(logp) / len(logp)) if logp else None
+    logp = mean(value for token, value in drawn[thought + 1 :] if token not in layout.stop_ids)
+    return None if logp is None else math.exp(logp)
 
 
 def distinct(texts: Sequence[Sequence[int]]) -> float:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from nomoat.config import Strict, UserError, parse
-from nomoat.data import documents
 from nomoat.data.packing import Batch
 from nomoat.evals.bits import bits_per_byte
 from nomoat.lab import fp8
@@ -200,7 +199,11 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
+<<<<<<< HEAD
     problems = documents.problems(corpus.tasks, n_problems, 0, split="eval")
+=======
+    drawn = exercises(corpus.tasks, n_problems, 0, "eval")
+>>>>>>> lean2
     groups = sample(
         model,
         corpus.tokenizer,

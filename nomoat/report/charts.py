@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nomoat.report.scores import Accuracy
+from nomoat.report.scores import ByModel
 
 SERIES = tuple(f"#0102a{i}" for i in range(8))
 TEXT, LABEL, LINE = "#010203", "#010204", "#010205"
@@ -114,7 +114,7 @@ def _percent(share: float, _: int) -> str:
     return f"{100 * share:.0f} %"
 
 
-def whiskers(title: str, scores: Mapping[str, Mapping[str, Accuracy]], families: Sequence[str]) -> str:
+def whiskers(title: str, scores: ByModel, families: Sequence[str]) -> str:
     """Accuracy with its interval: a row for each family, a dot for each model."""
     n = len(scores)
     height = 0.75 + len(families) * (0.16 + 0.085 * n)
@@ -123,33 +123,23 @@ def whiskers(title: str, scores: Mapping[str, Mapping[str, Accuracy]], families:
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.subplots()
         for i, (model, by_family) in enumerate(scores.items()):
-            middle = (n - 1) / 2
-            shift = (i - middle) * 0.72 / n
-            rows = [(y + shift, by_family.get(family)) for y, family in enumerate(families)]
             colour = SERIES[i % len(SERIES)]
-            _dots(axes, model, rows, colour)
-        _families(axes, families)
+            shift = (i - (n - 1) / 2) * 0.72 / n
+            for y, family in enumerate(families):
+                if accuracy := by_family.get(family):
+                    at = y + shift
+                    label = None if y else model
+                    axes.plot([accuracy.low, accuracy.high], [at, at], color=colour, lw=1.4, alpha=0.55)
+                    axes.plot(accuracy.value, at, "o", color=colour, ms=4.0, label=label)
+        axes.set_yticks(range(len(families)), families)
+        axes.set_ylim(len(families) - 0.45, -0.55)
+        axes.set_xlim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(_percent)
+        for y in range(1, len(families)):
+            axes.axhline(y - 0.5, color=LINE, lw=0.5)
         legend = {"handlelength": 0.8, "columnspacing": 1.0, "handletextpad": 0.3}
         figure.legend(loc="outside lower left", ncols=5, **legend)
         return _svg(figure, title)
-
-
-def _families(axes: Axes, families: Sequence[str]) -> None:
-    """A row for each family."""
-    axes.set_yticks(range(len(families)), families)
-    axes.set_ylim(len(families) - 0.45, -0.55)
-    axes.set_xlim(-0.02, 1.02)
-    axes.xaxis.set_major_formatter(_percent)
-    for y in range(1, len(families)):
-        axes.axhline(y - 0.5, color=LINE, lw=0.5)
-
-
-def _dots(axes: Axes, model: str, rows: Sequence[tuple[float, Accuracy | None]], colour: str) -> None:
-    """One model's accuracies, each at its height."""
-    for i, (y, accuracy) in enumerate(rows):
-        if accuracy:
-            axes.plot([accuracy.low, accuracy.high], [y, y], color=colour, lw=1.4, alpha=0.55)
-            axes.plot(accuracy.value, y, "o", color=colour, ms=4.0, label=None if i else model)
 
 
 def smooth(points: Points) -> Points:

@@ -62,20 +62,21 @@ def named(key: Literal["rewards", "levels"], name: str) -> Row:
     return Row(name, "{:.1%}", lambda steps: by_name(key, steps).get(name, []))
 
 
-ROWS = {
-    "alike": Row("right, families alike", "{:.1%}", families_alike),
-    "reward": Row("right, as drawn", "{:.1%}", partial(field, "reward")),
-    "lenient": Row("right in any form", "{:.1%}", partial(field, "lenient")),
-    "shadow": Row("right but doubted", "{:.2%}", partial(field, "shadow")),
-    "undecided": Row("undecided", "{:.0f}", partial(field, "undecided"), math.fsum),
-    "dead_groups": Row("groups without a lesson", "{:.1%}", partial(field, "dead_groups")),
-    "entropy": Row("entropy, nats a token", "{:.3f}", partial(field, "entropy")),
-    "kl": Row("KL to the start, nats", "{:.4f}", partial(field, "kl")),
-    "drift": Row("largest drift", "{:.1e}", partial(field, "drift"), max),
-    "length": Row("tokens an answer", "{:.1f}", partial(field, "length")),
-    "length_right": Row("… of right ones", "{:.1f}", partial(field, "length_right")),
-    "length_wrong": Row("… of wrong ones", "{:.1f}", partial(field, "length_wrong")),
-    "truncated": Row("cut off", "{:.1%}", partial(field, "truncated")),
-    "sample_seconds": Row("sampling", "{:.2f} s", partial(field, "sample_seconds")),
-    "update_seconds": Row("updating", "{:.2f} s", partial(field, "update_seconds")),
-}
+FIELDS = (  # key, label, form, and over what several steps are taken together
+    ("reward", "right, as drawn", "{:.1%}"),
+    ("lenient", "right in any form", "{:.1%}"),
+    ("shadow", "right but doubted", "{:.2%}"),
+    ("undecided", "undecided", "{:.0f}", math.fsum),
+    ("dead_groups", "groups without a lesson", "{:.1%}"),
+    ("entropy", "entropy, nats a token", "{:.3f}"),
+    ("kl", "KL to the start, nats", "{:.4f}"),
+    ("drift", "largest drift", "{:.1e}", max),
+    ("length", "tokens an answer", "{:.1f}"),
+    ("length_right", "… of right ones", "{:.1f}"),
+    ("length_wrong", "… of wrong ones", "{:.1f}"),
+    ("truncated", "cut off", "{:.1%}"),
+    ("sample_seconds", "sampling", "{:.2f} s"),
+    ("update_seconds", "updating", "{:.2f} s"),
+)
+ROWS = {"alike": Row("right, families alike", "{:.1%}", families_alike)}
+ROWS |= {key: Row(label, form, partial(field, key), *over) for key, label, form, *over in FIELDS}

@@ -93,13 +93,12 @@ def probes(run: Run, stage: str) -> list[Probe]:
     events = list(steps.values())
     if not events:
         return []
-    middle, last = len(events) // 2, len(events) - 1
     found = {}
-    for i in sorted({0, middle, last}):
-        step = events[i]["step"]
-        for probe in events[i]["probes"]:
+    for i in sorted({0, len(events) // 2, len(events) - 1}):
+        event = events[i]
+        for probe in event["probes"]:
             key = probe["family"], probe["prompt"]
-            reply = Reply(step, bool(probe["right"]), probe["reply"])
+            reply = Reply(event["step"], bool(probe["right"]), probe["reply"])
             found.setdefault(key, Probe(*key, []))
             found[key].replies.append(reply)
     return list(found.values())

@@ -73,6 +73,7 @@ def render(run: Run) -> str:
     """The page as text."""
     events, record = run.events(), run.record
     scores, receipt = scores_of(events), receipt_of(run)
+    parts = shares_of(run, receipt)
     speaker = best_model(scores)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = visible
@@ -82,12 +83,12 @@ def render(run: Run) -> str:
         css=(files / "page.css").read_text("utf-8"),
         name=run.recipe.get("name", run.root.name),
         subtitle=subtitle(run, receipt),
-        headlines=list(headlines(run, scores, receipt)),
+        headlines=list(headlines(run, scores, receipt, speaker)),
         scores=score_tables(scores),
         accuracy=accuracy(scores),
         carried=carried(run),
-        shares=shares_of(run, receipt),
-        shares_table=shares_table(shares_of(run, receipt)),
+        shares=parts,
+        shares_table=shares_table(parts),
         receipt=receipt_table(receipt),
         samples=conversations(events, speaker)[:N_SAMPLES],
         speaker=speaker,
@@ -124,22 +125,20 @@ def pictures(name: str, curve: Sequence[Event], drawn: Sequence[Chart]) -> list[
     """The charts of a stage, as far as the log has anything to draw."""
     out = []
     for chart in drawn:
-        series = {label: _points(curve, key) for label, key in chart.curves.items()}
-        series = {label: points for label, points in series.items() if points}
+        series = {}
+        for label, key in chart.curves.items():
+            if points := [(e["step"], e[key]) for e in curve if e.get(key) is not None]:
+                series[label] = points
         if series:
             out.append(charts.lines(chart, name, series))
     return out
 
 
-def _points(curve: Sequence[Event], key: str) -> list[tuple[float, float]]:
-    return [(e["step"], e[key]) for e in curve if e.get(key) is not None]
-
-
 def accuracy(scores: Scores) -> list[str]:
     """The charts of right answers."""
     rows = [*scores.families, "mean"]
-    drawn = {how: scores.accuracy[how] for how in ("sampled", "greedy") if scores.accuracy[how]}
-    return [charts.whiskers(f"Right answers, {how}", models, rows) for how, models in drawn.items()]
+    drawn = ((how, scores.accuracy[how]) for how in ("sampled", "greedy"))
+    return [charts.whiskers(f"Right answers, {how}", models, rows) for how, models in drawn if models]
 
 
 def carried(run: Run) -> tuple[str, list[Table]] | None:
@@ -159,11 +158,11 @@ def best_model(scores: Scores) -> str | None:
     return max(means, key=means.get) if means else None
 
 
-def headlines(run: Run, scores: Scores, receipt: Receipt) -> Iterator[Headline]:
+def headlines(run: Run, scores: Scores, receipt: Receipt, best: str | None) -> Iterator[Headline]:
     """What a reader should know first; what was not measured is left out."""
     kinds, total = kinds_of(run), receipt.total
-    if best_model(scores) is not None:
-        yield _right_answers(scores, kinds)
+    if best is not None:
+        yield _right_answers(scores, kinds, best)
     yield from _bits(scores, kinds)
     for event in run.events("stage_end"):
         size = event["outputs"]
@@ -182,20 +181,19 @@ def _bits(scores: Scores, kinds: Mapping[str, str]) -> Iterator[Headline]:
         if kinds.get(base) not in ("extend", "pretrain"):
             continue
         for lang, value in bits.items():
-            others = [gram[lang] for gram in grams if lang in gram]
             beside = ""
-            if others:
+            if others := [gram[lang] for gram in grams if lang in gram]:
                 beside = f"best n-gram model {min(others):.2f}"
             yield Headline(f"{value:.2f}", f"bits per byte, {lang}, {base}", beside)
         break
 
 
-def _right_answers(scores: Scores, kinds: Mapping[str, str]) -> Headline:
+def _right_answers(scores: Scores, kinds: Mapping[str, str], best: str) -> Headline:
     """How often the best model is right, and what it gained over fine-tuning."""
-    best = best_model(scores)
     sampled = scores.accuracy["sampled"]
     mean = sampled[best]["mean"]
-    low, high = 100 * mean.low, 100 * mean.high
+    low = 100 * mean.low
+    high = 100 * mean.high
     beside = f"mean of {len(scores.families)} families, {low:.0f}-{high:.0f}"
     tuned = (model for model in sampled if kinds.get(model) == "sft")
     before = next(tuned, best)

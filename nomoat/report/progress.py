@@ -33,9 +33,7 @@ class Watch:
         self.prices = read_prices()
         self.price: Device = self.prices.devices.get(device) or self.prices.device("cpu")
         self.joules = self.money = 0.0
-        self._began: dict[
-            str, tuple[float, int]
-        ] = {}  # stage -> (when, at which step) its first step here ended
+        self._began: dict[str, tuple[float, int]] = {}  # of a stage's first step here: when, at which step
         self._spoke = clock()
         self._bars = _bars(console) if console.is_terminal and not console.is_dumb_terminal else None
         self._tasks: dict[str, int] = {}
@@ -53,10 +51,8 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         if self._bars:
-            for (
-                task
-            ) in self._bars.tasks:  # a stage without a number of steps must not pulse on in the last picture
-                if task.total is None:
+            for task in self._bars.tasks:
+                if task.total is None:  # a stage without steps must not pulse on in the last picture
                     self._bars.update(task.id, total=1.0, completed=0.0)
             self._bars.stop()
 

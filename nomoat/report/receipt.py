@@ -27,8 +27,8 @@ def shares_of(run: Run, receipt: Receipt) -> list[Share]:
 
 def receipt_table(receipt: Receipt) -> Table:
     """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
-    dropped = () if receipt.total.redone_seconds else ("of it redone",)
-    columns = [i for i, name in enumerate(HEADER) if name not in dropped]
+    redone = receipt.total.redone_seconds
+    columns = [i for i, name in enumerate(HEADER) if redone or name != "of it redone"]
     header = tuple(receipt.total.currency if HEADER[i] == "money" else HEADER[i] for i in columns)
     rows = tuple(tuple(row[i] for i in columns) for row in receipt.to_rows())
     return Table("Receipt", header, rows, _sources(receipt), ("bought",), total=True)

@@ -25,13 +25,15 @@ class Accuracy:
         return f"{100 * self.value:.0f} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
 
 
+ByModel = Mapping[str, Mapping[str, Accuracy]]  # model -> family, or "mean"
+
+
 @dataclass(frozen=True)
 class Scores:
     """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
 
-    models: tuple[str, ...]
     families: tuple[str, ...]
-    accuracy: Mapping[str, Mapping[str, Mapping[str, Accuracy]]]
+    accuracy: Mapping[str, ByModel]
     bits: Mapping[str, Mapping[str, float]]
 
 
@@ -50,13 +52,14 @@ def scores_of(events: Iterable[Event]) -> Scores:
             lenient = e.get("lenient") or 0.0
             level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
             levels[detail][model][e.get("family")].append(level)
-    accuracy = {how: {} for how in levels}
-    for how, by_model in levels.items():
-        for model, by_family in by_model.items():
-            accuracy[how][model] = pooled(by_family, how)
-    sampled = levels["sampled"]
-    families = dict.fromkeys(family for by_family in sampled.values() for family in by_family)
-    return Scores(tuple(sampled), tuple(families), accuracy, bits)
+    accuracy = {
+        how: {model: pooled(by_family, how) for model, by_family in by_model.items()}
+        for how, by_model in levels.items()
+    }
+    families: dict[str, None] = {}
+    for by_family in levels["sampled"].values():
+        families |= dict.fromkeys(by_family)
+    return Scores(tuple(families), accuracy, bits)
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
@@ -112,9 +115,7 @@ def score_tables(scores: Scores) -> list[Table]:
     return tables
 
 
-def _accuracy_table(
-    title: str, by_model: Mapping[str, Mapping[str, Accuracy]], families: Sequence[str], note: str
-) -> Table:
+def _accuracy_table(title: str, by_model: ByModel, families: Sequence[str], note: str) -> Table:
     rows = tuple(
         (family, *(str(found.get(family, "")) for found in by_model.values()))
         for family in (*families, "mean")

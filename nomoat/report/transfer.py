@@ -55,8 +55,10 @@ def p_value(p: float | None) -> str:
 
 def tables(result: Result) -> list[Table]:
     """Rings with each seed, harder levels, pass@k, form and honesty, open text, controls, a point's price."""
-    made = (rings(result), levels(result), pass_at_k(result), form(result), texts(result), controls(result))
-    return [*made, price(result)] if result["price"] else list(made)
+    makers = [rings, levels, pass_at_k, form, texts, controls]
+    if result["price"]:
+        makers.append(price)
+    return [make(result) for make in makers]
 
 
 def _sides(row: Result) -> tuple[str, str, str]:

@@ -1,8 +1,9 @@
 """Which problems come next."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from nomoat.data.documents import Levels
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
@@ -19,7 +20,7 @@ class Curriculum:
     of the past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
     """
 
-    def __init__(self, tasks: Mapping[str, Sequence[int]], memory: float = 0.8):
+    def __init__(self, tasks: Levels, memory: float = 0.8):
         self.memory = memory
         self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
 

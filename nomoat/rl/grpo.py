@@ -18,7 +18,7 @@ from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, flat
 from nomoat.rl.rows import PaddedRows, chunks, hidden_at, pack, pad
-from nomoat.rl.variants import VARIANTS, Sizes
+from nomoat.rl.variants import VARIANTS, Bounds, Sizes
 
 
 class Objective(Strict):
@@ -30,7 +30,7 @@ class Objective(Strict):
     """
 
     variant: Literal["dr-grpo", "grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"] = "dr-grpo"
-    clip: tuple[float, float] | None = None
+    clip: Bounds | None = None
     minibatches: int = Field(1, ge=1)
     kl: float = Field(0.0, ge=0)
     temperature: float = Field(1.0, gt=0)

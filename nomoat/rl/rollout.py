@@ -1,12 +1,13 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nomoat.data import documents
 from nomoat.engine import engine
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
@@ -36,9 +37,10 @@ class Exercise:
         return "outputs" in self.problem.facts
 
 
-def exercises(problems: Iterable[tuple[str, int, Problem]]) -> list[Exercise]:
-    """Of (family, level, problem), as data.documents.problems draws them."""
-    return [Exercise(family, level, find.find(family), problem) for family, level, problem in problems]
+def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train") -> list[Exercise]:
+    """As data.documents.problems draws them."""
+    drawn = documents.problems(levels, n, seed, split=split)
+    return [Exercise(family, level, find.find(family), problem) for family, level, problem in drawn]
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,9 +195,10 @@ def has_news(group: Group) -> bool:
 def split(groups: Sequence, n: int, key: int) -> list[list]:
     """The groups at random in n about equal parts, some of them maybe empty; in one part at least."""
     order = list(groups)
+    n = max(n, 1)
     if n > 1:
         random.Random(f"split/{key}").shuffle(order)
-    return [order[i :: max(n, 1)] for i in range(max(n, 1))]
+    return [order[i::n] for i in range(n)]
 
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:

@@ -1,19 +1,21 @@
 """What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from nomoat.data import documents
+from nomoat.data.documents import Levels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
 from nomoat.rl.grpo import Update
 from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Exercise
+from nomoat.stats import mean
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
+Record = dict[str, Any]  # JSON
 N_PROBES = 5  # held-out prompts that are answered again and again
 
 
@@ -31,7 +33,7 @@ def write(session: Session, step: int, groups: Sequence[Group]) -> None:
             file.write("".join(everywhere))
 
 
-def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
+def record(step: int, number: int, judged: Judged) -> Record:
     r, score = judged.rollout, judged.score
     return {
         "step": step,
@@ -53,7 +55,7 @@ def record(step: int, number: int, judged: Judged) -> dict[str, Any]:
     }
 
 
-def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> dict[str, Any]:
+def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> Record:
     """Means over the rollouts of a step, `n_live` of whose groups taught something, and over its updates."""
     judged = reward.flat(groups)
     right = [j for j in judged if j.score.strict]
@@ -79,26 +81,20 @@ def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -
     }
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """None where there is nothing."""
-    values = list(values)
-    return sum(values) / len(values) if values else None
-
-
-def held_out(tasks: Mapping[str, Sequence[int]]) -> list[Exercise]:
+def held_out(tasks: Levels) -> list[Exercise]:
     """The same few held-out problems for all runs, from as many families as there are."""
     families = list(tasks)[:: max(len(tasks) // N_PROBES, 1)]
     middle = {family: [tasks[family][len(tasks[family]) // 2]] for family in families}
-    return rollout.exercises(documents.problems(middle, N_PROBES, 0, split="eval"))
+    return rollout.exercises(middle, N_PROBES, 0, "eval")
 
 
 def probe(
     policy: Transformer,
     tokenizer: Tokenizer,
-    tasks: Mapping[str, Sequence[int]],
+    tasks: Levels,
     max_new_tokens: int,
     think: bool | None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """The likeliest reply to each held-out problem, and whether it is right."""
     groups = rollout.sample(
         policy,

@@ -14,28 +14,29 @@ import torch
 from torch import Tensor
 
 Grouped = Sequence[Sequence[float]]
+Advantages = list[list[float]]
 TINY = 1e-6
 
 # --- advantage: rewards of every group -> A of every rollout ---
 
 
-def centred(rewards: Grouped) -> list[list[float]]:
+def centred(rewards: Grouped) -> Advantages:
     """A_i = r_i - mean(r) over the group (Dr. GRPO, arXiv 2503.20783, section 3.2): zero where all are
     alike."""
     return [[r - sum(group) / len(group) for r in group] for group in rewards]
 
 
-def standardised(rewards: Grouped) -> list[list[float]]:
+def standardised(rewards: Grouped) -> Advantages:
     """A_i = (r_i - mean(r)) / std(r) over the group (GRPO, arXiv 2402.03300, section 4.1.2)."""
     return [[a / (_std(group) + TINY) for a in group] for group in centred(rewards)]
 
 
-def leave_one_out(rewards: Grouped) -> list[list[float]]:
+def leave_one_out(rewards: Grouped) -> Advantages:
     """A_i = r_i - mean of the others = G / (G - 1) (r_i - mean(r)) (RLOO, arXiv 2402.14740, eq. 8)."""
     return [[a * len(group) / max(len(group) - 1, 1) for a in group] for group in centred(rewards)]
 
 
-def batch_standardised(rewards: Grouped) -> list[list[float]]:
+def batch_standardised(rewards: Grouped) -> Advantages:
     """A_i = (r_i - mean) / std over the whole batch (REINFORCE++, arXiv 2501.03262, section 3): no group is
     dead."""
     flat = [r for group in rewards for r in group]
@@ -103,7 +104,7 @@ def plain(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
 class Variant:
     """`whole`: w is the geometric mean of the ratios of a rollout's tokens, the same for all of them."""
 
-    advantage: Callable[[Grouped], list[list[float]]]
+    advantage: Callable[[Grouped], Advantages]
     weight: Callable[[int, Sizes], float]
     surrogate: Callable[[Tensor, Tensor, Bounds], Tensor]
     bounds: Bounds

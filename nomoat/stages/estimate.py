@@ -1,7 +1,6 @@
 """What the plans of stages have in common: lengths, bytes and seconds, estimated."""
 
 import json
-from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
@@ -37,7 +36,7 @@ def encoding(n_documents: int, n_bytes: int) -> float:
     return n_documents / rates["documents_per_second"] + n_bytes / rates["bytes_per_second"]
 
 
-def lengths(tasks: Mapping[str, Sequence[int]], think: bool | None, longest: int) -> tuple[float, float]:
+def lengths(tasks: documents.Levels, think: bool | None, longest: int) -> tuple[float, float]:
     """Mean tokens of a prompt and of an answer, which is taken to be as long as the worked one."""
     prompt, answer = _worked_lengths(json.dumps(tasks), think is not False)
     return prompt, min(answer, longest)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -16,7 +16,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.stages import estimate
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
@@ -53,7 +53,7 @@ class Config(StageConfig):
     text: str | None = None
     text_bytes: int | None = None
     hub: str | None = None
-    tasks: dict[str, list[int]] = {}
+    tasks: Tasks = {}
     task_documents: int = 20_000
     chains: float | dict[str, float] = 1.0
     talk_documents: int = 2_000
@@ -80,7 +80,7 @@ class Config(StageConfig):
 
 def fit(
     session: Session, config: Config, recipe: Recipe, model: Transformer, *, fresh: bool = False
-) -> dict[str, Any]:
+) -> Fields:
     """Trains a model on the stage's documents and saves it, as the stages that continue on other data do
     too."""
     tokenizer = load_tokenizer(session.run)
@@ -138,12 +138,11 @@ def check_shares(config: Config) -> None:
             raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
-def documents_of(
-    kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer
-) -> Iterator[Rendered]:
+def documents_of(kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer) -> Iterator[Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
-        return documents.prose(documents.text(config.text, config.text_bytes, config.hub), tokenizer)
+        text = documents.text(config.text, config.text_bytes, config.hub)
+        return documents.prose(text, tokenizer)
     if kind == "tasks":
         return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
     if kind == "samples":
@@ -174,7 +173,7 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     return Rows(data.at(config.short_context), parts * first, parts * n)
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     tokens = T * rows_before(steps, *config.ramp)

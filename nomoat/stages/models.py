@@ -1,7 +1,5 @@
 """What several stages do with weights and tokenizers."""
 
-from typing import Any
-
 import torch
 
 from nomoat.config import DataError, parse
@@ -10,6 +8,7 @@ from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run, StageWeights
+from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
@@ -67,9 +66,7 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(
-    session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer
-) -> dict[str, Any]:
+def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> Fields:
     """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's
     outputs."""
     relative = f"{session.stage}/model"

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +12,8 @@ from nomoat.config import ConfigError, Strict, nearest, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
+Fields = dict[str, Any]  # what a stage plans, or leaves, by name
+Tasks = dict[str, list[int]]  # family -> levels
 KINDS = {
     "tokenizer": "s1_tokenizer",
     "pretrain": "s2_pretrain",
@@ -51,9 +53,9 @@ class _Settings(Strict):
 class _Written(_Settings):
     """A recipe as it stands in a file."""
 
-    models: dict[str, Any]
-    panels: dict[str, dict[str, list[int]]] = {}
-    stages: list[dict[str, Any]]
+    models: Fields
+    panels: dict[str, Tasks] = {}
+    stages: list[Fields]
 
 
 class Recipe(_Settings):
@@ -67,31 +69,29 @@ class Recipe(_Settings):
     limit: str | None = None
 
     @property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Fields:
         head = self.model_dump(include=set(_Settings.model_fields), exclude_none=True)
         models = {name: spec.model_dump() for name, spec in self.models.items()}
         return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
 
     def stage(self, name: str) -> StageConfig:
         stages = {stage.name: stage for stage in self.stages}
-        _require(name, stages, f"no stage `{name}` in recipe {self.name}")
-        return stages[name]
+        return _look_up(name, stages, f"no stage `{name}` in recipe {self.name}")
 
     def model(self, name: str) -> Spec:
-        _require(name, self.models, f"no model `{name}` in recipe {self.name}")
-        return self.models[name]
+        return _look_up(name, self.models, f"no model `{name}` in recipe {self.name}")
 
     def shape(self, config: StageConfig) -> Spec:
         """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
-        while getattr(config, "model", None) is None and config.source is not None:
+        while (model := getattr(config, "model", None)) is None:
+            if config.source is None:
+                raise ConfigError(
+                    f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`"
+                )
             config = self.stage(config.source)
-        if getattr(config, "model", None) is None:
-            raise ConfigError(
-                f"`{config.name}` starts from weights, but no stage before it leaves any; set its `from`"
-            )
-        return self.model(config.model)
+        return self.model(model)
 
-    def plan(self, config: StageConfig) -> dict[str, Any]:
+    def plan(self, config: StageConfig) -> Fields:
         """What a stage tells before it runs; see budget.py."""
         return module_of(config.kind).plan(config, self)
 
@@ -113,39 +113,37 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     leaves_weights: str | None = None
     for number, entry in enumerate(head.stages):
         kind = entry.get("kind")
-        _require(kind, KINDS, f"stages[{number}].kind = {kind!r}")
+        _look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")
         name = entry.get("name") or kind
-        shared = {"tasks": _panel(head, name, entry["tasks"])} if isinstance(entry.get("tasks"), str) else {}
+        panel = entry.get("tasks")
+        shared = {}
+        if isinstance(panel, str):  # families and levels that several stages share
+            shared["tasks"] = _look_up(panel, head.panels, f"`{name}.tasks` = {panel!r}")
         config = parse(
             module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
         )
-        _check_earlier(config, [stage.name for stage in stages])
+        _check_earlier(config, {stage.name: stage for stage in stages})
         _check_levels(config)
         stages.append(config)
         if kind in LEAVE_WEIGHTS:
             leaves_weights = name
-    sizes = [stage.vocab_size for stage in stages if stage.kind == "tokenizer"]
-    models = {name: _spec(name, entry, sizes[0] if sizes else None) for name, entry in head.models.items()}
+    vocab_size = next((stage.vocab_size for stage in stages if stage.kind == "tokenizer"), None)
+    models = {name: _spec(name, entry, vocab_size) for name, entry in head.models.items()}
     for config in stages:
         if getattr(config, "model", None) is not None:
-            _require(config.model, models, f"`{config.name}.model` = {config.model!r}")
+            _look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
 
 
-def _require(name: object, names: Collection[str], complaint: str) -> None:
-    """ConfigError with the nearest right name, if the name is none of them."""
-    if name not in names:
-        raise ConfigError(f"{complaint}; {nearest(str(name), list(names))}")
+def _look_up(name: object, table: Mapping[str, Any], complaint: str) -> Any:
+    """What is called so; ConfigError with the nearest right name, if nothing is."""
+    if name not in table:
+        raise ConfigError(f"{complaint}; {nearest(str(name), list(table))}")
+    return table[name]
 
 
-def _panel(head: _Written, stage: str, panel: str) -> dict[str, list[int]]:
-    """Families and levels that several stages share."""
-    _require(panel, head.panels, f"`{stage}.tasks` = {panel!r}")
-    return head.panels[panel]
-
-
-def _check_earlier(config: StageConfig, earlier: Sequence[str]) -> None:
+def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:
     """A stage has a name of its own, and those that it names come before it."""
     if config.name in earlier:
         raise ConfigError(f"two stages are called `{config.name}`; give one of them another `name`")
@@ -155,7 +153,7 @@ def _check_earlier(config: StageConfig, earlier: Sequence[str]) -> None:
         named += [("samples", stage) for stage in samples]
     for key, stage in named:
         if stage is not None:
-            _require(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
+            _look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
 
 
 def _check_levels(config: StageConfig) -> None:
@@ -172,8 +170,8 @@ def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:
     table = dict(entry)
     preset = table.pop("preset", None)
     if preset is not None:
-        _require(preset, PRESETS, f"models.{name}.preset = {preset!r}")
-        table = PRESETS[preset].model_dump() | table
+        base = _look_up(preset, PRESETS, f"models.{name}.preset = {preset!r}")
+        table = base.model_dump() | table
     if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(
             f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "

@@ -1,10 +1,8 @@
 """Stage 1: a byte-level BPE tokenizer from the text that the model will see."""
 
-from typing import Any
-
 from nomoat.data import documents, sources
 from nomoat.stages import estimate
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
 from nomoat.train.session import Session, Work
@@ -19,11 +17,11 @@ class Config(StageConfig):
     vocab_size: int = 2048
     text: str | None = None
     text_bytes: int | None = None
-    tasks: dict[str, list[int]] = {}
+    tasks: Tasks = {}
     task_documents: int = 10_000
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     def texts():
         yield from (document.text for document in documents.text(config.text, config.text_bytes))
         if config.tasks:
@@ -47,7 +45,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     n_documents = config.task_documents if config.tasks else 0
     host = estimate.encoding(n_documents, estimate.text_bytes("train", config.text_bytes))
     return {"host": host, "vocabulary": config.vocab_size}

@@ -1,11 +1,9 @@
 """Stage 2: next-token training on prose and worked tasks."""
 
-from typing import Any
-
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.stages import fit
-from nomoat.stages.recipe import Recipe
+from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
 
@@ -13,7 +11,7 @@ class Config(fit.Config):
     """See fit.py."""
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     model = Transformer(recipe.model(config.model), recipe.kernels).initialise(
         recipe.key(config.name, "weights")
     )

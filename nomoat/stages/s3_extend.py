@@ -1,13 +1,13 @@
 """Stage 3: a longer context by YaRN (V3 report, section 4.3): stretch the rotation, train on for a few long
 rows."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from nomoat.config import ConfigError
 from nomoat.model.spec import Yarn
 from nomoat.stages import fit
 from nomoat.stages.models import load_model, spec_of
-from nomoat.stages.recipe import Recipe
+from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
 
@@ -20,7 +20,7 @@ class Config(fit.Config):
     mscale_all_dim: float = 1.0
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     short = spec_of(session, config.source)
     if config.context <= short.context:
         raise ConfigError(

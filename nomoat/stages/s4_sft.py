@@ -4,11 +4,11 @@ tokens.
 Prose rows go on beside them (`shares.prose`), so that what pretraining taught is not forgotten.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from nomoat.stages import fit
 from nomoat.stages.models import load_model
-from nomoat.stages.recipe import Recipe
+from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
 
@@ -19,7 +19,7 @@ class Config(fit.Config):
     weights: Literal["noise"] = "noise"
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     outputs = fit.fit(session, config, recipe, load_model(session, config.source))
     read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
     return {

@@ -2,24 +2,19 @@
 2.3.3)."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
 
 from pydantic import Field
 
 from nomoat.config import DataError
-from nomoat.data import documents
+from nomoat.evals.problems import Candidate
 from nomoat.files import write_whole
 from nomoat.model import counts
-from nomoat.model.transformer import Transformer
-from nomoat.rl import reward, rollout
 from nomoat.rl.reward import Group
-from nomoat.rl.rollout import Exercise
+from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tasks import base
-from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work
 
 CHUNK = 256  # problems sampled at a time
@@ -29,7 +24,7 @@ class Config(StageConfig):
     """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
     each."""
 
-    tasks: dict[str, list[int]]
+    tasks: Tasks
     problems: int = 2000
     samples: int = Field(4, ge=1)
     keep: int = Field(2, ge=1)
@@ -38,18 +33,20 @@ class Config(StageConfig):
     think: bool | None = None
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32").eval()
-    problems = documents.problems(config.tasks, config.problems, recipe.key(config.name, "problems"))
-    exercises = rollout.exercises(problems)
-    kept: list[dict[str, Any]] = []
-    for start in range(0, len(exercises), CHUNK):
+    candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
+    asked = exercises(config.tasks, config.problems, recipe.key(config.name, "problems"))
+    kept: list[Fields] = []
+    for start in range(0, len(asked), CHUNK):
         session.check_stop()
         key = recipe.key(config.name, "sample", start)
-        for group in answers(session, config, key, model, tokenizer, exercises[start : start + CHUNK]):
+        with Work(session, "sample answers") as work:
+            groups = candidate.answers(work, asked[start : start + CHUNK], samples=config.samples, seed=key)
+        for group in groups:
             kept += accepted(group, config.keep)
-    n_answers = len(exercises) * config.samples
+    n_answers = len(asked) * config.samples
     if not kept:
         raise DataError(
             f"{config.name}: none of {n_answers} answers of {config.source} was right and readable; "
@@ -64,34 +61,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     return {"samples": f"{session.stage}/samples.jsonl", "kept": len(kept), "bought": bought}
 
 
-def answers(
-    session: Session,
-    config: Config,
-    key: int,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    exercises: Sequence[Exercise],
-) -> list[Group]:
-    """Judged answers to each exercise; what they took goes into the log."""
-    with Work(session, "sample answers") as work:
-        groups = rollout.sample(
-            model,
-            tokenizer,
-            exercises,
-            group=config.samples,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            seed=key,
-            think=config.think,
-            max_rows=1024,
-        )
-        rollout.account(work, model, groups)
-        return reward.judge(groups)
-
-
-def accepted(group: Group, n: int) -> list[dict[str, Any]]:
+def accepted(group: Group, n: int) -> list[Fields]:
     """Up to `n` different right and readable answers: one language, nothing said three times in a row."""
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Fields] = {}
     for judged in group:
         exercise, text = judged.rollout.exercise, judged.rollout.text
         thinking, closed, answer = text.removeprefix("<think>").rpartition("</think>")
@@ -113,7 +85,7 @@ def repeats(text: str, width: int = 12) -> bool:
     return any(text[i : i + width] * 3 == text[i : i + 3 * width] for i in range(last + 1))
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = config.problems * config.samples * answer
     read = config.problems * prompt

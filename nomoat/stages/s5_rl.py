@@ -12,7 +12,7 @@ from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.loop import train
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
@@ -32,7 +32,7 @@ class Config(step.Settings, StageConfig):
         )
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model, first = (
         to_device(load_model(session, config.source), session, config.precision) for _ in range(2)
@@ -56,7 +56,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     spec = recipe.shape(config)
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     n_prompts = config.steps * config.prompts

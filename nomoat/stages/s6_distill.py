@@ -10,7 +10,6 @@ exact over the whole vocabulary.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from nomoat.rl.reward import Group
 from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
-from nomoat.stages.recipe import Recipe
+from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
@@ -47,14 +46,14 @@ class Config(fit.Config):
         True  # without it, start from a part of the teacher's layers, see below; else from random weights
     )
     policy_steps: int = 50
-    policy_tasks: dict[str, list[int]] = {}
+    policy_tasks: Tasks = {}
     prompts: int = 32
     group: int = 4
     max_new_tokens: int = 96
     policy_think: bool | None = None
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
@@ -63,8 +62,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    tasks = config.policy_tasks or config.tasks
-    problems = Curriculum(tasks)
+    problems = Curriculum(config.policy_tasks or config.tasks)
     pair = Pair(student, teacher)
     mesh = session.mesh
 
@@ -227,7 +225,7 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
     return loss, tokens, attended / tokens
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     student = recipe.shape(config)
     teacher = recipe.shape(recipe.stage(config.source))
     n_prompts = config.policy_steps * config.prompts

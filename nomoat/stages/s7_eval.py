@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from nomoat.config import DataError
 from nomoat.data import documents, ngram, sources
@@ -13,7 +12,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import LEAVE_WEIGHTS, Recipe, StageConfig
+from nomoat.stages.recipe import LEAVE_WEIGHTS, Fields, Recipe, StageConfig, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -30,7 +29,7 @@ class Config(StageConfig):
     """
 
     models: list[str] = []
-    tasks: dict[str, list[int]]
+    tasks: Tasks
     problems: int = 50
     samples: int = 4
     max_new_tokens: int = 96
@@ -43,7 +42,7 @@ class Config(StageConfig):
         return self.problems * sum(len(levels) for levels in self.tasks.values())
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)
     for order in config.ngram_orders:
@@ -51,8 +50,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
     names = config.models or list(session.run.all_weights())
     if not names:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
-    drawn = documents.problems(config.tasks, config.n_problems, recipe.key("eval"), split="eval")
-    asked = exercises(drawn)
+    asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
     means = {}
     for name in dict.fromkeys(names):
         session.check_stop()
@@ -124,7 +122,7 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
         session.log("score", name=f"pass@{len(answered[0].sampled)}", value=cell.passed, **where)
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     answers = config.n_problems * (1 + config.samples)
     names = config.models or [s.name for s in recipe.stages if s.kind in LEAVE_WEIGHTS]
     specs = []

@@ -2,7 +2,6 @@
 holds."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 from nomoat.stages.models import load_model, load_tokenizer
-from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work
 from nomoat.weights import directory as weights
@@ -43,7 +42,7 @@ class Config(StageConfig):
     models: list[str] = []
 
 
-def run(session: Session, config: Config, recipe: Recipe) -> dict[str, Any]:
+def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     names = config.models or [config.source]
     for name in names:
@@ -86,11 +85,11 @@ def card(run: Run, recipe: Recipe, name: str, model: Transformer) -> str:
     return head + "".join(row(event) for event in scores)
 
 
-def row(event: dict[str, Any]) -> str:
+def row(event: Fields) -> str:
     place = f" {event['family']}/{event['level']}" if event.get("family") else ""
     interval = f"{event['low']:.3f} to {event['high']:.3f}" if event.get("low") is not None else ""
     return f"| {event['name']}{place} | {event['value']:.4f} | {interval} | {event.get('n', '')} |\n"
 
 
-def plan(config: Config, recipe: Recipe) -> dict[str, Any]:
+def plan(config: Config, recipe: Recipe) -> Fields:
     return {"directories": len(config.models) or 1}

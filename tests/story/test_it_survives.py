@@ -123,10 +123,10 @@ def test_two_processes_do_not_share_a_directory(forge, recipe, run_dir):
 
 def test_another_recipe_is_refused_with_the_difference(forge, smoke, recipe):
     before = (smoke.root / "events.jsonl").read_bytes()
-    changed = forge("run", recipe, "--out", smoke.root, "--set", "sft.steps=21", "models.main.d_expert=48")
+    changed = forge("run", recipe, "--out", smoke.root, "--set", "sft.steps=21", "models.main.ffn.d_expert=48")
     assert changed.code == 2
     assert "stages.sft.steps: the run has 20, the recipe now has 21" in changed.err
-    assert "models.main.d_expert: the run has 32, the recipe now has 48" in changed.err
+    assert "models.main.ffn.d_expert: the run has 32, the recipe now has 48" in changed.err
     assert (smoke.root / "events.jsonl").read_bytes() == before
 
 
@@ -134,9 +134,9 @@ def test_a_damaged_checkpoint_is_passed_over_loudly(forge, smoke, run_dir, weigh
     assert forge("pretrain", "--out", run_dir, trap=killed("pretrain", "step", step=12)).code == -signal.SIGKILL
     older, newer = sorted((run_dir / "pretrain" / "checkpoints").iterdir())
     assert (older.name, newer.name) == ("step_000010", "step_000011")
-    data = bytearray((newer / "optimizer.safetensors").read_bytes())
+    data = bytearray((newer / "rank_0000.safetensors").read_bytes())
     data[len(data) // 2] ^= 1
-    (newer / "optimizer.safetensors").write_bytes(data)
+    (newer / "rank_0000.safetensors").write_bytes(data)
     done = forge("pretrain", "--out", run_dir)
     assert done.code == 0, done.err
     assert "step_000011 is damaged" in done.err

@@ -167,8 +167,8 @@ def test_their_weights_in_ours(name, tmp_path):
 
 
 MUTATIONS = {  # an option flipped on the same weights: what a reader that ignored it would compute
-    "n_groups": 1,
-    "n_active_groups": 1,
+    "n_groups": 2,
+    "n_active_groups": 4,
     "n_active": 2,
     "normalise_gates": False,
     "routed_scale": 1.0,

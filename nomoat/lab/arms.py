@@ -199,15 +199,11 @@ class Trial:
 def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
-<<<<<<< HEAD
-    problems = documents.problems(corpus.tasks, n_problems, 0, split="eval")
-=======
     drawn = exercises(corpus.tasks, n_problems, 0, "eval")
->>>>>>> lean2
     groups = sample(
         model,
         corpus.tokenizer,
-        exercises(problems),
+        drawn,
         group=1,
         max_new_tokens=JUDGED_TOKENS,
         seed=0,

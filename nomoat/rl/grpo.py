@@ -7,13 +7,12 @@ group, every token alike.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from nomoat.config import Strict
+from nomoat.config import Strict, nearest
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, flat
@@ -29,12 +28,19 @@ class Objective(Strict):
     those of the rollouts.
     """
 
-    variant: Literal["dr-grpo", "grpo", "dapo", "gspo", "cispo", "rloo", "reinforce++"] = "dr-grpo"
+    variant: str = "dr-grpo"  # a row of VARIANTS
     clip: Bounds | None = None
     minibatches: int = Field(1, ge=1)
     kl: float = Field(0.0, ge=0)
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = 96
+
+    @field_validator("variant")
+    @classmethod
+    def _of_the_table(cls, name: str) -> str:
+        if name not in VARIANTS:
+            raise ValueError(nearest(name, list(VARIANTS)))
+        return name
 
     @property
     def off_policy(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -39,6 +39,7 @@ class Config(StageConfig):
     steps reads as many tokens in rows of `short_context`.
     """
 
+    leaves_weights: ClassVar[bool] = True
     model: str = "main"
     steps: int
     rows: int = 8

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -25,12 +25,12 @@ KINDS = {
     "eval": "s7_eval",
     "export": "s8_export",
 }
-LEAVE_WEIGHTS = frozenset({"pretrain", "extend", "sft", "rl", "distill"})
 
 
 class StageConfig(Strict):
     """What every stage has: its kind, its name, and the earlier stage whose weights it starts from."""
 
+    leaves_weights: ClassVar[bool] = False  # from which the next stage starts
     kind: str
     name: str = ""
     source: str | None = Field(default=None, alias="from")
@@ -125,7 +125,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         _check_earlier(config, {stage.name: stage for stage in stages})
         _check_levels(config)
         stages.append(config)
-        if kind in LEAVE_WEIGHTS:
+        if config.leaves_weights:
             leaves_weights = name
     vocab_size = next((stage.vocab_size for stage in stages if stage.kind == "tokenizer"), None)
     models = {name: _spec(name, entry, vocab_size) for name, entry in head.models.items()}

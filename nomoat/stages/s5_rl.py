@@ -1,7 +1,7 @@
 """Stage 5: reinforcement learning on decidable tasks, rewarded by programs alone; see rl/step.py."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -22,6 +22,7 @@ class Config(step.Settings, StageConfig):
     """As rl.step.Settings; `preset` = "r1" sets DeepSeek-R1's published values, and what is given beside it
     wins."""
 
+    leaves_weights: ClassVar[bool] = True
     preset: Literal["r1"] | None = None
 
     @model_validator(mode="before")

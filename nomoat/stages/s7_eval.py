@@ -12,7 +12,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import LEAVE_WEIGHTS, Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -124,7 +124,7 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
 
 def plan(config: Config, recipe: Recipe) -> Fields:
     answers = config.n_problems * (1 + config.samples)
-    names = config.models or [s.name for s in recipe.stages if s.kind in LEAVE_WEIGHTS]
+    names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
     for name in names:
         specs.append(recipe.shape(recipe.stage(name)))

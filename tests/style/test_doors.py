@@ -212,7 +212,6 @@ def test_a_stage_is_one_file_and_one_row(add, monkeypatch, tmp_path):
     assert {event["model"] for event in run.events("score") if event.get("family")} == {"toy"}
 
 
-@pytest.mark.xfail(strict=True, reason="LEAVE_WEIGHTS is a second table of the stages that leave weights")
 def test_a_stage_that_leaves_weights_is_followed_by_the_next(add, monkeypatch):
     add("nomoat.stages", "s9_toy", STAGE)
     monkeypatch.setitem(KINDS, "toy", "s9_toy")
@@ -220,7 +219,6 @@ def test_a_stage_that_leaves_weights_is_followed_by_the_next(add, monkeypatch):
     assert recipe(pretrain(), toy, {"kind": "export"}).stage("export").source == "toy"
 
 
-@pytest.mark.xfail(strict=True, reason="the settings of the stage repeat the names of VARIANTS")
 def test_an_objective_is_one_function_and_one_row(add, monkeypatch, tmp_path):
     """It is asked for by its name and its advantages are those that the policy follows."""
     best = add("nomoat.rl", "toy", OBJECTIVE).best_of_group

@@ -14,6 +14,7 @@ Every message says what was found, what was expected and what to do.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,12 +91,23 @@ def _complaint(cls: type[Strict], item: JsonObject, where: str) -> str:
         keys.append(part)
     path = ".".join(str(part) for part in (where, *keys) if part != "")
     if item["type"] == "extra_forbidden":
-        return f"unknown key `{path}`; {nearest(str(keys[-1]), list(record.model_fields))}"
+        return f"unknown key `{path}`; {_home(record, str(keys[-1]), path)}"
+    if item["type"] == "union_tag_invalid":
+        kind, kinds = item["ctx"]["tag"], re.findall(r"'(.+?)'", item["ctx"]["expected_tags"])
+        return f"`{path}.kind` = {kind!r}; {nearest(kind, kinds)}"
     if item["type"] in ("missing", "union_tag_not_found"):
         path += ".kind" if item["type"] == "union_tag_not_found" else ""
         return f"missing key `{path}`; add it"
     value = "" if isinstance(item["input"], Mapping) else f" = {item['input']!r}"
     return f"`{path}`{value}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _home(record: type[Strict], key: str, path: str) -> str:
+    """Where a key that stands in the wrong place belongs, or the nearest key of this one."""
+    for field in record.model_fields:
+        if any(key in inner.model_fields for inner in _records(record, field).values()):
+            return f"it is `{path.removesuffix(key)}{field}.{key}`"
+    return nearest(key, list(record.model_fields))
 
 
 def _records(cls: type[Strict], key: Any) -> dict[str | None, type[Strict]]:

@@ -187,6 +187,10 @@ class Spec(Strict):
             raise ValueError(
                 f"expected n_dense_layers < n_layers = {self.n_layers}, found {self.n_dense_layers}"
             )
+        if isinstance(self.attention, Grouped) and self.attention.n_windowed > self.n_layers:
+            raise ValueError(
+                f"expected n_windowed <= n_layers = {self.n_layers}, found {self.attention.n_windowed}"
+            )
         return self
 
     @property

@@ -51,7 +51,7 @@ class Transformer(nn.Module):
 
     def __init__(self, spec: Spec, kernels: Kernels | None = None):
         super().__init__()
-        _check(spec)
+        computable(spec)
         self.spec = spec
         self.kernels = kernels or Kernels()
         V, D = spec.vocab_size, spec.d_model
@@ -148,7 +148,8 @@ class Transformer(nn.Module):
         return out
 
 
-def _check(spec: Spec) -> None:
+def computable(spec: Spec) -> None:
+    """ConfigError for a shape that can be planned but not yet computed."""
     planned = {
         "learned positions": spec.positions == "learned",
         "windowed attention": getattr(spec.attention, "n_windowed", 0) > 0,

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from nomoat.config import DataError
+from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.model.spec import Spec
+from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
@@ -18,6 +20,16 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages.recipe import Recipe, module_of
 from nomoat.train.session import Session
+from nomoat.weights.families import deepseek
+
+
+def trainable(name: str, spec: Spec) -> None:
+    """ConfigError, before anything is trained, for a shape that no stage could compute or save."""
+    try:
+        computable(spec)
+        deepseek.config_of(spec)
+    except (ConfigError, WeightsError) as error:
+        raise ConfigError(f"models.{name}: {error}") from None
 
 
 def run_stages(
@@ -34,6 +46,8 @@ def run_stages(
 
     Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
+    for name, spec in recipe.models.items():
+        trainable(name, spec)
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
     device = device_class(ranks.device)

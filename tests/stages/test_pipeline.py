@@ -1,0 +1,49 @@
+"""What cannot be computed or saved is refused before a stage begins."""
+
+from pathlib import Path
+
+import pytest
+
+from nomoat.config import ConfigError, override, parse, read_recipe
+from nomoat.model.spec import PRESETS, Spec
+from nomoat.run.directory import Run
+from nomoat.run.stop import Stop
+from nomoat.stages.pipeline import run_stages
+from nomoat.stages.recipe import resolve
+
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
+GROUPED = '{kind = "grouped", n_heads = 4, n_kv_heads = 2, d_head = 8}'
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (f"attention={GROUPED}", "models.main: the model has grouped-query attention"),
+        ('ffn.scoring="softmax"', "models.main: the model has scoring = 'softmax'"),
+        ('positions="learned"', "the spec has learned positions, which is planned but not computed"),
+    ],
+    ids=["grouped", "softmax", "learned"],
+)
+def test_a_shape_that_no_stage_could_save_is_refused_at_once(tmp_path, change, complaint):
+    table = read_recipe(SMOKE)
+    override(table, f"models.main.{change}")
+    recipe = resolve(table)
+    run = Run.create(tmp_path / "run", recipe.table)
+    with Stop() as stop, run.locked(), pytest.raises(ConfigError, match=complaint):
+        run_stages(run, recipe, stop)
+    assert run.events() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"n_heads": 3}, "it is `models.main.attention.n_heads`"),
+        ({"n_routed": 3}, "it is `models.main.ffn.n_routed`"),
+        ({"ffn": {"kind": "desne"}}, "`models.main.ffn.kind` = 'desne'; did you mean `dense`?"),
+        ({"n_layer": 3}, "did you mean `n_layers`?"),
+    ],
+    ids=str,
+)
+def test_a_key_in_the_wrong_place_is_told_its_place(change, hint):
+    with pytest.raises(ConfigError, match=hint.replace("?", r"\?")):
+        parse(Spec, {**PRESETS["deepseek-v3"].model_dump(), **change}, "models.main")

@@ -93,9 +93,13 @@ class Decoder:
         h_BD = self.model.embed(ids_B)
         layers = zip(self.model.blocks, self.attention, self.caches, self.ffn)
         for block, attention, cache, ffn in layers:
-            normed_BD = block.norm_attention.few(h_BD)
-            h_BD = h_BD + attention(normed_BD, cis, cache, bias, column)
-            h_BD = h_BD + ffn(block.norm_ffn.few(h_BD))
+            norm = block.norm_attention.few
+            read_BD = block.entering(norm, h_BD)
+            u_BD = attention(read_BD, cis, cache, bias, column)
+            h_BD = h_BD + block.leaving(norm, u_BD)
+            norm = block.norm_ffn.few
+            read_BD = block.entering(norm, h_BD)
+            h_BD = h_BD + block.leaving(norm, ffn(read_BD))
         return self.model.logits(h_BD)
 
     def rows(self, index_B: Tensor) -> None:

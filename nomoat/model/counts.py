@@ -24,9 +24,17 @@ def attention_matrices(spec: Spec) -> int:
     return query + down + up + out
 
 
-def latent_gains(spec: Spec) -> int:
+def attention_vectors(spec: Spec) -> int:
+    """Biases of one layer's attention, and gains of the norms inside it."""
     a = spec.attention
-    return a.d_kv_latent + (a.d_q_latent or 0) if isinstance(a, Latent) else 0
+    if isinstance(a, Latent):
+        return a.d_kv_latent + (a.d_q_latent or 0)
+    normed = {"head": (a.d_head, a.d_head), "whole": a.widths[:2], None: ()}
+    gains = sum(normed[a.qk_norm])
+    biases = sum(a.widths) if a.qkv_bias else 0
+    if a.out_bias:
+        biases += spec.d_model
+    return gains + biases
 
 
 def ffn_matrices(spec: Spec, layer: int, *, active: bool) -> int:
@@ -43,7 +51,7 @@ def ffn_matrices(spec: Spec, layer: int, *, active: bool) -> int:
 def layer_params(spec: Spec, layer: int) -> int:
     biased = spec.is_moe(layer) and spec.ffn.scoring == "sigmoid"
     matrices = attention_matrices(spec) + ffn_matrices(spec, layer, active=False)
-    return matrices + latent_gains(spec) + 2 * spec.d_model + (spec.ffn.n_routed if biased else 0)
+    return matrices + attention_vectors(spec) + 2 * spec.d_model + (spec.ffn.n_routed if biased else 0)
 
 
 def params_total(spec: Spec) -> int:

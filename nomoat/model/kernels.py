@@ -126,7 +126,7 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, eps: float) -> Tensor:
-        wide = x.to(torch.float32, copy=True)
+        wide = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
@@ -137,7 +137,7 @@ class RMSNorm(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         D = x.shape[-1]
         gain = weight.float()
-        product = grad.to(torch.float32, copy=True).mul_(x)
+        product = grad.to(torch.float32, copy=True, memory_format=torch.contiguous_format).mul_(x)
         grad_weight = scale.view(1, -1) @ product.view(-1, D)
         back = (product @ gain).unsqueeze(-1)
         back.mul_(scale**3).div_(-D)

@@ -15,15 +15,16 @@ Role = Literal["hidden", "embedding", "router"]
 
 
 class Linear(nn.Module):
-    """h (…, d_in) @ weight.T with a weight (d_out, d_in); no bias."""
+    """h (…, d_in) @ weight.T with a weight (d_out, d_in), and a bias (d_out) where there is one."""
 
-    def __init__(self, d_in: int, d_out: int, role: Role = "hidden"):
+    def __init__(self, d_in: int, d_out: int, role: Role = "hidden", *, bias: bool = False):
         super().__init__()
         self.role: Role = role
         self.weight = nn.Parameter(torch.empty(d_out, d_in))
+        self.bias = nn.Parameter(torch.empty(d_out)) if bias else None
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.linear(h, self.weight)
+        return F.linear(h, self.weight, self.bias)
 
 
 class Embedding(nn.Module):
@@ -70,6 +71,7 @@ class ExpertLinear(nn.Module):
 
 
 def roles(model: nn.Module) -> dict[str, Role]:
-    """The role of each matrix of a model, by the name of its parameter; what has none here is a gain."""
+    """The role of each matrix of a model, by the name of its parameter; what has none here is a gain or a
+    bias."""
     matrices = (Linear, Embedding, ExpertLinear)
     return {f"{name}.weight": m.role for name, m in model.named_modules() if isinstance(m, matrices)}

@@ -1,4 +1,4 @@
-"""Rotary positions (arXiv 2104.09864), stretched by YaRN (arXiv 2309.00071).
+"""Rotary positions (arXiv 2104.09864), stretched linearly, as Llama 3.1 or by YaRN (arXiv 2309.00071).
 
 Pairs (x0, x1), (x2, x3), … are turned as complex numbers, in float32 whatever the model's precision.
 Departure, with the published code: YaRN's ramp rises along the pairs between two whole ones, not along r(d).
@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from nomoat.model.spec import Spec, Yarn
+from nomoat.model.spec import Interpolation, Llama3, Spec, Yarn
 
 
 def frequencies(spec: Spec) -> Tensor:
@@ -17,10 +17,22 @@ def frequencies(spec: Spec) -> Tensor:
     d_rope = spec.attention.d_rope
     pairs = torch.arange(0, d_rope, 2, dtype=torch.float32) / d_rope
     theta = 1.0 / spec.rope_theta**pairs
-    if spec.yarn is None:
-        return theta
-    ramp = _ramp(spec.yarn, d_rope, spec.rope_theta)
-    return theta / spec.yarn.factor * ramp + theta * (1 - ramp)  # YaRN (20)
+    match spec.stretch:
+        case None:
+            return theta
+        case Interpolation(factor=factor):
+            return theta / factor  # arXiv 2306.15595
+        case Llama3():
+            ramp = _blend(spec.stretch, theta)
+        case Yarn():
+            ramp = _ramp(spec.stretch, d_rope, spec.rope_theta)
+    return theta / spec.stretch.factor * ramp + theta * (1 - ramp)  # YaRN (20)
+
+
+def _blend(stretch: Llama3, theta: Tensor) -> Tensor:
+    """0 for pairs that turn `high` times or more in the original context, 1 for `low` times or less."""
+    n_turns = theta * stretch.original_context / (2 * math.pi)
+    return 1 - ((n_turns - stretch.low) / (stretch.high - stretch.low)).clamp(0, 1)
 
 
 def _ramp(yarn: Yarn, d_rope: int, base: float) -> Tensor:
@@ -40,8 +52,7 @@ def turns(spec: Spec, positions: Tensor) -> Tensor:
     """One unit complex number for each position and pair, (…, R/2), YaRN's magnitude included."""
     freq_r = frequencies(spec).to(positions.device)
     angles = positions[..., None].float() * freq_r
-    magnitude = spec.yarn.turn_scale if spec.yarn else 1.0
-    return torch.polar(torch.full_like(angles, magnitude), angles)
+    return torch.polar(torch.full_like(angles, spec.turn_scale), angles)
 
 
 def rotate(x: Tensor, cis: Tensor) -> Tensor:

@@ -23,9 +23,37 @@ from nomoat.config import Strict, parse
 from nomoat.files import shipped
 
 
+class Interpolation(Strict):
+    """Positions divided by `factor`: position interpolation (arXiv 2306.15595)."""
+
+    kind: Literal["linear"] = "linear"
+    factor: float = Field(ge=1)
+
+
+class Llama3(Strict):
+    """Slow pairs divided by `factor`, fast ones kept, those between blended (Llama 3.1's published code).
+
+    Slow is a pair that turns less than `low` times in the original context, fast one that turns more than
+    `high` times.
+    """
+
+    kind: Literal["llama3"] = "llama3"
+    factor: float = Field(ge=1)
+    original_context: int = Field(ge=1)
+    low: float = Field(1.0, gt=0)
+    high: float = Field(4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.high <= self.low:
+            raise ValueError(f"expected low < high, found low = {self.low}, high = {self.high}")
+        return self
+
+
 class Yarn(Strict):
     """Context extension by YaRN (arXiv 2309.00071) with DeepSeek's attention scale."""
 
+    kind: Literal["yarn"] = "yarn"
     factor: float
     original_context: int
     beta_fast: float = 32.0
@@ -78,6 +106,8 @@ class Grouped(Strict):
     heads.
 
     The whole head is rotated.  In `n_windowed` of the layers a position attends to the last `window` alone.
+    `qk_norm`: queries and keys pass an RMSNorm before they are turned, each "head" by itself or the "whole"
+    row of heads at once.
     """
 
     kind: Literal["grouped"]
@@ -87,6 +117,9 @@ class Grouped(Strict):
     d_value: int | None = Field(None, ge=1)  # by default d_head
     window: int | None = Field(None, ge=1)
     n_windowed: int = Field(0, ge=0)
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: Literal["head", "whole"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +137,11 @@ class Grouped(Strict):
         if self.n_windowed and not self.window:
             raise ValueError(f"expected a window beside n_windowed = {self.n_windowed}")
         return self
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Of all queries, all keys and all values of a position."""
+        return self.n_heads * self.d_head, self.n_kv_heads * self.d_head, self.n_kv_heads * self.d_value
 
     @property
     def d_query(self) -> int:
@@ -165,7 +203,11 @@ class Routed(Strict):
 
 
 class Spec(Strict):
-    """A model: `attention` is Latent or Grouped, `ffn` Dense or Routed, the rest are facts."""
+    """A model: `attention` is Latent or Grouped, `ffn` Dense or Routed, the rest are facts.
+
+    `stretch` lets rotary positions reach further than they were trained for; the layers in `unrotated` have
+    none.  `norm_place`: norms stand before attention and feed-forward, or behind them, as in OLMo 2.
+    """
 
     vocab_size: int = Field(ge=1)
     n_layers: int = Field(ge=1)
@@ -176,8 +218,10 @@ class Spec(Strict):
     context: int = Field(256, ge=1)
     positions: Literal["rope", "learned"] = "rope"
     rope_theta: float = 10000.0
-    yarn: Yarn | None = None
+    stretch: Annotated[Yarn | Llama3 | Interpolation, Field(discriminator="kind")] | None = None
+    unrotated: tuple[int, ...] = ()
     norm_eps: float = 1e-6
+    norm_place: Literal["before", "after"] = "before"
     tied: bool = False
     init_std: float = 0.02
 
@@ -191,6 +235,10 @@ class Spec(Strict):
             raise ValueError(
                 f"expected n_windowed <= n_layers = {self.n_layers}, found {self.attention.n_windowed}"
             )
+        if isinstance(self.attention, Latent) and self.unrotated:
+            raise ValueError(f"expected rotation in every layer of latent attention, found {self.unrotated}")
+        if any(not 0 <= layer < self.n_layers for layer in self.unrotated):
+            raise ValueError(f"expected unrotated layers in 0 … {self.n_layers - 1}, found {self.unrotated}")
         return self
 
     @property
@@ -214,8 +262,15 @@ class Spec(Strict):
     @property
     def softmax_scale(self) -> float:
         """1/sqrt(d_h + d_h^R) of eq. (10), times YaRN's squared attention scale."""
-        magnitude = self.yarn.magnitude(self.yarn.mscale_all_dim) if self.yarn else 1.0
+        magnitude = 1.0
+        if isinstance(self.stretch, Yarn):
+            magnitude = self.stretch.magnitude(self.stretch.mscale_all_dim)
         return self.attention.d_query**-0.5 * magnitude**2
+
+    @property
+    def turn_scale(self) -> float:
+        """What multiplies cos and sin of the rotary positions."""
+        return self.stretch.turn_scale if isinstance(self.stretch, Yarn) else 1.0
 
     def changed(self, **fields: object) -> "Spec":
         """The spec with other facts; checked again."""

@@ -3,6 +3,8 @@
 Equations of the V3 report (arXiv 2412.19437), section 2.  The model knows no mesh, optimiser or tokenizer.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -21,25 +23,43 @@ OUTPUTS = ("w_o", "w_down")  # what writes to the residual stream
 
 
 class Block(nn.Module):
-    """h + attention(norm(h)), then h + feed-forward(norm(h)); the feed-forward is dense or routed by its
-    place.
+    """h + attention(norm(h)), then h + feed-forward(norm(h)), or with norms `after` h + norm(attention(h)), …
+
+    The feed-forward is dense or routed by its place.
     """
 
     def __init__(self, spec: Spec, layer: int, kernels: Kernels):
         super().__init__()
         D, eps = spec.d_model, spec.norm_eps
         self.norm_attention, self.norm_ffn = RMSNorm(D, eps), RMSNorm(D, eps)
-        attention = LatentAttention if isinstance(spec.attention, Latent) else GroupedAttention
-        self.attention = attention(spec, kernels)
+        self.after = spec.norm_place == "after"
+        if isinstance(spec.attention, Latent):
+            self.attention = LatentAttention(spec, kernels)
+        else:
+            self.attention = GroupedAttention(spec, kernels, layer)
         self.ffn = Experts(spec, kernels) if spec.is_moe(layer) else SwiGLU(D, spec.d_dense)
 
     def forward(
         self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None, kept: list[Pair] | None = None
     ) -> tuple[Tensor, Routing | None]:
-        h_BTD = h_BTD + self.attention(self.norm_attention(h_BTD), cis_BTr, mask, kept)
-        normed = self.norm_ffn(h_BTD)
-        out, routing = self.ffn(normed) if isinstance(self.ffn, Experts) else (self.ffn(normed), None)
+        read = self.entering(self.norm_attention, h_BTD)
+        u_BTD = self.attention(read, cis_BTr, mask, kept)
+        h_BTD = h_BTD + self.leaving(self.norm_attention, u_BTD)
+        read = self.entering(self.norm_ffn, h_BTD)
+        routing = None
+        out = self.ffn(read)
+        if isinstance(self.ffn, Experts):
+            out, routing = out
+        out = self.leaving(self.norm_ffn, out)
         return h_BTD + out, routing
+
+    def entering(self, norm: Callable[[Tensor], Tensor], h: Tensor) -> Tensor:
+        """What attention or feed-forward reads of the residual stream."""
+        return h if self.after else norm(h)
+
+    def leaving(self, norm: Callable[[Tensor], Tensor], out: Tensor) -> Tensor:
+        """What it adds to the stream."""
+        return norm(out) if self.after else out
 
 
 class Transformer(nn.Module):
@@ -81,13 +101,13 @@ class Transformer(nn.Module):
             self.head.weight = self.embed.weight
 
     def initialise(self, seed: int) -> "Transformer":
-        """Normal weights of std `init_std`, output projections zero so that every block starts as the
-        identity.
+        """Normal weights of std `init_std`, gains 1, biases 0, output projections zero so that every block
+        starts as the identity.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
-                parameter.data.fill_(1.0)
+                parameter.data.fill_(0.0 if name.endswith(".bias") else 1.0)
             elif name.split(".")[-2] in OUTPUTS:
                 parameter.data.zero_()
             else:

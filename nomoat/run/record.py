@@ -17,7 +17,7 @@ from typing import Any
 import nomoat
 from nomoat.config import DataError, JsonObject
 
-FORMAT = 2  # of run directories
+FORMAT = 3  # of run directories
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")
 
 

@@ -32,7 +32,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         mscale=config.mscale,
         mscale_all_dim=config.mscale_all_dim,
     )
-    long = short.model_copy(update={"yarn": yarn, "context": config.context})
+    long = short.model_copy(update={"stretch": yarn, "context": config.context})
     outputs = fit.fit(session, config, recipe, load_model(session, config.source, long))
     return {**outputs, "bought": f"context {short.context} to {config.context}"}
 

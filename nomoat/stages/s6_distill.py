@@ -81,7 +81,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 def first_student(session: Session, config: Config, recipe: Recipe, teacher: Transformer) -> Transformer:
     if config.start:
         return load_model(session, config.start)
-    shape = {"yarn": teacher.spec.yarn, "context": teacher.spec.context}
+    shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
     spec = recipe.model(config.model).model_copy(update=shape)
     student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:

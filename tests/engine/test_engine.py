@@ -23,7 +23,7 @@ SPECS = {
         n_shared=2, d_q_latent=None, tied=True,
     ),
     "unshared": varied(BASE, n_shared=0, routed_scale=2.5, n_mtp=1),
-    "stretched": varied(counts.dense_twin(BASE), yarn=Yarn(factor=4.0, original_context=20)),
+    "stretched": varied(counts.dense_twin(BASE), stretch=Yarn(factor=4.0, original_context=20)),
 }  # fmt: skip
 PROMPTS = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], [7], [90, 3, 3, 14, 15, 92]]
 

@@ -1,6 +1,7 @@
 """Grouped-query attention: multi-head attention where every query head has its own keys; one function, cached or not."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -19,11 +20,20 @@ SPEC = shape(
     vocab_size=61, n_layers=3, d_model=32, n_heads=6, n_kv_heads=2, d_head=10, d_value=7,
     d_ffn=40, n_dense_layers=1, n_routed=6, n_shared=1, n_active=2, d_expert=16, context=128, n_mtp=1,
 )  # fmt: skip
-WAYS = {"two heads": {}, "multi-head": {"n_kv_heads": 6}, "multi-query": {"n_kv_heads": 1}, "plain": {"attention": "plain"}}
+WAYS = {
+    "two heads": {},
+    "multi-head": {"n_kv_heads": 6},
+    "multi-query": {"n_kv_heads": 1},
+    "plain": {"attention": "plain"},
+    "biases": {"qkv_bias": True, "out_bias": True},
+    "normed heads": {"qk_norm": "head", "attention": "plain"},
+    "normed whole, norms after": {"qk_norm": "whole", "norm_place": "after"},
+    "layers without rotation": {"unrotated": (0, 2), "qkv_bias": True},
+}
 
 
-def made(way: str) -> Transformer:
-    model = built(SPEC, **WAYS[way]).eval()
+def made(facts: dict) -> Transformer:
+    model = built(SPEC, **facts).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -42,11 +52,13 @@ def close(a, b):
 
 @pytest.fixture(params=WAYS, scope="module")
 def model(request):
-    return made(request.param)
+    return made(WAYS[request.param])
 
 
-def turned(x, position):
+def turned(x, position, rotated=True):
     """Every pair of the head turned by its own angle, by hand."""
+    if not rotated:
+        return x
     out = torch.empty_like(x)
     for r in range(len(x) // 2):
         angle = position * SPEC.rope_theta ** (-2 * r / len(x))
@@ -56,19 +68,38 @@ def turned(x, position):
     return out
 
 
+def normed(x, norm):
+    return x / (x.square().mean() + SPEC.norm_eps).sqrt() * norm.weight
+
+
+def queries_keys_values(attention, h_TD):
+    """By hand: biases and norms included, positions not."""
+    a = attention.shape
+    qkv = h_TD @ attention.w_in.weight.T + (0 if attention.w_in.bias is None else attention.w_in.bias)
+    q, k, v = qkv.split((a.n_heads * 10, a.n_kv_heads * 10, a.n_kv_heads * 7), -1)
+    if a.qk_norm:
+        width = {"head": 10, "whole": None}[a.qk_norm]
+        q, k = (
+            torch.stack([torch.cat([normed(part, norm) for part in row.split(width or len(row))]) for row in x])
+            for x, norm in ((q, attention.norm_q), (k, attention.norm_k))
+        )
+    return q, k, v
+
+
 @torch.no_grad()
 def test_it_equals_attention_by_hand_head_by_head(model):
     """With as many key-value heads as heads this is multi-head attention; else query head h reads key-value head h // g."""
     s, a, T = model.spec, model.spec.attention, 6
     attention = model.blocks[0].attention
     h_BTD = torch.randn(1, T, s.d_model, generator=torch.Generator().manual_seed(2))
-    q, k, v = (h_BTD[0] @ attention.w_in.weight.T).split((a.n_heads * 10, a.n_kv_heads * 10, a.n_kv_heads * 7), -1)
-    out = torch.zeros(T, s.d_model)
+    q, k, v = queries_keys_values(attention, h_BTD[0])
+    turn = partial(turned, rotated=0 not in s.unrotated)
+    out = torch.zeros(T, s.d_model) + (0 if attention.w_o.bias is None else attention.w_o.bias)
     for h in range(a.n_heads):
         u = h // (a.n_heads // a.n_kv_heads)
-        keys = [turned(k[t, 10 * u : 10 * u + 10], t) for t in range(T)]
+        keys = [turn(k[t, 10 * u : 10 * u + 10], t) for t in range(T)]
         for t in range(T):
-            query = turned(q[t, 10 * h : 10 * h + 10], t)
+            query = turn(q[t, 10 * h : 10 * h + 10], t)
             score = torch.stack([query @ keys[i] / math.sqrt(10) for i in range(t + 1)])
             out[t] += attention.w_o.weight[:, 7 * h : 7 * h + 7] @ (score.softmax(0) @ v[: t + 1, 7 * u : 7 * u + 7])
     mask = None if model.kernels.attention == "fused" else torch.full((1, 1, T, T), float("-inf")).triu(1)
@@ -117,10 +148,11 @@ def test_a_packed_row_equals_separate_documents(model):
     close(model(torch.cat(documents, 1), None, mask), torch.cat([model(document) for document in documents], 1))
 
 
-def test_both_ways_to_attend_give_the_same_gradients():
+@pytest.mark.parametrize("facts", [{}, *(WAYS[way] for way in WAYS if way[:4] in ("bias", "norm", "laye"))])
+def test_both_ways_to_attend_give_the_same_gradients(facts):
     grads = []
-    for way in ("two heads", "plain"):
-        model = made(way)
+    for way in ("fused", "plain"):
+        model = made(facts | {"attention": way})
         model(tokens(2, 11)).square().mean().backward()
         grads.append([p.grad for p in model.blocks.parameters()])
     for fused, plain in zip(*grads):

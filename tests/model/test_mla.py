@@ -11,7 +11,7 @@ from nomoat.engine.decoder import Decoder
 from nomoat.model.kernels import PlainAttention, keys_read, mask_for
 from nomoat.model.mla import LatentAttention
 from nomoat.model.rope import frequencies, rotate, turns
-from nomoat.model.spec import Kernels, Yarn
+from nomoat.model.spec import Interpolation, Kernels, Llama3, Yarn
 from nomoat.model.transformer import Transformer
 
 SPEC = shape(
@@ -21,7 +21,7 @@ SPEC = shape(
 WAYS = {
     "plain": {},
     "query latent": {"d_q_latent": 12, "experts": "wide"},
-    "YaRN": {"yarn": Yarn(factor=4.0, original_context=8), "d_value": 16},
+    "YaRN": {"stretch": Yarn(factor=4.0, original_context=8), "d_value": 16},
     "plain product": {"attention": "plain"},
 }
 
@@ -152,7 +152,7 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone():
 def test_yarn_keeps_fast_pairs_and_stretches_slow_ones_by_the_factor():
     yarn = Yarn(factor=8.0, original_context=4096)
     spec = varied(SPEC, d_rope=64)
-    plain, stretched = frequencies(spec), frequencies(varied(spec, yarn=yarn))
+    plain, stretched = frequencies(spec), frequencies(varied(spec, stretch=yarn))
     turns_in_context = plain * 4096 / (2 * math.pi)
     fast, slow = turns_in_context > 40, turns_in_context < 0.9
     assert fast.sum() >= 5
@@ -163,8 +163,28 @@ def test_yarn_keeps_fast_pairs_and_stretches_slow_ones_by_the_factor():
     assert yarn.magnitude(1.0) == 0.1 * math.log(8.0) + 1.0
 
 
+def test_linear_stretch_divides_every_angle():
+    stretched = frequencies(varied(SPEC, stretch=Interpolation(factor=4.0)))
+    torch.testing.assert_close(stretched, frequencies(SPEC) / 4)
+
+
+def test_llama3_keeps_what_turns_often_divides_what_turns_seldom_and_blends_between():
+    stretch = Llama3(factor=8.0, original_context=8192, low=1.0, high=4.0)
+    spec = varied(SPEC, d_rope=128, rope_theta=500000.0, stretch=stretch)
+    for plain, found in zip(*(frequencies(s).tolist() for s in (varied(spec, stretch=None), spec))):
+        wavelength = 2 * math.pi / plain
+        if wavelength < 8192 / 4:
+            expected = plain
+        elif wavelength > 8192:
+            expected = plain / 8
+        else:
+            smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+            expected = (1 - smooth) * plain / 8 + smooth * plain
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_yarn_of_factor_one_changes_nothing():
-    spec = varied(SPEC, yarn=Yarn(factor=1.0, original_context=16))
+    spec = varied(SPEC, stretch=Yarn(factor=1.0, original_context=16))
     pos_BT = torch.arange(200)[None]
     torch.testing.assert_close(turns(spec, pos_BT), turns(SPEC, pos_BT))
     assert spec.softmax_scale == SPEC.softmax_scale

@@ -29,7 +29,7 @@ def drawn(index: int) -> Spec:
         "d_nope": r.randint(2, 9), "d_rope": 2 * r.randint(1, 4), "d_value": r.randint(2, 14),
         "d_kv_latent": r.randint(3, 20), "d_q_latent": r.choice([None, r.randint(3, 20)]), "d_ffn": r.randint(5, 60),
         "n_mtp": r.randint(0, 2), "tied": r.random() < 0.3,
-        "yarn": r.choice([None, Yarn(factor=2.0, original_context=16)]),
+        "stretch": r.choice([None, Yarn(factor=2.0, original_context=16)]),
     }  # fmt: skip
     if routed:
         active_groups = r.randint(1, groups)

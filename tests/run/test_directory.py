@@ -131,11 +131,11 @@ def test_a_run_under_other_libraries_says_so(run):
 # --- format ---
 
 
-@pytest.mark.parametrize("format", [None, 1, 3, "2"])
+@pytest.mark.parametrize("format", [None, 1, 2, "3"])
 def test_a_run_of_another_format_is_refused_and_left_as_it_is(run, format):
     run.log("note", stage=None, text="x")
     record = json.loads((run.root / "recipe.json").read_text())
-    assert record.pop("format") == 2
+    assert record.pop("format") == 3
     old = json.dumps(record | ({} if format is None else {"format": format}) | {"commit": "abc"})
     (run.root / "recipe.json").write_text(old)
     for attempt in (
@@ -144,7 +144,7 @@ def test_a_run_of_another_format_is_refused_and_left_as_it_is(run, format):
         lambda: Run.create(run.root, RECIPE),
         lambda: Run.fork(run, run.root, RECIPE),
     ):
-        with pytest.raises(DataError, match=r"which nomoat abc made; expected format 2; start a new run"):
+        with pytest.raises(DataError, match=r"which nomoat abc made; expected format 3; start a new run"):
             attempt()
     assert (run.root / "recipe.json").read_text() == old
 

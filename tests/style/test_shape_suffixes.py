@@ -70,7 +70,7 @@ def lies_of(names: Mapping[str, object], seen: set[str]) -> Iterator[str]:
 SPEC = shape(  # no two axes alike, so that a lie shows
     vocab_size=61, n_layers=2, d_model=29, n_heads=3, d_nope=10, d_rope=8, d_value=9, d_kv_latent=14,
     d_q_latent=13, d_ffn=37, n_dense_layers=1, n_routed=6, n_shared=2, n_active=2, n_groups=3,
-    n_active_groups=2, d_expert=17, n_mtp=2, yarn=Yarn(factor=2.0, original_context=8),
+    n_active_groups=2, d_expert=17, n_mtp=2, stretch=Yarn(factor=2.0, original_context=8),
 )  # fmt: skip
 WAYS = {
     "sorted, fused": {},

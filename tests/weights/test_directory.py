@@ -19,10 +19,10 @@ from nomoat.weights.families import deepseek
 SPEC = shape(
     vocab_size=300, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=6, d_kv_latent=12,
     d_q_latent=10, d_ffn=40, n_dense_layers=1, n_routed=4, n_shared=2, n_active=2, d_expert=16, n_groups=2,
-    n_active_groups=1, n_mtp=1, routed_scale=1.5, context=64, yarn=Yarn(factor=2.0, original_context=32),
+    n_active_groups=1, n_mtp=1, routed_scale=1.5, context=64, stretch=Yarn(factor=2.0, original_context=32),
 )  # fmt: skip
 DENSE = varied(SPEC, n_routed=0)
-WIDE = varied(SPEC, tied=True, yarn=None, d_q_latent=None, n_mtp=2)
+WIDE = varied(SPEC, tied=True, stretch=None, d_q_latent=None, n_mtp=2)
 
 
 def filled(spec: Spec) -> Transformer:
@@ -111,10 +111,10 @@ def test_each_spelling_of_the_rotary_positions_is_read(saved, spelling):
 
 @pytest.mark.parametrize(("mscale", "all_dim"), [(1.0, 0.0), (0.0, 1.0), (0.7, 0.0), (0.7, 0.3), (0.0, 0.0)])
 def test_the_two_scales_of_yarn_survive(mscale, all_dim):
-    spec = varied(SPEC, yarn=Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim))
-    back = deepseek.spec_of(deepseek.config_of(spec), set()).yarn
-    assert back.magnitude(back.mscale) == pytest.approx(spec.yarn.magnitude(mscale), rel=1e-12)
-    assert back.magnitude(back.mscale_all_dim) == spec.yarn.magnitude(all_dim)
+    spec = varied(SPEC, stretch=Yarn(factor=4.0, original_context=8, mscale=mscale, mscale_all_dim=all_dim))
+    back = deepseek.spec_of(deepseek.config_of(spec), set()).stretch
+    assert back.magnitude(back.mscale) == pytest.approx(spec.stretch.magnitude(mscale), rel=1e-12)
+    assert back.magnitude(back.mscale_all_dim) == spec.stretch.magnitude(all_dim)
 
 
 def test_shards_are_read_by_their_index(saved):

@@ -34,19 +34,23 @@ CHANGES = {  # every option of the architecture, at least once each way
     "no dense layer": {"n_dense_layers": 0, "n_shared": 2},
     "two dense layers": {"n_dense_layers": 2, "tied": True},
     "dense": {"n_routed": 0},
-    "dense, tied, YaRN": {"n_routed": 0, "tied": True, "yarn": STRETCH},
-    "YaRN": {"yarn": STRETCH, "rope_theta": 50000.0},
+    "dense, tied, YaRN": {"n_routed": 0, "tied": True, "stretch": STRETCH},
+    "YaRN": {"stretch": STRETCH, "rope_theta": 50000.0},
     "YaRN of V2": {
-        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707),
+        "stretch": Yarn(factor=8.0, original_context=32, mscale=0.707, mscale_all_dim=0.707),
         "n_groups": 2,
     },
-    "YaRN, unequal scales": {"yarn": Yarn(factor=8.0, original_context=32, mscale=1.0, mscale_all_dim=0.5)},
-    "YaRN, turn scale only": {"yarn": Yarn(factor=8.0, original_context=32, mscale=0.7, mscale_all_dim=0.0)},
+    "YaRN, unequal scales": {
+        "stretch": Yarn(factor=8.0, original_context=32, mscale=1.0, mscale_all_dim=0.5)
+    },
+    "YaRN, turn scale only": {
+        "stretch": Yarn(factor=8.0, original_context=32, mscale=0.7, mscale_all_dim=0.0)
+    },
     "YaRN, softmax scale only": {
-        "yarn": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)
+        "stretch": Yarn(factor=8.0, original_context=32, mscale=0.0, mscale_all_dim=0.9)
     },
     "YaRN, other ramp": {
-        "yarn": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5),
+        "stretch": Yarn(factor=4.0, original_context=64, beta_fast=8.0, beta_slow=0.5),
         "n_heads": 2,
     },
     "wide value heads": {"d_value": 28, "d_q_latent": 16},
@@ -55,7 +59,7 @@ CHANGES = {  # every option of the architecture, at least once each way
         "n_groups": 4,
         "n_active_groups": 2,
         "routed_scale": 2.5,
-        "yarn": STRETCH,
+        "stretch": STRETCH,
         "n_mtp": 1,
         "d_value": 16,
         "norm_eps": 0.05,
@@ -174,7 +178,7 @@ MUTATIONS = {  # an option flipped on the same weights: what a reader that ignor
     "routed_scale": 1.0,
     "rope_theta": 500.0,
     "norm_eps": 1e-6,
-    "yarn": None,
+    "stretch": None,
     "factor": 4.0,
     "original_context": 64,
     "beta_fast": 1.5,
@@ -190,7 +194,7 @@ def test_no_option_can_be_ignored(name):
     spec = changed({**CHANGES["V3 in small"], "n_mtp": 0, "rope_theta": 100.0})
     model, value = ours(spec), MUTATIONS[name]
     if name in Yarn.model_fields:
-        wrong = varied(spec, yarn=spec.yarn.model_copy(update={name: value}))
+        wrong = varied(spec, stretch=spec.stretch.model_copy(update={name: value}))
     else:
         wrong = varied(spec, **{name: value})
     mutant = Transformer(wrong).eval()

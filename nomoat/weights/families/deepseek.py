@@ -151,7 +151,7 @@ def spec_of(config: Mapping[str, Any], names: set[str]) -> Spec:
         "ffn": _ffn_of(config, n_layers),
         "n_mtp": n_mtp if any(name.startswith(f"model.layers.{n_layers}.") for name in names) else 0,
         "rope_theta": rope_theta,
-        "yarn": yarn,
+        "stretch": yarn,
         "tied": config.get("tie_word_embeddings", False),
     }
     try:
@@ -225,12 +225,12 @@ def config_of(spec: Spec) -> dict[str, Any]:
             "the model has grouped-query attention, which deepseek_v3 can't say; train with latent attention"
         )
     rope: dict[str, Any] = {"rope_type": "default"}
-    if spec.yarn is not None:
-        rope = {"rope_type": "yarn", **spec.yarn.model_dump()}
+    if spec.stretch is not None:
+        rope = {"rope_type": "yarn", **spec.stretch.model_dump(exclude={"kind"})}
         rope["original_max_position_embeddings"] = rope.pop("original_context")
-        if not (spec.yarn.mscale and spec.yarn.mscale_all_dim):
+        if not (spec.stretch.mscale and spec.stretch.mscale_all_dim):
             rope["attention_factor"] = (
-                spec.yarn.turn_scale
+                spec.turn_scale
             )  # readers take an absent or zero factor for something else
     return {
         **WRITTEN,
@@ -242,7 +242,7 @@ def config_of(spec: Spec) -> dict[str, Any]:
         "num_nextn_predict_layers": spec.n_mtp,
         "tie_word_embeddings": spec.tied,
         "rope_theta": spec.rope_theta,
-        "rope_scaling": {"type": "yarn", **rope} if spec.yarn else None,
+        "rope_scaling": {"type": "yarn", **rope} if spec.stretch else None,
         "rope_parameters": {"rope_theta": spec.rope_theta, **rope},
     }
 

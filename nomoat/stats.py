@@ -3,8 +3,23 @@
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of `n` problems answered rightly with its 95 % interval, and that in a lenient reading."""
+
+    value: float
+    low: float
+    high: float
+    lenient: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.0f} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

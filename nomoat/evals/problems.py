@@ -8,7 +8,7 @@ from nomoat import stats
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
-from nomoat.stats import mean
+from nomoat.stats import Accuracy, mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work
 
@@ -68,22 +68,11 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """A share of right answers with its 95 % interval over problems, and the share in a lenient reading."""
-
-    value: float
-    low: float
-    high: float
-    lenient: float
-
-
-@dataclass(frozen=True)
 class Level:
     """What a model can do at one level of a family: `length` in tokens, `passed` in any of the samples."""
 
     family: str
     level: int
-    n: int
     greedy: Accuracy
     sampled: Accuracy
     length: float
@@ -107,14 +96,11 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     low, high = stats.bootstrap(rates, key=f"{family}/{level}")
     lenient = sum(score.lenient for score in first) / n
     lenient_sampled = sum(answer.score.lenient for answer in drawn) / samples / n
-    greedy = Accuracy(right / n, *stats.wilson(right, n), lenient)
-    sampled = Accuracy(mean(rates), low, high, lenient_sampled)
     return Level(
         family,
         level,
-        n,
-        greedy,
-        sampled,
+        greedy=Accuracy(right / n, *stats.wilson(right, n), lenient, n),
+        sampled=Accuracy(mean(rates), low, high, lenient_sampled, n),
         length=mean(answer.rollout.length for answer in drawn),
         passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )

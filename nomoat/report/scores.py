@@ -9,21 +9,7 @@ from nomoat import stats
 from nomoat.report.table import Table
 from nomoat.run.ledger import Event
 from nomoat.run.log import last_scores
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of right answers with its 95 % interval, the share in a lenient reading, and of how many."""
-
-    value: float
-    low: float
-    high: float
-    lenient: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.0f} [{100 * self.low:.0f}-{100 * self.high:.0f}]"
-
+from nomoat.stats import Accuracy
 
 ByModel = Mapping[str, Mapping[str, Accuracy]]  # model -> family, or "mean"
 

@@ -116,10 +116,11 @@ def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> No
 
 def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> None:
     for cell in by_level(answered):
-        where = {"model": name, "family": cell.family, "level": cell.level, "n": cell.n}
+        where = {"model": name, "family": cell.family, "level": cell.level}
         session.log("score", name="accuracy/greedy", **asdict(cell.greedy), **where)
         session.log("score", name="accuracy/sampled", **asdict(cell.sampled), length=cell.length, **where)
-        session.log("score", name=f"pass@{len(answered[0].sampled)}", value=cell.passed, **where)
+        passed = f"pass@{len(answered[0].sampled)}"
+        session.log("score", name=passed, value=cell.passed, n=cell.greedy.n, **where)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

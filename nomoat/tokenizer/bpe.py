@@ -1,14 +1,17 @@
-"""Byte-level BPE in which content can't become a control token.
+"""BPE in which content can't become a control token: our own tokenizer, and those of others.
 
-One vocabulary, two encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a text
-into the special id; Hugging Face and llama.cpp read that.  Ours holds no added tokens at all, so the only ids
-it can emit are the 256 bytes and the products of merges, and `Tokenizer` refuses a vocabulary in which one of
-those is a special id.
+One vocabulary, three encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a text
+into the special id; Hugging Face and llama.cpp read that, we only decode with it.  Contents are encoded without
+any control token: added, in the vocabulary or made by a merge.  What a foreign template writes is encoded with
+its control tokens spelled in a way that nobody can guess, put in where the template wrote them itself: so its
+library's rules at their edges hold, and no content reaches one.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,29 +19,50 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.config import ConfigError, DataError, JsonObject, WeightsError
 from nomoat.files import read_json, write_whole
+from nomoat.tokenizer import foreign, vocabulary
 from nomoat.tokenizer.layout import NOMOAT, Layout, template
+from nomoat.tokenizer.turns import Written
 
 SMALLEST_VOCAB = len(NOMOAT.specials) + 256
-# GPT-2's printable stand-in for each byte: itself where it is printable Latin-1, else from U+0100 on.
-_SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_HIDDEN = [b for b in range(256) if b not in _SHOWN]
-_BYTE_OF = {chr(b): b for b in _SHOWN} | {chr(256 + n): b for n, b in enumerate(_HIDDEN)}
 
 
 class Tokenizer:
     """Encodes content only: no text gives one of the special ids.  Equal fingerprints encode alike."""
 
-    layout: Layout = NOMOAT
+    def __init__(
+        self, table: JsonObject, layout: Layout = NOMOAT, config: JsonObject | None = None
+    ) -> None:
+        """`table` is a parsed tokenizer.json, `layout` ours or that of a foreign one (`foreign.layout_of`),
+        `config` its tokenizer_config.json, which `save` writes back.
 
-    def __init__(self, table: dict[str, Any]) -> None:
-        """`table` is a parsed tokenizer.json; WeightsError if its special tokens aren't ours."""
-        _check(table)
-        self._table = table
-        self._whole = tokenizers.Tokenizer.from_str(json.dumps(table))
-        self._content = tokenizers.Tokenizer.from_str(json.dumps({**table, "added_tokens": []}))
-        self.vocab_size: int = self._whole.get_vocab_size()
+        WeightsError if the table is none that can be read, or its special tokens aren't the layout's.
+        """
+        self.layout = layout
+        (_check if layout is NOMOAT else vocabulary.check)(table)
+        self._table, self._config = table, config
+        self._control = frozenset(layout.specials.values())
+        self.vocab_size: int = 1 + max(vocabulary.ids_of(table).values())
+        self.drops_first_blank: bool = vocabulary.drops_first_blank(table)
+
+    @cached_property
+    def _whole(self) -> tokenizers.Tokenizer:
+        return tokenizers.Tokenizer.from_str(json.dumps(self._table))
+
+    @cached_property
+    def _content(self) -> tokenizers.Tokenizer:
+        bare = vocabulary.without(self._table, self.layout.specials)
+        return tokenizers.Tokenizer.from_str(json.dumps(bare))
+
+    @cached_property
+    def _marked(self) -> tuple[tokenizers.Tokenizer, Mapping[int, str]]:
+        table, spelled = vocabulary.respelled(self._table, self.layout.specials, secrets.token_hex(16))
+        return tokenizers.Tokenizer.from_str(json.dumps(table)), spelled
+
+    @cached_property
+    def _bytes(self) -> Mapping[int, bytes]:
+        return vocabulary.token_bytes(self._table)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, none of them special; DataError for a lone surrogate, which no UTF-8 can hold.
@@ -47,26 +71,31 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`[encode(t) for t in texts]` in one parallel call."""
-        try:
-            return [e.ids for e in self._content.encode_batch_fast(list(texts), add_special_tokens=False)]
-        except TypeError:
-            for n, text in enumerate(texts):
-                _utf8(text, n)
-            raise
+        return [e.ids for e in _encoded(self._content.encode_batch_fast, texts)]
+
+    def encode_written(self, written: Sequence[Written]) -> list[tuple[list[int], list[int]]]:
+        """What a template wrote -> its ids, and where in the text each begins."""
+        whole, spelled = self._marked
+        respelled = [_respelled(conversation, spelled) for conversation in written]
+        encodings = _encoded(whole.encode_batch, [text for text, _ in respelled])
+        out = []
+        for encoding, (_, shifts) in zip(encodings, respelled):
+            edges = [edge for edge, _ in shifts]
+            places = [start for start, _ in encoding.offsets]
+            shifted = [place + shifts[bisect_right(edges, place) - 1][1] for place in places]
+            out.append((encoding.ids, shifted))
+        return out
 
     def decode(self, ids: Sequence[int], specials: bool = False) -> str:
         """The text of `ids`, special ids left out or, with `specials`, spelled; half a UTF-8 character reads
         U+FFFD.
         """
-        return self._whole.decode(list(ids), skip_special_tokens=not specials)
+        shown = [id for id in ids if specials or id not in self._control]
+        return self._whole.decode(shown, skip_special_tokens=False)
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that one id stands for; a special id stands for none."""
-        return (
-            b""
-            if id in self.layout.specials.values()
-            else bytes(_BYTE_OF[c] for c in self._whole.id_to_token(id))
-        )
+        """The bytes that one id stands for; a special id, or one that no token has, stands for none."""
+        return b"" if id in self._control else self._bytes.get(id, b"")
 
     def bytes_per_token(self, texts: Iterable[str]) -> float:
         """UTF-8 bytes of `texts` per token; higher is better compressed."""
@@ -89,24 +118,25 @@ class Tokenizer:
         return hashlib.sha256(self.canonical.encode()).hexdigest()
 
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them."""
-        spelled = {id: text for text, id in self.layout.specials.items()}
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": spelled[self.layout.bos_id],
-            "eos_token": spelled[self.layout.eos_id],
-            "pad_token": spelled[self.layout.pad_id],
-            "clean_up_tokenization_spaces": False,
-            "chat_template": template(),
-        }
+        """Write tokenizer.json and tokenizer_config.json, as `transformers.AutoTokenizer` reads them; of a
+        foreign one also its chat_template.jinja.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_whole(directory / "tokenizer.json", self.canonical)
+        if self.layout is NOMOAT:
+            config = {**_config(self.layout), "chat_template": template()}
+        else:
+            config = dict(_config(self.layout) if self._config is None else self._config)
+            config.pop("chat_template", None)
         write_whole(directory / "tokenizer_config.json", json.dumps(config, indent=2))
+        if self.layout.template is not None:
+            write_whole(directory / foreign.TEMPLATE, self.layout.template)
 
     @classmethod
     def load(cls, directory: str | Path, fingerprint: str | None = None) -> "Tokenizer":
-        """The tokenizer that `save` left; DataError if there is none, WeightsError if it isn't one of ours.
+        """The tokenizer that `save` left, or a foreign one; DataError if there is none, WeightsError if it
+        can't be read.
 
         With a `fingerprint`, also WeightsError if it is another tokenizer.
         """
@@ -114,7 +144,12 @@ class Tokenizer:
             "a directory with a trained tokenizer; run the stage first",
             "restore it or train it again",
         )
-        tokenizer = cls(read_json(Path(directory) / "tokenizer.json", DataError, expected, cure))
+        table = read_json(Path(directory) / "tokenizer.json", DataError, expected, cure)
+        if foreign.is_foreign(table, NOMOAT.specials):
+            vocabulary.check(table)
+            tokenizer = cls(*foreign.read(Path(directory), table))
+        else:
+            tokenizer = cls(table)
         if fingerprint not in (None, tokenizer.fingerprint):
             raise WeightsError(
                 f"{directory} is not the tokenizer that this run trained "
@@ -160,14 +195,50 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return Tokenizer(json.loads(made.to_str()))
 
 
+def _encoded(encode: Any, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+    try:
+        return encode(list(texts), add_special_tokens=False)
+    except TypeError:
+        for n, text in enumerate(texts):
+            _utf8(text, n)
+        raise
+
+
+def _respelled(written: Written, spelled: Mapping[int, str]) -> tuple[str, list[tuple[int, int]]]:
+    """The text with its control tokens spelled anew, and by how much each part of it has moved: from where on.
+    """
+    parts, shifts, place, length = [], [(0, 0)], 0, 0
+    for start, end, id in written.marks:
+        parts += [written.text[place:start], spelled[id]]
+        length += start - place
+        shifts.append((length, start - length))
+        length += len(spelled[id])
+        shifts.append((length, end - length))
+        place = end
+    return "".join([*parts, written.text[place:]]), shifts
+
+
+def _config(layout: Layout) -> JsonObject:
+    """The tokenizer_config.json of a layout."""
+    spelled = {id: text for text, id in layout.specials.items()}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": spelled[layout.bos_id],
+        "eos_token": spelled[layout.eos_id],
+        "pad_token": spelled[layout.pad_id],
+        **layout.words,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
 def _check(table: Any) -> None:
     """WeightsError unless the specials are ours and no merge can make one."""
     try:
         added = [(t["id"], t["content"], t["special"]) for t in table["added_tokens"]]
-        vocab, merges = table["model"]["vocab"], table["model"]["merges"]
-        products = {vocab["".join(m) if isinstance(m, list) else m.replace(" ", "")] for m in merges}
-        reachable = products | {vocab[c] for c in _BYTE_OF}
-    except (KeyError, TypeError) as error:
+        vocab, merges = table["model"]["vocab"], vocabulary.pairs(table)
+        products = {vocab["".join(m)] for m in merges}
+        reachable = products | {vocab[c] for c in vocabulary.BYTE_OF}
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"tokenizer.json is not a byte-level BPE ({error!r}); expected one of nomoat's"
         ) from None

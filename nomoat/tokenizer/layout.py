@@ -7,11 +7,12 @@ content is encoded apart by a tokenizer that can't emit them, so no content can 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from nomoat.config import DataError
+from nomoat.tokenizer.turns import Template, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Layout:
     end_think_id: int | None
     turn_ends: frozenset[int]  # what can't stand inside a reply
     stop_ids: tuple[int, ...]  # what a model ends its reply with
+    template: str | None = None  # a foreign chat template, in Jinja
+    words: Mapping[str, str] = field(default_factory=dict)  # bos_token, eos_token, … for the template
 
 
 NOMOAT = Layout(
@@ -54,6 +57,8 @@ class Encoder(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
+    def encode_written(self, written: Sequence[Written]) -> list[tuple[list[int], list[int]]]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -62,6 +67,7 @@ class Message:
     thinking: str | None = None  # None: no think block; "": an empty one
 
 
+ROLES = ("system", "user", "assistant")
 Conversation = Sequence[Message]
 
 
@@ -69,6 +75,7 @@ Conversation = Sequence[Message]
 class Rendered:
     ids: list[int]
     trained: list[bool]  # True where the assistant chose the token
+    thinking: bool = False  # whether it ends within a think block
 
 
 def template() -> str:
@@ -100,12 +107,21 @@ def render_batch(
         raise ValueError("think has a meaning only where the assistant is to write: generate=True")
     layout = tokenizer.layout
     for n, message in enumerate(m for messages in conversations for m in messages):
-        if message.role not in layout.role_ids:
+        if message.role not in ROLES:
             raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
         if message.thinking is not None and layout.think_id is None:
             raise DataError(
                 f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
             )
+    if think is not None and layout.think_id is None:
+        raise DataError("this tokenizer marks no thinking; expected it to be left to the model: think = auto")
+    if layout.template is not None:
+        return _by_template(tokenizer, layout.template, conversations, generate, think)
+    if not layout.role_ids:
+        raise DataError(
+            "this tokenizer has no chat template; expected one that says how turns are written; put a "
+            "chat_template.jinja beside its tokenizer.json, or choose the model's instruct version"
+        )
     texts = [text for messages in conversations for m in messages for text in (m.content, m.thinking or "")]
     encoded = iter(tokenizer.encode_batch(texts))
     opening = _opening(layout, think) if generate else []
@@ -124,13 +140,47 @@ def render_batch(
             parts.append(([*content, layout.eos_id], last or message.thinking is None))
         parts.append((opening, False))
         ids = [id for part, _ in parts for id in part]
-        rendered.append(Rendered(ids, [trained for part, trained in parts for _ in part]))
+        trained = [trained for part, trained in parts for _ in part]
+        rendered.append(Rendered(ids, trained, thinking=think is True))
     return rendered
+
+
+def _by_template(
+    tokenizer: Encoder,
+    source: str,
+    conversations: Sequence[Conversation],
+    generate: bool,
+    think: bool | None,
+) -> list[Rendered]:
+    """`render_batch` for a foreign template."""
+    layout = tokenizer.layout
+    spelled = {id: text for text, id in layout.specials.items()}
+    marks = (spelled[layout.think_id], spelled[layout.end_think_id]) if layout.think_id is not None else None
+    writer = Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
+    written = [
+        writer.write([_as_dict(message) for message in messages], generate=generate, think=think)
+        for messages in conversations
+    ]
+    rendered = []
+    for conversation, (ids, places) in zip(written, tokenizer.encode_written(written)):
+        trained = [any(start <= place < end for start, end in conversation.chosen) for place in places]
+        rendered.append(Rendered(ids, trained, generate and ends_thinking(layout, ids)))
+    return rendered
+
+
+def _as_dict(message: Message) -> dict[str, str]:
+    chain = {} if message.thinking is None else {"reasoning_content": message.thinking}
+    return {"role": message.role, "content": message.content} | chain
+
+
+def ends_thinking(layout: Layout, ids: Sequence[int]) -> bool:
+    """Whether the last turn of `ids` has opened a think block and not closed it."""
+    marks = (layout.think_id, layout.end_think_id)
+    last = next((id for id in reversed(ids) if id in marks or id in layout.turn_ends), None)
+    return last is not None and last == layout.think_id
 
 
 def _opening(layout: Layout, think: bool | None) -> list[int]:
     """What stands before the assistant's own words."""
-    if think is not None and layout.think_id is None:
-        raise DataError("this tokenizer marks no thinking; expected it to be left to the model: think = auto")
     block = {None: [], True: [layout.think_id], False: [layout.think_id, layout.end_think_id]}
     return [layout.role_ids["assistant"], *block[think]]

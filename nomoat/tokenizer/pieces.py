@@ -22,10 +22,14 @@ def pieces(ids: Iterable[int], tokenizer: Tokenizer, *, thinking: bool) -> Itera
     layout = tokenizer.layout
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     kind, n_tokens = "thinking" if thinking else "answer", 0
+    first = tokenizer.drops_first_blank
     for id in ids:
         n_tokens += 1
         ends = id in layout.turn_ends or id in (layout.think_id, layout.end_think_id)
-        text = decoder.decode(tokenizer.token_bytes(id), final=ends)
+        new_bytes = tokenizer.token_bytes(id)
+        if first and new_bytes:
+            new_bytes, first = new_bytes.removeprefix(b" "), False
+        text = decoder.decode(new_bytes, final=ends)
         if text:
             yield Piece(text, kind, n_tokens)
             n_tokens = 0

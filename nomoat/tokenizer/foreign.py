@@ -1,0 +1,158 @@
+"""Layouts of others: from the files beside a foreign tokenizer.json, or from what a GGUF says."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nomoat.config import DataError, JsonObject, WeightsError
+from nomoat.files import read_json
+from nomoat.tokenizer import jinja, vocabulary
+from nomoat.tokenizer.layout import Layout
+from nomoat.tokenizer.masks import found
+from nomoat.tokenizer.turns import Template
+
+TEMPLATE = "chat_template.jinja"
+NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+_THINK = ("<think>", "</think>")
+_TOOL = re.compile(r"<[/|｜]?\|?tool[\w▁]*[|｜]?>|\[/?(TOOL|AVAILABLE_TOOLS)\w*\]")
+_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
+
+
+def is_foreign(table: JsonObject, ours: Mapping[str, int]) -> bool:
+    """Whether a tokenizer.json lacks one of our own special tokens."""
+    added = table.get("added_tokens")
+    if not isinstance(added, list):
+        return False
+    return not ours.keys() <= {t.get("content") for t in added if isinstance(t, dict)}
+
+
+def read(directory: Path, table: JsonObject) -> tuple[JsonObject, Layout, JsonObject]:
+    """The table, its layout and its tokenizer_config.json, for `Tokenizer`; what the latter says of added
+    tokens completes the table, as it does in transformers.
+
+    DataError where no token ends a reply; WeightsError for files that contradict each other.
+    """
+    config = _optional(directory / "tokenizer_config.json")
+    older = _optional(directory / "special_tokens_map.json")
+    words = {name: text for name in NAMES if (text := _text(config.get(name, older.get(name))))}
+    table = _completed(table, config, words)
+    stops = _optional(directory / "generation_config.json").get("eos_token_id")
+    if stops is None:
+        stops = _optional(directory / "config.json").get("eos_token_id")
+    stop_ids = [stops] if isinstance(stops, int) else stops or []
+    return table, layout_of(table, _template(directory, config), words, stop_ids), config
+
+
+def layout_of(
+    table: JsonObject, template: str | None, words: Mapping[str, str], stop_ids: Sequence[int] = ()
+) -> Layout:
+    """The layout of a tokenizer.json-like table with a Jinja template.
+
+    `words` are the texts of bos_token, eos_token, pad_token and unk_token, as far as there are; `stop_ids` ends
+    a reply beside eos_token and what the template puts behind an assistant's turn.  Control tokens are the
+    special ones, those that the template writes, and the marks of thinking and tools.
+    """
+    ids = vocabulary.ids_of(table)
+    named = {name: ids[text] for name, text in words.items() if text in ids}
+    control = _control(table, template, {t for n, t in words.items() if n != "unk_token"})
+    texts = {id: text for text, id in ids.items()}
+    ends = [named["eos_token"]] if "eos_token" in named else []
+    ends += [*stop_ids, *_turn_end(template, control, words)]
+    if not ends or not all(id in texts for id in ends):
+        raise DataError(
+            f"the tokenizer ends a reply with {ends or 'nothing'}; expected the id of a token; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    control |= {texts[id]: id for id in ends}
+    bos = next((control[text] for text in _END_OF_TEXT if text in control), ends[0])
+    think = tuple(control.get(mark) for mark in _THINK)
+    think_id, end_think_id = think if None not in think else (None, None)
+    inside = {id for text, id in control.items() if text in _THINK or _TOOL.fullmatch(text)}
+    return Layout(
+        specials=control,
+        pad_id=named.get("pad_token", ends[0]),
+        bos_id=named.get("bos_token", bos),
+        eos_id=ends[0],
+        role_ids={},
+        think_id=think_id,
+        end_think_id=end_think_id,
+        turn_ends=frozenset(control.values()) - inside,
+        stop_ids=tuple(dict.fromkeys(ends)),
+        template=template,
+        words=words,
+    )
+
+
+def _control(table: JsonObject, template: str | None, words: set[str]) -> dict[str, int]:
+    """What each control token is spelled, and its id; not the unknown token, which content may give."""
+    written = "\0".join(jinja.literals(template)) if template else ""
+    unknown = {table["model"].get("unk_token")} - words
+    control = {}
+    for token in table["added_tokens"]:
+        text = token["content"]
+        mark = bool(re.search(r"[^\w\s]", text)) and (text in written or text in _THINK or _TOOL.fullmatch(text))
+        if text.strip() and text not in unknown and (token["special"] or mark or text in words):
+            control[text] = token["id"]
+    return control
+
+
+def _turn_end(template: str | None, control: Mapping[str, int], words: Mapping[str, str]) -> list[int]:
+    """The control token that a template puts behind an assistant's turn, if it does."""
+    if template is None:
+        return []
+    writer = Template(template, control, words, frozenset(), None)
+    turns = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "1"}]
+    try:
+        written = writer.write(turns, generate=False, think=None)
+    except DataError:  # it wants other turns; whoever renders is told
+        return []
+    behind = written.text.rfind("1")
+    return [id for start, _, id in written.marks if start > behind][:1]
+
+
+def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) -> JsonObject:
+    """The table with the added tokens that only the configuration knows, or only names."""
+    added = [*table["added_tokens"]]
+    there = {t["content"] for t in added}
+    vocab = table["model"]["vocab"]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    extra = config.get("added_tokens_decoder")
+    for id, token in (extra if isinstance(extra, dict) else {}).items():
+        if isinstance(token, dict) and token.get("content") not in there and str(id).isdecimal():
+            added.append({**flags, **token, "id": int(id)})
+    there = {t["content"] for t in added}
+    added += [
+        {**flags, "id": vocab[text], "content": text} for text in dict.fromkeys(words.values())
+        if text in vocab and text not in there
+    ]  # fmt: skip
+    completed = {**table, "added_tokens": added}
+    vocabulary.check(completed)
+    return completed
+
+
+def _template(directory: Path, config: JsonObject) -> str | None:
+    """chat_template.jinja, or what older files have instead: a text, or several with names."""
+    try:
+        return (directory / TEMPLATE).read_text("utf-8")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{directory / TEMPLATE} is no text ({error}); restore it") from None
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _optional(path: Path) -> JsonObject:
+    if not path.is_file():
+        return {}
+    return read_json(path, WeightsError, "a JSON object", "restore it or download it again")
+
+
+def _text(token: object) -> str | None:
+    """A token's text, which is written bare or with its flags."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None

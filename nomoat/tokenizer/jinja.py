@@ -1,0 +1,334 @@
+"""A foreign chat template: rendered in a sandbox that it can't leave, in bounded time and memory.
+
+The names that templates are written for are those of transformers: `raise_exception`, `strftime_now`, `tojson`,
+loop controls, `generation` blocks.  Every loop, call, operator that makes text grow, list and printed value is
+charged to a Budget; what can't be charged (a filter or method that isn't listed here) doesn't exist.
+"""
+
+import html
+import json
+import re
+import types
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.filters import make_attrgetter
+from jinja2.parser import Parser
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.utils import Namespace, pass_context
+from jinja2.visitor import NodeTransformer
+
+from nomoat.config import DataError
+from nomoat.files import visible
+from nomoat.tokenizer.budget import Budget, BudgetError
+
+BEGIN, END = "\U0010fffe", "\U0010ffff"  # around what a `generation` block holds; no characters of Unicode
+LONGEST = 1_000_000  # characters of a template
+WIDEST = 10_000  # that a number handed to a filter or method may be
+_BUDGET = " budget"  # among a template's variables, where none can spell it
+_METHODS = {
+    str: "capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit "
+    "islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
+    "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title "
+    "upper zfill",
+    dict: "get items keys values",
+    list: "count index",
+    tuple: "count index",
+    LoopContext: "changed cycle",
+}  # fmt: skip
+_FILTERS = """abs attr batch capitalize center count d default dictsort first float format groupby indent int
+items join last length list lower map max min reject rejectattr replace reverse round select selectattr slice
+sort string sum title trim truncate unique upper urlencode wordcount""".split()
+_ERRORS = (
+    jinja2.TemplateError, BudgetError, ArithmeticError, AssertionError, AttributeError, LookupError,
+    MemoryError, NotImplementedError, RecursionError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+
+
+class RefusedError(jinja2.TemplateError):
+    """What `raise_exception` raises."""
+
+
+def render(source: str, variables: Mapping[str, Any], n_given: int) -> str:
+    """The text of a template whose variables hold about `n_given` characters; DataError where it refuses them,
+    fails, leaves its sandbox or doesn't end.
+    """
+    budget = Budget(n_given)
+    try:
+        template = _compiled(source)
+        context = template.new_context({**variables, _BUDGET: budget})
+        return "".join(template.root_render_func(context))
+    except RefusedError as error:
+        raise DataError(
+            f"the chat template refuses this conversation: {visible(error)}; "
+            "expected messages as its author meant them; change their roles or their order"
+        ) from None
+    except _ERRORS as error:
+        raise DataError(
+            f"the chat template stopped: {type(error).__name__}, {visible(error)[:300]}; expected one that "
+            "renders a conversation in bounded time; mend its chat_template.jinja"
+        ) from None
+
+
+def literals(source: str) -> tuple[str, ...]:
+    """The texts that a template can print of its own: between its tags and in its constants."""
+    tree = _parsed(source)
+    constants = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return (*(node.data for node in tree.find_all(nodes.TemplateData)), *constants)
+
+
+def attributes(source: str) -> frozenset[str]:
+    """What a template may look for in a message: names behind a dot, and constants."""
+    return frozenset(node.attr for node in _parsed(source).find_all(nodes.Getattr)) | {*literals(source)}
+
+
+@lru_cache(64)
+def _parsed(source: str) -> nodes.Template:
+    try:
+        if len(source) > LONGEST:
+            raise ValueError(f"{len(source):,} characters; expected at most {LONGEST:,}")
+        return _Sandbox().parse(source)
+    except _ERRORS as error:
+        raise DataError(
+            f"the chat template can't be read: {type(error).__name__}, {visible(error)[:300]}; "
+            "expected a Jinja template; mend its chat_template.jinja"
+        ) from None
+
+
+@lru_cache(64)
+def _compiled(source: str) -> jinja2.Template:
+    _parsed(source)
+    sandbox = _Sandbox()
+    tree = _Charging().visit(sandbox.parse(source))
+    return jinja2.Template.from_code(sandbox, sandbox.compile(tree), sandbox.make_globals(None))
+
+
+class _Generation(Extension):
+    """`{% generation %}…{% endgeneration %}`: what the assistant wrote, between BEGIN and END."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        begin, end = (nodes.Output([nodes.TemplateData(mark)], lineno=line) for mark in (BEGIN, END))
+        return nodes.Scope([begin, *body, end], lineno=line)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, with nothing in it that a Budget doesn't see."""
+
+    intercepted_binops = frozenset(["+", "*", "**", "%"])
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=_made
+        )
+        known = {name: _charged(name, self.filters[name]) for name in _FILTERS}
+        self.filters = {**known, **_OWN_FILTERS}
+        self.globals = {
+            "range": self.globals["range"],
+            "dict": _dict,
+            "namespace": _Namespace,
+            "raise_exception": _raise,
+            "strftime_now": _strftime_now,
+        }
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        budget = __context[_BUDGET]
+        budget.step()
+        if isinstance(__obj, types.MethodType | types.BuiltinMethodType):
+            kind, name = type(__obj.__self__), __obj.__name__
+            if name not in _METHODS.get(kind, "").split():
+                raise SecurityError(f"a template may not call {kind.__name__}.{name}")
+            if name == "join":
+                args = tuple([*budget.steps(items)] for items in args)
+            _charge(budget, name, __obj.__self__, args, kwargs)
+        elif not isinstance(__obj, Macro | LoopContext | BlockReference | jinja2.Undefined):
+            if all(__obj is not known for known in __self.globals.values()):
+                raise SecurityError(f"a template may not call {type(__obj).__name__}")
+            budget.made([*args, kwargs])
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        budget = context[_BUDGET]
+        budget.step()
+        counts = [part for part in (left, right) if isinstance(part, int)]
+        n_bits = [n.bit_length() for n in counts]
+        if operator == "%" and isinstance(left, str):
+            _charge(budget, "format", left, right if isinstance(right, tuple) else (right,), {})
+        elif len(counts) == 2:
+            n_new = n_bits[0] * max(1, right) if operator == "**" else sum(n_bits)
+            if max(n_new, *n_bits) > WIDEST:
+                raise BudgetError(f"it computes with whole numbers of more than {WIDEST:,} bits")
+        elif operator == "*":
+            budget.make(budget.size([left, right]) * max(1, *counts))
+        elif operator == "+":
+            budget.made([left, right])
+        return super().call_binop(context, operator, left, right)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        raise SecurityError(f"a template may not read {attribute!r} of {type(obj).__name__}")
+
+    def wrap_str_format(self, value: Any) -> None:
+        """`str.format` isn't wrapped but refused, by `call`."""
+
+
+class _Charging(NodeTransformer):
+    """Puts a charge around each loop, each list, each joined or printed text."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = _through(node.iter, " steps")
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _through(nodes.List(node.nodes, lineno=node.lineno), " joined")
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return _through(self.generic_visit(node), " made")
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return _through(self.generic_visit(node), " made")
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        return _through(node, " made") if node.ctx == "load" else node
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
+        return nodes.Const(node.data, lineno=node.lineno)
+
+
+def _through(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class _Namespace(Namespace):
+    """Jinja's, which takes no name that begins with an underscore."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *given = args
+        Namespace.__init__(self)
+        for name, value in dict(*given, **kwargs).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"a template may not set {name!r}")
+        super().__setitem__(name, value)
+
+
+def _dict(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    return dict(*args, **kwargs)
+
+
+def _raise(message: Any) -> None:
+    raise RefusedError(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    if re.search(r"%[^%A-Za-z]*[0-9]", form):
+        raise BudgetError("it asks for a date of a certain width")
+    return datetime.now().strftime(form)
+
+
+@pass_context
+def _made(context: Context, value: Any) -> Any:
+    return context[_BUDGET].made(value)
+
+
+@pass_context
+def _steps(context: Context, items: Any) -> Any:
+    return context[_BUDGET].steps(items)
+
+
+@pass_context
+def _joined(context: Context, items: list[Any]) -> str:
+    return "".join(map(str, context[_BUDGET].made(items)))
+
+
+@pass_context
+def _sum(context: Context, items: Any, attribute: Any = None, start: float = 0) -> float:
+    """Of numbers: Jinja's also adds lists, each copied as often as others follow it."""
+    get = make_attrgetter(context.environment, attribute)
+    numbers = [start, *map(get, context[_BUDGET].steps(items))]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("a sum of what are no numbers")
+    return sum(numbers)
+
+
+@pass_context
+def _tojson(
+    context: Context,
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers has it: no HTML is escaped, so that tools read as they were written."""
+    if (indent or 0) > 16 or sum(map(len, separators or ())) > 16:
+        raise BudgetError("it asks for JSON that is mostly blank")
+    context[_BUDGET].make(context[_BUDGET].size(value) * 6 * (1 + (indent or 0)))
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _escape(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of Jinja's that charges before it works."""
+    wants = getattr(function, "jinja_pass_arg", None)
+
+    @pass_context
+    def charged(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if name == "join":
+            value = [*context[_BUDGET].steps(value)]
+        _charge(context[_BUDGET], name, value, args, kwargs)
+        first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        return function(*([first[wants.name]] if wants else []), value, *args, **kwargs)
+
+    return charged
+
+
+def _charge(
+    budget: Budget, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """What a filter or method makes, at most: before it does."""
+    budget.step()
+    given = [*args, *kwargs.values()]
+    n_given = budget.size(given)
+    widths = [abs(number) for number in given if isinstance(number, int | float)]
+    if name == "format":
+        widths = [int(width[:9]) for width in re.findall("[0-9]+", str(value))]
+        n_given *= str(value).count("%")
+    if max(widths, default=0) > WIDEST or (name == "format" and "*" in str(value)):
+        raise BudgetError(f"{name} is asked for a width of more than {WIDEST:,}")
+    times = {"format": 1, "indent": 1 + str(value).count("\n"), "join": 0}
+    if name == "replace":
+        times[name] = str(value).count(str(given[0])) if given else 0
+    elif name == "join":
+        n_given += budget.size(value) * (1 + budget.size(list(args)))
+    budget.make(n_given + times.get(name, 1) * sum([n_given, *widths]))
+
+
+_OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
+    " made": _made,
+    " steps": _steps,
+    " joined": _joined,
+    "e": _escape,
+    "escape": _escape,
+    "safe": str,
+    "sum": _sum,
+    "tojson": _tojson,
+}

@@ -1,16 +1,15 @@
 """BPE in which content can't become a control token: our own tokenizer, and those of others.
 
-One vocabulary, three encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a text
-into the special id; Hugging Face and llama.cpp read that, we only decode with it.  Contents are encoded without
-any control token: added, in the vocabulary or made by a merge.  What a foreign template writes is encoded with
-its control tokens spelled in a way that nobody can guess, put in where the template wrote them itself: so its
+One vocabulary, three encoders.  The saved `tokenizer.json` is the ordinary one, which turns `<think>` in a
+text into the special id; Hugging Face and llama.cpp read that, here it only decodes.  Contents are encoded
+without any control token: added, in the vocabulary or made by a merge.  What a foreign template writes is
+encoded with its control tokens spelled as nobody can guess, where the template wrote them itself: so its
 library's rules at their edges hold, and no content reaches one.
 """
 
 import hashlib
 import json
 import secrets
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +30,7 @@ SMALLEST_VOCAB = len(NOMOAT.specials) + 256
 class Tokenizer:
     """Encodes content only: no text gives one of the special ids.  Equal fingerprints encode alike."""
 
-    def __init__(
-        self, table: JsonObject, layout: Layout = NOMOAT, config: JsonObject | None = None
-    ) -> None:
+    def __init__(self, table: JsonObject, layout: Layout = NOMOAT, config: JsonObject | None = None) -> None:
         """`table` is a parsed tokenizer.json, `layout` ours or that of a foreign one (`foreign.layout_of`),
         `config` its tokenizer_config.json, which `save` writes back.
 
@@ -48,7 +45,7 @@ class Tokenizer:
 
     @cached_property
     def _whole(self) -> tokenizers.Tokenizer:
-        return tokenizers.Tokenizer.from_str(json.dumps(self._table))
+        return tokenizers.Tokenizer.from_str(json.dumps(vocabulary.whole(self._table)))
 
     @cached_property
     def _content(self) -> tokenizers.Tokenizer:
@@ -65,8 +62,7 @@ class Tokenizer:
         return vocabulary.token_bytes(self._table)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, none of them special; DataError for a lone surrogate, which no UTF-8 can hold.
-        """
+        """The ids of `text`, none special; DataError for a lone surrogate, which no UTF-8 can hold."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -75,16 +71,13 @@ class Tokenizer:
 
     def encode_written(self, written: Sequence[Written]) -> list[tuple[list[int], list[int]]]:
         """What a template wrote -> its ids, and where in the text each begins."""
-        whole, spelled = self._marked
-        respelled = [_respelled(conversation, spelled) for conversation in written]
-        encodings = _encoded(whole.encode_batch, [text for text, _ in respelled])
-        out = []
-        for encoding, (_, shifts) in zip(encodings, respelled):
-            edges = [edge for edge, _ in shifts]
-            places = [start for start, _ in encoding.offsets]
-            shifted = [place + shifts[bisect_right(edges, place) - 1][1] for place in places]
-            out.append((encoding.ids, shifted))
-        return out
+        encoder, spelled = self._marked
+        respelled = [conversation.respelled(spelled) for conversation in written]
+        encodings = _encoded(encoder.encode_batch, [conversation.text for conversation in respelled])
+        return [
+            (encoding.ids, [conversation.place(start) for start, _ in encoding.offsets])
+            for encoding, conversation in zip(encodings, respelled)
+        ]
 
     def decode(self, ids: Sequence[int], specials: bool = False) -> str:
         """The text of `ids`, special ids left out or, with `specials`, spelled; half a UTF-8 character reads
@@ -202,20 +195,6 @@ def _encoded(encode: Any, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         for n, text in enumerate(texts):
             _utf8(text, n)
         raise
-
-
-def _respelled(written: Written, spelled: Mapping[int, str]) -> tuple[str, list[tuple[int, int]]]:
-    """The text with its control tokens spelled anew, and by how much each part of it has moved: from where on.
-    """
-    parts, shifts, place, length = [], [(0, 0)], 0, 0
-    for start, end, id in written.marks:
-        parts += [written.text[place:start], spelled[id]]
-        length += start - place
-        shifts.append((length, start - length))
-        length += len(spelled[id])
-        shifts.append((length, end - length))
-        place = end
-    return "".join([*parts, written.text[place:]]), shifts
 
 
 def _config(layout: Layout) -> JsonObject:

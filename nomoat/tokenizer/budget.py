@@ -37,7 +37,7 @@ class Budget:
             raise BudgetError(f"it makes more than {CHARS:,} characters")
 
     def size(self, value: Any) -> int:
-        """Characters that `value` prints as, about; a list that holds another one twice is as long as it prints.
+        """Characters that `value` prints as, about: a list that holds another one twice counts it twice.
 
         BudgetError where that is more than is left.
         """

@@ -8,13 +8,14 @@ from nomoat.config import DataError, JsonObject, WeightsError
 from nomoat.files import read_json
 from nomoat.tokenizer import jinja, vocabulary
 from nomoat.tokenizer.layout import Layout
-from nomoat.tokenizer.masks import found
 from nomoat.tokenizer.turns import Template
 
 TEMPLATE = "chat_template.jinja"
 NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 _THINK = ("<think>", "</think>")
-_TOOL = re.compile(r"<[/|｜]?\|?tool[\w▁]*[|｜]?>|\[/?(TOOL|AVAILABLE_TOOLS)\w*\]")
+_TOOL = re.compile(r"<[/|｜]*tool[\w▁]*[|｜]?>|\[/?(TOOL|AVAILABLE_TOOLS)\w*\]")
+_MARK = re.compile(rf"{_TOOL.pattern}|</?think>|<\|.*\|>|<｜.*｜>", re.DOTALL)
+_SIGN = re.compile(r"[^\w\s]")  # words that a template writes are words
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
 
 
@@ -48,20 +49,20 @@ def layout_of(
 ) -> Layout:
     """The layout of a tokenizer.json-like table with a Jinja template.
 
-    `words` are the texts of bos_token, eos_token, pad_token and unk_token, as far as there are; `stop_ids` ends
-    a reply beside eos_token and what the template puts behind an assistant's turn.  Control tokens are the
-    special ones, those that the template writes, and the marks of thinking and tools.
+    `words` are the texts of bos_token, eos_token, pad_token and unk_token, as far as there are; `stop_ids`
+    end a reply, too, beside eos_token and what the template puts behind an assistant's turn.  Control tokens
+    are the special ones, those that the template writes, and what is spelled like one: <|…|>, and the marks
+    of thinking and tools.  DataError where no token ends a reply.
     """
     ids = vocabulary.ids_of(table)
     named = {name: ids[text] for name, text in words.items() if text in ids}
     control = _control(table, template, {t for n, t in words.items() if n != "unk_token"})
     texts = {id: text for text, id in ids.items()}
-    ends = [named["eos_token"]] if "eos_token" in named else []
-    ends += [*stop_ids, *_turn_end(template, control, words)]
-    if not ends or not all(id in texts for id in ends):
+    ends = [*([named["eos_token"]] if "eos_token" in named else []), *stop_ids]
+    ends = [id for id in (*ends, *_turn_end(template, control, words)) if id in texts]
+    if not ends:
         raise DataError(
-            f"the tokenizer ends a reply with {ends or 'nothing'}; expected the id of a token; "
-            "set eos_token in its tokenizer_config.json"
+            "no token of this tokenizer ends a reply; expected one; set eos_token in tokenizer_config.json"
         )
     control |= {texts[id]: id for id in ends}
     bos = next((control[text] for text in _END_OF_TEXT if text in control), ends[0])
@@ -90,8 +91,9 @@ def _control(table: JsonObject, template: str | None, words: set[str]) -> dict[s
     control = {}
     for token in table["added_tokens"]:
         text = token["content"]
-        mark = bool(re.search(r"[^\w\s]", text)) and (text in written or text in _THINK or _TOOL.fullmatch(text))
-        if text.strip() and text not in unknown and (token["special"] or mark or text in words):
+        mark = _MARK.fullmatch(text) or (text in written and _SIGN.search(text))
+        blank = not text.strip()
+        if text not in unknown and not blank and (token["special"] or text in words or mark):
             control[text] = token["id"]
     return control
 
@@ -101,31 +103,30 @@ def _turn_end(template: str | None, control: Mapping[str, int], words: Mapping[s
     if template is None:
         return []
     writer = Template(template, control, words, frozenset(), None)
-    turns = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "1"}]
+    question, answer = "What is it?", "It is so."
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
         written = writer.write(turns, generate=False, think=None)
     except DataError:  # it wants other turns; whoever renders is told
         return []
-    behind = written.text.rfind("1")
+    behind = written.text.rfind(answer)
     return [id for start, _, id in written.marks if start > behind][:1]
 
 
 def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) -> JsonObject:
     """The table with the added tokens that only the configuration knows, or only names."""
-    added = [*table["added_tokens"]]
-    there = {t["content"] for t in added}
-    vocab = table["model"]["vocab"]
+    added = {token["content"]: token for token in table["added_tokens"]}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     extra = config.get("added_tokens_decoder")
     for id, token in (extra if isinstance(extra, dict) else {}).items():
-        if isinstance(token, dict) and token.get("content") not in there and str(id).isdecimal():
-            added.append({**flags, **token, "id": int(id)})
-    there = {t["content"] for t in added}
-    added += [
-        {**flags, "id": vocab[text], "content": text} for text in dict.fromkeys(words.values())
-        if text in vocab and text not in there
-    ]  # fmt: skip
-    completed = {**table, "added_tokens": added}
+        text = _text(token)
+        if text is not None and id.isdecimal():
+            added.setdefault(text, {**flags, **token, "id": int(id)})
+    vocab = table["model"]["vocab"]
+    for text in words.values():
+        if text in vocab:
+            added.setdefault(text, {**flags, "id": vocab[text], "content": text})
+    completed = {**table, "added_tokens": [*added.values()]}
     vocabulary.check(completed)
     return completed
 

@@ -1,8 +1,8 @@
 """A foreign chat template: rendered in a sandbox that it can't leave, in bounded time and memory.
 
-The names that templates are written for are those of transformers: `raise_exception`, `strftime_now`, `tojson`,
-loop controls, `generation` blocks.  Every loop, call, operator that makes text grow, list and printed value is
-charged to a Budget; what can't be charged (a filter or method that isn't listed here) doesn't exist.
+The names that templates are written for are those of transformers: `raise_exception`, `strftime_now`,
+`tojson`, loop controls, `generation` blocks.  Every loop, call, list, printed value and operator that makes
+text grow is charged to a Budget; a filter or method that isn't listed here, and so isn't charged, is refused.
 """
 
 import html
@@ -26,29 +26,24 @@ from jinja2.visitor import NodeTransformer
 
 from nomoat.config import DataError
 from nomoat.files import visible
+from nomoat.tokenizer import costs
 from nomoat.tokenizer.budget import Budget, BudgetError
 
 BEGIN, END = "\U0010fffe", "\U0010ffff"  # around what a `generation` block holds; no characters of Unicode
 LONGEST = 1_000_000  # characters of a template
-WIDEST = 10_000  # that a number handed to a filter or method may be
 _BUDGET = " budget"  # among a template's variables, where none can spell it
-_METHODS = {
-    str: "capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit "
-    "islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
-    "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title "
-    "upper zfill",
-    dict: "get items keys values",
-    list: "count index",
-    tuple: "count index",
-    LoopContext: "changed cycle",
-}  # fmt: skip
-_FILTERS = """abs attr batch capitalize center count d default dictsort first float format groupby indent int
-items join last length list lower map max min reject rejectattr replace reverse round select selectattr slice
-sort string sum title trim truncate unique upper urlencode wordcount""".split()
+_FILTERS = (
+    "abs attr batch capitalize center count d default dictsort first float format groupby indent int items "
+    "join last length list lower map max min reject rejectattr replace reverse round select selectattr slice "
+    "sort string title trim truncate unique upper urlencode wordcount"
+)
 _ERRORS = (
     jinja2.TemplateError, BudgetError, ArithmeticError, AssertionError, AttributeError, LookupError,
     MemoryError, NotImplementedError, RecursionError, SyntaxError, TypeError, ValueError,
 )  # fmt: skip
+
+
+_CALLABLE = (Macro, LoopContext, BlockReference, jinja2.Undefined)
 
 
 class RefusedError(jinja2.TemplateError):
@@ -56,8 +51,8 @@ class RefusedError(jinja2.TemplateError):
 
 
 def render(source: str, variables: Mapping[str, Any], n_given: int) -> str:
-    """The text of a template whose variables hold about `n_given` characters; DataError where it refuses them,
-    fails, leaves its sandbox or doesn't end.
+    """The text of a template whose variables hold about `n_given` characters; DataError where it refuses
+    them, fails, leaves its sandbox or doesn't end.
     """
     budget = Budget(n_given)
     try:
@@ -76,6 +71,7 @@ def render(source: str, variables: Mapping[str, Any], n_given: int) -> str:
         ) from None
 
 
+@lru_cache(64)
 def literals(source: str) -> tuple[str, ...]:
     """The texts that a template can print of its own: between its tags and in its constants."""
     tree = _parsed(source)
@@ -83,6 +79,7 @@ def literals(source: str) -> tuple[str, ...]:
     return (*(node.data for node in tree.find_all(nodes.TemplateData)), *constants)
 
 
+@lru_cache(64)
 def attributes(source: str) -> frozenset[str]:
     """What a template may look for in a message: names behind a dot, and constants."""
     return frozenset(node.attr for node in _parsed(source).find_all(nodes.Getattr)) | {*literals(source)}
@@ -124,13 +121,13 @@ class _Generation(Extension):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, with nothing in it that a Budget doesn't see."""
 
-    intercepted_binops = frozenset(["+", "*", "**", "%"])
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])
 
     def __init__(self) -> None:
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=_made
         )
-        known = {name: _charged(name, self.filters[name]) for name in _FILTERS}
+        known = {name: _charged(name, self.filters[name]) for name in _FILTERS.split()}
         self.filters = {**known, **_OWN_FILTERS}
         self.globals = {
             "range": self.globals["range"],
@@ -141,36 +138,20 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         }
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """A function, macro or method, if the template may; a charge for what it makes."""
         budget = __context[_BUDGET]
         budget.step()
         if isinstance(__obj, types.MethodType | types.BuiltinMethodType):
-            kind, name = type(__obj.__self__), __obj.__name__
-            if name not in _METHODS.get(kind, "").split():
-                raise SecurityError(f"a template may not call {kind.__name__}.{name}")
-            if name == "join":
-                args = tuple([*budget.steps(items)] for items in args)
-            _charge(budget, name, __obj.__self__, args, kwargs)
-        elif not isinstance(__obj, Macro | LoopContext | BlockReference | jinja2.Undefined):
-            if all(__obj is not known for known in __self.globals.values()):
-                raise SecurityError(f"a template may not call {type(__obj).__name__}")
-            budget.made([*args, kwargs])
+            args = costs.charge_method(budget, __obj, args, kwargs)
+        elif not isinstance(__obj, _CALLABLE) and not __self.offers(__obj):
+            raise SecurityError(f"a template may not call {type(__obj).__name__}")
         return super().call(__context, __obj, *args, **kwargs)
 
+    def offers(self, function: Any) -> bool:
+        return any(function is known for known in self.globals.values())
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        budget = context[_BUDGET]
-        budget.step()
-        counts = [part for part in (left, right) if isinstance(part, int)]
-        n_bits = [n.bit_length() for n in counts]
-        if operator == "%" and isinstance(left, str):
-            _charge(budget, "format", left, right if isinstance(right, tuple) else (right,), {})
-        elif len(counts) == 2:
-            n_new = n_bits[0] * max(1, right) if operator == "**" else sum(n_bits)
-            if max(n_new, *n_bits) > WIDEST:
-                raise BudgetError(f"it computes with whole numbers of more than {WIDEST:,} bits")
-        elif operator == "*":
-            budget.make(budget.size([left, right]) * max(1, *counts))
-        elif operator == "+":
-            budget.made([left, right])
+        costs.charge_operator(context[_BUDGET], operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
@@ -225,8 +206,9 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
 
-def _dict(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    return dict(*args, **kwargs)
+@pass_context
+def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return context[_BUDGET].made(dict(*args, **kwargs))
 
 
 def _raise(message: Any) -> None:
@@ -294,32 +276,11 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def charged(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         if name == "join":
             value = [*context[_BUDGET].steps(value)]
-        _charge(context[_BUDGET], name, value, args, kwargs)
+        costs.charge(context[_BUDGET], name, value, [*args, *kwargs.values()])
         first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
         return function(*([first[wants.name]] if wants else []), value, *args, **kwargs)
 
     return charged
-
-
-def _charge(
-    budget: Budget, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    """What a filter or method makes, at most: before it does."""
-    budget.step()
-    given = [*args, *kwargs.values()]
-    n_given = budget.size(given)
-    widths = [abs(number) for number in given if isinstance(number, int | float)]
-    if name == "format":
-        widths = [int(width[:9]) for width in re.findall("[0-9]+", str(value))]
-        n_given *= str(value).count("%")
-    if max(widths, default=0) > WIDEST or (name == "format" and "*" in str(value)):
-        raise BudgetError(f"{name} is asked for a width of more than {WIDEST:,}")
-    times = {"format": 1, "indent": 1 + str(value).count("\n"), "join": 0}
-    if name == "replace":
-        times[name] = str(value).count(str(given[0])) if given else 0
-    elif name == "join":
-        n_given += budget.size(value) * (1 + budget.size(list(args)))
-    budget.make(n_given + times.get(name, 1) * sum([n_given, *widths]))
 
 
 _OWN_FILTERS: Mapping[str, Callable[..., Any]] = {

@@ -33,6 +33,11 @@ class Layout:
     template: str | None = None  # a foreign chat template, in Jinja
     words: Mapping[str, str] = field(default_factory=dict)  # bos_token, eos_token, … for the template
 
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that other programs are given: the foreign one, or the twin of our own turns."""
+        return template() if self.role_ids else self.template
+
 
 NOMOAT = Layout(
     specials={
@@ -122,6 +127,14 @@ def render_batch(
             "this tokenizer has no chat template; expected one that says how turns are written; put a "
             "chat_template.jinja beside its tokenizer.json, or choose the model's instruct version"
         )
+    return _by_layout(tokenizer, conversations, generate, think)
+
+
+def _by_layout(
+    tokenizer: Encoder, conversations: Sequence[Conversation], generate: bool, think: bool | None
+) -> list[Rendered]:
+    """`render_batch` for our own turns."""
+    layout = tokenizer.layout
     texts = [text for messages in conversations for m in messages for text in (m.content, m.thinking or "")]
     encoded = iter(tokenizer.encode_batch(texts))
     opening = _opening(layout, think) if generate else []

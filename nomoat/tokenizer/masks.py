@@ -1,41 +1,39 @@
 """Masks: no content of a message can become, begin or end a control token of the template that it is put in.
 
-A foreign template writes its control tokens as text between the contents.  So that the only ones to be found in
-what it wrote are its own, every character of a content that a control token begins or ends with is replaced by a
-private one that occurs nowhere, and a content that lies within a control token is replaced whole.  Blanks stay,
-since templates trim.  Character stands for character, so places in the masked text are places in the text.
+A foreign template writes its control tokens as text between the contents.  So that the only ones to be found
+in what it wrote are its own, every character of a content that a control token begins or ends with is
+replaced by a private one that occurs nowhere, and a content that lies within a control token is replaced
+whole.  Blanks stay, since templates trim.  Places in the masked text are places in the text.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from nomoat.config import DataError
 from nomoat.tokenizer.jinja import BEGIN, END
 
 _PRIVATE = re.compile("[\U000f0000-\U0010ffff]")
+_FIRST, _LAST = 0xF0000, 0x10FFFD
 
 
 class Masks:
     """The private characters for one conversation."""
 
-    def __init__(self, control: Sequence[str], texts: Iterable[str]) -> None:
+    def __init__(self, control: Mapping[str, int], texts: Iterable[str]) -> None:
         """`texts`: all contents, and the template; DataError where they leave no private character."""
-        self._control = "\0".join(control)
-        ends = {c for token in control for c in (token[0], token[-1]) if not c.isspace()} | {BEGIN, END}
-        within = {c for token in control for c in token if not c.isspace()}
-        taken = {c for text in texts for c in _PRIVATE.findall(text)} | {BEGIN, END}
-        free = (chr(code) for code in range(0xF0000, 0x10FFFE) if not taken or chr(code) not in taken)
-        try:
-            private = {c: next(free) for c in sorted(ends | within)}
-        except StopIteration:
+        ends, within, self._control = _characters(tuple(control))
+        taken = {c for text in texts for c in _PRIVATE.findall(text)}
+        free = (c for c in map(chr, range(_FIRST, _LAST + 1)) if c not in taken)
+        private = dict(zip(within, free))
+        if len(private) < len(within):
             raise DataError(
                 "the conversation uses up the private characters of Unicode; expected some that are free; "
                 "remove them"
-            ) from None
-        self._ends = {ord(c): private[c] for c in ends}
-        self._within = {ord(c): private[c] for c in private}
-        self._back = {ord(mask): c for c, mask in private.items()}
+            )
+        self._ends = str.maketrans({c: private[c] for c in ends})
+        self._within = str.maketrans(private)
+        self._back = str.maketrans({mask: c for c, mask in private.items()})
 
     def put(self, content: str) -> str:
         """The content as a template may have it."""
@@ -51,6 +49,19 @@ def found(text: str, control: Mapping[str, int]) -> Iterator[tuple[int, int, int
     """(start, end, id) of each control token in a masked text: the leftmost first, of two the longer."""
     for match in _pattern(tuple(control)).finditer(text):
         yield match.start(), match.end(), control[match[0]]
+
+
+@lru_cache(16)
+def _characters(control: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...], str]:
+    """Those at the ends of a control token, all of them, and the tokens as one text."""
+    marks = BEGIN + END
+    ends = marks + "".join(token[0] + token[-1] for token in control)
+    within = sorted(_signs(marks + "".join(control)))
+    return _signs(ends), tuple(within), "\0".join(control)
+
+
+def _signs(text: str) -> frozenset[str]:
+    return frozenset("".join(text.split()))
 
 
 @lru_cache(16)

@@ -1,7 +1,7 @@
 """A vocabulary as a tokenizer.json has it: what its tokens stand for, and the same without control tokens.
 
-Two kinds can be read, both of which can spell every text: byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), whose
-tokens are written in 256 printable stand-ins for bytes, and byte-fallback BPE (Llama 2, Gemma), whose tokens are
+Two kinds can be read, which can spell every text: byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), whose tokens
+are written in 256 printable stand-ins for bytes, and byte-fallback BPE (Llama 2, Gemma), whose tokens are
 text with ▁ for a blank, and <0x0A> for a byte that no token has.
 """
 
@@ -9,85 +9,98 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nomoat.config import WeightsError
-
-Table = dict[str, Any]
+from nomoat.config import JsonObject, WeightsError
 
 # GPT-2's printable stand-in for each byte: itself where it is printable Latin-1, else from U+0100 on.
 _SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _HIDDEN = [b for b in range(256) if b not in _SHOWN]
 BYTE_OF = {chr(b): b for b in _SHOWN} | {chr(256 + n): b for n, b in enumerate(_HIDDEN)}
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
+_EXPECTED = "expected a byte-level or byte-fallback BPE; choose another model"
 
 
 def check(table: Any) -> None:
     """WeightsError unless it is a BPE of one of the two kinds, complete in itself."""
     try:
-        added = {t["content"]: t["id"] for t in table["added_tokens"]}
-        vocab, merges = table["model"]["vocab"], pairs(table)
-        ids = {**vocab, **added}
-        rules = [table[key] for key in ("normalizer", "pre_tokenizer", "decoder")]
+        model, ids, merges = table["model"], ids_of(table), pairs(table)
+        added = [(t["content"], t["id"], t["special"]) for t in table["added_tokens"]]
+        readable = _is_byte_level(table) or model.get("byte_fallback")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        found = repr(error) if isinstance(table, dict) else type(table).__name__
-        raise WeightsError(f"tokenizer.json is no BPE ({found}); {_EXPECTED}") from None
-    if table["model"].get("type", "BPE") != "BPE" or not any(kind(table).values()):
-        raise WeightsError(f"tokenizer.json is a {table['model'].get('type')} of another kind; {_EXPECTED}")
-    if not all(isinstance(rule, dict | None) for rule in rules) or not _whole(ids.values()):
-        raise WeightsError(f"tokenizer.json has ids or rules of a wrong type; {_EXPECTED}")
-    broken = next((m for m in merges if not {*m, "".join(m)} <= vocab.keys()), None)
-    doubled = next((t for t, id in added.items() if vocab.get(t, id) != id), None)
-    if broken or doubled or len({*ids.values()}) < len(ids):
-        wrong = f"merge {broken}" if broken else f"token {doubled or 'twice the same id'!r}"
         raise WeightsError(
-            f"the parts of tokenizer.json contradict each other ({wrong}); restore it or download it again"
-        )
+            f"tokenizer.json is no BPE ({type(error).__name__} {error}); {_EXPECTED}"
+        ) from None
+    affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    if model.get("type", "BPE") != "BPE" or not readable or affixes:
+        raise WeightsError(f"tokenizer.json is a {model.get('type')} of another kind; {_EXPECTED}")
+    if (
+        any(type(id) is not int for id in ids.values())
+        or not 0 <= min(ids.values()) <= max(ids.values()) < 2**31
+    ):
+        raise WeightsError(f"tokenizer.json has ids that are no whole numbers; {_EXPECTED}")
+    _check_together(model["vocab"], merges, added)
 
 
-_EXPECTED = "expected a byte-level or byte-fallback BPE; convert it or choose another model"
+def _check_together(
+    vocab: Mapping[str, int], merges: list[tuple[str, str]], added: list[tuple[str, int, bool]]
+) -> None:
+    """WeightsError where merges, vocabulary and added tokens contradict each other."""
+    for left, right in merges:
+        parts_and_whole = {left, right, left + right}
+        if not parts_and_whole <= vocab.keys():
+            raise WeightsError(f"tokenizer.json merges {left!r} and {right!r}, {_CONTRADICTS}")
+    texts = {id: text for text, id in vocab.items()}
+    if len(texts) < len(vocab):
+        raise WeightsError(f"tokenizer.json has two tokens with one id, {_CONTRADICTS}")
+    for text, id, _ in added:
+        known = vocab.get(text, id)
+        if known != id or texts.setdefault(id, text) != text:
+            raise WeightsError(f"tokenizer.json adds {text!r} as {id}, {_CONTRADICTS}")
 
 
-def _whole(ids: Any) -> bool:
-    return all(type(id) is int and 0 <= id < 2**31 for id in ids)
+_CONTRADICTS = "which contradicts its vocabulary; expected them to agree; restore it or download it again"
 
 
-def pairs(table: Table) -> list[tuple[str, str]]:
+def pairs(table: JsonObject) -> list[tuple[str, str]]:
     """Its merges, which older files write as one text with a blank."""
     merges = [m.split(" ") if isinstance(m, str) else m for m in table["model"]["merges"]]
     return [(left, right) for left, right in merges]
 
 
-def parts(table: Table, key: str) -> Iterator[Mapping[str, Any]]:
+def parts(table: JsonObject, step: str) -> Iterator[JsonObject]:
     """The rules of one step, those of a sequence one by one."""
-    rest = [table.get(key)]
+    rest = [table.get(step)]
     while rest:
         rule = rest.pop(0)
         if rule is not None:
             yield rule
-            rest += [inner for name in (f"{key}s", "pretokenizers") for inner in rule.get(name, [])]
+            rest += [inner for name in (f"{step}s", "pretokenizers") for inner in rule.get(name, [])]
 
 
-def kind(table: Table) -> dict[str, bool]:
-    """Which of the two kinds it is."""
-    steps = [rule.get("type") for key in ("decoder", "pre_tokenizer", "normalizer") for rule in parts(table, key)]
-    return {
-        "byte-level": "ByteLevel" in steps,
-        "byte-fallback": bool(table["model"].get("byte_fallback")),
-    }
+def _is_byte_level(table: JsonObject) -> bool:
+    steps = ("normalizer", "pre_tokenizer", "decoder")
+    return any(rule.get("type") == "ByteLevel" for step in steps for rule in parts(table, step))
 
 
-def ids_of(table: Table) -> dict[str, int]:
+def ids_of(table: JsonObject) -> dict[str, int]:
     """Every token, the added ones too, and its id."""
     return {**table["model"]["vocab"], **{t["content"]: t["id"] for t in table["added_tokens"]}}
 
 
-def without(table: Table, control: Mapping[str, int]) -> Table:
-    """The same tokenizer, but that no text gives a control token: not whole, and not by merging."""
+def whole(table: JsonObject) -> JsonObject:
+    """For decoding: every added token with the id that the file gives it."""
+    return {**table, "model": {**table["model"], "vocab": ids_of(table)}}
+
+
+def without(table: JsonObject, control: Mapping[str, int]) -> JsonObject:
+    """For contents: no text gives a control token, not whole and not by merging."""
     kept = [t for t in table["added_tokens"] if t["content"] not in control and not t["special"]]
     vocab = {text: id for text, id in table["model"]["vocab"].items() if text not in control}
+    merges = [pair for pair in pairs(table) if control.keys().isdisjoint((*pair, "".join(pair)))]
     model = {
         **table["model"],
+        "dropout": None,
         "vocab": vocab | {t["content"]: t["id"] for t in kept},
-        "merges": [[*m] for m in pairs(table) if control.keys().isdisjoint((*m, "".join(m)))],
+        "merges": [[left, right] for left, right in merges],
     }
     if model.get("unk_token") in control:
         model["unk_token"] = None
@@ -95,27 +108,28 @@ def without(table: Table, control: Mapping[str, int]) -> Table:
     return {**table, **steps, "added_tokens": kept, "model": model}
 
 
-def respelled(table: Table, control: Mapping[str, int], secret: str) -> tuple[Table, dict[int, str]]:
-    """`without` its control tokens, and with them once more, spelled as nobody can guess.  Also the spellings.
-    """
-    bare = without(table, control)
+def respelled(
+    table: JsonObject, control: Mapping[str, int], secret: str
+) -> tuple[JsonObject, dict[int, str]]:
+    """For what a template writes: its control tokens spelled as nobody can guess; and these spellings."""
     spelled = {id: f"\ue000{secret}{id}\ue001" for id in control.values()}
+    flags = {"special": True, "normalized": False, "single_word": False}
     marks = [
-        {**t, "content": spelled[t["id"]], "special": True, "normalized": False, "single_word": False}
-        for t in table["added_tokens"]
-        if t["content"] in control
+        {**token, **flags, "content": spelled[token["id"]]}
+        for token in table["added_tokens"]
+        if token["content"] in control
     ]
+    bare = without(table, control)
     vocab = bare["model"]["vocab"] | {text: id for id, text in spelled.items()}
     model = {**bare["model"], "vocab": vocab}
     return {**bare, "added_tokens": [*marks, *bare["added_tokens"]], "model": model}, spelled
 
 
-def token_bytes(table: Table) -> dict[int, bytes]:
+def token_bytes(table: JsonObject) -> dict[int, bytes]:
     """What each id stands for; an added token for its own text."""
-    byte_level = kind(table)["byte-level"]
-    spell = _byte_level if byte_level else _byte_fallback
-    table_bytes = {id: spell(text) for text, id in table["model"]["vocab"].items()}
-    return table_bytes | {t["id"]: t["content"].encode() for t in table["added_tokens"]}
+    spell = _byte_level if _is_byte_level(table) else _byte_fallback
+    of_vocab = {id: spell(text) for text, id in table["model"]["vocab"].items()}
+    return of_vocab | {t["id"]: t["content"].encode() for t in table["added_tokens"]}
 
 
 def _byte_level(text: str) -> bytes:
@@ -130,7 +144,7 @@ def _byte_fallback(text: str) -> bytes:
     return text.replace("▁", " ").encode()
 
 
-def drops_first_blank(table: Table) -> bool:
+def drops_first_blank(table: JsonObject) -> bool:
     """Whether decoding takes away the blank that encoding puts before a text."""
     for rule in parts(table, "decoder"):
         scheme = rule.get("prepend_scheme", "always" if rule.get("add_prefix_space", True) else "never")

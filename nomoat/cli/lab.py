@@ -47,7 +47,7 @@ def plan(
     if json:
         return say.as_json(estimate)
     header = ("what", "estimate", "published", "by")
-    rows = tuple(table_rows(estimate, published))
+    rows = table_rows(estimate, published)
     table = Table(f"Plan for {model}, estimated", header, rows, words=("by",))
     return say.result(table.text(say.width()))
 

@@ -97,13 +97,11 @@ def doctor() -> int:
     from nomoat.report.table import Table
     from nomoat.sandbox import attacks
 
-    layers = tuple(
-        (name, "active" if active else "absent", detail) for name, active, detail in attacks.layers()
-    )
+    layers = [(name, "active" if active else "absent", detail) for name, active, detail in attacks.layers()]
     table = Table("Sandbox", ("layer", "here", "detail"), layers, words=("here", "detail"))
     say.result(f"{table.text(say.width())}\n\nmodel-written code runs under: {sandbox.backend()}\n")
     tried = attacks.self_test(sandbox.backend())
-    rows = tuple((attack, "held" if held else "BREACHED", detail) for attack, held, detail in tried)
+    rows = [(attack, "held" if held else "BREACHED", detail) for attack, held, detail in tried]
     header = ("attack", "outcome", "its program")
     say.tables([Table("Attacks", header, rows, words=header[1:])])
     n_held = sum(held for _, held, _ in tried)

@@ -259,7 +259,7 @@ def arms_table(results: Runs, ngrams: Runs, source: str) -> Table:
         f"Means over {n_seeds} seeds (lowest-highest); energy {source}; "
         "FLOPs executed, the optimiser's included."
     )
-    return Table("Side by side", ("arm", "bits per byte", *COLUMNS), tuple(rows), note)
+    return Table("Side by side", ("arm", "bits per byte", *COLUMNS), rows, note)
 
 
 def factors_table(factors: Mapping[str, Json], source: str) -> Table:
@@ -268,7 +268,7 @@ def factors_table(factors: Mapping[str, Json], source: str) -> Table:
         "The baseline's cost over ours' at equal final held-out bits per byte; in brackets Student's 95 % "
         f"over the seeds; below 1 ours loses. Energy {source}: as an estimate it is time again."
     )
-    return Table("How many times cheaper", ("against", *METRICS.values()), tuple(rows), note)
+    return Table("How many times cheaper", ("against", *METRICS.values()), rows, note)
 
 
 def factor_cell(factor: Json) -> str:
@@ -284,7 +284,7 @@ def waterfall_table(waterfall: Sequence[Json]) -> Table:
         "As factors of the budget (lowest and highest seed), 1 is no effect: off, what is lost where it is "
         "there and left out alone; on, what is gained where it is not there and put in alone."
     )
-    return Table("Where it comes from", ("saving", "in ours", "in B1"), tuple(rows), note)
+    return Table("Where it comes from", ("saving", "in ours", "in B1"), rows, note)
 
 
 def gain_cell(gain: Json | None) -> str:

@@ -9,6 +9,7 @@ from nomoat.plan.budget import resolve
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 from nomoat.stages.recipe import Recipe
+from nomoat.stats import mean
 
 NAMES = ("format-only", "random-reward", "rejection-sft", "more-pretraining")
 READ = ("shares", "text", "text_bytes", "hub", "tasks", "task_documents", "chains")  # what pretraining reads
@@ -68,8 +69,7 @@ def n_steps(flops: float, step_flops: float) -> int:
 
 def answer_flops(run: Run, recipe: Recipe, after: str) -> float:
     """To sample one answer, as long as those that RL drew, behind a prompt of that length."""
-    drawn = run.curve(after)
-    length = sum(event["length"] for event in drawn) / len(drawn)
+    length = mean(event["length"] for event in run.curve(after))
     return length * counts.flops_forward(recipe.shape(recipe.stage(after)), 2 * length, recipe.kernels)
 
 

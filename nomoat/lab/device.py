@@ -231,7 +231,7 @@ def side_by_side(title: str, readings: Sequence[Reading], note: str) -> Table:
     for r in readings:
         rows.setdefault((r.what, r.unit), [r.what]).append(reading_cell(r))
     places = dict.fromkeys(r.place for r in readings)
-    return Table(title, ("what", *places), tuple(map(tuple, rows.values())), note)
+    return Table(title, ("what", *places), list(rows.values()), note)
 
 
 def reading_cell(r: Reading) -> str:

@@ -131,7 +131,7 @@ def answer(laws: Sequence[Law], of: Callable[[Law], float]) -> list[float | None
 def tables(scaling: Json) -> list[Table]:
     """The ladder, and from its end what half the cost loses and what each gain costs."""
     end, costs = scaling["end"], ("FLOPs", "device time", "energy", read_prices().currency)
-    ladder = tuple(map(point_cells, scaling["points"]))
+    ladder = list(map(point_cells, scaling["points"]))
     rows = [("half the cost", f"{interval(scaling['half'], '.4f')} more", "0.5", *cost_cells(end, 0.5))]
     for gain, times in scaling["gains"]:
         cells = cost_cells(end, times[0]) if times[0] else ("", "", "", "")
@@ -140,7 +140,7 @@ def tables(scaling: Json) -> list[Table]:
     return [
         Table("Ladder", header, ladder),
         Table(
-            f"From {end['arm']} on", ("what", "bits per byte", "times", *costs), tuple(rows), note_of(scaling)
+            f"From {end['arm']} on", ("what", "bits per byte", "times", *costs), rows, note_of(scaling)
         ),
     ]
 

@@ -171,8 +171,8 @@ def tables(truth: Json) -> list[Table]:
     n_seeds = truth["rows"][0]["seeds"]
     note = f"{n_seeds} seeds; time and FLOPs: the first over the second; differences: less the second"
     header = ("question", "equal", "time", "FLOPs", *bits, *points)
-    rows = tuple(map(row_cells, truth["rows"]))
-    speeds = tuple(map(decoding_cells, truth["decoding"]))
+    rows = list(map(row_cells, truth["rows"]))
+    speeds = list(map(decoding_cells, truth["decoding"]))
     words = ("equal", "text", "tasks")
     columns = ("attention", "rows", "prompt", "cache B/token", "tokens/s", "range")
     return [Table("", header, rows, note, words=words), Table("", columns, speeds)]

@@ -27,7 +27,7 @@ class Forecast:
 
     def table(self) -> Table:
         header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "energy", self.currency, "and")
-        rows = tuple(line_cells(line) for line in (*self.lines, self.total()))
+        rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
         return Table(title, header, rows, self.source, ("and",), total=True)
 
@@ -82,7 +82,7 @@ def against_plan(run: Run) -> Table:
             planned += line.seconds
     rows.append(("total", "", "", "", "", duration(seconds), duration(planned), _ratio(seconds, planned)))
     note = "Time on the clock, work done twice included."
-    return Table("Receipt and plan", HEADER_AGAINST, tuple(rows), note, total=True)
+    return Table("Receipt and plan", HEADER_AGAINST, rows, note, total=True)
 
 
 def stage_cells(row: Row, line: Line) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from nomoat.report.scores import ByModel
+from nomoat.stats import mean
 
 SERIES = tuple(f"#0102a{i}" for i in range(8))
 TEXT, LABEL, LINE = "#010203", "#010204", "#010205"
@@ -146,7 +147,7 @@ def smooth(points: Points) -> Points:
     """A running mean over a twentieth."""
     half = max(1, len(points) // 40)
     near = [[y for _, y in points[max(0, i - half) : i + half + 1]] for i in range(len(points))]
-    return thin([(x, sum(ys) / len(ys)) for (x, _), ys in zip(points, near)])
+    return thin([(x, mean(ys)) for (x, _), ys in zip(points, near)])
 
 
 def thin(points: Points) -> Points:
@@ -155,7 +156,7 @@ def thin(points: Points) -> Points:
         return points
     size = len(points) / POINTS
     groups = [points[int(i * size) : max(int((i + 1) * size), int(i * size) + 1)] for i in range(POINTS)]
-    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+    return [tuple(map(mean, zip(*group))) for group in groups]
 
 
 def _svg(figure: Figure, title: str) -> str:

@@ -117,7 +117,7 @@ def course(title: str, rows: Iterable[Row], curve: Steps, n_bars: int) -> Table:
         texts = map(row.text, tenths(curve))
         cells.append((cut(row.label, 26), *texts, bars))
     header = (title, "first tenth", "middle", "last tenth", "course")
-    return Table("", header, tuple(cells), words=("course",))
+    return Table("", header, cells, words=("course",))
 
 
 def spark(values: Sequence[float | None]) -> str:

@@ -29,8 +29,8 @@ def receipt_table(receipt: Receipt) -> Table:
     """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
     redone = receipt.total.redone_seconds
     columns = [i for i, name in enumerate(HEADER) if redone or name != "of it redone"]
-    header = tuple(receipt.total.currency if HEADER[i] == "money" else HEADER[i] for i in columns)
-    rows = tuple(tuple(row[i] for i in columns) for row in receipt.to_rows())
+    header = [receipt.total.currency if HEADER[i] == "money" else HEADER[i] for i in columns]
+    rows = [[row[i] for i in columns] for row in receipt.to_rows()]
     return Table("Receipt", header, rows, _sources(receipt), ("bought",), total=True)
 
 
@@ -63,4 +63,4 @@ def shares_table(shares: Sequence[Share]) -> Table:
         "Tokenizer is in pretraining, eval and export left out."
     )
     header = ("part", "ours", "share", "theirs, H800 h", "share")
-    return Table("Share of the cost", header, tuple(rows), note)
+    return Table("Share of the cost", header, rows, note)

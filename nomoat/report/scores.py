@@ -91,19 +91,19 @@ def score_tables(scores: Scores) -> list[Table]:
         note = f"At temperature 1. In a lenient reading the means are {means}."
         tables.append(_accuracy_table("Sampled accuracy, %", sampled, scores.families, note))
     if scores.bits:
-        langs = tuple(dict.fromkeys(lang for by_lang in scores.bits.values() for lang in by_lang))
-        rows = tuple(
+        langs = dict.fromkeys(lang for by_lang in scores.bits.values() for lang in by_lang)
+        rows = [
             (model, *(f"{bits[lang]:.3f}" if lang in bits else "" for lang in langs))
             for model, bits in scores.bits.items()
-        )
+        ]
         title = "Bits per byte of held-out prose"
         tables.append(Table(title, ("model", *langs), rows, "Lower is better."))
     return tables
 
 
 def _accuracy_table(title: str, by_model: ByModel, families: Sequence[str], note: str) -> Table:
-    rows = tuple(
+    rows = [
         (family, *(str(found.get(family, "")) for found in by_model.values()))
         for family in (*families, "mean")
-    )
+    ]
     return Table(title, ("family", *by_model), rows, note, total=True)

@@ -10,10 +10,10 @@ class Table:
     """Rows of texts under a header; the first column and those in `words` are words, the rest figures."""
 
     title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
     note: str = ""
-    words: tuple[str, ...] = ()
+    words: Sequence[str] = ()
     total: bool = False  # the last row sums the others
 
     def text(self, width: int = 100) -> str:

@@ -87,14 +87,14 @@ def rings(result: Result) -> Table:
     sides = (result["before"], result["after"], "difference", "carried", "greedy", "p")
     header = ("ring", "problems", *sides, *(f"seed {seed['seed']}" for seed in seeds))
     title = "How far does it carry?  Right answers, %"
-    return Table(title, header, tuple(rows), note + "; ".join(result["notes"]))
+    return Table(title, header, rows, note + "; ".join(result["notes"]))
 
 
 def levels(result: Result) -> Table:
-    rows = tuple(
+    rows = [
         (f"+{up}" if int(up) else "trained", points(before), points(after))
         for up, (before, after) in result["steps"].items()
-    )
+    ]
     header = ("level", result["before"], result["after"])
     return Table("By levels above the trained ones, %", header, rows)
 
@@ -104,7 +104,7 @@ def pass_at_k(result: Result) -> Table:
     n = next((row["n"] for row in at.values()), 0)
     crossing = f"from k = {k} on {before} is no worse." if k else "the curves don't cross."
     header = ("k", before, result["after"], "difference")
-    rows = tuple((k, *_sides(row)) for k, row in at.items())
+    rows = [(k, *_sides(row)) for k, row in at.items()]
     return Table("Any of k samples right, %", header, rows, f"{n} trained-task problems; {crossing}")
 
 
@@ -131,12 +131,12 @@ def form(result: Result) -> Table:
         "On the trained tasks but for the unanswerable; "
         "confidence is that of the answer after its own thinking."
     )
-    return Table("Form and honesty", ("", *sides), tuple(rows), note)
+    return Table("Form and honesty", ("", *sides), rows, note)
 
 
 def texts(result: Result) -> Table:
     before = result["texts"][result["before"]]
-    rows = tuple(
+    rows = [
         (
             model,
             *(number(bits, 3) for bits in text["bits"].values()),
@@ -145,7 +145,7 @@ def texts(result: Result) -> Table:
             points(text["repeats"]),
         )
         for model, text in result["texts"].items()
-    )
+    ]
     bits = (f"bits per byte, {lang}" for lang in before["bits"])
     header = ("model", *bits, "change", "distinct-3, %", "repeated 4-grams, %")
     return Table("Open text", header, rows, "Free continuations of prose at temperature 1.")
@@ -161,7 +161,7 @@ def controls(result: Result) -> Table:
             cells.append(f"{points(row['value'])} ({gain(row)})" if row else "")
         rows.append((*cells, number(control["bpb"], 3)))
     header = ("model", "FLOPs", *CONTROLLED.values(), "bpb")
-    return Table(f"Held against, in points over {result['before']}", header, tuple(rows))
+    return Table(f"Held against, in points over {result['before']}", header, rows)
 
 
 def price(result: Result) -> Table:

@@ -7,6 +7,7 @@ from nomoat.data.documents import Levels
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
+from nomoat.stats import mean
 from nomoat.tasks import base, find
 
 FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is right half of the time
@@ -36,8 +37,7 @@ class Curriculum:
             decided = [judged.score for judged in group if not judged.score.undecided]
             if decided:
                 place = group[0].rollout.exercise.place
-                rate = sum(score.strict for score in decided) / len(decided)
-                rates.append((place, rate))
+                rates.append((place, mean(score.strict for score in decided)))
         for of_rank in mesh.gather(rates):
             for place, rate in of_rank:
                 self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate

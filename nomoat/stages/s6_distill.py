@@ -29,6 +29,7 @@ from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
 from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
+from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
 from nomoat.train.objective import document_mask
@@ -201,8 +202,8 @@ def practise(
         flops_model=tokens * pair.flops(attended / 2),
         flops_executed=tokens * pair.flops(attended, pair.student.kernels),
         telemetry={
-            "reward": sum(judged.reward for judged in answers) / len(answers),
-            "length": sum(judged.rollout.length for judged in answers) / len(answers),
+            "reward": mean(judged.reward for judged in answers),
+            "length": mean(judged.rollout.length for judged in answers),
             "sample_seconds": sampled - start,
             "update_seconds": time.perf_counter() - sampled,
         },

@@ -4,7 +4,9 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+K, V = TypeVar("K"), TypeVar("V")
 Z95 = 1.959963984540054
 
 
@@ -39,6 +41,14 @@ def mean(values: Iterable[float | None]) -> float | None:
     """The mean of what is there; None where nothing is."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """The values of each key, keys in the order in which they first come."""
+    table = {}
+    for key, value in pairs:
+        table.setdefault(key, []).append(value)
+    return table
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

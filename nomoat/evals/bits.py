@@ -10,15 +10,14 @@ from torch.nn.utils.rnn import pad_sequence
 from nomoat.data import documents, sources
 from nomoat.model.loss import IGNORED
 from nomoat.model.transformer import Transformer
+from nomoat.stats import grouped
 from nomoat.tokenizer.bpe import Tokenizer
 
 
 def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
     """Held-out texts by language, each language cut to about `n_bytes`."""
-    held: dict[str, list[str]] = {}
-    for document in documents.first(sources.shipped("heldout"), n_bytes):
-        held.setdefault(document.lang, []).append(document.text)
-    return held
+    held = documents.first(sources.shipped("heldout"), n_bytes)
+    return grouped((document.lang, document.text) for document in held)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from nomoat import stats
 from nomoat.config import DataError
 from nomoat.evals.rings import EVERYONE
 from nomoat.evals.transfer import Result
-from nomoat.stats import mean
+from nomoat.stats import grouped, mean
 
 CARRIED = ("R1", "R2", "R3", "R4")
 Pair = tuple[float | None, float | None]
@@ -177,12 +177,8 @@ def summary(results: Sequence[Result]) -> Result:
 
 def rings(measured: Measured) -> list[Result]:
     """Each part of each ring, before and after; p over all of them after Holm."""
-    parts = defaultdict(list)
-    for i, item in enumerate(measured.items):
-        parts[item["ring"], item["part"]].append(i)
-    rows = []
-    for (ring, part), places in parts.items():
-        rows.append(_ring(measured, ring, part, places))
+    parts = grouped(((item["ring"], item["part"]), i) for i, item in enumerate(measured.items))
+    rows = [_ring(measured, ring, part, places) for (ring, part), places in parts.items()]
     tested = [row for row in rows if row["p"] is not None]
     adjusted = stats.holm([row["p"] for row in tested])
     for row, p in zip(tested, adjusted):
@@ -210,9 +206,7 @@ def _ring(measured: Measured, ring: str, part: str, places: Sequence[int]) -> Re
 
 def steps(measured: Measured) -> dict[int, list[float | None]]:
     """[before, after] by the number of levels above the trained ones."""
-    levels = defaultdict(list)
-    for i in (*measured.trained, *measured.places("R1")):
-        levels[measured.items[i]["up"]].append(i)
+    levels = grouped((measured.items[i]["up"], i) for i in (*measured.trained, *measured.places("R1")))
     return {up: measured.both(levels[up]) for up in sorted(levels)}
 
 

@@ -1,6 +1,5 @@
 """A model's answers to problems, greedy once and sampled several times, and the scores of a level."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from nomoat import stats
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
-from nomoat.stats import Accuracy, mean
+from nomoat.stats import Accuracy, grouped, mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work
 
@@ -81,9 +80,7 @@ class Level:
 
 def by_level(answered: Iterable[Answered]) -> list[Level]:
     """The scores of each level; what the machine failed to judge counts as wrong."""
-    cells = defaultdict(list)
-    for a in answered:
-        cells[a.exercise.family, a.exercise.level].append(a)
+    cells = grouped(((a.exercise.family, a.exercise.level), a) for a in answered)
     return [_level(*place, cells[place]) for place in sorted(cells)]
 
 
@@ -108,7 +105,6 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:
     """Sampled accuracy, the mean over families."""
-    rates = defaultdict(list)
-    for a in sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level)):
-        rates[a.exercise.family].append(a.rate)
+    ordered = sorted(answered, key=lambda a: (a.exercise.family, a.exercise.level))
+    rates = grouped((a.exercise.family, a.rate) for a in ordered)
     return mean(map(mean, rates.values()))

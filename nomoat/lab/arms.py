@@ -31,6 +31,7 @@ from nomoat.rl import reward
 from nomoat.rl.rollout import exercises, sample
 from nomoat.run.energy import Energy
 from nomoat.stages.models import DTYPES
+from nomoat.stats import grouped
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
@@ -210,9 +211,8 @@ def answers(model: Transformer, corpus: Corpus) -> float:
         greedy=True,
         max_rows=JUDGED_ROWS,
     )
-    right: dict[str, list[bool]] = {}
-    for (judged,) in reward.judge(groups):
-        right.setdefault(judged.rollout.exercise.family, []).append(judged.score.strict)
+    judged = reward.judge(groups)
+    right = grouped((one.rollout.exercise.family, one.score.strict) for (one,) in judged)
     return statistics.mean(map(statistics.mean, right.values()))
 
 

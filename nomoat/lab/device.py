@@ -24,6 +24,7 @@ from nomoat.report.table import Table
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices, short
 from nomoat.stages.pipeline import device_class
+from nomoat.stats import grouped
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -227,11 +228,9 @@ def tables(readings: Sequence[Reading]) -> list[Table]:
 
 
 def side_by_side(title: str, readings: Sequence[Reading], note: str) -> Table:
-    rows: dict[tuple[str, str], list[str]] = {}
-    for r in readings:
-        rows.setdefault((r.what, r.unit), [r.what]).append(reading_cell(r))
+    cells = grouped(((r.what, r.unit), reading_cell(r)) for r in readings)
     places = dict.fromkeys(r.place for r in readings)
-    return Table(title, ("what", *places), list(rows.values()), note)
+    return Table(title, ("what", *places), [(what, *row) for (what, _), row in cells.items()], note)
 
 
 def reading_cell(r: Reading) -> str:

@@ -23,7 +23,7 @@ from nomoat.lab.law import Law, fit, redrawn
 from nomoat.lab.series import Json, Row, Runs, Series, by_arm, merged
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
-from nomoat.stats import percentiles
+from nomoat.stats import grouped, percentiles
 
 COSTS = ("flops", "seconds", "joules", "tokens", "params_active", "bpb")
 FEWEST_POINTS = 3  # as many as the law has parameters
@@ -193,10 +193,11 @@ def plot(scaling: Json, path: Path) -> None:
     floor = scaling["law"]["E"][0]
     if floor:
         axes.axhline(floor, ls=":", color="C0", label="E")
-    sizes: dict[str, list[tuple[float, float]]] = {}
-    for point in scaling["points"]:
-        runs = sizes.setdefault(point["arm"].partition(",")[0], [])
-        runs += [(point["flops"], bpb) for bpb in point["runs"]]
+    sizes = grouped(
+        (point["arm"].partition(",")[0], (point["flops"], bpb))
+        for point in scaling["points"]
+        for bpb in point["runs"]
+    )
     for i, (size, runs) in enumerate(sizes.items(), 1):
         axes.plot(*zip(*runs), "o", color=f"C{i}", ms=3.5, label=size)
     axes.set(xscale="log", xlabel="executed FLOPs", ylabel="held-out bits per byte")

@@ -14,6 +14,7 @@ import torch
 from nomoat.config import ConfigError
 from nomoat.files import write_whole
 from nomoat.run.energy import Energy
+from nomoat.stats import grouped
 
 # 97.5 % quantiles from 1 degree of freedom
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -77,10 +78,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def by_arm(results: Runs) -> dict[str, list[Row]]:
-    arms: dict[str, list[Row]] = {}
-    for row in results:
-        arms.setdefault(row["arm"], []).append(row)
-    return arms
+    return grouped((row["arm"], row) for row in results)
 
 
 def student(values: Sequence[float]) -> tuple[float, float] | None:

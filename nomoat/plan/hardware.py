@@ -9,6 +9,7 @@ from nomoat.files import shipped
 from nomoat.plan.layout import Device, Workload, search
 from nomoat.plan.parts import parts
 from nomoat.plan.published import Published, read_published
+from nomoat.stats import grouped
 
 FIT_ROUNDS = 6
 
@@ -47,18 +48,18 @@ class Fit:
 def read_hardware() -> Hardware:
     """The devices, the classes measured in hardware.toml, and those fitted on published.toml."""
     bare = parse(Hardware, shipped(__file__), "hardware")
-    classes: dict[str, list[Fit]] = {}
+    fits_of = []
     for run in read_published():
         if run.use == "fit":
             device = bare.devices[run.gpu]
-            classes.setdefault(run.mfu_class or device.generation, []).append(fit(run, device))
+            fits_of.append((run.mfu_class or device.generation, fit(run, device)))
     fitted = {
         name: Mfu(
             value=fmean(f.overall for f in fits),
             arithmetic=fmean(f.arithmetic for f in fits),
             source="fitted on " + ", ".join(f.run for f in fits),
         )
-        for name, fits in classes.items()
+        for name, fits in grouped(fits_of).items()
     }
     return bare.model_copy(update={"mfu": {**bare.mfu, **fitted}})
 

@@ -10,7 +10,7 @@ from nomoat.rl import reward, rollout
 from nomoat.rl.grpo import Update
 from nomoat.rl.reward import Group, Judged
 from nomoat.rl.rollout import Exercise
-from nomoat.stats import mean
+from nomoat.stats import grouped, mean
 from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
@@ -60,9 +60,7 @@ def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -
     judged = reward.flat(groups)
     right = [j for j in judged if j.score.strict]
     wrong = [j for j in judged if not j.score.strict]
-    families: dict[str, list[bool]] = {}
-    for j in judged:
-        families.setdefault(j.rollout.exercise.family, []).append(j.score.strict)
+    families = grouped((j.rollout.exercise.family, j.score.strict) for j in judged)
     return {
         "reward": mean(j.score.strict for j in judged),
         "value": mean(j.reward for j in judged),

@@ -85,7 +85,7 @@ def work(
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
-                run.observe = stack.enter_context(watch)
+                run.observers.append(stack.enter_context(watch))
             ran = run_stages(run, recipe, stop, only=only, metered=metered)
         return ran, run if leads else None
     finally:

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from nomoat.run.ledger import Device, Event, duration, money, read_prices, short
+from nomoat.run.ledger import Event, duration, money, read_prices, receipt, short
 
 LINE_SECONDS = 5.0
 
 
 class Watch:
-    """`run.observe = watch` inside `with Watch(...) as watch`.
+    """`run.observers.append(watch)` inside `with Watch(...) as watch`.
 
     Cost: what this process spent, as the ledger counts.
     """
@@ -30,8 +30,7 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.clock, self.units = console, clock, units
-        self.prices = read_prices()
-        self.price: Device = self.prices.devices.get(device) or self.prices.device("cpu")
+        self.device = device
         self.joules = self.money = 0.0
         self._began: dict[str, tuple[float, int]] = {}  # of a stage's first step here: when, at which step
         self._spoke = clock()
@@ -73,14 +72,13 @@ class Watch:
             self.show(stage, f"done  {self.cost()}  {bought}", 1.0, last=True)
 
     def _count(self, event: Event) -> None:
-        seconds, joules = (event.get("seconds") or 0.0) * self.units, event.get("joules")
-        joules = self.price.watts * seconds if joules is None else joules
-        self.joules += joules
-        self.money += self.prices.money(self.price, joules, seconds)
+        row = receipt([event], device=self.device, units=self.units).total
+        self.joules += row.joules
+        self.money += row.money
 
     def cost(self) -> str:
         """Energy and money so far."""
-        return f"{short(self.joules, 'J')} {money(self.money)} {self.prices.currency}"
+        return f"{short(self.joules, 'J')} {money(self.money)} {read_prices().currency}"
 
     def _step(self, event: Event) -> str:
         """The step, its loss or reward, the rate, the time that is left, the cost."""

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -54,8 +54,7 @@ class Run:
         self.recipe: JsonObject = record["recipe"]
         self.seed: int = self.recipe.get("seed", 0)
         self.lines = Log(root / "events.jsonl")
-        # Sees every event after it was logged.
-        self.observe: Callable[[JsonObject], None] | None = None
+        self.observers = []  # each sees every event after it was logged
 
     # --- making and finding ---
 
@@ -157,9 +156,9 @@ class Run:
         self.tell(event)
 
     def tell(self, event: JsonObject) -> None:
-        """Show something to the observer alone: what begins, which the log has no use for."""
-        if self.observe is not None:
-            self.observe(event)
+        """Show something to the observers alone: what begins, which the log has no use for."""
+        for observe in self.observers:
+            observe(event)
 
     def sync(self) -> None:
         """Make the log durable, before a checkpoint is saved.  OSError (ENOSPC) while lines still wait."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from nomoat.config import ConfigError, DataError, Strict, nearest, parse
 from nomoat.files import shipped
@@ -73,6 +74,7 @@ class Prices(Strict):
         ) + device_seconds / 3600 * device.per_hour
 
 
+@cache
 def read_prices() -> Prices:
     """The package's prices.toml."""
     return parse(Prices, shipped(__file__, "prices.toml"), "prices")

@@ -52,10 +52,10 @@ def run_stages(
     ranks = mesh.start(recipe.device)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
-    ran, watch = [], run.observe
+    ran, observers = [], list(run.observers)
     meter = metered(device, units) if metered else None
     if meter:
-        run.observe = both(meter.hear, watch) if watch else meter.hear
+        run.observers.append(meter.hear)
     try:
         energy = Energy(device, units=units)
         for config in recipe.stages:
@@ -78,17 +78,9 @@ def run_stages(
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}{meter.verdict() if meter else ''}") from None
     finally:
-        run.observe = watch
+        run.observers = observers
         mesh.stop()
     return ran
-
-
-def both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
-    def observe(event: Any) -> None:
-        first(event)
-        second(event)
-
-    return observe
 
 
 def device_class(device: torch.device) -> str:

@@ -126,13 +126,11 @@ def split_of(problem: Problem) -> str:
 def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None = None) -> Iterator[Problem]:
     """Endless stream, the same on every machine and Python; `lang` keeps to one language.
 
-    Raises TaskError for a level or split that the task doesn't have.
+    Raises TaskError for a level that the task doesn't have, or a split that it leaves empty.
     """
     if level not in task.levels:
         expected = f"expected one of {list(task.levels)}; choose one"
         raise TaskError(f"task {short(task)} has no level {level}; {expected}")
-    if split not in ("train", "eval"):
-        raise TaskError(f"no split {split!r}; expected 'train' or 'eval'; choose one")
     for index in itertools.count():
         rng = Rng(f"{short(task)}/{level}/{split}/{seed}/{index}")  # keyed, never `seed + index`
         rng.lang = lang

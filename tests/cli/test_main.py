@@ -10,6 +10,7 @@ from rich.console import Console
 
 from nomoat.cli import main
 from nomoat.report.progress import Watch
+from nomoat.run.ledger import read_prices
 
 VERBS = list(main.verbs())
 
@@ -96,11 +97,11 @@ def test_without_a_terminal_a_line_now_and_then(monkeypatch):
 
 
 def test_the_cost_is_the_ledgers():
-    watch = Watch(Console(file=io.StringIO()), ["rl"], units=2)
+    watch, prices = Watch(Console(file=io.StringIO()), ["rl"], units=2), read_prices()
     for event in events():
         watch(event)
-    assert watch.joules == 20 * 30.0 + 2 * 2.0 * watch.price.watts
-    assert watch.money == pytest.approx(watch.joules / 3.6e6 * watch.prices.per_kwh)
+    assert watch.joules == 20 * 30.0 + 2 * 2.0 * prices.device("cpu").watts
+    assert watch.money == pytest.approx(watch.joules / 3.6e6 * prices.per_kwh)
 
 
 def test_on_a_terminal_there_are_bars():

@@ -56,21 +56,6 @@ def test_a_foreign_folder_is_refused(tmp_path):
         shards.open(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("document", "complaint"),
-    [
-        (Rendered([], []), "no tokens"),
-        (Rendered([300], [True]), "token 300"),
-        (Rendered([-1], [True]), "token -1"),
-        (Rendered([1], [True, True]), "marks"),
-    ],
-)
-def test_impossible_documents_are_refused(tmp_path, document, complaint):
-    with pytest.raises(DataError, match=complaint):
-        shards.write(tmp_path / "s", [Rendered([1], [True]), document], vocab_size=256)
-    assert not (tmp_path / "s").exists()
-
-
 def test_no_documents_make_no_shard(tmp_path):
     with pytest.raises(DataError, match="no documents"):
         shards.write(tmp_path / "s", [])

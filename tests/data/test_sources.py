@@ -71,7 +71,7 @@ def test_the_shipped_text_may_be_used_freely():
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(DataError, match="expected `train` or `heldout`"):
+    with pytest.raises(DataError, match="no test text"):
         list(sources.shipped("test"))
 
 

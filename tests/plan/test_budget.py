@@ -153,7 +153,7 @@ def test_a_run_stops_when_its_budget_is_spent_and_goes_on_with_more(tmp_path, cl
     recipe = resolve(short(budget="5 s", fitted="by hand"))
     heard = []
     run = Run.create(tmp_path / "a", recipe.table)
-    run.observe = heard.append
+    run.observers.append(heard.append)
     words = "pretrain at step 2 of 30; 5 s spent of a budget of 5 s: raise it, such as --set budget='10 s'"
     with Stop() as stop, run.locked(), pytest.raises(Interrupted, match=words):
         run_stages(run, recipe, stop, metered=partial(budget.Meter, recipe, run, stop))

@@ -61,6 +61,7 @@ class Strict(BaseModel):
 
 
 C = TypeVar("C", bound=Strict)
+T = TypeVar("T")
 JsonObject = dict[str, Any]  # also a table of TOML
 
 
@@ -68,6 +69,13 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """' Did you mean …?' for a word close to a known one, else the list of what is known."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def look_up(name: object, table: Mapping[str, T], complaint: str) -> T:
+    """What is called so; ConfigError with the nearest right name, if nothing is."""
+    if name not in table:
+        raise ConfigError(f"{complaint}; {nearest(str(name), list(table))}")
+    return table[name]
 
 
 def parse(cls: type[C], table: JsonObject, where: str) -> C:

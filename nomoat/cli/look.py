@@ -4,12 +4,12 @@ import importlib.util
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from nomoat.cli import say
 from nomoat.cli.args import Json, RlStage, RunDir, said
 from nomoat.cli.work import stage_names
-from nomoat.config import DataError, UserError
+from nomoat.config import DataError, JsonObject, UserError
 from nomoat.run.directory import Run
 
 
@@ -25,7 +25,7 @@ def receipt(directory: RunDir, /, *, json: Json = False) -> int:
     return say.tables((receipt_table(bill), against_plan(run), shares_table(shares_of(run, bill))))
 
 
-def receipt_as_json(run: Run) -> dict[str, Any]:
+def receipt_as_json(run: Run) -> JsonObject:
     """A run's receipt and its shares."""
     from nomoat.report.receipt import receipt_of, shares_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomoat.cli import say
-from nomoat.config import ConfigError, JsonObject, nearest
+from nomoat.config import ConfigError, JsonObject, look_up
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 
@@ -23,9 +23,7 @@ def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[s
         raise ConfigError(f"the recipe has no stage of kind `{kind}`; add one, or use another verb")
     if name is None:
         return names
-    if name not in names:
-        raise ConfigError(f"no {kind} stage `{name}` in the recipe; {nearest(name, names)}")
-    return [name]
+    return [look_up(name, dict(zip(names, names)), f"no {kind} stage `{name}` in the recipe")]
 
 
 def teach(table: JsonObject, task: str | None) -> JsonObject:

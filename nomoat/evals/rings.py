@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from nomoat.config import Strict, TaskError
+from nomoat.config import JsonObject, Strict, TaskError
 from nomoat.data.documents import Levels
 from nomoat.rl import reward
 from nomoat.rl.rollout import Exercise
@@ -113,7 +112,7 @@ class Item:
         """The same computation, however worded."""
         return f"{self.exercise.place}/{self.exercise.problem.key}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         where = {"family": self.exercise.family, "level": self.exercise.level}
         return {"ring": self.ring, "part": self.part, **where, "up": self.up, "cluster": self.cluster}
 

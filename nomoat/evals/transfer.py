@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
 
+from nomoat.config import JsonObject
 from nomoat.engine import engine
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
@@ -18,7 +18,7 @@ from nomoat.tasks import answers, base
 from nomoat.tokenizer.layout import Layout
 from nomoat.train.session import Session, Work, count
 
-Result = dict[str, Any]  # JSON
+Result = JsonObject  # JSON
 Held = Mapping[str, Sequence[str]]  # language -> texts that no stage read
 
 

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from nomoat.evals.bits import bits_per_byte
 from nomoat.lab import fp8
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.gpt2 import Gpt2, spec_of
-from nomoat.lab.series import Row, Series, meter
+from nomoat.lab.series import Json, Row, Series, meter
 from nomoat.model import counts
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
@@ -60,7 +60,7 @@ class Arm(Strict):
 
     name: str
     block: Literal["deepseek", "gpt2"] = "deepseek"
-    model: dict[str, Any] = {}
+    model: Json = {}
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -1,6 +1,5 @@
 """What a claim about reinforcement learning has to be held against, as further stages of the same run."""
 
-from typing import Any
 
 from nomoat.config import ConfigError
 from nomoat.lab.series import Json
@@ -17,7 +16,7 @@ FEWEST_PROBLEMS = 16
 LOWER_RATES = 5  # for weights that are trained already
 
 
-def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> dict[str, Any]:
+def with_controls(run: Run, recipe: Recipe, before: str, after: str) -> Json:
     """The recipe up to `after`, then the same training with another reward, and other uses of the FLOPs that
     it took.
 
@@ -73,7 +72,7 @@ def answer_flops(run: Run, recipe: Recipe, after: str) -> float:
     return length * counts.flops_forward(recipe.shape(recipe.stage(after)), 2 * length, recipe.kernels)
 
 
-def further_training(pretrain: Json) -> dict[str, Any]:
+def further_training(pretrain: Json) -> Json:
     optim = dict(pretrain["optim"])
     for rate in ("muon_lr", "adam_lr"):
         optim[rate] /= LOWER_RATES
@@ -81,7 +80,7 @@ def further_training(pretrain: Json) -> dict[str, Any]:
     return {"kind": "sft", "optim": optim, **same}
 
 
-def right_answers(rl: Json, n_problems: int) -> dict[str, Any]:
+def right_answers(rl: Json, n_problems: int) -> Json:
     return {
         "kind": "reject",
         "name": "right-answers",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, JsonObject
 from nomoat.files import write_whole
 from nomoat.run.energy import Energy
 from nomoat.stats import grouped
@@ -19,7 +19,7 @@ from nomoat.stats import grouped
 # 97.5 % quantiles from 1 degree of freedom
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
-Json = dict[str, Any]  # a table of TOML, or what is kept as JSON
+Json = JsonObject  # a table of TOML, or what is kept as JSON
 Row = Json  # what Trial.result() gives
 Runs = Sequence[Row]
 
@@ -90,9 +90,9 @@ def student(values: Sequence[float]) -> tuple[float, float] | None:
     return middle - half, middle + half
 
 
-def merged(*tables: Json) -> dict[str, Any]:
+def merged(*tables: Json) -> Json:
     """The tables laid over each other, nested ones key by key, but whole where the kind is another."""
-    out: dict[str, Any] = {}
+    out: Json = {}
     for table in tables:
         for key, value in table.items():
             before = out.get(key)

@@ -1,7 +1,6 @@
 """How far does a stage of training carry?  A run's models before and after it, and controls, on one suite."""
 
 import json
-from typing import Any
 
 import torch
 
@@ -10,7 +9,7 @@ from nomoat.evals.bits import held_out
 from nomoat.evals.comparison import summary
 from nomoat.evals.problems import Candidate
 from nomoat.evals.rings import Config, Suite, Taught
-from nomoat.evals.transfer import Examination
+from nomoat.evals.transfer import Examination, Result
 from nomoat.files import write_whole
 from nomoat.parallel import mesh
 from nomoat.parallel.process import keep_freed_memory
@@ -36,7 +35,7 @@ def suite_of(config: Config, recipe: Recipe) -> Suite:
     return rings.suite(config, Taught(recipe.stage(config.after).tasks, shown))
 
 
-def measured(run: Run, config: Config, recipe: Recipe) -> dict[str, Any]:
+def measured(run: Run, config: Config, recipe: Recipe) -> Result:
     """The report of a run, from RUN/transfer.json or transfer-quick.json if it was measured already.
 
     The run must not be locked by another process.  Raises run.Interrupted between two rings.
@@ -55,7 +54,7 @@ def measured(run: Run, config: Config, recipe: Recipe) -> dict[str, Any]:
     return result
 
 
-def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) -> dict[str, Any]:
+def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) -> Result:
     """The answers of every model and what follows from them, as JSON data; costs are logged as `transfer`."""
     torch.set_num_threads(recipe.threads)
     ranks = mesh.start(recipe.device)
@@ -82,7 +81,7 @@ def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) 
     return {**result, **summary([result])}
 
 
-def _examined(session: Session, recipe: Recipe, suite: Suite, costs: dict[str, Row]) -> dict[str, Any]:
+def _examined(session: Session, recipe: Recipe, suite: Suite, costs: dict[str, Row]) -> Result:
     """What each model answered, and the FLOPs that went into it."""
     config, tokenizer = suite.config, load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)

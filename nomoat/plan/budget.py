@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nomoat.config import C, ConfigError, nearest, parse
+from nomoat.config import C, ConfigError, JsonObject, look_up, parse
 from nomoat.files import shipped
 from nomoat.model import counts
 from nomoat.model.spec import Spec
@@ -42,7 +42,7 @@ class Line:
     seconds: float
     joules: float
     money: float
-    others: dict[str, Any]
+    others: JsonObject
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,7 @@ def amount(text: str) -> Amount:
             f'budget "{text}"; expected an amount and a unit, such as "10 min", "1 kWh" or "5 {currency}"'
         )
     number, unit = match.groups()
-    units = units_of(currency)
-    if unit not in units:
-        raise ConfigError(f'budget "{text}" has the unit `{unit}`; {nearest(unit, list(units))}')
-    what, value = units[unit]
+    what, value = look_up(unit, units_of(currency), f'budget "{text}" has the unit `{unit}`')
     return Amount(what, float(number) * value)
 
 
@@ -180,7 +177,7 @@ def sized(spec: Spec, width: float) -> Spec:
     return spec.changed(**sizes, init_std=spec.init_std * width**-0.5, attention=attention, ffn=ffn)
 
 
-def widen(table: dict[str, Any], keys: Sequence[str], width: float) -> None:
+def widen(table: JsonObject, keys: Sequence[str], width: float) -> None:
     """Those sizes that are there, in multiples of eight."""
     for key in keys:
         if table.get(key):

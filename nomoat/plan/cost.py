@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nomoat.config import ConfigError, nearest
+from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
 from nomoat.plan.hardware import Mfu, read_hardware, workload
@@ -140,9 +140,7 @@ def share_of_peak(run: Published, device: Device, given: float | None) -> Mfu:
         return Mfu(value=given, source="given")
     classes = read_hardware().mfu
     name = run.mfu_class or mfu_class(run, device)
-    if name not in classes:
-        raise ConfigError(f"no MFU class `{name}`; {nearest(name, list(classes))}")
-    mfu = classes[name]
+    mfu = look_up(name, classes, f"no MFU class `{name}`")
     return mfu.model_copy(update={"source": f"estimated: class {name}, {mfu.source}"})
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
-from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.config import Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.plan.layout import Device, Workload, search
 from nomoat.plan.parts import parts
@@ -30,9 +30,7 @@ class Hardware(Strict):
     mfu: dict[str, Mfu]
 
     def device(self, name: str) -> Device:
-        if name not in self.devices:
-            raise ConfigError(f"no device `{name}` in hardware.toml; {nearest(name, list(self.devices))}")
-        return self.devices[name]
+        return look_up(name, self.devices, f"no device `{name}` in hardware.toml")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Literal
 
-from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.config import Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.model.spec import PRESETS, Spec
 from nomoat.plan.parts import Counted
@@ -76,6 +76,4 @@ def read_later_stages() -> list[LaterStage]:
 def find_published(name: str) -> Published:
     """The published run of a name on the command line (`llama-2-70b`)."""
     runs = {run.name.lower().replace(" ", "-"): run for run in read_published()}
-    if name not in runs:
-        raise ConfigError(f"no model `{name}` in published.toml; {nearest(name, list(runs))}")
-    return runs[name]
+    return look_up(name, runs, f"no model `{name}` in published.toml")

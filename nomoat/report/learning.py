@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from nomoat.config import JsonObject
 from nomoat.files import visible
 from nomoat.report.curve import ROWS, Row, Steps, by_name, named, tenths
 from nomoat.report.diagnosis import SIGNS, Finding, diagnose
@@ -56,7 +56,7 @@ class Screen:
         n_bars = max(min(width - 66, 30), 8)
         return [course(title, rows, self.curve, n_bars) for title, rows in blocks.items() if rows]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The findings, and each row in the first, the middle and the last tenth."""
         rows = {key: [row.value(part) for part in tenths(self.curve)] for key, row in ROWS.items()}
         findings = [asdict(finding) for finding in self.findings]

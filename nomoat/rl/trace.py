@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from nomoat.config import JsonObject
 from nomoat.data.documents import Levels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import reward, rollout
@@ -15,7 +15,7 @@ from nomoat.tasks import base
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
-Record = dict[str, Any]  # JSON
+Record = JsonObject  # JSON
 N_PROBES = 5  # held-out prompts that are answered again and again
 
 

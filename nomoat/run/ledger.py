@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from nomoat.config import ConfigError, DataError, Strict, nearest, parse
+from nomoat.config import DataError, Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.run.log import Event
 
@@ -63,9 +63,7 @@ class Prices(Strict):
 
     def device(self, name: str) -> Device:
         """The entry of a device class; ConfigError for an unknown one."""
-        if name not in self.devices:
-            raise ConfigError(f"no prices for the device class `{name}`; {nearest(name, list(self.devices))}")
-        return self.devices[name]
+        return look_up(name, self.devices, f"no prices for the device class `{name}`")
 
     def money(self, device: Device, joules: float, device_seconds: float) -> float:
         """Electricity, unless it is in the price of a rented device, and device-hours."""

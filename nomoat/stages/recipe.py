@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from nomoat.config import ConfigError, Strict, nearest, parse
+from nomoat.config import ConfigError, JsonObject, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
-Fields = dict[str, Any]  # what a stage plans, or leaves, by name
+Fields = JsonObject  # what a stage plans, or leaves, by name
 Tasks = dict[str, list[int]]  # family -> levels
 KINDS = {
     "tokenizer": "s1_tokenizer",
@@ -76,10 +76,10 @@ class Recipe(_Settings):
 
     def stage(self, name: str) -> StageConfig:
         stages = {stage.name: stage for stage in self.stages}
-        return _look_up(name, stages, f"no stage `{name}` in recipe {self.name}")
+        return look_up(name, stages, f"no stage `{name}` in recipe {self.name}")
 
     def model(self, name: str) -> Spec:
-        return _look_up(name, self.models, f"no model `{name}` in recipe {self.name}")
+        return look_up(name, self.models, f"no model `{name}` in recipe {self.name}")
 
     def shape(self, config: StageConfig) -> Spec:
         """The model that a stage works on: its own, or that of the stage whose weights it starts from."""
@@ -113,12 +113,12 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     leaves_weights: str | None = None
     for number, entry in enumerate(head.stages):
         kind = entry.get("kind")
-        _look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")
+        look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")
         name = entry.get("name") or kind
         panel = entry.get("tasks")
         shared = {}
         if isinstance(panel, str):  # families and levels that several stages share
-            shared["tasks"] = _look_up(panel, head.panels, f"`{name}.tasks` = {panel!r}")
+            shared["tasks"] = look_up(panel, head.panels, f"`{name}.tasks` = {panel!r}")
         config = parse(
             module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
         )
@@ -131,16 +131,10 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     models = {name: _spec(name, entry, vocab_size) for name, entry in head.models.items()}
     for config in stages:
         if getattr(config, "model", None) is not None:
-            _look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
+            look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
 
-
-def _look_up(name: object, table: Mapping[str, Any], complaint: str) -> Any:
-    """What is called so; ConfigError with the nearest right name, if nothing is."""
-    if name not in table:
-        raise ConfigError(f"{complaint}; {nearest(str(name), list(table))}")
-    return table[name]
 
 
 def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:
@@ -153,7 +147,7 @@ def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> N
         named += [("samples", stage) for stage in samples]
     for key, stage in named:
         if stage is not None:
-            _look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
+            look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
 
 
 def _check_levels(config: StageConfig) -> None:
@@ -170,7 +164,7 @@ def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:
     table = dict(entry)
     preset = table.pop("preset", None)
     if preset is not None:
-        base = _look_up(preset, PRESETS, f"models.{name}.preset = {preset!r}")
+        base = look_up(preset, PRESETS, f"models.{name}.preset = {preset!r}")
         table = base.model_dump() | table
     if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(

@@ -25,7 +25,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
-from nomoat.config import WeightsError
+from nomoat.config import JsonObject, WeightsError
 from nomoat.parallel.mesh import ALONE, Mesh
 
 FORMAT = 2
@@ -156,7 +156,7 @@ def _prepare(directory: Path, beside: Path, tensors: Groups, n_more: int, fs: FS
     fs.mkdir(beside)
 
 
-def _finish(target: Path, beside: Path, manifest: dict[str, Any], state: bytes, fs: FS) -> None:
+def _finish(target: Path, beside: Path, manifest: JsonObject, state: bytes, fs: FS) -> None:
     """State and manifest beside the ranks' files, then all of them under the name of the checkpoint."""
     manifest["files"]["state.json"] = _put(beside / "state.json", state, fs)
     _put(beside / "manifest.json", json.dumps(manifest, indent=1).encode(), fs)
@@ -191,7 +191,7 @@ def newest(directory: str | Path, note: Callable[[str], object]) -> Path | None:
     return None
 
 
-def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], JsonObject]:
     """(tensors by group and name, state) of a verified checkpoint, on the CPU.  WeightsError if it is
     damaged.
     """
@@ -240,7 +240,7 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def _put(path: Path, data: bytes, fs: FS) -> dict[str, Any]:
+def _put(path: Path, data: bytes, fs: FS) -> JsonObject:
     """Write one file durably; gives its entry in the manifest."""
     fd, rest = fs.open(path), memoryview(data)
     try:

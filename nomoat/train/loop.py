@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nomoat.config import UserError
+from nomoat.config import JsonObject, UserError
 from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import release_memory
 from nomoat.run.stop import Interrupted
@@ -39,7 +39,7 @@ class Gradient:
     tokens: int
     flops_model: float
     flops_executed: float
-    telemetry: dict[str, Any] = field(default_factory=dict)
+    telemetry: JsonObject = field(default_factory=dict)
     after: Callable[[], None] = nothing  # runs with the optimiser step, not when the step is skipped
 
 
@@ -50,7 +50,7 @@ def train(
     schedule: Schedule,
     n_steps: int,
     compute: Callable[[int], Gradient],
-    extra: dict[str, Any] | None = None,
+    extra: JsonObject | None = None,
 ) -> None:
     """`n_steps` optimiser steps; `compute(data_step)` leaves gradients in the model.
 
@@ -96,7 +96,7 @@ class Progress:
 class _Training:
     """One call of `train`: what it changes, and the ways in which a step ends."""
 
-    def __init__(self, session: Session, model: nn.Module, optimizer: Optimizer, extra: dict[str, Any]):
+    def __init__(self, session: Session, model: nn.Module, optimizer: Optimizer, extra: JsonObject):
         self.session, self.model, self.optimizer, self.extra = session, model, optimizer, extra
         self.directory = session.run.stage_dir(session.stage) / "checkpoints"
         self.at = Progress()

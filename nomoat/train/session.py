@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from nomoat.config import JsonObject
 from nomoat.model import counts
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
@@ -34,7 +35,7 @@ class Session:
         if self.leads:
             self.run.log(kind, stage=self.stage, **fields)
 
-    def spent(self, seconds: float) -> dict[str, Any]:
+    def spent(self, seconds: float) -> JsonObject:
         """The cost fields of a record: wall-clock seconds and the energy since the last record."""
         joules, source = self.energy.lap()
         return {"seconds": seconds, "joules": joules, "joules_source": source}

@@ -77,7 +77,7 @@ def transfer(
 
     results = []
     for directory in directories:
-        run: Run | None = Run.open(directory)
+        run = Run.open(directory)
         after = after or stage_names(run.recipe, "rl")[0]
         recipe = resolve(run.recipe)
         before = before or recipe.stage(after).source

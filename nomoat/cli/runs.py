@@ -200,7 +200,7 @@ def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_js
         return 0
     if not ran:
         say.aside(f"done already: {', '.join(names)} in {run.root}")
-    paths: dict[str, list[str]] = {}
+    paths = {}
     for name in names:
         outputs = run.finished(name)["outputs"]
         left = [outputs[key] for key in ("model", "tokenizer") if key in outputs]

@@ -63,7 +63,7 @@ def wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
     """What the templates spell in `split`; wordings that differ in capitals or the last mark alone stay
     together.
     """
-    spelled: dict[str, list[str]] = {}
+    spelled = {}
     for template in templates:
         options = [[part] for part in _CHOICE.split(template)]  # literal, choices, literal, choices, …
         for n in range(1, len(options), 2):
@@ -99,7 +99,7 @@ def _conversation(rng: random.Random, split: str) -> Conversation:
 
     asked_in = replied_in = rng.choice(LANGS)
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
-    turns: Conversation = []
+    turns = []
     if kind == "order":
         replied_in = rng.choice(LANGS)
         turns.append(Message("system", say(words["order"][replied_in])))

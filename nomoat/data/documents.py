@@ -36,7 +36,7 @@ def text(path: str | None, n_bytes: int | None, hub: str | None = None) -> Itera
 
 def first(documents: Iterable[sources.Document], n_bytes: int | None) -> Iterator[sources.Document]:
     """The documents, of each language no more once it has given `n_bytes`; all of them for None."""
-    given: dict[str | None, int] = {}
+    given = {}
     for document in documents:
         if n_bytes is None or given.get(document.lang, 0) < n_bytes:
             given[document.lang] = given.get(document.lang, 0) + len(document.text.encode())

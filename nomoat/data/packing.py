@@ -173,8 +173,8 @@ def best_fit(histogram: np.ndarray, T: int) -> list[tuple[Composition, int]]:
     same contents are one entry, so the work grows with the number of distinct lengths, not of documents.
     """
     open_rows: dict[int, list[tuple[Composition, int]]] = {}  # by the tokens that are free
-    free_sizes: list[int] = []
-    full: list[tuple[Composition, int]] = []
+    free_sizes = []
+    full = []
 
     def put(free: int, composition: Composition, count: int) -> None:
         if free == 0:

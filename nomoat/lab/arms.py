@@ -233,7 +233,7 @@ def calibrate(arms: Sequence[Arm], corpus: Corpus, seconds: float) -> dict[str, 
     for _ in range(CALIBRATION_STEPS):
         for trial in trials:
             trial.step()
-    fastest: dict[str, Pace] = {}
+    fastest = {}
     for trial in trials:
         key, pace = repr(trial.arm.pace()), pace_of(trial)
         fastest[key] = min(pace, fastest.get(key, pace))

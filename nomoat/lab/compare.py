@@ -185,7 +185,7 @@ def waterfall_of(table: Json, arms: Mapping[str, Runs]) -> list[Json]:
     }  # by how much the smallest trained budget is
     rows = []
     for saving in table["savings"]:
-        row: Json = {"saving": saving["name"]}
+        row = {"saving": saving["name"]}
         for name, side in SIDES.items():
             if name in saving:
                 changed, start = arms[f"{saving['name']}, {name}"], arms[at(share, side.start)]

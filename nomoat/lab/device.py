@@ -168,7 +168,7 @@ def read(what: str, jobs: Sequence[tuple[Place, Work]], seconds: float, rounds: 
     taken = []
     for _ in range(rounds):
         taken.append([spend(place, work.call, n) for (place, work), n in zip(jobs, n_calls)])
-    first: dict[str, float] = {}
+    first = {}
     for (place, work), spent in zip(jobs, zip(*taken)):
         for unit, source, values in rates(work, spent):
             value = statistics.median(values)

@@ -65,7 +65,7 @@ def points_of(results: Runs, setting: Json) -> list[Json]:
     prices, points = read_prices(), []
     device = prices.device(setting["price"])
     for arm, rows in by_arm(results).items():
-        point: Json = {"arm": arm, "runs": [row["bpb"] for row in rows]}
+        point = {"arm": arm, "runs": [row["bpb"] for row in rows]}
         point |= {key: mean(row[key] for row in rows) for key in COSTS}
         point["money"] = prices.money(device, point["joules"], point["seconds"] * setting["units"])
         points.append(point)

@@ -92,7 +92,7 @@ def student(values: Sequence[float]) -> tuple[float, float] | None:
 
 def merged(*tables: Json) -> Json:
     """The tables laid over each other, nested ones key by key, but whole where the kind is another."""
-    out: Json = {}
+    out = {}
     for table in tables:
         for key, value in table.items():
             before = out.get(key)

@@ -61,7 +61,7 @@ def steps_of(arms: Mapping[str, Arm], corpus: Corpus, seconds: float) -> dict[st
     emulated."""
     timed = [arm for arm in arms.values() if arm.precision != "fp8"]
     by_time = calibrate(timed, corpus, seconds)
-    by_flops: dict[str, int] = {}
+    by_flops = {}
     budget = None
     for name, arm in arms.items():  # the reference first
         trial = Trial(arm, corpus, 0, PROBE_STEPS, meter())
@@ -98,7 +98,7 @@ def compared(of: Runs, against: Runs) -> Json:
     def ratio(cost: str) -> float:
         return statistics.mean(one[cost] / other[cost] for one, other in pairs)
 
-    row: Json = {"seeds": len(pairs), "seconds": ratio("seconds"), "flops": ratio("flops")}
+    row = {"seeds": len(pairs), "seconds": ratio("seconds"), "flops": ratio("flops")}
     for score, better in BETTER.items():
         row[score] = difference([(one[score], other[score]) for one, other in pairs], better)
     return row
@@ -133,7 +133,7 @@ def decoding(table: Json, vocab_size: int) -> list[Json]:
         models[name] = Transformer(spec, KERNELS).initialise(0).to(torch.bfloat16)
     rows = []
     for load in decode["loads"]:
-        rates: dict[str, list[float]] = {name: [] for name in models}
+        rates = {name: [] for name in models}
         for _ in range(decode["rounds"]):
             for name, model in models.items():
                 rates[name].append(decode_rate(model, load["rows"], load["prompt"], decode["new_tokens"]))

@@ -54,7 +54,7 @@ class Mesh:
         """Every rank's object, in order of rank, on every rank."""
         if self.world == 1:
             return [thing]
-        things: list[Any] = [None] * self.world
+        things = [None] * self.world
         dist.all_gather_object(things, thing)
         return things
 

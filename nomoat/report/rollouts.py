@@ -61,7 +61,7 @@ class Line:
 
 def _standing(path: Path) -> Iterator[Record]:
     """What was not sampled again: a step begins again where its number or its first line comes back."""
-    began: dict[int, int] = {}  # step -> the line from which on its records count
+    began = {}  # step -> the line from which on its records count
     last_step, last_group, first = 0, None, b""
     for line in _lines(path):
         step, group = line.record["step"], line.record.get("group")

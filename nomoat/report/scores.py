@@ -42,7 +42,7 @@ def scores_of(events: Iterable[Event]) -> Scores:
         how: {model: pooled(by_family, how) for model, by_family in by_model.items()}
         for how, by_model in levels.items()
     }
-    families: dict[str, None] = {}
+    families = {}
     for by_family in levels["sampled"].values():
         families |= dict.fromkeys(by_family)
     return Scores(tuple(families), accuracy, bits)

@@ -32,7 +32,7 @@ class Curriculum:
 
     def learn(self, mesh: Mesh, groups: Sequence[Group]) -> None:
         """Take in how often the groups of all ranks were right."""
-        rates: list[tuple[str, float]] = []
+        rates = []
         for group in groups:
             decided = [judged.score for judged in group if not judged.score.undecided]
             if decided:

@@ -83,7 +83,7 @@ def sample(
     prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
     marks = {"stop_ids": tokenizer.layout.stop_ids, "pad_id": tokenizer.layout.pad_id}
     opening = "<think>" if think else ""
-    texts: dict[tuple[int, int], str] = {}
+    texts = {}
 
     def ended(i: int, j: int, ids_T: Tensor) -> None:
         if i in heard:

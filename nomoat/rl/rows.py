@@ -22,7 +22,7 @@ def pack(groups: Sequence[Group]) -> list[Group]:
     """Rows: the members of each share a prompt, and every sampled token is a target exactly once."""
     rows = []
     for group in groups:
-        row: list[Judged] = []
+        row = []
         for judged in group:
             if row and width([*row, judged]) > ROW_TOKENS:
                 rows.append(tuple(row))
@@ -39,7 +39,7 @@ def width(row: Sequence[Judged]) -> int:
 
 def chunks(rows: Sequence[Group]) -> list[list[Group]]:
     """Rows of similar width together, so that little is padded; at most MICRO_TOKENS a chunk."""
-    out: list[list[Group]] = []
+    out = []
     widest = 0
     for row in sorted(rows, key=width, reverse=True):
         if out and width(row) > 0.8 * widest and widest * (len(out[-1]) + 1) <= MICRO_TOKENS:
@@ -67,7 +67,7 @@ def pad(rows: Sequence[Group], device: torch.device) -> PaddedRows:
     ids_BT = torch.zeros(B, T, dtype=torch.long)  # padding is any id: nobody else sees it
     pos_BT = torch.zeros_like(ids_BT)
     segment_BT = torch.full_like(ids_BT, PADDING)
-    source: list[int] = []
+    source = []
     for b, row in enumerate(rows):
         columns = _fill(row, ids_BT[b], pos_BT[b], segment_BT[b])
         source += [b * T + column for column in columns]
@@ -88,7 +88,7 @@ def _fill(row: Group, ids_T: Tensor, pos_T: Tensor, segment_T: Tensor) -> list[i
     ids_T[:n_prompt] = row[0].rollout.prompt_T
     pos_T[:n_prompt] = torch.arange(n_prompt)
     segment_T[:n_prompt] = PROMPT
-    source: list[int] = []
+    source = []
     for number, judged in enumerate(row, PROMPT + 1):
         start = end
         end += judged.rollout.length - 1

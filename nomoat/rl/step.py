@@ -106,8 +106,8 @@ class Learner:
         start = time.perf_counter()
         wanted = self.settings.prompts // self.session.mesh.world
         variant = VARIANTS[self.settings.variant]
-        groups: list[Group] = []
-        live: list[Group] = []
+        groups = []
+        live = []
         for attempt in range(1 + self.settings.refill):
             exercises = self.draw(number, attempt, wanted - len(live))
             groups += self.rollouts(number, attempt, exercises, len(groups))

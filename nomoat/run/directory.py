@@ -118,7 +118,7 @@ class Run:
         then, now = plain(then or self.recipe), plain(recipe)
         if any(then.get(key) != now.get(key) for key in ("seed", "device", "threads")):
             return []
-        kept: list[str] = []
+        kept = []
         for stage in now["stages"]:
             name, kind = stage["name"], stage["kind"]
             model = stage.get("model")
@@ -217,7 +217,7 @@ class Run:
     def _ends(self) -> dict[str, JsonObject]:
         """The "stage_end" record of each stage that was not started again after it, in the order of the log.
         """
-        ends: dict[str, JsonObject] = {}
+        ends = {}
         for event in self.events():
             if event["kind"] in ("stage_start", "stage_end"):
                 ends.pop(event["stage"], None)

@@ -133,8 +133,8 @@ def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> 
     without joules counts as watts x device-seconds, and its source as "estimated".
     """
     prices = read_prices()
-    costs: dict[str, list[Event]] = {}
-    bought: dict[str, str] = {}
+    costs = {}
+    bought = {}
     for event in events:
         kind, stage = event["kind"], event.get("stage") or "(run)"
         is_cost = kind in ("step", "work")
@@ -194,10 +194,10 @@ class Share:
 
 def shares(receipt: Receipt, kinds: Mapping[str, str]) -> list[Share]:
     """Our shares beside theirs (V3 and R1 together), over the kinds of stages that they publish."""
-    theirs: dict[str, int] = {}
+    theirs = {}
     for line in read_prices().published:
         theirs[line.part] = theirs.get(line.part, 0) + line.hours
-    rows: dict[str, list[Row]] = {part: [] for part in theirs}
+    rows = {part: [] for part in theirs}
     for row in receipt.rows:
         part = PARTS.get(kinds.get(row.stage))
         if part in rows:

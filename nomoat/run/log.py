@@ -107,14 +107,14 @@ def mark_redone(events: list[JsonObject]) -> None:
 
     Such records carry `"redone": True`: they cost what they cost, but they are no points of a curve.
     """
-    last_step: dict[str | None, int] = {}
+    last_step = {}
     after_step = []  # the step after which each event was logged
     for event in events:
         stage = event.get("stage")
         if event["kind"] in ("step", "resume"):
             last_step[stage] = event["step"]
         after_step.append(last_step.get(stage, -1))
-    again: dict[str | None, float] = {}  # the first step that is done again further on
+    again = {}  # the first step that is done again further on
     for event, step in zip(reversed(events), reversed(after_step)):
         stage, kind = event.get("stage"), event["kind"]
         first = again.get(stage, math.inf)

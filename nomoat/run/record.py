@@ -120,8 +120,8 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _named(tables: list[JsonObject]) -> dict[str, JsonObject]:
     """The tables of a list by their `name` or `kind`, numbered from the second of a name on."""
-    named: dict[str, JsonObject] = {}
-    seen: Counter[str] = Counter()
+    named = {}
+    seen = Counter()
     for place, table in enumerate(tables):
         name = str(table.get("name", table.get("kind", place)))
         seen[name] += 1

@@ -42,7 +42,7 @@ def readable() -> tuple[str, list[str], list[str]]:
 def rules() -> list[tuple[str, int]]:
     """`readable` for Landlock, which can't take back what it gave: folders with a hidden one in pieces."""
     _, places, hidden = readable()
-    rights: dict[str, int] = {}
+    rights = {}
 
     def allow(path: str) -> None:
         if not os.path.isdir(path):

@@ -109,8 +109,8 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     """The recipe in a table, every key checked, every default written out; plan/budget.py cuts it to its
     budget."""
     head = parse(_Written, table, "")
-    stages: list[StageConfig] = []
-    leaves_weights: str | None = None
+    stages = []
+    leaves_weights = None
     for number, entry in enumerate(head.stages):
         kind = entry.get("kind")
         look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")

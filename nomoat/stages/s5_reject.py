@@ -38,7 +38,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     model = to_device(load_model(session, config.source), session, "fp32").eval()
     candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
     asked = exercises(config.tasks, config.problems, recipe.key(config.name, "problems"))
-    kept: list[Fields] = []
+    kept = []
     for start in range(0, len(asked), CHUNK):
         session.check_stop()
         key = recipe.key(config.name, "sample", start)
@@ -63,7 +63,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 def accepted(group: Group, n: int) -> list[Fields]:
     """Up to `n` different right and readable answers: one language, nothing said three times in a row."""
-    records: dict[str, Fields] = {}
+    records = {}
     for judged in group:
         exercise, text = judged.rollout.exercise, judged.rollout.text
         thinking, closed, answer = text.removeprefix("<think>").rpartition("</think>")

@@ -98,7 +98,7 @@ def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokeniz
 
 def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> None:
     """The first greedy answer of each family, for the report."""
-    first: dict[str, Answered] = {}
+    first = {}
     for a in answered:
         first.setdefault(a.exercise.family, a)
     for family, a in first.items():

@@ -165,8 +165,8 @@ def of_splits(train: list[Problem], held: list[Problem]) -> Iterator[str]:
 
 def of_pairs(task: Task, stream: list[Problem]) -> Iterator[str]:
     """Each problem by itself, beside its neighbour, and beside those with its prompt or its key."""
-    by_prompt: dict[str, Problem] = {}
-    by_key: dict[str, Problem] = {}
+    by_prompt = {}
+    by_key = {}
     for problem, other in itertools.pairwise(stream):
         yield from of_answers(task, problem, other)
         yield from of_chain(task, problem)

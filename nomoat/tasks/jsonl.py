@@ -68,7 +68,7 @@ def usual_checker(rows: Mapping[str, Row]) -> str:
 
 def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]:
     """The problems of the rows, each once; TaskError where one has two answers."""
-    problems: dict[str, Problem] = {}
+    problems = {}
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
         if problems.setdefault(problem.key, problem).witness != problem.witness:

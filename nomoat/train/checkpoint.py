@@ -125,7 +125,7 @@ def _share(tensors: Groups, mesh: Mesh) -> dict[str, Tensor]:
     """This rank's tensors, about equally many bytes as every other's; dense, on the CPU, each with a storage
     of its own.
     """
-    named: dict[str, Tensor] = {}
+    named = {}
     for group, table in tensors.items():
         named |= {f"{group}/{name}": tensor for name, tensor in table.items()}
     bytes_of_rank = [0] * mesh.world
@@ -203,7 +203,7 @@ def load(path: str | Path) -> tuple[dict[str, dict[str, Tensor]], JsonObject]:
         raise WeightsError(
             f"{path} cannot be loaded ({damage}); expected an undamaged checkpoint; use an older one"
         )
-    groups: dict[str, dict[str, Tensor]] = {}
+    groups = {}
     for file in sorted(path.glob("*.safetensors")):
         for whole, tensor in parse_tensors(file.read_bytes()).items():
             group, _, name = whole.partition("/")

@@ -54,7 +54,7 @@ def said(term: Term, lang: str) -> str:
 
 def states(terms: list[Term]) -> list[int]:
     """The truth after each term."""
-    out: list[int] = []
+    out = []
     for op, negated, _, value in terms:
         value ^= negated
         out.append(value if not op else out[-1] & value if op == "and" else out[-1] | value)

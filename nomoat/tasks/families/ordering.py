@@ -63,7 +63,7 @@ def near_misses(problem: Problem) -> list[str]:
 
 def work(problem: Problem) -> str:
     """` Anna Ben; Clara Anna: Clara Anna Ben = Clara`: each comparison, tallest first, and its row."""
-    row: list[str] = []
+    row = []
     steps = []
     for above, below, _ in problem.facts["comparisons"]:
         step = f" {above} {below}"

@@ -20,7 +20,7 @@ WORDINGS = {
 
 
 def make(rng: Rng, level: int) -> Problem:
-    steps: list[str] = []
+    steps = []
     while not 2 <= len(steps) <= 6:
         letters = rng.sample("abcdxyz", 3)
         rules = drawn_rules(rng, *letters)

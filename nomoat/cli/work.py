@@ -23,7 +23,8 @@ def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[s
         raise ConfigError(f"the recipe has no stage of kind `{kind}`; add one, or use another verb")
     if name is None:
         return names
-    return [look_up(name, dict(zip(names, names)), f"no {kind} stage `{name}` in the recipe")]
+    by_name = dict(zip(names, names))
+    return [look_up(name, by_name, f"no {kind} stage `{name}` in the recipe")]
 
 
 def teach(table: JsonObject, task: str | None) -> JsonObject:

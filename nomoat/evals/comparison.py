@@ -177,8 +177,10 @@ def summary(results: Sequence[Result]) -> Result:
 
 def rings(measured: Measured) -> list[Result]:
     """Each part of each ring, before and after; p over all of them after Holm."""
-    parts = grouped(((item["ring"], item["part"]), i) for i, item in enumerate(measured.items))
-    rows = [_ring(measured, ring, part, places) for (ring, part), places in parts.items()]
+    parts = [(item["ring"], item["part"]) for item in measured.items]
+    rows = []
+    for part, places in grouped(zip(parts, range(len(parts)))).items():
+        rows.append(_ring(measured, *part, places))
     tested = [row for row in rows if row["p"] is not None]
     adjusted = stats.holm([row["p"] for row in tested])
     for row, p in zip(tested, adjusted):

@@ -91,13 +91,15 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
     right = sum(score.strict for score in first)
     rates = [a.rate for a in cell]
     low, high = stats.bootstrap(rates, key=f"{family}/{level}")
-    lenient = sum(score.lenient for score in first) / n
+    lenient = mean(score.lenient for score in first)
     lenient_sampled = sum(answer.score.lenient for answer in drawn) / samples / n
+    greedy = Accuracy(right / n, *stats.wilson(right, n), lenient, n)
+    sampled = Accuracy(mean(rates), low, high, lenient_sampled, n)
     return Level(
         family,
         level,
-        greedy=Accuracy(right / n, *stats.wilson(right, n), lenient, n),
-        sampled=Accuracy(mean(rates), low, high, lenient_sampled, n),
+        greedy,
+        sampled,
         length=mean(answer.rollout.length for answer in drawn),
         passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )

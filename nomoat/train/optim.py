@@ -1,6 +1,7 @@
 """Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision."""
 
 import math
+from collections import defaultdict
 from typing import Literal
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from nomoat.config import Strict
 from nomoat.model.linear import roles
 from nomoat.parallel.process import fast_bf16
-from nomoat.stats import grouped
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -61,7 +61,10 @@ class Optimizer:
         role = roles(model) if config.matrices == "muon" else {}
         self.muon = [name for name in params if role.get(name) == "hidden"]
         self.adam = [name for name in params if name not in self.muon]
-        self.stacks = grouped((tuple(params[name].shape[-2:]), name) for name in self.muon)
+        self.stacks = defaultdict(list)
+        for name in self.muon:
+            rows_and_columns = params[name].shape[-2:]
+            self.stacks[tuple(rows_and_columns)].append(name)
 
         # Weights and moments in float32.
         self.master = {name: p.detach().float().clone() for name, p in params.items()}

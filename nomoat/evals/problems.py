@@ -23,9 +23,9 @@ class Candidate:
     temperature: float = 1.0
 
     def answers(
-        self, work: Work, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
+        self, work: Work | None, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
     ) -> list[Group]:
-        """`samples` answers to each exercise; their forward passes are counted as `work`."""
+        """`samples` answers to each exercise; their forward passes are counted as `work`, if there is one."""
         groups = sample(
             self.model,
             self.tokenizer,
@@ -38,7 +38,8 @@ class Candidate:
             temperature=self.temperature,
             max_rows=1024,
         )
-        account(work, self.model, groups)
+        if work:
+            account(work, self.model, groups)
         return judge(groups)
 
     def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:

@@ -20,6 +20,7 @@ import torch
 from nomoat.config import Strict, UserError, parse
 from nomoat.data.packing import Batch
 from nomoat.evals.bits import bits_per_byte
+from nomoat.evals.problems import Candidate
 from nomoat.lab import fp8
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.gpt2 import Gpt2, spec_of
@@ -27,8 +28,7 @@ from nomoat.lab.series import Json, Row, Series, meter
 from nomoat.model import counts
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.rl import reward
-from nomoat.rl.rollout import exercises, sample
+from nomoat.rl.rollout import exercises
 from nomoat.run.energy import Energy
 from nomoat.stages.models import DTYPES
 from nomoat.stats import grouped
@@ -42,7 +42,7 @@ CALIBRATION_STEPS = 12
 FEWEST_STEPS = 8
 CURVE_POINTS = 100
 KERNELS = Kernels(attention="plain")  # of every arm
-JUDGED_PROBLEMS, JUDGED_TOKENS, JUDGED_ROWS = 40, 96, 1024  # of a family and level; of an answer; at once
+JUDGED_PROBLEMS, JUDGED_TOKENS = 40, 96  # of a family and level; of an answer
 
 
 class DivergedError(UserError):
@@ -201,17 +201,8 @@ def answers(model: Transformer, corpus: Corpus) -> float:
     """Share of right greedy answers to held-out problems, the mean over the families."""
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
     drawn = exercises(corpus.tasks, n_problems, 0, "eval")
-    groups = sample(
-        model,
-        corpus.tokenizer,
-        drawn,
-        group=1,
-        max_new_tokens=JUDGED_TOKENS,
-        seed=0,
-        greedy=True,
-        max_rows=JUDGED_ROWS,
-    )
-    judged = reward.judge(groups)
+    candidate = Candidate(model, corpus.tokenizer, JUDGED_TOKENS)
+    judged = candidate.answers(None, drawn, samples=1, seed=0, greedy=True)
     right = grouped((one.rollout.exercise.family, one.score.strict) for (one,) in judged)
     return statistics.mean(map(statistics.mean, right.values()))
 

@@ -11,6 +11,7 @@ from nomoat.report.diagnosis import SIGNS, Finding, diagnose
 from nomoat.report.rollouts import cut
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
+from nomoat.stats import grouped
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -93,15 +94,12 @@ def probes(run: Run, stage: str) -> list[Probe]:
     events = list(steps.values())
     if not events:
         return []
-    found = {}
+    replies = []
     for i in sorted({0, len(events) // 2, len(events) - 1}):
-        event = events[i]
-        for probe in event["probes"]:
-            key = probe["family"], probe["prompt"]
-            reply = Reply(event["step"], bool(probe["right"]), probe["reply"])
-            found.setdefault(key, Probe(*key, []))
-            found[key].replies.append(reply)
-    return list(found.values())
+        for probe in events[i]["probes"]:
+            reply = Reply(events[i]["step"], bool(probe["right"]), probe["reply"])
+            replies.append(((probe["family"], probe["prompt"]), reply))
+    return [Probe(*asked, given) for asked, given in grouped(replies).items()]
 
 
 def course(title: str, rows: Iterable[Row], curve: Steps, n_bars: int) -> Table:

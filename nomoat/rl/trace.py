@@ -28,7 +28,7 @@ def write(session: Session, step: int, groups: Sequence[Group]) -> None:
             lines += json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
     everywhere = session.mesh.gather(lines)
     if session.leads:
-        path = session.run.stage_dir(session.stage) / "rollouts.jsonl"
+        path = session.directory / "rollouts.jsonl"
         with open(path, "a", encoding="utf-8", errors="replace") as file:
             file.write("".join(everywhere))
 

@@ -115,7 +115,7 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
     """Shards of each kind of document, made once, and the packed view of them."""
     check_shares(config)
-    root = session.run.stage_dir(session.stage) / "data"
+    root = session.directory / "data"
     shares = {kind: share for kind, share in config.shares.items() if share > 0}
     encoded = {}
     for kind in shares:

@@ -32,7 +32,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
     with Work(session, "train tokenizer"):
         tokenizer = bpe.train(texts(), config.vocab_size)
-        tokenizer.save(session.run.stage_dir(session.stage))
+        tokenizer.save(session.directory)
     for lang in ("en", "de"):
         held = [d.text for d in sources.shipped("heldout") if d.lang == lang]
         session.log(

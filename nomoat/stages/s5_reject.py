@@ -52,7 +52,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
             f"{config.name}: none of {n_answers} answers of {config.source} was right and readable; "
             "expected at least one; choose easier levels, or train the model before it for longer"
         )
-    path = session.run.stage_dir(session.stage) / "samples.jsonl"
+    path = session.directory / "samples.jsonl"
     if session.leads:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
         write_whole(path, "".join(lines))

@@ -49,7 +49,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory),
         reference=Reference(
-            first, config.refresh, session.run.stage_dir(session.stage) / "reference", writes=session.leads
+            first, config.refresh, session.directory / "reference", writes=session.leads
         ),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)

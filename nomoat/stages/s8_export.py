@@ -48,7 +48,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     for name in names:
         with Work(session, f"export {name}"), torch.inference_mode():
             model = without_depths(load_model(session, name)).eval()
-            directory = session.run.stage_dir(session.stage) / name
+            directory = session.directory / name
             if session.leads:
                 text = card(session.run, recipe, name, model)
                 weights.save(model, directory, tokenizer=tokenizer, card=text)

@@ -98,7 +98,7 @@ class _Training:
 
     def __init__(self, session: Session, model: nn.Module, optimizer: Optimizer, extra: JsonObject):
         self.session, self.model, self.optimizer, self.extra = session, model, optimizer, extra
-        self.directory = session.run.stage_dir(session.stage) / "checkpoints"
+        self.directory = session.directory / "checkpoints"
         self.at = Progress()
         self.bad_in_a_row = 0
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nomoat.config import JsonObject
@@ -29,6 +30,11 @@ class Session:
     @property
     def leads(self) -> bool:
         return self.mesh.rank == 0
+
+    @property
+    def directory(self) -> Path:
+        """RUN/<stage>."""
+        return self.run.stage_dir(self.stage)
 
     def log(self, kind: str, **fields: Any) -> None:
         """Into the event log, by rank 0 alone."""

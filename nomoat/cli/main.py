@@ -52,9 +52,10 @@ def verbs() -> dict[str, Callable[..., int]]:
     return {
         "run": runs.run,
         **{kind: runs.stage_verb(kind) for kind in runs.KINDS},
-        "eval": runs.evaluate,
-        "export": runs.export,
         "chat": models.chat,
+        "eval": models.evaluate,
+        "export": models.export,
+        "import": models.import_,
         "receipt": look.receipt,
         "report": look.report,
         "plan": lab.plan,

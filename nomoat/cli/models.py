@@ -1,15 +1,21 @@
-"""The verbs that use a model."""
+"""The verbs that use a model, whatever it comes from."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional
+from nomoat.cli import runs, say
+from nomoat.cli.args import Json, OneStage, Plan, Source, WhoseWeights, said
+from nomoat.config import ConfigError
 
-from nomoat.cli.args import WhoseWeights, said
+if TYPE_CHECKING:
+    from nomoat.serve.loading import Loaded
+
+Think = Annotated[Literal["on", "off", "auto"], said("think before answering")]
+Type = Literal["f32", "bf16", "f16", "q8_0", "q4_0"]
 
 
 def chat(
-    directory: Positional[Annotated[Path, said("a run directory or an exported model", "RUN")]],
+    source: Source,
     /,
     *,
     prompt: Annotated[
@@ -17,16 +23,105 @@ def chat(
     ] = None,
     stage: WhoseWeights = None,
     system: Annotated[str | None, said("system prompt", "TEXT")] = None,
-    think: Annotated[Literal["on", "off", "auto"], said("think before answering")] = "auto",
+    think: Think = "auto",
     temperature: Annotated[float, said("0 takes the likeliest token", "X")] = 0.0,
     max_tokens: Annotated[int, said("longest reply", "N")] = 512,
     seed: int = 0,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
-    from nomoat.serve import loading, terminal
+    from nomoat.serve import terminal
     from nomoat.serve.bot import Bot
     from nomoat.serve.talk import THINK
 
-    loaded = loading.load(directory, stage)
+    loaded = _load(source, stage)
     bot = Bot(loaded.model, loaded.tokenizer, temperature=temperature, max_new_tokens=max_tokens, seed=seed)
     return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think])
+
+
+def evaluate(
+    source: Source,
+    /,
+    *,
+    json: Json = False,
+    name: OneStage = None,
+    plan: Plan = False,
+    task: Annotated[
+        tuple[str, ...], said("not a run: families, .py or .jsonl files (default: every family)", "TASK")
+    ] = (),
+    problems: Annotated[int, said("not a run: of each task's first level", "N")] = 20,
+    samples: Annotated[int, said("not a run: answers at temperature 1 beside a greedy one", "N")] = 2,
+    max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
+    think: Think = "auto",
+) -> int:
+    """Scores of a run's models, measured now if they are not yet; or of one model, on tasks."""
+    if (Path(source) / "recipe.json").is_file():
+        if task:
+            raise ConfigError(
+                f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
+                "models and evaluate that"
+            )
+        return runs.evaluate(Path(source), json, name, plan)
+    from nomoat.evals.problems import Candidate, mean_accuracy, scores
+    from nomoat.report.scores import score_tables, scores_of
+    from nomoat.rl.rollout import exercises
+    from nomoat.serve.talk import THINK
+    from nomoat.tasks import find
+
+    levels = {family: list(find.find(family).levels)[:1] for family in task or find.FAMILIES}
+    loaded = _load(source)
+    asked = exercises(levels, problems * len(levels), 0, "eval")
+    candidate = Candidate(loaded.model, loaded.tokenizer, max_tokens, THINK[think])
+    say.aside(f"{len(asked)} problems, {1 + samples} answers each")
+    answered = candidate.both(None, asked, samples, 0)
+    records = list(scores(source, answered))
+    if json:
+        return say.as_json({"model": source, "mean": mean_accuracy(answered), "scores": records})
+    return say.tables(score_tables(scores_of({"kind": "score", **record} for record in records)))
+
+
+def export(
+    source: Source,
+    /,
+    *,
+    out: Annotated[
+        Path | None, said("a new directory or file (default: do the run's export stages)", "PATH")
+    ] = None,
+    to: Annotated[
+        Literal["hf", "gguf"], said("for transformers and vLLM, or for llama.cpp and Ollama")
+    ] = "hf",
+    type: Annotated[Type, said("of the numbers; quantised ones only in GGUF")] = "f32",
+    stage: WhoseWeights = None,
+    json: Json = False,
+) -> int:
+    """A directory or a file that stock software opens; it is read back and compared first."""
+    if out is None:
+        if to == "gguf" or not (Path(source) / "recipe.json").is_file():
+            raise ConfigError(f"where to? expected --out {'FILE.gguf' if to == 'gguf' else 'DIR'}; add it")
+        return runs.export(Path(source), stage, json)
+    if to == "hf" and type.startswith("q"):
+        raise ConfigError(f"--to hf can't hold {type}; expected f32, bf16 or f16; or use --to gguf")
+    from nomoat.serve import exporting
+
+    write = exporting.directory if to == "hf" else exporting.gguf
+    paths = [str(path) for path in write(_load(source, stage), out, type)]
+    return say.as_json({"exports": paths}) if json else say.result("\n".join(paths))
+
+
+def import_(
+    source: Source,
+    /,
+    *,
+    out: Annotated[Path, said("a new directory", "DIR")],
+    type: Annotated[Literal["f32", "bf16", "f16"], said("of the numbers")] = "f32",
+) -> int:
+    """An open model as a directory that every verb, and stock transformers, opens."""
+    from nomoat.serve import exporting
+
+    (path,) = exporting.directory(_load(source), out, type)
+    return say.result(path)
+
+
+def _load(source: str, stage: str | None = None) -> "Loaded":
+    from nomoat.serve import loading
+
+    return loading.load(source, stage, say=say.aside)

@@ -143,20 +143,20 @@ def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
             override(table, f"{name}.{text}")
 
 
-def evaluate(directory: RunDir, /, *, json: Json = False, name: OneStage = None, plan: Plan = False) -> int:
+def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool) -> int:
     """Scores of a run's models, measured now if they are not yet."""
     from nomoat.report.scores import score_tables, scores_of
 
     run = Run.open(directory)
     names = stage_names(run.recipe, "eval", name)
     if plan:
-        return forecast(resolve(run.recipe), names, json)
+        return forecast(resolve(run.recipe), names, as_json)
     if not all(run.finished(name) for name in names):
         _, done = work(resolve(run.recipe), directory, names)
         if done is None:
             return 0
     events = [event for event in run.events() if event.get("stage") in names]
-    if not json:
+    if not as_json:
         return say.tables(score_tables(scores_of(events)))
     means = {}
     for name in names:
@@ -166,32 +166,11 @@ def evaluate(directory: RunDir, /, *, json: Json = False, name: OneStage = None,
     return say.as_json({"run": str(directory), "means": means, "scores": scores})
 
 
-def export(
-    directory: RunDir,
-    /,
-    *,
-    out: Annotated[
-        Path | None, said("write one model here (default: do the export stages)", "DIR")
-    ] = None,
-    stage: WhoseWeights = None,
-    json: Json = False,
-) -> int:
-    """A directory that stock transformers opens."""
+def export(directory: Path, stage: str | None, as_json: bool) -> int:
+    """Do the export stages of a run; the paths that they left."""
     run = Run.open(directory)
-    if out is None:
-        names = stage_names(run.recipe, "export", stage)
-        return _show_paths(*work(resolve(run.recipe), directory, names), names, json)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise DataError(
-            f"{out} is there already and not empty; expected a new directory; choose another --out"
-        )
-    from nomoat.serve import loading
-    from nomoat.stages import s8_export
-    from nomoat.weights import directory as weights
-
-    loaded = loading.load(directory, stage)
-    weights.save(s8_export.without_depths(loaded.model), out, tokenizer=loaded.tokenizer)
-    return say.as_json({"exports": [str(out)]}) if json else say.result(out)
+    names = stage_names(run.recipe, "export", stage)
+    return _show_paths(*work(resolve(run.recipe), directory, names), names, as_json)
 
 
 def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_json: bool) -> int:

@@ -1,9 +1,10 @@
 """A model's answers to problems, greedy once and sampled several times, and the scores of a level."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 from nomoat import stats
+from nomoat.config import JsonObject
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
@@ -25,7 +26,7 @@ class Candidate:
     def answers(
         self, work: Work | None, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
     ) -> list[Group]:
-        """`samples` answers to each exercise; their forward passes are counted as `work`, if there is one."""
+        """`samples` answers to each exercise; their forward passes are counted as `work`, in a run."""
         groups = sample(
             self.model,
             self.tokenizer,
@@ -38,11 +39,11 @@ class Candidate:
             temperature=self.temperature,
             max_rows=1024,
         )
-        if work:
+        if work is not None:
             account(work, self.model, groups)
         return judge(groups)
 
-    def both(self, work: Work, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
+    def both(self, work: Work | None, asked: Sequence[Exercise], samples: int, seed: int) -> list["Answered"]:
         """Each exercise answered greedily, and `samples` times."""
         greedy = self.answers(work, asked, samples=1, seed=seed, greedy=True)
         sampled = self.answers(work, asked, samples=samples, seed=seed)
@@ -104,6 +105,17 @@ def _level(family: str, level: int, cell: Sequence[Answered]) -> Level:
         length=mean(answer.rollout.length for answer in drawn),
         passed=mean(stats.pass_at_k(samples, a.right, samples) for a in cell),
     )
+
+
+def scores(model: str, answered: Sequence[Answered]) -> Iterator[JsonObject]:
+    """What a log says of each level: greedy, sampled, passed in any sample."""
+    for cell in by_level(answered):
+        where = {"model": model}
+        where |= {"family": cell.family, "level": cell.level}
+        yield {"name": "accuracy/greedy", **asdict(cell.greedy), **where}
+        yield {"name": "accuracy/sampled", **asdict(cell.sampled), "length": cell.length, **where}
+        name = f"pass@{len(answered[0].sampled)}"
+        yield {"name": name, "value": cell.passed, "n": cell.greedy.n, **where}
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:

@@ -70,6 +70,11 @@ def params_active(spec: Spec) -> int:
     return params_total(spec) - whole + met
 
 
+def size(spec: Spec) -> str:
+    """In words."""
+    return f"{params_total(spec):,} parameters ({params_active(spec):,} active)"
+
+
 def params_mtp(spec: Spec) -> int:
     """Parameters of the extra prediction depths; embedding and head are shared with the main model."""
     D = spec.d_model

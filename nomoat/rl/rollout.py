@@ -80,30 +80,31 @@ def sample(
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
-    prompts = [rendered.ids for rendered in layout.render_batch(tokenizer, talks, generate=True, think=think)]
-    marks = {"stop_ids": tokenizer.layout.stop_ids, "pad_id": tokenizer.layout.pad_id}
-    opening = "<think>" if think else ""
-    texts = {}
+    prompts = layout.render_batch(tokenizer, talks, generate=True, think=think)
+    openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
+    texts = {}  # (exercise, sample) -> what was written
 
     def ended(i: int, j: int, ids_T: Tensor) -> None:
         if i in heard:
-            texts[i, j] = opening + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
+            texts[i, j] = openings[i] + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
             verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
     samples = engine.sample(
         model,
-        prompts,
+        [prompt.ids for prompt in prompts],
         n_per_prompt=group,
         on_end=ended if heard else None,
-        **marks | how,
+        stop_ids=tokenizer.layout.stop_ids,
+        pad_id=tokenizer.layout.pad_id,
+        **how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
-        prompt_T, rollouts = torch.tensor(prompt), []
+        prompt_T, rollouts = torch.tensor(prompt.ids), []
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
                 written = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
-                texts[i, j] = opening + tokenizer.decode(written.tolist(), specials=True)
+                texts[i, j] = openings[i] + tokenizer.decode(written.tolist(), specials=True)
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups

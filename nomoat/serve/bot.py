@@ -34,33 +34,33 @@ class Bot:
 
         Where the context is full, the oldest turns are left out, never the system prompt.
         """
-        ids = self.fit(messages, think)
+        prompt = self.fit(messages, think)
         self.n_replies += 1
         new_ids = engine.stream(
             self.model,
-            ids,
+            prompt.ids,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             seed=self.seed + self.n_replies,
             stop_ids=sorted(self.tokenizer.layout.turn_ends),
             should_stop=stop,
         )
-        return pieces(new_ids, self.tokenizer, thinking=think is True)
+        return pieces(new_ids, self.tokenizer, thinking=prompt.thinking)
 
-    def fit(self, messages: layout.Conversation, think: bool | None) -> list[int]:
-        """The ids of as many of the latest turns as leave a quarter of the context for the reply."""
+    def fit(self, messages: layout.Conversation, think: bool | None) -> layout.Rendered:
+        """As many of the latest turns as leave a quarter of the context for the reply."""
         context = self.model.spec.context
         room = context - min(self.max_new_tokens, context // 4)
         n_system = int(messages[0].role == "system")
         system, turns = messages[:n_system], messages[n_system:]
         while True:
-            ids = layout.render(self.tokenizer, [*system, *turns], generate=True, think=think).ids
-            if len(ids) <= room or len(turns) <= 1:
+            prompt = layout.render(self.tokenizer, [*system, *turns], generate=True, think=think)
+            if len(prompt.ids) <= room or len(turns) <= 1:
                 break
             turns = turns[2:]
-        if len(ids) >= context:
+        if len(prompt.ids) >= context:
             raise DataError(
-                f"the question has {len(ids)} tokens with its frame; expected fewer than the model's "
+                f"the question has {len(prompt.ids)} tokens with its frame; expected fewer than the model's "
                 f"context of {context}; shorten it"
             )
-        return ids
+        return prompt

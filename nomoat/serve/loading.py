@@ -1,48 +1,80 @@
-"""A model and its tokenizer, from an exported directory or from a run."""
+"""A model and its tokenizer, from wherever a person has it: a run, a directory, a GGUF file, a name."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from nomoat.config import DataError, WeightsError
 from nomoat.model.transformer import Transformer
+from nomoat.report.card import Origin
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
+from nomoat.weights import known
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model and the tokenizer that it was trained with."""
+    """A model, the tokenizer that it was trained with, and where both are from; `run` if one trained it."""
 
     model: Transformer
     tokenizer: Tokenizer
+    origin: Origin
+    run: Path | None = None
 
 
-def load(directory: str | Path, stage: str | None = None) -> Loaded:
-    """What an exported directory holds, or what `stage` of a run left (by default the best evaluated; see
-    Run.weights).
+def load(
+    source: str | Path,
+    stage: str | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    say: Callable[[str], None] = lambda text: None,
+) -> Loaded:
+    """What an exported directory, a .gguf file or a known name holds (see weights.known), or what `stage` of
+    a run left (by default the best evaluated; see Run.weights).
 
-    DataError where neither is there, WeightsError where model and tokenizer do not belong together.
+    DataError where there is nothing of this kind, WeightsError where it can't be read or model and tokenizer
+    do not belong together.
     """
-    root = Path(directory)
-    if (root / "config.json").is_file():
+    root = known.locate(source, say)
+    if (root / "recipe.json").is_file():
+        left = Run.open(root).weights(stage)
+        tokenizer = Tokenizer.load(left.tokenizer.path, left.tokenizer.fingerprint)
+        origin = Origin(left.stage, "apache-2.0")
+        loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root)
+    elif stage is not None:
+        raise DataError(f"{root} is no run; expected one beside --stage {stage}; leave --stage out")
+    elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
                 f"{root} has no tokenizer.json; expected one beside the weights; export them together"
             )
-        loaded = Loaded(weights.load(root), Tokenizer.load(root))
-    elif (root / "recipe.json").is_file():
-        left = Run.open(root).weights(stage)
-        tokenizer = Tokenizer.load(left.tokenizer.path, left.tokenizer.fingerprint)
-        loaded = Loaded(weights.load(left.path), tokenizer)
+        origin = Origin(root.resolve().name, _licence(root))
+        loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin)
     else:
         raise DataError(
-            f"{root} has no config.json and no recipe.json; expected an exported model or a run directory"
+            f"{root} has no config.json and no recipe.json; expected a run, an exported model or a .gguf file"
         )
+    _belong_together(loaded, root)
+    return loaded
+
+
+def _licence(directory: Path) -> str | None:
+    """What the front matter of its README.md says."""
+    readme = directory / "README.md"
+    text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
+    front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+    found = re.search(r"^license: *([^\s#]+)", front, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _belong_together(loaded: Loaded, root: Path) -> None:
     n_tokens, n_rows = loaded.tokenizer.vocab_size, loaded.model.spec.vocab_size
     if n_tokens > n_rows:
         raise WeightsError(
             f"the tokenizer in {root} has {n_tokens} tokens and the model {n_rows}: "
             "they do not belong together; restore the one that it was trained with"
         )
-    return loaded

@@ -1,12 +1,11 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 
 from nomoat.config import DataError
 from nomoat.data import documents, ngram, sources
 from nomoat.evals.bits import bits_per_byte, held_out
-from nomoat.evals.problems import Answered, Candidate, by_level, mean_accuracy
+from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
@@ -115,12 +114,8 @@ def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> No
 
 
 def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> None:
-    for cell in by_level(answered):
-        where = {"model": name, "family": cell.family, "level": cell.level}
-        session.log("score", name="accuracy/greedy", **asdict(cell.greedy), **where)
-        session.log("score", name="accuracy/sampled", **asdict(cell.sampled), length=cell.length, **where)
-        passed = f"pass@{len(answered[0].sampled)}"
-        session.log("score", name=passed, value=cell.passed, n=cell.greedy.n, **where)
+    for fields in scores(name, answered):
+        session.log("score", **fields)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

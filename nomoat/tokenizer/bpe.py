@@ -185,7 +185,10 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     made.train_from_iterator(counted(), trainer)
     if not n_bytes:
         raise DataError("no text to train a tokenizer on; expected at least one non-empty document")
-    return Tokenizer(json.loads(made.to_str()))
+    table = json.loads(made.to_str())
+    for token in table["added_tokens"]:  # thinking is text for who reads without special tokens
+        token["special"] = token["id"] not in (NOMOAT.think_id, NOMOAT.end_think_id)
+    return Tokenizer(table)
 
 
 def _encoded(encode: Any, texts: Sequence[str]) -> list[tokenizers.Encoding]:
@@ -213,7 +216,7 @@ def _config(layout: Layout) -> JsonObject:
 def _check(table: Any) -> None:
     """WeightsError unless the specials are ours and no merge can make one."""
     try:
-        added = [(t["id"], t["content"], t["special"]) for t in table["added_tokens"]]
+        added = [(t["id"], t["content"]) for t in table["added_tokens"]]
         vocab, merges = table["model"]["vocab"], vocabulary.pairs(table)
         products = {vocab["".join(m)] for m in merges}
         reachable = products | {vocab[c] for c in vocabulary.BYTE_OF}
@@ -222,8 +225,8 @@ def _check(table: Any) -> None:
             f"tokenizer.json is not a byte-level BPE ({error!r}); expected one of nomoat's"
         ) from None
     expected = [(id, text) for text, id in NOMOAT.specials.items()]
-    if added != [(*special, True) for special in expected]:
-        raise WeightsError(f"special tokens {[t[:2] for t in added]}; expected {expected}: not ours")
+    if added != expected:
+        raise WeightsError(f"special tokens {added}; expected {expected}: not ours")
     if reachable & set(NOMOAT.specials.values()) or table["model"].get("unk_token") is not None:
         raise WeightsError(
             "content could become a special token in this tokenizer.json; train it with nomoat"

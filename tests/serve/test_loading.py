@@ -75,5 +75,5 @@ def test_a_model_with_fewer_rows_than_its_tokenizer_has_ids_is_refused(tmp_path,
 
 
 def test_neither_export_nor_run_is_said_so(tmp_path):
-    with pytest.raises(DataError, match="expected an exported model or a run"):
+    with pytest.raises(DataError, match="expected a run, an exported model or a .gguf"):
         loading.load(tmp_path)

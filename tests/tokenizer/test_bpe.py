@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_or_loaded_says_why(tok, tmp_path):
         bpe.Tokenizer.load(tmp_path)
     table = json.loads(tok.canonical)
     foreign = json.loads(tok.canonical)
-    foreign["added_tokens"][6]["special"] = False
+    foreign["added_tokens"][6]["content"] = "<thought>"
     forging = json.loads(tok.canonical)
     forging["model"]["vocab"]["".join(table["model"]["merges"][0])] = 6
     lossy = {**table, "normalizer": {"type": "NFC"}}

@@ -1,0 +1,110 @@
+"""The model card: what a model is, from what and by what it was made, what that cost, how well it does.
+
+Of a run from its event log alone; of a model that came in from outside, what its files say.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nomoat.report.receipt import receipt_of, receipt_table
+from nomoat.report.table import Table
+from nomoat.run.directory import Run
+from nomoat.run.log import last_scores
+
+FRONT = """\
+---
+license: {licence}
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {title}
+
+{what}
+"""
+LIMITS = """
+## Limits
+
+It was trained on little text and on worked tasks whose answers a program decides. It knows nothing else: do
+not rely on what it says, and measure it on your own questions first.
+"""
+SHIPPED = (
+    "the text that ships with nomoat: public-domain books and permissively licensed documentation, each "
+    "listed with version and licence in its DATA.md"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model that nomoat did not train comes from."""
+
+    name: str
+    licence: str | None
+
+
+def of_run(run: Run, stage: str, size: str) -> str:
+    """The card of what `stage` left; `size` as model.counts says it."""
+    recipe = run.recipe
+    what = (
+        f"A model with {size}, trained from nothing by the nomoat recipe "
+        f"`{recipe['name']}` (seed {recipe['seed']}), stage `{stage}`."
+    )
+    title = f"{recipe['name']} / {stage}"
+    parts = [FRONT.format(licence="apache-2.0", title=title, what=what)]
+    parts.append("\n## Made from\n\n" + "".join(f"- {line}\n" for line in made_from(run)))
+    parts.append("\n## Cost\n\n" + _markdown(receipt_table(receipt_of(run))))
+    if scores := _scores(event for event in run.events("score") if event.get("model") == stage):
+        parts.append("\n## Scores\n\nOn problems and text that no stage trained on.\n\n" + scores)
+    return "".join([*parts, LIMITS])
+
+
+def of_origin(origin: Origin, size: str) -> str:
+    """The card of a model that came in and leaves again as it is."""
+    licence = origin.licence or "unknown, ask its publisher"
+    what = (
+        f"The weights of `{origin.name}` in another file format: {size}. "
+        f"Nothing was trained. Licence of the original: {licence}."
+    )
+    front = FRONT.format(licence=origin.licence or "other", title=origin.name, what=what)
+    return front + "\n## Limits\n\nThose of the original; read its own card.\n"
+
+
+def made_from(run: Run) -> list[str]:
+    """A line for each stage that read something, in the order of the recipe."""
+    lines = []
+    for stage in run.recipe.get("stages", []):
+        name = stage.get("name") or stage["kind"]
+        if stage["kind"] in ("pretrain", "extend"):
+            lines.append(f"{name}: {_text(stage)}")
+        if tasks := stage.get("tasks"):
+            lines.append(f"{name}: tasks that a program makes and decides: {', '.join(sorted(tasks))}")
+    return lines
+
+
+def _text(stage: dict[str, Any]) -> str:
+    if stage.get("hub"):
+        return f"the data set {stage['hub']}, under its own licence"
+    if stage.get("text"):
+        return "text of whoever ran the recipe, under a licence that is not recorded"
+    return SHIPPED
+
+
+def _scores(events: Iterable[dict[str, Any]]) -> str:
+    """The last measurement of each thing; nothing where nothing was measured."""
+    rows = [_score(event) for event in last_scores(events)]
+    return _markdown(Table("", ("score", "value", "95 % interval", "n"), rows)) if rows else ""
+
+
+def _score(event: dict[str, Any]) -> tuple[str, ...]:
+    place = f" {event['family']}/{event['level']}" if event.get("family") else ""
+    interval = ""
+    if event.get("low") is not None:
+        interval = f"{event['low']:.3f} to {event['high']:.3f}"
+    return event["name"] + place, f"{event['value']:.4f}", interval, str(event.get("n", ""))
+
+
+def _markdown(table: Table) -> str:
+    rows = [table.header, tuple("---" for _ in table.header), *table.rows]
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{lines}\n{table.note}\n" if table.note else lines

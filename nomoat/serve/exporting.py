@@ -1,0 +1,24 @@
+"""A model that was loaded leaves as files of others' software, with a card that says what it is."""
+
+from pathlib import Path
+
+from nomoat.model import counts
+from nomoat.report import card
+from nomoat.run.directory import Run
+from nomoat.serve.loading import Loaded
+from nomoat.weights import export
+
+
+def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
+    """A Hugging Face directory, read back and compared; `type` is f32, bf16 or f16."""
+    model = export.without_depths(loaded.model)
+    export.to_directory(model, out, tokenizer=loaded.tokenizer, card=card_of(loaded), type=type)
+    return [out]
+
+
+def card_of(loaded: Loaded) -> str:
+    """From the receipts of a run, or from what the files said."""
+    size = counts.size(loaded.model.spec)
+    if loaded.run is not None:
+        return card.of_run(Run.open(loaded.run), loaded.origin.name, size)
+    return card.of_origin(loaded.origin, size)

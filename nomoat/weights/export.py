@@ -1,0 +1,79 @@
+"""Out, with proof: a directory is written beside its place, read back, compared, and only then put there."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from nomoat.config import DataError, WeightsError
+from nomoat.model.transformer import Transformer
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.weights import directory
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def without_depths(model: Transformer) -> Transformer:
+    """The main model alone: stock loaders do not know the extra prediction depths of small models."""
+    if not model.depths:
+        return model
+    spec = model.spec.changed(n_mtp=0)
+    plain = directory.empty(spec, model.kernels, dtype=model.dtype)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("depths.")})
+    return plain.train(model.training)
+
+
+def to_directory(
+    model: Transformer,
+    out: Path,
+    *,
+    tokenizer: Tokenizer | None = None,
+    card: str | None = None,
+    type: str = "f32",
+) -> None:
+    """A Hugging Face directory in `out`, which must be new; WeightsError, and nothing is left, where it reads
+    back as anything else.
+    """
+    vacant(out)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        written = Path(scratch) / out.name
+        model = _cast(model, DTYPES[type])
+        directory.save(model, written, tokenizer=tokenizer, card=card)
+        compare(model, directory.load(written, model.kernels, dtype=model.dtype), out)
+        if tokenizer is not None and Tokenizer.load(written).fingerprint != tokenizer.fingerprint:
+            raise WeightsError(f"the tokenizer written to {out} reads back as another; report this")
+        written.rename(out)
+
+
+def vacant(out: Path) -> None:
+    """DataError unless a new directory can be made in `out`; its parent is made."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            f"{out} is there already and not empty; expected a new directory; choose another --out"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def compare(model: Transformer, back: Transformer, out: Path) -> None:
+    """WeightsError with the tensors that differ, if any does by a bit."""
+    found, expected = back.state_dict(), model.state_dict()
+    if back.spec != model.spec:
+        raise WeightsError(f"{out} reads back as {back.spec}; expected {model.spec}; report this")
+    different = [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)]
+    if different:
+        shown = ", ".join(
+            f"{name} (by {float((found[name].float() - expected[name].float()).abs().max()):.2g})"
+            for name in different[:3]
+        )
+        raise WeightsError(
+            f"{len(different)} tensors of {out} read back otherwise: {shown}; expected equal; report this"
+        )
+
+
+def _cast(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """The model in another precision; routers and their biases keep theirs, as loaders do."""
+    if model.dtype == dtype:
+        return model
+    other = directory.empty(model.spec, model.kernels, dtype=dtype).train(model.training)
+    other.load_state_dict(model.state_dict())
+    return other

@@ -25,7 +25,7 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
         table = json.loads(path.read_text("utf-8"))
     except OSError:
         raise error(f"no {path}; expected {expected}") from None
-    except ValueError as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise error(f"{path} is not JSON: {wrong}; {cure}") from None
     if not isinstance(table, dict):
         raise error(f"{path} holds a {type(table).__name__}; expected a JSON object; {cure}")

@@ -47,7 +47,8 @@ def load(
     names = family(config.get("model_type"))
     tensors = Tensors.of(directory)
     model = empty(spec or names.spec_of(config, set(tensors.names)), kernels, dtype=dtype).eval()
-    slots.fill(names.slots(model), names.copies(model), tensors)
+    table = names.slots(model)
+    slots.fill(table, names.copies(model), tensors.placed(slots.memory(table)))
     return model
 
 
@@ -72,7 +73,7 @@ def save(
     config |= {"torch_dtype": dtype, "dtype": dtype, **ids}
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(
-        directory / WEIGHTS, pack_tensors(slots.collect(names.slots(model)), metadata={"format": "pt"})
+        directory / WEIGHTS, pack_tensors({n: slots.published(v.detach()).cpu().contiguous() for n, v in names.slots(model).items()}, metadata={"format": "pt"})
     )
     (directory / INDEX).unlink(missing_ok=True)
     if tokenizer is not None:

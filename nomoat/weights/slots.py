@@ -1,53 +1,91 @@
 """Published tensors as views of our parameters, so that loading copies into the views and saving copies out
 of them.
 
-A table of slots is {published name: view}.  A view of three axes is published with its first two flattened.
-As both ways use one view, a round trip is exact to the bit.
+A table of slots is {published name: view}.  A view of three axes or more has rows that are cut up (head,
+half, pair: see families/views.py); these three are published as one.  As both ways use one view, a round trip
+is exact to the bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nomoat.config import WeightsError
-from nomoat.weights.files import Tensors
 
 READABLE = (torch.float32, torch.bfloat16, torch.float16)
+UNUSED = (".rotary_emb.inv_freq",)  # old files keep numbers that follow from config.json
 Slots = Mapping[str, Tensor]
+
+
+class Source(Protocol):
+    """Where tensors come from: safetensors, a GGUF file, blocks of FP8 that are multiplied out."""
+
+    directory: Path
+
+    @property
+    def names(self) -> Mapping[str, Path]: ...
+
+    def read(self, wanted: Container[str]) -> Iterator[tuple[str, Tensor, Path]]: ...
 
 
 def published(slot: Tensor) -> Tensor:
     """The tensor of a view as files hold it."""
-    return slot.flatten(0, 1) if slot.ndim == 3 else slot
+    return slot.flatten(0, 2) if slot.ndim > 2 else slot
 
 
-def collect(slots: Slots) -> dict[str, Tensor]:
-    """What to write: every slot as published, contiguous, on the CPU."""
-    return {name: published(slot.detach()).cpu().contiguous() for name, slot in slots.items()}
+def shape(slot: Tensor) -> tuple[int, ...]:
+    """The shape of a view as files hold it."""
+    rows = slot.shape[:3].numel()
+    return (rows, *slot.shape[3:]) if slot.ndim > 2 else tuple(slot.shape)
+
+
+def memory(slots: Slots) -> dict[str, Tensor]:
+    """The memory under each view that leaves no gaps, flat: what files can be read into."""
+    return {name: flat for name, slot in slots.items() if (flat := _flat(slot.detach())) is not None}
+
+
+def _flat(slot: Tensor) -> Tensor | None:
+    expected = 1
+    for size, stride in sorted(zip(slot.shape, slot.stride()), key=lambda axis: axis[1]):
+        if size > 1 and stride != expected:
+            return None
+        expected *= size
+    return slot.as_strided((slot.numel(),), (1,))
 
 
 @torch.no_grad()
-def fill(slots: Slots, copies: Slots, tensors: Tensors) -> None:
+def fill(slots: Slots, copies: Slots, tensors: Source) -> None:
     """Every slot from the files, each tensor read once; `copies` are names that repeat a slot and must agree
     with it.
 
     WeightsError for names, shapes or types that aren't those of the slots.
     """
-    _compare_names(set(slots), set(tensors.names) - set(copies), tensors.directory)
+    for complaint in compare(slots, set(tensors.names) - set(copies)):
+        raise WeightsError(
+            f"{tensors.directory}: {complaint} of {len(slots)} expected tensors; the file is cut short or "
+            "config.json belongs to another model; fetch or export both together"
+        )
     for name, tensor, path in tensors.read(slots):
-        slot = slots[name]
-        slot.copy_(_checked(tensor, published(slot).shape, name, path).view(slot.shape))
+        _put(_checked(tensor, shape(slots[name]), name, path), slots[name])
     for name, tensor, _ in tensors.read(copies):
         if not torch.equal(tensor.to(copies[name].dtype), copies[name]):
             raise WeightsError(f"{name} differs from the shared matrix; expected a copy; untie or drop it")
 
 
-def _checked(tensor: Tensor, shape: torch.Size, name: str, path: Path) -> Tensor:
-    if tensor.shape != shape:
+def _put(tensor: Tensor, slot: Tensor) -> None:
+    if tensor.data_ptr() != slot.data_ptr():
+        slot.copy_(tensor.view(slot.shape))
+    elif not slot.is_contiguous():  # read into its memory, in the order of the file
+        slot.copy_(tensor.clone().view(slot.shape))
+
+
+def _checked(tensor: Tensor, expected: tuple[int, ...], name: str, path: Path) -> Tensor:
+    if tuple(tensor.shape) != expected:
         raise WeightsError(
-            f"{name} in {path} is {list(tensor.shape)}; config.json expects {list(shape)}; "
+            f"{name} in {path} is {list(tensor.shape)}; config.json expects {list(expected)}; "
             "use the config.json that these weights came with"
         )
     if tensor.dtype not in READABLE:
@@ -57,15 +95,17 @@ def _checked(tensor: Tensor, shape: torch.Size, name: str, path: Path) -> Tensor
     return tensor
 
 
-def _compare_names(expected: set[str], present: set[str], directory: Path) -> None:
-    wrong = {"missing": sorted(expected - present), "unknown": sorted(present - expected)}
+def differences(expected: Collection[str], present: Collection[str]) -> dict[str, list[str]]:
+    """Names that are missing and names that nothing is known of."""
+    surplus = sorted(name for name in set(present) - set(expected) if not name.endswith(UNUSED))
+    return {"missing": sorted(set(expected) - set(present)), "unknown": surplus}
+
+
+def compare(expected: Collection[str], present: Collection[str]) -> list[str]:
+    """At most one sentence part about names that differ."""
     counted = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in wrong.items()
+        for what, names in differences(expected, present).items()
         if names
     ]
-    if counted:
-        raise WeightsError(
-            f"{directory}: {' and '.join(counted)} of {len(expected)} expected tensors; the file is cut "
-            "short or config.json belongs to another model; fetch or export both together"
-        )
+    return [" and ".join(counted)] if counted else []

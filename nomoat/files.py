@@ -4,6 +4,7 @@ import json
 import os
 import tomllib
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -32,14 +33,19 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
-def write_whole(path: Path, data: str | bytes) -> None:
-    """The file is there whole or not at all, also after a power cut."""
+def write_whole(path: Path, data: str | bytes | Iterable[bytes | memoryview]) -> None:
+    """The file is there whole or not at all, also after a power cut; `data` may come piece by piece."""
+    pieces = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     parent = os.open(path.parent, os.O_RDONLY)
     os.fsync(parent)
     os.close(parent)

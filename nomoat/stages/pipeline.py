@@ -20,14 +20,14 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages.recipe import Recipe, module_of
 from nomoat.train.session import Session
-from nomoat.weights.families import deepseek
+from nomoat.weights.families import chosen
 
 
 def trainable(name: str, spec: Spec) -> None:
     """ConfigError, before anything is trained, for a shape that no stage could compute or save."""
     try:
         computable(spec)
-        deepseek.config_of(spec)
+        chosen(spec)
     except (ConfigError, WeightsError) as error:
         raise ConfigError(f"models.{name}: {error}") from None
 

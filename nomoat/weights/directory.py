@@ -1,33 +1,45 @@
 """Hugging Face directories: safetensors and JSON, in the published names and layout of the families.
 
-A tensor goes from its file into a view of a model that was made without storage (`meta`), and is copied once.
-Not here: quantised weights.
+A tensor goes from its file into a view of a model that was made without storage (`meta`): the kernel copies
+it, and nobody else where type and order are the same.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save as pack_tensors
 
+from nomoat.config import WeightsError
 from nomoat.files import write_whole
+from nomoat.model.linear import Linear
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import slots
-from nomoat.weights.families import family
-from nomoat.weights.files import INDEX, WEIGHTS, Tensors, json_of
+from nomoat.weights import fp8, shards, slots
+from nomoat.weights.families import chosen, family, of_config
+from nomoat.weights.families.qwen2 import splits
+from nomoat.weights.files import Tensors, json_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SHARD_BYTES = 5_000_000_000
 
 
 def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32) -> Transformer:
-    """A model with storage of this dtype and no values, but the routing biases, which are float32 zeros."""
+    """A model with storage of this dtype and no values; routers are float32 whatever it is, and their biases
+    zeros.
+    """
     with torch.device("meta"):
-        model = Transformer(spec, kernels)
-    model.to(dtype).to_empty(device="cpu")
+        model = Transformer(spec, kernels).to(dtype)
+        for module in model.modules():
+            if isinstance(module, Linear) and module.role == "router":
+                module.float()
+            for name, buffer in module.named_buffers(recurse=False):
+                module.register_buffer(name, buffer.float())
+    model.to_empty(device="cpu")
     model.tie()
-    for module in model.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            module.register_buffer(name, torch.zeros(buffer.shape))
+    for buffer in model.buffers():
+        buffer.zero_()
     return model
 
 
@@ -36,49 +48,84 @@ def load(
     kernels: Kernels | None = None,
     *,
     spec: Spec | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
 ) -> Transformer:
     """The model in a directory, in evaluation mode; WeightsError where no family knows it.
 
-    `spec` replaces that of config.json, with the same tensors (another context, say).
+    `spec` replaces that of config.json, with the same tensors (another context, say).  `dtype` None: that of
+    config.json, else that of the embedding in the file.
     """
     directory = Path(directory)
     config = json_of(directory / "config.json")
-    names = family(config.get("model_type"))
+    names = of_config(config)
+    fp8.block_of(config)
     tensors = Tensors.of(directory)
-    model = empty(spec or names.spec_of(config, set(tensors.names)), kernels, dtype=dtype).eval()
+    spec = spec or names.spec_of(config, set(tensors.names))
+    model = empty(spec, kernels, dtype=dtype or dtype_of(config, tensors)).eval()
     table = names.slots(model)
-    slots.fill(table, names.copies(model), tensors.placed(slots.memory(table)))
+    source = fp8.Multiplied(tensors.placed(slots.memory(table)), config)
+    slots.fill(table, names.copies(model), source)
     return model
+
+
+def dtype_of(config: dict[str, Any], tensors: Tensors) -> torch.dtype:
+    """What a config.json says its weights are, else what the embedding in the file is."""
+    said = config.get("dtype") or config.get("torch_dtype")
+    embedding = tensors.entries.get("model.embed_tokens.weight")
+    if isinstance(said, str) and said in DTYPES:
+        return DTYPES[said]
+    return embedding.dtype if embedding and embedding.dtype in DTYPES.values() else torch.float32
 
 
 def save(
     model: Transformer,
     directory: str | Path,
     *,
-    model_type: str = "deepseek_v3",
+    model_type: str | None = None,
     tokenizer: Tokenizer | None = None,
     card: str | None = None,
+    quantised: bool = False,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write `model` as stock `transformers` and vLLM open it.
+    """Write `model` as stock `transformers` and vLLM open it, by default in the first family that can say it.
 
-    config.json comes last and so vouches for the rest; `card` is the text of README.md.  WeightsError, before
-    anything is written, for what the family `model_type` can't say.
+    config.json comes last and so vouches for the rest; `card` is the text of README.md; `quantised`: in
+    DeepSeek's block-scaled FP8.  WeightsError, before anything is written, for what the family can't say.
     """
-    directory, names = Path(directory), family(model_type)
+    directory = Path(directory)
+    model_type = model_type_of(model.spec, model_type, tokenizer)
+    names = family(model_type)
     config = names.config_of(model.spec)
+    tensors = slots.outgoing(names.slots(model))
+    if quantised:
+        tensors = fp8.outgoing(tensors)
+        config["quantization_config"] = fp8.CONFIG
     dtype = str(model.dtype).removeprefix("torch.")
     special = ("bos", "eos", "pad")
     ids = {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in special}
     config |= {"torch_dtype": dtype, "dtype": dtype, **ids}
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        directory / WEIGHTS, pack_tensors({n: slots.published(v.detach()).cpu().contiguous() for n, v in names.slots(model).items()}, metadata={"format": "pt"})
-    )
-    (directory / INDEX).unlink(missing_ok=True)
+    shards.write(directory, tensors, shard_bytes)
     if tokenizer is not None:
         tokenizer.save(directory)
     if card is not None:
         write_whole(directory / "README.md", card)
     write_whole(directory / "generation_config.json", json.dumps(ids, indent=2))
     write_whole(directory / "config.json", json.dumps(config, indent=2))
+
+
+def model_type_of(spec: Spec, model_type: str | None, tokenizer: Tokenizer | None) -> str:
+    """The family to write: the one asked for, else the first that can say the model.
+
+    A directory of qwen2 keeps its ids in transformers only if its tokenizer splits as Qwen2's own; any other
+    one gets `llama`, which says the same model with biases of zero.
+    """
+    asked, model_type = model_type, model_type or chosen(spec)
+    if model_type != "qwen2" or tokenizer is None or splits(json.loads(tokenizer.canonical)):
+        return model_type
+    if asked is None:
+        return "llama"
+    raise WeightsError(
+        "the tokenizer splits otherwise than Qwen2's own, which transformers puts in its place in every "
+        "directory of model_type qwen2; expected another family; leave model_type out, or say 'llama'"
+    )

@@ -6,7 +6,7 @@ Whatever a header says is compared with the size of the file before anything is 
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,18 +137,34 @@ def _unstacked(at: str, entry: Entry, parts: tuple[str, ...]) -> Iterator[tuple[
 # --- writing ---
 
 
-def packed(tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, list[str]]:
-    """The beginning of a file with these tensors, and the order in which their bytes follow: widest first, so
-    that each begins at a multiple of its width.
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A tensor to be written, made when its turn comes."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], torch.Tensor]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def file_of(tensors: Mapping[str, Outgoing]) -> Iterator[bytes | memoryview]:
+    """A safetensors file piece by piece: widest types first, so that each tensor begins at a multiple of its
+    width.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:
         tensor, first = tensors[name], end
-        end += tensor.nbytes
+        end += tensor.n_bytes
         fields = NAMES[tensor.dtype], list(tensor.shape), [first, end]
         table[name] = dict(zip(KEYS, fields))
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, order
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        made = tensors[name].make().detach().cpu().contiguous()
+        yield memoryview(made.view(-1).view(torch.uint8).numpy())

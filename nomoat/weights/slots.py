@@ -7,6 +7,7 @@ is exact to the bit.
 """
 
 from collections.abc import Collection, Container, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nomoat.config import WeightsError
+from nomoat.weights.header import Outgoing
 
 READABLE = (torch.float32, torch.bfloat16, torch.float16)
 UNUSED = (".rotary_emb.inv_freq",)  # old files keep numbers that follow from config.json
@@ -40,6 +42,14 @@ def shape(slot: Tensor) -> tuple[int, ...]:
     """The shape of a view as files hold it."""
     rows = slot.shape[:3].numel()
     return (rows, *slot.shape[3:]) if slot.ndim > 2 else tuple(slot.shape)
+
+
+def outgoing(slots: Slots) -> dict[str, Outgoing]:
+    """What to write: every slot as published."""
+    return {
+        name: Outgoing(slot.dtype, shape(slot), partial(published, slot.detach()))
+        for name, slot in slots.items()
+    }
 
 
 def memory(slots: Slots) -> dict[str, Tensor]:

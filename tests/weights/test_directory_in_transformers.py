@@ -10,7 +10,7 @@ from shapes import built, shape, varied
 from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
 from nomoat.weights import directory as hf
-from nomoat.weights.families import deepseek
+from nomoat.weights.families import deepseek_v3 as deepseek
 
 transformers = pytest.importorskip("transformers")
 

@@ -1,0 +1,118 @@
+"""Block-scaled FP8 as DeepSeek-V3 publishes it (V3 report, section 3.3): e4m3 numbers, and a float32 for each
+block of 128 x 128 of a matrix, `weight_scale_inv`, by which the numbers of the block are multiplied.
+
+Matrices of attention and feed-forward are in FP8; embedding, head, router, norms, biases and the matrix that
+joins an extra depth keep their type.
+"""
+
+import math
+from collections.abc import Container, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nomoat.config import WeightsError
+from nomoat.weights.files import Tensors
+from nomoat.weights.header import Entry, Outgoing
+
+SCALE = "_scale_inv"
+BLOCK = (128, 128)
+LARGEST = torch.finfo(torch.float8_e4m3fn).max
+QUANTISED = ("_proj.weight", "kv_a_proj_with_mqa.weight")
+KEPT = "eh_proj.weight"
+CONFIG = {
+    "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(BLOCK),
+}  # fmt: skip
+
+
+class Multiplied:
+    """The tensors of a directory, those in FP8 multiplied by their scales, float32."""
+
+    def __init__(self, tensors: Tensors, config: Mapping[str, Any]):
+        self.tensors, self.directory, self.block = tensors, tensors.directory, block_of(config)
+        entries = tensors.entries
+        self.scales = {
+            name: name + SCALE for name, entry in entries.items() if _is_fp8(entry) and name + SCALE in entries
+        }
+
+    @property
+    def names(self) -> dict[str, Path]:
+        scales = set(self.scales.values())
+        return {name: path for name, path in self.tensors.names.items() if name not in scales}
+
+    def read(self, wanted: Container[str]) -> Iterator[tuple[str, Tensor, Path]]:
+        for name, tensor, path in self.tensors.read(wanted):
+            if name in self.scales:
+                scale = self.tensors.tensor(self.scales[name])
+                tensor = multiply(tensor, scale, self.block, name)
+            yield name, tensor, path
+
+
+def _is_fp8(entry: Entry) -> bool:
+    return entry.dtype == torch.float8_e4m3fn
+
+
+def block_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of a block; WeightsError for weights that are quantised in another way."""
+    quantised = config.get("quantization_config")
+    if quantised is None:
+        return BLOCK
+    method = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
+    size = quantised.get("weight_block_size", BLOCK) if isinstance(quantised, Mapping) else None
+    if method != "fp8" or not _is_block(size):
+        raise WeightsError(
+            f"config.json has a quantization_config of {method!r} in blocks of {size!r}; expected 'fp8' in "
+            "blocks, as DeepSeek's; take the weights that aren't quantised, or a GGUF file of them"
+        )
+    return size[0], size[1]
+
+
+def _is_block(size: object) -> bool:
+    return isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
+
+
+def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = "a matrix") -> Tensor:
+    """weight (rows, columns) times the scale of its block, float32."""
+    expected = [math.ceil(n / size) for n, size in zip(weight.shape, block)]
+    if weight.ndim != 2 or list(scale.shape) != expected:
+        raise WeightsError(
+            f"{name} is {list(weight.shape)} and its scales {list(scale.shape)}; expected {expected}, one for "
+            f"each block of {block[0]} x {block[1]}; fetch or export it again"
+        )
+    wide = weight.float()
+    for rows, factors in zip(wide.split(block[0]), scale.float()):
+        rows *= factors.repeat_interleave(block[1])[: wide.shape[1]]
+    return wide
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(e4m3 numbers, float32 scales): the largest number of each block becomes the largest that e4m3 has."""
+    rows, columns = weight.shape
+    padded = F.pad(weight.float(), (0, -columns % BLOCK[1], 0, -rows % BLOCK[0]))
+    blocks = padded.unflatten(1, (-1, BLOCK[1])).unflatten(0, (-1, BLOCK[0]))
+    scale = blocks.abs().amax((1, 3)) / LARGEST
+    scale = torch.where(scale == 0, 1.0, scale)
+    numbers = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn)
+    whole = numbers.flatten(2).flatten(0, 1)
+    return whole[:rows, :columns], scale
+
+
+def outgoing(tensors: Mapping[str, Outgoing]) -> dict[str, Outgoing]:
+    """The same tensors, matrices that DeepSeek quantises as two: numbers and scales."""
+    table: dict[str, Outgoing] = {}
+    for name, tensor in tensors.items():
+        if not name.endswith(QUANTISED) or name.endswith(KEPT):
+            table[name] = tensor
+            continue
+        n_blocks = tuple(math.ceil(n / size) for n, size in zip(tensor.shape, BLOCK))
+        table[name] = Outgoing(torch.float8_e4m3fn, tensor.shape, partial(_part, tensor, 0))
+        table[name + SCALE] = Outgoing(torch.float32, n_blocks, partial(_part, tensor, 1))
+    return table
+
+
+def _part(tensor: Outgoing, which: int) -> Tensor:
+    return quantise(tensor.make())[which]

@@ -1,0 +1,196 @@
+"""The header of a GGUF file, read in bounds: every count, length and offset is held against the file before
+anything is made from it.  No torch here.
+
+    "GGUF" version n_tensors n_keys | key, type, value … | name, sizes, type, offset … | padding | data
+
+Not read: version 1, big-endian files, arrays in arrays (llama.cpp doesn't either).
+"""
+
+import math
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nomoat.config import WeightsError
+from nomoat.weights.gguf.kinds import KINDS, Kind
+
+MAGIC, VERSIONS = b"GGUF", (2, 3)
+LARGEST_HEADER = 256 << 20  # bytes; the largest vocabularies take 16 MiB
+MOST_ITEMS = 4 << 20  # in all arrays of a file together
+MOST_TENSORS, LONGEST_NAME, MOST_AXES = 1 << 20, 1 << 16, 4
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+ALIGNMENT = "general.alignment"
+_COUNT = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies: its shape in torch's order, its kind of block, its bytes in the file."""
+
+    shape: tuple[int, ...]
+    kind: Kind
+    offset: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: metadata (arrays as tuples or lists) and the place of each tensor."""
+
+    path: Path
+    meta: dict[str, Any]
+    tensors: dict[str, Place]
+
+    @classmethod
+    def of(cls, path: str | Path) -> "Header":
+        """WeightsError where the file is no GGUF, is cut short or contradicts itself."""
+        path = Path(path)
+        try:
+            with open(path, "rb") as file:
+                size = file.seek(0, 2)
+                if size < 24:
+                    raise _Wrong(f"it has {size} bytes")
+                with mmap.mmap(file.fileno(), min(size, LARGEST_HEADER), access=mmap.ACCESS_READ) as data:
+                    return cls(path, *_read(_Cursor(data), size))
+        except OSError as error:
+            raise WeightsError(f"no {path} ({error.strerror}); expected a GGUF file") from None
+        except _Wrong as wrong:
+            message = f"{path}: {wrong}; expected a whole GGUF file; fetch or export it again"
+            raise WeightsError(message) from None
+
+
+class _Wrong(Exception):
+    """What is wrong with the file."""
+
+
+class _Cursor:
+    """Reads forward in a map of the file's beginning; nothing behind its end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at, self.end, self.n_items = data, 0, len(data), 0
+
+    def take(self, n_bytes: int) -> int:
+        """Where the next `n_bytes` begin."""
+        at = self.at
+        if n_bytes > self.end - at:
+            raise _Wrong(f"{n_bytes} bytes are announced at byte {at}, {self.end - at} are there")
+        self.at = at + n_bytes
+        return at
+
+    def numbers(self, code: str, n: int = 1) -> tuple[Any, ...]:
+        layout = f"<{n}{code}"
+        return struct.unpack_from(layout, self.data, self.take(struct.calcsize(layout)))
+
+    def number(self, code: str) -> Any:
+        return self.numbers(code)[0]
+
+    def string(self, longest: int = LARGEST_HEADER) -> str:
+        n_bytes = self.number("Q")
+        if n_bytes > longest:
+            raise _Wrong(f"a name of {n_bytes} bytes at byte {self.at}")
+        at = self.take(n_bytes)
+        return _text(self.data[at : self.at], at)
+
+    def strings(self, n: int) -> list[str]:
+        """`n` strings; the loop that vocabularies wait for."""
+        data, at, end, unpack, texts = self.data, self.at, self.end, _COUNT.unpack_from, []
+        for _ in range(n):
+            start = at + 8
+            if start > end:
+                raise _Wrong(f"a text is announced at byte {at}, the end is {end}")
+            at = start + unpack(data, at)[0]
+            if at > end:
+                raise _Wrong(f"a text at byte {start} ends behind {end}")
+            texts.append(_text(data[start:at], start))
+        self.at = at
+        return texts
+
+    def value(self) -> Any:
+        kind = self.number("I")
+        if kind == STRING:
+            return self.string()
+        if kind == ARRAY:
+            return self.array()
+        return self.number(_scalar(kind))
+
+    def array(self) -> Any:
+        kind, n = self.number("I"), self.number("Q")
+        self.n_items += n
+        if self.n_items > MOST_ITEMS:
+            raise _Wrong(f"its arrays have more than {MOST_ITEMS} items")
+        if kind == STRING:
+            return self.strings(n)
+        return self.numbers(_scalar(kind), n)
+
+
+def _scalar(kind: int) -> str:
+    if kind not in SCALARS:
+        raise _Wrong(f"a value of type {kind}")
+    return SCALARS[kind]
+
+
+def _text(raw: bytes, at: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _Wrong(f"the text at byte {at} is not UTF-8") from None
+
+
+def _read(cursor: _Cursor, size: int) -> tuple[dict[str, Any], dict[str, Place]]:
+    """Metadata and tensors; `size` is the file's."""
+    if cursor.data[:4] != MAGIC:
+        raise _Wrong(f"it begins with {cursor.data[:4]!r}, not {MAGIC!r}")
+    cursor.take(4)
+    version, n_tensors, n_keys = cursor.number("I"), cursor.number("Q"), cursor.number("Q")
+    if version not in VERSIONS:
+        raise _Wrong(f"version {version:#x}, not 2 or 3 with the low byte first")
+    if n_tensors > MOST_TENSORS or n_keys > MOST_TENSORS:
+        raise _Wrong(f"{n_tensors} tensors and {n_keys} keys are announced")
+    meta: dict[str, Any] = {}
+    for _ in range(n_keys):
+        key = cursor.string(LONGEST_NAME)
+        if key in meta:
+            raise _Wrong(f"the key {key!r} stands twice")
+        meta[key] = cursor.value()
+    infos = [_info(cursor) for _ in range(n_tensors)]
+    alignment = meta.get(ALIGNMENT, 32)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise _Wrong(f"{ALIGNMENT} is {alignment!r}")
+    start = -(-cursor.at // alignment) * alignment
+    return meta, dict(_placed(infos, start, alignment, size))
+
+
+def _info(cursor: _Cursor) -> tuple[str, tuple[int, ...], Kind, int]:
+    name, n_axes = cursor.string(LONGEST_NAME), cursor.number("I")
+    if not 1 <= n_axes <= MOST_AXES:
+        raise _Wrong(f"{name!r} has {n_axes} axes")
+    sizes, number, offset = cursor.numbers("Q", n_axes), cursor.number("I"), cursor.number("Q")
+    if number not in KINDS:
+        raise _Wrong(f"{name!r} is of type {number}")
+    kind = KINDS[number]
+    if min(sizes) < 1 or math.prod(sizes) >= 1 << 63 or sizes[0] % kind.n_values:
+        raise _Wrong(f"{name!r} has sizes {list(sizes)} in blocks of {kind.n_values}")
+    return name, sizes[::-1], kind, offset
+
+
+def _placed(
+    infos: list[tuple[str, tuple[int, ...], Kind, int]], start: int, alignment: int, size: int
+) -> Iterator[tuple[str, Place]]:
+    """Each tensor's place, none behind the end of the file, none over another."""
+    seen: set[str] = set()
+    end = 0
+    for name, shape, kind, offset in sorted(infos, key=lambda info: info[3]):
+        n_bytes = math.prod(shape) // kind.n_values * kind.n_bytes
+        if name in seen:
+            raise _Wrong(f"the tensor {name!r} stands twice")
+        if offset % alignment or offset < end:
+            raise _Wrong(f"{name!r} begins at {offset}, within another or not at a multiple of {alignment}")
+        seen.add(name)
+        end = offset + n_bytes
+        if start + end > size:
+            raise _Wrong(f"{name!r} ends at byte {start + end} of {size}")
+        yield name, Place(shape, kind, start + offset, n_bytes)

@@ -1,0 +1,104 @@
+"""A GGUF file -> a model.  Each tensor goes from a map of the file into its view, once."""
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from nomoat.config import WeightsError
+from nomoat.model.spec import Kernels, Spec
+from nomoat.model.transformer import Transformer
+from nomoat.weights.directory import empty
+from nomoat.weights.gguf import blocks, facts, names, positions
+from nomoat.weights.gguf.header import Header
+from nomoat.weights.gguf.metadata import Metadata
+from nomoat.weights.gguf.names import Slot
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """The numbers of a file, tensor by tensor."""
+
+    header: Header
+    data: Tensor  # all bytes, a map
+
+    @classmethod
+    def of(cls, header: Header) -> "Tensors":
+        return cls(header, torch.from_numpy(numpy.memmap(header.path, mode="c")))
+
+    def raw(self, name: str) -> Tensor:
+        place = self.header.tensors[name]
+        return self.data[place.offset : place.offset + place.n_bytes]
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor in float32, or in the file's own type where that is plain."""
+        place = self.header.tensors[name]
+        return blocks.dequantise(self.raw(name), place.kind, place.shape)
+
+    def into(self, name: str, slot: Slot) -> None:
+        """One tensor into its view; without a copy between them where the view is one piece of float32."""
+        place = self.header.tensors[name]
+        view = slot.view.detach()
+        packed = place.kind.name not in blocks.PLAIN
+        if packed and view.is_contiguous() and view.dtype == torch.float32:
+            blocks.decode(self.raw(name), place.kind, view.view(-1, place.kind.n_values))
+        else:
+            view.copy_(self.tensor(name).view(view.shape))
+
+
+def spec_of(header: Header) -> Spec:
+    """What the model in a file is; reads no weights but the few divisors of a Llama 3 stretch."""
+    spec = facts.spec_of(header)
+    if positions.FREQUENCIES not in header.tensors:
+        return spec
+    found = Tensors.of(header).tensor(positions.FREQUENCIES)
+    return positions.with_divisors(spec, found, Metadata(header.path, header.meta))
+
+
+@torch.no_grad()
+def load(
+    path: str | Path, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32
+) -> Transformer:
+    """The model in a GGUF file, dequantised, in evaluation mode.
+
+    WeightsError for a damaged file, an architecture that isn't ours, names or shapes that don't fit.
+    """
+    header = Header.of(path)
+    model = empty(spec_of(header), kernels, dtype=dtype).eval()
+    split = "blk.0.attn_k_b.weight" in header.tensors
+    table = names.slots(model, facts.Metadata(header.path, header.meta).architecture, split=split)
+    _compare(table, names.copies(model), header)
+    tensors = Tensors.of(header)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        placed = [pool.submit(tensors.into, name, table[name]) for name in header.tensors if name in table]
+    for done in placed:
+        done.result()
+    for name, original in names.copies(model).items():
+        if name in header.tensors and not torch.equal(tensors.tensor(name).to(dtype), original):
+            raise WeightsError(f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it")
+    return model
+
+
+def _compare(table: dict[str, Slot], copies: Collection[str], header: Header) -> None:
+    """WeightsError for names and shapes that aren't those of the model."""
+    optional = {name for name in table if name.endswith(names.OPTIONAL)}
+    missing = sorted(set(table) - optional - set(header.tensors))
+    unknown = sorted(set(header.tensors) - set(table) - set(copies) - {positions.FREQUENCIES})
+    for what, wrong in (("no", missing), ("an unknown", unknown)):
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+            raise WeightsError(
+                f"{header.path} has {what} tensor {wrong[0]}{more}; expected the {len(table)} that its metadata "
+                "ask for; fetch or export it again"
+            )
+    for name, slot in table.items():
+        found = header.tensors[name].shape if name in header.tensors else slot.shape
+        if found != slot.shape:
+            raise WeightsError(
+                f"{name} in {header.path} is {list(found)}; its metadata ask for {list(slot.shape)}; fetch or "
+                "export it again"
+            )

@@ -8,8 +8,7 @@ are read with the rule of their own report, the best one, and not written.
 from typing import Any
 
 from nomoat.config import ConfigError, WeightsError, parse
-from nomoat.model.mla import LATENT_EPS
-from nomoat.model.spec import Grouped, Latent, Llama3, Routed, Spec
+from nomoat.model.spec import Grouped, Latent, Routed, Spec
 from nomoat.weights.gguf import positions
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.metadata import Metadata
@@ -17,7 +16,6 @@ from nomoat.weights.gguf.metadata import Metadata
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3moe", "smollm3", "olmo2", "deepseek2")
 UNROTATED_EVERY = 4  # SmolLM3: llama.cpp has it in its code, no key
 SOFTMAX, SIGMOID = 1, 2  # expert_gating_func
-MISREAD = (26, 27)  # layers for which llama.cpp expects no query latent
 REFUSED = (  # what changes the numbers and isn't computed here
     "attention.sliding_window", "attention.clamp_kqv", "attention.scale", "attention.max_alibi_bias",
     "attention.temperature_scale", "attn_logit_softcapping", "final_logit_softcapping", "logit_scale",
@@ -120,6 +118,7 @@ def _ffn(facts: Metadata, n_layers: int) -> dict[str, Any]:
         )
     qwen = facts.architecture == "qwen3moe"
     sigmoid = facts.fact("expert_gating_func", SOFTMAX) == SIGMOID
+    n_groups = max(facts.fact("expert_group_count", 1), 1)
     return {
         "kind": "routed",
         "n_dense_layers": n_dense,
@@ -128,9 +127,9 @@ def _ffn(facts: Metadata, n_layers: int) -> dict[str, Any]:
         "n_shared": facts.fact("expert_shared_count", 0),
         "n_active": facts.fact("expert_used_count"),
         "d_expert": facts.fact("expert_feed_forward_length"),
-        "n_groups": max(facts.fact("expert_group_count", 1), 1),
+        "n_groups": n_groups,
         "n_active_groups": max(facts.fact("expert_group_used_count", 1), 1),
-        "group_score": "top2" if sigmoid or qwen else "max",
+        "group_score": "top2" if sigmoid or n_groups == 1 else "max",
         "scoring": "sigmoid" if sigmoid else "softmax",
         "normalise_gates": qwen or facts.flag("expert_weights_norm", False),
         "routed_scale": facts.real("expert_weights_scale", 0.0) or 1.0,
@@ -151,7 +150,7 @@ def architecture_of(spec: Spec) -> str:
         return "qwen3moe" if isinstance(spec.ffn, Routed) else "qwen3"
     if spec.unrotated:
         return "smollm3"
-    return "qwen2" if a.qkv_bias else "llama"
+    return "qwen2" if a.qkv_bias and not a.out_bias else "llama"
 
 
 def keys_of(spec: Spec, architecture: str) -> dict[str, Any]:

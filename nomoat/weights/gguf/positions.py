@@ -22,7 +22,7 @@ from nomoat.weights.gguf.metadata import Metadata
 
 FREQUENCIES = "rope_freqs.weight"
 LATENT = "deepseek2"
-TINY = 1e-6  # a multiplier of exactly 0 is read as none
+TINY = 1e-9  # a multiplier of exactly 0 is read as none
 LLAMA_3_CONTEXT = 8192
 
 

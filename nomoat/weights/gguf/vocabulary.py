@@ -4,15 +4,19 @@ The file says how text is cut before merging by one name, `tokenizer.ggml.pre`; 
 llama.cpp's, and so nothing is normalised even where the model's own tokenizer does it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import WeightsError
+from nomoat.config import JsonObject, WeightsError
+from nomoat.tokenizer import foreign
+from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.layout import NOMOAT
+from nomoat.tokenizer.vocabulary import parts
+from nomoat.weights.gguf.header import Header
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
-MARKS = ("<think>", "</think>")  # user-defined in our files: llama.cpp drops control tokens from answers
 _WORDS = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
 _ENDINGS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -37,7 +41,7 @@ CUTS: dict[str, tuple[str, ...]] = {  # regular expressions, one after the other
     QWEN2: (_words_and_digits(""),),
     DEEPSEEK3: _DEEPSEEK,
 }
-KINDS = {  # tokenizer.ggml.pre -> how it cuts
+CUTS_OF = {  # tokenizer.ggml.pre -> how it cuts
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "roberta-bpe"), GPT2),
     **dict.fromkeys(
         ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), SMOLLM
@@ -52,24 +56,43 @@ KINDS = {  # tokenizer.ggml.pre -> how it cuts
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2")
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a GGUF file says of its tokenizer."""
+def tokenizer_of(header: Header) -> Tokenizer:
+    """The tokenizer in a file, with our own layout where its control tokens are ours.
 
-    table: dict[str, Any]  # as a tokenizer.json
-    words: Mapping[str, str]  # bos_token, eos_token, pad_token, unk_token, as far as there are
-    stop_ids: Sequence[int]  # what ends a turn beside eos_token
-    template: str | None
-    add_bos: bool
+    WeightsError for a kind whose ids wouldn't be llama.cpp's, or for tables that don't fit; DataError where
+    no token ends a reply.
+    """
+    path, meta = header.path, header.meta
+    table = table_of(path, meta)
+    if not foreign.is_foreign(table, NOMOAT.specials):
+        return Tokenizer(table)
+    tokens = meta["tokenizer.ggml.tokens"]
+    named = {word: _token(meta, name, tokens) for name, word in _WORDS.items()}
+    words = {word: token for word, token in named.items() if token is not None}
+    ends = [tokens.index(token) for name in ("eot", "eom") if (token := _token(meta, name, tokens))]
+    template = meta.get("tokenizer.chat_template")
+    template = template if isinstance(template, str) else None
+    return Tokenizer(table, foreign.layout_of(table, template, words, ends))
 
 
-def vocabulary_of(path: Path, meta: Mapping[str, Any]) -> Vocabulary:
-    """WeightsError for a kind of tokenizer whose ids can't be llama.cpp's, or tables that don't fit."""
+def _token(meta: Mapping[str, Any], name: str, tokens: Sequence[str]) -> str | None:
+    """The text of the token that the file calls `name`, if it does."""
+    id = meta.get(f"tokenizer.ggml.{name}_token_id")
+    return tokens[id] if isinstance(id, int) and 0 <= id < len(tokens) else None
+
+
+def adds_bos(meta: Mapping[str, Any]) -> bool:
+    """Whether llama.cpp puts the first token before a text that a template didn't write."""
+    return bool(meta.get("tokenizer.ggml.add_bos_token", meta.get("tokenizer.ggml.pre") in WHOLE_WORDS))
+
+
+def table_of(path: Path, meta: Mapping[str, Any]) -> JsonObject:
+    """As a tokenizer.json; WeightsError for another kind, or for lists that don't fit together."""
     model, pre = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre", "default")
-    if model != "gpt2" or pre not in KINDS:
+    if model != "gpt2" or pre not in CUTS_OF:
         raise WeightsError(
             f"{path} has a tokenizer of model {model!r} and pre {pre!r}; expected gpt2 with one of "
-            f"{', '.join(KINDS)}, whose ids are exact here; use the Hugging Face directory of this model"
+            f"{', '.join(CUTS_OF)}, whose ids are exact here; use the Hugging Face directory of this model"
         )
     tokens, merges = _texts(path, meta, "tokens"), _texts(path, meta, "merges")
     types = meta.get("tokenizer.ggml.token_type", (NORMAL,) * len(tokens))
@@ -78,21 +101,7 @@ def vocabulary_of(path: Path, meta: Mapping[str, Any]) -> Vocabulary:
             f"{path} has {len(tokens)} tokens, {len(set(tokens))} different, and {len(types)} types; expected "
             "as many; fetch or export it again"
         )
-    table = _table(tokens, merges, types, pre)
-    words = {}
-    for name, word in _WORDS.items():
-        id = meta.get(f"tokenizer.ggml.{name}_token_id")
-        if isinstance(id, int) and 0 <= id < len(tokens):
-            words[word] = tokens[id]
-    ends = (meta.get(f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom"))
-    template = meta.get("tokenizer.chat_template")
-    return Vocabulary(
-        table,
-        words,
-        [id for id in ends if isinstance(id, int) and 0 <= id < len(tokens)],
-        template if isinstance(template, str) else None,
-        bool(meta.get("tokenizer.ggml.add_bos_token", pre in WHOLE_WORDS)),
-    )
+    return _table(tokens, merges, types, pre)
 
 
 def _texts(path: Path, meta: Mapping[str, Any], name: str) -> list[str]:
@@ -102,7 +111,7 @@ def _texts(path: Path, meta: Mapping[str, Any], name: str) -> list[str]:
     return texts
 
 
-def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str) -> dict[str, Any]:
+def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str) -> JsonObject:
     """tokenizer.json of a byte-level BPE; what is no ordinary token is an added one."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
@@ -135,13 +144,99 @@ def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str)
     }
 
 
-def _pre_tokenizer(pre: str) -> dict[str, Any]:
+def _pre_tokenizer(pre: str) -> JsonObject:
     bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    cuts = CUTS[KINDS[pre]]
-    splits: list[dict[str, Any]] = [
+    cuts = CUTS[CUTS_OF[pre]]
+    splits: list[JsonObject] = [
         {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False} for cut in cuts
     ]
-    if KINDS[pre] == SMOLLM:
+    if CUTS_OF[pre] == SMOLLM:
         splits = [{"type": "Digits", "individual_digits": True}]
-    last = {**bytes_, "use_regex": KINDS[pre] in (GPT2, SMOLLM)}
+    last = {**bytes_, "use_regex": CUTS_OF[pre] in (GPT2, SMOLLM)}
     return {"type": "Sequence", "pretokenizers": [*splits, last]}
+
+
+# --- out ---
+
+
+def keys_of(tokenizer: Tokenizer, vocab_size: int) -> JsonObject:
+    """What a file says of a tokenizer, with unused tokens up to `vocab_size`.
+
+    WeightsError for a tokenizer that llama.cpp would cut otherwise, or one with more ids than the model.
+    """
+    table: JsonObject = json.loads(tokenizer.canonical)
+    layout = tokenizer.layout
+    if tokenizer.vocab_size > vocab_size:
+        raise WeightsError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model {vocab_size}; expected no more; export the "
+            "tokenizer that the model was trained with"
+        )
+    tokens = [f"[PAD{id}]" for id in range(vocab_size)]
+    types = [UNUSED] * vocab_size
+    for token, id in table["model"]["vocab"].items():
+        tokens[id], types[id] = token, NORMAL
+    for token in table["added_tokens"]:
+        id, control = token["id"], token["special"] or token["content"] in layout.specials
+        tokens[id], types[id] = token["content"], CONTROL if control else USER_DEFINED
+    merges = [m if isinstance(m, str) else " ".join(m) for m in table["model"]["merges"]]
+    pre = pre_of(table)
+    keys = {
+        "model": "gpt2",
+        "pre": pre,
+        "tokens": tokens,
+        "token_type": types,
+        "merges": merges,
+        "bos_token_id": layout.bos_id,
+        "eos_token_id": layout.eos_id,
+        "padding_token_id": layout.pad_id,
+        "add_bos_token": layout is NOMOAT or pre == LLAMA3,
+    }
+    more = [id for id in layout.stop_ids if id != layout.eos_id]
+    if more:
+        keys["eot_token_id"] = more[0]
+    chat = {"tokenizer.chat_template": layout.chat_template} if layout.chat_template else {}
+    return {f"tokenizer.ggml.{key}": value for key, value in keys.items() if value != []} | chat
+
+
+def pre_of(table: JsonObject) -> str:
+    """The name under which llama.cpp cuts text as this tokenizer.json; WeightsError where there is none."""
+    rules = _rules(table)
+    whole = bool(table["model"].get("ignore_merges"))
+    for pre in (GPT2, SMOLLM, LLAMA3, "dbrx", QWEN2, DEEPSEEK3):
+        if rules == _rules({"pre_tokenizer": _pre_tokenizer(pre)}) and whole == (pre in WHOLE_WORDS):
+            return pre
+    raise WeightsError(
+        f"the tokenizer cuts text by {[rule[:60] for rule in rules]}, for which llama.cpp has no name; expected "
+        "the rules of GPT-2, SmolLM, Llama 3, Qwen 2 or DeepSeek-V3; export it to hf"
+    )
+
+
+def _rules(table: JsonObject) -> list[str]:
+    """What a pre_tokenizer does, one text a step, the same for the same in other words."""
+    rules = []
+    for rule in parts(table, "pre_tokenizer"):
+        match rule:
+            case {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated"}:
+                rules.append(_spelled(cut))
+            case {"type": "Digits", "individual_digits": True}:
+                rules.append(r"\p{N}")
+            case {"type": "ByteLevel", "add_prefix_space": False}:
+                rules.append("bytes, cut as GPT-2" if rule.get("use_regex", True) else "bytes")
+            case {"type": kind} if kind != "Sequence":
+                rules.append(str(kind))
+    return rules
+
+
+def _spelled(cut: str) -> str:
+    """A regular expression as we spell it: endings without a flag, no needless escapes."""
+    return cut.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", _ENDINGS).replace(r"\p{N}{1}|", r"\p{N}|")
+
+
+def compare(tokenizer: Tokenizer, back: JsonObject) -> None:
+    """WeightsError where the table of a file isn't that of the tokenizer."""
+    table = json.loads(tokenizer.canonical)
+    ids = {**table["model"]["vocab"], **{t["content"]: t["id"] for t in table["added_tokens"]}}
+    wrong = [token for token, id in ids.items() if back["model"]["vocab"].get(token) != id]
+    merges = [m.split(" ", 1) if isinstance(m, str) else list(m) for m in table["model"]["merges"]]
+    if wrong or merges != back["model"]["merges"]:
+        raise WeightsError(f"the tokenizer reads back differently ({wrong[:3]}); expected the same; report it")

@@ -1,0 +1,48 @@
+"""llama.cpp on a file, as its server: what tests ask it."""
+
+import json
+import urllib.request
+from pathlib import Path
+
+
+class Server:
+    """A server in this process: one row at a time, float32 cache, no flash attention."""
+
+    def __init__(self, path: Path, **params: object) -> None:
+        import xllamacpp
+
+        asked = xllamacpp.CommonParams()
+        asked.model.path = str(path)
+        asked.n_ctx, asked.n_parallel, asked.port, asked.verbosity = 512, 1, 0, -1
+        asked.warmup = False
+        asked.cpuparams.n_threads = 1
+        asked.cache_type_k = asked.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        asked.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        for name, value in params.items():
+            setattr(asked, name, value)
+        self.server = xllamacpp.Server(asked)
+
+    def post(self, path: str, **body: object) -> dict:
+        request = urllib.request.Request(
+            f"{self.server.listening_address}{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def tokenize(self, text: str, *, specials: bool = False) -> list[int]:
+        return self.post("/tokenize", content=text, add_special=False, parse_special=specials)["tokens"]
+
+    def complete(self, ids: list[int], n: int, **body: object) -> dict:
+        asked = {"prompt": ids, "max_tokens": n, "temperature": 0.0, "cache_prompt": False, **body}
+        return self.server.handle_completions(asked)
+
+    def logprobs(self, ids: list[int], vocab_size: int) -> dict[int, float]:
+        """Of the token behind `ids`: every id's log probability."""
+        choice = self.complete(ids, 1, logprobs=vocab_size)["choices"][0]
+        return {top["id"]: top["logprob"] for top in choice["logprobs"]["content"][0]["top_logprobs"]}
+
+    def greedy(self, ids: list[int], n: int, vocab_size: int) -> list[int]:
+        choice = self.complete(ids, n, logprobs=1, ignore_eos=True)["choices"][0]
+        return [token["id"] for token in choice["logprobs"]["content"]]

@@ -56,6 +56,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "eval": models.evaluate,
         "export": models.export,
         "import": models.import_,
+        "inspect": models.inspect,
         "receipt": look.receipt,
         "report": look.report,
         "plan": lab.plan,

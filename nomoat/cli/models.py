@@ -121,6 +121,15 @@ def import_(
     return say.result(path)
 
 
+def inspect(source: Source, /, *, json: Json = False) -> int:
+    """What a model is, from its headers alone."""
+    from nomoat.serve import inspecting
+    from nomoat.weights import known
+
+    found = inspecting.inspect(known.locate(source, say.aside))
+    return say.as_json(found.facts) if json else say.result(found.text())
+
+
 def _load(source: str, stage: str | None = None) -> "Loaded":
     from nomoat.serve import loading
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from nomoat.config import DataError
 from nomoat.model import counts
 from nomoat.report import card
 from nomoat.run.directory import Run
 from nomoat.serve.loading import Loaded
 from nomoat.weights import export
+from nomoat.weights.gguf.save import save
 
 
 def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
@@ -14,6 +16,18 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
     model = export.without_depths(loaded.model)
     export.to_directory(model, out, tokenizer=loaded.tokenizer, card=card_of(loaded), type=type)
     return [out]
+
+
+def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
+    """A GGUF file, read back and compared, and a Modelfile for Ollama beside it."""
+    if out.exists():
+        raise DataError(f"{out} is there already; expected a new file; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    meta = {"general.name": loaded.origin.name}
+    if loaded.origin.licence:
+        meta["general.license"] = loaded.origin.licence
+    written = save(loaded.model, out, tokenizer=loaded.tokenizer, type=type, meta=meta)
+    return [written.path, out.with_name(f"{out.name}.Modelfile")]
 
 
 def card_of(loaded: Loaded) -> str:

@@ -14,6 +14,9 @@ from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
 from nomoat.weights import known
+from nomoat.weights.gguf import load as gguf
+from nomoat.weights.gguf.header import Header
+from nomoat.weights.gguf.vocabulary import tokenizer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,16 @@ def load(
         loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root)
     elif stage is not None:
         raise DataError(f"{root} is no run; expected one beside --stage {stage}; leave --stage out")
+    elif root.suffix == ".gguf":
+        header = Header.of(root)
+        origin = Origin(root.name, licence(root))
+        loaded = Loaded(gguf.load(root, dtype=dtype), tokenizer_of(header), origin)
     elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
                 f"{root} has no tokenizer.json; expected one beside the weights; export them together"
             )
-        origin = Origin(root.resolve().name, _licence(root))
+        origin = Origin(root.resolve().name, licence(root))
         loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin)
     else:
         raise DataError(
@@ -62,9 +69,12 @@ def load(
     return loaded
 
 
-def _licence(directory: Path) -> str | None:
-    """What the front matter of its README.md says."""
-    readme = directory / "README.md"
+def licence(root: Path) -> str | None:
+    """What a .gguf file says, or the front matter of a directory's README.md."""
+    if root.suffix == ".gguf":
+        said = Header.of(root).meta.get("general.license")
+        return said if isinstance(said, str) else None
+    readme = root / "README.md"
     text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     found = re.search(r"^license: *([^\s#]+)", front, re.MULTILINE)

@@ -110,8 +110,16 @@ def save(
         tokenizer.save(directory)
     if card is not None:
         write_whole(directory / "README.md", card)
-    write_whole(directory / "generation_config.json", json.dumps(ids, indent=2))
+    generation = _generation(ids, model.spec, tokenizer)
+    write_whole(directory / "generation_config.json", json.dumps(generation, indent=2))
     write_whole(directory / "config.json", json.dumps(config, indent=2))
+
+
+def _generation(ids: dict[str, Any], spec: Spec, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """generation_config.json: every token that ends a reply, and room for a long one, thinking included."""
+    ends = list(tokenizer.layout.stop_ids) if tokenizer else []
+    ids = ids | ({"eos_token_id": ends} if len(ends) > 1 else {})
+    return {**ids, "max_new_tokens": max(spec.context // 2, 1)}
 
 
 def model_type_of(spec: Spec, model_type: str | None, tokenizer: Tokenizer | None) -> str:

@@ -137,6 +137,8 @@ class Tokenizer:
             "a directory with a trained tokenizer; run the stage first",
             "restore it or train it again",
         )
+        if missing := foreign.unconverted(Path(directory)):
+            raise DataError(missing)
         table = read_json(Path(directory) / "tokenizer.json", DataError, expected, cure)
         if foreign.is_foreign(table, NOMOAT.specials):
             vocabulary.check(table)
@@ -203,12 +205,10 @@ def _encoded(encode: Any, texts: Sequence[str]) -> list[tokenizers.Encoding]:
 def _config(layout: Layout) -> JsonObject:
     """The tokenizer_config.json of a layout."""
     spelled = {id: text for text, id in layout.specials.items()}
+    named = {"bos_token": layout.bos_id, "eos_token": layout.eos_id, "pad_token": layout.pad_id}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": spelled[layout.bos_id],
-        "eos_token": spelled[layout.eos_id],
-        "pad_token": spelled[layout.pad_id],
-        **layout.words,
+        **(layout.words or {name: spelled[id] for name, id in named.items()}),
         "clean_up_tokenization_spaces": False,
     }
 

@@ -27,6 +27,19 @@ def is_foreign(table: JsonObject, ours: Mapping[str, int]) -> bool:
     return not ours.keys() <= {t.get("content") for t in added if isinstance(t, dict)}
 
 
+def unconverted(directory: Path) -> str | None:
+    """What to do where a tokenizer is there in another format only."""
+    if (directory / "tokenizer.json").is_file():
+        return None
+    for name in ("tokenizer.model", "vocab.json", "tiktoken.model"):
+        if (directory / name).is_file():
+            return (
+                f"{directory} has {name} and no tokenizer.json; expected that; write it with transformers: "
+                "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+            )
+    return None
+
+
 def read(directory: Path, table: JsonObject) -> tuple[JsonObject, Layout, JsonObject]:
     """The table, its layout and its tokenizer_config.json, for `Tokenizer`; what the latter says of added
     tokens completes the table, as it does in transformers.

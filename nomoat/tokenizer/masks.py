@@ -40,6 +40,10 @@ class Masks:
         inner = content.strip()
         return content.translate(self._within if inner and inner in self._control else self._ends)
 
+    def put_in(self, message: Mapping[str, str]) -> dict[str, str]:
+        """The message with its texts as a template may have them; its role is none of the user's."""
+        return {name: text if name == "role" else self.put(text) for name, text in message.items()}
+
     def take(self, text: str) -> str:
         """The text with its own characters again."""
         return text.translate(self._back)

@@ -1,7 +1,7 @@
 """Turns that a foreign template writes: which of its text is control tokens, and what the assistant wrote."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
@@ -69,29 +69,33 @@ class Template:
         """
         texts = [text for message in messages for text in message.values()]
         masks = Masks(self.control, [self.source, *texts])
-        turns = [self._masked(message, masks) for message in messages]
+        masked = [masks.put_in(message) for message in messages]
+        turns = [self._turn(message) for message in masked]
         marked = self._render(turns, generate, think)
-        text, chosen = marked.replace(jinja.BEGIN, "").replace(jinja.END, ""), []
-        if not generate and messages:
-            last = {name: masks.put(text) for name, text in messages[-1].items()}
-            if last.get("reasoning_content", "") in text:
-                chosen = self._chosen(turns, marked, text)
-            else:
-                text, chosen = self._kept(turns, last, text)
-        marks = [*found(text, self.control)]
-        return Written(masks.take(text), marks, [self._cut(span, marks) for span in chosen])
+        text = marked.replace(jinja.BEGIN, "").replace(jinja.END, "")
+        if generate or not turns:
+            return self._written(masks, text, [])
+        if self._drops_chain(turns, masked[-1], marked):
+            return self._written(masks, *self._kept(turns, masked[-1], text))
+        blocks = _blocks(marked) or [*self._spans(turns, masked, text)]
+        return self._written(masks, text, blocks)
 
-    def _masked(self, message: Mapping[str, str], masks: Masks) -> dict[str, str]:
+    def _written(self, masks: Masks, text: str, chosen: Spans) -> Written:
+        """A masked text, and what the assistant wrote: up to the last token that ends a reply."""
+        marks = [*found(text, self.control)]
+        ends = [(at, stop) for at, stop, id in marks if id in self.ends]
+        return Written(masks.take(text), marks, [_cut(span, ends) for span in chosen])
+
+    def _turn(self, message: Mapping[str, str]) -> Mapping[str, str]:
         """A message for the template, its chain where the template looks for it."""
-        role, content = message["role"], masks.put(message["content"])
         if "reasoning_content" not in message:
-            return {"role": role, "content": content}
-        chain = masks.put(message["reasoning_content"])
+            return message
+        chain = message["reasoning_content"]
         if {"reasoning_content", "thinking"} & jinja.attributes(self.source):
-            return {"role": role, "content": content, "reasoning_content": chain, "thinking": chain}
+            return {**message, "thinking": chain}
         begin, end = self.think or ("", "")
-        content = f"{begin}\n{chain}\n{end}\n\n{content}"
-        return {"role": role, "content": content}
+        content = f"{begin}\n{chain}\n{end}\n\n{message['content']}"
+        return {"role": message["role"], "content": content}
 
     def _render(self, turns: Dicts, generate: bool, think: bool | None = None) -> str:
         variables: dict[str, Any] = {
@@ -104,6 +108,13 @@ class Template:
         if think is not None:
             variables |= {"enable_thinking": think, "thinking": think}
         return jinja.render(self.source, variables, sum(len(v) for turn in turns for v in turn.values()))
+
+    def _drops_chain(self, turns: Dicts, last: Mapping[str, str], marked: str) -> bool:
+        """Whether the last turn's chain leaves no trace in the text: BEGIN in its place doesn't."""
+        if last["role"] != "assistant" or not last.get("reasoning_content"):
+            return False
+        probe = self._turn({**last, "reasoning_content": jinja.BEGIN})
+        return self._render([*turns[:-1], probe], False).count(jinja.BEGIN) == marked.count(jinja.BEGIN)
 
     def _kept(self, turns: Dicts, last: Mapping[str, str], text: str) -> tuple[str, Spans]:
         """A conversation whose last chain the template drops, as the model writes it: behind the prompt.
@@ -121,39 +132,45 @@ class Template:
         whole = prompt + reply
         return whole, [(len(prompt), len(whole))]
 
-    def _chosen(self, turns: Dicts, marked: str, text: str) -> Spans:
-        """What the `generation` blocks hold; without them, by the difference of prefixes."""
-        if jinja.BEGIN not in marked:
-            places = [n for n, turn in enumerate(turns) if turn["role"] == "assistant"]
-            return [span for n in places if (span := self._span(turns, n, text))]
-        spans, place = [], 0
-        for block in marked.split(jinja.BEGIN):
-            inside, end, behind = block.partition(jinja.END)
-            if end:
-                spans.append((place, place + len(inside)))
-            place += len(inside) + len(behind)
-        return spans
+    def _spans(self, turns: Dicts, masked: Dicts, text: str) -> Iterator[tuple[int, int]]:
+        """What the assistant wrote, by the difference of prefixes."""
+        for n, turn in enumerate(turns):
+            if turn["role"] != "assistant":
+                continue
+            start = self._start(turns[:n], text)
+            if n == len(turns) - 1:
+                place = text.rfind(turn["content"].strip())
+                yield (place if start is None else start), len(text)
+            elif start is not None:
+                upto = self._render(turns[: n + 1], False)
+                marks = found(text[start:], self.control)
+                end = next((start + stop for _, stop, id in marks if id in self.ends), None)
+                if text.startswith(upto):
+                    yield start, len(upto)
+                elif end is not None and not masked[n].get("reasoning_content"):
+                    yield start, end
 
-    def _span(self, turns: Dicts, n: int, text: str) -> tuple[int, int] | None:
-        """Where turn `n` stands, if the conversation up to it begins the whole one."""
-        last = n == len(turns) - 1
+    def _start(self, turns: Dicts, text: str) -> int | None:
+        """Where the reply to the turns stands, if they begin the text."""
         try:
-            before = self._render(turns[:n], False)
-            asked = self._render(turns[:n], True)
-            upto = text if last else self._render(turns[: n + 1], False)
+            before, asked = self._render(turns, False), self._render(turns, True)
         except DataError:  # it wants more turns: no prefix to go by
-            before = asked = upto = "\0"
+            return None
         start = len(commonprefix([asked, text]))
-        begins = text.startswith(before) and text.startswith(upto)
-        if begins and len(before) <= start < len(upto):
-            return start, len(upto)
-        place = text.rfind(turns[n]["content"].strip())
-        if last and place >= 0:
-            return place, len(text)
-        return None
+        return start if text.startswith(before) and start >= len(before) else None
 
-    def _cut(self, span: tuple[int, int], marks: Marks) -> tuple[int, int]:
-        """A span without what the template puts behind the reply's last token."""
-        start, end = span
-        ends = [stop for at, stop, id in marks if start <= at < end and id in self.ends]
-        return start, ends[-1] if ends else end
+
+def _cut(span: tuple[int, int], ends: Spans) -> tuple[int, int]:
+    start, end = span
+    return start, max((stop for at, stop in ends if start <= at < end), default=end)
+
+
+def _blocks(marked: str) -> Spans:
+    """What the `generation` blocks hold: where it stands in the text without their marks."""
+    spans, place = [], 0
+    for block in marked.split(jinja.BEGIN):
+        inside, end, behind = block.partition(jinja.END)
+        if end:
+            spans.append((place, place + len(inside)))
+        place += len(inside) + len(behind)
+    return spans

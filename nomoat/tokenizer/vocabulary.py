@@ -126,9 +126,10 @@ def respelled(
 
 
 def token_bytes(table: JsonObject) -> dict[int, bytes]:
-    """What each id stands for; an added token for its own text."""
-    spell = _byte_level if _is_byte_level(table) else _byte_fallback
-    of_vocab = {id: spell(text) for text, id in table["model"]["vocab"].items()}
+    """What each id stands for; in a byte-level one an added token stands for its own text."""
+    if not _is_byte_level(table):
+        return {id: _byte_fallback(text) for text, id in ids_of(table).items()}
+    of_vocab = {id: _byte_level(text) for text, id in table["model"]["vocab"].items()}
     return of_vocab | {t["id"]: t["content"].encode() for t in table["added_tokens"]}
 
 

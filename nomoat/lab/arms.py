@@ -202,9 +202,11 @@ def answers(model: Transformer, corpus: Corpus) -> float:
     n_problems = JUDGED_PROBLEMS * sum(map(len, corpus.tasks.values()))
     drawn = exercises(corpus.tasks, n_problems, 0, "eval")
     candidate = Candidate(model, corpus.tokenizer, JUDGED_TOKENS)
-    judged = candidate.answers(None, drawn, samples=1, seed=0, greedy=True)
-    right = grouped((one.rollout.exercise.family, one.score.strict) for (one,) in judged)
-    return statistics.mean(map(statistics.mean, right.values()))
+    right = []
+    for (judged,) in candidate.answers(None, drawn, samples=1, seed=0, greedy=True):
+        family = judged.rollout.exercise.family
+        right.append((family, judged.score.strict))
+    return statistics.mean(map(statistics.mean, grouped(right).values()))
 
 
 class Pace(NamedTuple):

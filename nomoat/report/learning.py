@@ -96,9 +96,11 @@ def probes(run: Run, stage: str) -> list[Probe]:
         return []
     replies = []
     for i in sorted({0, len(events) // 2, len(events) - 1}):
-        for probe in events[i]["probes"]:
-            reply = Reply(events[i]["step"], bool(probe["right"]), probe["reply"])
-            replies.append(((probe["family"], probe["prompt"]), reply))
+        event = events[i]
+        for probe in event["probes"]:
+            asked = probe["family"], probe["prompt"]
+            reply = Reply(event["step"], bool(probe["right"]), probe["reply"])
+            replies.append((asked, reply))
     return [Probe(*asked, given) for asked, given in grouped(replies).items()]
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import HEADER, Receipt, Share, duration, read_prices, receipt, shares
+from nomoat.run.ledger import Receipt, Row, Share, duration, money, read_prices, receipt, shares, short
+
+HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy")
 
 
 def receipt_of(run: Run) -> Receipt:
@@ -27,11 +29,26 @@ def shares_of(run: Run, receipt: Receipt) -> list[Share]:
 
 def receipt_table(receipt: Receipt) -> Table:
     """Stage, tokens, FLOPs, device time, energy, money, and what it bought."""
-    redone = receipt.total.redone_seconds
-    columns = [i for i, name in enumerate(HEADER) if redone or name != "of it redone"]
-    header = [receipt.total.currency if HEADER[i] == "money" else HEADER[i] for i in columns]
-    rows = [[row[i] for i in columns] for row in receipt.to_rows()]
+    header = [*HEADER, receipt.total.currency, "bought"]
+    rows = [row_cells(row) for row in (*receipt.rows, receipt.total)]
+    if not receipt.total.redone_seconds:
+        for cells in (header, *rows):
+            del cells[HEADER.index("of it redone")]
     return Table("Receipt", header, rows, _sources(receipt), ("bought",), total=True)
+
+
+def row_cells(row: Row) -> list[str]:
+    return [
+        row.stage,
+        short(row.tokens),
+        short(row.flops_model),
+        short(row.flops_executed),
+        duration(row.device_seconds),
+        duration(row.redone_seconds) if row.redone_seconds else "",
+        short(row.joules, "J"),
+        money(row.money),
+        row.bought,
+    ]
 
 
 def _sources(receipt: Receipt) -> str:
@@ -41,12 +58,12 @@ def _sources(receipt: Receipt) -> str:
     energy = receipt.total.joules_source or "estimated"
     if "estimated" in energy:
         energy += f" at {price.watts:g} W a {receipt.device}"
-    money = f"{prices.per_kwh:g} {prices.currency} a kWh"
+    per_kwh = f"{prices.per_kwh:g} {prices.currency} a kWh"
     if price.per_hour:
-        money += f", {price.per_hour:g} an hour of {receipt.device}"
+        per_kwh += f", {price.per_hour:g} an hour of {receipt.device}"
     units = "unit" if receipt.units == 1 else "units"
     return (
-        f"Energy {energy}; money by the prices of {receipt.prices_date} ({money}); "
+        f"Energy {energy}; money by the prices of {receipt.prices_date} ({per_kwh}); "
         f"{receipt.units} {receipt.device} {units}."
     )
 

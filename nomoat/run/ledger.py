@@ -19,17 +19,6 @@ PARTS = {
     "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
     "sft": "post-train", "rl": "post-train", "distill": "post-train",
 }  # fmt: skip
-HEADER = (
-    "stage",
-    "tokens",
-    "model FLOPs",
-    "executed",
-    "device time",
-    "of it redone",
-    "energy",
-    "money",
-    "bought",
-)
 
 
 class Device(Strict):
@@ -106,23 +95,6 @@ class Receipt:
     device: str
     units: int
     prices_date: str
-
-    def to_rows(self) -> list[tuple[str, ...]]:
-        """One tuple of texts per stage and one for the total, under HEADER."""
-        return [
-            (
-                row.stage,
-                short(row.tokens),
-                short(row.flops_model),
-                short(row.flops_executed),
-                duration(row.device_seconds),
-                duration(row.redone_seconds) if row.redone_seconds else "",
-                short(row.joules, "J"),
-                money(row.money),
-                row.bought,
-            )
-            for row in (*self.rows, self.total)
-        ]
 
 
 def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:

@@ -2,12 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from nomoat.config import JsonObject, TaskError
+from nomoat.stats import wilson
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
@@ -84,14 +85,14 @@ class Audit:
     rejected: tuple[int, int]  # of the right ones
     errors: list[JsonObject]
 
-    def text(self, interval: Callable[[int, int], tuple[float, float]]) -> str:
-        """Rates with their interval, as `nomoat.stats.wilson` gives it, and each error."""
+    def text(self) -> str:
+        """Rates with their 95 % interval, and each error."""
         lines = []
         for what, (k, n) in (
             ("wrong answers accepted", self.accepted),
             ("right answers rejected", self.rejected),
         ):
-            low, high = interval(k, n)
+            low, high = wilson(k, n)
             lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {low:.2%} to {high:.2%})")
         lines += [f"  {json.dumps(row)}" for row in self.errors]
         return "\n".join(lines)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nomoat.config import ConfigError, DataError, parse
-from nomoat.run import ledger
+from nomoat.report.receipt import receipt_table
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Prices, exact_sum, read_prices, receipt, shares
 
@@ -81,8 +81,9 @@ def test_a_run_on_disk_gives_its_receipt(tmp_path):
     assert bill.total.joules_source == "estimated + measured:rapl"
     assert asdict(bill)["rows"][0]["flops_model"] == 3 * (2**60 + 1)
     assert asdict(bill)["prices_date"] == PRICES.date
-    assert len(bill.to_rows()) == 3
-    assert all(len(row) == len(ledger.HEADER) for row in bill.to_rows())
+    table = receipt_table(bill)
+    assert len(table.rows) == 3
+    assert all(len(row) == len(table.header) == 9 for row in table.rows)
 
 
 def test_money_is_electricity_and_device_hours_and_never_both_for_a_rented_one():

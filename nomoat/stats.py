@@ -8,6 +8,7 @@ from typing import TypeVar
 
 K, V = TypeVar("K"), TypeVar("V")
 Z95 = 1.959963984540054
+DRAWS = 1000  # of an interval by resampling
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
-def bootstrap(values: Sequence[float], *, draws: int = 1000, key: str = "bootstrap") -> tuple[float, float]:
+def bootstrap(values: Sequence[float], *, key: str = "bootstrap") -> tuple[float, float]:
     """95 % percentile interval of the mean by resampling; give one value per problem, never per sample."""
     if not values:
         return 0.0, 1.0
@@ -68,18 +69,18 @@ def bootstrap(values: Sequence[float], *, draws: int = 1000, key: str = "bootstr
     if set(values) in ({0}, {1}):  # resampling would say that nothing is uncertain
         return wilson(round(sum(values)), n)
     rng = random.Random(key)
-    return percentiles([sum(rng.choices(values, k=n)) / n for _ in range(draws)])
+    return percentiles([sum(rng.choices(values, k=n)) / n for _ in range(DRAWS)])
 
 
 def resampled(
-    seeds: Sequence[Sequence[Sequence[float | None]]], *, draws: int = 1000, key: str = "resampled"
+    seeds: Sequence[Sequence[Sequence[float | None]]], *, draws: int = DRAWS
 ) -> list[tuple[float, ...]]:
     """Means of each column under resampling of the seeds and of the rows within each.
 
     A row is a cluster (one problem) and gives one value for each column, or None; the rest is paired by
     construction.
     """
-    rng = random.Random(key)
+    rng = random.Random("resampled")
     columns = [list(zip(*rows)) for rows in seeds]
     draws_of_means = []
     for _ in range(draws):

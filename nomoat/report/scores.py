@@ -9,7 +9,7 @@ from nomoat import stats
 from nomoat.report.table import Table
 from nomoat.run.ledger import Event
 from nomoat.run.log import last_scores
-from nomoat.stats import Accuracy
+from nomoat.stats import Accuracy, grouped
 
 ByModel = Mapping[str, Mapping[str, Accuracy]]  # model -> family, or "mean"
 
@@ -26,7 +26,8 @@ class Scores:
 def scores_of(events: Iterable[Event]) -> Scores:
     """The last measurement of each thing, its levels pooled."""
     bits = defaultdict(dict)
-    levels = {how: defaultdict(lambda: defaultdict(list)) for how in ("greedy", "sampled")}
+    accuracy = {"greedy": {}, "sampled": {}}
+    levels = []
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")
         what, _, detail = e["name"].partition("/")
@@ -34,17 +35,14 @@ def scores_of(events: Iterable[Event]) -> Scores:
             continue
         if what == "bpb":
             bits[model][detail] = value
-        elif what == "accuracy" and detail in levels:
+        elif what == "accuracy" and detail in accuracy:
             lenient = e.get("lenient") or 0.0
             level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
-            levels[detail][model][e.get("family")].append(level)
-    accuracy = {
-        how: {model: pooled(by_family, how) for model, by_family in by_model.items()}
-        for how, by_model in levels.items()
-    }
-    families = {}
-    for by_family in levels["sampled"].values():
-        families |= dict.fromkeys(by_family)
+            levels.append(((detail, model), (e.get("family"), level)))
+    for (how, model), of_model in grouped(levels).items():
+        accuracy[how][model] = pooled(grouped(of_model), how)
+    families = dict.fromkeys(family for by_family in accuracy["sampled"].values() for family in by_family)
+    families.pop("mean", None)
     return Scores(tuple(families), accuracy, bits)
 
 

@@ -1,0 +1,82 @@
+"""What `inspect` says is what the files hold; weights are never read."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from shapes import built, shape
+
+import nomoat
+from nomoat.config import DataError, WeightsError
+from nomoat.model import counts
+from nomoat.serve import exporting, inspecting, loading
+from nomoat.tokenizer.bpe import train
+from nomoat.weights import directory
+from nomoat.weights.gguf import load as gguf
+
+SPEC = shape(
+    vocab_size=300, n_layers=2, d_model=32, n_heads=2, n_kv_heads=1, d_head=16, d_ffn=64, context=64
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A small model as a directory and as a GGUF file."""
+    root = tmp_path_factory.mktemp("made")
+    tokenizer = train(["a small text about numbers, 1 2 3"] * 4, vocab_size=300)
+    nomoat.save(built(SPEC).initialise(1).eval(), root / "dir", tokenizer)
+    loaded = loading.load(root / "dir")
+    exporting.gguf(loaded, root / "one.gguf", "q8_0")
+    return root
+
+
+@pytest.mark.parametrize("name", ["dir", "one.gguf"])
+def test_sizes_template_and_marks_are_those_of_the_model(made, name, monkeypatch):
+    monkeypatch.setattr(gguf, "load", None)
+    monkeypatch.setattr(directory, "load", None)
+    found = inspecting.inspect(made / name)
+    assert found.facts["parameters"] == counts.params_total(SPEC)
+    assert found.facts["context"] == 64
+    assert found.facts["missing"] == found.facts["unknown"] == []
+    assert found.facts["think marks"] == ["<think>", "</think>"]
+    assert found.facts["ends a reply"] == ["<|eos|>"]
+    assert found.example == "<|bos|><|user|>What is 2+3?<|assistant|>"
+    assert found.facts["bytes"] < (made / name).stat().st_size or name == "dir"
+    assert json.dumps(found.facts)
+    assert "parameters" in found.text()
+
+
+def test_every_door_opens_both(made):
+    ids_BT = torch.arange(30)[None]
+    logits = []
+    for name in ("dir", "one.gguf"):
+        model, tokenizer, layout = nomoat.load(made / name)
+        assert tokenizer.layout is layout
+        assert tokenizer.decode(tokenizer.encode("numbers 12")) == "numbers 12"
+        logits.append(model(ids_BT))
+    assert logits[0].dtype == torch.float32
+    torch.testing.assert_close(*logits, atol=0.02, rtol=0)  # eight bits
+
+
+def test_tensors_that_lack_or_are_too_many_are_named(made, tmp_path):
+    nomoat.save(nomoat.load(made / "dir")[0], tmp_path / "odd")
+    tensors = load_file(tmp_path / "odd" / "model.safetensors")
+    tensors["model.layers.9.mlp.up_proj.weight"] = tensors.pop("model.norm.weight")
+    save_file(tensors, tmp_path / "odd" / "model.safetensors")
+    facts = inspecting.inspect(tmp_path / "odd").facts
+    assert facts["missing"] == ["model.norm.weight"]
+    assert facts["unknown"] == ["model.layers.9.mlp.up_proj.weight"]
+    assert "none: " in inspecting.inspect(tmp_path / "odd").example  # no tokenizer beside it
+    with pytest.raises(WeightsError, match="1 missing"):
+        directory.load(tmp_path / "odd")
+
+
+def test_what_is_no_model_is_said_so(tmp_path):
+    with pytest.raises(DataError, match="expected a run, an exported model or a .gguf file"):
+        inspecting.inspect(tmp_path)
+
+
+def test_a_quantised_file_is_not_written_over(made):
+    with pytest.raises(DataError, match="is there already; expected a new file"):
+        exporting.gguf(loading.load(made / "dir"), made / "one.gguf", "f32")

@@ -8,9 +8,9 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from nomoat.cli import look, say
-from nomoat.cli.args import From, Json, OneStage, Plan, RunDir, Sets, TaskFile, WhoseWeights, said
+from nomoat.cli.args import From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, DataError, JsonObject, UserError, override, read_recipe
+from nomoat.config import ConfigError, JsonObject, UserError, override, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 

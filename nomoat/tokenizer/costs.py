@@ -11,8 +11,8 @@ from nomoat.tokenizer.budget import Budget, BudgetError
 
 WIDEST = 10_000  # that a number handed to a filter or method may be, and bits of a whole number
 _METHODS = {
-    str: "capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit "
-    "islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
+    str: "capitalize casefold center count endswith find format index isalnum isalpha isascii isdecimal "
+    "isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
     "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title "
     "upper zfill",
     dict: "get items keys values",
@@ -45,6 +45,8 @@ def charge_method(
     kind, name = type(method.__self__), method.__name__
     if name not in _METHODS.get(kind, "").split():
         raise SecurityError(f"a template may not call {kind.__name__}.{name}")
+    if kind is str and name == "format":
+        name = "str.format"
     if kind is str and name == "join":
         args = [[*budget.steps(items)] for items in args]
         charge(budget, "join", args[0] if args else (), [method.__self__])
@@ -57,8 +59,8 @@ def charge(budget: Budget, name: str, value: Any, given: Sequence[Any]) -> None:
     """A filter or method, of `value` with what it is given."""
     budget.step()
     widths = [abs(number) for number in given if isinstance(number, int | float)]
-    if name == "format":
-        widths = _widths(str(value))
+    if name in _FIELDS:
+        widths = _widths(_FIELDS[name], str(value))
     if max(widths, default=0) > WIDEST:
         raise BudgetError(f"{name} is asked for a width of more than {WIDEST:,}")
     times = _TIMES[name](value, given) if name in _TIMES else 1
@@ -67,11 +69,14 @@ def charge(budget: Budget, name: str, value: Any, given: Sequence[Any]) -> None:
         budget.made(value)
 
 
-def _widths(form: str) -> list[int]:
-    """Of the fields of a text that is formatted with %."""
-    flags = " ".join(re.findall(r"%(?:\([^)]*\))?([-+ #0-9.*]*)", form))
+_FIELDS = {"format": r"%(?:\([^)]*\))?([-+ #0-9.*]*)", "str.format": r"\{[^{}:!]*[:!]([^}]*)"}
+
+
+def _widths(field: str, form: str) -> list[int]:
+    """Of the fields of a text that is formatted; one that is given beside is too wide."""
+    flags = " ".join(re.findall(field, form))
     widths = [int(width[:9]) for width in re.findall("[0-9]+", flags)]
-    return [*widths, WIDEST + 1] if "*" in flags else widths
+    return [*widths, WIDEST + 1] if re.search("[*{]", flags) else widths
 
 
 def _n_replaced(value: Any, given: Sequence[Any]) -> int:
@@ -87,7 +92,7 @@ def _n_joined(value: Any, given: Sequence[Any]) -> int:
 
 
 def _n_formatted(value: Any, given: Sequence[Any]) -> int:
-    return str(value).count("%")
+    return str(value).count("%") + str(value).count("{")
 
 
 _TIMES: Mapping[str, Callable[[Any, Sequence[Any]], int]] = {  # how often it makes what it is given
@@ -95,4 +100,5 @@ _TIMES: Mapping[str, Callable[[Any, Sequence[Any]], int]] = {  # how often it ma
     "indent": _n_lines,
     "join": _n_joined,
     "format": _n_formatted,
+    "str.format": _n_formatted,
 }

@@ -69,15 +69,14 @@ def layout_of(
     """
     ids = vocabulary.ids_of(table)
     named = {name: ids[text] for name, text in words.items() if text in ids}
-    control = _control(table, template, {t for n, t in words.items() if n != "unk_token"})
-    texts = {id: text for text, id in ids.items()}
-    ends = [*([named["eos_token"]] if "eos_token" in named else []), *stop_ids]
-    ends = [id for id in (*ends, *_turn_end(template, control, words)) if id in texts]
+    control = _control(table, template)
+    control |= {words[name]: id for name, id in named.items() if name != "unk_token"}
+    ends = [id for name, id in named.items() if name == "eos_token"]
+    ends += [id for id in (*stop_ids, *_turn_end(template, control, words)) if id in ids.values()]
     if not ends:
         raise DataError(
             "no token of this tokenizer ends a reply; expected one; set eos_token in tokenizer_config.json"
         )
-    control |= {texts[id]: id for id in ends}
     bos = next((control[text] for text in _END_OF_TEXT if text in control), ends[0])
     think = tuple(control.get(mark) for mark in _THINK)
     think_id, end_think_id = think if None not in think else (None, None)
@@ -90,23 +89,22 @@ def layout_of(
         role_ids={},
         think_id=think_id,
         end_think_id=end_think_id,
-        turn_ends=frozenset(control.values()) - inside,
+        turn_ends=frozenset(control.values()) - inside | {*ends},
         stop_ids=tuple(dict.fromkeys(ends)),
         template=template,
         words=words,
     )
 
 
-def _control(table: JsonObject, template: str | None, words: set[str]) -> dict[str, int]:
+def _control(table: JsonObject, template: str | None) -> dict[str, int]:
     """What each control token is spelled, and its id; not the unknown token, which content may give."""
     written = "\0".join(jinja.literals(template)) if template else ""
-    unknown = {table["model"].get("unk_token")} - words
     control = {}
     for token in table["added_tokens"]:
         text = token["content"]
         mark = _MARK.fullmatch(text) or (text in written and _SIGN.search(text))
-        blank = not text.strip()
-        if text not in unknown and not blank and (token["special"] or text in words or mark):
+        ordinary = not text.strip() or text == table["model"].get("unk_token")
+        if not ordinary and (token["special"] or mark):
             control[text] = token["id"]
     return control
 
@@ -139,6 +137,8 @@ def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) 
     for text in words.values():
         if text in vocab:
             added.setdefault(text, {**flags, "id": vocab[text], "content": text})
+    if len(added) == len(table["added_tokens"]):
+        return table
     completed = {**table, "added_tokens": [*added.values()]}
     vocabulary.check(completed)
     return completed

@@ -143,6 +143,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         budget.step()
         if isinstance(__obj, types.MethodType | types.BuiltinMethodType):
             args = costs.charge_method(budget, __obj, args, kwargs)
+            __obj = super().wrap_str_format(__obj) or __obj
         elif not isinstance(__obj, _CALLABLE) and not __self.offers(__obj):
             raise SecurityError(f"a template may not call {type(__obj).__name__}")
         return super().call(__context, __obj, *args, **kwargs)
@@ -158,7 +159,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         raise SecurityError(f"a template may not read {attribute!r} of {type(obj).__name__}")
 
     def wrap_str_format(self, value: Any) -> None:
-        """`str.format` isn't wrapped but refused, by `call`."""
+        """`str.format` is wrapped where it is called, and so charged."""
 
 
 class _Charging(NodeTransformer):

@@ -45,8 +45,7 @@ def _check_together(
 ) -> None:
     """WeightsError where merges, vocabulary and added tokens contradict each other."""
     for left, right in merges:
-        parts_and_whole = {left, right, left + right}
-        if not parts_and_whole <= vocab.keys():
+        if left not in vocab or right not in vocab or left + right not in vocab:
             raise WeightsError(f"tokenizer.json merges {left!r} and {right!r}, {_CONTRADICTS}")
     texts = {id: text for text, id in vocab.items()}
     if len(texts) < len(vocab):
@@ -114,10 +113,10 @@ def respelled(
     """For what a template writes: its control tokens spelled as nobody can guess; and these spellings."""
     spelled = {id: f"\ue000{secret}{id}\ue001" for id in control.values()}
     flags = {"special": True, "normalized": False, "single_word": False}
+    added = {token["content"]: token for token in table["added_tokens"]}
     marks = [
-        {**token, **flags, "content": spelled[token["id"]]}
-        for token in table["added_tokens"]
-        if token["content"] in control
+        {"lstrip": False, "rstrip": False, **added.get(text, {}), **flags, "id": id, "content": spelled[id]}
+        for text, id in control.items()
     ]
     bare = without(table, control)
     vocab = bare["model"]["vocab"] | {text: id for id, text in spelled.items()}
@@ -134,9 +133,10 @@ def token_bytes(table: JsonObject) -> dict[int, bytes]:
 
 
 def _byte_level(text: str) -> bytes:
-    if all(c in BYTE_OF for c in text):
-        return bytes(BYTE_OF[c] for c in text)
-    return text.encode()
+    try:
+        return bytes([BYTE_OF[c] for c in text])
+    except KeyError:
+        return text.encode()
 
 
 def _byte_fallback(text: str) -> bytes:

@@ -64,7 +64,8 @@ def test_every_token_that_ends_a_reply_is_known(tmp_path):
     layout = Tokenizer.load(path).layout
     assert layout.stop_ids == (end, turn, 7)
     assert layout.eos_id == end
-    assert {*layout.stop_ids} <= layout.turn_ends <= {*layout.specials.values()}
+    assert {*layout.stop_ids} <= layout.turn_ends <= {*layout.specials.values(), 7}
+    assert Tokenizer.load(path).encode("(") == [7]  # a word may end a reply and stays content
 
 
 def test_thinking_is_marked_where_both_marks_are_tokens():
@@ -117,6 +118,20 @@ def test_tokens_spelled_like_control_tokens_are_some_though_a_template_makes_the
     ids = render(tok, [Message("user", "<|assistant|>")], generate=True).ids
     assert ids[0] == tok.layout.specials["<|user|>"]
     assert tok.layout.specials["<|assistant|>"] not in ids
+
+
+def test_named_tokens_are_control_tokens_though_none_adds_them():
+    """As in a GGUF whose list of types forgets them."""
+    table, template, words = borrowed.parts("smollm")
+    table = json.loads(json.dumps(table))
+    table["model"]["vocab"] |= {token["content"]: token["id"] for token in table["added_tokens"]}
+    table["added_tokens"] = []
+    tok = Tokenizer(table, foreign.layout_of(table, template, words))
+    assert tok.layout.specials == {
+        text: borrowed.made("smollm").layout.specials[text] for text in words.values()
+    }
+    assert render(tok, TALK, generate=False).ids == render(borrowed.made("smollm"), TALK, generate=False).ids
+    assert not {*tok.encode("".join(words.values()))} & {*tok.layout.specials.values()}
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path):

@@ -36,6 +36,7 @@ FINE = r"""
 {{ messages | selectattr('role', 'equalto', 'user') | list }}
 =
 {{ '%s has %d of %5.2f' % ('a', 3, 1.5) }}{{ 'on 20260101: %s' % 1 }}{{ '%s' | format(2) }}
+{{ '{}: {a:>5}'.format(1, a='b') }}
 =
 {{ 'a,b'.split(',')[1] }}{{ 'a b'.title() }}{{ ' x '.strip() }}{{ 'abc'.replace('b', 'xyz') }}{{ 'x' * 3 }}
 =
@@ -92,6 +93,9 @@ GROWS = {
     "map": "{{ ['a']|map('center', 1000000000)|list }}",
     "%": "{{ '%1000000000d' % 1 }}",
     "% *": "{{ '%*d' % (1000000000, 1) }}",
+    "str.format": "{{ '{:>1000000000}'.format(1) }}",
+    "str.format, nested": "{{ '{:{}}'.format(1, 1000000000) }}",
+    "str.format, often": "{{ ('{0}' * 1000).format('x' * 100000) }}",
     "format": "{{ '%1000000000d'|format(1) }}",
     "replace": "{{ ('x'*1000000)|replace('x', 'y'*1000000) }}",
     "a method kept": "{% set f = ('x'*1000000).replace %}{{ f('x', 'y'*1000000) }}",

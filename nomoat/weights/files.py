@@ -83,14 +83,17 @@ def _read_into(file: int, start: int, place: Tensor) -> None:
 
 
 def _mapped(file: int, entry: Entry) -> Tensor:
-    """Pages of the kernel's cache, and no memory of its own; what is written into it stays out of the file."""
+    """Pages of the kernel's cache, no memory of its own; what is written there stays out of the file."""
     behind = entry.start % mmap.ALLOCATIONGRANULARITY
-    size, page = behind + entry.n_bytes, entry.start - behind
-    pages: Any = mmap.mmap(file, size, access=mmap.ACCESS_COPY, offset=page)
-    if entry.start % entry.dtype.itemsize:
-        pages, behind = bytearray(pages[behind:]), 0
-    n = entry.n_bytes // entry.dtype.itemsize
-    return torch.frombuffer(pages, dtype=entry.dtype, count=n, offset=behind).view(entry.shape)
+    page, size = entry.start - behind, behind + entry.n_bytes
+    pages = mmap.mmap(file, size, access=mmap.ACCESS_COPY, offset=page)
+    if entry.start % entry.dtype.itemsize:  # no tensor may begin there
+        return _flat(bytearray(pages[behind:]), entry, 0)
+    return _flat(pages, entry, behind)
+
+
+def _flat(memory: mmap.mmap | bytearray, entry: Entry, offset: int) -> Tensor:
+    return torch.frombuffer(memory, dtype=entry.dtype, offset=offset).view(entry.shape)
 
 
 def shards(directory: Path) -> list[Path]:

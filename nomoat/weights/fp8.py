@@ -6,8 +6,7 @@ joins an extra depth keep their type.
 """
 
 import math
-from collections.abc import Container, Iterator, Mapping
-from functools import partial
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from nomoat.config import WeightsError
 from nomoat.weights.files import Tensors
-from nomoat.weights.header import Entry, Outgoing
+from nomoat.weights.header import Outgoing
 
 SCALE = "_scale_inv"
 BLOCK = (128, 128)
@@ -35,9 +34,8 @@ class Multiplied:
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]):
         self.tensors, self.directory, self.block = tensors, tensors.directory, block_of(config)
         entries = tensors.entries
-        self.scales = {
-            name: name + SCALE for name, entry in entries.items() if _is_fp8(entry) and name + SCALE in entries
-        }
+        fp8 = [name for name, entry in entries.items() if entry.dtype == torch.float8_e4m3fn]
+        self.scales = {name: name + SCALE for name in fp8 if name + SCALE in entries}
 
     @property
     def names(self) -> dict[str, Path]:
@@ -50,10 +48,6 @@ class Multiplied:
                 scale = self.tensors.tensor(self.scales[name])
                 tensor = multiply(tensor, scale, self.block, name)
             yield name, tensor, path
-
-
-def _is_fp8(entry: Entry) -> bool:
-    return entry.dtype == torch.float8_e4m3fn
 
 
 def block_of(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -75,13 +69,18 @@ def _is_block(size: object) -> bool:
     return isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
 
 
+def blocks_of(shape: Sequence[int], block: tuple[int, int] = BLOCK) -> tuple[int, ...]:
+    """How many blocks a matrix has, down and across."""
+    return tuple(math.ceil(n / size) for n, size in zip(shape, block))
+
+
 def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = "a matrix") -> Tensor:
     """weight (rows, columns) times the scale of its block, float32."""
-    expected = [math.ceil(n / size) for n, size in zip(weight.shape, block)]
-    if weight.ndim != 2 or list(scale.shape) != expected:
+    expected = blocks_of(weight.shape, block)
+    if weight.ndim != 2 or tuple(scale.shape) != expected:
         raise WeightsError(
-            f"{name} is {list(weight.shape)} and its scales {list(scale.shape)}; expected {expected}, one for "
-            f"each block of {block[0]} x {block[1]}; fetch or export it again"
+            f"{name} is {list(weight.shape)} and its scales {list(scale.shape)}; expected {list(expected)}, "
+            f"one for each block of {block[0]} x {block[1]}; fetch or export it again"
         )
     wide = weight.float()
     for rows, factors in zip(wide.split(block[0]), scale.float()):
@@ -91,28 +90,29 @@ def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(e4m3 numbers, float32 scales): the largest number of each block becomes the largest that e4m3 has."""
-    rows, columns = weight.shape
-    padded = F.pad(weight.float(), (0, -columns % BLOCK[1], 0, -rows % BLOCK[0]))
-    blocks = padded.unflatten(1, (-1, BLOCK[1])).unflatten(0, (-1, BLOCK[0]))
-    scale = blocks.abs().amax((1, 3)) / LARGEST
-    scale = torch.where(scale == 0, 1.0, scale)
-    numbers = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn)
-    whole = numbers.flatten(2).flatten(0, 1)
-    return whole[:rows, :columns], scale
+    wide = weight.float()[None]
+    largest = F.max_pool2d(wide.abs(), BLOCK, ceil_mode=True)[0]
+    scale = torch.where(largest == 0, 1.0, largest / LARGEST)
+    numbers = wide[0] / _spread(scale, weight.shape)
+    return numbers.to(torch.float8_e4m3fn), scale
+
+
+def _spread(scale: Tensor, shape: Sequence[int]) -> Tensor:
+    """The scale of each number."""
+    rows = scale.repeat_interleave(BLOCK[0], 0)[: shape[0]]
+    return rows.repeat_interleave(BLOCK[1], 1)[:, : shape[1]]
 
 
 def outgoing(tensors: Mapping[str, Outgoing]) -> dict[str, Outgoing]:
     """The same tensors, matrices that DeepSeek quantises as two: numbers and scales."""
-    table: dict[str, Outgoing] = {}
-    for name, tensor in tensors.items():
-        if not name.endswith(QUANTISED) or name.endswith(KEPT):
-            table[name] = tensor
-            continue
-        n_blocks = tuple(math.ceil(n / size) for n, size in zip(tensor.shape, BLOCK))
-        table[name] = Outgoing(torch.float8_e4m3fn, tensor.shape, partial(_part, tensor, 0))
-        table[name + SCALE] = Outgoing(torch.float32, n_blocks, partial(_part, tensor, 1))
+    table = dict(tensors)
+    matrices = [name for name in tensors if name.endswith(QUANTISED) and not name.endswith(KEPT)]
+    for name in matrices:
+        tensor = tensors[name]
+        table[name] = _part(tensor, 0, torch.float8_e4m3fn, tensor.shape)
+        table[name + SCALE] = _part(tensor, 1, torch.float32, blocks_of(tensor.shape))
     return table
 
 
-def _part(tensor: Outgoing, which: int) -> Tensor:
-    return quantise(tensor.make())[which]
+def _part(tensor: Outgoing, which: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Outgoing:
+    return Outgoing(dtype, shape, lambda: quantise(tensor.make())[which])

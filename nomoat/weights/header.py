@@ -6,7 +6,7 @@ Whatever a header says is compared with the size of the file before anything is 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,21 +90,27 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, fields: Any, begin: int) -> Entry:
-    if not isinstance(fields, dict) or set(fields) != set(KEYS):
-        raise _broken(path, f"{name[:99]} has other keys than {', '.join(KEYS)}")
-    dtype, shape, offsets = (fields[key] for key in KEYS)
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _broken(path, f"{name[:99]} is of type {str(dtype)[:30]}, expected one of {', '.join(DTYPES)}")
-    if not _counts(shape) or not _counts(offsets) or len(shape) > 8 or len(offsets) != 2:
-        raise _broken(path, f"{name[:99]} has no shape and two offsets in whole numbers")
-    entry = Entry(path, DTYPES[dtype], tuple(shape), begin + offsets[0])
-    if entry.n_bytes != offsets[1] - offsets[0]:
-        raise _broken(path, f"{name[:99]} has {offsets[1] - offsets[0]:,} bytes, expected {entry.n_bytes:,}")
+    if not _is_tensor(fields):
+        raise _broken(path, f"{name[:99]} is {str(fields)[:200]}: no type, shape and offsets of a tensor")
+    dtype, shape, (first, end) = (fields[key] for key in KEYS)
+    entry = Entry(path, DTYPES[dtype], tuple(shape), begin + first)
+    if entry.n_bytes != end - first:
+        raise _broken(path, f"{name[:99]} has {end - first:,} bytes, expected {entry.n_bytes:,}")
     return entry
 
 
-def _counts(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 62 for n in numbers)
+def _is_tensor(fields: Any) -> bool:
+    if not isinstance(fields, dict) or set(fields) != set(KEYS):
+        return False
+    dtype, shape, offsets = (fields[key] for key in KEYS)
+    typed = isinstance(dtype, str) and dtype in DTYPES
+    return typed and _counts(shape, range(9)) and _counts(offsets, (2,))
+
+
+def _counts(numbers: Any, lengths: Container[int]) -> bool:
+    if not isinstance(numbers, list) or len(numbers) not in lengths:
+        return False
+    return all(type(n) is int and 0 <= n < 1 << 62 for n in numbers)
 
 
 def _broken(path: Path, why: str) -> WeightsError:
@@ -125,13 +131,13 @@ def apart(entries: Mapping[str, Entry]) -> Iterator[tuple[str, Entry]]:
 def _unstacked(at: str, entry: Entry, parts: tuple[str, ...]) -> Iterator[tuple[str, Entry]]:
     n_experts, n_rows, n_columns = entry.shape
     if n_experts > N_EXPERTS or n_rows % len(parts):
-        expected = f"at most {N_EXPERTS} experts whose rows are {' and '.join(parts)}"
-        raise _broken(entry.path, f"{at} is stacked as {list(entry.shape)}, expected {expected}")
-    piece = replace(entry, shape=(n_rows // len(parts), n_columns))
+        raise _broken(entry.path, f"{at} is stacked as {list(entry.shape)}")
+    place = entry.start
     for expert in range(n_experts):
         for part in parts:
+            piece = replace(entry, shape=(n_rows // len(parts), n_columns), start=place)
             yield f"{at}.{expert}.{part}.weight", piece
-            piece = replace(piece, start=piece.start + piece.n_bytes)
+            place += piece.n_bytes
 
 
 # --- writing ---

@@ -4,10 +4,10 @@ What a family's Spec can't say and what its config.json asks beyond our model ar
 both directions; nothing is dropped silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nomoat.config import ConfigError, WeightsError, parse
+from nomoat.config import ConfigError, Strict, WeightsError, parse
 from nomoat.model.spec import Spec
 
 Config = Mapping[str, Any]
@@ -44,6 +44,11 @@ def number(table: Config, key: str, absent: float) -> float:
 
 def renamed(config: Config, names: Mapping[str, str]) -> dict[str, Any]:
     return {ours: config[theirs] for ours, theirs in names.items() if theirs in config}
+
+
+def said(record: Strict, names: Mapping[str, str]) -> dict[str, Any]:
+    """The other way."""
+    return {theirs: getattr(record, ours) for ours, theirs in names.items()}
 
 
 def refuse(config: Config, only: Mapping[str, tuple[Any, ...]]) -> None:
@@ -101,7 +106,7 @@ def spec(config: Config, family: str, **parts: Any) -> Spec:
 # --- writing ---
 
 
-def check(spec: Spec, family: str, limits: Mapping[str, tuple[Any, ...]]) -> None:
+def check(spec: Spec, family: str, limits: Mapping[str, Sequence[Any]]) -> None:
     """WeightsError for a Spec that the family can't say: `limits` are the values it has words for."""
     for place, values in limits.items():
         part, _, name = place.rpartition(".")
@@ -122,7 +127,7 @@ def common(spec: Spec, family: str, architecture: str) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "hidden_act": "silu",
         "use_cache": True,
-        **{theirs: getattr(spec, ours) for ours, theirs in SPEC.items()},
+        **said(spec, SPEC),
     }
 
 

@@ -45,8 +45,8 @@ def config_of(spec: Spec) -> dict[str, object]:
     latent.check_experts(spec, FAMILY, EXPERTS)
     if spec.d_model % spec.attention.n_heads:
         raise WeightsError(
-            f"the model has d_model = {spec.d_model} and n_heads = {spec.attention.n_heads}, which deepseek_v2 "
-            "can't say; expected n_heads to divide d_model; train with that"
+            f"the model has d_model = {spec.d_model} and n_heads = {spec.attention.n_heads}, which "
+            "deepseek_v2 can't say; expected n_heads to divide d_model; train with that"
         )
     table = latent.config_of(spec, FAMILY, "DeepseekV2ForCausalLM")
     table |= {"scoring_func": "softmax", "norm_topk_prob": False, "mlp_bias": False}

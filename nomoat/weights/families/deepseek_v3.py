@@ -16,8 +16,8 @@ ONLY = {
     "scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",),
 }  # fmt: skip
 DEFAULTS = {
-    "first_k_dense_replace": 3, "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4,
-    "norm_topk_prob": True, "routed_scaling_factor": 2.5, "max_position_embeddings": 4096,
+    "first_k_dense_replace": 3, "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8,
+    "topk_group": 4, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "max_position_embeddings": 4096,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""What `deepseek_v2` and `deepseek_v3` share: latent attention, experts with shared ones, their config.json."""
+"""What `deepseek_v2` and `deepseek_v3` share: latent attention, experts with shared ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nomoat.config import WeightsError
@@ -18,9 +19,7 @@ ROUTED = {
     "n_groups": "n_group", "n_active_groups": "topk_group", "normalise_gates": "norm_topk_prob",
     "routed_scale": "routed_scaling_factor",
 }  # fmt: skip
-LIMITS = {
-    "attention.kind": ("latent",), "positions": ("rope",), "norm_place": ("before",),
-}  # fmt: skip
+LIMITS = {"attention.kind": ("latent",), "positions": ("rope",), "norm_place": ("before",)}
 
 
 def block(at: str, layer: Block, bias: str | None = None) -> views.Views:
@@ -67,23 +66,29 @@ def parts_of(config: configs.Config, **routed: Any) -> dict[str, Any]:
 def config_of(spec: Spec, family: str, architecture: str) -> dict[str, Any]:
     """What both write; the experts of a dense model in numbers that readers accept and no layer has."""
     table = configs.common(spec, family, architecture)
-    table |= {theirs: getattr(spec.attention, ours) for ours, theirs in ATTENTION.items()}
-    table |= {"num_key_value_heads": spec.attention.n_heads, "attention_bias": False}
-    table |= {"moe_layer_freq": 1}
-    if isinstance(spec.ffn, Routed):
-        return table | {theirs: getattr(spec.ffn, ours) for ours, theirs in ROUTED.items()}
+    table |= configs.said(spec.attention, ATTENTION)
+    table["num_key_value_heads"] = spec.attention.n_heads
+    table |= {"attention_bias": False, "moe_layer_freq": 1}
+    experts = configs.said(spec.ffn, ROUTED) if isinstance(spec.ffn, Routed) else _none(spec)
+    return table | experts
+
+
+def _none(spec: Spec) -> dict[str, Any]:
+    """Experts that no layer has, in numbers that readers accept."""
+    table: dict[str, Any] = dict.fromkeys(ROUTED.values(), 1)
+    table["first_k_dense_replace"] = spec.n_layers + spec.n_mtp
+    table |= {"n_routed_experts": 2, "norm_topk_prob": True, "routed_scaling_factor": 1.0}
     width = spec.ffn.d_hidden
-    none = dict.fromkeys(ROUTED.values(), 1)
-    none |= {"first_k_dense_replace": spec.n_layers + spec.n_mtp, "n_routed_experts": 2}
-    none |= {"norm_topk_prob": True, "routed_scaling_factor": 1.0}
-    return table | none | {"moe_intermediate_size": width, "intermediate_size": width}
+    return table | {"moe_intermediate_size": width, "intermediate_size": width}
 
 
-def check_experts(spec: Spec, family: str, limits: dict[str, tuple[Any, ...]]) -> None:
+def check_experts(spec: Spec, family: str, limits: dict[str, Sequence[Any]]) -> None:
     """WeightsError for experts that the family can't say, or without a shared one."""
-    f = spec.ffn
-    if not isinstance(f, Routed):
-        return configs.check(spec, family, {"ffn.gated": (True,)})
-    if f.n_groups == 1:
-        limits = {place: values for place, values in limits.items() if place != "ffn.group_score"}
-    return configs.check(spec, family, {**limits, "ffn.n_shared": range(1, f.n_shared + 1)})
+    limits = dict(limits)
+    if isinstance(spec.ffn, Routed):
+        limits["ffn.n_shared"] = range(1, max(spec.ffn.n_shared, 1) + 1)
+        if spec.ffn.n_groups == 1:
+            del limits["ffn.group_score"]
+    else:
+        limits = {"ffn.gated": (True,)}
+    configs.check(spec, family, limits)

@@ -32,7 +32,8 @@ def config_of(spec: Spec) -> dict[str, object]:
 
 
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -43,9 +44,9 @@ def splits(table: Mapping[str, Any]) -> bool:
     names, and puts its splitting in the place of the file's, and `<|endoftext|>` behind the last id where
     there is none.
     """
-    split, byte_level = {"type": "Split", "pattern": {"Regex": SPLIT}}, {"type": "ByteLevel"}
+    own = {"type": "Split", "pattern": {"Regex": SPLIT}}, {"type": "ByteLevel"}
     steps = (table.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    same = len(steps) == 2 and all(step.items() <= given.items() for step, given in zip((split, byte_level), steps))
+    same = len(steps) == 2 and all(step.items() <= given.items() for step, given in zip(own, steps))
     tokens = {token["content"] for token in table.get("added_tokens", [])}
     normal = (table.get("normalizer") or {}).get("type") == "NFC"
     return same and normal and "<|endoftext|>" in tokens

@@ -1,4 +1,7 @@
-"""`qwen3_moe`: the attention of qwen3, and behind the dense layers experts without a shared one."""
+"""`qwen3_moe`: the attention of qwen3, and behind the dense layers experts without a shared one.
+
+The number of experts is `num_experts` in published files, `num_local_experts` in those of transformers 5.
+"""
 
 from nomoat.config import WeightsError
 from nomoat.model.spec import Spec
@@ -21,7 +24,8 @@ slots, copies = views.grouped, views.copies
 
 
 def spec_of(config: configs.Config, names: set[str]) -> Spec:
-    config = {**DEFAULTS, **config}
+    n_routed = config.get("num_local_experts", DEFAULTS["num_experts"])
+    config = {**DEFAULTS, "num_experts": n_routed, **config}
     configs.refuse(config, {"attention_bias": (False,), "decoder_sparse_step": (1,)})
     configs.refuse_windows(config, in_use=False)
     dense = config.get("mlp_only_layers") or []
@@ -39,7 +43,7 @@ def spec_of(config: configs.Config, names: set[str]) -> Spec:
 def config_of(spec: Spec) -> dict[str, object]:
     configs.check(spec, FAMILY, LIMITS)
     table = configs.grouped(spec, FAMILY, "Qwen3MoeForCausalLM")
-    table |= {theirs: getattr(spec.ffn, ours) for ours, theirs in ROUTED.items()}
+    table |= configs.said(spec.ffn, ROUTED)
     table |= {"decoder_sparse_step": 1, "mlp_only_layers": list(range(spec.ffn.n_dense_layers))}
     table |= {"attention_bias": False, "use_sliding_window": False, "sliding_window": None}
     return table | rotary.write(spec)

@@ -1,4 +1,4 @@
-"""Rotary positions of a config.json in both spellings: `rope_theta` with `rope_scaling`, or `rope_parameters`.
+"""Rotary positions of a config.json, spelled `rope_theta` with `rope_scaling`, or `rope_parameters`.
 
 With both in one file the old one wins, as in transformers 5.24: a `rope_scaling` replaces `rope_parameters`
 whole, and its base is the one inside it, else `rope_theta`, else the family's.
@@ -13,6 +13,7 @@ from nomoat.model.spec import Interpolation, Latent, Llama3, Spec, Yarn
 from nomoat.weights.families.configs import number
 
 Config = Mapping[str, Any]
+Stretch = Yarn | Llama3 | Interpolation
 COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 KNOWN = {  # with any other key the positions are of another kind
     "default": None,
@@ -54,7 +55,7 @@ def _unknown(kind: object, rope: Config) -> bool:
     return keys is not None and bool(set(rope) - keys - COMMON)
 
 
-def _stretch(kind: str, rope: Config, config: Config, *, scores: bool) -> Yarn | Llama3 | Interpolation | None:
+def _stretch(kind: str, rope: Config, config: Config, *, scores: bool) -> Stretch | None:
     context = number(config, "max_position_embeddings", 4096)
     original = number(rope, "original_max_position_embeddings", context)
     original = number(config, "original_max_position_embeddings", original)
@@ -121,7 +122,8 @@ def _yarn(spec: Spec, yarn: Yarn, *, scores: bool) -> dict[str, Any]:
     if not scores:  # a whole head is turned: a scale of scores is the square of one of cos and sin
         del table["mscale"], table["mscale_all_dim"]
         table["attention_factor"] = yarn.magnitude(yarn.mscale)
-        if (spec.unrotated or isinstance(spec.attention, Latent)) and yarn.magnitude(yarn.mscale_all_dim) != 1:
+        partly = spec.unrotated or isinstance(spec.attention, Latent)
+        if partly and yarn.magnitude(yarn.mscale_all_dim) != 1:
             raise WeightsError(
                 "YaRN scales the scores of layers that aren't rotated, which this family can't say; "
                 "expected mscale_all_dim = 0"

@@ -1,5 +1,6 @@
 """`smollm3`: grouped queries, dense layers, and every fourth layer, or those named, without rotation."""
 
+from nomoat.config import WeightsError
 from nomoat.model.spec import Spec
 from nomoat.weights.families import configs, rotary, views
 
@@ -21,11 +22,13 @@ def spec_of(config: configs.Config, names: set[str]) -> Spec:
 def _unrotated(config: configs.Config) -> tuple[int, ...]:
     """Layers whose flag is 0: `no_rope_layers` says 1 for those that are rotated."""
     n_layers = int(configs.number(config, "num_hidden_layers", 0))
+    interval = int(configs.number(config, "no_rope_layer_interval", 4)) or n_layers
     flags = config.get("no_rope_layers")
     if flags is None:
-        interval = int(configs.number(config, "no_rope_layer_interval", 4))
-        flags = [(layer + 1) % max(interval, 1) for layer in range(n_layers)]
-    return tuple(layer for layer, rotated in enumerate(flags[:n_layers]) if not rotated)
+        return tuple(range(interval - 1, n_layers, interval))
+    if not isinstance(flags, list):
+        raise WeightsError(f"config.json has no_rope_layers = {flags!r}; expected a list; fetch it again")
+    return tuple(layer for layer, flag in enumerate(flags[:n_layers]) if not flag)
 
 
 def config_of(spec: Spec) -> dict[str, object]:

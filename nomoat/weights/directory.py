@@ -101,25 +101,35 @@ def save(
         tensors = fp8.outgoing(tensors)
         config["quantization_config"] = fp8.CONFIG
     dtype = str(model.dtype).removeprefix("torch.")
-    special = ("bos", "eos", "pad")
-    ids = {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in special}
+    ids = token_ids(tokenizer)
     config |= {"torch_dtype": dtype, "dtype": dtype, **ids}
     directory.mkdir(parents=True, exist_ok=True)
     shards.write(directory, tensors, shard_bytes)
     if tokenizer is not None:
-        tokenizer.save(directory)
+        _save_tokenizer(tokenizer, directory)
+        ids["eos_token_id"] = [*tokenizer.layout.stop_ids]
     if card is not None:
         write_whole(directory / "README.md", card)
-    generation = _generation(ids, model.spec, tokenizer)
+    room = max(model.spec.context // 2, 1)  # for a long reply, thinking included
+    generation = {**ids, "max_new_tokens": room}
     write_whole(directory / "generation_config.json", json.dumps(generation, indent=2))
     write_whole(directory / "config.json", json.dumps(config, indent=2))
 
 
-def _generation(ids: dict[str, Any], spec: Spec, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """generation_config.json: every token that ends a reply, and room for a long one, thinking included."""
-    ends = list(tokenizer.layout.stop_ids) if tokenizer else []
-    ids = ids | ({"eos_token_id": ends} if len(ends) > 1 else {})
-    return {**ids, "max_new_tokens": max(spec.context // 2, 1)}
+def token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    special = ("bos", "eos", "pad")
+    return {f"{name}_token_id": tokenizer and getattr(tokenizer.layout, f"{name}_id") for name in special}
+
+
+def _save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    """Under the one class with which transformers' AutoTokenizer leaves tokenizer.json as it is; others that
+    are named (GPT2Tokenizer, say) put their own splitting in its place.
+    """
+    tokenizer.save(directory)
+    path = directory / "tokenizer_config.json"
+    config = {**json_of(path), "tokenizer_class": "PreTrainedTokenizerFast"}
+    config.pop("auto_map", None)
+    write_whole(path, json.dumps(config, indent=2))
 
 
 def model_type_of(spec: Spec, model_type: str | None, tokenizer: Tokenizer | None) -> str:

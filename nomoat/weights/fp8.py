@@ -74,6 +74,7 @@ def blocks_of(shape: Sequence[int], block: tuple[int, int] = BLOCK) -> tuple[int
     return tuple(math.ceil(n / size) for n, size in zip(shape, block))
 
 
+@torch.no_grad()
 def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = "a matrix") -> Tensor:
     """weight (rows, columns) times the scale of its block, float32."""
     expected = blocks_of(weight.shape, block)
@@ -82,12 +83,13 @@ def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = 
             f"{name} is {list(weight.shape)} and its scales {list(scale.shape)}; expected {list(expected)}, "
             f"one for each block of {block[0]} x {block[1]}; fetch or export it again"
         )
-    wide = weight.float()
+    wide = weight.to(torch.float32, copy=True)
     for rows, factors in zip(wide.split(block[0]), scale.float()):
         rows *= factors.repeat_interleave(block[1])[: wide.shape[1]]
     return wide
 
 
+@torch.no_grad()
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(e4m3 numbers, float32 scales): the largest number of each block becomes the largest that e4m3 has."""
     wide = weight.float()[None]
@@ -106,12 +108,15 @@ def _spread(scale: Tensor, shape: Sequence[int]) -> Tensor:
 def outgoing(tensors: Mapping[str, Outgoing]) -> dict[str, Outgoing]:
     """The same tensors, matrices that DeepSeek quantises as two: numbers and scales."""
     table = dict(tensors)
-    matrices = [name for name in tensors if name.endswith(QUANTISED) and not name.endswith(KEPT)]
-    for name in matrices:
+    for name in filter(_is_quantised, tensors):
         tensor = tensors[name]
         table[name] = _part(tensor, 0, torch.float8_e4m3fn, tensor.shape)
         table[name + SCALE] = _part(tensor, 1, torch.float32, blocks_of(tensor.shape))
     return table
+
+
+def _is_quantised(name: str) -> bool:
+    return name.endswith(QUANTISED) and not name.endswith(KEPT)
 
 
 def _part(tensor: Outgoing, which: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Outgoing:

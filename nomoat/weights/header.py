@@ -90,13 +90,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, fields: Any, begin: int) -> Entry:
-    if not _is_tensor(fields):
-        raise _broken(path, f"{name[:99]} is {str(fields)[:200]}: no type, shape and offsets of a tensor")
-    dtype, shape, (first, end) = (fields[key] for key in KEYS)
-    entry = Entry(path, DTYPES[dtype], tuple(shape), begin + first)
-    if entry.n_bytes != end - first:
-        raise _broken(path, f"{name[:99]} has {end - first:,} bytes, expected {entry.n_bytes:,}")
-    return entry
+    if _is_tensor(fields):
+        dtype, shape, (first, end) = (fields[key] for key in KEYS)
+        entry = Entry(path, DTYPES[dtype], tuple(shape), begin + first)
+        if entry.n_bytes == end - first:
+            return entry
+    raise _broken(path, f"{name[:99]} is {str(fields)[:200]}, no type, shape and offsets that agree")
 
 
 def _is_tensor(fields: Any) -> bool:
@@ -132,12 +131,16 @@ def _unstacked(at: str, entry: Entry, parts: tuple[str, ...]) -> Iterator[tuple[
     n_experts, n_rows, n_columns = entry.shape
     if n_experts > N_EXPERTS or n_rows % len(parts):
         raise _broken(entry.path, f"{at} is stacked as {list(entry.shape)}")
-    place = entry.start
-    for expert in range(n_experts):
-        for part in parts:
-            piece = replace(entry, shape=(n_rows // len(parts), n_columns), start=place)
-            yield f"{at}.{expert}.{part}.weight", piece
-            place += piece.n_bytes
+    names = [f"{at}.{expert}.{part}.weight" for expert in range(n_experts) for part in parts]
+    shape = n_rows // len(parts), n_columns
+    return zip(names, _pieces(entry, shape))
+
+
+def _pieces(entry: Entry, shape: tuple[int, ...]) -> Iterator[Entry]:
+    piece = replace(entry, shape=shape)
+    while True:
+        yield piece
+        piece = replace(piece, start=piece.start + piece.n_bytes)
 
 
 # --- writing ---

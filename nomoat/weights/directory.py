@@ -107,7 +107,8 @@ def save(
     shards.write(directory, tensors, shard_bytes)
     if tokenizer is not None:
         _save_tokenizer(tokenizer, directory)
-        ids["eos_token_id"] = [*tokenizer.layout.stop_ids]
+        ends = tokenizer.layout.stop_ids
+        ids["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
     if card is not None:
         write_whole(directory / "README.md", card)
     room = max(model.spec.context // 2, 1)  # for a long reply, thinking included

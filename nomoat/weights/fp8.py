@@ -45,9 +45,16 @@ class Multiplied:
     def read(self, wanted: Container[str]) -> Iterator[tuple[str, Tensor, Path]]:
         for name, tensor, path in self.tensors.read(wanted):
             if name in self.scales:
-                scale = self.tensors.tensor(self.scales[name])
-                tensor = multiply(tensor, scale, self.block, name)
+                tensor = multiply(tensor, self._scale(name), self.block)
             yield name, tensor, path
+
+    def _scale(self, name: str) -> Tensor:
+        shape, scale = self.tensors.entries[name].shape, self.tensors.tensor(self.scales[name])
+        expected = blocks_of(shape, self.block)
+        if len(shape) != 2 or tuple(scale.shape) != expected:
+            found = f"{name} is {list(shape)} and its scales {list(scale.shape)}"
+            raise WeightsError(f"{found}; expected {list(expected)}, one a block; fetch it again")
+        return scale
 
 
 def block_of(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -75,14 +82,8 @@ def blocks_of(shape: Sequence[int], block: tuple[int, int] = BLOCK) -> tuple[int
 
 
 @torch.no_grad()
-def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int], name: str = "a matrix") -> Tensor:
+def multiply(weight: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:
     """weight (rows, columns) times the scale of its block, float32."""
-    expected = blocks_of(weight.shape, block)
-    if weight.ndim != 2 or tuple(scale.shape) != expected:
-        raise WeightsError(
-            f"{name} is {list(weight.shape)} and its scales {list(scale.shape)}; expected {list(expected)}, "
-            f"one for each block of {block[0]} x {block[1]}; fetch or export it again"
-        )
     wide = weight.to(torch.float32, copy=True)
     for rows, factors in zip(wide.split(block[0]), scale.float()):
         rows *= factors.repeat_interleave(block[1])[: wide.shape[1]]

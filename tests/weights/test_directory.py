@@ -203,6 +203,69 @@ def test_damage_is_named(saved, name):
         hf.load(saved)
 
 
+def test_a_pickle_is_refused_with_the_way_to_convert_it(saved):
+    (saved / WEIGHTS).rename(saved / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"a pickle.*run whatever code.*save_pretrained"):
+        hf.load(saved)
+
+
+INDICES = {
+    "above": {"x": "../a.safetensors"},
+    "elsewhere": {"x": "/etc/a.safetensors"},
+    "below": {"x": "b/a.safetensors"},
+    "no safetensors": {"x": "model.bin"},
+    "a number": {"x": 3},
+    "a list": ["a.safetensors"],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_an_index_leads_nowhere_else(saved, name):
+    (saved / INDEX).write_text(json.dumps({"weight_map": INDICES[name]}))
+    with pytest.raises(WeightsError, match="expected a file beside|no weight_map"):
+        hf.load(saved)
+
+
+def test_numbers_that_old_files_repeat_are_no_surplus(saved):
+    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
+    rewrite(saved, lambda tensors: tensors.update(extra))
+    hf.load(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_files_of_each_precision_load_in_each(tmp_path, dtype):
+    model = filled(SPEC).to(dtype)
+    hf.save(model, tmp_path)
+    assert hf.load(tmp_path, dtype=None).dtype == dtype
+    for wanted in (torch.float32, torch.bfloat16, torch.float16):
+        back = hf.load(tmp_path, dtype=wanted)
+        for name, parameter in model.named_parameters():
+            loaded = back.get_parameter(name)
+            assert loaded.dtype == (torch.float32 if "router" in name else wanted)
+            assert torch.equal(loaded, parameter.to(loaded.dtype)), name
+    edit(tmp_path, dtype=..., torch_dtype=...)
+    assert hf.load(tmp_path, dtype=None).dtype == dtype  # that of the file
+    edit(tmp_path, torch_dtype="float16")
+    assert hf.load(tmp_path, dtype=None).dtype == torch.float16
+
+
+def test_stacked_experts_are_the_same_as_apart(saved):
+    expected = hf.load(saved).state_dict()
+
+    def stack(tensors):
+        for at in ("model.layers.1.mlp.experts", "model.layers.2.mlp.experts"):
+            gate, up, down = (
+                torch.stack([tensors.pop(f"{at}.{e}.{part}_proj.weight") for e in range(4)])
+                for part in ("gate", "up", "down")
+            )
+            tensors |= {f"{at}.gate_up_proj": torch.cat((gate, up), 1), f"{at}.down_proj": down}
+
+    rewrite(saved, stack)
+    for name, tensor in hf.load(saved).state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 @pytest.mark.parametrize("change", [{"scoring": "softmax"}, {"group_score": "max"}, {"n_shared": 0}], ids=str)
 def test_what_deepseek_v3_cannot_say_is_refused_before_anything_is_written(tmp_path, change):
     with pytest.raises(WeightsError, match=f"{next(iter(change))} = "):

@@ -72,9 +72,12 @@ def test_a_directory_in_fp8_has_deepseeks_names_and_is_read_as_it_was_written(tm
 
 @pytest.mark.check
 def test_transformers_multiplies_the_same_numbers(tmp_path):
+    """In whole blocks: it takes the sizes of blocks from how many there are."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")  # without it transformers doesn't read FP8
-    hf.save(filled(varied(SPEC, n_mtp=0)), tmp_path, quantised=True)
+    latents = {"d_kv_latent": 104, "d_value": 24, "d_q_latent": 128}
+    spec = varied(SPEC, n_mtp=0, d_model=128, d_ffn=256, d_expert=128, **latents)
+    hf.save(filled(spec), tmp_path, quantised=True)
     ours = hf.load(tmp_path)
     settings = transformers.FineGrainedFP8Config(dequantize=True)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(

@@ -1,4 +1,5 @@
-"""Shards: no tensor is lost or twice, none is larger than asked, transformers opens them, nothing stale stays.
+"""Shards: no tensor is lost or twice, none is larger than asked, transformers opens them, and nothing stale
+stays.
 """
 
 import json

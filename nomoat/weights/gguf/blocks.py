@@ -5,8 +5,8 @@
     Q4_1  d, m, 32 nibbles q:               d q + m
     Q5_0  d, 32 high bits, 32 nibbles:      d (q - 16)
 
-d and m are float16; the low nibbles of a block's bytes are its first half.  A product of d and q has at most 19
-bits, so that float32 holds it exactly and no order of operations matters.  All other kinds are left to the package.
+d and m are float16; the low nibbles of a block's bytes are its first half.  A product of d and q has at most
+19 bits, so that float32 holds it exactly.  All other kinds are left to the package.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from nomoat.weights.gguf.kinds import NUMBERS, Kind
 Decoder = Callable[[Tensor, Tensor], None]  # blocks (n, bytes) into values (n, numbers)
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 LOW_HALVES = 0x0F0F0F0F0F0F0F0F
-CHUNK = 1 << 10  # blocks at a time: so few that no call is parted among threads, whose start would cost more
+CHUNK = 1 << 10  # blocks at a time: few, so that no call is parted among threads, which takes longer
 PACKAGE_CHUNK = 1 << 14
 
 
@@ -106,7 +106,7 @@ def _errors_named(kind: Kind) -> Iterator[None]:
         with numpy.errstate(all="ignore"):
             yield
     except (NotImplementedError, package("quants").QuantError) as error:
-        what_to_do = "expected a kind that the gguf package computes, in rows of whole blocks; convert the file"
+        what_to_do = "expected a kind that the package gguf computes, in rows of whole blocks; convert it"
         raise WeightsError(f"{kind.name}: {error}; {what_to_do}") from None
 
 

@@ -1,8 +1,8 @@
 """Metadata <-> Spec for the architectures of llama.cpp that our model can be.
 
-What an architecture can't say is not listed: a spec that doesn't come back from its own keys isn't written.
-Groups of experts are scored by their best two in llama.cpp whatever the affinities; DeepSeek-V2's files (softmax)
-are read with the rule of their own report, the best one, and not written.
+A spec that doesn't come back from its own keys isn't written (save.py), nor one that llama.cpp would compute
+otherwise (limits.py).  llama.cpp scores groups of experts by their best two whatever the affinities;
+DeepSeek-V2's files (softmax) are read with the rule of their own report, the best one.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ import math
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,52 +145,64 @@ def _read(cursor: _Cursor, size: int) -> tuple[dict[str, Any], dict[str, Place]]
     if cursor.data[:4] != MAGIC:
         raise _Wrong(f"it begins with {cursor.data[:4]!r}, not {MAGIC!r}")
     cursor.take(4)
-    version, n_tensors, n_keys = cursor.number("I"), cursor.number("Q"), cursor.number("Q")
+    version = cursor.number("I")
     if version not in VERSIONS:
         raise _Wrong(f"version {version:#x}, not 2 or 3 with the low byte first")
-    if n_tensors > MOST_TENSORS or n_keys > MOST_TENSORS:
+    n_tensors = cursor.number("Q")
+    n_keys = cursor.number("Q")
+    if max(n_tensors, n_keys) > MOST_TENSORS:
         raise _Wrong(f"{n_tensors} tensors and {n_keys} keys are announced")
+    meta = _meta(cursor, n_keys)
+    tensors = [_info(cursor) for _ in range(n_tensors)]
+    alignment = meta.get(ALIGNMENT, 32)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise _Wrong(f"{ALIGNMENT} is {alignment!r}")
+    start = -(-cursor.at // alignment) * alignment
+    return meta, dict(_placed(tensors, start, alignment, size))
+
+
+def _meta(cursor: _Cursor, n_keys: int) -> dict[str, Any]:
     meta: dict[str, Any] = {}
     for _ in range(n_keys):
         key = cursor.string(LONGEST_NAME)
         if key in meta:
             raise _Wrong(f"the key {key!r} stands twice")
         meta[key] = cursor.value()
-    infos = [_info(cursor) for _ in range(n_tensors)]
-    alignment = meta.get(ALIGNMENT, 32)
-    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise _Wrong(f"{ALIGNMENT} is {alignment!r}")
-    start = -(-cursor.at // alignment) * alignment
-    return meta, dict(_placed(infos, start, alignment, size))
+    return meta
 
 
-def _info(cursor: _Cursor) -> tuple[str, tuple[int, ...], Kind, int]:
-    name, n_axes = cursor.string(LONGEST_NAME), cursor.number("I")
+def _info(cursor: _Cursor) -> tuple[str, Place]:
+    """Name and place of a tensor, the latter from the beginning of the data on."""
+    name = cursor.string(LONGEST_NAME)
+    n_axes = cursor.number("I")
     if not 1 <= n_axes <= MOST_AXES:
         raise _Wrong(f"{name!r} has {n_axes} axes")
-    sizes, number, offset = cursor.numbers("Q", n_axes), cursor.number("I"), cursor.number("Q")
+    sizes = cursor.numbers("Q", n_axes)
+    number = cursor.number("I")
     if number not in KINDS:
         raise _Wrong(f"{name!r} is of type {number}")
-    kind = KINDS[number]
-    if min(sizes) < 1 or math.prod(sizes) >= 1 << 63 or sizes[0] % kind.n_values:
+    kind, n = KINDS[number], math.prod(sizes)
+    if n < 1 or n >= 1 << 63 or sizes[0] % kind.n_values:
         raise _Wrong(f"{name!r} has sizes {list(sizes)} in blocks of {kind.n_values}")
-    return name, sizes[::-1], kind, offset
+    n_bytes = n // kind.n_values * kind.n_bytes
+    offset = cursor.number("Q")
+    return name, Place(sizes[::-1], kind, offset, n_bytes)
 
 
 def _placed(
-    infos: list[tuple[str, tuple[int, ...], Kind, int]], start: int, alignment: int, size: int
+    tensors: list[tuple[str, Place]], start: int, alignment: int, size: int
 ) -> Iterator[tuple[str, Place]]:
-    """Each tensor's place, none behind the end of the file, none over another."""
+    """Each tensor's place in the file, none behind its end, none over another."""
     seen: set[str] = set()
     end = 0
-    for name, shape, kind, offset in sorted(infos, key=lambda info: info[3]):
-        n_bytes = math.prod(shape) // kind.n_values * kind.n_bytes
+    for name, place in sorted(tensors, key=lambda tensor: tensor[1].offset):
         if name in seen:
             raise _Wrong(f"the tensor {name!r} stands twice")
-        if offset % alignment or offset < end:
-            raise _Wrong(f"{name!r} begins at {offset}, within another or not at a multiple of {alignment}")
         seen.add(name)
-        end = offset + n_bytes
+        if place.offset % alignment or place.offset < end:
+            wrong = f"within another or not at a multiple of {alignment}"
+            raise _Wrong(f"{name!r} begins at {place.offset}, {wrong}")
+        end = place.offset + place.n_bytes
         if start + end > size:
             raise _Wrong(f"{name!r} ends at byte {start + end} of {size}")
-        yield name, Place(shape, kind, start + offset, n_bytes)
+        yield name, replace(place, offset=start + place.offset)

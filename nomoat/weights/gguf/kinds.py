@@ -1,4 +1,4 @@
-"""How a GGUF file stores numbers: the block types by their id, with what a block holds and takes.  No torch."""
+"""How a GGUF file stores numbers: kinds of blocks by their id, what a block holds and takes.  No torch."""
 
 from typing import NamedTuple
 

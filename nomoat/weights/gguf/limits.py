@@ -1,10 +1,12 @@
-"""What llama.cpp can't compute of a spec, seen by running it (docs/interop.md); said before anything is written."""
+"""What llama.cpp can't compute of a spec, seen by running it (docs/interop.md)."""
 
 from collections.abc import Iterator
 
 from nomoat.config import WeightsError
 from nomoat.model.mla import LATENT_EPS
+from nomoat.model.moe import Experts
 from nomoat.model.spec import Latent, Routed, Spec, Yarn
+from nomoat.model.transformer import Transformer
 
 MISREAD = (26, 27)  # counts of layers for which the loader expects no query latent
 MOST_DEPTHS = 1  # extra prediction depths
@@ -13,9 +15,13 @@ BETAS = (32.0, 1.0)
 WITH_BIAS = {"qkv_bias": ("llama", "qwen2"), "out_bias": ("llama",)}
 
 
-def check(spec: Spec, architecture: str) -> None:
+def check(model: Transformer, architecture: str) -> None:
     """WeightsError for a model that would be refused or computed otherwise."""
-    for found, expected in _complaints(spec, architecture):
+    complaints = [*_complaints(model.spec, architecture)]
+    biases = (m.bias_E for m in model.modules() if isinstance(m, Experts))
+    if architecture != "deepseek2" and any(bias_E.any() for bias_E in biases):
+        complaints.append(("balancing biases", "none beside softmax affinities"))
+    for found, expected in complaints:
         raise WeightsError(
             f"llama.cpp can't run this model as {architecture}: it has {found}; expected {expected}; export "
             "it to hf"
@@ -24,12 +30,16 @@ def check(spec: Spec, architecture: str) -> None:
 
 def _complaints(spec: Spec, architecture: str) -> Iterator[tuple[str, str]]:
     """(what was found, what was expected)."""
-    stretch = spec.stretch
-    if isinstance(stretch, Yarn) and (stretch.beta_fast, stretch.beta_slow) != BETAS:
-        yield f"YaRN with betas {stretch.beta_fast} and {stretch.beta_slow}", f"{BETAS}: it reads no others"
-    yield from _latent(spec) if isinstance(spec.attention, Latent) else _grouped(spec, architecture)
-    if isinstance(spec.ffn, Routed):
-        yield from _routed(spec, architecture)
+    if isinstance(spec.stretch, Yarn):
+        betas = spec.stretch.beta_fast, spec.stretch.beta_slow
+        if betas != BETAS:
+            yield f"YaRN with betas {betas}", f"{BETAS}: it reads no others"
+    if isinstance(spec.attention, Latent):
+        yield from _latent(spec)
+    else:
+        yield from _grouped(spec, architecture)
+    if isinstance(spec.ffn, Routed) and architecture == "deepseek2":
+        yield from _routed(spec.ffn)
 
 
 def _latent(spec: Spec) -> Iterator[tuple[str, str]]:
@@ -44,22 +54,21 @@ def _latent(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _grouped(spec: Spec, architecture: str) -> Iterator[tuple[str, str]]:
+    a = spec.attention
     if spec.n_mtp:
         yield "extra prediction depths", "none beside grouped-query attention"
-    a = spec.attention
     if a.d_value != a.d_head:
         yield f"values of width {a.d_value}", f"the width of the keys, {a.d_head}"
-    if architecture in AS_WIDE_AS_MODEL and a.n_heads * a.d_head != spec.d_model:
+    narrow = a.widths[0] != spec.d_model
+    if narrow and architecture in AS_WIDE_AS_MODEL:
         yield f"{a.n_heads} heads of width {a.d_head}", f"{spec.d_model} in all, the width of the model"
     for fact, known in WITH_BIAS.items():
         if getattr(a, fact) and architecture not in known:
             yield f"{fact} = true", f"it in {' or '.join(known)} only"
 
 
-def _routed(spec: Spec, architecture: str) -> Iterator[tuple[str, str]]:
-    f = spec.ffn
-    if architecture == "deepseek2":
-        if f.n_shared < 1:
-            yield "no shared expert", "one or more"
-        if f.n_groups > 1 and f.group_score != "top2":
-            yield "groups scored by their best expert", "by their best two"
+def _routed(f: Routed) -> Iterator[tuple[str, str]]:
+    if f.n_shared < 1:
+        yield "no shared expert", "one or more"
+    if f.n_groups > 1 and f.group_score != "top2":
+        yield "groups scored by their best expert", "by their best two"

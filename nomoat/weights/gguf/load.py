@@ -79,7 +79,9 @@ def load(
         done.result()
     for name, original in names.copies(model).items():
         if name in header.tensors and not torch.equal(tensors.tensor(name).to(dtype), original):
-            raise WeightsError(f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it")
+            raise WeightsError(
+                f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it"
+            )
     return model
 
 
@@ -92,13 +94,13 @@ def _compare(table: dict[str, Slot], copies: Collection[str], header: Header) ->
         if wrong:
             more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
             raise WeightsError(
-                f"{header.path} has {what} tensor {wrong[0]}{more}; expected the {len(table)} that its metadata "
-                "ask for; fetch or export it again"
+                f"{header.path} has {what} tensor {wrong[0]}{more}; expected the {len(table)} that its "
+                "metadata ask for; fetch or export it again"
             )
     for name, slot in table.items():
         found = header.tensors[name].shape if name in header.tensors else slot.shape
         if found != slot.shape:
             raise WeightsError(
-                f"{name} in {header.path} is {list(found)}; its metadata ask for {list(slot.shape)}; fetch or "
-                "export it again"
+                f"{name} in {header.path} is {list(found)}; its metadata ask for {list(slot.shape)}; fetch "
+                "or export it again"
             )

@@ -1,7 +1,7 @@
 """The Modelfile beside a GGUF file: `ollama create NAME -f FILE.Modelfile`.
 
-Ollama has templates of its own, in Go; those of well-known Jinja templates it finds in the file itself, ours is
-spelled here.
+Ollama has templates of its own, in Go; those of well-known Jinja templates it finds in the file itself, ours
+is spelled here.  Nothing here was run in Ollama.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Names of tensors in a GGUF file -> views of our parameters, each with the shape that the file gives it.
 
-llama.cpp turns neighbouring pairs in some architectures, as we do, and halves in others: a view of ours in that
-order is all it takes.  Experts are stacked; the way up of latent attention is split, keys transposed head by head.
+llama.cpp turns neighbouring pairs in some architectures, as we do, and halves in others: a view of ours in
+that order is all it takes.  Experts are stacked; the way up of latent attention is split, keys transposed.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from torch import Tensor
 from nomoat.model.gqa import GroupedAttention
 from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, SwiGLU
+from nomoat.model.mtp import Depth
 from nomoat.model.transformer import Block, Transformer
 
 HALVED = ("qwen2", "qwen3", "qwen3moe", "olmo2")
@@ -33,18 +34,23 @@ def slots(model: Transformer, architecture: str, *, split: bool = True) -> dict[
     views = {"token_embd.weight": model.embed.weight, "output_norm.weight": model.norm.weight}
     if not model.spec.tied:
         views["output.weight"] = model.head.weight
-    table = {name: Slot(view, tuple(view.shape)) for name, view in views.items()}
-    blocks = [*model.blocks, *(depth.block for depth in model.depths)]
+    table = {name: _whole(view) for name, view in views.items()}
+    blocks = [*model.blocks]
+    blocks += [depth.block for depth in model.depths]
     for i, block in enumerate(blocks):
-        table |= {f"blk.{i}.{name}": slot for name, slot in _block(block, architecture, split)}
+        for name, slot in _block(block, architecture, split):
+            table[f"blk.{i}.{name}"] = slot
     for i, depth in enumerate(model.depths, start=model.spec.n_layers):
-        parts = {
-            "eh_proj": depth.w_join, "enorm": depth.norm_embed, "hnorm": depth.norm_hidden,
-            "shared_head_norm": depth.norm,
-        }  # fmt: skip
-        for name, part in parts.items():
-            table[f"blk.{i}.nextn.{name}.weight"] = Slot(part.weight, tuple(part.weight.shape))
+        for name, slot in _depth(depth):
+            table[f"blk.{i}.nextn.{name}.weight"] = slot
     return table
+
+
+def _depth(depth: Depth) -> Iterator[tuple[str, Slot]]:
+    yield "eh_proj", _whole(depth.w_join.weight)
+    yield "enorm", _whole(depth.norm_embed.weight)
+    yield "hnorm", _whole(depth.norm_hidden.weight)
+    yield "shared_head_norm", _whole(depth.norm.weight)
 
 
 def copies(model: Transformer) -> dict[str, Tensor]:
@@ -82,20 +88,20 @@ def _rows(view: Tensor, d_head: int, halved: bool) -> Slot:
 
 
 def _grouped(attention: GroupedAttention, halved: bool) -> Iterator[tuple[str, Slot]]:
-    a = attention.shape
-    joined = {"weight": attention.w_in.weight, "bias": attention.w_in.bias}
-    for kind, matrix in joined.items():
-        if matrix is not None:
-            q, k, v = matrix.split(a.widths)
-            yield f"attn_q.{kind}", _rows(q, a.d_head, halved)
-            yield f"attn_k.{kind}", _rows(k, a.d_head, halved)
+    d_head = attention.shape.d_head
+    for kind in ("weight", "bias"):
+        joined, out = getattr(attention.w_in, kind), getattr(attention.w_o, kind)
+        if joined is not None:
+            q, k, v = joined.split(attention.shape.widths)
+            yield f"attn_q.{kind}", _rows(q, d_head, halved)
+            yield f"attn_k.{kind}", _rows(k, d_head, halved)
             yield f"attn_v.{kind}", _whole(v)
-    yield "attn_output.weight", _whole(attention.w_o.weight)
-    if attention.w_o.bias is not None:
-        yield "attn_output.bias", _whole(attention.w_o.bias)
-    for name, norm in (("attn_q_norm", attention.norm_q), ("attn_k_norm", attention.norm_k)):
+        if out is not None:
+            yield f"attn_output.{kind}", _whole(out)
+    for part in ("q", "k"):
+        norm = getattr(attention, f"norm_{part}")
         if norm is not None:
-            yield f"{name}.weight", _rows(norm.weight, a.d_head, halved)
+            yield f"attn_{part}_norm.weight", _rows(norm.weight, d_head, halved)
 
 
 def _latent(attention: LatentAttention, split: bool) -> Iterator[tuple[str, Slot]]:

@@ -4,9 +4,9 @@
     YaRN       the same, original_context_length, attn_factor, in deepseek2 yarn_log_multiplier
     Llama 3    no key: a tensor rope_freqs.weight by which the angle of each pair is divided
 
-YaRN, by experiment (docs/interop.md): cos and sin are multiplied by c and the scores by A^2.  With m = 1 + 0.1
-ln(factor): in deepseek2 c = attn_factor and A = c (1 + multiplier ln(factor)), or c = A = m attn_factor where
-there is no multiplier; elsewhere c = m attn_factor and A = 1.
+YaRN, by experiment (docs/interop.md): cos and sin are multiplied by c and the scores by A^2.  With m = 1 +
+0.1 ln(factor): in deepseek2 c = attn_factor and A = c (1 + multiplier ln(factor)), or c = A = m attn_factor
+where there is no multiplier; elsewhere c = m attn_factor and A = 1.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nomoat.config import WeightsError
 from nomoat.model.rope import frequencies
-from nomoat.model.spec import Interpolation, Llama3, Spec, Yarn
+from nomoat.model.spec import Interpolation, Llama3, Spec
 from nomoat.weights.gguf.metadata import Metadata
 
 FREQUENCIES = "rope_freqs.weight"
@@ -38,7 +38,8 @@ def stretch_of(facts: Metadata) -> dict[str, Any] | None:
     if kind == "linear":
         return {"kind": "linear", "factor": factor}
     if kind != "yarn":
-        raise WeightsError(f"{facts.path} has {key} = {kind!r}; expected linear or yarn; choose another model")
+        what_to_do = "expected linear or yarn; choose another model"
+        raise WeightsError(f"{facts.path} has {key} = {kind!r}; {what_to_do}")
     return {
         "kind": "yarn",
         "factor": factor,

@@ -3,6 +3,7 @@
 Norms, biases, routers and rows that are no multiple of a block stay in a wider type.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights.gguf import blocks, facts, limits, modelfile, names, positions, vocabulary, writer
 from nomoat.weights.gguf.header import Header, Place
 from nomoat.weights.gguf.kinds import KINDS, NUMBERS, Kind
-from nomoat.weights.gguf.load import Tensors, load
+from nomoat.weights.gguf.load import load
+from nomoat.weights.gguf.metadata import Metadata
 from nomoat.weights.gguf.names import Slot
 
 Type = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}  # general.file_type
-LARGEST_ERROR = {"F32": 0.0, "F16": 2**-10, "BF16": 2**-8, "Q8_0": 0.01, "Q4_0": 0.15}  # of a tensor's maximum
+# of the largest number of a tensor
+LARGEST_ERROR = {"F32": 0.0, "F16": 2**-10, "BF16": 2**-8, "Q8_0": 0.01, "Q4_0": 0.15}
 WIDE = ("ffn_gate_inp.weight", names.OPTIONAL)  # small matrices whose errors would move every choice
 TABLES = ("token_embd.weight", "output.weight")  # never below 8 bits
 
@@ -53,9 +56,9 @@ def save(
     """
     path = Path(path)
     architecture = facts.architecture_of(model.spec)
+    limits.check(model, architecture)
     entries = list(_entries(model, architecture, type))
     keys = _keys(model.spec, architecture, tokenizer, type) | (meta or {})
-    limits.check(model.spec, architecture)
     _check_spec(model.spec, keys, entries)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -87,18 +90,19 @@ def _keys(spec: Spec, architecture: str, tokenizer: Tokenizer | None, type: Type
 
 
 def _entries(model: Transformer, architecture: str, type: Type) -> Iterator[writer.Entry]:
-    for name, slot in names.slots(model, architecture).items():
-        kind = kind_of(name, slot.shape, type)
-        yield writer.Entry(name, slot.shape, kind, _packer(slot, kind))
+    """What to write, each packed when it is its turn."""
+    table = names.slots(model, architecture)
     if isinstance(model.spec.stretch, Llama3):
         divisors = positions.divisors(model.spec)
-        slot = Slot(divisors, tuple(divisors.shape))
-        kind = KINDS[NUMBERS["F32"]]
-        yield writer.Entry(positions.FREQUENCIES, slot.shape, kind, _packer(slot, kind))
+        shape = tuple(divisors.shape)
+        table[positions.FREQUENCIES] = Slot(divisors, shape)
+    for name, slot in table.items():
+        kind = kind_of(name, slot.shape, type)
+        yield writer.Entry(name, slot.shape, kind, functools.partial(_packed, slot, kind))
 
 
-def _packer(slot: Slot, kind: Kind) -> Any:
-    return lambda: memoryview(blocks.quantise(slot.published().cpu(), kind).numpy())
+def _packed(slot: Slot, kind: Kind) -> memoryview:
+    return memoryview(blocks.quantise(slot.published().cpu(), kind).numpy())
 
 
 def kind_of(name: str, shape: tuple[int, ...], type: Type) -> Kind:
@@ -115,16 +119,17 @@ def kind_of(name: str, shape: tuple[int, ...], type: Type) -> Kind:
 
 def _check_spec(spec: Spec, keys: JsonObject, entries: list[writer.Entry]) -> None:
     """WeightsError for facts that don't come back from the keys."""
+    path = Path("the export")
     places = {entry.name: Place(entry.shape, entry.kind, 0, 0) for entry in entries}
-    read = facts.spec_of(Header(Path("the export"), keys, places))
+    read = facts.spec_of(Header(path, keys, places))
     if isinstance(spec.stretch, Llama3):
-        found = facts.Metadata(Path("the export"), keys)
-        read = positions.with_divisors(read, positions.divisors(spec), found)
-    before, after = spec.model_dump(exclude={"init_std"}), read.model_dump(exclude={"init_std"})
-    for key in (key for key in before if not _equal(before[key], after[key])):
-        raise WeightsError(
-            f"a GGUF file can't say {key} = {before[key]}; llama.cpp would compute {after[key]}; export to hf"
-        )
+        read = positions.with_divisors(read, positions.divisors(spec), Metadata(path, keys))
+    after = read.model_dump()
+    for key, before in spec.model_dump(exclude={"init_std"}).items():
+        if not _equal(before, after[key]):
+            raise WeightsError(
+                f"a GGUF file can't say {key} = {before}; read back it is {after[key]}; export it to hf"
+            )
 
 
 def _equal(one: Any, other: Any) -> bool:

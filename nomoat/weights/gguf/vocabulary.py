@@ -13,10 +13,11 @@ from nomoat.config import JsonObject, WeightsError
 from nomoat.tokenizer import foreign
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import NOMOAT
-from nomoat.tokenizer.vocabulary import parts
+from nomoat.tokenizer.vocabulary import ids_of, pairs, parts
 from nomoat.weights.gguf.header import Header
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
+MARKS = ("<think>", "</think>")  # control tokens in our files, and yet text for other readers
 _WORDS = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
 _ENDINGS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -24,14 +25,18 @@ _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
 def _words_and_digits(digits: str) -> str:
     """Llama 3's and Qwen 2's rule, which differ in how many digits stay together."""
-    return rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_BLANKS}"
+    return (
+        rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_BLANKS}"
+    )
 
 
 _DEEPSEEK = (
     r"\p{N}{1,3}",
     "[一-龥\u3040-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-    rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_BLANKS}",
+    (
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+        rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_BLANKS}"
+    ),
 )
 GPT2, SMOLLM, LLAMA3, QWEN2, DEEPSEEK3 = "gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-v3"
 CUTS: dict[str, tuple[str, ...]] = {  # regular expressions, one after the other; None of them: GPT-2's own
@@ -98,8 +103,8 @@ def table_of(path: Path, meta: Mapping[str, Any]) -> JsonObject:
     types = meta.get("tokenizer.ggml.token_type", (NORMAL,) * len(tokens))
     if len(types) != len(tokens) or len(set(tokens)) != len(tokens):
         raise WeightsError(
-            f"{path} has {len(tokens)} tokens, {len(set(tokens))} different, and {len(types)} types; expected "
-            "as many; fetch or export it again"
+            f"{path} has {len(tokens)} tokens, {len(set(tokens))} different, and {len(types)} types; "
+            "expected as many; fetch or export it again"
         )
     return _table(tokens, merges, types, pre)
 
@@ -115,7 +120,7 @@ def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str)
     """tokenizer.json of a byte-level BPE; what is no ordinary token is an added one."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
-        {"id": id, "content": token, **flags, "special": kind in (CONTROL, UNKNOWN)}
+        {"id": id, "content": token, **flags, "special": kind != USER_DEFINED and token not in MARKS}
         for id, (token, kind) in enumerate(zip(tokens, types))
         if kind in (CONTROL, UNKNOWN, USER_DEFINED)
     ]
@@ -168,8 +173,8 @@ def keys_of(tokenizer: Tokenizer, vocab_size: int) -> JsonObject:
     layout = tokenizer.layout
     if tokenizer.vocab_size > vocab_size:
         raise WeightsError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, the model {vocab_size}; expected no more; export the "
-            "tokenizer that the model was trained with"
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model {vocab_size}; expected no more; export "
+            "the tokenizer that the model was trained with"
         )
     tokens = [f"[PAD{id}]" for id in range(vocab_size)]
     types = [UNUSED] * vocab_size
@@ -178,7 +183,7 @@ def keys_of(tokenizer: Tokenizer, vocab_size: int) -> JsonObject:
     for token in table["added_tokens"]:
         id, control = token["id"], token["special"] or token["content"] in layout.specials
         tokens[id], types[id] = token["content"], CONTROL if control else USER_DEFINED
-    merges = [m if isinstance(m, str) else " ".join(m) for m in table["model"]["merges"]]
+    merges = [" ".join(pair) for pair in pairs(table)]
     pre = pre_of(table)
     keys = {
         "model": "gpt2",
@@ -206,8 +211,8 @@ def pre_of(table: JsonObject) -> str:
         if rules == _rules({"pre_tokenizer": _pre_tokenizer(pre)}) and whole == (pre in WHOLE_WORDS):
             return pre
     raise WeightsError(
-        f"the tokenizer cuts text by {[rule[:60] for rule in rules]}, for which llama.cpp has no name; expected "
-        "the rules of GPT-2, SmolLM, Llama 3, Qwen 2 or DeepSeek-V3; export it to hf"
+        f"the tokenizer cuts text by {[rule[:60] for rule in rules]}, for which llama.cpp has no name; "
+        "expected the rules of GPT-2, SmolLM, Llama 3, Qwen 2 or DeepSeek-V3; export it to hf"
     )
 
 
@@ -234,9 +239,8 @@ def _spelled(cut: str) -> str:
 
 def compare(tokenizer: Tokenizer, back: JsonObject) -> None:
     """WeightsError where the table of a file isn't that of the tokenizer."""
-    table = json.loads(tokenizer.canonical)
-    ids = {**table["model"]["vocab"], **{t["content"]: t["id"] for t in table["added_tokens"]}}
-    wrong = [token for token, id in ids.items() if back["model"]["vocab"].get(token) != id]
-    merges = [m.split(" ", 1) if isinstance(m, str) else list(m) for m in table["model"]["merges"]]
-    if wrong or merges != back["model"]["merges"]:
-        raise WeightsError(f"the tokenizer reads back differently ({wrong[:3]}); expected the same; report it")
+    table: JsonObject = json.loads(tokenizer.canonical)
+    read = ids_of(back)
+    wrong = [token for token, id in ids_of(table).items() if read.get(token) != id]
+    if wrong or pairs(table) != pairs(back):
+        raise WeightsError(f"the tokenizer reads back otherwise ({wrong[:3]}); expected the same; report it")

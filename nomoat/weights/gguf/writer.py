@@ -58,12 +58,18 @@ def _string(text: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
+    if isinstance(value, list):
+        return struct.pack("<I", ARRAY) + _array(value)
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _string(value)
-    if not isinstance(value, list):
-        number, code = _TYPES[type(value)]
-        return struct.pack(f"<I{code}", number, value)
-    if isinstance(value[0], str):
-        return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_string, value))
-    number, code = _SIGNED if isinstance(value[0], int) else _TYPES[float]
-    return struct.pack(f"<IIQ{len(value)}{code}", ARRAY, number, len(value), *value)
+    number, code = _TYPES[type(value)]
+    return struct.pack(f"<I{code}", number, value)
+
+
+def _array(values: list[Any]) -> bytes:
+    n = len(values)
+    if isinstance(values[0], str):
+        texts = b"".join(map(_string, values))
+        return struct.pack("<IQ", STRING, n) + texts
+    number, code = _SIGNED if isinstance(values[0], int) else _TYPES[float]
+    return struct.pack(f"<IQ{n}{code}", number, n, *values)

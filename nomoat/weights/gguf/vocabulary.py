@@ -124,7 +124,6 @@ def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str)
         for id, (token, kind) in enumerate(zip(tokens, types))
         if kind in (CONTROL, UNKNOWN, USER_DEFINED)
     ]
-    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     return {
         "version": "1.0",
         "truncation": None,
@@ -133,7 +132,7 @@ def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str)
         "normalizer": None,
         "pre_tokenizer": _pre_tokenizer(pre),
         "post_processor": None,
-        "decoder": {**bytes_, "use_regex": True},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -143,7 +142,7 @@ def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str)
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": pre in WHOLE_WORDS,
-            "vocab": {token: id for id, token in enumerate(tokens)},
+            "vocab": {token: id for id, (token, kind) in enumerate(zip(tokens, types)) if kind != UNUSED},
             "merges": [merge.split(" ", 1) for merge in merges],
         },
     }

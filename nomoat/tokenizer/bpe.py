@@ -19,7 +19,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from nomoat.config import ConfigError, DataError, JsonObject, WeightsError
-from nomoat.files import read_json, write_whole
+from nomoat.files import read_json, visible, write_whole
 from nomoat.tokenizer import foreign, vocabulary
 from nomoat.tokenizer.layout import NOMOAT, Layout, template
 from nomoat.tokenizer.turns import Written
@@ -45,17 +45,16 @@ class Tokenizer:
 
     @cached_property
     def _whole(self) -> tokenizers.Tokenizer:
-        return tokenizers.Tokenizer.from_str(json.dumps(vocabulary.whole(self._table)))
+        return _built(vocabulary.whole(self._table))
 
     @cached_property
     def _content(self) -> tokenizers.Tokenizer:
-        bare = vocabulary.without(self._table, self.layout.specials)
-        return tokenizers.Tokenizer.from_str(json.dumps(bare))
+        return _built(vocabulary.without(self._table, self.layout.specials))
 
     @cached_property
     def _marked(self) -> tuple[tokenizers.Tokenizer, Mapping[int, str]]:
         table, spelled = vocabulary.respelled(self._table, self.layout.specials, secrets.token_hex(16))
-        return tokenizers.Tokenizer.from_str(json.dumps(table)), spelled
+        return _built(table), spelled
 
     @cached_property
     def _bytes(self) -> Mapping[int, bytes]:
@@ -145,7 +144,7 @@ class Tokenizer:
             tokenizer = cls(*foreign.read(Path(directory), table))
         else:
             tokenizer = cls(table)
-        if fingerprint not in (None, tokenizer.fingerprint):
+        if fingerprint is not None and fingerprint != tokenizer.fingerprint:
             raise WeightsError(
                 f"{directory} is not the tokenizer that this run trained "
                 f"(found {tokenizer.fingerprint[:12]}, expected {fingerprint[:12]}); restore it"
@@ -191,6 +190,24 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     for token in table["added_tokens"]:  # thinking is text for who reads without special tokens
         token["special"] = token["id"] not in (NOMOAT.think_id, NOMOAT.end_think_id)
     return Tokenizer(table)
+
+
+def _built(table: JsonObject) -> tokenizers.Tokenizer:
+    with _Complaints():
+        return tokenizers.Tokenizer.from_str(json.dumps(table))
+
+
+class _Complaints:
+    """The library complains with a bare Exception, which nothing else raises: WeightsErrors here."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type | None, error: object, _: object) -> None:
+        if kind is Exception:
+            raise WeightsError(
+                f"tokenizer.json can't be used: {visible(error)[:300]}; expected one that the library "
+                "tokenizers reads; restore it or download it again"
+            ) from None
 
 
 def _encoded(encode: Any, texts: Sequence[str]) -> list[tokenizers.Encoding]:

@@ -12,9 +12,9 @@ from nomoat.tokenizer.budget import Budget, BudgetError
 WIDEST = 10_000  # that a number handed to a filter or method may be, and bits of a whole number
 _METHODS = {
     str: "capitalize casefold center count endswith find format index isalnum isalpha isascii isdecimal "
-    "isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix "
-    "replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title "
-    "upper zfill",
+    "isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix "
+    "removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip "
+    "swapcase title upper zfill",
     dict: "get items keys values",
     list: "count index",
     tuple: "count index",

@@ -24,7 +24,8 @@ def is_foreign(table: JsonObject, ours: Mapping[str, int]) -> bool:
     added = table.get("added_tokens")
     if not isinstance(added, list):
         return False
-    return not ours.keys() <= {t.get("content") for t in added if isinstance(t, dict)}
+    contents = [token.get("content") for token in added if isinstance(token, dict)]
+    return any(text not in contents for text in ours)
 
 
 def unconverted(directory: Path) -> str | None:
@@ -53,7 +54,7 @@ def read(directory: Path, table: JsonObject) -> tuple[JsonObject, Layout, JsonOb
     stops = _optional(directory / "generation_config.json").get("eos_token_id")
     if stops is None:
         stops = _optional(directory / "config.json").get("eos_token_id")
-    stop_ids = [stops] if isinstance(stops, int) else stops or []
+    stop_ids = [id for id in (stops if isinstance(stops, list) else [stops]) if type(id) is int]
     return table, layout_of(table, _template(directory, config), words, stop_ids), config
 
 
@@ -131,7 +132,7 @@ def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) 
     extra = config.get("added_tokens_decoder")
     for id, token in (extra if isinstance(extra, dict) else {}).items():
         text = _text(token)
-        if text is not None and id.isdecimal():
+        if isinstance(token, dict) and text is not None and id.isdecimal():
             added.setdefault(text, {**flags, **token, "id": int(id)})
     vocab = table["model"]["vocab"]
     for text in words.values():

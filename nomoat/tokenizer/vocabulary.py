@@ -22,35 +22,50 @@ _EXPECTED = "expected a byte-level or byte-fallback BPE; choose another model"
 def check(table: Any) -> None:
     """WeightsError unless it is a BPE of one of the two kinds, complete in itself."""
     try:
-        model, ids, merges = table["model"], ids_of(table), pairs(table)
-        added = [(t["content"], t["id"], t["special"]) for t in table["added_tokens"]]
-        readable = _is_byte_level(table) or model.get("byte_fallback")
+        vocab, added, merges = _parts_of(table)
+        readable = _is_byte_level(table) or table["model"].get("byte_fallback")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"tokenizer.json is no BPE ({type(error).__name__} {error}); {_EXPECTED}"
         ) from None
-    affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
-    if model.get("type", "BPE") != "BPE" or not readable or affixes:
-        raise WeightsError(f"tokenizer.json is a {model.get('type')} of another kind; {_EXPECTED}")
-    if (
-        any(type(id) is not int for id in ids.values())
-        or not 0 <= min(ids.values()) <= max(ids.values()) < 2**31
-    ):
+    affixes = [table["model"].get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix")]
+    kind = table["model"].get("type", "BPE")
+    if kind != "BPE" or not readable or any(affixes):
+        raise WeightsError(f"tokenizer.json is a {kind} of another kind; {_EXPECTED}")
+    ids = [*vocab.values(), *(id for _, id in added)]
+    if any(type(id) is not int for id in ids) or not 0 <= min(ids, default=-1) <= max(ids) < 2**31:
         raise WeightsError(f"tokenizer.json has ids that are no whole numbers; {_EXPECTED}")
-    _check_together(model["vocab"], merges, added)
+    _check_together(vocab, added, merges)
+
+
+def _parts_of(table: JsonObject) -> tuple[dict[str, int], list[tuple[str, int]], list[tuple[str, str]]]:
+    """Vocabulary, added tokens and merges; one of several errors where they are of other types."""
+    added, merges = _added(table), pairs(table)
+    texts = [text for text, _ in added]
+    "".join([*texts, *map("".join, merges)])  # all of it is text
+    return {**table["model"]["vocab"]}, added, merges
+
+
+def _added(table: JsonObject) -> list[tuple[str, int]]:
+    tokens = table["added_tokens"]
+    if any(type(token["special"]) is not bool for token in tokens):
+        raise TypeError("an added token is neither special nor not")
+    return [(token["content"], token["id"]) for token in tokens]
 
 
 def _check_together(
-    vocab: Mapping[str, int], merges: list[tuple[str, str]], added: list[tuple[str, int, bool]]
+    vocab: Mapping[str, int], added: list[tuple[str, int]], merges: list[tuple[str, str]]
 ) -> None:
     """WeightsError where merges, vocabulary and added tokens contradict each other."""
     for left, right in merges:
-        if left not in vocab or right not in vocab or left + right not in vocab:
+        whole = left + right
+        fits = left in vocab and right in vocab and whole in vocab
+        if not fits:
             raise WeightsError(f"tokenizer.json merges {left!r} and {right!r}, {_CONTRADICTS}")
     texts = {id: text for text, id in vocab.items()}
     if len(texts) < len(vocab):
         raise WeightsError(f"tokenizer.json has two tokens with one id, {_CONTRADICTS}")
-    for text, id, _ in added:
+    for text, id in added:
         known = vocab.get(text, id)
         if known != id or texts.setdefault(id, text) != text:
             raise WeightsError(f"tokenizer.json adds {text!r} as {id}, {_CONTRADICTS}")
@@ -77,7 +92,7 @@ def parts(table: JsonObject, step: str) -> Iterator[JsonObject]:
 
 def _is_byte_level(table: JsonObject) -> bool:
     steps = ("normalizer", "pre_tokenizer", "decoder")
-    return any(rule.get("type") == "ByteLevel" for step in steps for rule in parts(table, step))
+    return "ByteLevel" in [rule.get("type") for step in steps for rule in parts(table, step)]
 
 
 def ids_of(table: JsonObject) -> dict[str, int]:
@@ -94,15 +109,15 @@ def without(table: JsonObject, control: Mapping[str, int]) -> JsonObject:
     """For contents: no text gives a control token, not whole and not by merging."""
     kept = [t for t in table["added_tokens"] if t["content"] not in control and not t["special"]]
     vocab = {text: id for text, id in table["model"]["vocab"].items() if text not in control}
-    merges = [pair for pair in pairs(table) if control.keys().isdisjoint((*pair, "".join(pair)))]
+    merges = [[*pair] for pair in pairs(table) if control.keys().isdisjoint((*pair, "".join(pair)))]
+    unknown = table["model"].get("unk_token")
     model = {
         **table["model"],
         "dropout": None,
+        "unk_token": None if unknown in [*control] else unknown,
         "vocab": vocab | {t["content"]: t["id"] for t in kept},
-        "merges": [[left, right] for left, right in merges],
+        "merges": merges,
     }
-    if model.get("unk_token") in control:
-        model["unk_token"] = None
     steps = {"post_processor": None, "truncation": None, "padding": None}
     return {**table, **steps, "added_tokens": kept, "model": model}
 
@@ -149,7 +164,7 @@ def drops_first_blank(table: JsonObject) -> bool:
     """Whether decoding takes away the blank that encoding puts before a text."""
     for rule in parts(table, "decoder"):
         scheme = rule.get("prepend_scheme", "always" if rule.get("add_prefix_space", True) else "never")
-        strips = rule.get("type") == "Strip" and rule.get("content") == " " and rule.get("start", 0) > 0
+        strips = rule.get("type") == "Strip" and rule.get("content") == " " and rule.get("start")
         if strips or (rule.get("type") == "Metaspace" and scheme != "never"):
             return True
     return False

@@ -1,4 +1,4 @@
-"""Real models come in, talk, are measured and leave again; what leaves is opened by the others' own software."""
+"""Real models come in, talk, are measured and leave again; others open what leaves by their own software."""
 
 import json
 

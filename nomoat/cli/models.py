@@ -96,7 +96,11 @@ def export(
     """A directory or a file that stock software opens; it is read back and compared first."""
     if out is None:
         if to == "gguf" or not (Path(source) / "recipe.json").is_file():
-            raise ConfigError(f"where to? expected --out {'FILE.gguf' if to == 'gguf' else 'DIR'}; add it")
+            place = "FILE.gguf" if to == "gguf" else "DIR"
+            raise ConfigError(
+                f"{source}: found no --out; expected --out {place}, as only the export stages of a run have a "
+                "place of their own; add it"
+            )
         return runs.export(Path(source), stage, json)
     if to == "hf" and type.startswith("q"):
         raise ConfigError(f"--to hf can't hold {type}; expected f32, bf16 or f16; or use --to gguf")

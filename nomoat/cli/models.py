@@ -98,8 +98,8 @@ def export(
         if to == "gguf" or not (Path(source) / "recipe.json").is_file():
             place = "FILE.gguf" if to == "gguf" else "DIR"
             raise ConfigError(
-                f"{source}: found no --out; expected --out {place}, as only the export stages of a run have a "
-                "place of their own; add it"
+                f"{source}: found no --out; expected --out {place}, as only the export stages of a run have "
+                "a place of their own; add it"
             )
         return runs.export(Path(source), stage, json)
     if to == "hf" and type.startswith("q"):

@@ -60,6 +60,12 @@ class Budget:
         self.make(self.size(value))
         return value
 
+    def copied(self, value: Any) -> Any:
+        """`value`, charged by its own length: what a text or list holds was there before."""
+        if isinstance(value, str | list | tuple):
+            self.make(len(value) if isinstance(value, str) else 8 * len(value))
+        return value
+
     def steps(self, items: Iterable[Any]) -> Iterable[Any]:
         """`items`, each charged a step: at once where they can be counted."""
         if not hasattr(items, "__len__"):

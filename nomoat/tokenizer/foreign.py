@@ -99,7 +99,7 @@ def layout_of(
 
 def _control(table: JsonObject, template: str | None) -> dict[str, int]:
     """What each control token is spelled, and its id; not the unknown token, which content may give."""
-    written = "\0".join(jinja.literals(template)) if template else ""
+    written = "\0".join(jinja.words(template).printed) if template else ""
     control = {}
     for token in table["added_tokens"]:
         text = token["content"]

@@ -10,6 +10,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,7 @@ from nomoat.tokenizer import costs
 from nomoat.tokenizer.budget import Budget, BudgetError
 
 BEGIN, END = "\U0010fffe", "\U0010ffff"  # around what a `generation` block holds; no characters of Unicode
-LONGEST = 1_000_000  # characters of a template
+LONGEST = 100_000  # characters of a template: compiling it takes seconds
 _BUDGET = " budget"  # among a template's variables, where none can spell it
 _FILTERS = (
     "abs attr batch capitalize center count d default dictsort first float format groupby indent int items "
@@ -39,7 +40,7 @@ _FILTERS = (
 )
 _ERRORS = (
     jinja2.TemplateError, BudgetError, ArithmeticError, AssertionError, AttributeError, LookupError,
-    MemoryError, NotImplementedError, RecursionError, SyntaxError, TypeError, ValueError,
+    MemoryError, NameError, RuntimeError, SyntaxError, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -71,36 +72,35 @@ def render(source: str, variables: Mapping[str, Any], n_given: int) -> str:
         ) from None
 
 
-@lru_cache(64)
-def literals(source: str) -> tuple[str, ...]:
-    """The texts that a template can print of its own: between its tags and in its constants."""
-    tree = _parsed(source)
-    constants = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
-    return (*(node.data for node in tree.find_all(nodes.TemplateData)), *constants)
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What stands in a template, without rendering it."""
+
+    printed: tuple[str, ...]  # between its tags and in its constants
+    looked_up: frozenset[str]  # behind a dot or, as a constant, in brackets
 
 
 @lru_cache(64)
-def attributes(source: str) -> frozenset[str]:
-    """What a template may look for in a message: names behind a dot, and constants."""
-    return frozenset(node.attr for node in _parsed(source).find_all(nodes.Getattr)) | {*literals(source)}
-
-
-@lru_cache(64)
-def _parsed(source: str) -> nodes.Template:
+def words(source: str) -> Words:
+    """What stands in a template; DataError where it can't be read."""
     try:
         if len(source) > LONGEST:
             raise ValueError(f"{len(source):,} characters; expected at most {LONGEST:,}")
-        return _Sandbox().parse(source)
+        tree = _Sandbox().parse(source)
+        constants = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+        texts = [node.data for node in tree.find_all(nodes.TemplateData)]
+        names = [node.attr for node in tree.find_all(nodes.Getattr)]
     except _ERRORS as error:
         raise DataError(
             f"the chat template can't be read: {type(error).__name__}, {visible(error)[:300]}; "
             "expected a Jinja template; mend its chat_template.jinja"
         ) from None
+    return Words((*texts, *constants), frozenset([*names, *constants]))
 
 
 @lru_cache(64)
 def _compiled(source: str) -> jinja2.Template:
-    _parsed(source)
+    words(source)
     sandbox = _Sandbox()
     tree = _Charging().visit(sandbox.parse(source))
     return jinja2.Template.from_code(sandbox, sandbox.compile(tree), sandbox.make_globals(None))
@@ -146,7 +146,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             __obj = super().wrap_str_format(__obj) or __obj
         elif not isinstance(__obj, _CALLABLE) and not __self.offers(__obj):
             raise SecurityError(f"a template may not call {type(__obj).__name__}")
-        return super().call(__context, __obj, *args, **kwargs)
+        return budget.copied(super().call(__context, __obj, *args, **kwargs))
 
     def offers(self, function: Any) -> bool:
         return any(function is known for known in self.globals.values())
@@ -183,6 +183,10 @@ class _Charging(NodeTransformer):
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         self.generic_visit(node)
         return _through(node, " made") if node.ctx == "load" else node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _through(node, " copied") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
         return nodes.Const(node.data, lineno=node.lineno)
@@ -225,6 +229,12 @@ def _strftime_now(form: str) -> str:
 @pass_context
 def _made(context: Context, value: Any) -> Any:
     return context[_BUDGET].made(value)
+
+
+@pass_context
+def _copied(context: Context, value: Any) -> Any:
+    context[_BUDGET].step()
+    return context[_BUDGET].copied(value)
 
 
 @pass_context
@@ -279,13 +289,15 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             value = [*context[_BUDGET].steps(value)]
         costs.charge(context[_BUDGET], name, value, [*args, *kwargs.values()])
         first = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
-        return function(*([first[wants.name]] if wants else []), value, *args, **kwargs)
+        made = function(*([first[wants.name]] if wants else []), value, *args, **kwargs)
+        return context[_BUDGET].copied(made)
 
     return charged
 
 
 _OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     " made": _made,
+    " copied": _copied,
     " steps": _steps,
     " joined": _joined,
     "e": _escape,

@@ -91,7 +91,7 @@ class Template:
         if "reasoning_content" not in message:
             return message
         chain = message["reasoning_content"]
-        if {"reasoning_content", "thinking"} & jinja.attributes(self.source):
+        if {"reasoning_content", "thinking"} & jinja.words(self.source).looked_up:
             return {**message, "thinking": chain}
         begin, end = self.think or ("", "")
         content = f"{begin}\n{chain}\n{end}\n\n{message['content']}"

@@ -86,8 +86,8 @@ GROWS = {
     "{% endset %}{% endfor %}",
     "lists": "{% set ns=namespace(a=['x']) %}{% for i in r %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}",
     "dicts": "{% set ns=namespace(a='x') %}{% for i in r %}{% set ns.a = dict(a=ns.a, b=ns.a) %}{% endfor %}",
-    "text": "{% for i in many %}" + "x" * 100_000 + "{% endfor %}",
-    "text in a set": "{% set a %}{% for i in many %}" + "x" * 100_000 + "{% endfor %}{% endset %}",
+    "text": "{% for i in many %}" + "x" * 50_000 + "{% endfor %}",
+    "text in a set": "{% set a %}{% for i in many %}" + "x" * 50_000 + "{% endfor %}{% endset %}",
     "center": "{{ 'a'|center(1000000000) }}",
     "ljust": "{{ 'a'.ljust(1000000000) }}",
     "map": "{{ ['a']|map('center', 1000000000)|list }}",
@@ -105,6 +105,9 @@ GROWS = {
     "batch": "{{ [1]|batch(1000000000, 'x')|list }}",
     "truncate": "{{ 'abc'|truncate(2, true, 'x'*9000000) }}",
     "json": "{{ messages|tojson(indent=100000000) }}",
+    "many lists": "".join(f"{{% set a{n} = many|list %}}" for n in range(999)),
+    "many slices": "{% set x = 'x' * 90000 %}" + "".join(f"{{% set a{n} = x[1:] %}}" for n in range(999)),
+    "many copies": "{% set x = 'x' * 90000 %}" + "".join(f"{{% set a{n} = x.upper() %}}" for n in range(999)),
     "dates": "{{ strftime_now('%1000000000d') }}",
 }
 LEAVES = [
@@ -163,13 +166,9 @@ def test_a_template_does_not_leave_its_sandbox(source):
 
 def test_what_cannot_be_read_is_a_clear_error():
     nested = "{% for a in [1] %}" * 60 + "{% endfor %}" * 60
-    for source in (
-        "{% for %}",
-        "{{ 1 | nothing }}",
-        "x" * 1_000_001,
-        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
-        nested,
-    ):
+    deep = ["{{ " + "1+" * 5_000 + "1 }}", "{{ a" + ".b" * 5_000 + " }}", "{{ 1" + "0" * 999 + ".0 }}"]
+    parens = "{{ " + "(" * 5000 + ")" * 5000 + " }}"
+    for source in ("{% for %}", "{{ 1 | nothing }}", "x" * 100_001, parens, nested, *deep):
         with pytest.raises(DataError, match="the chat template .*; mend its chat_template.jinja"):
             jinja.render(source, {}, 0)
     with pytest.raises(DataError, match=r"refuses this conversation: roles \\x1b\[2J must"):

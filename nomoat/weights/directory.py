@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nomoat.config import WeightsError
 from nomoat.files import write_whole
@@ -30,16 +31,15 @@ def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = to
     zeros.
     """
     with torch.device("meta"):
-        model = Transformer(spec, kernels).to(dtype)
-        for module in model.modules():
-            if isinstance(module, Linear) and module.role == "router":
-                module.float()
-            for name, buffer in module.named_buffers(recurse=False):
-                module.register_buffer(name, buffer.float())
-    model.to_empty(device="cpu")
+        model = Transformer(spec, kernels)
+    for module in model.modules():
+        routes = isinstance(module, Linear) and module.role == "router"
+        for name, parameter in module.named_parameters(recurse=False):
+            storage = torch.empty(parameter.shape, dtype=torch.float32 if routes else dtype)
+            module.register_parameter(name, nn.Parameter(storage))
+        for name, buffer in module.named_buffers(recurse=False):
+            module.register_buffer(name, torch.zeros(buffer.shape))
     model.tie()
-    for buffer in model.buffers():
-        buffer.zero_()
     return model
 
 

@@ -16,6 +16,7 @@ from nomoat.weights import header
 from nomoat.weights.header import Entry
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARED_BYTES = 64 << 20
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 CONVERSION = 'AutoModelForCausalLM.from_pretrained("DIR").save_pretrained("OUT")'
 
@@ -52,24 +53,36 @@ class Tensors:
         return replace(self, places=places)
 
     def read(self, wanted: Container[str]) -> Iterator[tuple[str, Tensor, Path]]:
-        """(name, tensor, file) of those that are wanted and there, in the order of the files' bytes."""
-        for name in (name for name in self.entries if name in wanted):
-            yield name, self.tensor(name), self.entries[name].path
+        """(name, tensor, file) of those that are wanted and there, in the order of the files' bytes.
 
-    def tensor(self, name: str) -> Tensor:
-        """One tensor: in its place where it has one, else as a map of its file."""
-        entry, place = self.entries[name], self.places.get(name)
+        A tensor without a place is good until the next one comes: small ones share their memory.
+        """
+        shared = torch.empty(0, dtype=torch.uint8)
+        for name in (name for name in self.entries if name in wanted):
+            entry, place = self.entries[name], self.places.get(name)
+            if not _fits(place, entry) and entry.n_bytes <= SHARED_BYTES:
+                if shared.nbytes < entry.n_bytes:
+                    shared = torch.empty(entry.n_bytes, dtype=torch.uint8)
+                place = shared[: entry.n_bytes].view(entry.dtype)
+            yield name, self.tensor(name, place), entry.path
+
+    def tensor(self, name: str, place: Tensor | None = None) -> Tensor:
+        """One tensor: read into a place of its type and size, else as a map of its file."""
+        entry = self.entries[name]
         if not entry.n_bytes:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        placed = place is not None and (place.dtype, place.nbytes) == (entry.dtype, entry.n_bytes)
         try:
             with open(entry.path, "rb") as file:
-                if placed:
+                if place is not None and _fits(place, entry):
                     _read_into(file.fileno(), entry.start, place)
                     return place.view(entry.shape)
                 return _mapped(file.fileno(), entry)
         except (OSError, ValueError) as error:
             raise WeightsError(f"{entry.path} changed while it was read ({error}); read it again") from None
+
+
+def _fits(place: Tensor | None, entry: Entry) -> bool:
+    return place is not None and (place.dtype, place.nbytes) == (entry.dtype, entry.n_bytes)
 
 
 def _read_into(file: int, start: int, place: Tensor) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from nomoat.weights.header import Outgoing
 
 READABLE = (torch.float32, torch.bfloat16, torch.float16)
 UNUSED = (".rotary_emb.inv_freq",)  # old files keep numbers that follow from config.json
+WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 Slots = Mapping[str, Tensor]
 
 
@@ -53,17 +55,8 @@ def outgoing(slots: Slots) -> dict[str, Outgoing]:
 
 
 def memory(slots: Slots) -> dict[str, Tensor]:
-    """The memory under each view that leaves no gaps, flat: what files can be read into."""
-    return {name: flat for name, slot in slots.items() if (flat := _flat(slot.detach())) is not None}
-
-
-def _flat(slot: Tensor) -> Tensor | None:
-    expected = 1
-    for size, stride in sorted(zip(slot.shape, slot.stride()), key=lambda axis: axis[1]):
-        if size > 1 and stride != expected:
-            return None
-        expected *= size
-    return slot.as_strided((slot.numel(),), (1,))
+    """The memory under each view that is in the order of the file, flat: what can be read into."""
+    return {name: slot.detach().view(-1) for name, slot in slots.items() if slot.is_contiguous()}
 
 
 @torch.no_grad()
@@ -86,10 +79,19 @@ def fill(slots: Slots, copies: Slots, tensors: Source) -> None:
 
 
 def _put(tensor: Tensor, slot: Tensor) -> None:
-    if tensor.data_ptr() != slot.data_ptr():
-        slot.copy_(tensor.view(slot.shape))
-    elif not slot.is_contiguous():  # read into its memory, in the order of the file
-        slot.copy_(tensor.clone().view(slot.shape))
+    """A tensor into its slot, unless it was read into it; none of the ways waits for threads."""
+    source = tensor.view(slot.shape)
+    if slot.ndim > 2 and slot.dtype == tensor.dtype:  # rows of a head, each in one piece
+        np.copyto(_words(slot), _words(source))
+    elif slot.ndim == 2 and not slot.is_contiguous():  # turned round, in small squares
+        slot.T.copy_(source.T)
+    elif tensor.data_ptr() != slot.data_ptr():
+        slot.copy_(source)
+
+
+def _words(tensor: Tensor) -> np.ndarray:
+    """The bits of numbers that numpy has no type for."""
+    return tensor.detach().view(WORDS[tensor.dtype.itemsize]).numpy()
 
 
 def _checked(tensor: Tensor, expected: tuple[int, ...], name: str, path: Path) -> Tensor:

@@ -48,7 +48,8 @@ def chosen(spec: Spec) -> str:
         try:
             family(model_type).config_of(spec)
         except WeightsError as error:
-            reasons.append(f"  {model_type}: {error}")
+            found_and_expected = str(error).split("; ")[:2]
+            reasons.append(f"  {model_type}: {'; '.join(found_and_expected)}")
         else:
             return model_type
     raise WeightsError("no published architecture is this model's:\n" + "\n".join(reasons))

@@ -63,18 +63,17 @@ def spec_of(header: Header) -> Spec:
 
 @torch.no_grad()
 def load(
-    path: str | Path, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32
+    file: str | Path | Header, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32
 ) -> Transformer:
-    """The model in a GGUF file, dequantised, in evaluation mode.
+    """The model in a GGUF file (or one whose header was read), dequantised, in evaluation mode.
 
     WeightsError for a damaged file, an architecture that isn't ours, names or shapes that don't fit.
     """
-    header = Header.of(path)
+    header = file if isinstance(file, Header) else Header.of(file)
     spec = spec_of(header)
     _check_size(spec, header)
     model = empty(spec, kernels, dtype=dtype).eval()
-    split = "blk.0.attn_k_b.weight" in header.tensors
-    table = names.slots(model, facts.Metadata(header.path, header.meta).architecture, split=split)
+    table = _slots(model, header)
     _compare(table, names.copies(model), header)
     tensors = Tensors.of(header)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -87,6 +86,29 @@ def load(
                 f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it"
             )
     return model
+
+
+def _slots(model: Transformer, header: Header) -> dict[str, Slot]:
+    split = "blk.0.attn_k_b.weight" in header.tensors
+    return names.slots(model, Metadata(header.path, header.meta).architecture, split=split)
+
+
+def differences(header: Header) -> tuple[list[str], list[str]]:
+    """Tensors that the model in a file lacks, and those that it has no use for; reads no weights."""
+    spec = spec_of(header)
+    _check_size(spec, header)
+    with torch.device("meta"):
+        model = Transformer(spec)
+    return _differences(_slots(model, header), names.copies(model), header)
+
+
+def _differences(
+    table: dict[str, Slot], copies: Collection[str], header: Header
+) -> tuple[list[str], list[str]]:
+    optional = {name for name in table if name.endswith(names.OPTIONAL)}
+    present = set(header.tensors)
+    missing = sorted(set(table) - optional - present)
+    return missing, sorted(present - set(table) - set(copies) - {positions.FREQUENCIES})
 
 
 def _check_size(spec: Spec, header: Header) -> None:
@@ -104,9 +126,7 @@ def _check_size(spec: Spec, header: Header) -> None:
 
 def _compare(table: dict[str, Slot], copies: Collection[str], header: Header) -> None:
     """WeightsError for names and shapes that aren't those of the model."""
-    optional = {name for name in table if name.endswith(names.OPTIONAL)}
-    missing = sorted(set(table) - optional - set(header.tensors))
-    unknown = sorted(set(header.tensors) - set(table) - set(copies) - {positions.FREQUENCIES})
+    missing, unknown = _differences(table, copies, header)
     for what, wrong in (("no", missing), ("an unknown", unknown)):
         if wrong:
             more = f" and {len(wrong) - 1} more" if wrong[1:] else ""

@@ -124,8 +124,10 @@ def _check_spec(spec: Spec, keys: JsonObject, entries: list[writer.Entry]) -> No
     read = facts.spec_of(Header(path, keys, places))
     if isinstance(spec.stretch, Llama3):
         read = positions.with_divisors(read, positions.divisors(spec), Metadata(path, keys))
-    after = read.model_dump()
-    for key, before in spec.model_dump(exclude={"init_std"}).items():
+    one_group = getattr(spec.ffn, "n_groups", 1) == 1
+    unused = {"init_std": True, "ffn": {"group_score"} if one_group else set()}
+    after = read.model_dump(exclude=unused)
+    for key, before in spec.model_dump(exclude=unused).items():
         if not _equal(before, after[key]):
             raise WeightsError(
                 f"a GGUF file can't say {key} = {before}; read back it is {after[key]}; export it to hf"

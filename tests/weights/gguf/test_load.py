@@ -11,7 +11,7 @@ from ggufs import GROUPED, LATENT, filled
 from nomoat.config import WeightsError
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.kinds import KINDS, NUMBERS
-from nomoat.weights.gguf.load import load
+from nomoat.weights.gguf.load import differences, load
 from nomoat.weights.gguf.save import save
 from nomoat.weights.gguf.writer import Entry, chunks
 
@@ -143,3 +143,10 @@ def test_ten_thousand_fuzzed_files(whole, tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert survives(whole, tmp_path / "x.gguf", 10_000, 2) > 5_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_differences_are_told_without_the_weights(whole, tmp_path):
+    assert differences(Header.of(whole)) == ([], [])
+    lacking = without("output_norm.weight")
+    path = rewritten(whole, tmp_path / "x.gguf", tensors=lambda entries: more("y")(lacking(entries)))
+    assert differences(Header.of(path)) == (["output_norm.weight"], ["y"])

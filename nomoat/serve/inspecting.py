@@ -21,7 +21,6 @@ from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import families
 from nomoat.weights.files import Tensors, json_of
 from nomoat.weights.gguf import load as gguf
-from nomoat.weights.gguf import names
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.vocabulary import tokenizer_of
 from nomoat.weights.slots import differences
@@ -105,13 +104,10 @@ def _of_gguf(root: Path) -> _Files:
     spec = gguf.spec_of(header)
     with torch.device("meta"):
         model = Transformer(spec)
-    split = "blk.0.attn_k_b.weight" in header.tensors
-    architecture = header.meta["general.architecture"]
-    expected = names.slots(model, architecture, split=split).keys()
-    expected |= names.copies(model).keys() & header.tensors.keys()
+    expected = gguf.expected(model, header)
     kinds = {name: place.kind.name for name, place in header.tensors.items()}
     n_bytes = sum(place.n_bytes for place in header.tensors.values())
-    return _Files(architecture, spec, expected, kinds, n_bytes, 1)
+    return _Files(header.meta["general.architecture"], spec, expected, kinds, n_bytes, 1)
 
 
 def _facts(files: _Files) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A GGUF file -> a model.  Each tensor goes from a map of the file into its view, once."""
 
 import math
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def load(
     _check_size(spec, header)
     model = empty(spec, kernels, dtype=dtype).eval()
     table = _slots(model, header)
-    _compare(table, names.copies(model), header)
+    _compare(table, expected(model, header), header)
     tensors = Tensors.of(header)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         placed = [pool.submit(tensors.into, name, table[name]) for name in header.tensors if name in table]
@@ -93,22 +92,12 @@ def _slots(model: Transformer, header: Header) -> dict[str, Slot]:
     return names.slots(model, Metadata(header.path, header.meta).architecture, split=split)
 
 
-def differences(header: Header) -> tuple[list[str], list[str]]:
-    """Tensors that the model in a file lacks, and those that it has no use for; reads no weights."""
-    spec = spec_of(header)
-    _check_size(spec, header)
-    with torch.device("meta"):
-        model = Transformer(spec)
-    return _differences(_slots(model, header), names.copies(model), header)
-
-
-def _differences(
-    table: dict[str, Slot], copies: Collection[str], header: Header
-) -> tuple[list[str], list[str]]:
+def expected(model: Transformer, header: Header) -> set[str]:
+    """The names that this file of a model should have; what may be absent or there is as it is."""
+    table, present = _slots(model, header), set(header.tensors)
     optional = {name for name in table if name.endswith(names.OPTIONAL)}
-    present = set(header.tensors)
-    missing = sorted(set(table) - optional - present)
-    return missing, sorted(present - set(table) - set(copies) - {positions.FREQUENCIES})
+    allowed = {positions.FREQUENCIES, *names.copies(model)}
+    return set(table) - (optional - present) | (allowed & present)
 
 
 def _check_size(spec: Spec, header: Header) -> None:
@@ -124,9 +113,10 @@ def _check_size(spec: Spec, header: Header) -> None:
         )
 
 
-def _compare(table: dict[str, Slot], copies: Collection[str], header: Header) -> None:
+def _compare(table: dict[str, Slot], names_expected: set[str], header: Header) -> None:
     """WeightsError for names and shapes that aren't those of the model."""
-    missing, unknown = _differences(table, copies, header)
+    missing = sorted(names_expected - set(header.tensors))
+    unknown = sorted(set(header.tensors) - names_expected)
     for what, wrong in (("no", missing), ("an unknown", unknown)):
         if wrong:
             more = f" and {len(wrong) - 1} more" if wrong[1:] else ""

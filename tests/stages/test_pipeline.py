@@ -18,7 +18,7 @@ GROUPED = '{kind = "grouped", n_heads = 4, n_kv_heads = 2, d_head = 8}'
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (f"attention={GROUPED}", r"(?s)models.main: .*the model has grouped-query attention.*llama.*n_mtp = 1"),
+        (f"attention={GROUPED}", r"(?s)models.main: .*has grouped-query attention.*llama.*n_mtp = 1"),
         ('ffn.scoring="softmax"', r"(?s)models.main: .*the model has scoring = 'softmax'"),
         ('positions="learned"', "the spec has learned positions, which is planned but not computed"),
     ],

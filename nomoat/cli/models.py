@@ -29,13 +29,16 @@ def chat(
     seed: int = 0,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
+    from nomoat.parallel.contention import Polite
     from nomoat.serve import terminal
     from nomoat.serve.bot import Bot
     from nomoat.serve.talk import THINK
 
-    loaded = _load(source, stage)
-    bot = Bot(loaded.model, loaded.tokenizer, temperature=temperature, max_new_tokens=max_tokens, seed=seed)
-    return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think])
+    with Polite():
+        loaded = _load(source, stage)
+        settings = {"temperature": temperature, "max_new_tokens": max_tokens, "seed": seed}
+        bot = Bot(loaded.model, loaded.tokenizer, **settings)
+        return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think])
 
 
 def evaluate(
@@ -62,6 +65,7 @@ def evaluate(
             )
         return runs.evaluate(Path(source), json, name, plan)
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
+    from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
     from nomoat.rl.rollout import exercises
     from nomoat.serve.talk import THINK
@@ -72,7 +76,8 @@ def evaluate(
     asked = exercises(levels, problems * len(levels), 0, "eval")
     candidate = Candidate(loaded.model, loaded.tokenizer, max_tokens, THINK[think])
     say.aside(f"{len(asked)} problems, {1 + samples} answers each")
-    answered = candidate.both(None, asked, samples, 0)
+    with Polite():
+        answered = candidate.both(None, asked, samples, 0)
     records = list(scores(source, answered))
     if json:
         return say.as_json({"model": source, "mean": mean_accuracy(answered), "scores": records})

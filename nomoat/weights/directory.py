@@ -13,6 +13,7 @@ from torch import nn
 
 from nomoat.config import WeightsError
 from nomoat.files import write_whole
+from nomoat.model import counts
 from nomoat.model.linear import Linear
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
@@ -24,6 +25,7 @@ from nomoat.weights.files import Tensors, json_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SHARD_BYTES = 5_000_000_000
+SPARE = 10_000_000  # numbers that files may lack before their names are compared
 
 
 def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = torch.float32) -> Transformer:
@@ -55,17 +57,32 @@ def load(
     `spec` replaces that of config.json, with the same tensors (another context, say).  `dtype` None: that of
     config.json, else that of the embedding in the file.
     """
-    directory = Path(directory)
-    config = json_of(directory / "config.json")
-    names = of_config(config)
-    fp8.block_of(config)
-    tensors = Tensors.of(directory)
-    spec = spec or names.spec_of(config, set(tensors.names))
+    config, tensors, told = opened(Path(directory))
+    names, spec = of_config(config), spec or told
     model = empty(spec, kernels, dtype=dtype or dtype_of(config, tensors)).eval()
     table = names.slots(model)
     source = fp8.Multiplied(tensors.placed(slots.memory(table)), config)
     slots.fill(table, names.copies(model), source)
     return model
+
+
+def opened(directory: Path) -> tuple[dict[str, Any], Tensors, Spec]:
+    """config.json, the tensors by their headers and the spec, before anything is built; WeightsError where
+    the files are far too small for it.
+    """
+    config = json_of(directory / "config.json")
+    names = of_config(config)
+    fp8.block_of(config)
+    tensors = Tensors.of(directory)
+    spec = names.spec_of(config, set(tensors.names))
+    n_blocks, n_numbers = spec.n_layers + spec.n_mtp, tensors.n_numbers
+    if n_blocks > len(tensors.entries) or counts.params_total(spec) > 2 * n_numbers + SPARE:
+        raise WeightsError(
+            f"{directory}: config.json describes {n_blocks:,} layers and the files hold "
+            f"{len(tensors.entries):,} tensors of {n_numbers:,} numbers in all, far too few; expected both "
+            "of one model; fetch or export both together"
+        )
+    return config, tensors, spec
 
 
 def dtype_of(config: dict[str, Any], tensors: Tensors) -> torch.dtype:

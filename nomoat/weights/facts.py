@@ -10,8 +10,9 @@ from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.weights import fp8, slots
+from nomoat.weights.directory import opened
 from nomoat.weights.families import of_config
-from nomoat.weights.files import Tensors, json_of
+from nomoat.weights.files import Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,8 @@ class Facts:
 
 def describe(directory: str | Path) -> Facts:
     """The facts of a directory; WeightsError for what no loader here reads, not for tensors that differ."""
-    directory = Path(directory)
-    config = json_of(directory / "config.json")
-    names = of_config(config)
-    tensors = Tensors.of(directory)
-    source = fp8.Multiplied(tensors, config)
-    spec = names.spec_of(config, set(tensors.names))
+    config, tensors, spec = opened(Path(directory))
+    names, source = of_config(config), fp8.Multiplied(tensors, config)
     with torch.device("meta"):
         model = Transformer(spec)
     table = names.slots(model)

@@ -45,6 +45,10 @@ class Tensors:
         return cls(directory, entries)
 
     @property
+    def n_numbers(self) -> int:
+        return sum(entry.n_bytes // entry.dtype.itemsize for entry in self.entries.values())
+
+    @property
     def names(self) -> dict[str, Path]:
         """The file of each tensor."""
         return {name: entry.path for name, entry in self.entries.items()}

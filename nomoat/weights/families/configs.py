@@ -28,6 +28,7 @@ GROUPED = {  # of a Spec, what most families of grouped queries say; a family ch
     "unrotated": ((),), "norm_place": ("before",),
 }  # fmt: skip
 DENSE = {**GROUPED, "ffn.kind": ("dense",), "ffn.gated": (True,)}
+LARGEST = 1e15
 WORDS = {"grouped": "grouped-query attention", "latent": "latent attention"}
 
 
@@ -37,7 +38,8 @@ WORDS = {"grouped": "grouped-query attention", "latent": "latent attention"}
 def number(table: Config, key: str, absent: float) -> float:
     """A number of config.json; `absent` where the key is missing or null."""
     value = absent if table.get(key) is None else table[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if table.get(key) is not None and not (numeric and abs(value) < LARGEST):
         raise WeightsError(f"config.json has {key} = {value!r}; expected a number; fetch or export it again")
     return value
 

@@ -29,7 +29,7 @@ def spec_of(config: configs.Config, names: set[str]) -> Spec:
     configs.refuse(config, {"attention_bias": (False,), "decoder_sparse_step": (1,)})
     configs.refuse_windows(config, in_use=False)
     dense = config.get("mlp_only_layers") or []
-    if dense != list(range(len(dense))):
+    if not isinstance(dense, list) or dense != list(range(len(dense))):
         raise WeightsError(
             f"config.json has mlp_only_layers = {dense!r}; expected the first layers or none: dense layers "
             "between routed ones are not computed here"

@@ -7,6 +7,7 @@ from nomoat.weights.families import configs, rotary, views
 FAMILY = "smollm3"
 DEFAULTS = {"max_position_embeddings": 32768, "num_key_value_heads": 4, "tie_word_embeddings": True}
 THETA = 2_000_000.0
+MOST_LAYERS = 100_000  # that are listed; a model with more can't be in any file
 slots, copies = views.grouped, views.copies
 
 
@@ -21,7 +22,7 @@ def spec_of(config: configs.Config, names: set[str]) -> Spec:
 
 def _unrotated(config: configs.Config) -> tuple[int, ...]:
     """Layers whose flag is 0: `no_rope_layers` says 1 for those that are rotated."""
-    n_layers = int(configs.number(config, "num_hidden_layers", 0))
+    n_layers = min(int(configs.number(config, "num_hidden_layers", 0)), MOST_LAYERS)
     interval = int(configs.number(config, "no_rope_layer_interval", 4)) or n_layers
     flags = config.get("no_rope_layers")
     if flags is None:

@@ -52,8 +52,8 @@ def load(
         raise DataError(f"{root} is no run; expected one beside --stage {stage}; leave --stage out")
     elif root.suffix == ".gguf":
         header = Header.of(root)
-        origin = Origin(root.name, licence(root))
-        loaded = Loaded(gguf.load(root, dtype=dtype), tokenizer_of(header), origin)
+        origin = Origin(root.name, _said(header))
+        loaded = Loaded(gguf.load(header, dtype=dtype), tokenizer_of(header), origin)
     elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
@@ -72,13 +72,17 @@ def load(
 def licence(root: Path) -> str | None:
     """What a .gguf file says, or the front matter of a directory's README.md."""
     if root.suffix == ".gguf":
-        said = Header.of(root).meta.get("general.license")
-        return said if isinstance(said, str) else None
+        return _said(Header.of(root))
     readme = root / "README.md"
     text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     found = re.search(r"^license: *([^\s#]+)", front, re.MULTILINE)
     return found[1] if found else None
+
+
+def _said(header: Header) -> str | None:
+    said = header.meta.get("general.license")
+    return said if isinstance(said, str) else None
 
 
 def _belong_together(loaded: Loaded, root: Path) -> None:

@@ -37,6 +37,7 @@ def empty(spec: Spec, kernels: Kernels | None = None, *, dtype: torch.dtype = to
     for module in model.modules():
         routes = isinstance(module, Linear) and module.role == "router"
         for name, parameter in module.named_parameters(recurse=False):
+            # not `to_empty`, whose first call imports sympy: most of a second
             storage = torch.empty(parameter.shape, dtype=torch.float32 if routes else dtype)
             module.register_parameter(name, nn.Parameter(storage))
         for name, buffer in module.named_buffers(recurse=False):

@@ -5,6 +5,7 @@ llama.cpp's, and so nothing is normalised even where the model's own tokenizer d
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from nomoat.tokenizer import foreign
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import NOMOAT
 from nomoat.tokenizer.vocabulary import ids_of, pairs, parts
+from nomoat.weights.gguf import scores
 from nomoat.weights.gguf.header import Header
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
+SCORED = "llama"  # tokenizer.ggml.model of Llama 2's kind
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 MARKS = ("<think>", "</think>")  # control tokens in our files, and yet text for other readers
 _WORDS = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
 _ENDINGS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -88,63 +92,79 @@ def _token(meta: Mapping[str, Any], name: str, tokens: Sequence[str]) -> str | N
 
 def adds_bos(meta: Mapping[str, Any]) -> bool:
     """Whether llama.cpp puts the first token before a text that a template didn't write."""
-    return bool(meta.get("tokenizer.ggml.add_bos_token", meta.get("tokenizer.ggml.pre") in WHOLE_WORDS))
+    usual = meta.get("tokenizer.ggml.pre") in WHOLE_WORDS or meta.get("tokenizer.ggml.model") == SCORED
+    return bool(meta.get("tokenizer.ggml.add_bos_token", usual))
 
 
 def table_of(path: Path, meta: Mapping[str, Any]) -> JsonObject:
     """As a tokenizer.json; WeightsError for another kind, or for lists that don't fit together."""
     model, pre = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre", "default")
-    if model != "gpt2" or pre not in CUTS_OF:
+    if model != SCORED and (model != "gpt2" or pre not in CUTS_OF):
         raise WeightsError(
-            f"{path} has a tokenizer of model {model!r} and pre {pre!r}; expected gpt2 with one of "
+            f"{path} has a tokenizer of model {model!r} and pre {pre!r}; expected llama, or gpt2 with one of "
             f"{', '.join(CUTS_OF)}, whose ids are exact here; use the Hugging Face directory of this model"
         )
-    tokens, merges = _texts(path, meta, "tokens"), _texts(path, meta, "merges")
-    types = meta.get("tokenizer.ggml.token_type", (NORMAL,) * len(tokens))
+    tokens = _listed(path, meta, "tokens", list)
+    types = _listed(path, meta, "token_type", tuple)
     if len(types) != len(tokens) or len(set(tokens)) != len(tokens):
         raise WeightsError(
             f"{path} has {len(tokens)} tokens, {len(set(tokens))} different, and {len(types)} types; "
             "expected as many; fetch or export it again"
         )
-    return _table(tokens, merges, types, pre)
+    common = _common(tokens, types)
+    if model == SCORED:
+        return common | _scored(path, meta, common, types)
+    merges = [merge.split(" ", 1) for merge in _listed(path, meta, "merges", list)]
+    last = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    bpe = {"unk_token": None, "fuse_unk": False, "byte_fallback": False, "merges": merges}
+    return common | {
+        "pre_tokenizer": _pre_tokenizer(pre),
+        "decoder": last,
+        "model": {**common["model"], **bpe, "ignore_merges": pre in WHOLE_WORDS},
+    }
 
 
-def _texts(path: Path, meta: Mapping[str, Any], name: str) -> list[str]:
-    texts = meta.get(f"tokenizer.ggml.{name}")
-    if not isinstance(texts, list) or not texts:
-        raise WeightsError(f"{path} has no tokenizer.ggml.{name}; expected a list of texts; fetch it again")
-    return texts
+def _scored(path: Path, meta: Mapping[str, Any], common: JsonObject, types: Sequence[int]) -> JsonObject:
+    """What differs for scores instead of merges."""
+    tokens = meta["tokenizer.ggml.tokens"]
+    values = _listed(path, meta, "scores", tuple)
+    if len(values) != len(tokens):
+        raise WeightsError(
+            f"{path} has {len(tokens)} tokens and {len(values)} scores; expected as many; fetch it again"
+        )
+    merges = scores.merges(tokens, values, [kind == NORMAL for kind in types])
+    unknown = _token(meta, "unknown", tokens) or next(iter(tokens))
+    bpe = {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True, "merges": merges}
+    blank_before = meta.get("tokenizer.ggml.add_space_prefix", True)
+    return scores.steps(bool(blank_before)) | {"model": {**common["model"], **bpe, "ignore_merges": False}}
 
 
-def _table(tokens: list[str], merges: list[str], types: Sequence[int], pre: str) -> JsonObject:
-    """tokenizer.json of a byte-level BPE; what is no ordinary token is an added one."""
+def _listed(path: Path, meta: Mapping[str, Any], name: str, kind: type) -> Any:
+    """A list of texts or a tuple of numbers."""
+    found = meta.get(f"tokenizer.ggml.{name}")
+    if not isinstance(found, kind) or not found:
+        raise WeightsError(f"{path} has no tokenizer.ggml.{name}; expected a list; fetch or export it again")
+    return found
+
+
+def _common(tokens: list[str], types: Sequence[int]) -> JsonObject:
+    """What every tokenizer.json has; a token that is no ordinary one is an added one."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
         {"id": id, "content": token, **flags, "special": kind != USER_DEFINED and token not in MARKS}
         for id, (token, kind) in enumerate(zip(tokens, types))
         if kind in (CONTROL, UNKNOWN, USER_DEFINED)
     ]
+    affixes = {"continuing_subword_prefix": None, "end_of_word_suffix": None}
+    vocab = {token: id for id, (token, kind) in enumerate(zip(tokens, types)) if kind != UNUSED}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": _pre_tokenizer(pre),
         "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": pre in WHOLE_WORDS,
-            "vocab": {token: id for id, (token, kind) in enumerate(zip(tokens, types)) if kind != UNUSED},
-            "merges": [merge.split(" ", 1) for merge in merges],
-        },
+        "model": {"type": "BPE", "dropout": None, **affixes, "vocab": vocab},
     }
 
 
@@ -182,24 +202,41 @@ def keys_of(tokenizer: Tokenizer, vocab_size: int) -> JsonObject:
     for token in table["added_tokens"]:
         id, control = token["id"], token["special"] or token["content"] in layout.specials
         tokens[id], types[id] = token["content"], CONTROL if control else USER_DEFINED
-    merges = [" ".join(pair) for pair in pairs(table)]
-    pre = pre_of(table)
     keys = {
-        "model": "gpt2",
-        "pre": pre,
+        **_joining(table, tokens, types),
         "tokens": tokens,
         "token_type": types,
-        "merges": merges,
         "bos_token_id": layout.bos_id,
         "eos_token_id": layout.eos_id,
         "padding_token_id": layout.pad_id,
-        "add_bos_token": layout is NOMOAT or pre == LLAMA3,
     }
+    keys["add_bos_token"] = layout is NOMOAT or keys.get("pre") == LLAMA3 or keys["model"] == SCORED
     more = [id for id in layout.stop_ids if id != layout.eos_id]
     if more:
         keys["eot_token_id"] = more[0]
     chat = {"tokenizer.chat_template": layout.chat_template} if layout.chat_template else {}
     return {f"tokenizer.ggml.{key}": value for key, value in keys.items() if value != []} | chat
+
+
+def _joining(table: JsonObject, tokens: list[str], types: list[int]) -> JsonObject:
+    """How bytes or characters become tokens: by merges or, in files of Llama 2's kind, by scores."""
+    if not table["model"].get("byte_fallback"):
+        merges = [" ".join(pair) for pair in pairs(table)]
+        return {"model": "gpt2", "pre": pre_of(table), "merges": merges}
+    types[:] = [BYTE if _BYTE.fullmatch(token) else kind for token, kind in zip(tokens, types)]
+    values = scores.of_merges(tokens, pairs(table))
+    back = scores.merges(tokens, values, [kind == NORMAL for kind in types])
+    follow = pairs(table) == [tuple(pair) for pair in back]
+    blank_before = table["normalizer"] == scores.steps(True)["normalizer"]
+    written = scores.steps(blank_before)["normalizer"] == table["normalizer"]
+    if not (follow and written) or table.get("pre_tokenizer"):
+        raise WeightsError(
+            "the tokenizer falls back to bytes and its merges don't follow from scores, or it writes blanks "
+            "in another way; expected one of Llama 2's kind; export it to hf"
+        )
+    unknown = tokens.index(table["model"]["unk_token"])
+    more = {"add_space_prefix": blank_before, "unknown_token_id": unknown}
+    return {"model": SCORED, "scores": values, **more}
 
 
 def pre_of(table: JsonObject) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nomoat.weights.gguf.header import ARRAY, MAGIC, STRING
@@ -58,7 +58,7 @@ def _string(text: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return struct.pack("<I", ARRAY) + _array(value)
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _string(value)
@@ -66,7 +66,7 @@ def _value(value: Any) -> bytes:
     return struct.pack(f"<I{code}", number, value)
 
 
-def _array(values: list[Any]) -> bytes:
+def _array(values: Sequence[Any]) -> bytes:
     n = len(values)
     if isinstance(values[0], str):
         texts = b"".join(map(_string, values))

@@ -9,17 +9,20 @@ import pytest
 import torch
 from ggufs import GROUPED, LATENT, filled
 
-from nomoat.config import WeightsError
+from nomoat.config import DataError, WeightsError
+from nomoat.tokenizer.bpe import train
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.kinds import KINDS, NUMBERS
 from nomoat.weights.gguf.load import expected, load
 from nomoat.weights.gguf.save import save
+from nomoat.weights.gguf.vocabulary import tokenizer_of
 from nomoat.weights.gguf.writer import Entry, chunks
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return save(filled(GROUPED), tmp_path_factory.mktemp("gguf") / "x.gguf").path
+    tokenizer = train(["a small text about numbers, 1 2 3"] * 4, vocab_size=300)
+    return save(filled(GROUPED), tmp_path_factory.mktemp("gguf") / "x.gguf", tokenizer=tokenizer).path
 
 
 def rewritten(whole, path, meta=None, tensors=lambda entries: entries):
@@ -128,7 +131,8 @@ def survives(whole, path, n, seed):
         )
         try:
             load(path)
-        except WeightsError:
+            tokenizer_of(Header.of(path))
+        except (WeightsError, DataError):
             refused += 1
     return refused
 

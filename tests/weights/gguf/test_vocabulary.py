@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from nomoat.config import WeightsError
 from nomoat.tokenizer import foreign
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights.gguf import vocabulary
+from nomoat.weights.gguf import scores, vocabulary
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.save import save
 
@@ -101,8 +101,9 @@ META = {
     "tokenizer.ggml.eos_token_id": 0,
 }  # fmt: skip
 WRONG = {
-    "another model": ({"model": "llama"}, "model 'llama' and pre 'smollm'"),
-    "another cut": ({"pre": "tekken"}, "pre 'tekken'; expected gpt2 with one of gpt-2"),
+    "another model": ({"model": "bert"}, "model 'bert' and pre 'smollm'"),
+    "scores for none": ({"model": "llama"}, "no tokenizer.ggml.scores"),
+    "another cut": ({"pre": "tekken"}, "pre 'tekken'; expected llama, or gpt2 with one of"),
     "no merges": ({"merges": None}, "no tokenizer.ggml.merges"),
     "a token twice": ({"tokens": ["<e>", "a", "a", "ab"]}, "4 tokens, 3 different"),
     "types for some": ({"token_type": (3, 1)}, "and 2 types"),
@@ -123,3 +124,45 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
     tokenizer = Tokenizer(table, foreign.layout_of(table, None, WORDS))
     with pytest.raises(WeightsError, match="900 ids, the model 320"):
         save(filled(GROUPED), tmp_path / "x.gguf", tokenizer=tokenizer)
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+SCORED = {**WORDS, "unk_token": "<unk>", "eos_token": "</e>"}
+
+
+def scored(blank_before):
+    """A tokenizer of Llama 2's kind, whose merges follow from scores."""
+    made = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    specials = [*SCORED.values(), *BYTES]
+    made.train_from_iterator(
+        [text.replace(" ", "▁") for text in llamacpp.texts(1000, 1)],
+        trainers.BpeTrainer(
+            vocab_size=SIZE, special_tokens=specials, show_progress=False, limit_alphabet=120
+        ),
+    )
+    table = json.loads(made.to_str())
+    table["added_tokens"] = table["added_tokens"][:3]
+    vocab = table["model"]["vocab"]
+    tokens = sorted(vocab, key=vocab.get)
+    values = scores.of_merges(tokens, [tuple(pair) for pair in table["model"]["merges"]])
+    table["model"]["merges"] = scores.merges(tokens, values, [token not in specials for token in tokens])
+    return table | scores.steps(blank_before)
+
+
+@pytest.mark.parametrize("blank_before", [True, False])
+def test_ids_of_scored_tokenizers_are_llamacpps(tmp_path, blank_before):
+    pytest.importorskip("xllamacpp")
+    table = scored(blank_before)
+    tokenizer = Tokenizer(table, foreign.layout_of(table, None, SCORED))
+    path = save(filled(varied(GROUPED, vocab_size=SIZE)), tmp_path / "x.gguf", tokenizer=tokenizer).path
+    server, read = llamacpp.Server(path), vocabulary.tokenizer_of(Header.of(path))
+    for text in [*llamacpp.texts(100, 2), " ", " a", "a   b", "▁", "<0x0A>"]:
+        assert server.tokenize(text) == read.encode(text) == tokenizer.encode(text)
+
+
+def test_merges_that_follow_from_no_scores_are_refused(tmp_path):
+    table = scored(True)
+    table["model"]["merges"].reverse()
+    tokenizer = Tokenizer(table, foreign.layout_of(table, None, SCORED))
+    with pytest.raises(WeightsError, match="don't follow from scores"):
+        save(filled(varied(GROUPED, vocab_size=SIZE)), tmp_path / "x.gguf", tokenizer=tokenizer)

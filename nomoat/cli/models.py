@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nomoat.serve.loading import Loaded
 
 Think = Annotated[Literal["on", "off", "auto"], said("think before answering")]
-Type = Literal["f32", "bf16", "f16", "q8_0", "q4_0"]
+Type = Literal["f32", "bf16", "f16", "fp8", "q8_0", "q4_0"]
 
 
 def chat(
@@ -94,7 +94,7 @@ def export(
     to: Annotated[
         Literal["hf", "gguf"], said("for transformers and vLLM, or for llama.cpp and Ollama")
     ] = "hf",
-    type: Annotated[Type, said("of the numbers; quantised ones only in GGUF")] = "f32",
+    type: Annotated[Type, said("of the numbers; fp8 only in hf, q8_0 and q4_0 only in gguf")] = "f32",
     stage: WhoseWeights = None,
     json: Json = False,
 ) -> int:
@@ -107,8 +107,8 @@ def export(
                 "a place of their own; add it"
             )
         return runs.export(Path(source), stage, json)
-    if to == "hf" and type.startswith("q"):
-        raise ConfigError(f"--to hf can't hold {type}; expected f32, bf16 or f16; or use --to gguf")
+    if (to == "hf" and type.startswith("q")) or (to == "gguf" and type == "fp8"):
+        raise ConfigError(f"--to {to} can't hold {type}; expected f32, bf16 or f16; or use the other --to")
     from nomoat.serve import exporting
 
     write = exporting.directory if to == "hf" else exporting.gguf

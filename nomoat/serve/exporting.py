@@ -12,8 +12,10 @@ from nomoat.weights.gguf.save import save
 
 
 def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
-    """A Hugging Face directory, read back and compared; `type` is f32, bf16 or f16."""
-    model = export.without_depths(loaded.model)
+    """A Hugging Face directory, read back and compared; `type` is f32, bf16, f16 or fp8, which is DeepSeek's
+    layout and keeps the extra depths.
+    """
+    model = loaded.model if type == "fp8" else export.without_depths(loaded.model)
     export.to_directory(model, out, tokenizer=loaded.tokenizer, card=card_of(loaded), type=type)
     return [out]
 

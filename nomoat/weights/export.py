@@ -8,9 +8,10 @@ import torch
 from nomoat.config import DataError, WeightsError
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import directory
+from nomoat.weights import directory, fp8
+from nomoat.weights.families import chosen, family
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "fp8": torch.bfloat16}
 
 
 def without_depths(model: Transformer) -> Transformer:
@@ -32,13 +33,15 @@ def to_directory(
     type: str = "f32",
 ) -> None:
     """A Hugging Face directory in `out`, which must be new; WeightsError, and nothing is left, where it reads
-    back as anything else.
+    back as anything else.  `type` "fp8": in DeepSeek's block-scaled FP8, what it leaves out in bf16.
     """
     vacant(out)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         written = Path(scratch) / out.name
         model = _cast(model, DTYPES[type])
-        directory.save(model, written, tokenizer=tokenizer, card=card)
+        directory.save(model, written, tokenizer=tokenizer, card=card, quantised=type == "fp8")
+        if type == "fp8":
+            model = _rounded(model)
         compare(model, directory.load(written, model.kernels, dtype=model.dtype), out)
         if tokenizer is not None and Tokenizer.load(written).fingerprint != tokenizer.fingerprint:
             raise WeightsError(f"the tokenizer written to {out} reads back as another; report this")
@@ -83,6 +86,14 @@ def _same(model: Transformer, back: Transformer) -> bool:
     ids_BT = torch.arange(min(64, model.spec.context))[None] % model.spec.vocab_size
     expected = model(ids_BT)
     return bool(torch.allclose(back(ids_BT), expected, atol=0.02 * float(expected.abs().max())))
+
+
+def _rounded(model: Transformer) -> Transformer:
+    """A copy with the numbers that FP8 leaves."""
+    other = directory.empty(model.spec, model.kernels, dtype=model.dtype).train(model.training)
+    other.load_state_dict(model.state_dict())
+    fp8.round_to(family(chosen(model.spec)).slots(other))
+    return other
 
 
 def _cast(model: Transformer, dtype: torch.dtype) -> Transformer:

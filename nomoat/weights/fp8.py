@@ -17,6 +17,7 @@ from torch import Tensor
 from nomoat.config import WeightsError
 from nomoat.weights.files import Tensors
 from nomoat.weights.header import Outgoing
+from nomoat.weights.slots import Slots, published
 
 SCALE = "_scale_inv"
 BLOCK = (128, 128)
@@ -114,6 +115,14 @@ def outgoing(tensors: Mapping[str, Outgoing]) -> dict[str, Outgoing]:
         table[name] = _part(tensor, 0, torch.float8_e4m3fn, tensor.shape)
         table[name + SCALE] = _part(tensor, 1, torch.float32, blocks_of(tensor.shape))
     return table
+
+
+@torch.no_grad()
+def round_to(slots: Slots) -> None:
+    """What FP8 makes of the numbers that it would be written for, in place."""
+    for name in filter(_is_quantised, slots):
+        numbers, scale = quantise(published(slots[name]))
+        slots[name].copy_(multiply(numbers, scale, BLOCK).view(slots[name].shape))
 
 
 def _is_quantised(name: str) -> bool:

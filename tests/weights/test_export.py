@@ -6,7 +6,7 @@ from shapes import built, shape
 
 from nomoat.config import DataError, WeightsError
 from nomoat.tokenizer.bpe import Tokenizer, train
-from nomoat.weights import directory, export
+from nomoat.weights import directory, export, facts
 
 SPEC = shape(
     vocab_size=300, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=4, d_value=8, d_kv_latent=8,
@@ -41,6 +41,19 @@ def test_fewer_bits_are_the_nearest_numbers(tmp_path, model, type):
     for name, tensor in main.state_dict().items():
         kept = tensor if "router" in name or "bias" in name else tensor.to(export.DTYPES[type]).float()
         torch.testing.assert_close(back[name], kept, rtol=0, atol=0)
+
+
+def test_fp8_is_deepseeks_layout_with_the_depth(tmp_path, model):
+    export.to_directory(model, tmp_path / "out", type="fp8")
+    told = facts.describe(tmp_path / "out")
+    assert told.spec == SPEC
+    assert told.dtypes["float8_e4m3fn"] > told.parameters / 4
+    back = directory.load(tmp_path / "out")
+    ids_BT = torch.arange(20)[None]
+    assert (back(ids_BT) - model(ids_BT)).std() < 0.1 * model(ids_BT).std()
+    export.to_directory(back, tmp_path / "again", type="fp8")
+    again = directory.load(tmp_path / "again").state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in back.state_dict().items())
 
 
 def test_what_reads_back_otherwise_is_named_and_nothing_is_left(tmp_path, model, monkeypatch):

@@ -20,6 +20,7 @@ from nomoat.weights.header import Outgoing
 
 READABLE = (torch.float32, torch.bfloat16, torch.float16)
 UNUSED = (".rotary_emb.inv_freq",)  # old files keep numbers that follow from config.json
+STRIP = 64  # rows that are turned round at a time, so that both sides stay in the cache
 WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 Slots = Mapping[str, Tensor]
 
@@ -81,10 +82,10 @@ def fill(slots: Slots, copies: Slots, tensors: Source) -> None:
 def _put(tensor: Tensor, slot: Tensor) -> None:
     """A tensor into its slot, unless it was read into it; none of the ways waits for threads."""
     source = tensor.view(slot.shape)
-    if slot.ndim > 2 and slot.dtype == tensor.dtype:  # rows of a head, each in one piece
-        np.copyto(_words(slot), _words(source))
-    elif slot.ndim == 2 and not slot.is_contiguous():  # turned round, in small squares
-        slot.T.copy_(source.T)
+    if slot.dtype == tensor.dtype and not slot.is_contiguous():
+        rows = zip(slot.split(STRIP), source.split(STRIP))  # of a head in one piece, or turned round
+        for strip, given in rows:
+            np.copyto(_words(strip), _words(given))
     elif tensor.data_ptr() != slot.data_ptr():
         slot.copy_(source)
 

@@ -37,7 +37,11 @@ class Tokenizer:
         WeightsError if the table is none that can be read, or its special tokens aren't the layout's.
         """
         self.layout = layout
-        (_check if layout is NOMOAT else vocabulary.check)(table)
+        if layout is NOMOAT:
+            _check(table)
+            table = _thinking_shown(table)
+        else:
+            vocabulary.check(table)
         self._table, self._config = table, config
         self._control = frozenset(layout.specials.values())
         self.vocab_size: int = 1 + max(vocabulary.ids_of(table).values())
@@ -186,10 +190,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     made.train_from_iterator(counted(), trainer)
     if not n_bytes:
         raise DataError("no text to train a tokenizer on; expected at least one non-empty document")
-    table = json.loads(made.to_str())
-    for token in table["added_tokens"]:  # thinking is text for who reads without special tokens
-        token["special"] = token["id"] not in (NOMOAT.think_id, NOMOAT.end_think_id)
-    return Tokenizer(table)
+    return Tokenizer(json.loads(made.to_str()))
 
 
 def _built(table: JsonObject) -> tokenizers.Tokenizer:
@@ -251,6 +252,13 @@ def _check(table: Any) -> None:
     for key in ("normalizer", "truncation", "padding"):
         if table.get(key) is not None:
             raise WeightsError(f"tokenizer.json has a {key}; expected none, so that text survives; remove it")
+
+
+def _thinking_shown(table: JsonObject) -> JsonObject:
+    """The table with think marks that are no special tokens: who leaves those out still reads the thinking."""
+    marks = (NOMOAT.think_id, NOMOAT.end_think_id)
+    added = [{**token, "special": token["id"] not in marks} for token in table["added_tokens"]]
+    return {**table, "added_tokens": added}
 
 
 def _utf8(text: str, n: int) -> bytes:

@@ -66,6 +66,14 @@ def test_special_spellings_are_ordinary_text_and_special_ids_are_left_out_or_spe
         assert tok.token_bytes(n) == b""
 
 
+def test_thinking_is_shown_to_readers_that_leave_special_tokens_out(tok):
+    table = json.loads(tok.canonical)
+    assert [t["content"] for t in table["added_tokens"] if not t["special"]] == ["<think>", "</think>"]
+    for token in table["added_tokens"]:
+        token["special"] = True  # as older versions wrote it
+    assert bpe.Tokenizer(table).canonical == tok.canonical
+
+
 def test_special_spellings_seen_in_training_make_no_token(tok):
     greedy = bpe.train(["".join(SPECIALS) * 50, "<think><think></think>" * 500], 600)
     assert min(greedy.encode("<think></think><|eos|>" * 5)) >= len(SPECIALS)

@@ -114,15 +114,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads wait for each other longer than models so small compute."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def randomise(module: torch.nn.Module, seed: int) -> None:
     """Weights, gains and biases so random that every one of them matters."""
     generator = torch.Generator().manual_seed(seed)

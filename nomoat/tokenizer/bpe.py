@@ -255,7 +255,7 @@ def _check(table: Any) -> None:
 
 
 def _thinking_shown(table: JsonObject) -> JsonObject:
-    """The table with think marks that are no special tokens: who leaves those out still reads the thinking."""
+    """The table with think marks that are no special tokens: who leaves those out still reads thinking."""
     marks = (NOMOAT.think_id, NOMOAT.end_think_id)
     added = [{**token, "special": token["id"] not in marks} for token in table["added_tokens"]]
     return {**table, "added_tokens": added}

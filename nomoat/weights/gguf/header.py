@@ -8,6 +8,7 @@ Not read: version 1, big-endian files, arrays in arrays (llama.cpp doesn't eithe
 
 import math
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,31 +25,63 @@ MOST_TENSORS, LONGEST_NAME, MOST_AXES = 1 << 20, 1 << 16, 4
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 ALIGNMENT = "general.alignment"
+_FIRST = re.compile(r"(.*)-00001-of-(\d{5})\.gguf")
 _COUNT = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: its shape in torch's order, its kind of block, its bytes in the file."""
+    """Where a tensor lies: its shape in torch's order, its kind of block, its bytes in a file."""
 
     shape: tuple[int, ...]
     kind: Kind
     offset: int
     n_bytes: int
+    file: int = 0  # of Header.files
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: metadata (arrays as tuples or lists) and the place of each tensor."""
+    """What a file says of itself: metadata (arrays as tuples or lists) and the place of each tensor.
+
+    A model in several files is told by the first, whose name ends in -00001-of-N; `rest` are the others.
+    """
 
     path: Path
     meta: dict[str, Any]
     tensors: dict[str, Place]
+    rest: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.path, *self.rest
 
     @classmethod
     def of(cls, path: str | Path) -> "Header":
-        """WeightsError where the file is no GGUF, is cut short or contradicts itself."""
-        path = Path(path)
+        """WeightsError where a file is missing, is no GGUF, is cut short or contradicts itself."""
+        header = cls._one(Path(path))
+        n_files = header.meta.get("split.count", 1)
+        return header if n_files == 1 else header._joined(n_files)
+
+    def _joined(self, n_files: object) -> "Header":
+        """With the tensors of the files beside it."""
+        name = _FIRST.fullmatch(self.path.name)
+        if name is None or not isinstance(n_files, int) or int(name[2]) != n_files:
+            raise WeightsError(
+                f"{self.path} is one of {n_files} files; expected the first, whose name ends in "
+                "-00001-of-N.gguf; open that"
+            )
+        files = [self.path.with_name(f"{name[1]}-{n:05}-of-{name[2]}.gguf") for n in range(2, n_files + 1)]
+        tensors = dict(self.tensors)
+        for file, path in enumerate(files, start=1):
+            for tensor, place in self._one(path).tensors.items():
+                if tensor in tensors:
+                    raise WeightsError(f"{path} repeats {tensor}; expected it once; fetch all files again")
+                tensors[tensor] = replace(place, file=file)
+        return replace(self, tensors=tensors, rest=tuple(files))
+
+    @classmethod
+    def _one(cls, path: Path) -> "Header":
         try:
             with open(path, "rb") as file:
                 size = file.seek(0, 2)

@@ -1,6 +1,7 @@
 """A GGUF file -> a model.  Each tensor goes from a map of the file into its view, once."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +23,18 @@ from nomoat.weights.gguf.names import Slot
 
 @dataclass(frozen=True)
 class Tensors:
-    """The numbers of a file, tensor by tensor."""
+    """The numbers of a model, tensor by tensor."""
 
     header: Header
-    data: Tensor  # all bytes, a map
+    maps: Sequence[Tensor]  # all bytes of each file
 
     @classmethod
     def of(cls, header: Header) -> "Tensors":
-        return cls(header, torch.from_numpy(numpy.memmap(header.path, mode="c")))
+        return cls(header, [torch.from_numpy(numpy.memmap(path, mode="c")) for path in header.files])
 
     def raw(self, name: str) -> Tensor:
         place = self.header.tensors[name]
-        return self.data[place.offset : place.offset + place.n_bytes]
+        return self.maps[place.file][place.offset : place.offset + place.n_bytes]
 
     def tensor(self, name: str) -> Tensor:
         """One tensor in float32, or in the file's own type where that is plain."""

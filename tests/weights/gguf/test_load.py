@@ -2,9 +2,11 @@
 
 import dataclasses
 import resource
+import shutil
 from random import Random
 
 import ggufs
+import numpy
 import pytest
 import torch
 from ggufs import GROUPED, LATENT, filled
@@ -157,3 +159,39 @@ def test_what_is_expected_is_what_is_written_and_may_lack_biases(tmp_path, name)
     assert expected(model, header) == set(header.tensors)
     kept = {name: place for name, place in header.tensors.items() if "exp_probs_b" not in name}
     assert expected(model, dataclasses.replace(header, tensors=kept)) == set(kept)
+
+
+def split(whole, directory, n_tensors):
+    """The file as the package gguf writes it in several."""
+    import gguf
+
+    header, data = Header.of(whole), whole.read_bytes()
+    writer = gguf.GGUFWriter(directory / "x.gguf", "llama", split_max_tensors=n_tensors)
+    for key, value in header.meta.items():
+        if key.startswith("llama."):
+            add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+            add(key, value)
+    for name, place in header.tensors.items():
+        raw = data[place.offset : place.offset + place.n_bytes]
+        writer.add_tensor(name, numpy.frombuffer(raw, numpy.float32).reshape(place.shape))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(directory.glob("x-*.gguf"))
+
+
+def test_a_model_in_several_files_is_opened_by_the_first(whole, tmp_path):
+    files = split(whole, tmp_path, 10)
+    assert len(files) == 4
+    assert Header.of(files[0]).files == tuple(files)
+    back = load(files[0])
+    assert all(torch.equal(t, back.state_dict()[name]) for name, t in load(whole).state_dict().items())
+    with pytest.raises(WeightsError, match="one of 4 files; expected the first"):
+        load(files[1])
+    files[2].rename(tmp_path / "elsewhere")
+    with pytest.raises(WeightsError, match="no .*x-00003-of-00004.gguf"):
+        load(files[0])
+    shutil.copy(files[1], files[2])
+    with pytest.raises(WeightsError, match="repeats"):
+        load(files[0])

@@ -107,7 +107,8 @@ def _of_gguf(root: Path) -> _Files:
     expected = gguf.expected(model, header)
     kinds = {name: place.kind.name for name, place in header.tensors.items()}
     n_bytes = sum(place.n_bytes for place in header.tensors.values())
-    n_files, family = len(header.files), header.meta["general.architecture"]
+    family = header.meta["general.architecture"]
+    n_files = len(header.files)
     return _Files(family, spec, expected, kinds, n_bytes, n_files)
 
 

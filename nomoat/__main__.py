@@ -1,12 +1,17 @@
 """`python -m nomoat` and the `nomoat` command."""
 
+import signal
 import sys
 
 
 def main() -> int:
-    """Runs the command line; the exit code is for the caller."""
+    """Runs the command line; the exit code is for the caller.
+
+    Whoever asks it to end finds what was being written cleared away; a run has a better answer (run.stop).
+    """
     from nomoat.cli.main import main
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return main(sys.argv[1:])
 
 

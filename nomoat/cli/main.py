@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         say.aside(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {shlex.join([*start, *argv])}")
         return AGAIN
     except KeyboardInterrupt:
+        say.aside("nomoat: stopped")
         return 130
     except BrokenPipeError:  # the reader of stdout has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,6 +41,7 @@ class Origin:
 
     name: str
     licence: str | None
+    card: str | None = None  # what its README.md says
 
 
 def of_run(run: Run, stage: str, size: str) -> str:
@@ -67,7 +68,10 @@ def of_origin(origin: Origin, size: str) -> str:
         f"Nothing was trained. Licence of the original: {licence}."
     )
     front = FRONT.format(licence=origin.licence or "other", title=origin.name, what=what)
-    return front + "\n## Limits\n\nThose of the original; read its own card.\n"
+    if origin.card is None:
+        return front + "\n## Limits\n\nThose of the original; read its own card.\n"
+    _, _, body = origin.card.rpartition("\n---\n") if origin.card.startswith("---") else ("", "", origin.card)
+    return f"{front}\n## The card of the original\n\n{body.strip()}\n"
 
 
 def made_from(run: Run) -> list[str]:

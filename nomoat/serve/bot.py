@@ -27,6 +27,10 @@ class Bot:
         if self.temperature < 0:
             raise UserError(f"temperature = {self.temperature}; expected 0 (greedy) or more")
 
+    @property
+    def marks_thinking(self) -> bool:
+        return self.tokenizer.layout.think_id is not None
+
     def stream(
         self, messages: layout.Conversation, *, think: bool | None, stop: Callable[[], bool]
     ) -> Iterator[Piece]:

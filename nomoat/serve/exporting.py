@@ -22,14 +22,18 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
 
 def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
     """A GGUF file, read back and compared, and a Modelfile for Ollama beside it."""
-    if out.exists():
-        raise DataError(f"{out} is there already; expected a new file; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix != ".gguf":
+        raise DataError(f"{out} has another ending; expected FILE.gguf, as readers look for it; add it")
+    modelfile = out.with_name(f"{out.name}.Modelfile")
+    for path in (out, modelfile):
+        if path.exists():
+            raise DataError(f"{path} is there already; expected a new file; choose another --out")
+    export.vacant(out)
     meta = {"general.name": loaded.origin.name}
     if loaded.origin.licence:
         meta["general.license"] = loaded.origin.licence
     written = save(loaded.model, out, tokenizer=loaded.tokenizer, type=type, meta=meta)
-    return [written.path, out.with_name(f"{out.name}.Modelfile")]
+    return [written.path, modelfile]
 
 
 def card_of(loaded: Loaded) -> str:

@@ -15,7 +15,7 @@ from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
-from nomoat.serve.loading import licence
+from nomoat.serve.loading import is_gguf, licence
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import families
@@ -62,7 +62,7 @@ def inspect(root: Path) -> Inspected:
     if (root / "recipe.json").is_file():
         left = Run.open(root).weights()
         files, tokens = _of_directory(left.path), left.tokenizer.path
-    elif root.suffix == ".gguf":
+    elif is_gguf(root):
         files, tokens = _of_gguf(root), root
     elif (root / "config.json").is_file():
         files, tokens = _of_directory(root), root
@@ -72,7 +72,7 @@ def inspect(root: Path) -> Inspected:
         )
     facts = _facts(files) | {"licence": licence(root) or "not said"}
     try:
-        tokenizer = tokenizer_of(Header.of(root)) if root.suffix == ".gguf" else Tokenizer.load(tokens)
+        tokenizer = tokenizer_of(Header.of(root)) if root.is_file() else Tokenizer.load(tokens)
         facts |= _tokens(tokenizer)
         example = _example(tokenizer)
     except UserError as error:

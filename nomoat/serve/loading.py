@@ -50,7 +50,7 @@ def load(
         loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root)
     elif stage is not None:
         raise DataError(f"{root} is no run; expected one beside --stage {stage}; leave --stage out")
-    elif root.suffix == ".gguf":
+    elif is_gguf(root):
         header = Header.of(root)
         origin = Origin(root.name, _said(header))
         loaded = Loaded(gguf.load(header, dtype=dtype), tokenizer_of(header), origin)
@@ -59,7 +59,7 @@ def load(
             raise WeightsError(
                 f"{root} has no tokenizer.json; expected one beside the weights; export them together"
             )
-        origin = Origin(root.resolve().name, licence(root))
+        origin = Origin(root.resolve().name, licence(root), _card(root))
         loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin)
     else:
         raise DataError(
@@ -69,15 +69,26 @@ def load(
     return loaded
 
 
+def is_gguf(root: Path) -> bool:
+    """Whether it is one file, which only a GGUF can be; DataError for a part of a directory."""
+    if root.suffix in (".safetensors", ".json", ".jinja"):
+        raise DataError(f"{root} is part of a model; expected the whole; name its directory {root.parent}")
+    return root.is_file()
+
+
 def licence(root: Path) -> str | None:
     """What a .gguf file says, or the front matter of a directory's README.md."""
-    if root.suffix == ".gguf":
+    if root.is_file():
         return _said(Header.of(root))
-    readme = root / "README.md"
-    text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
+    text = _card(root) or ""
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
     found = re.search(r"^license: *([^\s#]+)", front, re.MULTILINE)
     return found[1] if found else None
+
+
+def _card(root: Path) -> str | None:
+    readme = root / "README.md"
+    return readme.read_text("utf-8", "replace") if readme.is_file() else None
 
 
 def _said(header: Header) -> str | None:

@@ -37,6 +37,7 @@ class Talk:
     think: bool | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     saved: set[Path] = field(default_factory=set)  # files that this talk may overwrite
+    marks: bool = True  # whether the model marks its thinking
 
     def messages(self, question: str | None = None) -> Conversation:
         """What the model sees; an exchange that was stopped before its answer began is left out."""
@@ -91,6 +92,8 @@ def obey(talk: Talk, line: str) -> Effect:
 def _think(talk: Talk, choice: str) -> str:
     if choice and choice not in THINK:
         return f"/think {choice}: expected on, off or auto"
+    if choice in ("on", "off") and not talk.marks:
+        return f"/think {choice}: this model marks no thinking; expected auto"
     if choice:
         talk.think = THINK[choice]
     return f"thinking: {next(word for word, value in THINK.items() if value is talk.think)}"

@@ -87,6 +87,7 @@ def _answer_once(bot: Bot, messages: Conversation, think: bool | None) -> int:
 
 def _converse(bot: Bot, talk: Talk) -> int:
     """Question and answer until the person leaves."""
+    talk.marks = bot.marks_thinking
     console = _console(sys.stdout)
 
     def say(text: str, style: str = "dim") -> None:

@@ -137,13 +137,13 @@ class Tokenizer:
         With a `fingerprint`, also WeightsError if it is another tokenizer.
         """
         expected, cure = (
-            "a directory with a trained tokenizer; run the stage first",
-            "restore it or train it again",
+            "a directory with a tokenizer; of a run, run its stage first; of others, fetch it, too",
+            "restore it, train it or fetch it again",
         )
         if missing := foreign.unconverted(Path(directory)):
             raise DataError(missing)
         table = read_json(Path(directory) / "tokenizer.json", DataError, expected, cure)
-        if foreign.is_foreign(table, NOMOAT.specials):
+        if foreign.is_foreign(table, NOMOAT.specials, foreign.template_in(Path(directory))):
             vocabulary.check(table)
             tokenizer = cls(*foreign.read(Path(directory), table))
         else:

@@ -8,6 +8,7 @@ from nomoat.config import DataError, JsonObject, WeightsError
 from nomoat.files import read_json
 from nomoat.tokenizer import jinja, vocabulary
 from nomoat.tokenizer.layout import Layout
+from nomoat.tokenizer.layout import template as our_template
 from nomoat.tokenizer.turns import Template
 
 TEMPLATE = "chat_template.jinja"
@@ -19,13 +20,14 @@ _SIGN = re.compile(r"[^\w\s]")  # words that a template writes are words
 _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
 
 
-def is_foreign(table: JsonObject, ours: Mapping[str, int]) -> bool:
-    """Whether a tokenizer.json lacks one of our own special tokens."""
+def is_foreign(table: JsonObject, ours: Mapping[str, int], template: str | None) -> bool:
+    """Whether a tokenizer.json lacks one of our own special tokens, or comes with a template of its own."""
+    if template is not None and template.strip() != our_template().strip():
+        return True
     added = table.get("added_tokens")
     if not isinstance(added, list):
         return False
-    contents = [token.get("content") for token in added if isinstance(token, dict)]
-    return any(text not in contents for text in ours)
+    return not ours.keys() <= {t.get("content") for t in added if isinstance(t, dict)}
 
 
 def unconverted(directory: Path) -> str | None:
@@ -143,6 +145,11 @@ def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) 
     completed = {**table, "added_tokens": [*added.values()]}
     vocabulary.check(completed)
     return completed
+
+
+def template_in(directory: Path) -> str | None:
+    """The chat template beside a tokenizer.json, if there is one."""
+    return _template(directory, _optional(directory / "tokenizer_config.json"))
 
 
 def _template(directory: Path, config: JsonObject) -> str | None:

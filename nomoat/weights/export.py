@@ -49,12 +49,17 @@ def to_directory(
 
 
 def vacant(out: Path) -> None:
-    """DataError unless a new directory can be made in `out`; its parent is made."""
+    """DataError unless something new can be made in `out`; its parent is made."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is there already and not empty; expected a new place; choose another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
         raise DataError(
-            f"{out} is there already and not empty; expected a new directory; choose another --out"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
+            f"can't write to {out.parent} ({error.strerror}); expected a directory of yours; choose another "
+            "--out"
+        ) from None
 
 
 def compare(model: Transformer, back: Transformer, out: Path) -> None:

@@ -53,11 +53,13 @@ def locate(name: str | Path, say: Callable[[str], None] = lambda text: None) -> 
         return path
     if (wheel := KNOWN.get(str(name))) is not None:
         return _installed(wheel) or _cached(wheel, say)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
+    owner, _, _ = str(name).partition("/")
+    local = owner == "runs" or Path(owner).exists()  # a path with a mistake in it, no repository
+    if not local and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
         return _from_hub(str(name), say)
     raise WeightsError(
-        f"no {name}; expected a run, an exported model, a .gguf file, a repository OWNER/NAME or "
-        f"{nearest(str(name), KNOWN)}"
+        f"no {name}; expected a run, an exported model, a .gguf file, a repository OWNER/NAME or a known "
+        f"name; {nearest(str(name), KNOWN)}"
     )
 
 

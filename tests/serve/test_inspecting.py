@@ -1,6 +1,7 @@
 """What `inspect` says is what the files hold; weights are never read."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -77,6 +78,40 @@ def test_what_is_no_model_is_said_so(tmp_path):
         inspecting.inspect(tmp_path)
 
 
-def test_a_quantised_file_is_not_written_over(made):
-    with pytest.raises(DataError, match="is there already; expected a new file"):
-        exporting.gguf(loading.load(made / "dir"), made / "one.gguf", "f32")
+def test_a_template_beside_our_own_tokenizer_is_used(made, tmp_path):
+    shutil.copytree(made / "dir", tmp_path / "dir")
+    file = tmp_path / "dir" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"chat_template": "<|user|>{{ messages[0].content }}<|assistant|>!"}))
+    assert inspecting.inspect(tmp_path / "dir").example == "<|user|>What is 2+3?<|assistant|>!"
+
+
+def test_what_is_there_is_not_written_over(made, tmp_path):
+    loaded = loading.load(made / "dir")
+    (tmp_path / "new.gguf.Modelfile").write_text("mine")
+    for path in (made / "one.gguf", tmp_path / "new.gguf"):
+        with pytest.raises(DataError, match="is there already; expected a new file"):
+            exporting.gguf(loaded, path, "f32")
+    assert (tmp_path / "new.gguf.Modelfile").read_text() == "mine"
+    with pytest.raises(DataError, match="has another ending; expected FILE.gguf"):
+        exporting.gguf(loaded, tmp_path / "new", "f32")
+    (tmp_path / "file").write_text("")
+    for write, name in ((exporting.gguf, "x.gguf"), (exporting.directory, "x")):
+        with pytest.raises(DataError, match="can't write to .*; expected a directory of yours"):
+            write(loaded, tmp_path / "file" / name, "f32")
+
+
+def test_a_gguf_is_known_whatever_its_name_and_a_part_of_a_model_is_not_one(made, tmp_path):
+    shutil.copy(made / "one.gguf", tmp_path / "plain")
+    assert loading.load(tmp_path / "plain").model.spec == loading.load(made / "one.gguf").model.spec
+    with pytest.raises(DataError, match="is part of a model; expected the whole; name its directory"):
+        inspecting.inspect(made / "dir" / "model.safetensors")
+
+
+def test_the_card_of_the_original_goes_along(made, tmp_path):
+    shutil.copytree(made / "dir", tmp_path / "dir")
+    (tmp_path / "dir" / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n\nIt adds.\n")
+    exporting.directory(loading.load(tmp_path / "dir"), tmp_path / "out", "bf16")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    assert card.endswith("## The card of the original\n\n# Mine\n\nIt adds.\n")

@@ -67,3 +67,10 @@ def test_save_writes_json_or_markdown_and_no_foreign_file(talk, tmp_path):
     assert (tmp_path / "mine").read_text() == "precious"
     assert "could not write" in obey(talk, f"/save {tmp_path / 'no' / 'a'}").say
     assert "needs a file name" in obey(talk, "/save").say
+
+
+def test_a_model_without_marks_is_not_made_to_think():
+    talk = Talk(marks=False)
+    assert "marks no thinking; expected auto" in obey(talk, "/think on").say
+    assert talk.think is None
+    assert obey(talk, "/think auto").say == "thinking: auto"

@@ -23,7 +23,7 @@ import sys, threading
 from nomoat.serve.terminal import Piece, chat
 
 class Fake:
-    n = 0
+    n, marks_thinking = 0, True
     def stream(self, messages, *, think, stop):
         self.n += 1
         question = messages[-1].content

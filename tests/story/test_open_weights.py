@@ -1,6 +1,10 @@
 """Real models come in, talk, are measured and leave again; others open what leaves by their own software."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +77,20 @@ def test_where_to_and_in_what_is_asked_before_anything_is_loaded(forge, smoke):
     assert "expected --out FILE.gguf" in forge("export", smoke.root, "--to", "gguf").err
     refused = forge("export", smoke.root, "--out", "x", "--type", "q8_0")
     assert (refused.code, "can't hold q8_0" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("to", ["hf", "gguf"])
+def test_an_export_that_is_asked_to_end_leaves_nothing(smollm2, tmp_path, to):
+    """SIGTERM as soon as the first byte of its place is there."""
+    place = tmp_path / "place"
+    command = [sys.executable, "-m", "nomoat", "export", smollm2, "--to", to, "--out", place / "x.gguf"]
+    process = subprocess.Popen(command, cwd=Path(nomoat.__file__).parents[1], stderr=subprocess.PIPE)
+    while process.poll() is None and not (place.is_dir() and any(place.iterdir())):
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    assert not list(place.iterdir())
 
 
 @pytest.mark.check

@@ -144,7 +144,7 @@ def test_what_cannot_be_trained_or_loaded_says_why(tok, tmp_path):
         bpe.train(TEXTS, 100)
     with pytest.raises(DataError, match="no text to train"):
         bpe.train(["", ""], 300)
-    with pytest.raises(DataError, match="run the stage first"):
+    with pytest.raises(DataError, match="of a run, run its stage first"):
         bpe.Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match="not JSON"):

@@ -29,7 +29,7 @@ def test_what_is_left_is_the_main_model_and_its_tokenizer(tmp_path, model):
     assert Tokenizer.load(tmp_path / "new" / "out").fingerprint == tokenizer.fingerprint
     assert (tmp_path / "new" / "out" / "README.md").read_text() == "# A card"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
-    with pytest.raises(DataError, match="not empty; expected a new directory"):
+    with pytest.raises(DataError, match="not empty; expected a new place"):
         export.to_directory(main, tmp_path / "new" / "out")
 
 

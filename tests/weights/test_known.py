@@ -66,6 +66,14 @@ def test_a_path_wins_over_a_name_and_a_wrong_name_is_named(tmp_path, monkeypatch
         known.locate("smolm2")
 
 
+def test_a_run_that_is_not_there_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in ("runs/cpu", "mine/model"):
+        with pytest.raises(WeightsError, match=f"no {name}; expected a run"):
+            known.locate(name)
+
+
 def test_a_repository_is_opened_from_the_hubs_own_cache(tmp_path, monkeypatch):
     from huggingface_hub import constants
 

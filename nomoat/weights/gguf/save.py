@@ -126,18 +126,25 @@ def _check_spec(spec: Spec, keys: JsonObject, entries: list[writer.Entry]) -> No
         read = positions.with_divisors(read, positions.divisors(spec), Metadata(path, keys))
     one_group = getattr(spec.ffn, "n_groups", 1) == 1
     unused = {"init_std": True, "ffn": {"group_score"} if one_group else set()}
-    after = read.model_dump(exclude=unused)
-    for key, before in spec.model_dump(exclude=unused).items():
-        if not _equal(before, after[key]):
+    after = dict(_flat(read.model_dump(exclude=unused)))
+    for key, before in _flat(spec.model_dump(exclude=unused)):
+        if not _equal(before, after.get(key)):
             raise WeightsError(
-                f"a GGUF file can't say {key} = {before}; read back it is {after[key]}; export it to hf"
+                f"a GGUF file can't say {key} = {before}; read back it is {after.get(key)}; export it to hf"
             )
+
+
+def _flat(table: JsonObject, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its place, such as ffn.n_shared."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
 
 
 def _equal(one: Any, other: Any) -> bool:
     """Whether two facts are the same in float32."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= 1e-5 * max(abs(one), 1e-12)
     return one == other

@@ -73,14 +73,14 @@ def tokenizer_of(header: Header) -> Tokenizer:
     """
     path, meta = header.path, header.meta
     table = table_of(path, meta)
-    if not foreign.is_foreign(table, NOMOAT.specials):
+    template = meta.get("tokenizer.chat_template")
+    template = template if isinstance(template, str) else None
+    if not foreign.is_foreign(table, NOMOAT.specials, template):
         return Tokenizer(table)
     tokens = meta["tokenizer.ggml.tokens"]
     named = {word: _token(meta, name, tokens) for name, word in _WORDS.items()}
     words = {word: token for word, token in named.items() if token is not None}
     ends = [tokens.index(token) for name in ("eot", "eom") if (token := _token(meta, name, tokens))]
-    template = meta.get("tokenizer.chat_template")
-    template = template if isinstance(template, str) else None
     return Tokenizer(table, foreign.layout_of(table, template, words, ends))
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import interop
 import pytest
 
 from nomoat.run.directory import Run
@@ -24,6 +25,15 @@ TIMED = {
     "update_seconds",
     "redone",
 }
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Beside a failure of a test that docs/interop.md names: the sentences that may be true no longer."""
+    report = (yield).get_result()
+    if report.failed:
+        for sentence in interop.sentences_of(item.nodeid):
+            report.sections.append(("docs/interop.md says", sentence))
 
 
 @dataclass(frozen=True)

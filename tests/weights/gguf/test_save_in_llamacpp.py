@@ -164,3 +164,22 @@ def test_no_width_but_the_models_opens_in_qwen2(tmp_path, tokenizer, monkeypatch
     path = save(filled(spec), tmp_path / "x.gguf", tokenizer=tokenizer).path
     with pytest.raises(RuntimeError, match="Failed to init server"):
         llamacpp.Server(path)
+
+
+@pytest.mark.check
+@torch.no_grad()
+def test_the_betas_of_yarn_are_not_read(tmp_path, tokenizer, monkeypatch):
+    """Why others than 32 and 1 are refused."""
+    from nomoat.weights.gguf import limits
+
+    monkeypatch.setattr(limits, "BETAS", (32.0, 2.0))
+    stretch = SPECS["llama, YaRN"].stretch
+    wide = varied(SPECS["llama, YaRN"], stretch=stretch.model_copy(update={"beta_slow": 2.0}))
+    model, usual = filled(wide), filled(SPECS["llama, YaRN"])
+    server = llamacpp.Server(save(model, tmp_path / "x.gguf", tokenizer=tokenizer).path)
+    theirs = server.logprobs(IDS, model.spec.vocab_size)
+    off = []
+    for one in (usual, model):
+        ours_V = one(torch.tensor([IDS]))[0, -1].log_softmax(-1)
+        off.append(max(abs(float(ours_V[id]) - logp) for id, logp in theirs.items()))
+    assert off[0] < 1e-4 < 0.1 < off[1]

@@ -94,9 +94,8 @@ def sample(
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,
         on_end=ended if heard else None,
-        stop_ids=tokenizer.layout.stop_ids,
         pad_id=tokenizer.layout.pad_id,
-        **how,
+        **{"stop_ids": tokenizer.layout.stop_ids} | how,
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from nomoat.config import WeightsError
 from nomoat.engine.engine import sample
 from nomoat.model.spec import Routed
 from nomoat.model.transformer import Transformer

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from nomoat.tokenizer import foreign
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.tokenizer.layout import Message
 
 QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -248,3 +249,30 @@ def smollm2() -> Parts:
         {"id": id, "content": text, **flags} for id, text in enumerate(texts) if kinds[id] == 3
     ]
     return table, facts["tokenizer.chat_template"], _words("<|im_start|>", "<|im_end|>", "<|im_end|>")
+
+
+HARMLESS = (
+    "What is", " 17 + 25?\n", "  Straße ", "{{ x }}", "{% if %}", "<b>", "42\n", "a | b", "3 < 4", "Ümläut",
+    " ", "\n\n", "|>", "e\u0301",
+)  # fmt: skip
+
+
+def harmless(*, chains: bool) -> list[tuple[list[Message], dict[str, bool | None]]]:
+    """Conversations without a control token in them, and how each is rendered; with `chains` some think."""
+    rng = random.Random("harmless")
+
+    def say() -> str:
+        return "".join(rng.choices(HARMLESS, k=rng.randrange(0, 5)))
+
+    out = []
+    for n in range(50):
+        turns = [Message("system", say())] if n % 3 == 0 else []
+        for _ in range(n % 4):
+            chain = rng.choice([None, "", say()]) if chains else None
+            turns += [Message("user", say()), Message("assistant", say(), chain)]
+        generate = n % 2 == 0
+        if generate or not turns:
+            turns.append(Message("user", say()))
+        think = rng.choice([None, True, False]) if generate and chains else None
+        out.append((turns, {"generate": generate, "think": think}))
+    return out

@@ -2,8 +2,8 @@
 doesn't.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from nomoat.run.directory import Run
 from nomoat.serve.loading import is_gguf, licence
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import families
-from nomoat.weights.files import Tensors, json_of
+from nomoat.weights.facts import Facts, describe
 from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.vocabulary import tokenizer_of
@@ -42,18 +41,6 @@ class Inspected:
         return "\n".join([*lines, "", "a question, as its template writes it:", self.example])
 
 
-@dataclass(frozen=True)
-class _Files:
-    """What the headers of a model say: a dtype and a number of bytes for each tensor."""
-
-    family: str
-    spec: Spec
-    expected: Collection[str]
-    kinds: Mapping[str, str]
-    n_bytes: int
-    n_files: int
-
-
 def inspect(root: Path) -> Inspected:
     """A run (its best model), a directory or a .gguf file; reads no weights.
 
@@ -61,18 +48,19 @@ def inspect(root: Path) -> Inspected:
     """
     if (root / "recipe.json").is_file():
         left = Run.open(root).weights()
-        files, tokens = _of_directory(left.path), left.tokenizer.path
+        files, tokens = describe(left.path), left.tokenizer.path
     elif is_gguf(root):
-        files, tokens = _of_gguf(root), root
+        header = Header.of(root)
+        files, tokens = _of_gguf(header), root
     elif (root / "config.json").is_file():
-        files, tokens = _of_directory(root), root
+        files, tokens = describe(root), root
     else:
         raise DataError(
             f"{root} has no config.json and no recipe.json; expected a run, an exported model or a .gguf file"
         )
-    facts = _facts(files) | {"licence": licence(root) or "not said"}
+    facts = _said_of(files) | {"licence": licence(root) or "not said"}
     try:
-        tokenizer = tokenizer_of(Header.of(root)) if root.is_file() else Tokenizer.load(tokens)
+        tokenizer = tokenizer_of(header) if root.is_file() else Tokenizer.load(tokens)
         facts |= _tokens(tokenizer)
         example = _example(tokenizer)
     except UserError as error:
@@ -80,57 +68,48 @@ def inspect(root: Path) -> Inspected:
     return Inspected(facts, example)
 
 
-def _of_directory(root: Path) -> _Files:
-    config = json_of(root / "config.json")
-    family = families.of_config(config)
-    tensors = Tensors.of(root)
-    spec = family.spec_of(config, set(tensors.names))
-    with torch.device("meta"):
-        model = Transformer(spec)
-    entries = tensors.entries
-    expected = set(family.slots(model))
-    expected |= family.copies(model).keys() & entries.keys()
-    expected |= {name for name in entries if name.endswith("_scale_inv")}
-    kinds, paths, n_bytes = {}, set(), 0
-    for name, entry in entries.items():
-        kinds[name] = str(entry.dtype).removeprefix("torch.")
-        paths.add(entry.path)
-        n_bytes += entry.n_bytes
-    return _Files(config["model_type"], spec, expected, kinds, n_bytes, len(paths))
-
-
-def _of_gguf(root: Path) -> _Files:
-    header = Header.of(root)
+def _of_gguf(header: Header) -> Facts:
     spec = gguf.spec_of(header)
     with torch.device("meta"):
         model = Transformer(spec)
-    expected = gguf.expected(model, header)
-    kinds = {name: place.kind.name for name, place in header.tensors.items()}
-    n_bytes = sum(place.n_bytes for place in header.tensors.values())
-    family = header.meta["general.architecture"]
-    n_files = len(header.files)
-    return _Files(family, spec, expected, kinds, n_bytes, n_files)
+    numbers: Counter[str] = Counter()
+    for place in header.tensors.values():
+        numbers[place.kind.name] += math.prod(place.shape)
+    differing = differences(gguf.expected(model, header), header.tensors)
+    return Facts(
+        family=header.meta["general.architecture"],
+        spec=spec,
+        dtypes=dict(numbers.most_common()),
+        n_shards=len(header.files),
+        n_bytes=sum(place.n_bytes for place in header.tensors.values()),
+        parameters=counts.params_total(spec),
+        active=counts.params_active(spec),
+        missing=tuple(differing["missing"]),
+        surplus=tuple(differing["unknown"]),
+        misshapen=(),
+    )
 
 
-def _facts(files: _Files) -> dict[str, Any]:
+def _said_of(files: Facts) -> dict[str, Any]:
     spec = files.spec
-    total = counts.params_total(spec)
-    cache = 4 * spec.n_layers * sum(spec.attention.d_cached) * spec.context
+    cached = spec.n_layers * sum(spec.attention.d_cached) * spec.context
     return {
         "family": files.family,
-        "parameters": total,
-        "active parameters": counts.params_active(spec),
+        "parameters": files.parameters,
+        "active parameters": files.active,
         "layers": spec.n_layers,
         "width": spec.d_model,
         "vocabulary": spec.vocab_size,
         "context": spec.context,
-        "tensors": dict(Counter(files.kinds.values())),
+        "numbers": files.dtypes,
         "bytes": files.n_bytes,
-        "files": files.n_files,
-        "bytes to chat, float32": 4 * total,
-        "bytes of a full cache": cache,
-        "bytes to train, AdamW in float32, without activations": 16 * total,
-        **differences(files.expected, files.kinds),
+        "files": files.n_shards,
+        "bytes to chat, float32": 4 * files.parameters,
+        "bytes of a full cache": 4 * cached,
+        "bytes to train, AdamW in float32, without activations": 16 * files.parameters,
+        "missing": list(files.missing),
+        "unknown": list(files.surplus),
+        "of another shape": list(files.misshapen),
     }
 
 

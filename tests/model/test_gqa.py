@@ -80,7 +80,9 @@ def queries_keys_values(attention, h_TD):
     if a.qk_norm:
         width = {"head": 10, "whole": None}[a.qk_norm]
         q, k = (
-            torch.stack([torch.cat([normed(part, norm) for part in row.split(width or len(row))]) for row in x])
+            torch.stack([
+                torch.cat([normed(part, norm) for part in row.split(width or len(row))]) for row in x
+            ])
             for x, norm in ((q, attention.norm_q), (k, attention.norm_k))
         )
     return q, k, v

@@ -11,7 +11,10 @@ import pytest
     [
         ("pretrain.stepz=3", "did you mean `steps`"),
         ("sft.optim.muon_lrr=3", "did you mean `muon_lr`"),
-        ("models.main.attention.d_rope=7", "`models.main.attention.d_rope` = 7: Input should be a multiple of 2"),
+        (
+            "models.main.attention.d_rope=7",
+            "`models.main.attention.d_rope` = 7: Input should be a multiple of 2",
+        ),
         ("models.main.ffn.n_groups=3", "expected n_groups to divide"),
         ("models.main.attention.n_heds=3", "did you mean `n_heads`"),
         ("pretrain.steps=many", "valid integer"),

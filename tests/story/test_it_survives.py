@@ -123,7 +123,8 @@ def test_two_processes_do_not_share_a_directory(forge, recipe, run_dir):
 
 def test_another_recipe_is_refused_with_the_difference(forge, smoke, recipe):
     before = (smoke.root / "events.jsonl").read_bytes()
-    changed = forge("run", recipe, "--out", smoke.root, "--set", "sft.steps=21", "models.main.ffn.d_expert=48")
+    changes = "sft.steps=21", "models.main.ffn.d_expert=48"
+    changed = forge("run", recipe, "--out", smoke.root, "--set", *changes)
     assert changed.code == 2
     assert "stages.sft.steps: the run has 20, the recipe now has 21" in changed.err
     assert "models.main.ffn.d_expert: the run has 32, the recipe now has 48" in changed.err

@@ -4,6 +4,7 @@ import dataclasses
 import random
 
 import jinja2.sandbox
+import borrowed
 import pytest
 import tokenizers
 
@@ -137,38 +138,6 @@ def test_a_role_that_is_not_known_is_an_error(tok):
         render(tok, [Message("tool", "x")], generate=True)
 
 
-def harmless() -> list[tuple[list[Message], dict]]:
-    rng = random.Random("harmless")
-    words = [
-        "What is",
-        " 17 + 25?\n",
-        "  Straße ",
-        "{{ x }}",
-        "{% if %}",
-        "<b>",
-        "42\n",
-        "a | b",
-        "Ümläut",
-        " ",
-        "<",
-        "|>",
-    ]
-    out = []
-    for n in range(60):
-
-        def say():
-            return "".join(rng.choices(words, k=rng.randrange(0, 5)))
-
-        turns = [Message("system", say())] if n % 3 == 0 else []
-        for _ in range(n % 4):
-            turns += [Message("user", say()), Message("assistant", say(), rng.choice([None, "", say()]))]
-        generate = n % 2 == 0
-        turns += [Message("user", say())] if generate else []
-        think = rng.choice([None, True, False]) if generate else None
-        out.append((turns, {"generate": generate, "think": think}))
-    return out
-
-
 def as_dicts(turns: list[Message]) -> list[dict]:
     return [{"role": m.role, "content": m.content, "reasoning_content": m.thinking} for m in turns]
 
@@ -178,7 +147,7 @@ def test_the_jinja_template_gives_the_same_ids(tok, tmp_path):
     whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for settings in ({}, {"trim_blocks": True, "lstrip_blocks": True}):
         theirs = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(template())
-        for turns, how in harmless():
+        for turns, how in borrowed.harmless(chains=True):
             text = theirs.render(
                 messages=as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"]
             )
@@ -193,7 +162,7 @@ def test_transformers_applies_the_saved_template_alike(tok, tmp_path):
     tok.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (PAD, BOS, EOS)
-    for turns, how in harmless():
+    for turns, how in borrowed.harmless(chains=True):
         ids = theirs.apply_chat_template(
             as_dicts(turns),
             add_generation_prompt=how["generate"],

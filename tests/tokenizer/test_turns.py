@@ -108,48 +108,6 @@ def test_a_content_between_the_halves_of_a_token_does_not_complete_it():
             }
 
 
-def harmless(chains: bool) -> list[tuple[list[Message], dict]]:
-    rng = random.Random("harmless")
-    words = [
-        "What is",
-        " 17 + 25?\n",
-        "  Straße ",
-        "{{ x }}",
-        "<b>",
-        "42\n",
-        "a | b",
-        "3 < 4",
-        " ",
-        "\n\n",
-        "|>",
-        "e\u0301",
-    ]
-    out = []
-    for n in range(40):
-
-        def say():
-            return "".join(rng.choices(words, k=rng.randrange(0, 5)))
-
-        turns = [Message("system", say())] if n % 3 == 0 else []
-        for _ in range(n % 4):
-            turns += [
-                Message("user", say()),
-                Message("assistant", say(), say() if chains and rng.random() < 0.5 else None),
-            ]
-        generate = n % 2 == 0
-        turns += [Message("user", say())] if generate or not turns else []
-        out.append(
-            (
-                turns,
-                {
-                    "generate": generate,
-                    "think": rng.choice([None, True, False]) if generate and chains else None,
-                },
-            )
-        )
-    return out
-
-
 def theirs(kind: str):
     """transformers' tokenizer on the same table, template and names."""
     transformers = pytest.importorskip("transformers")
@@ -163,7 +121,7 @@ def theirs(kind: str):
 @pytest.mark.parametrize("kind", borrowed.KINDS)
 def test_harmless_conversations_give_the_ids_of_transformers(kind):
     tok, other = borrowed.made(kind), theirs(kind)
-    for turns, how in harmless(kind == "qwen"):
+    for turns, how in borrowed.harmless(chains=kind == "qwen"):
         dicts = [{"role": m.role, "content": m.content, "reasoning_content": m.thinking} for m in turns]
         extra = {} if how["think"] is None else {"enable_thinking": how["think"]}
         ids = other.apply_chat_template(

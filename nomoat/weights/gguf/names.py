@@ -14,6 +14,7 @@ from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.mtp import Depth
 from nomoat.model.transformer import Block, Transformer
+from nomoat.weights.families.views import half_split
 
 HALVED = ("qwen2", "qwen3", "qwen3moe", "olmo2")
 OPTIONAL = "exp_probs_b.bias"  # absent: no expert is favoured
@@ -83,7 +84,7 @@ def _rows(view: Tensor, d_head: int, halved: bool) -> Slot:
     """Rows of queries, keys or gains (H R, …), in the file's order within each head."""
     shape = tuple(view.shape)
     if halved:
-        view = view.unflatten(0, (-1, d_head // 2, 2)).transpose(1, 2)
+        view = half_split(view, d_head)
     return Slot(view, shape)
 
 

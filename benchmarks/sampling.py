@@ -61,7 +61,7 @@ def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n
 
 def generate_ours(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens ours made."""
-    groups = sample(model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[], pad_id=0)
+    groups = sample(model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[])
     return sum(len(one.ids_T) for group in groups for one in group)
 
 

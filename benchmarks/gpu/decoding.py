@@ -36,5 +36,5 @@ def speed(name: str, rows: int, n_new: int, spent: Spent) -> Iterator[Result]:
 
 
 def decode(model: Transformer, prompts: list[list[int]], n_new: int) -> torch.Tensor:
-    groups = sample(model, prompts, max_new_tokens=n_new, seed=0, stop_ids=(), pad_id=0)
+    groups = sample(model, prompts, max_new_tokens=n_new, seed=0, stop_ids=())
     return torch.stack([one.ids_T for group in groups for one in group])

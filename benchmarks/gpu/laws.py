@@ -4,13 +4,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.measure import Place, Result, model_on, random_batch, random_ids, small_spec
-from nomoat.engine.decoder import Decoder
+from nomoat.engine.blocks import n_blocks
 from nomoat.engine.engine import sample
+from nomoat.engine.runner import Batch, TorchRunner
 from nomoat.engine.sampling import choose, uniforms
 from nomoat.lab import fp8
 from nomoat.model.loss import IGNORED, cross_entropy, divergence
@@ -70,10 +72,25 @@ def decoded_as_whole_rows(device: torch.device, **changes: object) -> float:
 @torch.inference_mode()
 def decoded(model: Transformer, prompts: list[list[int]], next_BT: Tensor) -> Tensor:
     """Logits behind the prompts and behind each further column."""
-    decoder = Decoder(model)
-    columns = [decoder.prefill(prompts, next_BT.shape[1], 0)]
-    columns += [decoder.step(next_B) for next_B in next_BT.T]
+    runner, n_each = TorchRunner(model, len(prompts) * n_blocks(T)), n_blocks(T)
+    tables = np.arange(len(prompts) * n_each, dtype=np.int32).reshape(-1, n_each)
+    rows = [(prompt, 0) for prompt in prompts]
+    columns = []
+    for next_B in [*next_BT.T, None]:
+        columns.append(runner.run(behind(rows, tables)).logits.clone())
+        if next_B is not None:
+            rows = [([id], first + len(ids)) for (ids, first), id in zip(rows, next_B.tolist())]
     return torch.stack(columns, 1)
+
+
+def behind(rows: Sequence[tuple[list[int], int]], tables: np.ndarray) -> Batch:
+    """Rows of ids from a position on, and logits behind the last id of each."""
+    ids = np.concatenate([np.array(ids, np.int32) for ids, _ in rows])
+    pos = np.concatenate([np.arange(first, first + len(ids), dtype=np.int32) for ids, first in rows])
+    slot = np.repeat(np.arange(len(rows), dtype=np.int32), [len(ids) for ids, _ in rows])
+    out = np.cumsum([len(ids) for ids, _ in rows]).astype(np.int32) - 1
+    plain = np.ones(len(rows), np.float32), np.full(len(rows), -1, np.float32)
+    return Batch(ids, pos, slot, tables, out, *plain)
 
 
 @torch.no_grad()
@@ -101,7 +118,7 @@ def batched_as_alone(device: torch.device) -> float:
 
 
 def answers(model: Transformer, prompts: list[list[int]], keys: Sequence[int]) -> list[list[int]]:
-    groups = sample(model, prompts, max_new_tokens=16, seed=3, stop_ids=(9,), pad_id=0, keys=keys)
+    groups = sample(model, prompts, max_new_tokens=16, seed=3, stop_ids=(9,), keys=keys)
     return [one.ids_T.tolist() for (one,) in groups]
 
 

@@ -1,32 +1,274 @@
-"""The sampler: groups of rollouts and evaluations in waves of rows, and one stream for chat."""
+"""One engine for chat, evaluation, rollouts and servers: schedule, run, postprocess.
 
+Requests enter and leave a batch while it runs; prompts are computed in chunks beside rows that go on; samples of
+one prompt share it, and a prefix that is in the cache is not computed again.
+"""
+
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import zip_longest
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from nomoat.config import ConfigError, DataError
-from nomoat.engine.decoder import Decoder
-from nomoat.engine.sampling import choose, uniforms
+from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
+from nomoat.engine.draft import FEW_ROWS, Drafts, Pace, by_depth, by_lookup
+from nomoat.engine.native import build
+from nomoat.engine.native.layout import Precision
+from nomoat.engine.native.runner import NativeRunner
+from nomoat.engine.request import Request, Sample, Sampling, Stop, Token
+from nomoat.engine.runner import Batch, Drawn, Runner, TorchRunner
+from nomoat.engine.sampling import choose, shaped, truncated
+from nomoat.engine.scheduler import Part, Row, Scheduler
 from nomoat.model.transformer import Transformer
+from nomoat.tokenizer.bpe import Tokenizer
 
-KEEP = 0.75  # finished rows leave when fewer than this share is alive: copying the cache costs about one step
+ROWS = 256  # that run at the same time
+STEP_TOKENS = 512  # prompts are computed in chunks, so that rows that go on wait for about so many tokens at most
+CACHE_BYTES = 1 << 30
 
-OnEnd = Callable[[int, int, Tensor], None]
+OnEnd = Callable[[int, int, torch.Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One continuation.  `ids_T` holds the new ids, the stop id included.
+class Limits:
+    """How much runs at the same time; `cache_bytes` bounds the blocks, `step_tokens` the length of a step."""
 
-    `logp_T` (float32) is each id's log-probability under the policy at the sampling temperature.
+    rows: int = ROWS
+    step_tokens: int = STEP_TOKENS
+    cache_bytes: int = CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "step_tokens", "cache_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}; expected 1 or more")
+
+
+class Engine:
+    """Continues the requests that are submitted, a token of each row a step.
+
+    `compiled`: whether steps are computed by step.c; None: where that is possible.  `precision` int8 stores the
+    weights of a compiled step in a quarter of the memory.  `tokenizer` is needed for stop strings.  One thread
+    owns an engine.
     """
 
-    ids_T: Tensor
-    logp_T: Tensor
-    stop: Literal["end", "length"]
+    def __init__(
+        self,
+        model: Transformer,
+        limits: Limits | None = None,
+        *,
+        tokenizer: Tokenizer | None = None,
+        compiled: bool | None = None,
+        precision: Precision = "as is",
+        drafts: Drafts = "off",
+    ):
+        self.model, self.tokenizer, self.drafts = model, tokenizer, drafts
+        self.limits = limits = limits or Limits()
+        spec = model.spec
+        possible = model.device.type == "cpu" and build.library() is not None
+        if compiled and not possible:
+            raise ConfigError("compiled = true needs a C compiler and a model on the processor; leave it out")
+        compiled = possible if compiled is None else compiled
+        if precision != "as is" and not compiled:
+            raise ConfigError(f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc")
+        if drafts == "mtp" and not spec.n_mtp:
+            raise ConfigError("drafts = mtp: the model has no extra prediction depth; choose lookup or off")
+        width = 4 * 2 * (spec.n_layers + spec.n_mtp) * sum(spec.attention.d_cached)
+        most = limits.rows * n_blocks(spec.context)
+        n = min(max(limits.cache_bytes // (width * BLOCK), 1), most)
+        self.blocks = Blocks(n)
+        self.runner: Runner = NativeRunner(model, n, precision) if compiled else TorchRunner(model, n)
+        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens)
+        self.n_requests = 0
+        self.pace = Pace()
+
+    def submit(self, request: Request, name: str = "the prompt") -> int:
+        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be continued."""
+        spec = self.model.spec
+        request.check(spec.vocab_size, spec.context, name)
+        limit = min(len(request.prompt) + request.max_new_tokens, spec.context)
+        if n_blocks(limit) > self.blocks.n:
+            raise ConfigError(
+                f"the cache holds {self.blocks.n * BLOCK} positions; expected room for the {limit} of one row; "
+                "raise cache_bytes or shorten the reply"
+            )
+        if request.stop and self.tokenizer is None:
+            raise ConfigError("stop strings need the engine's tokenizer; pass it, or use stop_ids")
+        number = self.n_requests
+        self.n_requests += 1
+        row = Row(number, 0, request, list(request.prompt), limit, n_twins=request.n - 1)
+        self.scheduler.waiting.append(row)
+        return number
+
+    def cancel(self, number: int) -> None:
+        """The request computes nothing from the next step on."""
+        scheduler = self.scheduler
+        for row in [row for row in scheduler.running if row.number == number]:
+            scheduler.leave(row)
+        scheduler.waiting = deque(row for row in scheduler.waiting if row.number != number)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.scheduler.running or self.scheduler.waiting)
+
+    def refresh(self) -> None:
+        """The model's weights have changed: what was computed from them is forgotten."""
+        if self.busy:
+            raise RuntimeError("weights can't change while rows run")
+        self.blocks.forget()
+        self.runner.refresh()
+
+    def step(self) -> list[Token]:
+        """Each running row's new tokens, in their order; computes chunks of prompts beside them."""
+        self.pace.begin()
+        parts = self.scheduler.schedule()
+        if not parts:
+            return []
+        step = gathered(parts, self.scheduler.tables)
+        tokens = self.postprocess(parts, step.outs, self.runner.run(step.batch))
+        if self.drafts != "off":
+            self.guess(parts, step.batch, tokens)
+        return tokens
+
+    def postprocess(self, parts: Sequence[Part], outs: Sequence[range], drawn: Drawn) -> list[Token]:
+        """What was drawn becomes the rows' next tokens; rows that end leave."""
+        tokens: list[Token] = []
+        for part, out in zip(parts, outs):
+            row, n_own = part.row, len(out) - len(part.twins)
+            for twin, place in zip(part.twins, out[n_own:]):
+                self.share(row, part.n, twin)
+                tokens += self.take(twin, out=[place], drawn=drawn)
+            if n_own:
+                tokens += self.take(row, out[:n_own], drawn)
+            else:
+                self.scheduler.computed(row, part.n)
+        return tokens
+
+    def share(self, row: Row, n: int, twin: Row) -> None:
+        """The twin reads the row's full blocks, and has a copy of the one that both will write."""
+        n_full, rest = divmod(row.n_computed + n, BLOCK)
+        for block in row.blocks[:n_full]:
+            self.blocks.hold(block)
+        self.scheduler.give(twin, row.blocks[:n_full])
+        if rest:
+            self.scheduler.give(twin, [self.blocks.take()])
+            self.runner.copy(row.blocks[n_full], twin.blocks[n_full])
+        twin.n_cached = row.n_prompt
+        twin.n_computed = row.n_computed + n
+
+    def take(self, row: Row, out: Sequence[int], drawn: Drawn) -> list[Token]:
+        """The row's next tokens: one, and one more for each guess that was right."""
+        tokens = []
+        guesses, row.drafts = row.drafts, []
+        for guess, place in zip_longest(guesses, out):
+            token = self.token(row, place, drawn)
+            row.ids.append(token.id)
+            tokens.append(token)
+            if token.stop or token.id != guess:
+                break
+        self.pace.accepted += len(tokens) - 1
+        self.scheduler.computed(row, len(row.ids) - 1 - row.n_computed)
+        if tokens[-1].stop:
+            self.scheduler.leave(row)
+        return tokens
+
+    def token(self, row: Row, place: int, drawn: Drawn) -> Token:
+        """The token drawn at `place`, chosen again where the request asks for more than temperature."""
+        request, top, plain = row.request, None, None
+        sampling = request.sampling
+        id, logp = int(drawn.ids[place]), float(drawn.logps[place])
+        closes = request.thinking is not None and row.n_thinking >= request.thinking.budget
+        if closes or not sampling.plain:
+            forced = request.thinking.close_id if closes else None
+            id, logp, top, plain = chosen(drawn.logits[place], row, forced)
+        stop = self.stop(row, id)
+        return Token(row.number, row.sample, id, logp, stop, top, plain)
+
+    def stop(self, row: Row, id: int) -> Stop | None:
+        """Why the row ends with this token, if it does."""
+        request = row.request
+        if request.thinking:
+            row.think(id, request.thinking)
+        if id in request.stop_ids:
+            return "end"
+        if request.stop:
+            ends = [text.encode() for text in request.stop]
+            text = row.text + self.tokenizer.token_bytes(id)
+            if any(end in text for end in ends):
+                return "stop"
+            row.text = text[-max(map(len, ends)) :]
+        return "length" if len(row.ids) + 1 >= row.limit else None
+
+    def guess(self, parts: Sequence[Part], batch: Batch, tokens: Sequence[Token]) -> None:
+        """Drafts for the rows that go on, while they are few and it pays."""
+        rows = [part.row for part in parts if part.row.slot >= 0 and part.row.n_new]
+        if not 0 < len(self.scheduler.running) <= FEW_ROWS or not rows:
+            return
+        self.pace.end(len(tokens))
+        if not self.pace.guessing:
+            return
+        if self.drafts == "lookup":
+            drafts = {id(row): by_lookup(row.ids) for row in rows}
+        else:
+            drafts = by_depth(self.runner, parts, batch)
+        for row in rows:
+            row.drafts = drafts.get(id(row), [])[: row.limit - len(row.ids) - 1]
+            self.pace.guessed += len(row.drafts)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is computed, and which of its draws belong to each part: those of its row, then its twins'."""
+
+    batch: Batch
+    outs: list[range]
+
+
+def gathered(parts: Sequence[Part], tables: np.ndarray) -> Step:
+    ids: list[int] = []
+    pos: list[int] = []
+    slots: list[int] = []
+    out: list[int] = []
+    temperature: list[float] = []
+    uniform: list[float] = []
+    outs = []
+    for part in parts:
+        row, first, n = part.row, part.row.n_computed, part.n
+        known = row.ids if not row.drafts else row.ids + row.drafts
+        ids += known[first : first + n]
+        pos += range(first, first + n)
+        slots += [row.slot] * n
+        n_drawn = max(first + n - len(row.ids) + 1, 0)
+        drawing = [row] * n_drawn + list(part.twins)
+        begin = len(out)
+        out += range(len(ids) - n_drawn, len(ids))
+        out += [len(ids) - 1] * len(part.twins)
+        temperature += [each.request.sampling.temperature or 1.0 for each in drawing]
+        uniform += [row.uniform(k) for k in range(n_drawn)] + [twin.uniform(0) for twin in part.twins]
+        outs.append(range(begin, len(out)))
+    integers = [np.array(numbers, dtype=np.int32) for numbers in (ids, pos, slots)]
+    reals = [np.array(numbers, dtype=np.float32) for numbers in (temperature, uniform)]
+    return Step(Batch(*integers, tables, np.array(out, dtype=np.int32), *reals), outs)
+
+
+def chosen(
+    logits_V: torch.Tensor, row: Row, forced: int | None
+) -> tuple[int, float, tuple[tuple[int, float], ...] | None, float | None]:
+    """The id by the row's own rules, or the one that is forced; its log-probability; the alternatives asked for."""
+    sampling = row.request.sampling
+    logits = shaped(logits_V, sampling, row.request.prompt, row.ids[row.n_prompt :])
+    temperature, uniform = sampling.temperature or 1.0, row.uniform(0)
+    if forced is None:
+        id_1, _ = choose(truncated(logits, sampling)[None], torch.tensor([uniform]), temperature)
+        forced = int(id_1)
+    logp = float((logits / temperature).log_softmax(-1)[forced])
+    if sampling.top_logprobs is None:
+        return forced, logp, None, None
+    plain_V = logits_V.log_softmax(-1)
+    best = plain_V.topk(sampling.top_logprobs)
+    return forced, logp, tuple(zip(best.indices.tolist(), best.values.tolist())), float(plain_V[forced])
 
 
 def sample(
@@ -38,172 +280,63 @@ def sample(
     temperature: float = 1.0,
     seed: int,
     stop_ids: Sequence[int],
-    pad_id: int,
     greedy: bool = False,
-    max_rows: int = 512,
+    rows: int = ROWS,
     keys: Sequence[int] | None = None,
     on_end: OnEnd | None = None,
+    engine: Engine | None = None,
 ) -> list[list[Sample]]:
-    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without
-    truncation.
+    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
 
     A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  What a
-    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So
-    a prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a
-    long one give the same ids, as far as float rounding (which does depend on the batch) does not decide.
-    `on_end(i, j, ids_T)` hears of each sample that a stop id ended, while the others go on.
+    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a
+    prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a long one
+    give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)` hears of each
+    sample that a stop id ended, while the others go on.  `engine` is one of this model, with its weights.
     """
-    _check(model, prompts, max_new_tokens, temperature)
     keys = range(len(prompts)) if keys is None else keys
     if len(keys) != len(prompts):
         raise DataError(f"{len(prompts)} prompts, {len(keys)} keys; expected one of each")
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    todo = [(i, j) for i in order for j in range(n_per_prompt)]
-    stops = torch.tensor(list(stop_ids), dtype=torch.long)
-    with torch.inference_mode():
-        decoder = Decoder(model)
-    drawn: dict[tuple[int, int], Sample] = {}
-    for start in range(0, len(todo), max_rows):
-        rows = todo[start : start + max_rows]
-        uniform_BT = None if greedy else uniforms(seed, [(keys[i], j) for i, j in rows], max_new_tokens)
-        wave = _Wave(decoder, prompts, rows, max_new_tokens)
-        wave.decode(prompts, pad_id, uniform_BT, temperature, stops, on_end)
-        drawn |= zip(rows, wave.samples())
-    return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
-
-
-class _Wave:
-    """Rows that are decoded together: row r continues prompt i as its sample j, (i, j) = rows[r].
-
-    Rows that ended leave the decoder in groups; `alive` says which row of the wave each decoded row is.
-    """
-
-    def __init__(
-        self,
-        decoder: Decoder,
-        prompts: Sequence[Sequence[int]],
-        rows: Sequence[tuple[int, int]],
-        max_new_tokens: int,
-    ):
-        self.decoder, self.rows = decoder, rows
-        limits = [min(max_new_tokens, decoder.spec.context - len(prompts[i])) for i, _ in rows]
-        self.n_steps = max(limits)
-        self.alive = torch.arange(len(rows))
-        self.ids_BT = torch.zeros(len(rows), self.n_steps, dtype=torch.long)
-        self.logp_BT = torch.zeros(len(rows), self.n_steps)
-        self.length_B = torch.tensor(limits)
-        self.ended_B = torch.zeros(len(rows), dtype=torch.bool)
-
-    @torch.inference_mode()
-    def decode(
-        self,
-        prompts: Sequence[Sequence[int]],
-        pad_id: int,
-        uniform_BT: Tensor | None,
-        temperature: float,
-        stops: Tensor,
-        on_end: OnEnd | None,
-    ) -> None:
-        logits = self.prefill(prompts, pad_id)
-        for step in range(self.n_steps):
-            uniform = None if uniform_BT is None else uniform_BT[self.alive, step].to(logits.device)
-            ids, logps = choose(logits, uniform, temperature)
-            ended = self.record(step, ids.cpu(), logps.cpu(), stops)
-            for row in ended.tolist() if on_end else ():
-                on_end(*self.rows[row], self.ids_BT[row, : step + 1].clone())
-            live = self.length_B[self.alive] > step + 1
-            n_live = int(live.sum())
-            if n_live == 0:
-                break
-            if n_live < KEEP * len(live):
-                ids = self.thin(live, ids)
-            logits = self.decoder.step(ids)
-
-    def prefill(self, prompts: Sequence[Sequence[int]], pad_id: int) -> Tensor:
-        """Logits behind the prompt of each row.
-
-        A prompt of several rows is computed once.
-        """
-        prompt_of_row = [i for i, _ in self.rows]
-        distinct = list(dict.fromkeys(prompt_of_row))
-        logits = self.decoder.prefill([prompts[i] for i in distinct], self.n_steps - 1, pad_id)
-        if len(distinct) == len(prompt_of_row):
-            return logits
-        place = {i: n for n, i in enumerate(distinct)}
-        group_B = torch.tensor([place[i] for i in prompt_of_row], device=logits.device)
-        self.decoder.rows(group_B)
-        return logits.index_select(0, group_B)
-
-    def record(self, step: int, id_B: Tensor, logp_B: Tensor, stops: Tensor) -> Tensor:
-        """Keep what a step chose for the rows alive; gives those of the wave that a stop id ended."""
-        self.ids_BT[self.alive, step] = id_B
-        self.logp_BT[self.alive, step] = logp_B
-        stopped = torch.isin(id_B, stops) & (step < self.length_B[self.alive])
-        ended = self.alive[stopped]
-        self.length_B[ended] = step + 1
-        self.ended_B[ended] = True
-        return ended
-
-    def thin(self, live: Tensor, ids: Tensor) -> Tensor:
-        """Only live rows stay in the decoder; gives their ids."""
-        kept = live.nonzero()[:, 0]
-        self.alive = self.alive[kept]
-        kept = kept.to(ids.device)
-        self.decoder.rows(kept)
-        return ids[kept]
-
-    def samples(self) -> list[Sample]:
-        rows = zip(self.ids_BT, self.logp_BT, self.length_B.tolist(), self.ended_B.tolist())
-        return [
-            Sample(ids_T[:n].clone(), logp_T[:n].clone(), "end" if ended else "length")
-            for ids_T, logp_T, n, ended in rows
-        ]
+    if not temperature > 0:
+        raise ConfigError(f"temperature = {temperature}; expected more than 0; ask for greedy=True instead")
+    sampling = Sampling(temperature=0.0 if greedy else temperature)
+    how = {"max_new_tokens": max_new_tokens, "stop_ids": frozenset(stop_ids), "sampling": sampling}
+    requests = [Request(p, n=n_per_prompt, seed=seed, key=key, **how) for p, key in zip(prompts, keys)]
+    for i, request in enumerate(requests):
+        request.check(model.spec.vocab_size, model.spec.context, f"prompt {i}")
+    if not requests:
+        return []
+    engine = engine or Engine(model, Limits(rows=min(rows, len(prompts) * n_per_prompt)))
+    place = {engine.submit(request, f"prompt {i}"): i for i, request in enumerate(requests)}
+    ids: dict[tuple[int, int], list[int]] = defaultdict(list)
+    logps: dict[tuple[int, int], list[float]] = defaultdict(list)
+    samples: dict[tuple[int, int], Sample] = {}
+    while engine.busy:
+        for token in engine.step():
+            key = place[token.request], token.sample
+            ids[key].append(token.id)
+            logps[key].append(token.logp)
+            if token.stop:
+                ids_T, logp_T = torch.tensor(ids.pop(key)), torch.tensor(logps.pop(key))
+                samples[key] = Sample(ids_T, logp_T, token.stop)
+                if token.stop == "end" and on_end:
+                    on_end(*key, ids_T)
+    return [[samples[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
 
 
 def stream(
-    model: Transformer,
-    ids: Sequence[int],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    seed: int,
-    stop_ids: Sequence[int],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[int]:
-    """New ids one by one, the stop id included; temperature 0 is greedy.  Ends where `should_stop()` turns
-    true.
+    engine: Engine, request: Request, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Token]:
+    """The tokens of a request's one sample as they come.  Ends, and computes no more, where `should_stop()`
+    turns true or the caller closes it.
     """
-    _check(model, [ids], max_new_tokens, temperature or 1.0)
-    with torch.inference_mode():
-        decoder = Decoder(model)
-    n_steps = min(max_new_tokens, model.spec.context - len(ids))
-    uniform_T = uniforms(seed, [(0, 0)], n_steps)[0].to(decoder.device)
-    id_B = None
-    for step in range(n_steps):
-        if should_stop():
-            return
-        with torch.inference_mode():
-            logits = decoder.prefill([ids], n_steps - 1, ids[0]) if id_B is None else decoder.step(id_B)
-            uniform_B = uniform_T[step : step + 1] if temperature else None
-            id_B, _ = choose(logits / (temperature or 1.0), uniform_B)
-        yield int(id_B)
-        if int(id_B) in stop_ids:
-            return
-
-
-def _check(
-    model: Transformer, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float
-) -> None:
-    context = model.spec.context
-    if max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens = {max_new_tokens}; expected 1 or more")
-    if not temperature > 0:
-        raise ConfigError(f"temperature = {temperature}; expected more than 0; ask for greedy=True instead")
-    for i, prompt in enumerate(prompts):
-        if len(prompt) == 0:
-            raise DataError(f"prompt {i} is empty; expected one id or more, such as the beginning-of-text id")
-        if len(prompt) >= context:
-            raise DataError(
-                f"prompt {i} has {len(prompt)} ids and the model's context is {context}; "
-                f"expected at most {context - 1}; shorten it or extend the context"
-            )
+    number = engine.submit(request)
+    try:
+        while engine.busy and not should_stop():
+            for token in engine.step():
+                if token.request == number:
+                    yield token
+                    if token.stop:
+                        return
+    finally:
+        engine.cancel(number)

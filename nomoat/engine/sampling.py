@@ -1,12 +1,15 @@
 """From logits to one token a row: inverse CDF with keyed uniform numbers."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nomoat.engine.request import Sampling
 
 LOG2_E = math.log2(math.e)
 BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
@@ -28,22 +31,61 @@ def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor
     return torch.from_numpy(rows)
 
 
-def choose(logits_BV: Tensor, uniform_B: Tensor | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Token ids and their log-probabilities under softmax(logits / temperature), float32.
+def choose(
+    logits_BV: Tensor, uniform_B: Tensor | None, temperature: float | Tensor = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Token ids and their log-probabilities under softmax(logits / temperature), float32; temperature (B) or one
+    for all.
 
-    Without uniform numbers the most probable token, of equals the one with the lower id.  A token of
-    probability zero is never chosen.
+    Where the uniform number is negative (or there are none), the most probable token, of equals the one with the
+    lower id.  A token of probability zero is never chosen.
     """
-    bits_BV = logits_BV * (LOG2_E / temperature)  # exp2 is four times faster than exp on the CPU
+    scale = LOG2_E / torch.as_tensor(temperature, device=logits_BV.device)
+    bits_BV = logits_BV * scale.view(-1, 1)  # exp2 is four times faster than exp on the CPU
     bits_BV.sub_(bits_BV.amax(-1, keepdim=True))
     powers = bits_BV.exp2()
     if powers.shape[1] % BLOCK:
         powers = F.pad(powers, (0, -powers.shape[1] % BLOCK))
     blocks = powers.unflatten(1, (-1, BLOCK))
     cdf = blocks.sum(-1).cumsum(-1)
-    id_B = logits_BV.argmax(-1) if uniform_B is None else _draw(blocks, cdf, uniform_B)
+    id_B = logits_BV.argmax(-1)
+    if uniform_B is not None:
+        id_B = torch.where(uniform_B < 0, id_B, _draw(blocks, cdf, uniform_B.clamp(min=0)))
     logp_B = (bits_BV.gather(1, id_B[:, None])[:, 0] - cdf[:, -1].log2()) / LOG2_E
     return id_B, logp_B
+
+
+def shaped(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int]) -> Tensor:
+    """The logits behind penalties (CTRL, arXiv 1909.05858) and bias."""
+    if not sampling.penalised:
+        return logits_V
+    logits_V = logits_V.clone()
+    seen = torch.tensor(sorted({*prompt, *reply}), device=logits_V.device)
+    if sampling.repetition != 1:
+        old = logits_V[seen]
+        logits_V[seen] = torch.where(old > 0, old / sampling.repetition, old * sampling.repetition)
+    for id, times in Counter(reply).items():
+        logits_V[id] -= sampling.presence + times * sampling.frequency
+    for id, bias in sampling.bias.items():
+        logits_V[id] += bias
+    return logits_V
+
+
+def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
+    """The logits, -inf where top-k, then top-p (arXiv 1904.09751), then min-p (arXiv 2407.01082) leave a token
+    out; of equals lower ids stay.
+    """
+    order = logits_V.sort(descending=True, stable=True).indices
+    probability = (logits_V[order] / (sampling.temperature or 1)).double().softmax(-1)
+    n = len(order) if sampling.top_k is None else min(sampling.top_k, len(order))
+    probability = probability[:n] / probability[:n].sum()
+    before = probability.cumsum(-1) - probability
+    kept = (before < sampling.top_p) & (probability >= sampling.min_p * probability[0])
+    kept[0] = True
+    out = torch.full_like(logits_V, -math.inf)
+    ids = order[:n][kept]
+    out[ids] = logits_V[ids]
+    return out
 
 
 def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ class Candidate:
             greedy=greedy,
             think=self.think,
             temperature=self.temperature,
-            max_rows=1024,
         )
         if work is not None:
             account(work, self.model, groups)

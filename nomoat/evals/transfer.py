@@ -93,7 +93,6 @@ class Examination:
                 max_new_tokens=64,
                 seed=config.seed,
                 stop_ids=layout.stop_ids,
-                pad_id=layout.pad_id,
             )
             written = [sample.ids_T.tolist() for (sample,) in samples]
             count(work, model, sum(map(len, (*prompts, *written))), 40)

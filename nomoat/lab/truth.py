@@ -15,7 +15,8 @@ from functools import partial
 import torch
 
 from nomoat.config import parse
-from nomoat.engine.decoder import Decoder
+from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.request import Request, Sampling
 from nomoat.files import shipped
 from nomoat.lab.arms import KERNELS, Arm, Trial, calibrate, race, trained
 from nomoat.lab.corpus import Corpus
@@ -154,13 +155,14 @@ def decoding(table: Json, vocab_size: int) -> list[Json]:
 @torch.inference_mode()
 def decode_rate(model: Transformer, n_rows: int, n_prompt: int, n_new: int) -> float:
     """Tokens a second, after the prompts."""
-    ids_B = torch.arange(n_rows) % model.spec.vocab_size
-    prompts = [[i] * n_prompt for i in ids_B.tolist()]
-    decoder = Decoder(model)
-    decoder.prefill(prompts, n_new, 0)
+    engine = Engine(model, Limits(rows=n_rows, step_tokens=n_rows * n_prompt))
+    for i in range(n_rows):
+        prompt = [i % model.spec.vocab_size] * n_prompt
+        engine.submit(Request(prompt, n_new + 1, sampling=Sampling(temperature=0.0)))
+    engine.step()
     start = time.perf_counter()
-    for _ in range(n_new):
-        ids_B = decoder.step(ids_B).argmax(-1)
+    while engine.busy:
+        engine.step()
     return n_rows * n_new / (time.perf_counter() - start)
 
 

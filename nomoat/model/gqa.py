@@ -7,7 +7,7 @@ are rotated.  Queries and keys may pass an RMSNorm first.
 import torch
 from torch import Tensor, nn
 
-from nomoat.model.kernels import Pair, attend
+from nomoat.model.kernels import Extend, attend
 from nomoat.model.linear import Linear
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import rotate
@@ -31,10 +31,8 @@ class GroupedAttention(nn.Module):
         d_out = a.n_heads * a.d_value
         self.w_o = Linear(d_out, spec.d_model, bias=a.out_bias)
 
-    def forward(
-        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None, kept: list[Pair] | None = None
-    ) -> Tensor:
-        """arXiv 2305.13245, section 2.2.  `mask`, `cis` and `kept` as in mla.py."""
+    def forward(self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None) -> Tensor:
+        """arXiv 2305.13245, section 2.2.  `mask` and `cis` as in mla.py."""
         a = self.shape
         q, k, v = self.w_in(h_BTD).split(a.widths, -1)
         q_BHTR = self.by_head(q, self.norm_q).transpose(1, 2)
@@ -43,14 +41,12 @@ class GroupedAttention(nn.Module):
         if self.rotated:
             q_BHTR = rotate(q_BHTR, cis_BTr[:, None])
             k_BUTR = rotate(k_BUTR, cis_BTr[:, None])
-        if kept is not None:
-            kept.append((v_BUTW, k_BUTR))
         o_BHTW = attend(q_BHTR, k_BUTR, v_BUTW, mask, self.scale, self.kernels)
         heads = o_BHTW.transpose(1, 2).flatten(-2)
         return self.w_o(heads)
 
     def by_head(self, x: Tensor, norm: RMSNorm | None, *, few: bool = False) -> Tensor:
-        """Queries or keys (…, H R) head by head, (…, H, R), normed; `few`: for the rows of a decoding step.
+        """Queries or keys (…, H R) head by head, (…, H, R), normed; `few`: for the rows of a step.
         """
         heads = x.unflatten(-1, (-1, self.shape.d_head))
         if norm is None:
@@ -58,8 +54,8 @@ class GroupedAttention(nn.Module):
         normed = norm.few if few else norm
         return normed(heads) if self.shape.qk_norm == "head" else normed(x).view_as(heads)
 
-    def step(self) -> "GroupedStep":
-        return GroupedStep(self)
+    def behind(self) -> "GroupedBehind":
+        return GroupedBehind(self)
 
 
 def _norm(spec: Spec, width: int) -> RMSNorm | None:
@@ -69,43 +65,25 @@ def _norm(spec: Spec, width: int) -> RMSNorm | None:
     return RMSNorm(d, spec.norm_eps) if spec.attention.qk_norm else None
 
 
-class GroupedStep:
-    """The same for one more position of each row; `keys` (B, U, R, capacity) and `values` (B, U, capacity,
-    W).
+class GroupedBehind:
+    """The same for the next T positions of each row; as `AbsorbedAttention` of mla.py.
+
+    `extend` takes and gives values before keys, all heads side by side: (B, T, U W) and (B, T, U R).
     """
 
     def __init__(self, attention: GroupedAttention):
         self.attention, self.shape = attention, attention.shape
 
-    def allocate(self, n_rows: int, capacity: int, like: Tensor) -> Pair:
-        """An empty cache, of the dtype and on the device of `like`."""
-        a = self.shape
-        keys = like.new_zeros(n_rows, a.n_kv_heads, a.d_head, capacity)
-        return keys, like.new_zeros(n_rows, a.n_kv_heads, capacity, a.d_value)
-
-    def fill(self, cache: Pair, kept: Pair, rows: slice, columns: slice) -> None:
-        """Put what `forward` kept of whole rows into the cache."""
-        keys, values = cache
-        v_BUTW, k_BUTR = kept
-        keys[rows, ..., columns] = k_BUTR.mT
-        values[rows, :, columns] = v_BUTW
-
-    def __call__(self, h_BD: Tensor, cis: Tensor, cache: Pair, bias: Tensor, column: int) -> Tensor:
-        """As `AbsorbedStep` of mla.py."""
-        m, a, S = self.attention, self.shape, bias.shape[-1]
-        keys, values = cache
-        q, k, v = m.w_in(h_BD).split(a.widths, -1)
-        q_BHR, k_BUR = m.by_head(q, m.norm_q, few=True), m.by_head(k, m.norm_k, few=True)
-        heads = torch.cat((q_BHR, k_BUR), 1)
+    def __call__(self, h_BTD: Tensor, cis_BTr: Tensor, extend: Extend, bias: Tensor) -> Tensor:
+        m, a = self.attention, self.shape
+        q, k, v = m.w_in(h_BTD).split(a.widths, -1)
+        q_BTHR, k_BTUR = m.by_head(q, m.norm_q, few=True), m.by_head(k, m.norm_k, few=True)
         if m.rotated:
-            heads = rotate(heads, cis)
-        q_BHR, k_BUR = heads.split((a.n_heads, a.n_kv_heads), 1)
-        keys[..., column] = k_BUR
-        values[:, :, column] = v.unflatten(-1, (-1, a.d_value))
-        per_group = a.n_heads // a.n_kv_heads
-        groups = q_BHR.reshape(-1, per_group, a.d_head)  # a batch for each row and key-value head
-        scores = torch.bmm(groups, keys.flatten(0, 1)[..., :S])
-        scores_BHS = scores.view(len(h_BD), -1, S)
-        weights_BHS = torch.add(bias, scores_BHS, alpha=m.scale).softmax(-1)
-        o = torch.bmm(weights_BHS.view_as(scores), values.flatten(0, 1)[:, :S])
-        return m.w_o(o.view(len(h_BD), -1))
+            q_BTHR, k_BTUR = rotate(q_BTHR, cis_BTr[:, :, None]), rotate(k_BTUR, cis_BTr[:, :, None])
+        values, keys = extend(v, k_BTUR.flatten(2))
+        v_BSUW, k_BSUR = values.unflatten(-1, (-1, a.d_value)), keys.unflatten(-1, (-1, a.d_head))
+        groups = q_BTHR.unflatten(2, (a.n_kv_heads, -1))
+        scores_BTHS = torch.einsum("btugr,bsur->btugs", groups, k_BSUR).flatten(2, 3)
+        weights_BTHS = torch.add(bias, scores_BTHS, alpha=m.scale).softmax(-1)
+        weights = weights_BTHS.unflatten(2, (a.n_kv_heads, -1))
+        return m.w_o(torch.einsum("btugs,bsuw->btugw", weights, v_BSUW).flatten(2))

@@ -4,6 +4,7 @@ tests compare.
 None of this is part of what a model is; `Kernels` of spec.py chooses between the ways.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -14,9 +15,11 @@ from nomoat.model.spec import Kernels
 
 CLOSED = -1e30  # the score of what may not be attended to; finite, so that an all-closed row stays a number
 HALVED = 128  # plain attention cuts rows of so many positions or more in halves
-ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
+ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused;
+FEW = 8  # to a multiple of so many where they are small
 
-Pair = tuple[Tensor, Tensor]  # what a layer keeps for a cache, or its cache: see `step` of mla.py and gqa.py
+Pair = tuple[Tensor, Tensor]
+Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `AbsorbedAttention` of mla.py
 
 # --- attention ---
 
@@ -171,7 +174,8 @@ class Slots:
         device = expert_MK.device
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)
-        self.n_rows = -(-int(load_E.max()) // ROW_TILE) * ROW_TILE
+        tile = ROW_TILE if expert_MK.numel() >= n_experts * ROW_TILE else FEW
+        self.n_rows = -(-int(load_E.max()) // tile) * tile
         n_slots = n_experts * self.n_rows
         first_E = torch.arange(0, n_slots, self.n_rows, device=device)
         order_Z = expert_Z.argsort(stable=True)

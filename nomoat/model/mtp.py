@@ -28,9 +28,12 @@ class Depth(nn.Module):
     def forward(
         self, h_BTD: Tensor, embed_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        joined = torch.cat((self.norm_embed(embed_BTD), self.norm_hidden(h_BTD)), -1)
-        h_BTD, _ = self.block(self.w_join(joined), cis_BTr, mask)  # (21) (22)
+        h_BTD, _ = self.block(self.join(h_BTD, embed_BTD), cis_BTr, mask)  # (22)
         return h_BTD
+
+    def join(self, h_BTD: Tensor, embed_BTD: Tensor) -> Tensor:
+        """What the block reads (21)."""
+        return self.w_join(torch.cat((self.norm_embed(embed_BTD), self.norm_hidden(h_BTD)), -1))
 
     def final(self, h: Tensor) -> Tensor:
         """What the shared head reads at this depth (23)."""

@@ -57,5 +57,8 @@ def turns(spec: Spec, positions: Tensor) -> Tensor:
 
 def rotate(x: Tensor, cis: Tensor) -> Tensor:
     """x (…, R) turned by cis (…, R/2), which broadcasts against it."""
-    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    wide = x.float().contiguous()
+    if wide.storage_offset() % 2:  # torch wants a complex number to begin at an even place
+        wide = wide.clone()
+    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * cis).flatten(-2).to(x.dtype)

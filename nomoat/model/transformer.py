@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nomoat.config import ConfigError
 from nomoat.model.gqa import GroupedAttention
-from nomoat.model.kernels import Pair, mask_for
+from nomoat.model.kernels import mask_for
 from nomoat.model.linear import Embedding, Linear
 from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, Routing, SwiGLU
@@ -40,10 +40,10 @@ class Block(nn.Module):
         self.ffn = Experts(spec, kernels) if spec.is_moe(layer) else SwiGLU(D, spec.d_dense)
 
     def forward(
-        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None, kept: list[Pair] | None = None
+        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
         read = self.entering(self.norm_attention, h_BTD)
-        u_BTD = self.attention(read, cis_BTr, mask, kept)
+        u_BTD = self.attention(read, cis_BTr, mask)
         h_BTD = h_BTD + self.leaving(self.norm_attention, u_BTD)
         read = self.entering(self.norm_ffn, h_BTD)
         routing = None
@@ -124,17 +124,13 @@ class Transformer(nn.Module):
         ids_BT: Tensor,
         pos_BT: Tensor | None = None,
         mask: Tensor | None = None,
-        kept: list[Pair] | None = None,
     ) -> tuple[Tensor, list[Routing]]:
-        """The last block's output h_BTD, before the final norm, and what each routed layer decided.
-
-        What a cache holds of these rows goes into `kept`, layer by layer.
-        """
+        """The last block's output h_BTD, before the final norm, and what each routed layer decided."""
         cis_BTr = self.turns(ids_BT, pos_BT)
         mask = self.mask(mask, ids_BT)
         h_BTD, routings = self.embed(ids_BT), []
         for block in self.blocks:
-            h_BTD, routing = block(h_BTD, cis_BTr, mask, kept)
+            h_BTD, routing = block(h_BTD, cis_BTr, mask)
             if routing is not None:
                 routings.append(routing)
         return h_BTD, routings

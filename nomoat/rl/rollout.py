@@ -94,7 +94,6 @@ def sample(
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,
         on_end=ended if heard else None,
-        pad_id=tokenizer.layout.pad_id,
         **{"stop_ids": tokenizer.layout.stop_ids} | how,
     )
     groups = []

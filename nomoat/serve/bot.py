@@ -1,14 +1,17 @@
 """A model to talk to: from messages to pieces of text.  render -> stream -> pieces."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 from nomoat.config import DataError, UserError
-from nomoat.engine import engine
+from nomoat.engine.engine import Engine, Limits, stream
+from nomoat.engine.request import Request, Sampling
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.pieces import Piece, pieces
+
+ROWS = 4  # as many conversations of the whole context stay in the cache
 
 
 @dataclass
@@ -22,10 +25,12 @@ class Bot:
     max_new_tokens: int = 512
     seed: int = 0
     n_replies: int = 0
+    engine: Engine = field(init=False, repr=False)  # keeps what it has read of the conversation
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise UserError(f"temperature = {self.temperature}; expected 0 (greedy) or more")
+        self.engine = Engine(self.model, Limits(rows=ROWS))
 
     @property
     def marks_thinking(self) -> bool:
@@ -40,16 +45,15 @@ class Bot:
         """
         prompt = self.fit(messages, think)
         self.n_replies += 1
-        new_ids = engine.stream(
-            self.model,
+        request = Request(
             prompt.ids,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
+            self.max_new_tokens,
+            stop_ids=self.tokenizer.layout.turn_ends,
+            sampling=Sampling(self.temperature),
             seed=self.seed + self.n_replies,
-            stop_ids=sorted(self.tokenizer.layout.turn_ends),
-            should_stop=stop,
         )
-        return pieces(new_ids, self.tokenizer, thinking=prompt.thinking)
+        tokens = stream(self.engine, request, stop)
+        return pieces((token.id for token in tokens), self.tokenizer, thinking=prompt.thinking)
 
     def fit(self, messages: layout.Conversation, think: bool | None) -> layout.Rendered:
         """As many of the latest turns as leave a quarter of the context for the reply."""

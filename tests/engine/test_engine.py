@@ -1,13 +1,14 @@
 """Laws of decoding: with the cache, in groups and in waves the model says what its full forward says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
-from nomoat.engine import decoder as decoder_module
-from nomoat.engine.decoder import Decoder
-from nomoat.engine.engine import sample, stream
+from nomoat.engine.engine import Engine, sample, stream
+from nomoat.engine.request import Request, Sampling
 from nomoat.model import counts
 from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
@@ -56,7 +57,7 @@ def full_logits(model: Transformer, prompt, ids_T) -> torch.Tensor:
 @pytest.mark.parametrize("name", SPECS)
 def test_greedy_ids_are_the_argmax_of_full_forwards(name):
     model = model_of(SPECS[name])
-    groups = sample(model, PROMPTS, max_new_tokens=30, seed=0, stop_ids=[], pad_id=0, greedy=True)
+    groups = sample(model, PROMPTS, max_new_tokens=30, seed=0, stop_ids=[], greedy=True)
     for prompt, [one] in zip(PROMPTS, groups, strict=True):
         logits_TV = full_logits(model, prompt, one.ids_T)
         best_T, chosen_T = logits_TV.amax(-1), logits_TV.gather(1, one.ids_T[:, None])[:, 0]
@@ -76,7 +77,6 @@ def test_log_probabilities_are_those_of_full_forwards(name, temperature):
         temperature=temperature,
         seed=1,
         stop_ids=[8],
-        pad_id=0,
     )
     for prompt, one in (
         (prompt, one) for prompt, group in zip(PROMPTS, groups, strict=True) for one in group
@@ -90,13 +90,13 @@ def ids_of(groups) -> list[list[list[int]]]:
 
 
 def test_a_sample_does_not_depend_on_its_company(model):
-    how = {"max_new_tokens": 30, "seed": 4, "stop_ids": [8, 9, 10, 11], "pad_id": 0}
+    how = {"max_new_tokens": 30, "seed": 4, "stop_ids": [8, 9, 10, 11]}
     together = ids_of(sample(model, PROMPTS, n_per_prompt=4, **how))
     assert len({tuple(ids) for group in together for ids in group}) == 16
     for i, prompt in enumerate(PROMPTS):
         assert ids_of(sample(model, [prompt], n_per_prompt=4, keys=[i], **how)) == [together[i]]
         assert ids_of(sample(model, [prompt], keys=[i], **how)) == [together[i][:1]]
-    assert ids_of(sample(model, PROMPTS, n_per_prompt=4, max_rows=3, **how)) == together
+    assert ids_of(sample(model, PROMPTS, n_per_prompt=4, rows=3, **how)) == together
     backwards = sample(model, PROMPTS[::-1], n_per_prompt=4, keys=[3, 2, 1, 0], **how)
     assert ids_of(backwards) == together[::-1]
     shorter = ids_of(sample(model, PROMPTS, n_per_prompt=4, **(how | {"max_new_tokens": 9})))
@@ -105,23 +105,16 @@ def test_a_sample_does_not_depend_on_its_company(model):
 
 def test_the_same_call_gives_the_same_bits_and_another_seed_does_not(model):
     def run(seed):
-        groups = sample(model, PROMPTS, n_per_prompt=2, max_new_tokens=20, seed=seed, stop_ids=[8], pad_id=0)
+        groups = sample(model, PROMPTS, n_per_prompt=2, max_new_tokens=20, seed=seed, stop_ids=[8])
         return [(one.ids_T.tolist(), one.logp_T.tolist()) for group in groups for one in group]
 
     assert run(1) == run(1)
     assert run(1) != run(2)
 
 
-def test_padding_is_never_read(model):
-    how = {"n_per_prompt": 2, "max_new_tokens": 20, "seed": 1, "stop_ids": []}
-    assert ids_of(sample(model, PROMPTS, pad_id=0, **how)) == ids_of(
-        sample(model, PROMPTS, pad_id=149, **how)
-    )
-
-
 def test_a_row_ends_at_its_first_stop_id_or_at_the_limit(model):
     stops = list(range(0, 150, 12))
-    groups = sample(model, PROMPTS, n_per_prompt=16, max_new_tokens=12, seed=2, stop_ids=stops, pad_id=0)
+    groups = sample(model, PROMPTS, n_per_prompt=16, max_new_tokens=12, seed=2, stop_ids=stops)
     ended = [one for group in groups for one in group if one.stop == "end"]
     cut = [one for group in groups for one in group if one.stop == "length"]
     assert ended
@@ -137,74 +130,43 @@ def test_a_row_ends_at_its_first_stop_id_or_at_the_limit(model):
 
 def test_a_row_ends_where_the_context_ends(model):
     long = [1 + i % 140 for i in range(BASE.context - 3)]
-    [[one], [other]] = sample(model, [long, [5, 6]], max_new_tokens=10, seed=0, stop_ids=[], pad_id=0)
+    [[one], [other]] = sample(model, [long, [5, 6]], max_new_tokens=10, seed=0, stop_ids=[])
     assert (len(one.ids_T), one.stop) == (3, "length")
     assert len(other.ids_T) == 10
 
 
 def test_samples_can_enter_a_loss(model):
-    [[one]] = sample(model, [[5]], max_new_tokens=4, seed=0, stop_ids=[], pad_id=0)
+    [[one]] = sample(model, [[5]], max_new_tokens=4, seed=0, stop_ids=[])
     weight = torch.ones(4, requires_grad=True)
     (weight * one.logp_T).square().sum().backward()
     assert weight.grad is not None
 
 
 def test_a_stream_says_what_a_sample_says(model):
-    [[one]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9], pad_id=0)
-    assert list(stream(model, PROMPTS[1], max_new_tokens=25, seed=3, stop_ids=[8, 9])) == one.ids_T.tolist()
-    [[best]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9], pad_id=0, greedy=True)
-    said = list(stream(model, PROMPTS[1], max_new_tokens=25, seed=5, stop_ids=[8, 9], temperature=0))
-    assert said == best.ids_T.tolist()
+    [[one]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9])
+    ask = Request(PROMPTS[1], 25, stop_ids=frozenset((8, 9)), seed=3)
+    assert [token.id for token in stream(Engine(model), ask)] == one.ids_T.tolist()
+    [[best]] = sample(model, [PROMPTS[1]], max_new_tokens=25, seed=3, stop_ids=[8, 9], greedy=True)
+    ask = replace(ask, sampling=Sampling(temperature=0.0), seed=5)
+    assert [token.id for token in stream(Engine(model), ask)] == best.ids_T.tolist()
 
 
 def test_a_stream_stops_when_asked(model):
-    said = []
-    for token in stream(
-        model, [5], max_new_tokens=20, seed=0, stop_ids=[], should_stop=lambda: len(said) == 3
-    ):
+    said, engine = [], Engine(model)
+    for token in stream(engine, Request([5], 20), should_stop=lambda: len(said) == 3):
         said.append(token)
     assert len(said) == 3
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "softmax", "unshared"])
-def test_padded_experts_are_the_experts(name, monkeypatch):
-    model = model_of(SPECS[name])
-    h_BD = torch.randn(37, 32, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        expected, _ = model.blocks[1].ffn(h_BD)
-        routed = Decoder(model).ffn[1]
-        one_by_one = routed(h_BD)
-        monkeypatch.setattr(decoder_module, "SPARE", {torch.float32: 1e9})
-        padded = routed(h_BD)
-    torch.testing.assert_close(one_by_one, expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(padded, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_bf16_is_the_same_policy_up_to_its_rounding():
-    told_BT = torch.tensor([[10 * i + j for j in range(1, 25)] for i in range(4)]).repeat_interleave(16, 0)
-
-    @torch.inference_mode()
-    def scored(model: Transformer) -> torch.Tensor:
-        """Log-probabilities of the same continuations of each prompt, 16 rows of it, decoded side by side."""
-        decoder, found = Decoder(model), []
-        logits = decoder.prefill(PROMPTS, 24, 0).repeat_interleave(16, 0)
-        decoder.rows(torch.arange(4).repeat_interleave(16))
-        for ids_B in told_BT.T:
-            found.append(logits.log_softmax(-1).gather(1, ids_B[:, None]))
-            logits = decoder.step(ids_B)
-        return torch.cat(found, 1)
-
-    assert (scored(model_of(BASE)) - scored(model_of(BASE, torch.bfloat16))).abs().median() < 0.1
+    assert not engine.busy
 
 
 def test_mistakes_are_named(model):
-    how = {"max_new_tokens": 4, "seed": 0, "stop_ids": [], "pad_id": 0}
+    how = {"max_new_tokens": 4, "seed": 0, "stop_ids": []}
     with pytest.raises(DataError, match="prompt 1 is empty"):
         sample(model, [[1], []], **how)
     with pytest.raises(DataError, match=r"prompt 0 has 80 ids and the model's context is 80.*shorten"):
         sample(model, [[1] * 80], **how)
     with pytest.raises(DataError, match="the model's context is 80"):
-        next(stream(model, [1] * 99, max_new_tokens=4, seed=0, stop_ids=[]))
+        next(stream(Engine(model), Request([1] * 99, 4)))
     with pytest.raises(DataError, match="2 prompts, 1 keys"):
         sample(model, [[1], [2]], keys=[0], **how)
     with pytest.raises(ConfigError, match="temperature = 0"):

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from nomoat.engine.sampling import BELOW_ONE, choose, uniforms
+from nomoat.config import ConfigError
+from nomoat.engine.request import Sampling
+from nomoat.engine.sampling import BELOW_ONE, choose, shaped, truncated, uniforms
 
 
 @pytest.mark.parametrize("n_vocab", [64, 200, 1000])
@@ -61,3 +63,41 @@ def test_a_row_of_uniform_numbers_depends_on_its_key_alone():
     assert len({tuple(row.tolist()) for row in many}) == 3
     assert not torch.equal(uniforms(6, [(3, 1)], 20)[0], many[1])
     assert ((many >= 0) & (many < 1)).all()
+
+
+def test_truncation_keeps_what_its_rules_say():
+    logits_V = torch.tensor([0.5, 0.05, 0.2, 0.2, 0.05]).log()
+    kept = lambda **rules: torch.isfinite(truncated(logits_V, Sampling(**rules))).nonzero()[:, 0].tolist()
+    assert kept() == [0, 1, 2, 3, 4]
+    assert kept(top_k=1) == [0]
+    assert kept(top_k=2) == [0, 2]  # of equals the lower id
+    assert kept(top_k=9) == [0, 1, 2, 3, 4]
+    assert kept(top_p=0.5) == [0]
+    assert kept(top_p=0.6) == [0, 2]
+    assert kept(top_p=0.95) == [0, 1, 2, 3]
+    assert kept(top_p=1e-9) == [0]
+    assert kept(min_p=0.3) == [0, 2, 3]
+    assert kept(min_p=1.0) == [0]
+    assert kept(top_k=3, top_p=0.6) == [0, 2]  # of the three that are left, .56 and .22
+    assert kept(top_p=0.5, temperature=9.0) == [0, 2, 3]  # flatter: behind the temperature
+    survivors = truncated(logits_V, Sampling(top_k=3))[[0, 2, 3]]
+    assert torch.equal(survivors, logits_V[[0, 2, 3]])
+
+
+def test_penalties_and_bias_change_the_logits_they_name():
+    logits_V = torch.tensor([2.0, -2.0, 1.0, 0.0])
+    asked = Sampling(repetition=2.0, presence=0.5, frequency=0.25, bias={3: -100.0})
+    found = shaped(logits_V, asked, prompt=[0], reply=[1, 1])
+    assert found.tolist() == [1.0, -4.0 - 0.5 - 2 * 0.25, 1.0, -100.0]
+    assert logits_V.tolist() == [2.0, -2.0, 1.0, 0.0]
+    assert shaped(logits_V, Sampling(), [0], [1]) is logits_V
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1}, {"temperature": math.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1},
+     {"min_p": 2}, {"repetition": 0}, {"presence": math.inf}, {"top_logprobs": 21}, {"top_logprobs": -1}],
+)  # fmt: skip
+def test_impossible_settings_are_named(wrong):
+    with pytest.raises(ConfigError, match=rf"{next(iter(wrong))} = .*; expected"):
+        Sampling(**wrong)

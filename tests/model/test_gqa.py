@@ -5,13 +5,15 @@ from functools import partial
 
 import pytest
 import torch
+from behind import in_chunks, told
 from shapes import built, shape, varied
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nomoat.config import ConfigError
-from nomoat.engine.decoder import Decoder
+from nomoat.engine.blocks import BLOCK
 from nomoat.engine.engine import sample
+from nomoat.engine.runner import TorchRunner
 from nomoat.model import counts
 from nomoat.model.rope import turns
 from nomoat.model.transformer import Transformer
@@ -111,10 +113,8 @@ def test_it_equals_attention_by_hand_head_by_head(model):
 @torch.no_grad()
 @pytest.mark.parametrize("n_prompt", [1, 5, 15])
 def test_cached_decode_equals_the_full_forward(model, n_prompt):
-    ids_BT, decoder = tokens(3, 16), Decoder(model)
-    logits = [decoder.prefill(ids_BT[:, :n_prompt].tolist(), 16 - n_prompt, 0)]
-    logits += [decoder.step(ids_BT[:, t]) for t in range(n_prompt, 16)]
-    close(torch.stack(logits, 1), model(ids_BT)[:, n_prompt - 1 :])
+    ids_BT = tokens(3, 16)
+    close(told(model, ids_BT, n_prompt), model(ids_BT)[:, n_prompt - 1 :])
 
 
 @torch.no_grad()
@@ -122,19 +122,15 @@ def test_one_step_for_many_rows_equals_the_full_forward(model):
     """One layer alone, behind a cache of the positions before."""
     s, attention, T = model.spec, model.blocks[1].attention, 9
     h_BTD = torch.randn(2, T, s.d_model, generator=torch.Generator().manual_seed(3))
-    cis_BTr, kept = turns(s, torch.arange(T)[None]), []
-    whole = attention(h_BTD, cis_BTr, model.mask(None, h_BTD[..., 0]), kept)
-    step = attention.step()
-    cache = step.allocate(2, 12, h_BTD)
-    step.fill(cache, [x[:, :, :-1] for x in kept[0]], slice(0, 2), slice(0, T - 1))
-    bias = torch.zeros(2, 1, 12).index_fill_(2, torch.arange(T, 12), float("-inf"))
-    close(step(h_BTD[:, -1], cis_BTr[:, -1:], cache, bias, T - 1), whole[:, -1])
+    cis_BTr = turns(s, torch.arange(T)[None])
+    whole = attention(h_BTD, cis_BTr, model.mask(None, h_BTD[..., 0]))
+    close(in_chunks(attention, h_BTD, cis_BTr, (4, 1, 3, 1)), whole)
 
 
 @torch.no_grad()
 def test_the_sampler_says_what_full_forwards_say(model):
     prompts = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26], [7]]
-    found = sample(model, prompts, max_new_tokens=20, seed=0, stop_ids=[], pad_id=0, greedy=True)
+    found = sample(model, prompts, max_new_tokens=20, seed=0, stop_ids=[], greedy=True)
     for prompt, [one] in zip(prompts, found):
         logits_TV = model(torch.tensor([[*prompt, *one.ids_T.tolist()]]))[0, len(prompt) - 1 : -1]
         close(logits_TV.gather(1, one.ids_T[:, None])[:, 0], logits_TV.amax(-1))
@@ -171,8 +167,8 @@ def test_parameters_flops_and_cache_are_those_that_the_spec_says(model):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         dense(tokens(B, T))
     assert counter.get_total_flops() == B * T * counts.flops_forward(dense.spec, T, dense.kernels)
-    cache, a = model.blocks[0].attention.step().allocate(2, 10, torch.zeros(1)), s.attention
-    assert sum(part.nbytes for part in cache) == 4 * 2 * 10 * a.n_kv_heads * (a.d_head + a.d_value)
+    cache, a = TorchRunner(model, 2).caches[0], s.attention
+    assert sum(part.nbytes for part in cache) == 4 * 2 * BLOCK * a.n_kv_heads * (a.d_head + a.d_value)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from behind import in_chunks, told
 from shapes import built, shape, varied
 from torch.utils.flop_counter import FlopCounterMode
 
-from nomoat.engine.decoder import Decoder
+from nomoat.engine.blocks import BLOCK
+from nomoat.engine.runner import TorchRunner
 from nomoat.model.kernels import PlainAttention, keys_read, mask_for
 from nomoat.model.mla import LatentAttention
 from nomoat.model.rope import frequencies, rotate, turns
@@ -46,11 +48,8 @@ def close(a, b):
 
 @torch.no_grad()
 def decoded(model: Transformer, ids_BT: torch.Tensor, n_prompt: int) -> torch.Tensor:
-    """Logits from the last prompt position on: the prompt prefilled, the rest step by step behind a cache."""
-    decoder = Decoder(model)
-    logits = [decoder.prefill(ids_BT[:, :n_prompt].tolist(), ids_BT.shape[1] - n_prompt, 0)]
-    logits += [decoder.step(ids_BT[:, t]) for t in range(n_prompt, ids_BT.shape[1])]
-    return torch.stack(logits, 1)
+    """Logits from the last prompt position on: the prompt at once, the rest step by step behind a cache."""
+    return told(model, ids_BT, n_prompt)
 
 
 @pytest.fixture(params=WAYS, scope="module")
@@ -63,23 +62,16 @@ def test_absorbed_equals_naive(model):
     """One layer alone: a step behind a cache of the positions before is the last position of whole rows."""
     s, attention, T = model.spec, model.blocks[1].attention, 9
     h_BTD = torch.randn(2, T, s.d_model, generator=torch.Generator().manual_seed(3))
-    cis_BTr, kept = turns(s, torch.arange(T)[None]), []
-    whole = attention(h_BTD, cis_BTr, model.mask(None, h_BTD[..., 0]), kept)
-    step = attention.step()
-    cache = step.allocate(2, 12, h_BTD)
-    step.fill(cache, [x[:, :-1] for x in kept[0]], slice(0, 2), slice(0, T - 1))
-    bias = torch.zeros(2, 1, 12).index_fill_(2, torch.arange(T, 12), float("-inf"))
-    close(step(h_BTD[:, -1], cis_BTr[:, -1:], cache, bias, T - 1), whole[:, -1])
+    cis_BTr = turns(s, torch.arange(T)[None])
+    whole = attention(h_BTD, cis_BTr, model.mask(None, h_BTD[..., 0]))
+    close(in_chunks(attention, h_BTD, cis_BTr, (4, 1, 3, 1)), whole)
 
 
 def test_the_absorbed_form_never_makes_keys_and_values_of_the_past(model, monkeypatch):
-    decoder = Decoder(model)
-    with torch.no_grad():
-        decoder.prefill(tokens(2, 9).tolist(), 3, 0)
-        monkeypatch.setattr(LatentAttention, "forward", None)
-        for block in model.blocks:
-            monkeypatch.setattr(block.attention.w_ukv, "forward", None)
-        decoder.step(tokens(2))
+    monkeypatch.setattr(LatentAttention, "forward", None)
+    for block in model.blocks:
+        monkeypatch.setattr(block.attention.w_ukv, "forward", None)
+    told(model, tokens(2, 9), 3)
 
 
 @torch.no_grad()
@@ -87,17 +79,6 @@ def test_the_absorbed_form_never_makes_keys_and_values_of_the_past(model, monkey
 def test_cached_decode_equals_the_full_forward(model, n_prompt):
     ids_BT = tokens(3, 16)
     close(decoded(model, ids_BT, n_prompt), model(ids_BT)[:, n_prompt - 1 :])
-
-
-@torch.no_grad()
-def test_right_aligned_prompts_of_unequal_lengths_decode_as_if_alone(model):
-    lengths, n_new = [3, 9, 6], 4
-    rows = [tokens(1, n + n_new, seed=n) for n in lengths]
-    decoder = Decoder(model)
-    logits = [decoder.prefill([row[0, :n].tolist() for row, n in zip(rows, lengths)], n_new, 0)]
-    logits += [decoder.step(torch.stack([row[0, n + k] for row, n in zip(rows, lengths)])) for k in range(n_new)]
-    for b, (row, n) in enumerate(zip(rows, lengths)):
-        close(torch.stack(logits, 1)[b], model(row)[0, n - 1 :])
 
 
 @torch.no_grad()
@@ -134,11 +115,10 @@ def test_both_ways_to_attend_give_the_same_gradients():
 
 
 def test_the_cache_holds_the_latent_and_the_rotary_key_alone(model):
-    """The latent lies twice, once for each product: as part of the key, and as the value."""
     a = model.spec.attention
-    keys, values = model.blocks[0].attention.step().allocate(2, 10, torch.zeros(1))
-    assert keys.shape == (2, 1, a.d_kv_latent + a.d_rope, 10)
-    assert values.shape == (2, 1, 10, a.d_kv_latent)
+    latents, keys = TorchRunner(model, 2).caches[0]
+    assert latents.shape == (2 * BLOCK, a.d_kv_latent)
+    assert keys.shape == (2 * BLOCK, a.d_rope)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():

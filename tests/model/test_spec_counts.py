@@ -7,12 +7,15 @@ attention needs (T + 1) / 2.  It counts nothing for the fused CPU kernel, hence 
 import random
 
 import pytest
+import numpy as np
 import torch
+from behind import batch
 from shapes import built, shape, varied
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nomoat.engine.decoder import COLUMNS, Decoder
+from nomoat.engine.blocks import BLOCK, n_blocks
+from nomoat.engine.runner import TorchRunner
 from nomoat.model import counts
 from nomoat.model.moe import Experts, Routing
 from nomoat.model.spec import PRESETS, Kernels, Spec, Yarn
@@ -155,12 +158,11 @@ def test_decoding_reads_the_latent_once_for_all_heads():
     """The absorbed form: each head's query meets C + R numbers a cached position, and W^UK, W^UV once a token."""
     spec = varied(SMALL, n_routed=0, n_dense_layers=3, n_layers=1)
     model, S = Transformer(spec).initialise(0), 33
-    decoder = Decoder(model)
+    runner, tables = TorchRunner(model, n_blocks(S)), np.arange(n_blocks(S), dtype=np.int32)[None]
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        decoder.prefill([[0] * (S - 1)], 1, 0)
+        runner.run(batch(torch.zeros(1, S - 1), 0, tables))
         with FlopCounterMode(display=False) as counter:
-            decoder.step(torch.zeros(1, dtype=torch.long))
+            runner.run(batch(torch.zeros(1, 1), S - 1, tables))
     a = spec.attention
-    padded = -(-S // COLUMNS) * COLUMNS
-    scores = 2 * a.n_heads * padded * (a.d_kv_latent + a.d_rope + a.d_kv_latent)
+    scores = 2 * a.n_heads * n_blocks(S) * BLOCK * (a.d_kv_latent + a.d_rope + a.d_kv_latent)
     assert counter.get_total_flops() == counts.flops_forward(spec, 0) + scores

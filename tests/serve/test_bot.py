@@ -89,7 +89,6 @@ def test_the_stream_is_the_greedy_sample(model, tokenizer):
         max_new_tokens=12,
         seed=0,
         stop_ids=sorted(NOMOAT.turn_ends),
-        pad_id=NOMOAT.pad_id,
         greedy=True,
     )
     expected = "".join(t for _, t in said(tokenizer, sampled[0][0].ids_T.tolist()))

@@ -119,7 +119,7 @@ def test_smollm2_leaves_for_transformers_as_it_came(forge, smollm2, tmp_path):
     theirs.generation_config.eos_token_id = None
     written = theirs.generate(torch.tensor([asked]), max_new_tokens=256, do_sample=False)[0, len(asked) :]
     [[ours]] = engine.sample(
-        model, [asked], max_new_tokens=256, seed=0, stop_ids=[], pad_id=0, greedy=True
+        model, [asked], max_new_tokens=256, seed=0, stop_ids=[], greedy=True
     )
     differs = (ours.ids_T != written).nonzero()
     if len(differs):  # their cache rounds otherwise: their own whole forward pass must choose as we do

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 
 import pytest
 import torch
+from behind import told
 from shapes import built, shape
 
 from nomoat.data.packing import Batch
 from nomoat.engine import engine
-from nomoat.engine.decoder import Decoder
 from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import sequence_balance_loss
 from nomoat.model.spec import Yarn
@@ -82,7 +82,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_names_do_not_lie_about_shapes(way):
     seen: set[str] = set()
-    B, T, S = 5, 11, 12
+    B, T = 5, 11
     with shape_suffixes("nomoat", seen):
         model = built(SPEC, **WAYS[way]).initialise(0)
         ids_BT = torch.arange(B * T).view(B, T) % SPEC.vocab_size
@@ -93,11 +93,8 @@ def test_names_do_not_lie_about_shapes(way):
         (model.logits(h_BTD).sum() + sum(h.sum() for h in deep) + balance).backward()
         model.blocks[1].ffn.balance(routings[0].load_E(), 0.1)
         with torch.no_grad():
-            decoder = Decoder(model)
-            decoder.prefill(ids_BT[:, :7].tolist(), S - 7, 0)
-            for t in range(7, T):
-                decoder.step(ids_BT[:, t])
-    assert {"h_BTD", "c_kv_BTC", "cis_BTr", "weights_BHS", "gate_MK", "f_BE"} <= seen
+            told(model, ids_BT, 7)
+    assert {"h_BTD", "c_kv_BTC", "cis_BTr", "weights_BTHS", "gate_MK", "f_BE"} <= seen
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +119,16 @@ def test_nor_in_sampling_and_in_the_update(model):
     seen: set[str] = set()
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8], [9, 10, 11, 12]]
     with shape_suffixes("nomoat", seen):
+        slow = engine.Engine(model, compiled=False)
         drawn = engine.sample(
-            model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), pad_id=0
+            model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), engine=slow
         )
         groups = [judged(prompt, samples) for prompt, samples in zip(prompts, drawn)]
         for name in ("gspo", "cispo"):
             pulled = grpo.Objective(variant=name, minibatches=2, kl=0.1, temperature=0.9)
             grpo.gradient(model, groups, pulled, 12, model)
     assert {len(sample.ids_T) for samples in drawn for sample in samples} >= {1, 2}
-    assert {"ids_BT", "logp_B", "entropy_M", "scores_BHS"} <= seen
+    assert {"ids_BT", "logp_B", "entropy_M", "scores_BTHS"} <= seen
 
 
 def judged(prompt: list[int], samples: list[engine.Sample]) -> Group:

@@ -308,7 +308,7 @@ def test_an_export_of_the_first_format_opens_and_says_what_it_said():
     logits_TV = model(torch.tensor([golden["ids"]]))[0, -2:]
     torch.testing.assert_close(logits_TV, torch.tensor(golden["logits"]), atol=5e-6, rtol=1e-6)
     drawn = sample(
-        model, golden["prompts"], n_per_prompt=16, max_new_tokens=24, seed=7, stop_ids=[2], pad_id=0
+        model, golden["prompts"], n_per_prompt=16, max_new_tokens=24, seed=7, stop_ids=[2]
     )
     same = [
         one.ids_T.tolist() == ids

@@ -216,7 +216,7 @@ def test_what_is_saved_is_loaded_to_the_bit(model_type, seed, tmp_path):
 def decoded_as_in_full(model: Transformer) -> None:
     """Each greedy choice of the cached decoder is the best, or one as good, of a pass over the whole row."""
     prompts = [IDS_BT[0, :9].tolist(), IDS_BT[1, :40].tolist()]
-    drawn = sample(model, prompts, max_new_tokens=8, seed=0, stop_ids=[], pad_id=0, greedy=True)
+    drawn = sample(model, prompts, max_new_tokens=8, seed=0, stop_ids=[], greedy=True)
     for prompt, (one,) in zip(prompts, drawn):
         row = torch.tensor([prompt + one.ids_T.tolist()])
         logits_TV = model(row)[0, len(prompt) - 1 : -1]

@@ -1,0 +1,118 @@
+"""Steps computed by step.c: the faster runner on a processor, and an invariant one."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nomoat.engine.blocks import BLOCK
+from nomoat.engine.native import build, layout
+from nomoat.engine.runner import Batch, Drawn
+from nomoat.model.rope import turns
+from nomoat.model.spec import Latent, Spec
+from nomoat.model.transformer import Transformer
+
+FEW = 8  # up to so many tokens the threads share columns, beyond that tokens
+WORTH_A_THREAD = 2e6  # multiply-adds of a step below which waiting for a second thread costs more than it brings
+
+
+class NativeRunner:
+    """Every number is one sum in a fixed order, whatever the batch and the number of threads: the results of a
+    row are the same bits alone and in any company.  Arithmetic is float32; `precision` says how weights are
+    stored: as the model has them, or in int8.
+    """
+
+    invariant = True
+
+    def __init__(self, model: Transformer, n_blocks: int, precision: layout.Precision = "as is"):
+        self.model, self.precision = model, precision
+        self.library = build.library()
+        self.n_threads = torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(max(self.n_threads - 1, 1), "step")
+        spec, self.n_blocks = model.spec, n_blocks
+        a = spec.attention
+        n_layers, latent = spec.n_layers + spec.n_mtp, isinstance(a, Latent)
+        n_heads = 1 if latent else a.n_kv_heads
+        key_width = a.d_kv_latent + a.d_rope if latent else a.d_head
+        self.width = self.library.width()
+        value_width = _rounded_up(a.d_kv_latent if latent else a.d_value, self.width)
+        shape = (n_blocks, n_layers, n_heads, BLOCK)
+        self.caches = torch.zeros(*shape, key_width), torch.zeros(*shape, value_width)
+        keys, values = self.caches
+        self.cache = layout.Cache(
+            keys.data_ptr(), values.data_ptr(), n_layers, n_heads, key_width, value_width
+        )
+        positions = torch.arange(min(spec.context, n_blocks * BLOCK))
+        self.cos_sin = torch.view_as_real(turns(spec, positions)).contiguous()
+        self.logits = torch.empty(0)
+        self.hidden_MD = torch.empty(0, spec.d_model)
+        self.memory: dict[tuple[str, int], Tensor] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.weights = layout.Weights(self.model, self.width, self.precision)
+        self.record = self.weights.record(self.cos_sin, self.cache)
+        self.work = sum(w.numel() for w in self.model.parameters() if w.ndim > 1)
+
+    def copy(self, source: int, target: int) -> None:
+        for numbers in self.caches:
+            numbers[target] = numbers[source]
+
+    def run(self, batch: Batch) -> Drawn:
+        M, n_out, V = len(batch.ids_M), len(batch.out), self.model.spec.vocab_size
+        if len(self.logits) < n_out:
+            self.logits = torch.empty(n_out, V)
+        if len(self.hidden_MD) < M:
+            self.hidden_MD = torch.empty(M, self.model.spec.d_model)
+        chosen, logps = np.empty(n_out, np.int32), np.empty(n_out, np.float32)
+        by_columns = M <= FEW
+        n_threads = self.n_threads if M * self.work > WORTH_A_THREAD else 1
+        joined = bool((batch.slot_M[1:] == batch.slot_M[:-1]).any())
+        arrays = (batch.ids_M, batch.pos_M, batch.slot_M, batch.tables, batch.out, batch.temperature, batch.uniform)
+        pointers = [array.ctypes.data for array in arrays]
+        record = layout.Batch(
+            M, n_out, batch.tables.shape[1], batch.depth, by_columns, joined, n_threads, *pointers,
+            self.logits.data_ptr(), self.hidden_MD.data_ptr(), chosen.ctypes.data, logps.ctypes.data, 0, 0,
+        )  # fmt: skip
+        n_each = M if by_columns else -(-M // n_threads)
+        own, shared = needs(self.model.spec, n_each, n_out, self.n_blocks * BLOCK)
+        places = [0 if by_columns else i for i in range(n_threads)]
+        memory = [(self._memory("own", i, own), self._memory("shared", places[i], shared)) for i in range(n_threads)]
+        rest = [self.pool.submit(self._step, record, i, *memory[i]) for i in range(1, n_threads)]
+        self._step(record, 0, *memory[0])
+        wait(rest)
+        return Drawn(chosen, logps, self.logits[:n_out])
+
+    def _step(self, record: ctypes.Structure, number: int, own: int, shared: int) -> None:
+        pointers = ctypes.c_void_p(own), ctypes.c_void_p(shared)
+        self.library.step(ctypes.byref(self.record), ctypes.byref(record), number, *pointers)
+
+    def _memory(self, name: str, number: int, n: int) -> int:
+        found = self.memory.get((name, number))
+        if found is None or len(found) < n:
+            found = self.memory[name, number] = torch.empty(n)
+        return found.data_ptr()
+
+
+def needs(spec: Spec, n: int, n_out: int, n_positions: int) -> tuple[int, int]:
+    """Numbers that a thread needs for `n` tokens by itself, and beside the others; a bound of what step.c takes."""
+    a = spec.attention
+    fact = {"d_shared": 0, "d_expert": 0, "n_routed": 0, "n_active": 0, "d_kv_latent": 0, "d_q_latent": 0}
+    fact |= layout.numbers(spec)
+    D, H, F = spec.d_model, a.n_heads, max(fact["d_shared"], fact["d_dense"])
+    C, E, K = fact["d_kv_latent"], fact["n_routed"], fact["n_active"]
+    latent = isinstance(a, Latent)
+    d_in = (fact["d_q_latent"] or H * a.d_query) + C + a.d_rope if latent else sum(a.widths)
+    d_queries, d_wide = H * a.d_query, C + a.d_rope + a.d_value + 64
+    together = max(H, 12) * (2 * d_wide + min(n_positions, spec.context + BLOCK) + 64)  # of read_cache
+    attention = n * (d_in + d_queries + H * (2 * C + a.d_rope)) + d_in + together
+    fed = n * (E + 3 * K + 2 * D + 3 * fact["d_expert"] + F)
+    own = (n + 1) * 3 * D + max(attention, fed, n_out * D) + 1024
+    shared = (n + 1) * 2 * D + max(n * (d_in + d_queries + H * a.d_value), n * (K * D + 2 * F)) + 1024
+    return own, shared
+
+
+def _rounded_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

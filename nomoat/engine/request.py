@@ -1,0 +1,141 @@
+"""What is asked of the engine: a prompt to be continued, how its tokens are chosen, when it ends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from nomoat.config import ConfigError, DataError
+
+TOP = 20  # log-probabilities beside the chosen one, at most
+Stop = Literal["end", "stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a token is chosen from logits: penalties, temperature, then truncation, in this order.
+
+    temperature 0 is greedy.  `top_k` keeps the k most probable tokens, `top_p` (arXiv 1904.09751) the fewest
+    whose probabilities sum to p, `min_p` (arXiv 2407.01082) those at least p times as probable as the best.
+    `repetition` (CTRL, arXiv 1909.05858) divides positive and multiplies negative logits of ids that stand in
+    prompt or reply, `presence` and `frequency` are taken from the logits of ids in the reply, once and for each
+    time.  `bias` is added to the logits of its ids.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
+    bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int | None = None  # how many alternatives to tell of each token, with their log-probabilities
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "1 or more, or None"),
+            "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "0 to 1"),
+            "repetition": (0 < self.repetition < float("inf"), "more than 0; 1 changes nothing"),
+            "presence": (abs(self.presence) < float("inf"), "a number; 0 changes nothing"),
+            "frequency": (abs(self.frequency) < float("inf"), "a number; 0 changes nothing"),
+            "top_logprobs": (self.top_logprobs is None or 0 <= self.top_logprobs <= TOP, f"0 to {TOP}, or None"),
+        }
+        for name, (possible, expected) in bounds.items():
+            if not possible:
+                raise ConfigError(f"{name} = {getattr(self, name)}; expected {expected}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether a token is drawn from softmax(logits / temperature) as it is."""
+        truncated = self.top_k is not None or self.top_p < 1 or self.min_p > 0
+        return not (truncated or self.penalised or self.top_logprobs is not None)
+
+    @property
+    def penalised(self) -> bool:
+        return bool(self.repetition != 1 or self.presence or self.frequency or self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """At most `budget` tokens between the think marks: then the closing one is set."""
+
+    budget: int
+    open_id: int
+    close_id: int
+    opened: bool  # whether the prompt ends within a block
+
+    def __post_init__(self) -> None:
+        if self.budget < 0:
+            raise ConfigError(f"thinking budget = {self.budget}; expected 0 or more tokens")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """`n` continuations of one prompt.  What sample j draws is keyed by (seed, key, j), by nothing beside it.
+
+    A continuation ends at one of `stop_ids` ("end"), where its text holds one of `stop` ("stop"; the engine
+    needs a tokenizer for it), after `max_new_tokens` or at the model's context ("length").
+    """
+
+    prompt: Sequence[int]
+    max_new_tokens: int
+    stop_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    thinking: Thinking | None = None
+    n: int = 1
+    seed: int = 0
+    key: int = 0
+
+    def check(self, vocab_size: int, context: int, name: str = "the prompt") -> None:
+        """DataError or ConfigError for what can't be continued."""
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens = {self.max_new_tokens}; expected 1 or more")
+        if self.n < 1:
+            raise ConfigError(f"n = {self.n}; expected 1 or more")
+        if "" in self.stop:
+            raise ConfigError("a stop string is empty; expected a character or more; leave it out")
+        if len(self.prompt) == 0:
+            raise DataError(f"{name} is empty; expected one id or more, such as the beginning-of-text id")
+        if len(self.prompt) >= context:
+            raise DataError(
+                f"{name} has {len(self.prompt)} ids and the model's context is {context}; "
+                f"expected at most {context - 1}; shorten it or extend the context"
+            )
+        named = [*self.prompt, *self.sampling.bias]
+        if not 0 <= min(named) <= max(named) < vocab_size:
+            wrong = next(id for id in named if not 0 <= id < vocab_size)
+            raise DataError(f"{name} or its logit bias names id {wrong}; expected 0 to {vocab_size - 1}")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
+
+    `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before truncation.
+    `top` are the most probable ids with theirs, under softmax(logits), if asked for.
+    """
+
+    request: int
+    sample: int
+    id: int
+    logp: float
+    stop: Stop | None = None
+    top: tuple[tuple[int, float], ...] | None = None
+    plain_logp: float | None = None  # of `id` under softmax(logits), beside `top`
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One continuation.  `ids_T` holds the new ids, the stop id included.
+
+    `logp_T` (float32) is each id's log-probability under the policy at the sampling temperature.
+    """
+
+    ids_T: Tensor
+    logp_T: Tensor
+    stop: Stop

@@ -1,0 +1,145 @@
+"""What a step computes, with torch: on any device, and what native/step.c is compared with."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nomoat.engine.blocks import BLOCK
+from nomoat.engine.sampling import choose
+from nomoat.model.kernels import Pair
+from nomoat.model.moe import Experts
+from nomoat.model.rope import turns
+from nomoat.model.transformer import Block, Transformer
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """M tokens, those of a row beside each other: ids, positions, and which line of `tables` holds its blocks.
+
+    Behind the tokens `out` (ascending) an id is drawn, greedy where the uniform number is negative.
+    `depth` > 0: the ids are the next ones, and an extra prediction depth reads what the step before left.
+    """
+
+    ids_M: np.ndarray  # int32, as all but the last two
+    pos_M: np.ndarray
+    slot_M: np.ndarray
+    tables: np.ndarray
+    out: np.ndarray
+    temperature: np.ndarray  # float32
+    uniform: np.ndarray
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Of each of `out`: the id, its log-probability, and the logits it was drawn from (valid until the next
+    step)."""
+
+    ids: np.ndarray
+    logps: np.ndarray
+    logits: Tensor
+
+
+class Runner(Protocol):
+    """A model and the cache of `n_blocks` blocks that it reads and writes."""
+
+    invariant: bool  # whether a row's results are the same bits alone and in any batch
+
+    def run(self, batch: Batch) -> Drawn: ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Block `target` holds what `source` holds."""
+
+    def refresh(self) -> None:
+        """The model's weights have changed."""
+
+
+class TorchRunner:
+    """Not invariant: torch chooses other kernels for other numbers of rows, which round otherwise (float32:
+    log-probabilities differ by about 1e-6)."""
+
+    invariant = False
+
+    def __init__(self, model: Transformer, n_blocks: int):
+        self.model = model
+        widths, like = model.spec.attention.d_cached, model.embed.weight
+        layers = [*model.blocks, *(depth.block for depth in model.depths)]
+        self.layers = [(block, block.attention.behind()) for block in layers]
+        n = n_blocks * BLOCK
+        self.caches: list[Pair] = [tuple(like.new_zeros(n, width) for width in widths) for _ in layers]
+        self.hidden_MD = like.new_zeros(0, model.spec.d_model)
+
+    def refresh(self) -> None:
+        self.layers = [(block, block.attention.behind()) for block, _ in self.layers]
+
+    def copy(self, source: int, target: int) -> None:
+        for cache in self.caches:
+            for numbers in cache:
+                blocks = numbers.unflatten(0, (-1, BLOCK))
+                blocks[target] = blocks[source]
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> Drawn:
+        """Rows with as many new tokens as each other go through the model side by side."""
+        starts = np.flatnonzero(np.diff(batch.slot_M, prepend=-1))
+        counts = np.diff(starts, append=len(batch.slot_M))
+        hidden_MD = self.model.embed.weight.new_empty(len(batch.ids_M), self.model.spec.d_model)
+        for T in np.unique(counts):
+            token_BT = starts[counts == T][:, None] + np.arange(T)
+            hidden_MD[torch.from_numpy(token_BT)] = self.hidden(batch, token_BT)
+        if not batch.depth:
+            self.hidden_MD = hidden_MD
+        h = hidden_MD[torch.from_numpy(batch.out)]
+        final = self.model.depths[batch.depth - 1].final if batch.depth else self.model.final
+        logits = self.model.head(final(h)).float()
+        device = logits.device
+        temperature, uniform = (torch.from_numpy(n).to(device) for n in (batch.temperature, batch.uniform))
+        ids, logps = choose(logits, uniform, temperature)
+        return Drawn(ids.cpu().numpy(), logps.cpu().numpy(), logits)
+
+    def hidden(self, batch: Batch, token_BT: np.ndarray) -> Tensor:
+        """The last layer's output h_BTD for rows of T tokens each."""
+        model, device = self.model, self.model.device
+        pos_BT = torch.from_numpy(batch.pos_M[token_BT]).to(device)
+        n_blocks = int(pos_BT.max()) // BLOCK + 1
+        table = torch.from_numpy(batch.tables[batch.slot_M[token_BT[:, 0]], :n_blocks]).to(device)
+        place_BS = (table[..., None] * BLOCK + torch.arange(BLOCK, device=device)).flatten(1)
+        place_BT = place_BS.gather(1, pos_BT.long())
+        closed = torch.arange(n_blocks * BLOCK, device=device) > pos_BT[:, :, None]
+        bias = torch.zeros(closed.shape, dtype=model.dtype, device=device).masked_fill_(closed, -math.inf)
+        cis_BTr = turns(model.spec, pos_BT)
+        h_BTD = model.embed(torch.from_numpy(batch.ids_M[token_BT]).to(device))
+        first, end = 0, len(model.blocks)
+        if batch.depth:
+            first = end + batch.depth - 1
+            end = first + 1
+            before_BTD = self.hidden_MD[torch.from_numpy(token_BT)]
+            h_BTD = model.depths[batch.depth - 1].join(before_BTD, h_BTD)
+        for layer in range(first, end):
+            h_BTD = self.layer(layer, h_BTD, cis_BTr, bias[:, :, None], place_BT, place_BS)
+        return h_BTD
+
+    def layer(
+        self, layer: int, h_BTD: Tensor, cis_BTr: Tensor, bias: Tensor, place_BT: Tensor, place_BS: Tensor
+    ) -> Tensor:
+        """What `Block.forward` says, behind the cache."""
+        block, attention = self.layers[layer]
+
+        def extend(*new: Tensor) -> Pair:
+            for numbers, part in zip(self.caches[layer], new):
+                numbers[place_BT] = part
+            return tuple(numbers[place_BS] for numbers in self.caches[layer])
+
+        norm = block.norm_attention.few
+        u_BTD = attention(block.entering(norm, h_BTD), cis_BTr, extend, bias)
+        h_BTD = h_BTD + block.leaving(norm, u_BTD)
+        return h_BTD + block.leaving(block.norm_ffn.few, fed_forward(block, h_BTD))
+
+
+def fed_forward(block: Block, h_BTD: Tensor) -> Tensor:
+    out = block.ffn(block.entering(block.norm_ffn.few, h_BTD))
+    return out[0] if isinstance(block.ffn, Experts) else out

@@ -1,0 +1,182 @@
+"""Which rows compute which of their tokens in the next step."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
+from nomoat.engine.request import Request, Thinking
+from nomoat.engine.sampling import uniforms
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One continuation as it grows.  `drafts` are guesses behind `ids`, checked by the next step."""
+
+    number: int  # of its request
+    sample: int
+    request: Request
+    ids: list[int]
+    limit: int  # of len(ids)
+    drafts: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    n_computed: int = 0
+    n_cached: int = 0  # of the prompt, when it was admitted first
+    n_twins: int = 0  # samples of the same prompt that still wait for it to be computed
+    slot: int = -1  # of the tables of blocks
+    n_thinking: int = -1  # tokens since a think block was opened; -1: outside of one
+    text: bytes = b""  # the end of the reply, for stop strings
+    uniform_T: np.ndarray | None = None  # one number a new token, once the first was drawn
+
+    def __post_init__(self) -> None:
+        thinking = self.request.thinking
+        if thinking and thinking.opened:
+            self.n_thinking = 0
+
+    @property
+    def n_prompt(self) -> int:
+        return len(self.request.prompt)
+
+    @property
+    def n_new(self) -> int:
+        return len(self.ids) - self.n_prompt
+
+    def uniform(self, k: int) -> float:
+        """The number that the k-th token from here is drawn with; negative for the most probable one."""
+        if not self.request.sampling.temperature:
+            return -1.0
+        if self.uniform_T is None:
+            key = (self.request.key, self.sample)
+            self.uniform_T = uniforms(self.request.seed, [key], self.limit - self.n_prompt)[0].numpy()
+        place = self.n_new + k
+        return float(self.uniform_T[place]) if place < len(self.uniform_T) else 0.0
+
+    def think(self, id: int, thinking: Thinking) -> None:
+        """Count the tokens within a think block."""
+        if id == thinking.close_id:
+            self.n_thinking = -1
+        elif id == thinking.open_id:
+            self.n_thinking = 0
+        elif self.n_thinking >= 0:
+            self.n_thinking += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a step computes of a row: its next `n` tokens; `twins` begin behind the last of them."""
+
+    row: Row
+    n: int
+    twins: tuple[Row, ...] = ()
+
+    @property
+    def reaches_end(self) -> bool:
+        """Whether a token is drawn behind it."""
+        return self.row.n_computed + self.n >= len(self.row.ids)
+
+
+class Scheduler:
+    """At most `n_rows` rows run; a step computes about `n_tokens` tokens: all rows that are being continued go
+    on, and prompts are computed in chunks of what is left.  Where blocks run out, the row that came last gives
+    its own back and starts again later.
+    """
+
+    def __init__(self, blocks: Blocks, n_rows: int, n_tokens: int):
+        self.blocks, self.n_rows, self.n_tokens = blocks, n_rows, n_tokens
+        self.waiting: deque[Row] = deque()
+        self.running: list[Row] = []
+        self.slots = list(range(n_rows))[::-1]
+        self.tables = np.zeros((n_rows, blocks.n), dtype=np.int32)  # blocks of each slot
+
+    def schedule(self) -> list[Part]:
+        parts: list[Part] = []
+        left = self.n_tokens
+        for row in list(self.running):
+            if row.slot < 0:  # it has just given its blocks back
+                continue
+            pending = len(row.ids) + len(row.drafts) - row.n_computed
+            n = pending if row.n_new and pending <= BLOCK else min(pending, left)
+            if n > 0 and self.reserve(row, row.n_computed + n):
+                parts.append(self.part(row, n))
+                left -= n
+        while self.waiting and left > 0 and len(self.running) < self.n_rows:
+            row = self.waiting[0]
+            if not self.admit(row):
+                break
+            self.waiting.popleft()
+            n = min(len(row.ids) - row.n_computed, left)
+            if self.reserve(row, row.n_computed + n):
+                parts.append(self.part(row, n))
+                left -= n
+        return [part for part in parts if part.row.slot >= 0]
+
+    def part(self, row: Row, n: int) -> Part:
+        """The part with those twins of its row for which there is room now; the others wait."""
+        if not row.n_twins or row.n_computed + n < len(row.ids):
+            return Part(row, n)
+        twins = []
+        while row.n_twins and len(self.running) < self.n_rows and self.blocks.n_available > len(self.running):
+            twins.append(self.twin(row))
+            self.enter(twins[-1])
+        while row.n_twins:
+            self.waiting.appendleft(self.twin(row))
+        return Part(row, n, tuple(twins))
+
+    def twin(self, row: Row) -> Row:
+        request, row.n_twins = row.request, row.n_twins - 1
+        sample = request.n - 1 - row.n_twins
+        return Row(row.number, sample, request, list(row.ids), row.limit)
+
+    def enter(self, row: Row) -> None:
+        row.slot = self.slots.pop()
+        self.running.append(row)
+
+    def admit(self, row: Row) -> bool:
+        """Whether there are blocks for the row's ids now; then it runs, on the prefix that is known."""
+        seen = self.blocks.seen(row.ids)
+        kept = sum(self.blocks.holders[block] == 0 for block in seen)
+        missing = n_blocks(len(row.ids) + 1) - len(seen)
+        if self.running and missing + kept > self.blocks.n_available:
+            return False
+        for block in seen:
+            self.blocks.hold(block)
+        self.enter(row)
+        row.blocks, row.n_computed = [], len(seen) * BLOCK
+        row.n_cached = row.n_cached or min(row.n_computed, row.n_prompt)
+        self.give(row, seen)
+        return True
+
+    def reserve(self, row: Row, n_positions: int) -> bool:
+        """Blocks for so many positions; the last rows make room.  False if the row itself had to."""
+        while len(row.blocks) < n_blocks(n_positions):
+            if self.blocks.n_available:
+                self.give(row, [self.blocks.take()])
+            else:
+                last = self.running[-1]
+                self.leave(last)
+                self.waiting.appendleft(last)
+                if last is row:
+                    return False
+        return True
+
+    def give(self, row: Row, blocks: Sequence[int]) -> None:
+        n = len(row.blocks)
+        row.blocks += blocks
+        self.tables[row.slot, n : n + len(blocks)] = blocks
+
+    def leave(self, row: Row) -> None:
+        """The row's blocks and slot are free again."""
+        for block in row.blocks:
+            self.blocks.release(block)
+        self.slots.append(row.slot)
+        self.running.remove(row)
+        row.blocks, row.n_computed, row.slot, row.drafts = [], 0, -1, []
+
+    def computed(self, row: Row, n: int) -> None:
+        """`n` more of the row's tokens are in the cache for good."""
+        first = row.n_computed // BLOCK
+        row.n_computed += n
+        for place in range(first, row.n_computed // BLOCK):
+            self.blocks.learn(row.blocks, place, row.ids)

@@ -79,4 +79,4 @@ def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[int, l
     plain = np.ones(len(out), np.float32), np.full(len(out), -1, np.float32)
     integers = np.array(ids, np.int32), batch.pos_M, batch.slot_M, batch.tables, np.array(out, np.int32)
     drawn = runner.run(Batch(*integers, *plain, depth=1))
-    return {id(row): [int(guess)] for row, guess in zip(rows, drawn.ids)}
+    return {id(row): [guess] for row, guess in zip(rows, drawn.ids)}

@@ -140,7 +140,13 @@ class Engine:
             for twin, place in zip(part.twins, out[n_own:]):
                 self.share(row, part.n, twin)
                 tokens += self.take(twin, out=[place], drawn=drawn)
-            if n_own:
+            if n_own == 1 and not row.drafts:
+                tokens.append(self.token(row, out[0], drawn))
+                row.ids.append(tokens[-1].id)
+                self.scheduler.computed(row, part.n)
+                if tokens[-1].stop:
+                    self.scheduler.leave(row)
+            elif n_own:
                 tokens += self.take(row, out[:n_own], drawn)
             else:
                 self.scheduler.computed(row, part.n)
@@ -177,10 +183,9 @@ class Engine:
     def token(self, row: Row, place: int, drawn: Drawn) -> Token:
         """The token drawn at `place`, chosen again where the request asks for more than temperature."""
         request, top, plain = row.request, None, None
-        sampling = request.sampling
-        id, logp = int(drawn.ids[place]), float(drawn.logps[place])
+        id, logp = drawn.ids[place], drawn.logps[place]
         closes = request.thinking is not None and row.n_thinking >= request.thinking.budget
-        if closes or not sampling.plain:
+        if closes or not row.plain:
             forced = request.thinking.close_id if closes else None
             id, logp, top, plain = chosen(drawn.logits[place], row, forced)
         stop = self.stop(row, id)
@@ -236,6 +241,15 @@ def gathered(parts: Sequence[Part], tables: np.ndarray) -> Step:
     outs = []
     for part in parts:
         row, first, n = part.row, part.row.n_computed, part.n
+        if n == 1 and not row.drafts and not part.twins and first + 1 == len(row.ids):  # most rows of most steps
+            outs.append(range(len(out), len(out) + 1))
+            out.append(len(ids))
+            ids.append(row.ids[first])
+            pos.append(first)
+            slots.append(row.slot)
+            temperature.append(row.request.sampling.temperature or 1.0)
+            uniform.append(row.uniform(0))
+            continue
         known = row.ids if not row.drafts else row.ids + row.drafts
         ids += known[first : first + n]
         pos += range(first, first + n)

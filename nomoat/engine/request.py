@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -112,8 +112,7 @@ class Request:
             raise DataError(f"{name} or its logit bias names id {wrong}; expected 0 to {vocab_size - 1}")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
     `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before truncation.

@@ -39,8 +39,8 @@ class Drawn:
     """Of each of `out`: the id, its log-probability, and the logits it was drawn from (valid until the next
     step)."""
 
-    ids: np.ndarray
-    logps: np.ndarray
+    ids: list[int]
+    logps: list[float]
     logits: Tensor
 
 
@@ -99,7 +99,7 @@ class TorchRunner:
         device = logits.device
         temperature, uniform = (torch.from_numpy(n).to(device) for n in (batch.temperature, batch.uniform))
         ids, logps = choose(logits, uniform, temperature)
-        return Drawn(ids.cpu().numpy(), logps.cpu().numpy(), logits)
+        return Drawn(ids.tolist(), logps.tolist(), logits)
 
     def hidden(self, batch: Batch, token_BT: np.ndarray) -> Tensor:
         """The last layer's output h_BTD for rows of T tokens each."""

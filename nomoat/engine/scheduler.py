@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,18 +27,18 @@ class Row:
     n_cached: int = 0  # of the prompt, when it was admitted first
     n_twins: int = 0  # samples of the same prompt that still wait for it to be computed
     slot: int = -1  # of the tables of blocks
+    n_prompt: int = field(init=False)
+    plain: bool = field(init=False)  # whether tokens are taken as they are drawn
     n_thinking: int = -1  # tokens since a think block was opened; -1: outside of one
     text: bytes = b""  # the end of the reply, for stop strings
-    uniform_T: np.ndarray | None = None  # one number a new token, once the first was drawn
+    uniform_T: list[float] | None = None  # one number a new token, once the first was drawn
 
     def __post_init__(self) -> None:
+        self.n_prompt = len(self.request.prompt)
+        self.plain = self.request.sampling.plain
         thinking = self.request.thinking
         if thinking and thinking.opened:
             self.n_thinking = 0
-
-    @property
-    def n_prompt(self) -> int:
-        return len(self.request.prompt)
 
     @property
     def n_new(self) -> int:
@@ -49,9 +50,9 @@ class Row:
             return -1.0
         if self.uniform_T is None:
             key = (self.request.key, self.sample)
-            self.uniform_T = uniforms(self.request.seed, [key], self.limit - self.n_prompt)[0].numpy()
-        place = self.n_new + k
-        return float(self.uniform_T[place]) if place < len(self.uniform_T) else 0.0
+            self.uniform_T = uniforms(self.request.seed, [key], self.limit - self.n_prompt)[0].tolist()
+        place = len(self.ids) - self.n_prompt + k
+        return self.uniform_T[place] if place < len(self.uniform_T) else 0.0
 
     def think(self, id: int, thinking: Thinking) -> None:
         """Count the tokens within a think block."""
@@ -63,18 +64,12 @@ class Row:
             self.n_thinking += 1
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What a step computes of a row: its next `n` tokens; `twins` begin behind the last of them."""
 
     row: Row
     n: int
     twins: tuple[Row, ...] = ()
-
-    @property
-    def reaches_end(self) -> bool:
-        """Whether a token is drawn behind it."""
-        return self.row.n_computed + self.n >= len(self.row.ids)
 
 
 class Scheduler:
@@ -97,7 +92,7 @@ class Scheduler:
             if row.slot < 0:  # it has just given its blocks back
                 continue
             pending = len(row.ids) + len(row.drafts) - row.n_computed
-            n = pending if row.n_new and pending <= BLOCK else min(pending, left)
+            n = pending if pending <= BLOCK and len(row.ids) > row.n_prompt else min(pending, left)
             if n > 0 and self.reserve(row, row.n_computed + n):
                 parts.append(self.part(row, n))
                 left -= n
@@ -150,7 +145,7 @@ class Scheduler:
 
     def reserve(self, row: Row, n_positions: int) -> bool:
         """Blocks for so many positions; the last rows make room.  False if the row itself had to."""
-        while len(row.blocks) < n_blocks(n_positions):
+        while len(row.blocks) * BLOCK < n_positions:
             if self.blocks.n_available:
                 self.give(row, [self.blocks.take()])
             else:
@@ -178,5 +173,6 @@ class Scheduler:
         """`n` more of the row's tokens are in the cache for good."""
         first = row.n_computed // BLOCK
         row.n_computed += n
-        for place in range(first, row.n_computed // BLOCK):
-            self.blocks.learn(row.blocks, place, row.ids)
+        if row.n_computed >= (first + 1) * BLOCK:
+            for place in range(first, row.n_computed // BLOCK):
+                self.blocks.learn(row.blocks, place, row.ids)

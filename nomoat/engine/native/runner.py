@@ -39,7 +39,8 @@ class NativeRunner:
         self.width = self.library.width()
         value_width = _rounded_up(a.d_kv_latent if latent else a.d_value, self.width)
         shape = (n_blocks, n_layers, n_heads, BLOCK)
-        self.caches = torch.zeros(*shape, key_width), torch.zeros(*shape, value_width)
+        # numpy asks for zeros that take no memory before they are written
+        self.caches = [torch.from_numpy(np.zeros((*shape, w), np.float32)) for w in (key_width, value_width)]
         keys, values = self.caches
         self.cache = layout.Cache(
             keys.data_ptr(), values.data_ptr(), n_layers, n_heads, key_width, value_width
@@ -83,7 +84,7 @@ class NativeRunner:
         rest = [self.pool.submit(self._step, record, i, *memory[i]) for i in range(1, n_threads)]
         self._step(record, 0, *memory[0])
         wait(rest)
-        return Drawn(chosen, logps, self.logits[:n_out])
+        return Drawn(chosen.tolist(), logps.tolist(), self.logits[:n_out])
 
     def _step(self, record: ctypes.Structure, number: int, own: int, shared: int) -> None:
         pointers = ctypes.c_void_p(own), ctypes.c_void_p(shared)

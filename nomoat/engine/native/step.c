@@ -266,14 +266,17 @@ static void route(const Model *m, const float *bias, float *score, int *expert, 
                 choice[e] = -__builtin_inff();
         }
     }
-    float total = 0;
-    int n = 0;
-    for (int e = 0; e < E && n < K; e++) {  // (16): the K largest, of equals the first
-        int better = 0;
-        for (int other = 0; other < E; other++)
-            better += choice[other] > choice[e] || (choice[other] == choice[e] && other < e);
-        if (better < K) expert[n] = e, gate[n++] = score[e];  // (14)
+    char chosen[E];
+    memset(chosen, 0, E);
+    for (int k = 0; k < K; k++) {  // (16): the K largest, of equals the first
+        int best = -1;
+        for (int e = 0; e < E; e++)
+            if (!chosen[e] && (best < 0 || choice[e] > choice[best])) best = e;
+        chosen[best] = 1;
     }
+    float total = 0;
+    for (int e = 0, k = 0; e < E; e++)
+        if (chosen[e]) expert[k] = e, gate[k++] = score[e];  // (14)
     for (int k = 0; k < K; k++) total += gate[k];
     for (int k = 0; k < K; k++) gate[k] *= m->routed_scale / (m->normalise ? total + 1e-20f : 1.0f);  // (13)
 }
@@ -361,14 +364,8 @@ static void enter(Thread *t, float *h, float *x, float *shared) {
 
 // One id by inverse CDF, and its log-probability under softmax(logits / temperature); see sampling.py
 static void choose(const float *logits, int V, float temperature, float uniform, int *id, float *logp) {
-    float best = logits[0], scale = LOG2_E / temperature;
-    int most = 0;
-    for (int i = 0; i < V; i += LANES) {
-        vec x = V - i < LANES ? some(logits + i, V - i, best) : at(logits + i);
-        float here = largest(x);
-        if (here > best) best = here, most = i;
-    }
-    while (logits[most] != best) most++;
+    int most = argmax(logits, V);
+    float best = logits[most], scale = LOG2_E / temperature;
     double total = 0;
     int n_parts = (V + 63) / 64;
     float parts[n_parts];

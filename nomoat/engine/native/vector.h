@@ -92,6 +92,17 @@ INLINE vec gated(vec x, vec up) {
     return x * up / (all(1) + exp2_vec(small * all(-LOG2_E)));
 }
 
+// Where the largest of n numbers stands, of equals the first
+static int argmax(const float *x, int n) {
+    vec most = all(x[0]);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) most = either(at(x + i) > most, at(x + i), most);
+    float best = largest(most);
+    for (; i < n; i++) best = x[i] > best ? x[i] : best;
+    for (i = 0; x[i] != best && i < n - 1; i++) {}
+    return i;
+}
+
 // to += x, n numbers
 static void add(float *to, const float *x, int n) {
     int i = 0;

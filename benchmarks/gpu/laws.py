@@ -4,15 +4,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.measure import Place, Result, model_on, random_batch, random_ids, small_spec
-from nomoat.engine.blocks import n_blocks
 from nomoat.engine.engine import sample
-from nomoat.engine.runner import Batch, TorchRunner
 from nomoat.engine.sampling import choose, uniforms
 from nomoat.lab import fp8
 from nomoat.model.loss import IGNORED, cross_entropy, divergence
@@ -54,43 +51,25 @@ def grouped_as_whole_rows(device: torch.device) -> float:
 
 @torch.no_grad()
 def decoded_as_whole_rows(device: torch.device, **changes: object) -> float:
-    """The engine's columns for rows of unequal prompts, beside a forward pass of each row alone."""
+    """Log-probabilities of what the engine writes behind unequal prompts, beside whole forward passes."""
     spec = small_spec(**changes)
-    model = model_on(device, spec)
-    ids_BT = random_ids(spec, B, T).to(device)
-    full, prompts = [], []
-    for i, ids_T in enumerate(ids_BT):
-        row_T = ids_T[7 * i :]
-        full.append(model(row_T[None])[0])
-        prompts.append(row_T[:-N_STEPS].tolist())
-    ends = torch.stack([logits[-1 - N_STEPS :] for logits in full])
-    last_BT = ids_BT[:, -N_STEPS:]
-    columns = decoded(model, prompts, last_BT)
-    return gap(columns, ends)
+    model = model_on(device, spec).eval()
+    prompts = []
+    for i, ids_T in enumerate(random_ids(spec, B, T - N_STEPS)):
+        prompts.append(ids_T[7 * i :].tolist())
+    groups = sample(model, prompts, max_new_tokens=N_STEPS, seed=0, stop_ids=())
+    gaps = []
+    for prompt, [written] in zip(prompts, groups):
+        row = [*prompt, *written.ids_T.tolist()]
+        whole = log_probs(model, torch.tensor(row, device=device))
+        gaps.append(gap(written.logp_T.to(device), whole[len(prompt) - 1 :]))
+    return max(gaps)
 
 
-@torch.inference_mode()
-def decoded(model: Transformer, prompts: list[list[int]], next_BT: Tensor) -> Tensor:
-    """Logits behind the prompts and behind each further column."""
-    runner, n_each = TorchRunner(model, len(prompts) * n_blocks(T)), n_blocks(T)
-    tables = np.arange(len(prompts) * n_each, dtype=np.int32).reshape(-1, n_each)
-    rows = [(prompt, 0) for prompt in prompts]
-    columns = []
-    for next_B in [*next_BT.T, None]:
-        columns.append(runner.run(behind(rows, tables)).logits.clone())
-        if next_B is not None:
-            rows = [([id], first + len(ids)) for (ids, first), id in zip(rows, next_B.tolist())]
-    return torch.stack(columns, 1)
-
-
-def behind(rows: Sequence[tuple[list[int], int]], tables: np.ndarray) -> Batch:
-    """Rows of ids from a position on, and logits behind the last id of each."""
-    ids = np.concatenate([np.array(ids, np.int32) for ids, _ in rows])
-    pos = np.concatenate([np.arange(first, first + len(ids), dtype=np.int32) for ids, first in rows])
-    slot = np.repeat(np.arange(len(rows), dtype=np.int32), [len(ids) for ids, _ in rows])
-    out = np.cumsum([len(ids) for ids, _ in rows]).astype(np.int32) - 1
-    plain = np.ones(len(rows), np.float32), np.full(len(rows), -1, np.float32)
-    return Batch(ids, pos, slot, tables, out, *plain)
+def log_probs(model: Transformer, ids_T: Tensor) -> Tensor:
+    """Of each id but the first."""
+    logp_TV = model(ids_T[None])[0, :-1].log_softmax(-1)
+    return logp_TV.gather(1, ids_T[1:, None])[:, 0]
 
 
 @torch.no_grad()

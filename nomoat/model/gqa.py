@@ -37,10 +37,12 @@ class GroupedAttention(nn.Module):
         q, k, v = self.w_in(h_BTD).split(a.widths, -1)
         q_BHTR = self.by_head(q, self.norm_q).transpose(1, 2)
         k_BUTR = self.by_head(k, self.norm_k).transpose(1, 2)
-        v_BUTW = v.unflatten(-1, (-1, a.d_value)).transpose(1, 2)
+        v_BTUW = v.unflatten(-1, (-1, a.d_value))
+        v_BUTW = v_BTUW.transpose(1, 2)
         if self.rotated:
-            q_BHTR = rotate(q_BHTR, cis_BTr[:, None])
-            k_BUTR = rotate(k_BUTR, cis_BTr[:, None])
+            cis = cis_BTr[:, None]
+            q_BHTR = rotate(q_BHTR, cis)
+            k_BUTR = rotate(k_BUTR, cis)
         o_BHTW = attend(q_BHTR, k_BUTR, v_BUTW, mask, self.scale, self.kernels)
         heads = o_BHTW.transpose(1, 2).flatten(-2)
         return self.w_o(heads)
@@ -77,13 +79,19 @@ class GroupedBehind:
     def __call__(self, h_BTD: Tensor, cis_BTr: Tensor, extend: Extend, bias: Tensor) -> Tensor:
         m, a = self.attention, self.shape
         q, k, v = m.w_in(h_BTD).split(a.widths, -1)
-        q_BTHR, k_BTUR = m.by_head(q, m.norm_q, few=True), m.by_head(k, m.norm_k, few=True)
+        q_BTHR = m.by_head(q, m.norm_q, few=True)
+        k_BTUR = m.by_head(k, m.norm_k, few=True)
         if m.rotated:
-            q_BTHR, k_BTUR = rotate(q_BTHR, cis_BTr[:, :, None]), rotate(k_BTUR, cis_BTr[:, :, None])
+            cis = cis_BTr[:, :, None]
+            q_BTHR = rotate(q_BTHR, cis)
+            k_BTUR = rotate(k_BTUR, cis)
         values, keys = extend(v, k_BTUR.flatten(2))
-        v_BSUW, k_BSUR = values.unflatten(-1, (-1, a.d_value)), keys.unflatten(-1, (-1, a.d_head))
+        v_BSUW = values.unflatten(-1, (-1, a.d_value))
+        k_BSUR = keys.unflatten(-1, (-1, a.d_head))
         groups = q_BTHR.unflatten(2, (a.n_kv_heads, -1))
-        scores_BTHS = torch.einsum("btugr,bsur->btugs", groups, k_BSUR).flatten(2, 3)
+        scores = torch.einsum("btugr,bsur->btugs", groups, k_BSUR)
+        scores_BTHS = scores.flatten(2, 3)
         weights_BTHS = torch.add(bias, scores_BTHS, alpha=m.scale).softmax(-1)
-        weights = weights_BTHS.unflatten(2, (a.n_kv_heads, -1))
-        return m.w_o(torch.einsum("btugs,bsuw->btugw", weights, v_BSUW).flatten(2))
+        weights = weights_BTHS.view_as(scores)
+        o = torch.einsum("btugs,bsuw->btugw", weights, v_BSUW)
+        return m.w_o(o.flatten(2))

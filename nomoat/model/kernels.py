@@ -15,8 +15,8 @@ from nomoat.model.spec import Kernels
 
 CLOSED = -1e30  # the score of what may not be attended to; finite, so that an all-closed row stays a number
 HALVED = 128  # plain attention cuts rows of so many positions or more in halves
-ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused;
-FEW = 8  # to a multiple of so many where they are small
+ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
+FEW = 8  # small groups to a multiple of so many
 
 Pair = tuple[Tensor, Tensor]
 Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `AbsorbedAttention` of mla.py
@@ -174,7 +174,8 @@ class Slots:
         device = expert_MK.device
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)
-        tile = ROW_TILE if expert_MK.numel() >= n_experts * ROW_TILE else FEW
+        many = expert_MK.numel() >= n_experts * ROW_TILE
+        tile = ROW_TILE if many else FEW
         self.n_rows = -(-int(load_E.max()) // tile) * tile
         n_slots = n_experts * self.n_rows
         first_E = torch.arange(0, n_slots, self.n_rows, device=device)

@@ -50,14 +50,18 @@ class LatentAttention(nn.Module):
             c_q_BTP = self.norm_q(q_in)
             q_in = self.w_uq(c_q_BTP)  # (7) (8)
         q_nope_BHTN, q_rope_BHTR = self._by_head(q_in, a.d_nope, a.d_rope)
-        q_rope_BHTR = rotate(q_rope_BHTR, cis_BTr[:, None])  # (8)
+        cis = cis_BTr[:, None]
+        q_rope_BHTR = rotate(q_rope_BHTR, cis)  # (8)
         k_rope_BTR = rotate(k_rope_BTR, cis_BTr)  # (3)
-        k_nope_BHTN, v_BHTW = self._by_head(self.w_ukv(c_kv_BTC), a.d_nope, a.d_value)  # (2) (5)
-        k_rope_BHTR = k_rope_BTR[:, None].expand(-1, a.n_heads, -1, -1)
+        kv = self.w_ukv(c_kv_BTC)
+        k_nope_BHTN, v_BHTW = self._by_head(kv, a.d_nope, a.d_value)  # (2) (5)
+        k_rope = k_rope_BTR[:, None]
+        k_rope_BHTR = k_rope.expand(-1, a.n_heads, -1, -1)
         q = torch.cat((q_nope_BHTN, q_rope_BHTR), -1)  # (9)
         k = torch.cat((k_nope_BHTN, k_rope_BHTR), -1)  # (4)
         o_BHTW = attend(q, k, v_BHTW, mask, self.scale, self.kernels)  # (10)
-        return self.w_o(o_BHTW.transpose(1, 2).flatten(-2))  # (11)
+        heads = o_BHTW.transpose(1, 2).flatten(-2)
+        return self.w_o(heads)  # (11)
 
     def _by_head(self, x: Tensor, first: int, second: int) -> Pair:
         """The two parts of every head: (B, T, H (first + second)) -> (B, H, T, first), (B, H, T, second)."""
@@ -69,10 +73,11 @@ class LatentAttention(nn.Module):
 
 
 class AbsorbedAttention:
-    """Equations (1) to (11) for the next T positions of each row: u_BTD = attention(h_BTD, cis_BTr, extend, bias).
+    """Equations (1) to (11) for the next T positions of each row.
 
-    `extend(c_kv_BTC, k_rope_BTR)` adds them to a cache and gives what that then holds of these rows, (B, S, C)
-    and (B, S, R); `bias` (B, T, 1, S) closes what a position may not read.
+    u_BTD = attention(h_BTD, cis_BTr, extend, bias):
+    `extend(c_kv_BTC, k_rope_BTR)` adds them to a cache and gives what that then holds of these rows, (B, S,
+    C) and (B, S, R); `bias` (B, T, 1, S) closes what a position may not read.
     """
 
     def __init__(self, attention: LatentAttention):
@@ -84,16 +89,22 @@ class AbsorbedAttention:
     def __call__(self, h_BTD: Tensor, cis_BTr: Tensor, extend: Extend, bias: Tensor) -> Tensor:
         m, a = self.attention, self.shape
         q_in, c_kv_BTC, k_rope_BTR = m.w_in(h_BTD).split(m.widths, -1)  # (1) (3) (6)
-        c_kv_BTC, k_rope_BTR = m.norm_kv.few(c_kv_BTC), rotate(k_rope_BTR, cis_BTr)  # (3)
+        c_kv_BTC = m.norm_kv.few(c_kv_BTC)
+        k_rope_BTR = rotate(k_rope_BTR, cis_BTr)  # (3)
+        c_kv_BSC, k_rope_BSR = extend(c_kv_BTC, k_rope_BTR)
         if a.d_q_latent:
-            q_in = m.w_uq(m.norm_q.few(q_in))  # (7) (8)
-        q_nope_BTHN, q_rope_BTHR = q_in.unflatten(-1, (a.n_heads, -1)).split((a.d_nope, a.d_rope), -1)
+            c_q_BTP = m.norm_q.few(q_in)
+            q_in = m.w_uq(c_q_BTP)  # (7) (8)
+        heads = q_in.unflatten(-1, (a.n_heads, -1))
+        q_nope_BTHN, q_rope_BTHR = heads.split((a.d_nope, a.d_rope), -1)
         q_rope_BTHR = rotate(q_rope_BTHR, cis_BTr[:, :, None])  # (8)
         q_lat_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, self.w_uk_HNC)
-        c_kv_BSC, k_rope_BSR = extend(c_kv_BTC, k_rope_BTR)
-        q, k = torch.cat((q_lat_BTHC, q_rope_BTHR), -1), torch.cat((c_kv_BSC, k_rope_BSR), -1)
-        scores_BTHS = (q.flatten(1, 2) @ k.mT).view(*q.shape[:3], -1)
+        q = torch.cat((q_lat_BTHC, q_rope_BTHR), -1)
+        k = torch.cat((c_kv_BSC, k_rope_BSR), -1)
+        scores = q.flatten(1, 2) @ k.mT
+        scores_BTHS = scores.view(*q.shape[:3], -1)
         weights_BTHS = torch.add(bias, scores_BTHS, alpha=m.scale).softmax(-1)
-        o_lat_BTHC = (weights_BTHS.flatten(1, 2) @ c_kv_BSC).view_as(q_lat_BTHC)  # (10)
+        o_lat = weights_BTHS.flatten(1, 2) @ c_kv_BSC  # (10)
+        o_lat_BTHC = o_lat.view_as(q_lat_BTHC)
         o_BTHW = torch.einsum("bthc,hwc->bthw", o_lat_BTHC, self.w_uv_HWC)
         return m.w_o(o_BTHW.flatten(2))  # (11)

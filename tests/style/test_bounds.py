@@ -10,11 +10,11 @@ import pytest
 from tests.style import bounds
 
 EXCEPTIONS: dict[str, tuple[str, str]] = {  # file or file:function -> rules, reason
-    "nomoat/model/gqa.py:GroupedStep.__call__": ("density", "an equation a line"),
+    "nomoat/model/gqa.py:GroupedBehind.__call__": ("density", "an equation a line"),
     "nomoat/model/kernels.py:PlainAttention.forward": ("density", "an equation a line"),
     "nomoat/model/kernels.py:PlainAttention.backward": ("density", "an equation a line"),
     "nomoat/model/kernels.py:RMSNorm.backward": ("density", "an equation a line"),
-    "nomoat/model/mla.py:AbsorbedStep.__call__": ("density", "an equation a line"),
+    "nomoat/model/mla.py:AbsorbedAttention.__call__": ("density", "an equation a line"),
     "benchmarks/builds.py": ("width", "not yet"),
     "tests/conftest.py": ("width", "not yet"),
     "tests/conftest.py:weights": ("lambda", "not yet"),

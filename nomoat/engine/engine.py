@@ -75,12 +75,12 @@ class Engine:
             raise ConfigError(f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc")
         if drafts == "mtp" and not spec.n_mtp:
             raise ConfigError("drafts = mtp: the model has no extra prediction depth; choose lookup or off")
-        width = 4 * 2 * (spec.n_layers + spec.n_mtp) * sum(spec.attention.d_cached)
-        most = limits.rows * n_blocks(spec.context)
-        n = min(max(limits.cache_bytes // (width * BLOCK), 1), most)
+        runner = NativeRunner if compiled else TorchRunner
+        self.block_bytes = runner.block_bytes(model)
+        n = min(max(limits.cache_bytes // self.block_bytes, 1), limits.rows * n_blocks(spec.context))
         self.blocks = Blocks(n)
-        self.runner: Runner = NativeRunner(model, n, precision) if compiled else TorchRunner(model, n)
-        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens)
+        self.runner: Runner = runner(model, n, precision) if compiled else runner(model, n)
+        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens, min(n, n_blocks(spec.context)))
         self.n_requests = 0
         self.pace = Pace()
 
@@ -153,13 +153,9 @@ class Engine:
         return tokens
 
     def share(self, row: Row, n: int, twin: Row) -> None:
-        """The twin reads the row's full blocks, and has a copy of the one that both will write."""
+        """What was computed is the twin's, too: the block that both will write is copied."""
         n_full, rest = divmod(row.n_computed + n, BLOCK)
-        for block in row.blocks[:n_full]:
-            self.blocks.hold(block)
-        self.scheduler.give(twin, row.blocks[:n_full])
         if rest:
-            self.scheduler.give(twin, [self.blocks.take()])
             self.runner.copy(row.blocks[n_full], twin.blocks[n_full])
         twin.n_cached = row.n_prompt
         twin.n_computed = row.n_computed + n
@@ -189,7 +185,8 @@ class Engine:
             forced = request.thinking.close_id if closes else None
             id, logp, top, plain = chosen(drawn.logits[place], row, forced)
         stop = self.stop(row, id)
-        return Token(row.number, row.sample, id, logp, stop, top, plain)
+        n_cached = None if row.n_new else row.n_cached
+        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached)
 
     def stop(self, row: Row, id: int) -> Stop | None:
         """Why the row ends with this token, if it does."""

@@ -116,7 +116,9 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
     `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before truncation.
-    `top` are the most probable ids with theirs, under softmax(logits), if asked for.
+    `top` are the most probable ids with theirs, under softmax(logits), if asked for.  `n_cached`, on the first token
+    of each sample: how many ids of the prompt were not computed for it, since the cache had them; a sample that
+    shares the prompt of the first one counts all of them.
     """
 
     request: int
@@ -126,6 +128,7 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     stop: Stop | None = None
     top: tuple[tuple[int, float], ...] | None = None
     plain_logp: float | None = None  # of `id` under softmax(logits), beside `top`
+    n_cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ class Runner(Protocol):
 
     invariant: bool  # whether a row's results are the same bits alone and in any batch
 
+    @staticmethod
+    def block_bytes(model: Transformer) -> int:
+        """What a block takes of memory."""
+
     def run(self, batch: Batch) -> Drawn: ...
 
     def copy(self, source: int, target: int) -> None:
@@ -72,6 +76,12 @@ class TorchRunner:
         n = n_blocks * BLOCK
         self.caches: list[Pair] = [tuple(like.new_zeros(n, width) for width in widths) for _ in layers]
         self.hidden_MD = like.new_zeros(0, model.spec.d_model)
+
+    @staticmethod
+    def block_bytes(model: Transformer) -> int:
+        spec = model.spec
+        n_numbers = (spec.n_layers + spec.n_mtp) * BLOCK * sum(spec.attention.d_cached)
+        return n_numbers * model.embed.weight.element_size()
 
     def refresh(self) -> None:
         self.layers = [(block, block.attention.behind()) for block, _ in self.layers]

@@ -85,6 +85,8 @@ class TorchRunner:
 
     def refresh(self) -> None:
         self.layers = [(block, block.attention.behind()) for block, _ in self.layers]
+        for numbers in (numbers for cache in self.caches for numbers in cache):
+            numbers.zero_()  # the old weights may have left what is no number
 
     def copy(self, source: int, target: int) -> None:
         for cache in self.caches:

@@ -108,7 +108,9 @@ class Scheduler:
                 left -= n
         parts = [part for part in parts if part.row.slot >= 0]
         for part in parts[::-1]:
-            late = [self.twin(part.row) for _ in range(part.row.n_twins) if part.reaches_end]
+            row = part.row
+            reaches_end = row.n_computed + part.n >= len(row.ids)
+            late = [self.twin(row) for _ in range(row.n_twins) if reaches_end]
             self.waiting.extendleft(late[::-1])
         return [part._replace(twins=tuple(t for t in part.twins if t.slot >= 0)) for part in parts]
 

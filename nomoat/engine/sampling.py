@@ -26,7 +26,8 @@ def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor
     """
     rows = np.empty((len(keys), n_steps), dtype=np.float32)
     for row, (prompt, index) in zip(rows, keys):
-        source = np.random.Philox(key=[seed % 2**64, prompt % 2**64], counter=[0, index, 0, 0])
+        key = np.array([seed % 2**64, prompt % 2**64], dtype=np.uint64)
+        source = np.random.Philox(key=key, counter=[0, index, 0, 0])
         row[:] = np.random.Generator(source).random(n_steps, dtype=np.float32)
     return torch.from_numpy(rows)
 

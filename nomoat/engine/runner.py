@@ -63,8 +63,10 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """Not invariant: torch chooses other kernels for other numbers of rows, which round otherwise (float32:
-    log-probabilities differ by about 1e-6)."""
+    """Not invariant: torch chooses other kernels for other numbers of rows, which round otherwise.  Over 60 mixes of
+    small random models, log-probabilities alone and in company differed by 8e-6 at most and 5e-7 on average in
+    float32, by 5e-7 at most in bfloat16 (on a processor with AMX; others may differ more), and no id did.
+    """
 
     invariant = False
 

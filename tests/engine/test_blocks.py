@@ -1,4 +1,4 @@
-"""A prefix that was computed before is found, to the exact count, and changes no bit; the oldest goes first."""
+"""A prefix that was computed before is found, to the exact count, and changes no bit; the oldest goes."""
 
 import pytest
 import torch
@@ -32,10 +32,12 @@ def n_cached(found) -> list[int]:
 
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
-    [(LONG[:100], LONG[:100], 96), (LONG[:96], LONG[:96], 64), (LONG[:97], LONG[:97], 96), (LONG[:96], LONG[:97], 96),
-     (LONG[:31], LONG[:80], 32), (LONG[:20], LONG[:80], 0), (LONG[:100], [0, *LONG[:100]], 0), (LONG[:90], LONG[:33], 32),
-     (LONG[:90], [*LONG[:50], 39, *LONG[51:90]], 32), (LONG[:90], [*LONG[:64], 39], 64), (LONG[:90], LONG[:32], 0),
-     (LONG[:1], LONG[:1], 0)],
+    [(LONG[:100], LONG[:100], 96), (LONG[:96], LONG[:96], 64), (LONG[:97], LONG[:97], 96),
+     (LONG[:96], LONG[:97], 96),
+     (LONG[:31], LONG[:80], 32), (LONG[:20], LONG[:80], 0), (LONG[:100], [0, *LONG[:100]], 0),
+     (LONG[:90], LONG[:33], 32), (LONG[:90], [*LONG[:50], 39, *LONG[51:90]], 32),
+     (LONG[:90], [*LONG[:64], 39], 64),
+     (LONG[:90], LONG[:32], 0), (LONG[:1], LONG[:1], 0)],
 )  # fmt: skip
 def test_what_was_read_is_counted_and_not_computed_again(model, first, second, expected):
     engine = engine_of(model)
@@ -80,7 +82,7 @@ def test_the_least_recently_used_goes_first_and_the_end_before_the_beginning(mod
     for prompt in (a, b, a):
         asked(engine, prompt, 2)
     assert sorted(engine.blocks.kept) == sorted(engine.blocks.key_of)
-    asked(engine, LONG[5:105], 2)  # takes four blocks: two that are free and those of b, which was used before a
+    asked(engine, LONG[5:105], 2)  # takes four blocks: two that are free and those of b
     assert n_cached(asked(engine, a, 2)) == [64]
     assert n_cached(asked(engine, b, 2)) == [0]
     engine = engine_of(model, 5)

@@ -36,7 +36,8 @@ def written(model, drafts: str, temperature: float, compiled: bool) -> tuple[lis
         engine.pace.guessing = True  # whatever it costs
         tokens += engine.step()
     found = sorted(said(tokens).items())
-    return [(request, token.id, token.stop) for request, samples in found for token in samples[0]], engine.pace
+    ids = [(request, token.id, token.stop) for request, samples in found for token in samples[0]]
+    return ids, engine.pace
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.2])
@@ -90,7 +91,8 @@ def test_the_distribution_is_that_of_the_model(drafts, compiled):
         tokens += engine.step()
     found = said(tokens)
     for place, expected in ((1, second), (2, third)):
-        counts = torch.bincount(torch.tensor([found[number][0][place].id for number in numbers]), minlength=12)
+        ids = torch.tensor([found[number][0][place].id for number in numbers])
+        counts = torch.bincount(ids, minlength=12)
         chi_square = ((counts - n * expected) ** 2 / (n * expected)).sum().item()
         assert chi_square < 11 + 4 * 22**0.5
     assert drafts == "off" or engine.pace.accepted > 5

@@ -218,7 +218,8 @@ def scripted(model, ids: list[int], pieces: list[bytes] = (), n_prompt: int = 3,
 
 @pytest.mark.parametrize(
     ("pieces", "stop", "n"),
-    [(["ab", "c", "d"], ["d"], 3), (["ab", "c", "d"], ["bc"], 2), (["ab", "c", "d"], ["abcd"], 3), (["xaby", "c"], ["ab"], 1),
+    [(["ab", "c", "d"], ["d"], 3), (["ab", "c", "d"], ["bc"], 2), (["ab", "c", "d"], ["abcd"], 3),
+     (["xaby", "c"], ["ab"], 1),
      (["a", "a", "b"], ["aab"], 3), (["a", "a", "a", "b"], ["aab"], 4), (["ab"] * 3, ["bab", "x"], 2),
      (["a", "b", "", "c"], ["bc"], 4), (["ab", "cd", "ef"], ["bd", "g"], None), (["ab", "c"], ["cd"], None),
      (["one", "\n", "\nUser", ":"], ["\n\nUser:"], 4), (["a" * 50, "b"], ["a" * 40 + "b", "q"], 2)],
@@ -242,7 +243,8 @@ def test_stop_strings_end_where_the_whole_text_holds_one(model):
     ends = []
     for _ in range(150):
         ids = [draw.randrange(8) for _ in range(30)]
-        stop = tuple("".join(draw.choices("abé", k=draw.randrange(1, 6))) for _ in range(draw.randrange(1, 3)))
+        lengths = [draw.randrange(1, 6) for _ in range(draw.randrange(1, 3))]
+        stop = tuple("".join(draw.choices("abé", k=length)) for length in lengths)
         texts = [b"".join(pieces[id] for id in ids[: n + 1]) for n in range(30)]
         held = [n for n, text in enumerate(texts) if any(end.encode() in text for end in stop)]
         tokens = scripted(model, ids, pieces, stop=stop)
@@ -261,10 +263,12 @@ OPEN, CLOSE = 148, 149
 
 @pytest.mark.parametrize(
     ("said", "budget", "opened", "expected"),
-    [([1, 2, 3, 4], 0, True, [CLOSE, 2, 3, 4]), ([1, 2, 3, 4], 2, True, [1, 2, CLOSE, 4]), ([1, 2, 3], 3, True, [1, 2, 3]),
+    [([1, 2, 3, 4], 0, True, [CLOSE, 2, 3, 4]), ([1, 2, 3, 4], 2, True, [1, 2, CLOSE, 4]),
+     ([1, 2, 3], 3, True, [1, 2, 3]),
      ([1, CLOSE, 3, 4], 2, True, [1, CLOSE, 3, 4]), ([1, 2, CLOSE, 4], 2, True, [1, 2, CLOSE, 4]),
      ([1, 2, 3, 4], 0, False, [1, 2, 3, 4]), ([1, OPEN, 3, 4], 0, False, [1, OPEN, CLOSE, 4]),
-     ([1, OPEN, 3, 4, 5], 2, False, [1, OPEN, 3, 4, CLOSE]), ([OPEN, CLOSE, OPEN, 3, 4], 1, False, [OPEN, CLOSE, OPEN, 3, CLOSE]),
+     ([1, OPEN, 3, 4, 5], 2, False, [1, OPEN, 3, 4, CLOSE]),
+     ([OPEN, CLOSE, OPEN, 3, 4], 1, False, [OPEN, CLOSE, OPEN, 3, CLOSE]),
      ([1, 2, 3, OPEN, 5, 6], 1, True, [1, CLOSE, 3, OPEN, 5, CLOSE])],
 )  # fmt: skip
 def test_thinking_ends_with_its_budget(model, said, budget, opened, expected):
@@ -280,9 +284,9 @@ def test_thinking_ends_with_its_budget(model, said, budget, opened, expected):
 def test_a_budget_changes_no_token_before_its_end(model, compiled):
     """What follows a forced mark is what follows the same ids in a prompt."""
     engine = Engine(model, compiled=compiled)
-    how = {"sampling": Sampling(temperature=0.0)}
+    how, thinking = {"sampling": Sampling(temperature=0.0)}, Thinking(4, OPEN, CLOSE, opened=True)
     free = [token.id for token in stream(engine, Request([5, 6], 20, **how))]
-    held = [token.id for token in stream(engine, Request([5, 6], 20, thinking=Thinking(4, OPEN, CLOSE, True), **how))]
+    held = [token.id for token in stream(engine, Request([5, 6], 20, thinking=thinking, **how))]
     assert held[:5] == [*free[:4], CLOSE]
     assert held[5:] == [token.id for token in stream(engine, Request([5, 6, *held[:5]], 15, **how))]
 
@@ -328,7 +332,8 @@ def test_an_error_of_the_listener_leaves_nothing(model):
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more") as caught:
-        sample(model, PROMPTS, max_new_tokens=30, seed=2, stop_ids=range(0, 150, 6), on_end=fails, engine=engine)
+        how = {"stop_ids": range(0, 150, 6), "on_end": fails}
+        sample(model, PROMPTS, max_new_tokens=30, seed=2, engine=engine, **how)
     assert not engine.busy
     assert not engine.unread
     assert caught.tb is not None

@@ -26,7 +26,7 @@ def model():
 
 WRONG = {
     r"the prompt is empty; expected one id or more": {"prompt": []},
-    r"the prompt has 150 ids and the model's context is 150; expected at most 149; shorten": {"prompt": [1] * 150},
+    r"the prompt has 150 ids and the model's context is 150; expected at most 149": {"prompt": [1] * 150},
     r"the prompt has 9999 ids": {"prompt": [1] * 9999},
     r"the prompt names id 40; expected 0 to 39": {"prompt": [1, 40, 2]},
     r"the prompt names id -1; expected 0 to 39": {"prompt": [1, -1]},
@@ -46,9 +46,9 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 def test_what_cannot_be_continued_is_refused_and_touches_nobody(model, compiled, message):
-    engine = Engine(model, roomy(model, 3, rows=4), tokenizer=Letters(), compiled=None)
-    engine = engine if compiled else Engine(model, Limits(4, 512, 3 * Engine(model, compiled=False).block_bytes),
-                                            tokenizer=Letters(), compiled=False)  # fmt: skip
+    block_bytes = Engine(model, Limits(rows=1), compiled=compiled).block_bytes
+    limits = Limits(rows=4, cache_bytes=3 * block_bytes)
+    engine = Engine(model, limits, tokenizer=Letters(), compiled=compiled)
     good = Request([3, 4, 5], 8)
     expected = bits(alone(engine, good))
     number = engine.submit(good)
@@ -67,9 +67,12 @@ def test_what_cannot_be_continued_is_refused_and_touches_nobody(model, compiled,
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": 1e-9}, {"temperature": math.inf}, {"temperature": 1e300}, {"repetition": -1.0}, {"repetition": 1e-30},
-     {"repetition": math.nan}, {"presence": math.nan}, {"presence": 1e39}, {"frequency": -math.inf}, {"bias": {3: math.nan}},
-     {"bias": {3: math.inf}}, {"bias": {3: 0.0, 4: -math.inf}}, {"top_k": -1}, {"top_p": math.nan}, {"top_p": -0.1},
+    [{"temperature": 1e-9}, {"temperature": math.inf}, {"temperature": 1e300}, {"repetition": -1.0},
+     {"repetition": 1e-30},
+     {"repetition": math.nan}, {"presence": math.nan}, {"presence": 1e39}, {"frequency": -math.inf},
+     {"bias": {3: math.nan}},
+     {"bias": {3: math.inf}}, {"bias": {3: 0.0, 4: -math.inf}}, {"top_k": -1}, {"top_p": math.nan},
+     {"top_p": -0.1},
      {"min_p": math.nan}],
 )  # fmt: skip
 def test_settings_that_no_token_can_be_drawn_by_are_named(wrong):

@@ -1,4 +1,4 @@
-"""Behind a cache both runners say what the model's own forward says; the compiled one always in the same bits."""
+"""Behind a cache both runners say what the model's forward says; the compiled one in the same bits."""
 
 import pytest
 import torch
@@ -20,21 +20,32 @@ LATENT = shape(
     vocab_size=50, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=4, d_value=8, d_kv_latent=16, d_ffn=40,
     context=96,
 )  # fmt: skip
-GROUPED = shape(vocab_size=50, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ffn=40, context=96)
+GROUPED = shape(
+    vocab_size=50, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ffn=40, context=96
+)  # fmt: skip
 ROUTED = varied(LATENT, n_routed=8, n_active=3, d_expert=12)
 SPECS = {
     "latent": LATENT,
     "query latent": varied(LATENT, d_q_latent=20, tied=True),
-    "odd": varied(LATENT, d_model=37, n_heads=3, d_nope=7, d_rope=6, d_value=5, d_kv_latent=13, d_ffn=29, vocab_size=101),
-    "odd routed": varied(ROUTED, d_model=35, d_q_latent=9, n_routed=7, n_active=2, d_expert=11, n_shared=3, n_mtp=2),
-    "stretched": varied(LATENT, stretch=Yarn(factor=4.0, original_context=20, mscale=0.7, mscale_all_dim=1.0)),
+    "odd": varied(
+        LATENT, d_model=37, n_heads=3, d_nope=7, d_rope=6, d_value=5, d_kv_latent=13, d_ffn=29, vocab_size=101
+    ),
+    "odd routed": varied(
+        ROUTED, d_model=35, d_q_latent=9, n_routed=7, n_active=2, d_expert=11, n_shared=3, n_mtp=2
+    ),
+    "stretched": varied(LATENT, stretch=Yarn(factor=4.0, original_context=20, mscale=0.7)),
     "sigmoid groups": varied(ROUTED, n_groups=4, n_active_groups=2, n_mtp=1, routed_scale=2.5),
     "softmax groups": varied(
-        ROUTED, scoring="softmax", group_score="max", n_groups=4, n_active_groups=2, normalise_gates=False, n_shared=0
+        ROUTED, scoring="softmax", group_score="max", n_groups=4, n_active_groups=2, normalise_gates=False,
+        n_shared=0
     ),
     "grouped": varied(GROUPED, qkv_bias=True, out_bias=True, stretch=Llama3(factor=8.0, original_context=40)),
-    "multi-query": varied(GROUPED, n_kv_heads=1, d_value=5, d_head=14, d_model=41, qkv_bias=True, tied=True, n_mtp=1),
-    "multi-head": varied(GROUPED, n_kv_heads=4, qk_norm="head", unrotated=(1,), stretch=Interpolation(factor=2.0)),
+    "multi-query": varied(
+        GROUPED, n_kv_heads=1, d_value=5, d_head=14, d_model=41, qkv_bias=True, tied=True, n_mtp=1
+    ),
+    "multi-head": varied(
+        GROUPED, n_kv_heads=4, qk_norm="head", unrotated=(1,), stretch=Interpolation(factor=2.0)
+    ),
     "norms after": varied(GROUPED, qk_norm="whole", norm_place="after", norm_eps=1e-3),
     "many heads": varied(GROUPED, n_heads=28, n_kv_heads=2, d_head=6),
     "grouped routed": varied(GROUPED, n_routed=6, n_active=2, d_expert=9, n_shared=0, n_dense_layers=0),
@@ -56,7 +67,8 @@ def at_once(runner, ids_BT) -> torch.Tensor:
 def assert_as_forward(runner, reference: Transformer, precise: float = 1e-4) -> None:
     ids_BT = some_ids(reference.spec)
     expected = reference(ids_BT)
-    torch.testing.assert_close(told(reference, ids_BT, N_PROMPT, runner), expected[:, N_PROMPT - 1 :], atol=precise, rtol=0)
+    found = told(reference, ids_BT, N_PROMPT, runner)
+    torch.testing.assert_close(found, expected[:, N_PROMPT - 1 :], atol=precise, rtol=0)
     torch.testing.assert_close(at_once(runner, ids_BT), expected, atol=precise, rtol=0)
 
 
@@ -82,7 +94,7 @@ def on_grid(weight: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def rounded(model: Transformer) -> Transformer:
-    """The model that int8 stands for: all of its products but the router's; ids are looked up as they were."""
+    """The model that int8 stands for: all products but the router's; ids are looked up as they were."""
     out = Transformer(varied(model.spec, tied=False))
     out.load_state_dict(model.state_dict())
     for name, module in out.named_modules():

@@ -71,7 +71,10 @@ def test_a_row_of_uniform_numbers_depends_on_its_key_alone():
 
 def test_truncation_keeps_what_its_rules_say():
     logits_V = torch.tensor([0.5, 0.05, 0.2, 0.2, 0.05]).log()
-    kept = lambda **rules: torch.isfinite(truncated(logits_V, Sampling(**rules))).nonzero()[:, 0].tolist()
+
+    def kept(**rules):
+        return torch.isfinite(truncated(logits_V, Sampling(**rules))).nonzero()[:, 0].tolist()
+
     assert kept() == [0, 1, 2, 3, 4]
     assert kept(top_k=1) == [0]
     assert kept(top_k=2) == [0, 2]  # of equals the lower id
@@ -99,7 +102,8 @@ def test_penalties_and_bias_change_the_logits_they_name():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"temperature": math.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1},
+    [{"temperature": -1}, {"temperature": math.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1},
+     {"min_p": -0.1},
      {"min_p": 2}, {"repetition": 0}, {"presence": math.inf}, {"top_logprobs": 21}, {"top_logprobs": -1}],
 )  # fmt: skip
 def test_impossible_settings_are_named(wrong):
@@ -107,7 +111,9 @@ def test_impossible_settings_are_named(wrong):
         Sampling(**wrong)
 
 
-def naive(logits: list[float], sampling: Sampling, prompt: list, reply: list, uniform: float) -> tuple[int, float]:
+def naive(
+    logits: list[float], sampling: Sampling, prompt: list[int], reply: list[int], uniform: float
+) -> tuple[int, float]:
     """The id and its log-probability by the words of `Sampling`, one number after another."""
     logits = list(logits)
     for id in {*prompt, *reply}:
@@ -198,10 +204,14 @@ def test_a_small_vocabulary_has_no_twenty_alternatives():
 
 def test_samples_are_drawn_by_seed_key_and_number(model):
     engine = Engine(model)
-    draw = lambda **how: bits(alone(engine, Request([5, 6], 12, **how)))
+
+    def draw(**how):
+        return bits(alone(engine, Request([5, 6], 12, **how)))
+
     three = draw(n=3, seed=9, key=4)
     assert draw(n=2, seed=9, key=4) == {j: three[j] for j in (0, 1)}
     assert draw(seed=9, key=4) == {0: three[0]}
-    others = [draw(seed=8, key=4), draw(seed=9, key=5), draw(seed=-9, key=4), draw(seed=2**70, key=-1), {0: three[1]}]
+    keys = ((8, 4), (9, 5), (-9, 4), (2**70, -1))
+    others = [*(draw(seed=seed, key=key) for seed, key in keys), {0: three[1]}]
     assert three[0] not in [other[0] for other in others]
     assert len({str(other) for other in others}) == 5

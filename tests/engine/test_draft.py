@@ -43,8 +43,8 @@ def written(model, drafts: str, temperature: float, compiled: bool) -> tuple[lis
 @pytest.mark.parametrize("temperature", [0.0, 0.2])
 @pytest.mark.parametrize("drafts", ["lookup", "mtp"])
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
-def test_guesses_change_no_token_up_to_the_end_of_the_context(drafts, temperature, compiled):
-    """At temperatures at which a random model repeats itself."""
+def test_guesses_change_no_token(drafts, temperature, compiled):
+    """Up to the end of the context; at temperatures at which a random model repeats itself."""
     model = random_model(SPEC)
     plain, _ = written(model, "off", temperature, compiled)
     guessed, pace = written(model, drafts, temperature, compiled)

@@ -331,8 +331,8 @@ def test_an_error_of_the_listener_leaves_nothing(model):
     def fails(*_):
         raise ValueError("no more")
 
+    how = {"stop_ids": range(0, 150, 6), "on_end": fails}
     with pytest.raises(ValueError, match="no more") as caught:
-        how = {"stop_ids": range(0, 150, 6), "on_end": fails}
         sample(model, PROMPTS, max_new_tokens=30, seed=2, engine=engine, **how)
     assert not engine.busy
     assert not engine.unread

@@ -6,8 +6,10 @@ one prompt share it, and a prefix that is in the cache is not computed again.
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import get_args
 
 import numpy as np
 import torch
@@ -67,6 +69,9 @@ class Engine:
         self.model, self.tokenizer, self.drafts = model, tokenizer, drafts
         self.limits = limits = limits or Limits()
         spec = model.spec
+        for name, value, kind in (("precision", precision, Precision), ("drafts", drafts, Drafts)):
+            if value not in get_args(kind):
+                raise ConfigError(f"{name} = {value}; expected one of {', '.join(get_args(kind))}")
         possible = model.device.type == "cpu" and build.library() is not None
         if compiled and not possible:
             raise ConfigError("compiled = true needs a C compiler and a model on the processor; leave it out")
@@ -75,13 +80,14 @@ class Engine:
             raise ConfigError(f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc")
         if drafts == "mtp" and not spec.n_mtp:
             raise ConfigError("drafts = mtp: the model has no extra prediction depth; choose lookup or off")
-        width = 4 * 2 * (spec.n_layers + spec.n_mtp) * sum(spec.attention.d_cached)
-        most = limits.rows * n_blocks(spec.context)
-        n = min(max(limits.cache_bytes // (width * BLOCK), 1), most)
+        runner = NativeRunner if compiled else TorchRunner
+        self.block_bytes = runner.block_bytes(model)
+        n = min(max(limits.cache_bytes // self.block_bytes, 1), limits.rows * n_blocks(spec.context))
         self.blocks = Blocks(n)
-        self.runner: Runner = NativeRunner(model, n, precision) if compiled else TorchRunner(model, n)
-        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens)
+        self.runner: Runner = runner(model, n, precision) if compiled else runner(model, n)
+        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens, min(n, n_blocks(spec.context)))
         self.n_requests = 0
+        self.unread: dict[int, deque[Token]] = {}  # of requests whose tokens someone waits for
         self.pace = Pace()
 
     def submit(self, request: Request, name: str = "the prompt") -> int:
@@ -104,6 +110,7 @@ class Engine:
 
     def cancel(self, number: int) -> None:
         """The request computes nothing from the next step on."""
+        self.unread.pop(number, None)
         scheduler = self.scheduler
         for row in [row for row in scheduler.running if row.number == number]:
             scheduler.leave(row)
@@ -153,13 +160,9 @@ class Engine:
         return tokens
 
     def share(self, row: Row, n: int, twin: Row) -> None:
-        """The twin reads the row's full blocks, and has a copy of the one that both will write."""
+        """What was computed is the twin's, too: the block that both will write is copied."""
         n_full, rest = divmod(row.n_computed + n, BLOCK)
-        for block in row.blocks[:n_full]:
-            self.blocks.hold(block)
-        self.scheduler.give(twin, row.blocks[:n_full])
         if rest:
-            self.scheduler.give(twin, [self.blocks.take()])
             self.runner.copy(row.blocks[n_full], twin.blocks[n_full])
         twin.n_cached = row.n_prompt
         twin.n_computed = row.n_computed + n
@@ -189,7 +192,8 @@ class Engine:
             forced = request.thinking.close_id if closes else None
             id, logp, top, plain = chosen(drawn.logits[place], row, forced)
         stop = self.stop(row, id)
-        return Token(row.number, row.sample, id, logp, stop, top, plain)
+        n_cached = None if row.n_new else row.n_cached
+        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached)
 
     def stop(self, row: Row, id: int) -> Stop | None:
         """Why the row ends with this token, if it does."""
@@ -281,7 +285,7 @@ def chosen(
     if sampling.top_logprobs is None:
         return forced, logp, None, None
     plain_V = logits_V.log_softmax(-1)
-    best = plain_V.topk(sampling.top_logprobs)
+    best = plain_V.topk(min(sampling.top_logprobs, len(plain_V)))
     return forced, logp, tuple(zip(best.indices.tolist(), best.values.tolist())), float(plain_V[forced])
 
 
@@ -321,13 +325,12 @@ def sample(
     if not requests:
         return []
     engine = engine or Engine(model, Limits(rows=min(rows, len(prompts) * n_per_prompt)))
-    place = {engine.submit(request, f"prompt {i}"): i for i, request in enumerate(requests)}
     ids: dict[tuple[int, int], list[int]] = defaultdict(list)
     logps: dict[tuple[int, int], list[float]] = defaultdict(list)
     samples: dict[tuple[int, int], Sample] = {}
-    while engine.busy:
-        for token in engine.step():
-            key = place[token.request], token.sample
+    with closing(spoken(engine, requests)) as tokens:
+        for i, token in tokens:
+            key = i, token.sample
             ids[key].append(token.id)
             logps[key].append(token.logp)
             if token.stop:
@@ -341,16 +344,36 @@ def sample(
 def stream(
     engine: Engine, request: Request, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Token]:
-    """The tokens of a request's one sample as they come.  Ends, and computes no more, where `should_stop()`
-    turns true or the caller closes it.
+    """The tokens of a request as they come.  Ends, and computes no more, where `should_stop()` turns true or the
+    caller closes it.
     """
-    number = engine.submit(request)
+    with closing(spoken(engine, [request], should_stop)) as tokens:
+        for _, token in tokens:
+            yield token
+
+
+def spoken(
+    engine: Engine, requests: Sequence[Request], should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[int, Token]]:
+    """(i, token of requests[i]) as they come; what others wait for meanwhile is kept for them.  However it ends, none
+    of its requests stays in the engine.
+    """
+    place: dict[int, int] = {}
+    unread: deque[Token] = deque()
+    left = sum(request.n for request in requests)
     try:
-        while engine.busy and not should_stop():
-            for token in engine.step():
-                if token.request == number:
-                    yield token
-                    if token.stop:
-                        return
+        for i, request in enumerate(requests):
+            place[engine.submit(request, "the prompt" if len(requests) == 1 else f"prompt {i}")] = i
+        engine.unread |= dict.fromkeys(place, unread)
+        while left and (unread or engine.busy) and not should_stop():
+            if not unread:
+                for token in engine.step():
+                    if token.request in engine.unread:
+                        engine.unread[token.request].append(token)
+                continue
+            token = unread.popleft()
+            left -= token.stop is not None
+            yield place[token.request], token
     finally:
-        engine.cancel(number)
+        for number in place:
+            engine.cancel(number)

@@ -9,6 +9,7 @@ from torch import Tensor
 from nomoat.config import ConfigError, DataError
 
 TOP = 20  # log-probabilities beside the chosen one, at most
+FAR = 1e4  # settings beyond it mean nothing, and lead out of float32
 Stop = Literal["end", "stop", "length", "cancelled"]
 
 
@@ -34,14 +35,16 @@ class Sampling:
     top_logprobs: int | None = None  # how many alternatives to tell of each token, with their log-probabilities
 
     def __post_init__(self) -> None:
+        cold, far = self.temperature == 0, f"{-FAR:.0f} to {FAR:.0f}; 0 changes nothing"
         bounds = {
-            "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
+            "temperature": (cold or 1 / FAR <= self.temperature <= FAR, f"0 (greedy), or {1 / FAR} to {FAR:.0f}"),
             "top_k": (self.top_k is None or self.top_k >= 1, "1 or more, or None"),
             "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "0 to 1"),
-            "repetition": (0 < self.repetition < float("inf"), "more than 0; 1 changes nothing"),
-            "presence": (abs(self.presence) < float("inf"), "a number; 0 changes nothing"),
-            "frequency": (abs(self.frequency) < float("inf"), "a number; 0 changes nothing"),
+            "repetition": (1 / FAR <= self.repetition <= FAR, f"{1 / FAR} to {FAR:.0f}; 1 changes nothing"),
+            "presence": (abs(self.presence) <= FAR, far),
+            "frequency": (abs(self.frequency) <= FAR, far),
+            "bias": (all(abs(bias) <= FAR for bias in self.bias.values()), f"{far}, -100 rules an id out"),
             "top_logprobs": (self.top_logprobs is None or 0 <= self.top_logprobs <= TOP, f"0 to {TOP}, or None"),
         }
         for name, (possible, expected) in bounds.items():
@@ -97,6 +100,11 @@ class Request:
             raise ConfigError(f"max_new_tokens = {self.max_new_tokens}; expected 1 or more")
         if self.n < 1:
             raise ConfigError(f"n = {self.n}; expected 1 or more")
+        for text in self.stop:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ConfigError(f"the stop string {text!r} has half a surrogate pair; expected text") from error
         if "" in self.stop:
             raise ConfigError("a stop string is empty; expected a character or more; leave it out")
         if len(self.prompt) == 0:
@@ -106,17 +114,20 @@ class Request:
                 f"{name} has {len(self.prompt)} ids and the model's context is {context}; "
                 f"expected at most {context - 1}; shorten it or extend the context"
             )
-        named = [*self.prompt, *self.sampling.bias]
-        if not 0 <= min(named) <= max(named) < vocab_size:
-            wrong = next(id for id in named if not 0 <= id < vocab_size)
-            raise DataError(f"{name} or its logit bias names id {wrong}; expected 0 to {vocab_size - 1}")
+        marks = [self.thinking.open_id, self.thinking.close_id] if self.thinking else []
+        for what, ids in {name: self.prompt, "the logit bias": self.sampling.bias, "thinking": marks}.items():
+            if len(ids) and not 0 <= min(ids) <= max(ids) < vocab_size:
+                wrong = next(id for id in ids if not 0 <= id < vocab_size)
+                raise DataError(f"{what} names id {wrong}; expected 0 to {vocab_size - 1}")
 
 
 class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
     `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before truncation.
-    `top` are the most probable ids with theirs, under softmax(logits), if asked for.
+    `top` are the most probable ids with theirs, under softmax(logits), if asked for.  `n_cached`, on the first token
+    of each sample: how many ids of the prompt were not computed for it, since the cache had them; a sample that
+    shares the prompt of the first one counts all of them.
     """
 
     request: int
@@ -126,6 +137,7 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     stop: Stop | None = None
     top: tuple[tuple[int, float], ...] | None = None
     plain_logp: float | None = None  # of `id` under softmax(logits), beside `top`
+    n_cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor
     """
     rows = np.empty((len(keys), n_steps), dtype=np.float32)
     for row, (prompt, index) in zip(rows, keys):
-        source = np.random.Philox(key=[seed % 2**64, prompt % 2**64], counter=[0, index, 0, 0])
+        key = np.array([seed % 2**64, prompt % 2**64], dtype=np.uint64)
+        source = np.random.Philox(key=key, counter=[0, index, 0, 0])
         row[:] = np.random.Generator(source).random(n_steps, dtype=np.float32)
     return torch.from_numpy(rows)
 
@@ -50,7 +51,8 @@ def choose(
     cdf = blocks.sum(-1).cumsum(-1)
     id_B = logits_BV.argmax(-1)
     if uniform_B is not None:
-        id_B = torch.where(uniform_B < 0, id_B, _draw(blocks, cdf, uniform_B.clamp(min=0)))
+        drawn_B = _draw(blocks, cdf, uniform_B.clamp(min=0)).clamp(max=logits_BV.shape[1] - 1)
+        id_B = torch.where(uniform_B < 0, id_B, drawn_B)
     logp_B = (bits_BV.gather(1, id_B[:, None])[:, 0] - cdf[:, -1].log2()) / LOG2_E
     return id_B, logp_B
 
@@ -78,9 +80,9 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
     order = logits_V.sort(descending=True, stable=True).indices
     probability = (logits_V[order] / (sampling.temperature or 1)).double().softmax(-1)
     n = len(order) if sampling.top_k is None else min(sampling.top_k, len(order))
-    probability = probability[:n] / probability[:n].sum()
-    before = probability.cumsum(-1) - probability
-    kept = (before < sampling.top_p) & (probability >= sampling.min_p * probability[0])
+    probability = probability[:n]
+    cdf = probability.cumsum(-1)  # whose end is the same bits for any number of threads
+    kept = (cdf - probability < sampling.top_p * cdf[-1]) & (probability >= sampling.min_p * probability[0])
     kept[0] = True
     out = torch.full_like(logits_V, -math.inf)
     ids = order[:n][kept]
@@ -99,5 +101,6 @@ def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:
 def _search(cdf: Tensor, place_B: Tensor) -> tuple[Tensor, Tensor]:
     """Which step of each row's running sum holds the place, and how far into that step the place lies."""
     step_B1 = torch.searchsorted(cdf, place_B[:, None], right=True)
+    step_B1 = step_B1.clamp(max=cdf.shape[1] - 1)  # where nothing is a number
     before_B1 = F.pad(cdf, (1, 0)).gather(1, step_B1)
     return step_B1[:, 0], place_B - before_B1[:, 0]

@@ -24,7 +24,7 @@ class Row:
     drafts: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     n_computed: int = 0
-    n_cached: int = 0  # of the prompt, when it was admitted first
+    n_cached: int | None = None  # of the prompt, when it was admitted first
     n_twins: int = 0  # samples of the same prompt that still wait for it to be computed
     slot: int = -1  # of the tables of blocks
     n_prompt: int = field(init=False)
@@ -75,19 +75,19 @@ class Part(NamedTuple):
 class Scheduler:
     """At most `n_rows` rows run; a step computes about `n_tokens` tokens: all rows that are being continued go
     on, and prompts are computed in chunks of what is left.  Where blocks run out, the row that came last gives
-    its own back and starts again later.
+    its own back and starts again later.  A row has at most `row_blocks`.
     """
 
-    def __init__(self, blocks: Blocks, n_rows: int, n_tokens: int):
+    def __init__(self, blocks: Blocks, n_rows: int, n_tokens: int, row_blocks: int):
         self.blocks, self.n_rows, self.n_tokens = blocks, n_rows, n_tokens
         self.waiting: deque[Row] = deque()
         self.running: list[Row] = []
         self.slots = list(range(n_rows))[::-1]
-        self.tables = np.zeros((n_rows, blocks.n), dtype=np.int32)  # blocks of each slot
+        self.tables = np.zeros((n_rows, row_blocks), dtype=np.int32)  # blocks of each slot
 
     def schedule(self) -> list[Part]:
         parts: list[Part] = []
-        left = self.n_tokens
+        left, n_waiting = self.n_tokens, len(self.waiting)
         for row in list(self.running):
             if row.slot < 0:  # it has just given its blocks back
                 continue
@@ -96,7 +96,8 @@ class Scheduler:
             if n > 0 and self.reserve(row, row.n_computed + n):
                 parts.append(self.part(row, n))
                 left -= n
-        while self.waiting and left > 0 and len(self.running) < self.n_rows:
+        enough = len(self.waiting) == n_waiting  # blocks for all that ran
+        while enough and self.waiting and left > 0 and len(self.running) < self.n_rows:
             row = self.waiting[0]
             if not self.admit(row):
                 break
@@ -105,18 +106,32 @@ class Scheduler:
             if self.reserve(row, row.n_computed + n):
                 parts.append(self.part(row, n))
                 left -= n
-        return [part for part in parts if part.row.slot >= 0]
+        parts = [part for part in parts if part.row.slot >= 0]
+        for part in parts[::-1]:
+            row = part.row
+            reaches_end = row.n_computed + part.n >= len(row.ids)
+            late = [self.twin(row) for _ in range(row.n_twins) if reaches_end]
+            self.waiting.extendleft(late[::-1])
+        return [part._replace(twins=tuple(t for t in part.twins if t.slot >= 0)) for part in parts]
 
     def part(self, row: Row, n: int) -> Part:
-        """The part with those twins of its row for which there is room now; the others wait."""
-        if not row.n_twins or row.n_computed + n < len(row.ids):
-            return Part(row, n)
+        """The part with those twins of its row for which there is room now; the others will wait.
+
+        A twin reads the row's full blocks, and has one of its own for the copy of the one that both will write.
+        """
+        n_full, rest = divmod(row.n_computed + n, BLOCK)
         twins = []
-        while row.n_twins and len(self.running) < self.n_rows and self.blocks.n_available > len(self.running):
-            twins.append(self.twin(row))
-            self.enter(twins[-1])
-        while row.n_twins:
-            self.waiting.appendleft(self.twin(row))
+        while row.n_twins and row.n_computed + n >= len(row.ids) and len(self.running) < self.n_rows:
+            if self.blocks.n_available <= len(self.running):
+                break
+            twin = self.twin(row)
+            self.enter(twin)
+            for block in row.blocks[:n_full]:
+                self.blocks.hold(block)
+            self.give(twin, row.blocks[:n_full])
+            if rest:
+                self.give(twin, [self.blocks.take()])
+            twins.append(twin)
         return Part(row, n, tuple(twins))
 
     def twin(self, row: Row) -> Row:
@@ -139,7 +154,8 @@ class Scheduler:
             self.blocks.hold(block)
         self.enter(row)
         row.blocks, row.n_computed = [], len(seen) * BLOCK
-        row.n_cached = row.n_cached or min(row.n_computed, row.n_prompt)
+        if row.n_cached is None:
+            row.n_cached = row.n_computed
         self.give(row, seen)
         return True
 
@@ -162,8 +178,8 @@ class Scheduler:
         self.tables[row.slot, n : n + len(blocks)] = blocks
 
     def leave(self, row: Row) -> None:
-        """The row's blocks and slot are free again."""
-        for block in row.blocks:
+        """The row's blocks and slot are free again, the end of what it read sooner than the beginning."""
+        for block in reversed(row.blocks):
             self.blocks.release(block)
         self.slots.append(row.slot)
         self.running.remove(row)

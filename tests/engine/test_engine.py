@@ -1,14 +1,18 @@
 """Laws of decoding: with the cache, in groups and in waves the model says what its full forward says."""
 
+import random
 from dataclasses import replace
+from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.engine import Engine, sample, stream
-from nomoat.engine.request import Request, Sampling
+from nomoat.engine.request import Request, Sampling, Thinking
+from nomoat.engine.runner import Batch, Drawn
 from nomoat.model import counts
 from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer
@@ -174,3 +178,163 @@ def test_mistakes_are_named(model):
     with pytest.raises(ConfigError, match="max_new_tokens = 0"):
         sample(model, [[1]], **(how | {"max_new_tokens": 0}))
     assert sample(model, [], **how) == []
+
+
+class Script:
+    """A runner that says what is written: after the prompt, `ids` in turn."""
+
+    invariant = True
+
+    def __init__(self, n_prompt: int, ids: list[int]):
+        self.n_prompt, self.ids = n_prompt, ids
+
+    def run(self, batch: Batch) -> Drawn:
+        ids = np.array([self.ids[batch.pos_M[place] + 1 - self.n_prompt] for place in batch.out])
+        logits = torch.full((len(ids), BASE.vocab_size), -50.0)
+        logits[torch.arange(len(ids)), torch.from_numpy(ids)] = 50.0
+        return Drawn(ids, np.zeros(len(ids), np.float32), logits)
+
+
+class Bytes:
+    """A tokenizer of these pieces."""
+
+    def __init__(self, pieces: list[bytes]):
+        self.pieces = pieces
+
+    def token_bytes(self, id: int) -> bytes:
+        return self.pieces[id]
+
+
+def scripted(model, ids: list[int], pieces: list[bytes] = (), n_prompt: int = 3, **asked) -> list:
+    """The tokens that come of it when a model says `ids`."""
+    engine = Engine(model, tokenizer=Bytes(pieces))
+    engine.runner = Script(n_prompt, ids)
+    engine.submit(Request([1] * n_prompt, len(ids), **asked))
+    tokens = []
+    while engine.busy:
+        tokens += engine.step()
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "n"),
+    [(["ab", "c", "d"], ["d"], 3), (["ab", "c", "d"], ["bc"], 2), (["ab", "c", "d"], ["abcd"], 3),
+     (["xaby", "c"], ["ab"], 1),
+     (["a", "a", "b"], ["aab"], 3), (["a", "a", "a", "b"], ["aab"], 4), (["ab"] * 3, ["bab", "x"], 2),
+     (["a", "b", "", "c"], ["bc"], 4), (["ab", "cd", "ef"], ["bd", "g"], None), (["ab", "c"], ["cd"], None),
+     (["one", "\n", "\nUser", ":"], ["\n\nUser:"], 4), (["a" * 50, "b"], ["a" * 40 + "b", "q"], 2)],
+)  # fmt: skip
+def test_a_stop_string_may_cross_tokens(model, pieces, stop, n):
+    tokens = scripted(model, list(range(len(pieces))), [p.encode() for p in pieces], stop=tuple(stop))
+    assert [token.id for token in tokens] == list(range(n or len(pieces)))
+    assert tokens[-1].stop == ("stop" if n else "length")
+
+
+def test_a_stop_string_may_cross_the_bytes_of_a_letter(model):
+    said = "né 🙂!".encode()
+    pieces = [said[i : i + 1] for i in range(len(said))]
+    for stop, n in {"é": 3, "🙂": 8, "é 🙂": 8, "🙂!": 9, "\u00c3": None}.items():
+        tokens = scripted(model, list(range(len(pieces))), pieces, stop=(stop,))
+        assert (len(tokens), tokens[-1].stop) == ((n, "stop") if n else (len(pieces), "length"))
+
+
+def test_stop_strings_end_where_the_whole_text_holds_one(model):
+    draw, pieces = random.Random(0), [b"a", b"b", b"ab", b"ba", b"aab", b"", b"\xc3", b"\xa9"]
+    ends = []
+    for _ in range(150):
+        ids = [draw.randrange(8) for _ in range(30)]
+        lengths = [draw.randrange(1, 6) for _ in range(draw.randrange(1, 3))]
+        stop = tuple("".join(draw.choices("abé", k=length)) for length in lengths)
+        texts = [b"".join(pieces[id] for id in ids[: n + 1]) for n in range(30)]
+        held = [n for n, text in enumerate(texts) if any(end.encode() in text for end in stop)]
+        tokens = scripted(model, ids, pieces, stop=stop)
+        assert len(tokens) == (held[0] + 1 if held else 30)
+        ends.append(tokens[-1].stop)
+    assert min(ends.count("stop"), ends.count("length")) > 5
+
+
+def test_a_stop_string_is_none_of_the_prompt(model):
+    tokens = scripted(model, [2, 0, 2], [b"a", b"a", b"b"], stop=("aab",))
+    assert len(tokens) == 3  # the prompt ends with aaa
+
+
+OPEN, CLOSE = 148, 149
+
+
+@pytest.mark.parametrize(
+    ("said", "budget", "opened", "expected"),
+    [([1, 2, 3, 4], 0, True, [CLOSE, 2, 3, 4]), ([1, 2, 3, 4], 2, True, [1, 2, CLOSE, 4]),
+     ([1, 2, 3], 3, True, [1, 2, 3]),
+     ([1, CLOSE, 3, 4], 2, True, [1, CLOSE, 3, 4]), ([1, 2, CLOSE, 4], 2, True, [1, 2, CLOSE, 4]),
+     ([1, 2, 3, 4], 0, False, [1, 2, 3, 4]), ([1, OPEN, 3, 4], 0, False, [1, OPEN, CLOSE, 4]),
+     ([1, OPEN, 3, 4, 5], 2, False, [1, OPEN, 3, 4, CLOSE]),
+     ([OPEN, CLOSE, OPEN, 3, 4], 1, False, [OPEN, CLOSE, OPEN, 3, CLOSE]),
+     ([1, 2, 3, OPEN, 5, 6], 1, True, [1, CLOSE, 3, OPEN, 5, CLOSE])],
+)  # fmt: skip
+def test_thinking_ends_with_its_budget(model, said, budget, opened, expected):
+    for settings in ({}, {"temperature": 0.0}, {"top_logprobs": 2}):
+        thinking = Thinking(budget, OPEN, CLOSE, opened)
+        tokens = scripted(model, said, thinking=thinking, sampling=Sampling(**settings))
+        assert [token.id for token in tokens] == expected
+        forced = [token for token, id in zip(tokens, said) if token.id != id]
+        assert all(token.logp == pytest.approx(-100, abs=1e-3) for token in forced)  # what the model gives it
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+def test_a_budget_changes_no_token_before_its_end(model, compiled):
+    """What follows a forced mark is what follows the same ids in a prompt."""
+    engine = Engine(model, compiled=compiled)
+    how, thinking = {"sampling": Sampling(temperature=0.0)}, Thinking(4, OPEN, CLOSE, opened=True)
+    free = [token.id for token in stream(engine, Request([5, 6], 20, **how))]
+    held = [token.id for token in stream(engine, Request([5, 6], 20, thinking=thinking, **how))]
+    assert held[:5] == [*free[:4], CLOSE]
+    assert held[5:] == [token.id for token in stream(engine, Request([5, 6, *held[:5]], 15, **how))]
+
+
+def test_two_streams_of_one_engine_lose_nothing(model):
+    engine = Engine(model)
+    asked = [Request(prompt, 9 + i, seed=i) for i, prompt in enumerate(PROMPTS)]
+    alone = [[token.id for token in stream(Engine(model), request)] for request in asked]
+    streams, heard = [stream(engine, request) for request in asked], [[] for _ in asked]
+    for turn in range(20):
+        for i in range(len(asked)):
+            heard[i] += [token.id for token in islice(streams[i], 1 + turn % 3)]
+    assert heard == alone
+    inside = []
+    for token in stream(engine, asked[0]):
+        [[one]] = sample(model, [PROMPTS[1]], max_new_tokens=4, seed=0, stop_ids=[], engine=engine)
+        inside.append(token.id)
+    assert inside == alone[0]
+    assert not engine.busy
+
+
+def test_a_stream_that_is_closed_early_leaves_nothing(model):
+    engine = Engine(model)
+    others = stream(engine, Request([9], 12))
+    first = next(others).id
+    for n in range(4):
+        closed = stream(engine, Request(PROMPTS[1], 20, n=1 + n % 2))
+        for _ in range(n):
+            next(closed)
+        closed.close()
+        assert len(engine.scheduler.running) == 1
+        assert not engine.scheduler.waiting
+    rest = [token.id for token in others]
+    assert [first, *rest] == [token.id for token in stream(Engine(model), Request([9], 12))]
+    assert not engine.busy
+    assert not engine.unread
+
+
+def test_an_error_of_the_listener_leaves_nothing(model):
+    engine = Engine(model)
+
+    def fails(*_):
+        raise ValueError("no more")
+
+    how = {"stop_ids": range(0, 150, 6), "on_end": fails}
+    with pytest.raises(ValueError, match="no more") as caught:
+        sample(model, PROMPTS, max_new_tokens=30, seed=2, engine=engine, **how)
+    assert not engine.busy
+    assert not engine.unread
+    assert caught.tb is not None
+    assert sample(model, [[1]], max_new_tokens=3, seed=2, stop_ids=[], engine=engine)

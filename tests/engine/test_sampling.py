@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from behind import random_model
+from laws import TINY, alone, bits
+from shapes import varied
 
 from nomoat.config import ConfigError
-from nomoat.engine.request import Sampling
+from nomoat.engine.engine import Engine
+from nomoat.engine.request import Request, Sampling
 from nomoat.engine.sampling import BELOW_ONE, choose, shaped, truncated, uniforms
 
 
@@ -67,7 +71,10 @@ def test_a_row_of_uniform_numbers_depends_on_its_key_alone():
 
 def test_truncation_keeps_what_its_rules_say():
     logits_V = torch.tensor([0.5, 0.05, 0.2, 0.2, 0.05]).log()
-    kept = lambda **rules: torch.isfinite(truncated(logits_V, Sampling(**rules))).nonzero()[:, 0].tolist()
+
+    def kept(**rules):
+        return torch.isfinite(truncated(logits_V, Sampling(**rules))).nonzero()[:, 0].tolist()
+
     assert kept() == [0, 1, 2, 3, 4]
     assert kept(top_k=1) == [0]
     assert kept(top_k=2) == [0, 2]  # of equals the lower id
@@ -95,9 +102,116 @@ def test_penalties_and_bias_change_the_logits_they_name():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"temperature": math.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1},
+    [{"temperature": -1}, {"temperature": math.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1},
+     {"min_p": -0.1},
      {"min_p": 2}, {"repetition": 0}, {"presence": math.inf}, {"top_logprobs": 21}, {"top_logprobs": -1}],
 )  # fmt: skip
 def test_impossible_settings_are_named(wrong):
     with pytest.raises(ConfigError, match=rf"{next(iter(wrong))} = .*; expected"):
         Sampling(**wrong)
+
+
+def naive(
+    logits: list[float], sampling: Sampling, prompt: list[int], reply: list[int], uniform: float
+) -> tuple[int, float]:
+    """The id and its log-probability by the words of `Sampling`, one number after another."""
+    logits = list(logits)
+    for id in {*prompt, *reply}:
+        logits[id] *= sampling.repetition if logits[id] < 0 else 1 / sampling.repetition
+    for id in reply:
+        logits[id] -= sampling.frequency
+    for id in set(reply):
+        logits[id] -= sampling.presence
+    for id, bias in sampling.bias.items():
+        logits[id] += bias
+    temperature, best = sampling.temperature or 1.0, max(logits)
+    power = {id: math.exp((logit - best) / temperature) for id, logit in enumerate(logits)}
+    total = sum(power.values())
+    order = sorted(power, key=lambda id: (-power[id], id))[: sampling.top_k]
+    within, kept = sum(power[id] for id in order), []
+    for id in order:
+        before = sum(power[k] for k in kept) / within
+        if kept and (before >= sampling.top_p or power[id] < sampling.min_p * power[order[0]]):
+            break
+        kept.append(id)
+    place, chosen = uniform * sum(power[id] for id in kept), order[0]
+    for id in sorted(kept) if sampling.temperature else []:
+        chosen = id
+        place -= power[id]
+        if place < 0:
+            break
+    return chosen, math.log(power[chosen] / total)
+
+
+RULES = {
+    "nothing": {},
+    "greedy": {"temperature": 0.0},
+    "warm": {"temperature": 1.7},
+    "top-k": {"top_k": 4},
+    "top-p": {"top_p": 0.7, "temperature": 1.4},
+    "min-p": {"min_p": 0.15, "temperature": 2.0},
+    "repetition": {"repetition": 1.8},
+    "presence": {"presence": 1.5, "temperature": 0.0},
+    "frequency": {"frequency": 0.8, "temperature": 0.3},
+    "bias": {"bias": {1: 3.0, 2: -100.0, 39: 1.0}},
+    "all": {"temperature": 1.3, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition": 0.8, "presence": -0.5,
+            "frequency": 0.3, "bias": {4: -2.0}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(TINY)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize("name", RULES)
+def test_an_engine_chooses_as_the_words_say(model, name, compiled):
+    asked = Request([3, 1, 4, 1, 5], 25, sampling=Sampling(**RULES[name]), seed=3, key=2, n=2)
+    found = alone(Engine(model, compiled=compiled), asked)
+    for sample, tokens in found.items():
+        ids, numbers = list(asked.prompt), uniforms(3, [(2, sample)], 25)[0].tolist()
+        with torch.no_grad():
+            logits_TV = model(torch.tensor([[*ids, *(token.id for token in tokens)]]))[0].double()
+        assert len(tokens) == 25
+        for token, uniform in zip(tokens, numbers):
+            reply = ids[5:]
+            id, logp = naive(logits_TV[len(ids) - 1].tolist(), asked.sampling, asked.prompt, reply, uniform)
+            assert token.id == id
+            assert abs(token.logp - logp) < 1e-4
+            ids.append(token.id)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize("k", [0, 1, 20])
+def test_the_alternatives_are_those_of_the_forward(model, k, compiled):
+    asked = Request([3, 1, 4], 15, sampling=Sampling(0.8, bias={6: 1.0}, top_logprobs=k), n=2)
+    for tokens in alone(Engine(model, compiled=compiled), asked).values():
+        with torch.no_grad():
+            logp_TV = model(torch.tensor([[3, 1, 4, *(token.id for token in tokens)]]))[0, 2:].log_softmax(-1)
+        for token, logp_V in zip(tokens, logp_TV):
+            best = logp_V.topk(k)
+            assert [logp for _, logp in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+            assert [id for id, _ in token.top] == best.indices.tolist()
+            assert token.plain_logp == pytest.approx(logp_V[token.id].item(), abs=1e-4)
+
+
+def test_a_small_vocabulary_has_no_twenty_alternatives():
+    model = random_model(varied(TINY, vocab_size=7))
+    found = alone(Engine(model), Request([1], 3, sampling=Sampling(top_logprobs=20)))
+    assert [len(token.top) for token in found[0]] == [7] * 3
+
+
+def test_samples_are_drawn_by_seed_key_and_number(model):
+    engine = Engine(model)
+
+    def draw(**how):
+        return bits(alone(engine, Request([5, 6], 12, **how)))
+
+    three = draw(n=3, seed=9, key=4)
+    assert draw(n=2, seed=9, key=4) == {j: three[j] for j in (0, 1)}
+    assert draw(seed=9, key=4) == {0: three[0]}
+    keys = ((8, 4), (9, 5), (-9, 4), (2**70, -1))
+    others = [*(draw(seed=seed, key=key) for seed, key in keys), {0: three[1]}]
+    assert three[0] not in [other[0] for other in others]
+    assert len({str(other) for other in others}) == 5

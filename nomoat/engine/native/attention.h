@@ -53,13 +53,14 @@ INLINE void scores_of(const int rows, const float *q, int c, const float *panel,
     UNROLL for (int i = 0; i < rows; i++) put(scores + i * S, acc[i][0]), put(scores + i * S + LANES, acc[i][1]);
 }
 
-INLINE void values_by(const int rows, const Cache *c, const int *table, int n_blocks, int layer, int head, int panel,
+// `n` positions, no others: what a block held before may be no number
+INLINE void values_by(const int rows, const Cache *c, const int *table, int n, int layer, int head, int panel,
                       const float *weights, long S, float *out) {
     vec acc[ROWS][8];
     UNROLL for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = all(0);
-    for (int b = 0; b < n_blocks; b++)
-        tile(rows, 1, F32, weights + b * BLOCK, S,
-             values_of(c, table[b], layer, head) + (long)panel * BLOCK * WIDTH, 0, BLOCK, acc);
+    for (int b = 0; b * BLOCK < n; b++)
+        tile(rows, 1, F32, weights + b * BLOCK, S, values_of(c, table[b], layer, head) + (long)panel * BLOCK * WIDTH, 0,
+             n - b * BLOCK < BLOCK ? n - b * BLOCK : BLOCK, acc);
     UNROLL for (int i = 0; i < rows; i++) {
         float *o = out + (long)i * c->value_width + panel * WIDTH;
         put(o, acc[i][0]), put(o + LANES, acc[i][1]);
@@ -91,7 +92,7 @@ static void attend(const Cache *c, const int *table, int layer, int head, int ro
         for (int i = 0, n; i < rows; i += n) {
             n = height(rows - i, ROWS);
 #define CASE(R) \
-    if (R <= ROWS) values_by(R <= ROWS ? R : 1, c, table, n_blocks, layer, head, panel, scores + i * S, S, \
+    if (R <= ROWS) values_by(R <= ROWS ? R : 1, c, table, last + 1, layer, head, panel, scores + i * S, S, \
                              out + (long)i * c->value_width)
             FOR_ROWS(n, CASE)
 #undef CASE

@@ -32,12 +32,8 @@ class NativeRunner:
         self.n_threads = torch.get_num_threads()
         self.pool = ThreadPoolExecutor(max(self.n_threads - 1, 1), "step")
         spec, self.n_blocks = model.spec, n_blocks
-        a = spec.attention
-        n_layers, latent = spec.n_layers + spec.n_mtp, isinstance(a, Latent)
-        n_heads = 1 if latent else a.n_kv_heads
-        key_width = a.d_kv_latent + a.d_rope if latent else a.d_head
         self.width = self.library.width()
-        value_width = _rounded_up(a.d_kv_latent if latent else a.d_value, self.width)
+        n_layers, n_heads, key_width, value_width = cached(spec, self.width)
         shape = (n_blocks, n_layers, n_heads, BLOCK)
         # numpy asks for zeros that take no memory before they are written
         self.caches = [torch.from_numpy(np.zeros((*shape, w), np.float32)) for w in (key_width, value_width)]
@@ -51,6 +47,11 @@ class NativeRunner:
         self.hidden_MD = torch.empty(0, spec.d_model)
         self.memory: dict[tuple[str, int], Tensor] = {}
         self.refresh()
+
+    @staticmethod
+    def block_bytes(model: Transformer) -> int:
+        n_layers, n_heads, *widths = cached(model.spec, build.library().width())
+        return 4 * n_layers * n_heads * BLOCK * sum(widths)
 
     def refresh(self) -> None:
         self.weights = layout.Weights(self.model, self.width, self.precision)
@@ -95,6 +96,14 @@ class NativeRunner:
         if found is None or len(found) < n:
             found = self.memory[name, number] = torch.empty(n)
         return found.data_ptr()
+
+
+def cached(spec: Spec, width: int) -> tuple[int, int, int, int]:
+    """Layers, key-value heads, and how wide a key and a value lie in the cache."""
+    a, n_layers = spec.attention, spec.n_layers + spec.n_mtp
+    if isinstance(a, Latent):
+        return n_layers, 1, a.d_kv_latent + a.d_rope, _rounded_up(a.d_kv_latent, width)
+    return n_layers, a.n_kv_heads, a.d_head, _rounded_up(a.d_value, width)
 
 
 def needs(spec: Spec, n: int, n_out: int, n_positions: int) -> tuple[int, int]:

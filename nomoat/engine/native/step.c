@@ -308,10 +308,11 @@ static void experts(Thread *t, const Layer *l, const float *x, float *out, float
         for (int i = 0; i < n; i++) memcpy(copies + (long)slot[i] * D, found + (long)i * D, D * sizeof(float));
     }
     if (m->d_shared) swiglu(t, &l->gate_up, &l->down, x, out, own, shared);
-    else memset(out, 0, (long)M * D * sizeof(float)), meet(t);
+    else meet(t);
     float *sums = gathered;
     for (int i = 0; i < M; i++) {
-        memcpy(sums + (long)i * D, out + (long)i * D, D * sizeof(float));
+        if (m->d_shared) memcpy(sums + (long)i * D, out + (long)i * D, D * sizeof(float));
+        else memset(sums + (long)i * D, 0, D * sizeof(float));
         for (int k = 0; k < K; k++)
             add(sums + (long)i * D, copies + ((long)i * K + k) * D, D);
     }

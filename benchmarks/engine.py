@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import SPEC, start_weights
-from nomoat.engine.engine import Engine, Limits, stream
+from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.generate import stream
 from nomoat.engine.request import Request, Sampling
 from nomoat.model.transformer import Transformer
 from nomoat.serve.loading import Loaded, load

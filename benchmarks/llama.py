@@ -153,9 +153,7 @@ def mtp(args: argparse.Namespace) -> None:
         llama = Llama(path, 1, args.threads, guesses=True)
         answers = [llama.answer(text, 64) for text in texts]
     theirs = [answer["timings"] for answer in answers]
-    n_guessed = max(
-        sum(t.get("draft_n", 0) for t in theirs), 1
-    )
+    n_guessed = max(sum(t.get("draft_n", 0) for t in theirs), 1)
     shares, ratios = zip(
         *[guessed(loaded.model, texts) for _ in range(args.rounds)]
     )
@@ -183,7 +181,9 @@ def guessed(model: Transformer, texts: Sequence[list[int]]) -> tuple[float, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="of a model with an extra depth: its guesses")
+    parser.add_argument(
+        "--run", type=Path, help="of a model with an extra depth: its guesses"
+    )
     parser.add_argument("--stage", default="pretrain", help="of that run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)

@@ -13,7 +13,7 @@ from benchmarks import rl_step
 from benchmarks.common import start_weights
 from nomoat.config import read_recipe
 from nomoat.data.packing import Batch
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import fast_bf16

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from benchmarks.common import SPEC, quiet, sizes, to_transformers
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.model.transformer import Transformer
 
 N_PROMPT, N_NEW = 32, 64

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nomoat.engine.batch import Batch
 from nomoat.engine.blocks import n_blocks
-from nomoat.engine.runner import Batch, Runner, TorchRunner
+from nomoat.engine.runner import Runner, TorchRunner
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 
@@ -29,7 +30,9 @@ def told(model: Transformer, ids_BT: Tensor, n_prompt: int, runner: Runner | Non
     runner = runner or TorchRunner(model, B * n_blocks(T))
     tables = np.arange(B * n_blocks(T), dtype=np.int32).reshape(B, -1)
     logits = runner.run(batch(ids_BT[:, :n_prompt], 0, tables)).logits.view(B, n_prompt, -1)[:, -1:].clone()
-    steps = [runner.run(batch(ids_BT[:, t : t + 1], t, tables)).logits[:, None].clone() for t in range(n_prompt, T)]
+    steps = [
+        runner.run(batch(ids_BT[:, t : t + 1], t, tables)).logits[:, None].clone() for t in range(n_prompt, T)
+    ]
     return torch.cat([logits, *steps], 1)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from benchmarks.gpu.measure import DTYPES, Place, Result, Spent, large_spec, model_on, random_ids, spend
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.model.transformer import Transformer
 
 N_PROMPT, N_NEW = 32, 128

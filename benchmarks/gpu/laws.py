@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.measure import Place, Result, model_on, random_batch, random_ids, small_spec
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.engine.sampling import choose, uniforms
 from nomoat.lab import fp8
 from nomoat.model.loss import IGNORED, cross_entropy, divergence

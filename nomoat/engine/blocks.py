@@ -16,10 +16,14 @@ class Blocks:
         self.n = n
         self.free = deque(range(n))
         self.holders = [0] * n
-        self.kept: OrderedDict[int, None] = OrderedDict()  # blocks that nobody holds, the oldest first
+        self.kept: OrderedDict[int, None] = (
+            OrderedDict()
+        )  # blocks that nobody holds, the oldest first
         self.block_of: dict[Key, int] = {}
         self.key_of: dict[int, Key] = {}
-        self.number_of = [0] * n  # of the prefix that ends with a full block; 0: none that is known
+        self.number_of = [
+            0
+        ] * n  # of the prefix that ends with a full block; 0: none that is known
         self.n_prefixes = 0
 
     @property

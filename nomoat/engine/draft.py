@@ -12,13 +12,17 @@ from typing import Literal
 
 import numpy as np
 
-from nomoat.engine.runner import Batch, Runner
+from nomoat.engine.batch import Batch
+from nomoat.engine.runner import Runner
 from nomoat.engine.scheduler import Part
 
 Drafts = Literal["off", "lookup", "mtp"]
 NGRAM, LOOKED_UP = 3, 6  # ids that have to match, and how many behind them are guessed
 FEW_ROWS = 4  # with more rows a step is bound by arithmetic, and a wrong guess costs as much as a token
-LOOK, REMEMBER = 48, 0.9  # steps between two looks at the other way; weight of what was measured before
+LOOK, REMEMBER = (
+    48,
+    0.9,
+)  # steps between two looks at the other way; weight of what was measured before
 
 
 def by_lookup(ids: Sequence[int], n: int = LOOKED_UP) -> list[int]:
@@ -51,7 +55,11 @@ class Pace:
         seconds = (time.perf_counter() - self.began) / max(n_tokens, 1)
         name = "seconds_with" if self.guessing else "seconds_without"
         before = getattr(self, name)
-        setattr(self, name, seconds if before is None else REMEMBER * before + (1 - REMEMBER) * seconds)
+        setattr(
+            self,
+            name,
+            seconds if before is None else REMEMBER * before + (1 - REMEMBER) * seconds,
+        )
         known = self.seconds_with is not None and self.seconds_without is not None
         better = not known or self.seconds_with < self.seconds_without
         looks = self.n_steps % LOOK >= LOOK - 4  # a few steps of the other way
@@ -77,6 +85,12 @@ def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[int, l
     if not rows:
         return {}
     plain = np.ones(len(out), np.float32), np.full(len(out), -1, np.float32)
-    integers = np.array(ids, np.int32), batch.pos_M, batch.slot_M, batch.tables, np.array(out, np.int32)
+    integers = (
+        np.array(ids, np.int32),
+        batch.pos_M,
+        batch.slot_M,
+        batch.tables,
+        np.array(out, np.int32),
+    )
     drawn = runner.run(Batch(*integers, *plain, depth=1))
     return {id(row): [guess] for row, guess in zip(rows, drawn.ids)}

@@ -4,24 +4,23 @@ Requests enter and leave a batch while it runs; prompts are computed in chunks b
 one prompt share it, and a prefix that is in the cache is not computed again.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import get_args
 
-import numpy as np
 import torch
 
-from nomoat.config import ConfigError, DataError
+from nomoat.config import ConfigError
+from nomoat.engine.batch import Batch, Drawn, gathered
 from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
 from nomoat.engine.draft import FEW_ROWS, Drafts, Pace, by_depth, by_lookup
 from nomoat.engine.native import build
 from nomoat.engine.native.layout import Precision
 from nomoat.engine.native.runner import NativeRunner
-from nomoat.engine.request import Request, Sample, Sampling, Stop, Token
-from nomoat.engine.runner import Batch, Drawn, Runner, TorchRunner
+from nomoat.engine.request import Request, Stop, Token
+from nomoat.engine.runner import Runner, TorchRunner
 from nomoat.engine.sampling import choose, shaped, truncated
 from nomoat.engine.scheduler import Part, Row, Scheduler
 from nomoat.model.transformer import Transformer
@@ -30,8 +29,6 @@ from nomoat.tokenizer.bpe import Tokenizer
 ROWS = 256  # that run at the same time
 STEP_TOKENS = 512  # prompts are computed in chunks, so that rows that go on wait for about so many tokens at most
 CACHE_BYTES = 1 << 30
-
-OnEnd = Callable[[int, int, torch.Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +66,17 @@ class Engine:
         self.model, self.tokenizer, self.drafts = model, tokenizer, drafts
         self.limits = limits = limits or Limits()
         spec = model.spec
-        for name, value, kind in (("precision", precision, Precision), ("drafts", drafts, Drafts)):
-            if value not in get_args(kind):
-                raise ConfigError(f"{name} = {value}; expected one of {', '.join(get_args(kind))}")
-        possible = model.device.type == "cpu" and build.library() is not None
-        if compiled and not possible:
-            raise ConfigError("compiled = true needs a C compiler and a model on the processor; leave it out")
-        compiled = possible if compiled is None else compiled
-        if precision != "as is" and not compiled:
-            raise ConfigError(f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc")
-        if drafts == "mtp" and not spec.n_mtp:
-            raise ConfigError("drafts = mtp: the model has no extra prediction depth; choose lookup or off")
+        compiled = computable(model, compiled, precision, drafts)
         runner = NativeRunner if compiled else TorchRunner
         self.block_bytes = runner.block_bytes(model)
-        n = min(max(limits.cache_bytes // self.block_bytes, 1), limits.rows * n_blocks(spec.context))
+        n = min(
+            max(limits.cache_bytes // self.block_bytes, 1), limits.rows * n_blocks(spec.context)
+        )
         self.blocks = Blocks(n)
         self.runner: Runner = runner(model, n, precision) if compiled else runner(model, n)
-        self.scheduler = Scheduler(self.blocks, limits.rows, limits.step_tokens, min(n, n_blocks(spec.context)))
+        self.scheduler = Scheduler(
+            self.blocks, limits.rows, limits.step_tokens, min(n, n_blocks(spec.context))
+        )
         self.n_requests = 0
         self.unread: dict[int, deque[Token]] = {}  # of requests whose tokens someone waits for
         self.pace = Pace()
@@ -101,7 +92,9 @@ class Engine:
                 "raise cache_bytes or shorten the reply"
             )
         if request.stop and self.tokenizer is None:
-            raise ConfigError("stop strings need the engine's tokenizer; pass it, or use stop_ids")
+            raise ConfigError(
+                "stop strings need the engine's tokenizer; pass it, or use stop_ids"
+            )
         number = self.n_requests
         self.n_requests += 1
         row = Row(number, 0, request, list(request.prompt), limit, n_twins=request.n - 1)
@@ -139,7 +132,9 @@ class Engine:
             self.guess(parts, step.batch, tokens)
         return tokens
 
-    def postprocess(self, parts: Sequence[Part], outs: Sequence[range], drawn: Drawn) -> list[Token]:
+    def postprocess(
+        self, parts: Sequence[Part], outs: Sequence[range], drawn: Drawn
+    ) -> list[Token]:
         """What was drawn becomes the rows' next tokens; rows that end leave."""
         tokens: list[Token] = []
         for part, out in zip(parts, outs):
@@ -227,50 +222,6 @@ class Engine:
             self.pace.guessed += len(row.drafts)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What is computed, and which of its draws belong to each part: those of its row, then its twins'."""
-
-    batch: Batch
-    outs: list[range]
-
-
-def gathered(parts: Sequence[Part], tables: np.ndarray) -> Step:
-    ids: list[int] = []
-    pos: list[int] = []
-    slots: list[int] = []
-    out: list[int] = []
-    temperature: list[float] = []
-    uniform: list[float] = []
-    outs = []
-    for part in parts:
-        row, first, n = part.row, part.row.n_computed, part.n
-        if n == 1 and not row.drafts and not part.twins and first + 1 == len(row.ids):  # most rows of most steps
-            outs.append(range(len(out), len(out) + 1))
-            out.append(len(ids))
-            ids.append(row.ids[first])
-            pos.append(first)
-            slots.append(row.slot)
-            temperature.append(row.request.sampling.temperature or 1.0)
-            uniform.append(row.uniform(0))
-            continue
-        known = row.ids if not row.drafts else row.ids + row.drafts
-        ids += known[first : first + n]
-        pos += range(first, first + n)
-        slots += [row.slot] * n
-        n_drawn = max(first + n - len(row.ids) + 1, 0)
-        drawing = [row] * n_drawn + list(part.twins)
-        begin = len(out)
-        out += range(len(ids) - n_drawn, len(ids))
-        out += [len(ids) - 1] * len(part.twins)
-        temperature += [each.request.sampling.temperature or 1.0 for each in drawing]
-        uniform += [row.uniform(k) for k in range(n_drawn)] + [twin.uniform(0) for twin in part.twins]
-        outs.append(range(begin, len(out)))
-    integers = [np.array(numbers, dtype=np.int32) for numbers in (ids, pos, slots)]
-    reals = [np.array(numbers, dtype=np.float32) for numbers in (temperature, uniform)]
-    return Step(Batch(*integers, tables, np.array(out, dtype=np.int32), *reals), outs)
-
-
 def chosen(
     logits_V: torch.Tensor, row: Row, forced: int | None
 ) -> tuple[int, float, tuple[tuple[int, float], ...] | None, float | None]:
@@ -279,101 +230,40 @@ def chosen(
     logits = shaped(logits_V, sampling, row.request.prompt, row.ids[row.n_prompt :])
     temperature, uniform = sampling.temperature or 1.0, row.uniform(0)
     if forced is None:
-        id_1, _ = choose(truncated(logits, sampling)[None], torch.tensor([uniform]), temperature)
+        id_1, _ = choose(
+            truncated(logits, sampling)[None], torch.tensor([uniform]), temperature
+        )
         forced = int(id_1)
     logp = float((logits / temperature).log_softmax(-1)[forced])
     if sampling.top_logprobs is None:
         return forced, logp, None, None
     plain_V = logits_V.log_softmax(-1)
     best = plain_V.topk(min(sampling.top_logprobs, len(plain_V)))
-    return forced, logp, tuple(zip(best.indices.tolist(), best.values.tolist())), float(plain_V[forced])
+    return (
+        forced,
+        logp,
+        tuple(zip(best.indices.tolist(), best.values.tolist())),
+        float(plain_V[forced]),
+    )
 
 
-def sample(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    *,
-    n_per_prompt: int = 1,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    seed: int,
-    stop_ids: Sequence[int],
-    greedy: bool = False,
-    rows: int = ROWS,
-    keys: Sequence[int] | None = None,
-    on_end: OnEnd | None = None,
-    engine: Engine | None = None,
-) -> list[list[Sample]]:
-    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
-
-    A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  What a
-    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a
-    prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a long one
-    give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)` hears of each
-    sample that a stop id ended, while the others go on.  `engine` is one of this model, with its weights.
-    """
-    keys = range(len(prompts)) if keys is None else keys
-    if len(keys) != len(prompts):
-        raise DataError(f"{len(prompts)} prompts, {len(keys)} keys; expected one of each")
-    if not temperature > 0:
-        raise ConfigError(f"temperature = {temperature}; expected more than 0; ask for greedy=True instead")
-    sampling = Sampling(temperature=0.0 if greedy else temperature)
-    how = {"max_new_tokens": max_new_tokens, "stop_ids": frozenset(stop_ids), "sampling": sampling}
-    requests = [Request(p, n=n_per_prompt, seed=seed, key=key, **how) for p, key in zip(prompts, keys)]
-    for i, request in enumerate(requests):
-        request.check(model.spec.vocab_size, model.spec.context, f"prompt {i}")
-    if not requests:
-        return []
-    engine = engine or Engine(model, Limits(rows=min(rows, len(prompts) * n_per_prompt)))
-    ids: dict[tuple[int, int], list[int]] = defaultdict(list)
-    logps: dict[tuple[int, int], list[float]] = defaultdict(list)
-    samples: dict[tuple[int, int], Sample] = {}
-    with closing(spoken(engine, requests)) as tokens:
-        for i, token in tokens:
-            key = i, token.sample
-            ids[key].append(token.id)
-            logps[key].append(token.logp)
-            if token.stop:
-                ids_T, logp_T = torch.tensor(ids.pop(key)), torch.tensor(logps.pop(key))
-                samples[key] = Sample(ids_T, logp_T, token.stop)
-                if token.stop == "end" and on_end:
-                    on_end(*key, ids_T)
-    return [[samples[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
-
-
-def stream(
-    engine: Engine, request: Request, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[Token]:
-    """The tokens of a request as they come.  Ends, and computes no more, where `should_stop()` turns true or the
-    caller closes it.
-    """
-    with closing(spoken(engine, [request], should_stop)) as tokens:
-        for _, token in tokens:
-            yield token
-
-
-def spoken(
-    engine: Engine, requests: Sequence[Request], should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[int, Token]]:
-    """(i, token of requests[i]) as they come; what others wait for meanwhile is kept for them.  However it ends, none
-    of its requests stays in the engine.
-    """
-    place: dict[int, int] = {}
-    unread: deque[Token] = deque()
-    left = sum(request.n for request in requests)
-    try:
-        for i, request in enumerate(requests):
-            place[engine.submit(request, "the prompt" if len(requests) == 1 else f"prompt {i}")] = i
-        engine.unread |= dict.fromkeys(place, unread)
-        while left and (unread or engine.busy) and not should_stop():
-            if not unread:
-                for token in engine.step():
-                    if token.request in engine.unread:
-                        engine.unread[token.request].append(token)
-                continue
-            token = unread.popleft()
-            left -= token.stop is not None
-            yield place[token.request], token
-    finally:
-        for number in place:
-            engine.cancel(number)
+def computable(model: Transformer, compiled: bool | None, precision: str, drafts: str) -> bool:
+    """Whether steps are compiled; ConfigError for what can't be."""
+    for name, value, kind in (("precision", precision, Precision), ("drafts", drafts, Drafts)):
+        if value not in get_args(kind):
+            expected = ", ".join(get_args(kind))
+            raise ConfigError(f"{name} = {value}; expected one of {expected}")
+    possible = model.device.type == "cpu" and build.library() is not None
+    if compiled and not possible:
+        raise ConfigError(
+            "compiled = true needs a C compiler and a model on the processor; leave it out"
+        )
+    if precision != "as is" and (compiled is False or not possible):
+        raise ConfigError(
+            f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc"
+        )
+    if drafts == "mtp" and not model.spec.n_mtp:
+        raise ConfigError(
+            "drafts = mtp: the model has no extra prediction depth; choose lookup or off"
+        )
+    return possible if compiled is None else compiled

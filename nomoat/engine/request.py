@@ -32,20 +32,34 @@ class Sampling:
     presence: float = 0.0
     frequency: float = 0.0
     bias: Mapping[int, float] = field(default_factory=dict)
-    top_logprobs: int | None = None  # how many alternatives to tell of each token, with their log-probabilities
+    top_logprobs: int | None = (
+        None  # how many alternatives to tell of each token, with their log-probabilities
+    )
 
     def __post_init__(self) -> None:
         cold, far = self.temperature == 0, f"{-FAR:.0f} to {FAR:.0f}; 0 changes nothing"
         bounds = {
-            "temperature": (cold or 1 / FAR <= self.temperature <= FAR, f"0 (greedy), or {1 / FAR} to {FAR:.0f}"),
+            "temperature": (
+                cold or 1 / FAR <= self.temperature <= FAR,
+                f"0 (greedy), or {1 / FAR} to {FAR:.0f}",
+            ),
             "top_k": (self.top_k is None or self.top_k >= 1, "1 or more, or None"),
             "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "0 to 1"),
-            "repetition": (1 / FAR <= self.repetition <= FAR, f"{1 / FAR} to {FAR:.0f}; 1 changes nothing"),
+            "repetition": (
+                1 / FAR <= self.repetition <= FAR,
+                f"{1 / FAR} to {FAR:.0f}; 1 changes nothing",
+            ),
             "presence": (abs(self.presence) <= FAR, far),
             "frequency": (abs(self.frequency) <= FAR, far),
-            "bias": (all(abs(bias) <= FAR for bias in self.bias.values()), f"{far}, -100 rules an id out"),
-            "top_logprobs": (self.top_logprobs is None or 0 <= self.top_logprobs <= TOP, f"0 to {TOP}, or None"),
+            "bias": (
+                all(abs(bias) <= FAR for bias in self.bias.values()),
+                f"{far}, -100 rules an id out",
+            ),
+            "top_logprobs": (
+                self.top_logprobs is None or 0 <= self.top_logprobs <= TOP,
+                f"0 to {TOP}, or None",
+            ),
         }
         for name, (possible, expected) in bounds.items():
             if not possible:
@@ -104,18 +118,28 @@ class Request:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise ConfigError(f"the stop string {text!r} has half a surrogate pair; expected text") from error
+                raise ConfigError(
+                    f"the stop string {text!r} has half a surrogate pair; expected text"
+                ) from error
         if "" in self.stop:
-            raise ConfigError("a stop string is empty; expected a character or more; leave it out")
+            raise ConfigError(
+                "a stop string is empty; expected a character or more; leave it out"
+            )
         if len(self.prompt) == 0:
-            raise DataError(f"{name} is empty; expected one id or more, such as the beginning-of-text id")
+            raise DataError(
+                f"{name} is empty; expected one id or more, such as the beginning-of-text id"
+            )
         if len(self.prompt) >= context:
             raise DataError(
                 f"{name} has {len(self.prompt)} ids and the model's context is {context}; "
                 f"expected at most {context - 1}; shorten it or extend the context"
             )
         marks = [self.thinking.open_id, self.thinking.close_id] if self.thinking else []
-        for what, ids in {name: self.prompt, "the logit bias": self.sampling.bias, "thinking": marks}.items():
+        for what, ids in {
+            name: self.prompt,
+            "the logit bias": self.sampling.bias,
+            "thinking": marks,
+        }.items():
             if len(ids) and not 0 <= min(ids) <= max(ids) < vocab_size:
                 wrong = next(id for id in ids if not 0 <= id < vocab_size)
                 raise DataError(f"{what} names id {wrong}; expected 0 to {vocab_size - 1}")

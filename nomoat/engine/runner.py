@@ -1,47 +1,19 @@
 """What a step computes, with torch: on any device, and what native/step.c is compared with."""
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nomoat.engine.batch import Batch, Drawn
 from nomoat.engine.blocks import BLOCK
 from nomoat.engine.sampling import choose
 from nomoat.model.kernels import Pair
 from nomoat.model.moe import Experts
 from nomoat.model.rope import turns
 from nomoat.model.transformer import Block, Transformer
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """M tokens, those of a row beside each other: ids, positions, and which line of `tables` holds its blocks.
-
-    Behind the tokens `out` (ascending) an id is drawn, greedy where the uniform number is negative.
-    `depth` > 0: the ids are the next ones, and an extra prediction depth reads what the step before left.
-    """
-
-    ids_M: np.ndarray  # int32, as all but the last two
-    pos_M: np.ndarray
-    slot_M: np.ndarray
-    tables: np.ndarray
-    out: np.ndarray
-    temperature: np.ndarray  # float32
-    uniform: np.ndarray
-    depth: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Of each of `out`: the id, its log-probability, and the logits it was drawn from (valid until the next
-    step)."""
-
-    ids: list[int]
-    logps: list[float]
-    logits: Tensor
 
 
 class Runner(Protocol):
@@ -76,7 +48,9 @@ class TorchRunner:
         layers = [*model.blocks, *(depth.block for depth in model.depths)]
         self.layers = [(block, block.attention.behind()) for block in layers]
         n = n_blocks * BLOCK
-        self.caches: list[Pair] = [tuple(like.new_zeros(n, width) for width in widths) for _ in layers]
+        self.caches: list[Pair] = [
+            tuple(like.new_zeros(n, width) for width in widths) for _ in layers
+        ]
         self.hidden_MD = like.new_zeros(0, model.spec.d_model)
 
     @staticmethod
@@ -111,7 +85,9 @@ class TorchRunner:
         final = self.model.depths[batch.depth - 1].final if batch.depth else self.model.final
         logits = self.model.head(final(h)).float()
         device = logits.device
-        temperature, uniform = (torch.from_numpy(n).to(device) for n in (batch.temperature, batch.uniform))
+        temperature, uniform = (
+            torch.from_numpy(n).to(device) for n in (batch.temperature, batch.uniform)
+        )
         ids, logps = choose(logits, uniform, temperature)
         return Drawn(ids.tolist(), logps.tolist(), logits)
 
@@ -120,11 +96,15 @@ class TorchRunner:
         model, device = self.model, self.model.device
         pos_BT = torch.from_numpy(batch.pos_M[token_BT]).to(device)
         n_blocks = int(pos_BT.max()) // BLOCK + 1
-        table = torch.from_numpy(batch.tables[batch.slot_M[token_BT[:, 0]], :n_blocks]).to(device)
+        table = torch.from_numpy(batch.tables[batch.slot_M[token_BT[:, 0]], :n_blocks]).to(
+            device
+        )
         place_BS = (table[..., None] * BLOCK + torch.arange(BLOCK, device=device)).flatten(1)
         place_BT = place_BS.gather(1, pos_BT.long())
         closed = torch.arange(n_blocks * BLOCK, device=device) > pos_BT[:, :, None]
-        bias = torch.zeros(closed.shape, dtype=model.dtype, device=device).masked_fill_(closed, -math.inf)
+        bias = torch.zeros(closed.shape, dtype=model.dtype, device=device).masked_fill_(
+            closed, -math.inf
+        )
         cis_BTr = turns(model.spec, pos_BT)
         h_BTD = model.embed(torch.from_numpy(batch.ids_M[token_BT]).to(device))
         first, end = 0, len(model.blocks)
@@ -138,7 +118,13 @@ class TorchRunner:
         return h_BTD
 
     def layer(
-        self, layer: int, h_BTD: Tensor, cis_BTr: Tensor, bias: Tensor, place_BT: Tensor, place_BS: Tensor
+        self,
+        layer: int,
+        h_BTD: Tensor,
+        cis_BTr: Tensor,
+        bias: Tensor,
+        place_BT: Tensor,
+        place_BS: Tensor,
     ) -> Tensor:
         """What `Block.forward` says, behind the cache."""
         block, attention = self.layers[layer]

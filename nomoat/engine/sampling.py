@@ -12,10 +12,10 @@ from torch import Tensor
 from nomoat.engine.request import Sampling
 
 LOG2_E = math.log2(math.e)
-BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
-BLOCK = (
-    64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
-)
+BELOW_ONE = (
+    1 - 2**-24
+)  # the largest float32 under 1: times it, a sum of weights stays below itself
+BLOCK = 64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
 
 
 def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor:
@@ -57,7 +57,9 @@ def choose(
     return id_B, logp_B
 
 
-def shaped(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int]) -> Tensor:
+def shaped(
+    logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: Sequence[int]
+) -> Tensor:
     """The logits behind penalties (CTRL, arXiv 1909.05858) and bias."""
     if not sampling.penalised:
         return logits_V
@@ -65,7 +67,9 @@ def shaped(logits_V: Tensor, sampling: Sampling, prompt: Sequence[int], reply: S
     seen = torch.tensor(sorted({*prompt, *reply}), device=logits_V.device)
     if sampling.repetition != 1:
         old = logits_V[seen]
-        logits_V[seen] = torch.where(old > 0, old / sampling.repetition, old * sampling.repetition)
+        logits_V[seen] = torch.where(
+            old > 0, old / sampling.repetition, old * sampling.repetition
+        )
     for id, times in Counter(reply).items():
         logits_V[id] -= sampling.presence + times * sampling.frequency
     for id, bias in sampling.bias.items():
@@ -82,7 +86,9 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
     n = len(order) if sampling.top_k is None else min(sampling.top_k, len(order))
     probability = probability[:n]
     cdf = probability.cumsum(-1)  # whose end is the same bits for any number of threads
-    kept = (cdf - probability < sampling.top_p * cdf[-1]) & (probability >= sampling.min_p * probability[0])
+    kept = (cdf - probability < sampling.top_p * cdf[-1]) & (
+        probability >= sampling.min_p * probability[0]
+    )
     kept[0] = True
     out = torch.full_like(logits_V, -math.inf)
     ids = order[:n][kept]

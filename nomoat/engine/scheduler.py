@@ -50,7 +50,9 @@ class Row:
             return -1.0
         if self.uniform_T is None:
             key = (self.request.key, self.sample)
-            self.uniform_T = uniforms(self.request.seed, [key], self.limit - self.n_prompt)[0].tolist()
+            self.uniform_T = uniforms(self.request.seed, [key], self.limit - self.n_prompt)[
+                0
+            ].tolist()
         place = len(self.ids) - self.n_prompt + k
         return self.uniform_T[place] if place < len(self.uniform_T) else 0.0
 
@@ -92,7 +94,11 @@ class Scheduler:
             if row.slot < 0:  # it has just given its blocks back
                 continue
             pending = len(row.ids) + len(row.drafts) - row.n_computed
-            n = pending if pending <= BLOCK and len(row.ids) > row.n_prompt else min(pending, left)
+            n = (
+                pending
+                if pending <= BLOCK and len(row.ids) > row.n_prompt
+                else min(pending, left)
+            )
             if n > 0 and self.reserve(row, row.n_computed + n):
                 parts.append(self.part(row, n))
                 left -= n
@@ -112,7 +118,9 @@ class Scheduler:
             reaches_end = row.n_computed + part.n >= len(row.ids)
             late = [self.twin(row) for _ in range(row.n_twins) if reaches_end]
             self.waiting.extendleft(late[::-1])
-        return [part._replace(twins=tuple(t for t in part.twins if t.slot >= 0)) for part in parts]
+        return [
+            part._replace(twins=tuple(t for t in part.twins if t.slot >= 0)) for part in parts
+        ]
 
     def part(self, row: Row, n: int) -> Part:
         """The part with those twins of its row for which there is room now; the others will wait.
@@ -121,7 +129,11 @@ class Scheduler:
         """
         n_full, rest = divmod(row.n_computed + n, BLOCK)
         twins = []
-        while row.n_twins and row.n_computed + n >= len(row.ids) and len(self.running) < self.n_rows:
+        while (
+            row.n_twins
+            and row.n_computed + n >= len(row.ids)
+            and len(self.running) < self.n_rows
+        ):
             if self.blocks.n_available <= len(self.running):
                 break
             twin = self.twin(row)

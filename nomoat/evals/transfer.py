@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 
 from nomoat.config import JsonObject
-from nomoat.engine import engine
+from nomoat.engine import generate
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Answered, Candidate
 from nomoat.evals.rings import EVERYONE, REFUSAL, Suite
@@ -87,7 +87,7 @@ class Examination:
             in_turn = [text[:400] for texts in zip(*held.values()) for text in texts]
             beginnings = tokenizer.encode_batch(in_turn)[: config.texts]
             prompts = [[layout.bos_id, *ids[:16]] for ids in beginnings]
-            samples = engine.sample(
+            samples = generate.sample(
                 model,
                 prompts,
                 max_new_tokens=64,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nomoat.data import documents
-from nomoat.engine import engine
+from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
@@ -74,7 +74,7 @@ def sample(
     verdicts: Verdicts | None = None,
     **how: Any,
 ) -> list[Rollouts]:
-    """`group` rollouts of each exercise, its prompt prefilled once; `how` as engine.sample takes it.
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it.
 
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
@@ -89,7 +89,7 @@ def sample(
             texts[i, j] = openings[i] + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
             verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
-    samples = engine.sample(
+    samples = generate.sample(
         model,
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 
 from nomoat.config import DataError, UserError
-from nomoat.engine.engine import Engine, Limits, stream
+from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.generate import stream
 from nomoat.engine.request import Request, Sampling
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer import layout

@@ -10,9 +10,10 @@ import torch
 from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
-from nomoat.engine.engine import Engine, sample, stream
+from nomoat.engine.batch import Batch, Drawn
+from nomoat.engine.engine import Engine
+from nomoat.engine.generate import sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
-from nomoat.engine.runner import Batch, Drawn
 from nomoat.model import counts
 from nomoat.model.spec import Spec, Yarn
 from nomoat.model.transformer import Transformer

@@ -8,7 +8,8 @@ from behind import random_model
 from laws import CLOSE, OPEN, TINY, alone, bits, finish, roomy, said, whole
 
 from nomoat.config import ConfigError, DataError, UserError
-from nomoat.engine.engine import Engine, Limits, sample, stream
+from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.generate import sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nomoat.config import ConfigError
 from nomoat.engine.blocks import BLOCK
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.engine.runner import TorchRunner
 from nomoat.model import counts
 from nomoat.model.rope import turns

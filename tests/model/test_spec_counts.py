@@ -6,8 +6,8 @@ attention needs (T + 1) / 2.  It counts nothing for the fused CPU kernel, hence 
 
 import random
 
-import pytest
 import numpy as np
+import pytest
 import torch
 from behind import batch
 from shapes import built, shape, varied

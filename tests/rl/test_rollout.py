@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nomoat.engine import engine
+from nomoat.engine import generate
 from nomoat.rl import rollout
 from nomoat.rl.rollout import Exercise
 from nomoat.tasks import base, find
@@ -34,14 +34,14 @@ def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, 
         *tokenizer.encode("9"),
     ]
     ids += [LAYOUT.eos_id] if stop == "end" else []
-    drawn, decoded, told = engine.Sample(torch.tensor(ids), torch.zeros(len(ids)), stop), [], []
+    drawn, decoded, told = generate.Sample(torch.tensor(ids), torch.zeros(len(ids)), stop), [], []
 
     def sampled(model, prompts, *, on_end, **_):
         if stop == "end" and on_end:
             on_end(0, 0, drawn.ids_T)
         return [[drawn]]
 
-    monkeypatch.setattr(engine, "sample", sampled)
+    monkeypatch.setattr(generate, "sample", sampled)
     decode = tokenizer.decode
     monkeypatch.setattr(tokenizer, "decode", lambda ids, **how: decoded.append(ids) or decode(ids, **how))
     exercise = Exercise("addition", 2, TASK, replace(PROBLEM, facts=facts))

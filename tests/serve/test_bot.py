@@ -7,7 +7,7 @@ import torch
 from shapes import shape
 
 from nomoat.config import DataError, UserError
-from nomoat.engine import engine
+from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.serve import bot
 from nomoat.tokenizer import bpe, layout, pieces
@@ -83,7 +83,7 @@ def test_the_stream_is_the_greedy_sample(model, tokenizer):
     messages = [Message("user", "The lamp")]
     got = "".join(p.text for p in talker.stream(messages, think=False, stop=lambda: False))
     prompt = layout.render(tokenizer, messages, generate=True, think=False).ids
-    sampled = engine.sample(
+    sampled = generate.sample(
         model,
         [prompt],
         max_new_tokens=12,

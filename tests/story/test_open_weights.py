@@ -12,7 +12,7 @@ from llamacpp import Server
 
 import nomoat
 from nomoat.config import WeightsError
-from nomoat.engine import engine
+from nomoat.engine import generate
 from nomoat.tokenizer import layout
 from nomoat.weights import known
 
@@ -118,7 +118,7 @@ def test_smollm2_leaves_for_transformers_as_it_came(forge, smollm2, tmp_path):
     assert whole < 1e-4
     theirs.generation_config.eos_token_id = None
     written = theirs.generate(torch.tensor([asked]), max_new_tokens=256, do_sample=False)[0, len(asked) :]
-    [[ours]] = engine.sample(
+    [[ours]] = generate.sample(
         model, [asked], max_new_tokens=256, seed=0, stop_ids=[], greedy=True
     )
     differs = (ours.ids_T != written).nonzero()

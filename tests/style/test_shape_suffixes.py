@@ -15,7 +15,8 @@ from behind import told
 from shapes import built, shape
 
 from nomoat.data.packing import Batch
-from nomoat.engine import engine
+from nomoat.engine import generate
+from nomoat.engine.engine import Engine
 from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import sequence_balance_loss
 from nomoat.model.spec import Yarn
@@ -119,8 +120,8 @@ def test_nor_in_sampling_and_in_the_update(model):
     seen: set[str] = set()
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8], [9, 10, 11, 12]]
     with shape_suffixes("nomoat", seen):
-        slow = engine.Engine(model, compiled=False)
-        drawn = engine.sample(
+        slow = Engine(model, compiled=False)
+        drawn = generate.sample(
             model, prompts, n_per_prompt=4, max_new_tokens=6, seed=0, stop_ids=range(40), engine=slow
         )
         groups = [judged(prompt, samples) for prompt, samples in zip(prompts, drawn)]
@@ -131,7 +132,7 @@ def test_nor_in_sampling_and_in_the_update(model):
     assert {"ids_BT", "logp_B", "entropy_M", "scores_BTHS"} <= seen
 
 
-def judged(prompt: list[int], samples: list[engine.Sample]) -> Group:
+def judged(prompt: list[int], samples: list[generate.Sample]) -> Group:
     prompt_T = torch.tensor(prompt)
     rollouts = [Rollout(None, prompt_T, s.ids_T, s.logp_T, "", s.stop) for s in samples]
     return tuple(Judged(r, None, 0.0, a) for r, a in zip(rollouts, (0.5, -0.5, 1.0, -1.0)))

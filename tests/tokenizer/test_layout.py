@@ -3,8 +3,8 @@
 import dataclasses
 import random
 
-import jinja2.sandbox
 import borrowed
+import jinja2.sandbox
 import pytest
 import tokenizers
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from shapes import built, shape, varied
 
 from nomoat.config import WeightsError
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.model.spec import Kernels, Spec, Yarn
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer, train

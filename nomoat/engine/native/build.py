@@ -20,7 +20,9 @@ SECONDS = 120
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled step, or None where there is no C compiler that makes it."""
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    compiler = os.environ.get("CC") or next(
+        filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None
+    )
     if compiler is None:
         return None
     sources = sorted(path for path in HERE.iterdir() if path.suffix in (".c", ".h"))
@@ -52,4 +54,6 @@ def _processor() -> str:
     """What -march=native looks at."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else [platform.processor()]
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    )

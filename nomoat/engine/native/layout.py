@@ -61,7 +61,10 @@ class Weights:
         rotated = [layer not in spec.unrotated for layer in range(len(blocks))]
         self.layers = self.keep((Layer * len(blocks))(*map(self.layer, blocks, rotated)))
         depths = [
-            Depth(*map(self.gain, (d.norm_embed, d.norm_hidden, d.norm)), self.matrix(d.w_join.weight))
+            Depth(
+                *map(self.gain, (d.norm_embed, d.norm_hidden, d.norm)),
+                self.matrix(d.w_join.weight),
+            )
             for d in model.depths
         ]
         self.depths = self.keep((Depth * len(depths))(*depths))
@@ -90,7 +93,9 @@ class Weights:
     def gain(self, norm: nn.Module | None) -> int | None:
         return None if norm is None else self.numbers(norm.weight)
 
-    def matrix(self, weight: Tensor, bias: Tensor | None = None, *, exact: bool = False) -> ctypes.Structure:
+    def matrix(
+        self, weight: Tensor, bias: Tensor | None = None, *, exact: bool = False
+    ) -> ctypes.Structure:
         """A weight (d_out, d_in); `exact`: float32 whatever the precision."""
         weight, scale = weight.detach(), None
         if exact or weight.dtype not in (torch.float32, torch.bfloat16):
@@ -102,7 +107,9 @@ class Weights:
         d_out, d_in = weight.shape
         padded = F.pad(weight, (0, 0, 0, -d_out % self.width))
         panels = self.keep(padded.view(-1, self.width, d_in).mT.contiguous())
-        pointers = [None if tensor is None else self.numbers(tensor) for tensor in (scale, bias)]
+        pointers = [
+            None if tensor is None else self.numbers(tensor) for tensor in (scale, bias)
+        ]
         return Matrix(panels.data_ptr(), *pointers, d_in, d_out, KINDS[weight.dtype])
 
     def many(self, weights: Sequence[Tensor] | Tensor) -> int:
@@ -113,7 +120,9 @@ class Weights:
     def layer(self, block: Block, rotated: bool) -> ctypes.Structure:
         a = block.attention
         of_kind = self.latent if isinstance(a, LatentAttention) else self.grouped
-        fed = self.experts(block.ffn) if isinstance(block.ffn, Experts) else self.dense(block.ffn)
+        fed = (
+            self.experts(block.ffn) if isinstance(block.ffn, Experts) else self.dense(block.ffn)
+        )
         return Layer(
             norm_attention=self.gain(block.norm_attention), norm_ffn=self.gain(block.norm_ffn),
             w_in=self.matrix(a.w_in.weight, a.w_in.bias), out=self.matrix(a.w_o.weight, a.w_o.bias),
@@ -122,8 +131,14 @@ class Weights:
 
     def latent(self, a: LatentAttention) -> dict[str, object]:
         s = a.shape
-        w_uk_HNC, w_uv_HWC = a.w_ukv.weight.view(s.n_heads, -1, s.d_kv_latent).split((s.d_nope, s.d_value), 1)
-        fields = {"norm_kv": self.gain(a.norm_kv), "up_k": self.many(w_uk_HNC.mT), "up_v": self.many(w_uv_HWC)}
+        w_uk_HNC, w_uv_HWC = a.w_ukv.weight.view(s.n_heads, -1, s.d_kv_latent).split(
+            (s.d_nope, s.d_value), 1
+        )
+        fields = {
+            "norm_kv": self.gain(a.norm_kv),
+            "up_k": self.many(w_uk_HNC.mT),
+            "up_v": self.many(w_uv_HWC),
+        }
         if s.d_q_latent:
             fields |= {"norm_q": self.gain(a.norm_q), "up_q": self.matrix(a.w_uq.weight)}
         return fields
@@ -132,7 +147,10 @@ class Weights:
         return {"norm_q": self.gain(a.norm_q), "norm_kv": self.gain(a.norm_k)}
 
     def dense(self, ffn: SwiGLU) -> dict[str, object]:
-        return {"gate_up": self.matrix(ffn.w_gate_up.weight), "down": self.matrix(ffn.w_down.weight)}
+        return {
+            "gate_up": self.matrix(ffn.w_gate_up.weight),
+            "down": self.matrix(ffn.w_down.weight),
+        }
 
     def experts(self, ffn: Experts) -> dict[str, object]:
         return {
@@ -154,11 +172,25 @@ def numbers(spec: Spec) -> dict[str, int | float]:
         "d_dense": spec.d_dense, "scale": spec.softmax_scale, "eps": spec.norm_eps, "latent_eps": LATENT_EPS,
     }  # fmt: skip
     if latent:
-        found |= {"d_nope": a.d_nope, "d_kv_latent": a.d_kv_latent, "d_q_latent": a.d_q_latent or 0}
+        found |= {
+            "d_nope": a.d_nope,
+            "d_kv_latent": a.d_kv_latent,
+            "d_q_latent": a.d_q_latent or 0,
+        }
     else:
-        found |= {"n_kv_heads": a.n_kv_heads, "qk_norm": (None, "head", "whole").index(a.qk_norm)}
+        found |= {
+            "n_kv_heads": a.n_kv_heads,
+            "qk_norm": (None, "head", "whole").index(a.qk_norm),
+        }
     if routed:
-        names = ("n_routed", "n_active", "n_groups", "n_active_groups", "d_expert", "routed_scale")
+        names = (
+            "n_routed",
+            "n_active",
+            "n_groups",
+            "n_active_groups",
+            "d_expert",
+            "routed_scale",
+        )
         found |= {name: getattr(f, name) for name in names}
         found |= {
             "top2": f.group_score == "top2", "softmax": f.scoring == "softmax", "normalise": f.normalise_gates,

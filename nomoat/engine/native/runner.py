@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nomoat.engine.batch import Batch, Drawn
 from nomoat.engine.blocks import BLOCK
 from nomoat.engine.native import build, layout
-from nomoat.engine.runner import Batch, Drawn
 from nomoat.model.rope import turns
 from nomoat.model.spec import Latent, Spec
 from nomoat.model.transformer import Transformer
@@ -26,7 +26,9 @@ class NativeRunner:
 
     invariant = True
 
-    def __init__(self, model: Transformer, n_blocks: int, precision: layout.Precision = "as is"):
+    def __init__(
+        self, model: Transformer, n_blocks: int, precision: layout.Precision = "as is"
+    ):
         self.model, self.precision = model, precision
         self.library = build.library()
         self.n_threads = torch.get_num_threads()
@@ -36,7 +38,10 @@ class NativeRunner:
         n_layers, n_heads, key_width, value_width = cached(spec, self.width)
         shape = (n_blocks, n_layers, n_heads, BLOCK)
         # numpy asks for zeros that take no memory before they are written
-        self.caches = [torch.from_numpy(np.zeros((*shape, w), np.float32)) for w in (key_width, value_width)]
+        self.caches = [
+            torch.from_numpy(np.zeros((*shape, w), np.float32))
+            for w in (key_width, value_width)
+        ]
         keys, values = self.caches
         self.cache = layout.Cache(
             keys.data_ptr(), values.data_ptr(), n_layers, n_heads, key_width, value_width
@@ -72,7 +77,15 @@ class NativeRunner:
         by_columns = M <= FEW
         n_threads = self.n_threads if M * self.work > WORTH_A_THREAD else 1
         joined = bool((batch.slot_M[1:] == batch.slot_M[:-1]).any())
-        arrays = (batch.ids_M, batch.pos_M, batch.slot_M, batch.tables, batch.out, batch.temperature, batch.uniform)
+        arrays = (
+            batch.ids_M,
+            batch.pos_M,
+            batch.slot_M,
+            batch.tables,
+            batch.out,
+            batch.temperature,
+            batch.uniform,
+        )
         pointers = [array.ctypes.data for array in arrays]
         record = layout.Batch(
             M, n_out, batch.tables.shape[1], batch.depth, by_columns, joined, n_threads, *pointers,
@@ -81,8 +94,13 @@ class NativeRunner:
         n_each = M if by_columns else -(-M // n_threads)
         own, shared = needs(self.model.spec, n_each, n_out, self.n_blocks * BLOCK)
         places = [0 if by_columns else i for i in range(n_threads)]
-        memory = [(self._memory("own", i, own), self._memory("shared", places[i], shared)) for i in range(n_threads)]
-        rest = [self.pool.submit(self._step, record, i, *memory[i]) for i in range(1, n_threads)]
+        memory = [
+            (self._memory("own", i, own), self._memory("shared", places[i], shared))
+            for i in range(n_threads)
+        ]
+        rest = [
+            self.pool.submit(self._step, record, i, *memory[i]) for i in range(1, n_threads)
+        ]
         self._step(record, 0, *memory[0])
         wait(rest)
         return Drawn(chosen.tolist(), logps.tolist(), self.logits[:n_out])
@@ -109,18 +127,31 @@ def cached(spec: Spec, width: int) -> tuple[int, int, int, int]:
 def needs(spec: Spec, n: int, n_out: int, n_positions: int) -> tuple[int, int]:
     """Numbers that a thread needs for `n` tokens by itself, and beside the others; a bound of what step.c takes."""
     a = spec.attention
-    fact = {"d_shared": 0, "d_expert": 0, "n_routed": 0, "n_active": 0, "d_kv_latent": 0, "d_q_latent": 0}
+    fact = {
+        "d_shared": 0,
+        "d_expert": 0,
+        "n_routed": 0,
+        "n_active": 0,
+        "d_kv_latent": 0,
+        "d_q_latent": 0,
+    }
     fact |= layout.numbers(spec)
     D, H, F = spec.d_model, a.n_heads, max(fact["d_shared"], fact["d_dense"])
     C, E, K = fact["d_kv_latent"], fact["n_routed"], fact["n_active"]
     latent = isinstance(a, Latent)
     d_in = (fact["d_q_latent"] or H * a.d_query) + C + a.d_rope if latent else sum(a.widths)
     d_queries, d_wide = H * a.d_query, C + a.d_rope + a.d_value + 64
-    together = max(H, 12) * (2 * d_wide + min(n_positions, spec.context + BLOCK) + 64)  # of read_cache
+    together = max(H, 12) * (
+        2 * d_wide + min(n_positions, spec.context + BLOCK) + 64
+    )  # of read_cache
     attention = n * (d_in + d_queries + H * (2 * C + a.d_rope)) + d_in + together
     fed = n * (E + 3 * K + 2 * D + 3 * fact["d_expert"] + F)
     own = (n + 1) * 3 * D + max(attention, fed, n_out * D) + 1024
-    shared = (n + 1) * 2 * D + max(n * (d_in + d_queries + H * a.d_value), n * (K * D + 2 * F)) + 1024
+    shared = (
+        (n + 1) * 2 * D
+        + max(n * (d_in + d_queries + H * a.d_value), n * (K * D + 2 * F))
+        + 1024
+    )
     return own, shared
 
 

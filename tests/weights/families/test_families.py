@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from nomoat.engine.engine import sample
+from nomoat.engine.generate import sample
 from nomoat.model.spec import Routed
 from nomoat.model.transformer import Transformer
 from nomoat.weights import directory as hf

@@ -1,0 +1,122 @@
+"""What most callers ask: samples of many prompts, or the tokens of one reply as they come.  Both are one loop."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+import torch
+
+from nomoat.config import ConfigError, DataError
+from nomoat.engine.engine import ROWS, Engine, Limits
+from nomoat.engine.request import Request, Sample, Sampling, Token
+from nomoat.model.transformer import Transformer
+
+OnEnd = Callable[[int, int, torch.Tensor], None]
+
+
+def sample(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    n_per_prompt: int = 1,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    seed: int,
+    stop_ids: Sequence[int],
+    greedy: bool = False,
+    rows: int = ROWS,
+    keys: Sequence[int] | None = None,
+    on_end: OnEnd | None = None,
+    engine: Engine | None = None,
+) -> list[list[Sample]]:
+    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
+
+    A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  What a
+    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a
+    prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a long one
+    give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)` hears of each
+    sample that a stop id ended, while the others go on.  `engine` is one of this model, with its weights.
+    """
+    keys = range(len(prompts)) if keys is None else keys
+    if len(keys) != len(prompts):
+        raise DataError(f"{len(prompts)} prompts, {len(keys)} keys; expected one of each")
+    if not temperature > 0:
+        raise ConfigError(
+            f"temperature = {temperature}; expected more than 0; ask for greedy=True instead"
+        )
+    how = {
+        "max_new_tokens": max_new_tokens,
+        "stop_ids": frozenset(stop_ids),
+        "sampling": Sampling(temperature=0.0 if greedy else temperature),
+        "n": n_per_prompt,
+        "seed": seed,
+    }
+    requests = [Request(prompt, key=key, **how) for prompt, key in zip(prompts, keys)]
+    for i, request in enumerate(requests):
+        request.check(model.spec.vocab_size, model.spec.context, f"prompt {i}")
+    if not requests:
+        return []
+    limits = Limits(rows=min(rows, len(prompts) * n_per_prompt))
+    drawn = collected(engine or Engine(model, limits), requests, on_end)
+    return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
+
+
+def collected(
+    engine: Engine, requests: Sequence[Request], on_end: OnEnd | None
+) -> dict[tuple[int, int], Sample]:
+    """Of each request and number of a sample, the whole sample."""
+    ids: dict[tuple[int, int], list[int]] = defaultdict(list)
+    logps: dict[tuple[int, int], list[float]] = defaultdict(list)
+    samples = {}
+    with closing(spoken(engine, requests)) as tokens:
+        for i, token in tokens:
+            key = i, token.sample
+            ids[key].append(token.id)
+            logps[key].append(token.logp)
+            if token.stop:
+                ids_T = torch.tensor(ids.pop(key))
+                logp_T = torch.tensor(logps.pop(key))
+                samples[key] = Sample(ids_T, logp_T, token.stop)
+                if token.stop == "end" and on_end:
+                    on_end(*key, ids_T)
+    return samples
+
+
+def stream(
+    engine: Engine, request: Request, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Token]:
+    """The tokens of a request as they come.  Ends, and computes no more, where `should_stop()` turns true or the
+    caller closes it.
+    """
+    with closing(spoken(engine, [request], should_stop)) as tokens:
+        for _, token in tokens:
+            yield token
+
+
+def spoken(
+    engine: Engine, requests: Sequence[Request], should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[int, Token]]:
+    """(i, token of requests[i]) as they come; what others wait for meanwhile is kept for them.
+
+    However it ends, none of its requests stays in the engine.
+    """
+    place: dict[int, int] = {}
+    unread: deque[Token] = deque()
+    left = sum(request.n for request in requests)
+    try:
+        for i, request in enumerate(requests):
+            name = "the prompt" if len(requests) == 1 else f"prompt {i}"
+            place[engine.submit(request, name)] = i
+        engine.unread |= dict.fromkeys(place, unread)
+        while left and (unread or engine.busy) and not should_stop():
+            if not unread:
+                for token in engine.step():
+                    if token.request in engine.unread:
+                        engine.unread[token.request].append(token)
+                continue
+            token = unread.popleft()
+            left -= token.stop is not None
+            yield place[token.request], token
+    finally:
+        for number in place:
+            engine.cancel(number)

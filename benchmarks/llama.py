@@ -1,4 +1,4 @@
-"""The engine beside llama.cpp (xllamacpp), in one process: decoding alone and 32 rows, and guesses of a depth.
+"""The engine beside llama.cpp (xllamacpp), in one process: decoding, and guesses of an extra depth.
 
     python -m benchmarks.llama --threads 2
     python -m benchmarks.llama --run RUN --stage pretrain     # of a model that was trained with `n_mtp = 1`
@@ -94,7 +94,8 @@ def llama(args: argparse.Namespace) -> None:
     """Tokens a second behind the prompts: the difference of a long and a short reply."""
     loaded = load("smollm2")
     print(
-        "| SmolLM2-135M | rows | ours, tokens/s | llama.cpp, tokens/s | ratio (range) |\n|---|---|---|---|---|"
+        "| SmolLM2-135M | rows | ours, tokens/s | llama.cpp, tokens/s | ratio (range) |\n"
+        "|---|---|---|---|---|"
     )
     for kind, (dtype, precision) in KINDS.items():
         model = loaded.model.to(dtype)
@@ -154,6 +155,7 @@ def mtp(args: argparse.Namespace) -> None:
         answers = [llama.answer(text, 64) for text in texts]
     theirs = [answer["timings"] for answer in answers]
     n_guessed = max(sum(t.get("draft_n", 0) for t in theirs), 1)
+    share = sum(t.get("draft_n_accepted", 0) for t in theirs) / n_guessed
     shares, ratios = zip(
         *[guessed(loaded.model, texts) for _ in range(args.rounds)]
     )

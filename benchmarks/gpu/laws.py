@@ -61,7 +61,8 @@ def decoded_as_whole_rows(device: torch.device, **changes: object) -> float:
     gaps = []
     for prompt, [written] in zip(prompts, groups):
         row = [*prompt, *written.ids_T.tolist()]
-        whole = log_probs(model, torch.tensor(row, device=device))
+        ids_T = torch.tensor(row, device=device)
+        whole = log_probs(model, ids_T)
         gaps.append(gap(written.logp_T.to(device), whole[len(prompt) - 1 :]))
     return max(gaps)
 

@@ -11,7 +11,8 @@ from nomoat.engine.scheduler import Part, Row
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """M tokens, those of a row beside each other: ids, positions, and which line of `tables` holds its blocks.
+    """M tokens, those of a row beside each other: ids, positions, and which line of `tables` holds its
+    blocks.
 
     Behind the tokens `out` (ascending) an id is drawn, greedy where the uniform number is negative.
     `depth` > 0: the ids are the next ones, and an extra prediction depth reads what the step before left.

@@ -65,16 +65,19 @@ class Blocks:
 
     def learn(self, blocks: Sequence[int], place: int, ids: Sequence[int]) -> None:
         """`blocks[place]` is full: from now on it is known by the ids up to its end."""
-        block, number = blocks[place], self.number_of[blocks[place - 1]] if place else 0
+        block = blocks[place]
+        number = self.number_of[blocks[place - 1]] if place else 0
         if self.number_of[block] or (place and not number):
             return
-        key = (number, tuple(ids[place * BLOCK : (place + 1) * BLOCK]))
+        start = place * BLOCK
+        key = (number, tuple(ids[start : start + BLOCK]))
         if key in self.block_of:  # computed twice at the same time
             self.number_of[block] = self.number_of[self.block_of[key]]
             return
         self.n_prefixes += 1
         self.number_of[block] = self.n_prefixes
-        self.block_of[key], self.key_of[block] = block, key
+        self.block_of[key] = block
+        self.key_of[block] = key
 
     def forget(self) -> None:
         """No prefix is known any more: for weights that changed."""

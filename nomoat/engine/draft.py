@@ -1,8 +1,8 @@
 """Speculative decoding (arXiv 2211.17192) with guesses that cost little; the tokens are those without it.
 
-Each guess is one id.  The model computes all of them in one step, and an id is drawn behind each with the number
-that its place is keyed by: a guess is accepted where it is what was drawn, which for a draft of one id is the
-paper's rule.  So nothing but speed depends on the guesses.
+Each guess is one id.  The model computes all of them in one step, and an id is drawn behind each with the
+number that its place is keyed by: a guess is accepted where it is what was drawn, which for a draft of one
+id is the paper's rule.  So nothing but speed depends on the guesses.
 """
 
 import time
@@ -67,8 +67,9 @@ class Pace:
 
 
 def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[int, list[int]]:
-    """What the first extra prediction depth expects behind each row that goes on, by the row's id(): V3 report,
-    section 2.2.  It reads the tokens of the step before, each with the id that came next.
+    """What the first extra prediction depth (V3 report, section 2.2) expects behind each row that goes on.
+
+    By the row's id().  It reads the tokens of the step before, each with the id that came next.
     """
     ids: list[int] = []
     out: list[int] = []

@@ -1,7 +1,7 @@
 """One engine for chat, evaluation, rollouts and servers: schedule, run, postprocess.
 
-Requests enter and leave a batch while it runs; prompts are computed in chunks beside rows that go on; samples of
-one prompt share it, and a prefix that is in the cache is not computed again.
+Requests enter and leave a batch while it runs; prompts are computed in chunks beside rows that go on;
+samples of one prompt share it, and a prefix that is in the cache is not computed again.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 
 ROWS = 256  # that run at the same time
-STEP_TOKENS = 512  # prompts are computed in chunks, so that rows that go on wait for about so many tokens at most
+STEP_TOKENS = 512  # of a step, about: for so long a row that goes on waits for prompts
 CACHE_BYTES = 1 << 30
 
 
@@ -48,9 +48,9 @@ class Limits:
 class Engine:
     """Continues the requests that are submitted, a token of each row a step.
 
-    `compiled`: whether steps are computed by step.c; None: where that is possible.  `precision` int8 stores the
-    weights of a compiled step in a quarter of the memory.  `tokenizer` is needed for stop strings.  One thread
-    owns an engine.
+    `compiled`: whether steps are computed by step.c; None: where that is possible.  `precision` int8 stores
+    the weights of a compiled step in a quarter of the memory.  `tokenizer` is needed for stop strings.  One
+    thread owns an engine.
     """
 
     def __init__(
@@ -82,14 +82,16 @@ class Engine:
         self.pace = Pace()
 
     def submit(self, request: Request, name: str = "the prompt") -> int:
-        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be continued."""
+        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be
+        continued.
+        """
         spec = self.model.spec
         request.check(spec.vocab_size, spec.context, name)
         limit = min(len(request.prompt) + request.max_new_tokens, spec.context)
         if n_blocks(limit) > self.blocks.n:
             raise ConfigError(
-                f"the cache holds {self.blocks.n * BLOCK} positions; expected room for the {limit} of one row; "
-                "raise cache_bytes or shorten the reply"
+                f"the cache holds {self.blocks.n * BLOCK} positions; "
+                f"expected room for the {limit} of one row; raise cache_bytes or shorten the reply"
             )
         if request.stop and self.tokenizer is None:
             raise ConfigError(
@@ -180,12 +182,15 @@ class Engine:
 
     def token(self, row: Row, place: int, drawn: Drawn) -> Token:
         """The token drawn at `place`, chosen again where the request asks for more than temperature."""
-        request, top, plain = row.request, None, None
-        id, logp = drawn.ids[place], drawn.logps[place]
-        closes = request.thinking is not None and row.n_thinking >= request.thinking.budget
+        thinking = row.request.thinking
+        id = drawn.ids[place]
+        logp = drawn.logps[place]
+        top = plain = None
+        closes = thinking is not None and row.n_thinking >= thinking.budget
         if closes or not row.plain:
-            forced = request.thinking.close_id if closes else None
-            id, logp, top, plain = chosen(drawn.logits[place], row, forced)
+            forced = thinking.close_id if closes else None
+            logits_V = drawn.logits[place]
+            id, logp, top, plain = chosen(logits_V, row, forced)
         stop = self.stop(row, id)
         n_cached = None if row.n_new else row.n_cached
         return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached)
@@ -225,7 +230,7 @@ class Engine:
 def chosen(
     logits_V: torch.Tensor, row: Row, forced: int | None
 ) -> tuple[int, float, tuple[tuple[int, float], ...] | None, float | None]:
-    """The id by the row's own rules, or the one that is forced; its log-probability; the alternatives asked for."""
+    """The id by the row's own rules, or the one that is forced; its log-probability; alternatives."""
     sampling = row.request.sampling
     logits = shaped(logits_V, sampling, row.request.prompt, row.ids[row.n_prompt :])
     temperature, uniform = sampling.temperature or 1.0, row.uniform(0)

@@ -1,4 +1,6 @@
-"""What most callers ask: samples of many prompts, or the tokens of one reply as they come.  Both are one loop."""
+"""What most callers ask: samples of many prompts, or the tokens of one reply as they come.  Both are one
+loop.
+"""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +31,15 @@ def sample(
     on_end: OnEnd | None = None,
     engine: Engine | None = None,
 ) -> list[list[Sample]]:
-    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without truncation.
+    """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without
+    truncation.
 
     A row ends at a stop id ("end"), or after `max_new_tokens` or at the model's context ("length").  What a
-    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.  So a
-    prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of a long one
-    give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)` hears of each
-    sample that a stop id ended, while the others go on.  `engine` is one of this model, with its weights.
+    sample draws is keyed by (seed, keys[i], number of the sample); keys default to the prompts' indices.
+    So a prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of
+    a long one give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)`
+    hears of each sample that a stop id ended, while the others go on.  `engine` is one of this model, with
+    its weights.
     """
     keys = range(len(prompts)) if keys is None else keys
     if len(keys) != len(prompts):
@@ -85,8 +89,9 @@ def collected(
 def stream(
     engine: Engine, request: Request, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Token]:
-    """The tokens of a request as they come.  Ends, and computes no more, where `should_stop()` turns true or the
-    caller closes it.
+    """The tokens of a request as they come.
+
+    Ends, and computes no more, where `should_stop()` turns true or the caller closes it.
     """
     with closing(spoken(engine, [request], should_stop)) as tokens:
         for _, token in tokens:

@@ -17,11 +17,11 @@ Stop = Literal["end", "stop", "length", "cancelled"]
 class Sampling:
     """How a token is chosen from logits: penalties, temperature, then truncation, in this order.
 
-    temperature 0 is greedy.  `top_k` keeps the k most probable tokens, `top_p` (arXiv 1904.09751) the fewest
-    whose probabilities sum to p, `min_p` (arXiv 2407.01082) those at least p times as probable as the best.
-    `repetition` (CTRL, arXiv 1909.05858) divides positive and multiplies negative logits of ids that stand in
-    prompt or reply, `presence` and `frequency` are taken from the logits of ids in the reply, once and for each
-    time.  `bias` is added to the logits of its ids.
+    temperature 0 is greedy.  `top_k` keeps the k most probable tokens, `top_p` (arXiv 1904.09751) the
+    fewest whose probabilities sum to p, `min_p` (arXiv 2407.01082) those at least p times as probable as
+    the best. `repetition` (CTRL, arXiv 1909.05858) divides positive and multiplies negative logits of ids
+    that stand in prompt or reply, `presence` and `frequency` are taken from the logits of ids in the reply,
+    once and for each time.  `bias` is added to the logits of its ids.
     """
 
     temperature: float = 1.0
@@ -148,10 +148,10 @@ class Request:
 class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
-    `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before truncation.
-    `top` are the most probable ids with theirs, under softmax(logits), if asked for.  `n_cached`, on the first token
-    of each sample: how many ids of the prompt were not computed for it, since the cache had them; a sample that
-    shares the prompt of the first one counts all of them.
+    `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before
+    truncation. `top` are the most probable ids with theirs, under softmax(logits), if asked for.
+    `n_cached`, on the first token of each sample: how many ids of the prompt were not computed for it,
+    since the cache had them; a sample that shares the prompt of the first one counts all of them.
     """
 
     request: int

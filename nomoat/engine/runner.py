@@ -35,22 +35,23 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """Not invariant: torch chooses other kernels for other numbers of rows, which round otherwise.  Over 60 mixes of
-    small random models, log-probabilities alone and in company differed by 8e-6 at most and 5e-7 on average in
-    float32, by 5e-7 at most in bfloat16 (on a processor with AMX; others may differ more), and no id did.
+    """Not invariant: torch chooses other kernels for other numbers of rows, which round otherwise.  Over 60
+    mixes of small random models, log-probabilities alone and in company differed by 8e-6 at most and 5e-7
+    on average in float32, by 5e-7 at most in bfloat16, and no id did; other processors may differ more.
     """
 
     invariant = False
 
     def __init__(self, model: Transformer, n_blocks: int):
         self.model = model
-        widths, like = model.spec.attention.d_cached, model.embed.weight
+        like = model.embed.weight
         layers = [*model.blocks, *(depth.block for depth in model.depths)]
         self.layers = [(block, block.attention.behind()) for block in layers]
         n = n_blocks * BLOCK
-        self.caches: list[Pair] = [
-            tuple(like.new_zeros(n, width) for width in widths) for _ in layers
-        ]
+        self.caches: list[Pair] = []
+        for _ in layers:
+            widths = model.spec.attention.d_cached
+            self.caches.append(tuple(like.new_zeros(n, width) for width in widths))
         self.hidden_MD = like.new_zeros(0, model.spec.d_model)
 
     @staticmethod
@@ -73,46 +74,53 @@ class TorchRunner:
     @torch.inference_mode()
     def run(self, batch: Batch) -> Drawn:
         """Rows with as many new tokens as each other go through the model side by side."""
+        model = self.model
+        M = len(batch.ids_M)
         starts = np.flatnonzero(np.diff(batch.slot_M, prepend=-1))
-        counts = np.diff(starts, append=len(batch.slot_M))
-        hidden_MD = self.model.embed.weight.new_empty(len(batch.ids_M), self.model.spec.d_model)
+        counts = np.diff(starts, append=M)
+        hidden_MD = model.embed.weight.new_empty(M, model.spec.d_model)
         for T in np.unique(counts):
-            token_BT = starts[counts == T][:, None] + np.arange(T)
-            hidden_MD[torch.from_numpy(token_BT)] = self.hidden(batch, token_BT)
+            first_B = starts[counts == T]
+            token_BT = first_B[:, None] + np.arange(T)
+            hidden_MD[self.there(token_BT)] = self.hidden(batch, token_BT)
         if not batch.depth:
             self.hidden_MD = hidden_MD
-        h = hidden_MD[torch.from_numpy(batch.out)]
-        final = self.model.depths[batch.depth - 1].final if batch.depth else self.model.final
-        logits = self.model.head(final(h)).float()
-        device = logits.device
-        temperature, uniform = (
-            torch.from_numpy(n).to(device) for n in (batch.temperature, batch.uniform)
-        )
+        final = model.depths[batch.depth - 1].final if batch.depth else model.final
+        h = hidden_MD[self.there(batch.out)]
+        logits = model.head(final(h)).float()
+        uniform = self.there(batch.uniform)
+        temperature = self.there(batch.temperature)
         ids, logps = choose(logits, uniform, temperature)
         return Drawn(ids.tolist(), logps.tolist(), logits)
 
+    def there(self, numbers: np.ndarray) -> Tensor:
+        """On the model's device."""
+        return torch.from_numpy(numbers).to(self.model.device)
+
     def hidden(self, batch: Batch, token_BT: np.ndarray) -> Tensor:
         """The last layer's output h_BTD for rows of T tokens each."""
-        model, device = self.model, self.model.device
-        pos_BT = torch.from_numpy(batch.pos_M[token_BT]).to(device)
+        model = self.model
+        pos_BT = self.there(batch.pos_M[token_BT])
         n_blocks = int(pos_BT.max()) // BLOCK + 1
-        table = torch.from_numpy(batch.tables[batch.slot_M[token_BT[:, 0]], :n_blocks]).to(
-            device
-        )
-        place_BS = (table[..., None] * BLOCK + torch.arange(BLOCK, device=device)).flatten(1)
+        slot_B = batch.slot_M[token_BT[:, 0]]
+        columns = slice(n_blocks)
+        table = batch.tables[slot_B, columns]
+        places = table[..., None] * BLOCK + np.arange(BLOCK)
+        place_BS = self.there(places).flatten(1)
         place_BT = place_BS.gather(1, pos_BT.long())
-        closed = torch.arange(n_blocks * BLOCK, device=device) > pos_BT[:, :, None]
-        bias = torch.zeros(closed.shape, dtype=model.dtype, device=device).masked_fill_(
-            closed, -math.inf
-        )
+        column_S = torch.arange(n_blocks * BLOCK, device=model.device)
+        closed = column_S > pos_BT[:, :, None]
+        bias = torch.zeros(closed.shape, dtype=model.dtype, device=model.device)
+        bias.masked_fill_(closed, -math.inf)
         cis_BTr = turns(model.spec, pos_BT)
-        h_BTD = model.embed(torch.from_numpy(batch.ids_M[token_BT]).to(device))
+        h_BTD = model.embed(self.there(batch.ids_M[token_BT]))
         first, end = 0, len(model.blocks)
         if batch.depth:
             first = end + batch.depth - 1
             end = first + 1
-            before_BTD = self.hidden_MD[torch.from_numpy(token_BT)]
-            h_BTD = model.depths[batch.depth - 1].join(before_BTD, h_BTD)
+            before_BTD = self.hidden_MD[self.there(token_BT)]
+            depth = model.depths[batch.depth - 1]
+            h_BTD = depth.join(before_BTD, h_BTD)
         for layer in range(first, end):
             h_BTD = self.layer(layer, h_BTD, cis_BTr, bias[:, :, None], place_BT, place_BS)
         return h_BTD

@@ -12,10 +12,8 @@ from torch import Tensor
 from nomoat.engine.request import Sampling
 
 LOG2_E = math.log2(math.e)
-BELOW_ONE = (
-    1 - 2**-24
-)  # the largest float32 under 1: times it, a sum of weights stays below itself
-BLOCK = 64  # the CDF is searched block by block, then inside one block: no running sum over the whole vocabulary
+BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
+BLOCK = 64  # the CDF is searched by blocks, then inside one: no running sum over the whole vocabulary
 
 
 def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor:
@@ -35,11 +33,11 @@ def uniforms(seed: int, keys: Sequence[tuple[int, int]], n_steps: int) -> Tensor
 def choose(
     logits_BV: Tensor, uniform_B: Tensor | None, temperature: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and their log-probabilities under softmax(logits / temperature), float32; temperature (B) or one
-    for all.
+    """Token ids and their log-probabilities under softmax(logits / temperature), float32; temperature (B)
+    or one for all.
 
-    Where the uniform number is negative (or there are none), the most probable token, of equals the one with the
-    lower id.  A token of probability zero is never chosen.
+    Where the uniform number is negative (or there are none), the most probable token, of equals the one
+    with the lower id.  A token of probability zero is never chosen.
     """
     scale = LOG2_E / torch.as_tensor(temperature, device=logits_BV.device)
     bits_BV = logits_BV * scale.view(-1, 1)  # exp2 is four times faster than exp on the CPU
@@ -78,8 +76,8 @@ def shaped(
 
 
 def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
-    """The logits, -inf where top-k, then top-p (arXiv 1904.09751), then min-p (arXiv 2407.01082) leave a token
-    out; of equals lower ids stay.
+    """The logits, -inf where top-k, then top-p (arXiv 1904.09751), then min-p (arXiv 2407.01082) leave a
+    token out; of equals lower ids stay.
     """
     order = logits_V.sort(descending=True, stable=True).indices
     probability = (logits_V[order] / (sampling.temperature or 1)).double().softmax(-1)

@@ -75,9 +75,9 @@ class Part(NamedTuple):
 
 
 class Scheduler:
-    """At most `n_rows` rows run; a step computes about `n_tokens` tokens: all rows that are being continued go
-    on, and prompts are computed in chunks of what is left.  Where blocks run out, the row that came last gives
-    its own back and starts again later.  A row has at most `row_blocks`.
+    """At most `n_rows` rows run; a step computes about `n_tokens` tokens: all rows that are being continued
+    go on, and prompts are computed in chunks of what is left.  Where blocks run out, the row that came last
+    gives its own back and starts again later.  A row has at most `row_blocks`.
     """
 
     def __init__(self, blocks: Blocks, n_rows: int, n_tokens: int, row_blocks: int):
@@ -125,7 +125,8 @@ class Scheduler:
     def part(self, row: Row, n: int) -> Part:
         """The part with those twins of its row for which there is room now; the others will wait.
 
-        A twin reads the row's full blocks, and has one of its own for the copy of the one that both will write.
+        A twin reads the row's full blocks, and has one of its own for the copy of the one that both will
+        write.
         """
         n_full, rest = divmod(row.n_computed + n, BLOCK)
         twins = []

@@ -1,9 +1,9 @@
 """Multi-head latent attention: V3 report, section 2.1.1, equations (1) to (11), in two forms that give the
 same.
 
-`LatentAttention` reads whole rows and makes keys and values from the latent, one set for each head (training).
-`AbsorbedAttention` continues rows behind a cache of latents: W^UK goes into the query and W^UV into the output
-(DeepSeek-V2 report, section 2.1.2), so that all heads read one shared key and value.
+`LatentAttention` reads whole rows and makes keys and values from the latent, one set for each head
+(training). `AbsorbedAttention` continues rows behind a cache of latents: W^UK goes into the query and W^UV
+into the output (DeepSeek-V2 report, section 2.1.2), so that all heads read one shared key and value.
 
 Departures from the page, not from the mathematics: W^DQ (or the full query where there is no query latent),
 W^DKV and W^KR stand in one matrix, and so do W^UQ with W^QR and W^UK with W^UV, as in the published weights;

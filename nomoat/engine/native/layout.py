@@ -27,30 +27,93 @@ def _record(name: str, **fields: object) -> type[ctypes.Structure]:
 
 Matrix = _record("Matrix", panels=P, scale=P, bias=P, d_in=I, d_out=I, kind=I)
 Layer = _record(
-    "Layer", norm_attention=P, norm_ffn=P, norm_q=P, norm_kv=P, w_in=Matrix, up_q=Matrix, out=Matrix, up_k=P,
-    up_v=P, gate_up=Matrix, down=Matrix, expert_gate_up=P, expert_down=P, router=Matrix, router_bias=P, rotated=I,
-)  # fmt: skip
+    "Layer",
+    norm_attention=P,
+    norm_ffn=P,
+    norm_q=P,
+    norm_kv=P,
+    w_in=Matrix,
+    up_q=Matrix,
+    out=Matrix,
+    up_k=P,
+    up_v=P,
+    gate_up=Matrix,
+    down=Matrix,
+    expert_gate_up=P,
+    expert_down=P,
+    router=Matrix,
+    router_bias=P,
+    rotated=I,
+)
 Depth = _record("Depth", norm_embed=P, norm_hidden=P, norm=P, join=Matrix)
 Cache = _record("Cache", keys=P, values=P, n_layers=I, n_heads=I, key_width=I, value_width=I)
 NUMBERS = (
-    "d_model", "n_layers", "vocab_size", "embed_kind", "latent", "n_heads", "n_kv_heads", "d_nope", "d_rope",
-    "d_value", "d_kv_latent", "d_q_latent", "qk_norm", "norm_after", "n_routed", "n_active", "n_groups",
-    "n_active_groups", "top2", "softmax", "normalise", "d_shared", "d_expert", "d_dense",
-)  # fmt: skip
+    "d_model",
+    "n_layers",
+    "vocab_size",
+    "embed_kind",
+    "latent",
+    "n_heads",
+    "n_kv_heads",
+    "d_nope",
+    "d_rope",
+    "d_value",
+    "d_kv_latent",
+    "d_q_latent",
+    "qk_norm",
+    "norm_after",
+    "n_routed",
+    "n_active",
+    "n_groups",
+    "n_active_groups",
+    "top2",
+    "softmax",
+    "normalise",
+    "d_shared",
+    "d_expert",
+    "d_dense",
+)
 FACTORS = ("scale", "eps", "latent_eps", "routed_scale")
 Model = _record(
-    "Model", **dict.fromkeys(NUMBERS, I), **dict.fromkeys(FACTORS, R), embed=P, norm=P, cos_sin=P, layers=P,
-    depths=P, head=Matrix, cache=Cache,
-)  # fmt: skip
+    "Model",
+    **dict.fromkeys(NUMBERS, I),
+    **dict.fromkeys(FACTORS, R),
+    embed=P,
+    norm=P,
+    cos_sin=P,
+    layers=P,
+    depths=P,
+    head=Matrix,
+    cache=Cache,
+)
 Batch = _record(
-    "Batch", M=I, n_out=I, max_blocks=I, depth=I, by_columns=I, joined=I, n_threads=I, ids=P, pos=P, sequence=P,
-    tables=P, out=P, temperature=P, uniform=P, logits=P, hidden=P, chosen=P, logp=P, count=I, phase=I,
-)  # fmt: skip
+    "Batch",
+    M=I,
+    n_out=I,
+    max_blocks=I,
+    depth=I,
+    by_columns=I,
+    joined=I,
+    n_threads=I,
+    ids=P,
+    pos=P,
+    sequence=P,
+    tables=P,
+    out=P,
+    temperature=P,
+    uniform=P,
+    logits=P,
+    hidden=P,
+    chosen=P,
+    logp=P,
+    count=I,
+    phase=I,
+)
 
 
 class Weights:
-    """A model as step.c reads it.  Matrices are copied into panels of `width` columns, whole or as int8 with a
-    scale for each column; everything else is read where it is.
+    """A model as step.c reads it.  Matrices are copied into panels of `width` columns, whole or as int8
+    with a scale for each column; everything else is read where it is.
     """
 
     def __init__(self, model: Transformer, width: int, precision: Precision):
@@ -77,10 +140,16 @@ class Weights:
         if embed.dtype not in (torch.float32, torch.bfloat16):
             embed = self.keep(embed.float())
         return Model(
-            **numbers(self.model.spec), embed_kind=KINDS[embed.dtype], embed=embed.data_ptr(), norm=self.norm,
-            cos_sin=cos_sin.data_ptr(), layers=ctypes.addressof(self.layers),
-            depths=ctypes.addressof(self.depths), head=self.head, cache=cache,
-        )  # fmt: skip
+            **numbers(self.model.spec),
+            embed_kind=KINDS[embed.dtype],
+            embed=embed.data_ptr(),
+            norm=self.norm,
+            cos_sin=cos_sin.data_ptr(),
+            layers=ctypes.addressof(self.layers),
+            depths=ctypes.addressof(self.depths),
+            head=self.head,
+            cache=cache,
+        )
 
     def keep(self, thing: Kept) -> Kept:
         self.alive.append(thing)
@@ -124,10 +193,14 @@ class Weights:
             self.experts(block.ffn) if isinstance(block.ffn, Experts) else self.dense(block.ffn)
         )
         return Layer(
-            norm_attention=self.gain(block.norm_attention), norm_ffn=self.gain(block.norm_ffn),
-            w_in=self.matrix(a.w_in.weight, a.w_in.bias), out=self.matrix(a.w_o.weight, a.w_o.bias),
-            rotated=int(rotated), **of_kind(a), **fed,
-        )  # fmt: skip
+            norm_attention=self.gain(block.norm_attention),
+            norm_ffn=self.gain(block.norm_ffn),
+            w_in=self.matrix(a.w_in.weight, a.w_in.bias),
+            out=self.matrix(a.w_o.weight, a.w_o.bias),
+            rotated=int(rotated),
+            **of_kind(a),
+            **fed,
+        )
 
     def latent(self, a: LatentAttention) -> dict[str, object]:
         s = a.shape
@@ -167,10 +240,19 @@ def numbers(spec: Spec) -> dict[str, int | float]:
     a, f = spec.attention, spec.ffn
     latent, routed = isinstance(a, Latent), isinstance(f, Routed)
     found = {
-        "d_model": spec.d_model, "n_layers": spec.n_layers, "vocab_size": spec.vocab_size, "latent": latent,
-        "n_heads": a.n_heads, "d_rope": a.d_rope, "d_value": a.d_value, "norm_after": spec.norm_place == "after",
-        "d_dense": spec.d_dense, "scale": spec.softmax_scale, "eps": spec.norm_eps, "latent_eps": LATENT_EPS,
-    }  # fmt: skip
+        "d_model": spec.d_model,
+        "n_layers": spec.n_layers,
+        "vocab_size": spec.vocab_size,
+        "latent": latent,
+        "n_heads": a.n_heads,
+        "d_rope": a.d_rope,
+        "d_value": a.d_value,
+        "norm_after": spec.norm_place == "after",
+        "d_dense": spec.d_dense,
+        "scale": spec.softmax_scale,
+        "eps": spec.norm_eps,
+        "latent_eps": LATENT_EPS,
+    }
     if latent:
         found |= {
             "d_nope": a.d_nope,
@@ -193,7 +275,9 @@ def numbers(spec: Spec) -> dict[str, int | float]:
         )
         found |= {name: getattr(f, name) for name in names}
         found |= {
-            "top2": f.group_score == "top2", "softmax": f.scoring == "softmax", "normalise": f.normalise_gates,
+            "top2": f.group_score == "top2",
+            "softmax": f.scoring == "softmax",
+            "normalise": f.normalise_gates,
             "d_shared": f.n_shared * f.d_expert,
-        }  # fmt: skip
+        }
     return found

@@ -1,6 +1,7 @@
 """Steps computed by step.c: the faster runner on a processor, and an invariant one."""
 
 import ctypes
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -15,13 +16,15 @@ from nomoat.model.spec import Latent, Spec
 from nomoat.model.transformer import Transformer
 
 FEW = 8  # up to so many tokens the threads share columns, beyond that tokens
-WORTH_A_THREAD = 2e6  # multiply-adds of a step below which waiting for a second thread costs more than it brings
+ROWS = 12  # of a tile, at most
+SPARE = 1024  # numbers that rounding up the parts of a memory may take
+WORTH_A_THREAD = 2e6  # multiply-adds of a step from which on a second thread brings more than it costs
 
 
 class NativeRunner:
-    """Every number is one sum in a fixed order, whatever the batch and the number of threads: the results of a
-    row are the same bits alone and in any company.  Arithmetic is float32; `precision` says how weights are
-    stored: as the model has them, or in int8.
+    """Every number is one sum in a fixed order, whatever the batch and the number of threads: the results
+    of a row are the same bits alone and in any company.  Arithmetic is float32; `precision` says how
+    weights are stored: as the model has them, or in int8.
     """
 
     invariant = True
@@ -73,37 +76,47 @@ class NativeRunner:
             self.logits = torch.empty(n_out, V)
         if len(self.hidden_MD) < M:
             self.hidden_MD = torch.empty(M, self.model.spec.d_model)
-        chosen, logps = np.empty(n_out, np.int32), np.empty(n_out, np.float32)
-        by_columns = M <= FEW
-        n_threads = self.n_threads if M * self.work > WORTH_A_THREAD else 1
-        joined = bool((batch.slot_M[1:] == batch.slot_M[:-1]).any())
-        arrays = (
-            batch.ids_M,
-            batch.pos_M,
-            batch.slot_M,
-            batch.tables,
-            batch.out,
-            batch.temperature,
-            batch.uniform,
-        )
-        pointers = [array.ctypes.data for array in arrays]
+        chosen = np.empty(n_out, np.int32)
+        logps = np.empty(n_out, np.float32)
+        many = M * self.work > WORTH_A_THREAD
+        follows = batch.slot_M[1:] == batch.slot_M[:-1]
         record = layout.Batch(
-            M, n_out, batch.tables.shape[1], batch.depth, by_columns, joined, n_threads, *pointers,
-            self.logits.data_ptr(), self.hidden_MD.data_ptr(), chosen.ctypes.data, logps.ctypes.data, 0, 0,
-        )  # fmt: skip
-        n_each = M if by_columns else -(-M // n_threads)
-        own, shared = needs(self.model.spec, n_each, n_out, self.n_blocks * BLOCK)
-        places = [0 if by_columns else i for i in range(n_threads)]
-        memory = [
-            (self._memory("own", i, own), self._memory("shared", places[i], shared))
-            for i in range(n_threads)
-        ]
-        rest = [
-            self.pool.submit(self._step, record, i, *memory[i]) for i in range(1, n_threads)
-        ]
+            M=M,
+            n_out=n_out,
+            max_blocks=batch.tables.shape[1],
+            depth=batch.depth,
+            by_columns=M <= FEW,
+            joined=bool(follows.any()),
+            n_threads=self.n_threads if many else 1,
+            ids=_address(batch.ids_M),
+            pos=_address(batch.pos_M),
+            sequence=_address(batch.slot_M),
+            tables=_address(batch.tables),
+            out=_address(batch.out),
+            temperature=_address(batch.temperature),
+            uniform=_address(batch.uniform),
+            logits=self.logits.data_ptr(),
+            hidden=self.hidden_MD.data_ptr(),
+            chosen=_address(chosen),
+            logp=_address(logps),
+        )
+        self._in_threads(record)
+        return Drawn(chosen.tolist(), logps.tolist(), self.logits[:n_out])
+
+    def _in_threads(self, record: ctypes.Structure) -> None:
+        """The step; whoever shares columns with the others shares memory with them."""
+        n_each = record.M if record.by_columns else -(-record.M // record.n_threads)
+        own, shared = needs(self.model.spec, n_each, record.n_out, self.n_blocks * BLOCK)
+        memory = []
+        for i in range(record.n_threads):
+            place = 0 if record.by_columns else i
+            mine = self._memory("own", i, own)
+            ours = self._memory("shared", place, shared)
+            memory.append((mine, ours))
+        numbers = range(1, record.n_threads)
+        rest = [self.pool.submit(self._step, record, i, *memory[i]) for i in numbers]
         self._step(record, 0, *memory[0])
         wait(rest)
-        return Drawn(chosen.tolist(), logps.tolist(), self.logits[:n_out])
 
     def _step(self, record: ctypes.Structure, number: int, own: int, shared: int) -> None:
         pointers = ctypes.c_void_p(own), ctypes.c_void_p(shared)
@@ -125,34 +138,30 @@ def cached(spec: Spec, width: int) -> tuple[int, int, int, int]:
 
 
 def needs(spec: Spec, n: int, n_out: int, n_positions: int) -> tuple[int, int]:
-    """Numbers that a thread needs for `n` tokens by itself, and beside the others; a bound of what step.c takes."""
+    """Numbers that a thread needs for `n` tokens, by itself and beside the others: a bound of what step.c
+    takes.
+    """
     a = spec.attention
-    fact = {
-        "d_shared": 0,
-        "d_expert": 0,
-        "n_routed": 0,
-        "n_active": 0,
-        "d_kv_latent": 0,
-        "d_q_latent": 0,
-    }
-    fact |= layout.numbers(spec)
+    fact = defaultdict(int, layout.numbers(spec))
     D, H, F = spec.d_model, a.n_heads, max(fact["d_shared"], fact["d_dense"])
     C, E, K = fact["d_kv_latent"], fact["n_routed"], fact["n_active"]
-    latent = isinstance(a, Latent)
-    d_in = (fact["d_q_latent"] or H * a.d_query) + C + a.d_rope if latent else sum(a.widths)
-    d_queries, d_wide = H * a.d_query, C + a.d_rope + a.d_value + 64
-    together = max(H, 12) * (
-        2 * d_wide + min(n_positions, spec.context + BLOCK) + 64
-    )  # of read_cache
-    attention = n * (d_in + d_queries + H * (2 * C + a.d_rope)) + d_in + together
-    fed = n * (E + 3 * K + 2 * D + 3 * fact["d_expert"] + F)
-    own = (n + 1) * 3 * D + max(attention, fed, n_out * D) + 1024
-    shared = (
-        (n + 1) * 2 * D
-        + max(n * (d_in + d_queries + H * a.d_value), n * (K * D + 2 * F))
-        + 1024
-    )
-    return own, shared
+    d_queries = H * a.d_query
+    if isinstance(a, Latent):
+        d_in = (a.d_q_latent or d_queries) + C + a.d_rope
+    else:
+        d_in = sum(a.widths)
+    d_row = 2 * (C + a.d_rope + a.d_value) + min(n_positions, spec.context + BLOCK) + SPARE
+    reading = max(H, ROWS) * d_row  # the rows of read_cache
+    attention = n * (d_in + d_queries + H * (2 * C + a.d_rope)) + d_in + reading
+    fed_forward = n * (E + 3 * K + 2 * D + 3 * fact["d_expert"] + F)
+    own = (n + 1) * 3 * D + max(attention, fed_forward, n_out * D)
+    wide = max(d_in + d_queries + H * a.d_value, K * D + 2 * F)
+    shared = (n + 1) * 2 * D + n * wide
+    return own + SPARE, shared + SPARE
+
+
+def _address(array: np.ndarray) -> int:
+    return array.ctypes.data
 
 
 def _rounded_up(n: int, multiple: int) -> int:

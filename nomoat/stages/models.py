@@ -36,6 +36,17 @@ def spec_of(session: Session, source: str | None) -> Spec:
     return parse(Spec, _weights_of(session, source).spec, f"{source}.spec")
 
 
+def new_spec(session: Session, spec: Spec, tokenizer: Tokenizer) -> Spec:
+    """The shape of a new model, with as many ids as the tokenizer has: one without a token could be sampled.
+    """
+    if spec.vocab_size == tokenizer.vocab_size:
+        return spec
+    text = f"the text gave {tokenizer.vocab_size} of {spec.vocab_size} tokens, and so many the model has"
+    if all(event["text"] != text for event in session.run.events("note", session.stage)):
+        session.log("note", text=text)
+    return spec.changed(vocab_size=tokenizer.vocab_size)
+
+
 def _weights_of(session: Session, source: str | None) -> StageWeights:
     """What stage `source` left for the stage of the session."""
     if source is None:

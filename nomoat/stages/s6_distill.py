@@ -27,7 +27,7 @@ from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
 from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
-from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.models import load_model, load_tokenizer, new_spec, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
@@ -58,7 +58,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = first_student(session, config, recipe, teacher)
+    student = first_student(session, config, recipe, teacher, tokenizer)
     student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
@@ -79,11 +79,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
 
-def first_student(session: Session, config: Config, recipe: Recipe, teacher: Transformer) -> Transformer:
+def first_student(
+    session: Session, config: Config, recipe: Recipe, teacher: Transformer, tokenizer: Tokenizer
+) -> Transformer:
     if config.start:
         return load_model(session, config.start)
     shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
-    spec = recipe.model(config.model).model_copy(update=shape)
+    spec = new_spec(session, recipe.model(config.model), tokenizer).model_copy(update=shape)
     student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:
         inherit(student, teacher)

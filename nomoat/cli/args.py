@@ -22,6 +22,9 @@ From = Annotated[
     Path | None,
     said("take over the finished stages of this run that are the same", "RUN", name="from"),
 ]
+Continue = Annotated[
+    bool, said("go on under a changed recipe or text as far as possible: not the same bits", name="continue")
+]
 TaskFile = Annotated[
     str | None, said("learn this task instead: a .py or .jsonl file, or a family", "FILE")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from nomoat.cli import look, say
-from nomoat.cli.args import From, Json, Plan, Sets, TaskFile, said
+from nomoat.cli.args import Continue, From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
 from nomoat.config import ConfigError, JsonObject, UserError, override, read_recipe
 from nomoat.run.directory import Run
@@ -33,6 +33,7 @@ def run(
     out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
     from_: From = None,
     task: TaskFile = None,
+    continue_: Continue = False,
     set_: Sets = (),
     plan: Plan = False,
     json: Json = False,
@@ -43,7 +44,7 @@ def run(
     resolved = resolve(table, out)
     if plan:
         return forecast(resolved, [], json)
-    ran, done = work(resolved, out, source=from_)
+    ran, done = work(resolved, out, source=from_, goes_on=continue_)
     if done is None:
         return 0
     if not ran:
@@ -101,6 +102,7 @@ def stage_verb(kind: str) -> Callable[..., int]:
         ] = None,
         from_: From = None,
         task: TaskFile = None,
+        continue_: Continue = False,
         set_: Annotated[
             Sets, said("change the recipe: key=value of this stage, or stage.key=value", name="set")
         ] = (),
@@ -123,7 +125,7 @@ def stage_verb(kind: str) -> Callable[..., int]:
         resolved = resolve(table, directory)
         if plan:
             return forecast(resolved, names, json)
-        return _show_paths(*work(resolved, directory, names, from_), names, json)
+        return _show_paths(*work(resolved, directory, names, from_, continue_), names, json)
 
     verb.__doc__ = KINDS[kind]
     return verb

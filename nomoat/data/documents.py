@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batc
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
+PASSED_BYTES = 2**20  # of text in a row that a file may have too much of, before it is left
 
 
 def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Rendered]:
@@ -25,22 +27,44 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
             yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
 
 
-def text(path: str | None, n_bytes: int | None, hub: str | None = None) -> Iterator[sources.Document]:
+def text(
+    path: str | None, n_bytes: int | None, hub: sources.DataSet | None = None
+) -> Iterator[sources.Document]:
     """Training text: a data set, files of the user's, or what ships with the package; see `first` for
     `n_bytes`.
     """
     if hub is not None:
-        return first(sources.from_hub(hub), n_bytes)
-    return first(sources.shipped("train") if path is None else sources.from_path(path), n_bytes)
+        return first([sources.from_hub(hub)], n_bytes)
+    return first(sources.shipped_files("train") if path is None else sources.files(path), n_bytes)
 
 
-def first(documents: Iterable[sources.Document], n_bytes: int | None) -> Iterator[sources.Document]:
-    """The documents, of each language no more once it has given `n_bytes`; all of them for None."""
-    given = {}
-    for document in documents:
-        if n_bytes is None or given.get(document.lang, 0) < n_bytes:
-            given[document.lang] = given.get(document.lang, 0) + len(document.text.encode())
-            yield document
+def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> Iterator[sources.Document]:
+    """The documents of some files, of each language no more once it has given `n_bytes`; all of them for
+    None.
+
+    It ends once both languages have given so much, or one that none is named of.  A file that goes on without
+    the other language is left after PASSED_BYTES, so that about as much is read as was asked.
+    """
+    given = Counter()
+    for documents in files:
+        passed = 0
+        for document in documents:
+            size = len(document.text.encode())
+            if n_bytes is None or given[document.lang] < n_bytes:
+                given[document.lang] += size
+                passed = 0
+                yield document
+                if n_bytes is not None and _enough(given, n_bytes):
+                    return
+            else:
+                passed += size
+            if passed > PASSED_BYTES:
+                break
+
+
+def _enough(given: Mapping[str | None, int], n_bytes: int) -> bool:
+    languages = [None] if set(given) == {None} else sources.LANGUAGES
+    return all(given.get(lang, 0) >= n_bytes for lang in languages)
 
 
 def problems(

@@ -14,8 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from nomoat.config import DataError
+from pydantic import model_serializer, model_validator
 
+from nomoat.config import DataError, Strict
+
+LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
 DOCUMENT_BYTES = 2**20  # a plain text without form feeds is cut at the first line end after this much
 
@@ -29,21 +32,61 @@ class Document:
     source: str
 
 
+class DataSet(Strict):
+    """A name on the Hugging Face hub, or a local folder of data files; a name alone may stand for the table.
+
+    `column` holds the texts or the messages, by default the one that is called so.
+    """
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    column: str | None = None
+    revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, table: Any) -> Any:
+        return {"name": table} if isinstance(table, str) else table
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: Any) -> Any:
+        table = whole(self)
+        return self.name if self == DataSet(name=self.name) else table
+
+    def __str__(self) -> str:
+        config = f", configuration `{self.config}`" if self.config else ""
+        return f"data set `{self.name}`{config}, split `{self.split}`"
+
+
 def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
     """The documents that ship with the package; DATA.md says what they are and how the two sides were parted.
     """
+    return itertools.chain.from_iterable(shipped_files(split))
+
+
+def shipped_files(split: Literal["train", "heldout"]) -> list[Iterator[Document]]:
+    """The same, language by language."""
     folder = resources.files("nomoat.data") / "corpus"
     files = sorted((f for f in folder.iterdir() if f.name.startswith(f"{split}.")), key=lambda f: f.name)
     if not files:
         raise DataError(
             f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py"
         )
-    for file in files:
-        lang = file.name.split(".")[1]
-        text = lzma.decompress(file.read_bytes()).decode("utf-8")
-        for part in text.split("\f")[1:]:
-            source, _, body = part.partition("\n")
-            yield Document(body.rstrip("\n"), lang, source)
+    return [_shipped(file) for file in files]
+
+
+def _shipped(file: Any) -> Iterator[Document]:
+    lang, source, body = file.name.split(".")[1], None, []
+    with file.open("rb") as packed, lzma.open(packed, "rt", encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            if not line.startswith("\f"):
+                body.append(line)
+                continue
+            if source is not None:
+                yield Document("".join(body).rstrip("\n"), lang, source)
+            source, body = line[1:].rstrip("\n"), []
+    yield Document("".join(body).rstrip("\n"), lang, source)
 
 
 def from_path(path: str | Path) -> Iterator[Document]:
@@ -53,49 +96,77 @@ def from_path(path: str | Path) -> Iterator[Document]:
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
     or the "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
     """
+    return itertools.chain.from_iterable(files(path))
+
+
+def files(path: str | Path) -> list[Iterator[Document]]:
+    """The same, file by file; what is no text file is refused at once."""
     path = Path(path)
     if path.is_dir():
         texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
-        files = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
-        if not files:
+        chosen = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
+        if not chosen:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
         if path.suffix not in READERS:
             raise DataError(
                 f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it"
             )
-        files = [path]
+        chosen = [path]
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
-    for file in files:
-        documents = (document for document in READERS[file.suffix](file) if document.text.strip())
-        first = next(documents, None)
-        if first is None:
-            raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
-        yield from itertools.chain([first], documents)
+    return [_written(file) for file in chosen]
 
 
-def from_hub(name: str, split: str = "train") -> Iterator[Document]:
-    """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files.
-    """
+def _written(file: Path) -> Iterator[Document]:
+    """The documents of a file that says something."""
+    empty = True
+    for document in READERS[file.suffix](file):
+        if document.text.strip():
+            empty = False
+            yield document
+    if empty:
+        raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
+
+
+def from_hub(asked: DataSet) -> Iterator[Document]:
+    """The documents of a data set, streamed; DataError for one that can't be read."""
     try:
         import datasets
     except ImportError:
         raise DataError(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
+    n, empty = 0, True
     try:
-        rows = iter(datasets.load_dataset(name, split=split, streaming=True))
-        first = next(rows, None)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        rows = datasets.load_dataset(
+            asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
+        )
+        for n, row in enumerate(rows):
+            document = _row(_column(row, asked, n), f"{asked}, row {n}", asked.name)
+            if document.text.strip():
+                empty = False
+                yield document
+    except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"data set `{name}`, split `{split}`, cannot be read: {error}; check the name, the split and "
-            "the network, or name a local folder"
+            f"{asked}, cannot be read at row {n}: {str(error)[:800]}; check name, config, split and network, "
+            "or name a local folder"
         ) from None
-    if first is None:
-        raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
-    for n, row in enumerate(itertools.chain([first], rows)):
-        yield _row(row, f"data set `{name}`, row {n}", name)
+    if empty:
+        raise DataError(f"{asked}, has no text; choose another split or column")
+
+
+def _column(row: Any, asked: DataSet, n: int) -> Any:
+    """A row whose column of texts or messages is called so."""
+    if asked.column is None:
+        return row
+    if asked.column not in row:
+        raise DataError(
+            f"{asked}, row {n} has the columns {sorted(row)}, none of them `{asked.column}`; choose one of "
+            "those as its `column`"
+        )
+    text = row[asked.column]
+    return {"messages" if isinstance(text, list) else "text": text, "lang": row.get("lang")}
 
 
 def _row(row: Any, where: str, source: str) -> Document:
@@ -114,7 +185,7 @@ def _row(row: Any, where: str, source: str) -> Document:
         text = "\n\n".join(contents)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
-    return Document(text, row["lang"] if row.get("lang") in ("en", "de") else None, source)
+    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -185,9 +256,9 @@ def _parquet(path: Path) -> Iterator[Document]:
             if not {"text", "messages"} & set(columns):
                 raise DataError(
                     f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
-                    "`messages`: rename yours"
+                    "`messages`: rename yours, or read its folder with hub = {name, column}"
                 )
-            batches = table.iter_batches(batch_size=1024, columns=columns)
+            batches = table.iter_batches(batch_size=64, columns=columns)
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for n, row in enumerate(rows, 1):
                 yield _row(row, f"{path}, row {n}", path.name)

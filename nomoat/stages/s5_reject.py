@@ -11,7 +11,7 @@ from nomoat.files import write_whole
 from nomoat.model import counts
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import exercises
-from nomoat.stages import estimate
+from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tasks import base
@@ -57,8 +57,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
         write_whole(path, "".join(lines))
     session.mesh.barrier()
+    written = inputs.sha256(path) if session.leads else None
     bought = f"{len(kept):,} answers, {100 * len(kept) / n_answers:.0f} % of those drawn"
-    return {"samples": f"{session.stage}/samples.jsonl", "kept": len(kept), "bought": bought}
+    where = f"{session.stage}/samples.jsonl"
+    return {"samples": where, "sha256": written, "kept": len(kept), "bought": bought}
 
 
 def accepted(group: Group, n: int) -> list[Fields]:

@@ -58,8 +58,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = first_student(session, config, recipe, teacher, tokenizer)
-    student = to_device(student, session, config.precision)
+    student = to_device(
+        first_student(session, config, recipe, teacher, tokenizer), session, config.precision
+    )
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None

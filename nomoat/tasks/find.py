@@ -57,6 +57,11 @@ def find(name: str) -> Task:
     raise TaskError(f"no task {name!r}; expected {expected}; choose one")
 
 
+def files(name: str) -> list[Path]:
+    """The files of a task of that name; none of a family of the package."""
+    return [Path(part) for part in name.split(":") if Path(part).is_file()]
+
+
 def load_file(path: str | Path) -> Task:
     """A Python file as a task.  It runs with your rights: load only files that you have read."""
     path, names = Path(path), ", ".join(NAMES)

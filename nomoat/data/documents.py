@@ -1,10 +1,11 @@
 """From text, problems and talk to tokens: the documents that shards are made of."""
 
+import hashlib
 import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,10 @@ from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batc
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
 PASSED_BYTES = 2**20  # of text in a row that a file may have too much of, before it is left
+
+
+def nothing() -> None:
+    """What happens between two documents that nothing happens between."""
 
 
 def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Rendered]:
@@ -65,6 +70,36 @@ def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> I
 def _enough(given: Mapping[str | None, int], n_bytes: int) -> bool:
     languages = [None] if set(given) == {None} else sources.LANGUAGES
     return all(given.get(lang, 0) >= n_bytes for lang in languages)
+
+
+class Reading:
+    """Documents as they are read, how many bytes of each language, and the sha256 of all so far.
+
+    `between` is called at each, `done` behind the last.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[sources.Document],
+        between: Callable[[], None] = nothing,
+        done: Callable[[], None] = nothing,
+    ) -> None:
+        self.documents, self.between, self.done = documents, between, done
+        self.n_bytes = Counter()
+        self._sha256 = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[sources.Document]:
+        for document in self.documents:
+            self.between()
+            content = document.text.encode("utf-8", "surrogatepass")
+            self._sha256.update(f"{document.lang} {len(content)}\n".encode() + content)
+            self.n_bytes[document.lang or "other"] += len(content)
+            yield document
+        self.done()
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
 
 
 def problems(

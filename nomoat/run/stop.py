@@ -63,7 +63,7 @@ class Stop:
             self.say(HEARD)
         else:
             time.sleep(GRACE_SECONDS)
-            os._exit(128 + number)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.requested:

@@ -4,12 +4,12 @@ A "read" event: `what` ("text", "task", "tokenizer", "weights" or "samples"), it
 text also how much of each language was read, and the `stamp` of its files, which spares reading them again.
 """
 
+import collections
 import hashlib
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,6 @@ from nomoat.config import DataError, JsonObject
 from nomoat.data import documents
 from nomoat.data.sources import DataSet, Document
 from nomoat.run.directory import Run
-from nomoat.run.stop import Interrupted
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import find
 from nomoat.train.session import Session
@@ -64,20 +63,22 @@ class Change:
 # --- reading ---
 
 
-def text(session: Session, config: ReadsText) -> Iterator[Document]:
+def text(session: Session, config: ReadsText) -> Iterable[Document]:
     """The documents of a stage; once all are read, the log says which they were.
 
     Interrupted between two of them, where a signal asks to stop and nobody else waits for them.
     """
-    stamp, digest, n, n_bytes = _stamp(config), Digest(), 0, Counter()
-    for document in config.documents():
-        if session.stop is not None and session.stop.requested and session.mesh.world == 1:
-            raise Interrupted(session.stage)
-        digest.add(document)
-        n += 1
-        n_bytes[document.lang or "other"] += len(document.text.encode())
-        yield document
-    log(session, "text", _source(config), digest.hex, stamp=stamp, documents=n, n_bytes=dict(n_bytes))
+    stamp = _stamp(config)
+
+    def between() -> None:
+        if session.mesh.world == 1:
+            session.check_stop()
+
+    def done() -> None:
+        log(session, "text", _source(config), read.sha256, stamp=stamp, n_bytes=dict(read.n_bytes))
+
+    read = documents.Reading(config.documents(), between, done)
+    return read
 
 
 def log(session: Session, what: str, source: str, sha256: str, **fields: Any) -> None:
@@ -120,21 +121,6 @@ def task_files(config: StageConfig) -> list[Path]:
             if beside.parent == path.resolve().parent:
                 files[beside] = beside
     return list(files)
-
-
-class Digest:
-    """sha256 over documents."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-
-    def add(self, document: Document) -> None:
-        content = document.text.encode("utf-8", "surrogatepass")
-        self._sha256.update(f"{document.lang} {len(content)}\n".encode() + content)
-
-    @property
-    def hex(self) -> str:
-        return self._sha256.hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -223,10 +209,9 @@ def text_of(recipe: Recipe, config: StageConfig) -> ReadsText:
 def _digest(reader: ReadsText) -> str | None:
     if not _place(reader).exists():
         return None
-    digest = Digest()
-    for document in reader.documents():
-        digest.add(document)
-    return digest.hex
+    read = documents.Reading(reader.documents())
+    collections.deque(read, 0)
+    return read.sha256
 
 
 def _source(reader: ReadsText) -> str:

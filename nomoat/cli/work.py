@@ -100,9 +100,11 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
     """The run in `out`, new or begun."""
     then = _today(Run.open(out)) if (out / "recipe.json").exists() else None
     if then is not None and goes_on:
+        n_before = len(Run.open(out).events("continue"))
         run = Run.go_on(out, recipe.table, then)
-        for event in run.events("continue")[-1:]:
-            say.aside("\n  ".join([f"{out} goes on, not to the same bits:", *event["changes"]]))
+        for event in run.events("continue")[n_before:]:
+            again = f"; again from nothing: {', '.join(event['again'])}" if event["again"] else ""
+            say.aside("\n  ".join([f"{out} goes on, not to the same bits{again}:", *event["changes"]]))
         return run
     if source is None:
         return Run.create(out, recipe.table, then)

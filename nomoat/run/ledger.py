@@ -98,7 +98,8 @@ class Machine:
 class Receipt:
     """Rows in the order in which the stages first appear in the log, and their total.
 
-    `machines` are all on which it ran, `device` and `units` the first of them.
+    `machines` are all on which it ran, `device` and `units` the first of them; `lineage` says under which
+    changes it went on.
     """
 
     rows: tuple[Row, ...]
@@ -106,7 +107,8 @@ class Receipt:
     device: str
     units: int
     prices_date: str
-    machines: tuple["Machine", ...] = ()
+    machines: tuple[Machine, ...] = ()
+    lineage: tuple[str, ...] = ()
 
 
 def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
@@ -118,13 +120,14 @@ def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> 
     """
     prices = read_prices()
     machine = Machine(device, units)
-    machines = {}
+    machines, lineage = {}, []
     costs = {}
     bought = {}
     for event in events:
         kind, stage = event["kind"], event.get("stage") or "(run)"
         if kind in ("stage_start", "machine") and event.get("units"):
             machine = Machine(event["device"], event["units"])
+        lineage += event["changes"] if kind == "continue" else ()
         is_cost = kind in ("step", "work")
         if stage == "(run)" and not is_cost:
             continue
@@ -142,7 +145,9 @@ def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> 
     total = _row("total", everything, prices, "")
     machines = tuple(machines) or (machine,)
     first = machines[0]
-    return Receipt(tuple(rows), total, first.device, first.units, prices.date, machines)
+    return Receipt(
+        tuple(rows), total, first.device, first.units, prices.date, machines, tuple(lineage)
+    )
 
 
 def _row(stage: str, records: Sequence[tuple[Machine, Event]], prices: Prices, bought: str) -> Row:

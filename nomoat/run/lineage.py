@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nomoat.config import ConfigError, JsonObject
 from nomoat.run.record import difference
 
-OF_A_RUN = ("device", "threads", "save_seconds", "kernels", "budget", "fitted")
+OF_A_RUN = ("device", "threads", "save_seconds", "kernels")
 OF_A_STAGE = ("steps", "policy_steps", "optim", "schedule", "precision")
 BEGUN_AGAIN = ("reject", "eval", "export")  # kinds without a training that could go on
 
@@ -82,7 +82,7 @@ def _check(then: JsonObject, now: JsonObject, steps_done: Mapping[str, int]) -> 
         raise ConfigError(
             "\n  ".join(["this run can't go on so:", *dict.fromkeys(wrong)])
             + f"\nof a stage that has begun, {', '.join(OF_A_STAGE)} may change, and of the run "
-            f"{', '.join(OF_A_RUN[:4])}; for the rest use another --out, with --from this run"
+            f"{', '.join(OF_A_RUN)}; for the rest use another --out, with --from this run"
         )
 
 

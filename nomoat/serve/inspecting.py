@@ -12,7 +12,6 @@ import torch
 
 from nomoat.config import DataError, UserError
 from nomoat.model import counts
-from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.serve.loading import is_gguf, licence

@@ -171,6 +171,7 @@ def check(run: Run, recipe: Recipe, *, accept: bool = False) -> None:
     if changed:
         run.log("continue", changes=[str(change) for change in changed], goes_on=[], again=[])
     for change in changed:
+        run.log("note", stage=None, text=f"goes on with what is there now, {change}")
         same = {key: change.read[key] for key in ("stage", "what", "source")}
         run.log("read", **same, sha256=change.sha256, accepted=True)
 

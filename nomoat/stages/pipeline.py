@@ -88,9 +88,12 @@ def run_stages(
 
 def _begin(session: Session, config: StageConfig, device: str, units: int) -> None:
     """The log says that a stage begins, from nothing unless it goes on under a changed recipe."""
-    if session.leads and not session.run.goes_on(config.name):
+    goes_on = session.run.goes_on(config.name)
+    if session.leads and not goes_on:
         shutil.rmtree(session.directory)
     session.mesh.barrier()
+    if goes_on and not any(session.directory.glob("checkpoints/step_*")):
+        session.log("note", text="no checkpoint is left to go on from: its steps are done again")
     session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
     if session.leads:
         inputs.log_setting(session, config)

@@ -38,49 +38,88 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
-def write_whole(path: Path, data: str | bytes | Iterable[bytes | memoryview]) -> None:
-    """The file is there whole or not at all, also after a power cut; `data` may come piece by piece.
+def write_whole(
+    path: Path, data: str | bytes | Iterable[bytes | memoryview], n_bytes: int | None = None
+) -> None:
+    """The file is there whole or not at all, also after a power cut; `data` may come piece by piece, of
+    `n_bytes` in all.
 
-    DataError where it cannot be written; see `writing`.
+    DataError where it can't be written.
     """
     pieces = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
+    if isinstance(pieces, list):
+        n_bytes = sum(map(len, pieces))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path, len(pieces[0]) if isinstance(pieces, list) else None):
-        try:
-            with open(beside, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with writing(path, beside, n_bytes):
+        with open(beside, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
         parent = os.open(path.parent, os.O_RDONLY)
         os.fsync(parent)
         os.close(parent)
 
 
 @contextlib.contextmanager
-def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
-    """What goes wrong while `path` is written is a DataError: which file, how much, what to do."""
+def new_directory(path: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the place of `path` at the end, or is gone if anything fails."""
+    beside = path.with_name(path.name + ".partial")
+    with writing(path, beside):
+        _remove(beside)
+        beside.mkdir(parents=True)
+        yield beside
+        for file in filter(Path.is_file, beside.rglob("*")):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        _remove(path)
+        beside.rename(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path, beside: Path | None = None, n_bytes: int | None = None) -> Iterator[None]:
+    """While `path` is written: what fails is a DataError that says which file, how much and what to do.
+
+    `beside` is what is written first, and gone if anything fails; `n_bytes` are to be written in all.
+    """
     try:
         yield
-    except OSError as error:
-        size = "" if n_bytes is None else f" of {n_bytes:,} bytes"
-        if error.errno in FULL:
-            raise DataError(
-                f"no space for {path}{size}: {_free(path):,} bytes are free ({error.strerror}), and nothing "
-                "is left half written; free some, or use another place, and run the same command again"
-            ) from None
-        raise DataError(
-            f"cannot write {path}{size} ({error.strerror}); expected a place that can be written; use another"
-        ) from None
+    except BaseException as error:
+        written = 0 if beside is None else _size(beside)
+        if beside is not None:
+            _remove(beside)
+        if isinstance(error, OSError):
+            raise DataError(_unwritten(path, written, n_bytes, error)) from None
+        raise
 
 
-def _free(path: Path) -> int:
-    """Bytes that are free where a file would be."""
+def _unwritten(path: Path, written: int, n_bytes: int | None, error: OSError) -> str:
+    if error.errno not in FULL:
+        return (
+            f"cannot write {path} ({error.strerror or error}); expected a place that you may write to; use "
+            "another, or make it writable"
+        )
+    size = "" if n_bytes is None else f" of {n_bytes:,}"
     there = next(place for place in path.absolute().parents if place.exists())
-    return shutil.disk_usage(there).free
+    return (
+        f"no space for {path} ({error.strerror}): {written:,}{size} bytes were written, "
+        f"{shutil.disk_usage(there).free:,} are free; nothing is left half written; free some, and run the "
+        "same command again"
+    )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all in a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def visible(text: object, keep: str = PROSE) -> str:

@@ -100,12 +100,7 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
     """The run in `out`, new or begun."""
     then = _today(Run.open(out)) if (out / "recipe.json").exists() else None
     if then is not None and goes_on:
-        n_before = len(Run.open(out).events("continue"))
-        run = Run.go_on(out, recipe.table, then)
-        for event in run.events("continue")[n_before:]:
-            again = f"; again from nothing: {', '.join(event['again'])}" if event["again"] else ""
-            say.aside("\n  ".join([f"{out} goes on, not to the same bits{again}:", *event["changes"]]))
-        return run
+        return _go_on(recipe, out, then)
     if source is None:
         return Run.create(out, recipe.table, then)
     from nomoat.stages import inputs
@@ -117,6 +112,16 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
     say.aside(f"taken over from {source}: {', '.join(kept) or 'nothing, no stage is the same'}")
     if stale:
         say.aside("\n  ".join(["changed since, and so done again:", *stale]))
+    return run
+
+
+def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
+    """The run in `out` under a changed recipe."""
+    n_before = len(Run.open(out).events("continue"))
+    run = Run.go_on(out, recipe.table, then)
+    for event in run.events("continue")[n_before:]:
+        again = f"; again from nothing: {', '.join(event['again'])}" if event["again"] else ""
+        say.aside("\n  ".join([f"{out} goes on, not to the same bits{again}:", *event["changes"]]))
     return run
 
 

@@ -121,10 +121,15 @@ def files(path: str | Path) -> list[Iterator[Document]]:
 def _written(file: Path) -> Iterator[Document]:
     """The documents of a file that says something."""
     empty = True
-    for document in READERS[file.suffix](file):
-        if document.text.strip():
-            empty = False
-            yield document
+    try:
+        for document in READERS[file.suffix](file):
+            if document.text.strip():
+                empty = False
+                yield document
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read ({error.strerror}); make it readable, or fetch it again"
+        ) from None
     if empty:
         raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
 

@@ -64,9 +64,8 @@ def _sources(receipt: Receipt) -> str:
         if price.per_hour:
             per_kwh += f", {price.per_hour:g} an hour of {name}"
     machines = [f"{m.units} {m.device} unit{'s' if m.units != 1 else ''}" for m in receipt.machines]
-    lines = [
-        f"Energy {energy}; money by the prices of {receipt.prices_date} ({per_kwh}); {', then '.join(machines)}."
-    ]
+    money_from = f"money by the prices of {receipt.prices_date} ({per_kwh})"
+    lines = [f"Energy {energy}; {money_from}; {', then '.join(machines)}."]
     if receipt.lineage:
         lines.append(f"It went on under changes, not to the same bits: {'; '.join(receipt.lineage)}.")
     return " ".join(lines)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
-from nomoat.files import write_whole
+from nomoat.files import new_directory, write_whole, writing
 from nomoat.run.lineage import course, sources
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log
@@ -135,8 +135,8 @@ class Run:
             return run
         kept = source.shared(recipe, then, stale)
         for name in kept:
-            leave = shutil.ignore_patterns(*REBUILT)
-            shutil.copytree(source.root / name, run.root / name, ignore=leave, dirs_exist_ok=True)
+            with new_directory(run.root / name) as copy:
+                _copy(source.root / name, copy)
         with source.lines.path.open(encoding="utf-8") as log, exclusive(run.root / "lock"):
             lines = [line for line in log if line.endswith("\n") and _is_of(json.loads(line), kept)]
             write_whole(run.lines.path, "".join(lines))
@@ -169,7 +169,8 @@ class Run:
             raise DataError(f"`{name}` cannot be a stage's name; use letters, digits, '-', '_' and '.'")
         path = self.root / name
         if self.writable:
-            path.mkdir(exist_ok=True)
+            with writing(path):
+                path.mkdir(exist_ok=True)
         return path
 
     # --- the log ---
@@ -304,6 +305,15 @@ class Run:
                     )
             finally:
                 self.lines.close()
+
+
+def _copy(source: Path, copy: Path) -> None:
+    """What a stage left, but for what is rebuilt; not `copytree`, which goes on where a disk is full."""
+    for file in sorted(source.rglob("*")):
+        within = file.relative_to(source)
+        if file.is_file() and within.parts[0] not in REBUILT:
+            (copy / within).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy / within)
 
 
 def _is_of(event: JsonObject, stages: Collection[str]) -> bool:

@@ -3,6 +3,7 @@
 import torch
 
 from nomoat.config import DataError, WeightsError, parse
+from nomoat.files import new_directory
 from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
@@ -94,7 +95,8 @@ def save_model(session: Session, model: Transformer, optimizer: Optimizer, token
         with Work(session, "save weights"), torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.data = optimizer.master[name].clone()
-            weights.save(model, session.run.root / relative, tokenizer=tokenizer)
+            with new_directory(session.run.root / relative) as directory:
+                weights.save(model, directory, tokenizer=tokenizer)
     session.mesh.barrier()
     return {
         "model": relative,

@@ -83,29 +83,30 @@ def writing(path: Path, beside: Path | None = None, n_bytes: int | None = None) 
 
     `beside` is what is written first, and gone if anything fails; `n_bytes` are to be written in all.
     """
+    whole = False
     try:
         yield
-    except BaseException as error:
-        written = 0 if beside is None else _size(beside)
-        if beside is not None:
+        whole = True
+    except OSError as error:
+        raise DataError(_unwritten(path, beside, n_bytes, error)) from None
+    finally:
+        if beside is not None and not whole:
             _remove(beside)
-        if isinstance(error, OSError):
-            raise DataError(_unwritten(path, written, n_bytes, error)) from None
-        raise
 
 
-def _unwritten(path: Path, written: int, n_bytes: int | None, error: OSError) -> str:
+def _unwritten(path: Path, beside: Path | None, n_bytes: int | None, error: OSError) -> str:
     if error.errno not in FULL:
         return (
             f"cannot write {path} ({error.strerror or error}); expected a place that you may write to; use "
             "another, or make it writable"
         )
-    size = "" if n_bytes is None else f" of {n_bytes:,}"
+    written = 0 if beside is None else _size(beside)
     there = next(place for place in path.absolute().parents if place.exists())
+    room = shutil.disk_usage(there).free + written
+    needs = f"more than {written:,}" if n_bytes is None else f"{n_bytes:,}"
     return (
-        f"no space for {path} ({error.strerror}): {written:,}{size} bytes were written, "
-        f"{shutil.disk_usage(there).free:,} are free; nothing is left half written; free some, and run the "
-        "same command again"
+        f"no space for {path} ({error.strerror}): it needs {needs} bytes, and there is room for {room:,}; "
+        "nothing is left half written; free some, and run the same command again"
     )
 
 

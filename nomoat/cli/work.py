@@ -120,8 +120,9 @@ def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
     n_before = len(Run.open(out).events("continue"))
     run = Run.go_on(out, recipe.table, then)
     for event in run.events("continue")[n_before:]:
-        again = f"; again from nothing: {', '.join(event['again'])}" if event["again"] else ""
-        say.aside("\n  ".join([f"{out} goes on, not to the same bits{again}:", *event["changes"]]))
+        say.aside("\n  ".join([f"{out} goes on, not to the same bits:", *event["changes"]]))
+        if event["again"]:
+            say.aside(f"again from nothing: {', '.join(event['again'])}")
     return run
 
 

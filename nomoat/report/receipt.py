@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Receipt, Row, Share, duration, money, read_prices, receipt, shares, short
+from nomoat.run.ledger import Machine, Receipt, Row, Share, duration, money, read_prices, receipt, shares, short
 
 HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy")
 
@@ -63,12 +63,15 @@ def _sources(receipt: Receipt) -> str:
     for name, price in devices.items():
         if price.per_hour:
             per_kwh += f", {price.per_hour:g} an hour of {name}"
-    machines = [f"{m.units} {m.device} unit{'s' if m.units != 1 else ''}" for m in receipt.machines]
-    money_from = f"money by the prices of {receipt.prices_date} ({per_kwh})"
-    lines = [f"Energy {energy}; {money_from}; {', then '.join(machines)}."]
+    machines = ", then ".join(_machine(machine) for machine in receipt.machines)
+    text = f"Energy {energy}; money by the prices of {receipt.prices_date} ({per_kwh}); {machines}."
     if receipt.lineage:
-        lines.append(f"It went on under changes, not to the same bits: {'; '.join(receipt.lineage)}.")
-    return " ".join(lines)
+        text += f" It went on under changes, not to the same bits: {'; '.join(receipt.lineage)}."
+    return text
+
+
+def _machine(machine: Machine) -> str:
+    return f"{machine.units} {machine.device} {'unit' if machine.units == 1 else 'units'}"
 
 
 def shares_table(shares: Sequence[Share]) -> Table:

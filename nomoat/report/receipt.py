@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Machine, Receipt, Row, Share, duration, money, read_prices, receipt, shares, short
+from nomoat.run.ledger import (
+    Machine,
+    Receipt,
+    Row,
+    Share,
+    duration,
+    money,
+    read_prices,
+    receipt,
+    shares,
+    short,
+)
 
 HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy")
 

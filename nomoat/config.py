@@ -165,8 +165,12 @@ def override(recipe: JsonObject, text: str) -> None:
         if parent in stages:
             table = stages[parent]
         elif depth > 0 or isinstance(table.get(parent), dict):
-            table = table.setdefault(parent, {})  # a new table's keys are checked with the rest of the recipe
+            if table.get(parent) is None:
+                table[parent] = {}  # a new table's keys are checked with the rest of the recipe
+            table = table[parent]
         else:
             places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
             raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"`--set {text}`: `{parent}` is {table!r}, no table; set it as a whole")
     table[key] = value

@@ -171,6 +171,12 @@ def _column(row: Any, asked: DataSet, n: int) -> Any:
             "those as its `column`"
         )
     text = row[asked.column]
+    text = "" if text is None else text
+    if not isinstance(text, str | list):
+        raise DataError(
+            f"{asked}, row {n} has a {type(text).__name__} in `{asked.column}`; expected a text or messages; "
+            "choose another `column`"
+        )
     return {"messages" if isinstance(text, list) else "text": text, "lang": row.get("lang")}
 
 

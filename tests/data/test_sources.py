@@ -8,9 +8,9 @@ from importlib import resources
 
 import pytest
 
-from nomoat.config import DataError
+from nomoat.config import ConfigError, DataError, Strict, parse
 from nomoat.data import sources
-from nomoat.data.sources import Document, from_hub, from_path
+from nomoat.data.sources import DataSet, Document, from_hub, from_path
 
 
 def texts(path, **options):
@@ -180,15 +180,84 @@ def test_a_data_set_is_streamed(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    found = list(from_hub(str(tmp_path)))
+    found = list(from_hub(DataSet(name=str(tmp_path))))
     assert found == [Document("one", None, str(tmp_path)), Document("two", None, str(tmp_path))]
-    with pytest.raises(DataError, match="cannot be read.*check the name"):
-        list(from_hub(str(tmp_path / "none")))
-    with pytest.raises(DataError, match="cannot be read.*check the name, the split"):
-        list(from_hub(str(tmp_path), "nosuch"))
+
+
+CARD = """---
+configs:
+- config_name: de
+  data_files: [{split: train, path: de.jsonl}, {split: test, path: test.jsonl}]
+- config_name: en
+  data_files: [{split: train, path: en.jsonl}]
+---
+"""
+
+
+@pytest.fixture
+def data_set(tmp_path, monkeypatch):
+    """Keys of a DataSet -> its texts; it has two configurations, three splits and three columns."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "README.md").write_text(CARD)
+    (tmp_path / "de.jsonl").write_text('{"text": "eins", "body": "zwei", "n": 1}\n{"text": "", "body": null, "n": 2}\n')
+    (tmp_path / "test.jsonl").write_text('{"text": "drei"}\n')
+    (tmp_path / "en.jsonl").write_text('{"talk": [{"role": "user", "content": "Hi"}]}\n')
+    return lambda **keys: [d.text for d in from_hub(DataSet(name=str(tmp_path), **keys))]
+
+
+@pytest.mark.parametrize(
+    ("keys", "texts"),
+    [
+        ({"config": "de"}, ["eins"]),
+        ({"config": "de", "split": "test"}, ["drei"]),
+        ({"config": "de", "column": "body"}, ["zwei"]),
+        ({"config": "en", "column": "talk"}, ["Hi"]),
+    ],
+    ids=str,
+)
+def test_a_data_set_is_named_with_configuration_split_and_column(data_set, keys, texts):
+    assert data_set(**keys) == texts
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({}, r"Config name is missing.*\['de', 'en'\]"),
+        ({"config": "fr"}, r"configuration `fr`.*Available: \['de', 'en'\]"),
+        ({"config": "de", "split": "dev"}, r"split `dev`.*Available splits: \['train', 'test'\]"),
+        ({"config": "de", "column": "txt"}, r"row 0 has the columns \['body', 'n', 'text'\], none of them `txt`"),
+        ({"config": "de", "column": "n"}, r"row 0 has a int in `n`; expected a text or messages"),
+        ({"config": "en"}, r"row 0 has the keys \['talk'\]"),
+    ],
+    ids=str,
+)
+def test_a_data_set_that_is_named_wrongly_says_what_there_is(data_set, keys, complaint):
+    with pytest.raises(DataError, match=f"(?s){complaint}"):
+        data_set(**keys)
+
+
+def test_a_data_set_that_is_nowhere_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="cannot be read.*check name, config, split"):
+        list(from_hub(DataSet(name=str(tmp_path / "none"))))
+
+
+def test_a_name_alone_stands_for_a_data_set():
+    class Reader(Strict):
+        hub: DataSet | None = None
+
+    short = parse(Reader, {"hub": "wiki"}, "x")
+    assert short.hub == DataSet(name="wiki")
+    assert short.model_dump() == {"hub": "wiki"}
+    whole = parse(Reader, {"hub": {"name": "wiki", "config": "de"}}, "x")
+    assert parse(Reader, whole.model_dump(), "x") == whole
+    with pytest.raises(ConfigError, match=r"unknown key `x.hub.colum`; did you mean `column`"):
+        parse(Reader, {"hub": {"name": "wiki", "colum": "body"}}, "x")
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install nomoat\[hub\]"):
-        list(from_hub("any"))
+        list(from_hub(DataSet(name="any")))

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -100,6 +100,13 @@ class Reading:
     @property
     def sha256(self) -> str:
         return self._sha256.hexdigest()
+
+
+def sha256(documents: Iterable[sources.Document]) -> str:
+    """The digest of documents, all of which are read."""
+    reading = Reading(documents)
+    deque(reading, 0)
+    return reading.sha256
 
 
 def problems(

@@ -142,19 +142,20 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         raise DataError(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
-    n, empty = 0, True
+    n_read, empty = 0, True
     try:
         rows = datasets.load_dataset(
             asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
         )
         for n, row in enumerate(rows):
             document = _row(_column(row, asked, n), f"{asked}, row {n}", asked.name)
+            n_read = n + 1
             if document.text.strip():
                 empty = False
                 yield document
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{asked}, cannot be read at row {n}: {str(error)[:800]}; check name, config, split and network, "
+            f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split and network, "
             "or name a local folder"
         ) from None
     if empty:

@@ -42,9 +42,13 @@ class Corpus:
         """Made once in `root` of Contents, then read; `heldout_bytes` of each language."""
         made_of = parse(Contents, contents, "corpus")
         asked = made_of.model_dump()
-        if kept(root / "asked.json", lambda: asked) != json.loads(json.dumps(asked)):
+        if made_of.text is not None:
+            asked["sha256"] = documents.sha256(documents.text(made_of.text, None))
+        found = kept(root / "asked.json", lambda: asked)
+        if found != json.loads(json.dumps(asked)):
             raise ConfigError(
-                f"{root} was made of other text; expected {asked}; choose another --out, or remove it"
+                f"{root} was made of other text ({found}); expected {asked}; choose another --out, or "
+                "remove it"
             )
         if not (root / "tokenizer").exists():
             bpe.train(_tokenizer_texts(made_of), made_of.vocab_size).save(root / "tokenizer")

@@ -131,9 +131,10 @@ class Run:
         stages whose text or tasks are other ones by now.
         """
         run = cls.create(root, recipe)
-        if run.lines.path.exists():
-            return run
         kept = source.shared(recipe, then, stale)
+        if run.lines.path.exists():
+            run._refuse_others(source, kept)
+            return run
         for name in kept:
             with new_directory(run.root / name) as copy:
                 _copy(source.root / name, copy)
@@ -141,6 +142,17 @@ class Run:
             lines = [line for line in log if line.endswith("\n") and _is_of(json.loads(line), kept)]
             write_whole(run.lines.path, "".join(lines))
         return run
+
+    def _refuse_others(self, source: Self, kept: Collection[str]) -> None:
+        """DataError if `source` has other weights by now than those that were taken over from it."""
+        ours, theirs = self.all_weights(), source.all_weights()
+        for name in kept:
+            both = {left[name].sha256 for left in (ours, theirs) if name in left} - {None}
+            if len(both) > 1:
+                raise DataError(
+                    f"{source.root} has another `{name}` by now than {self.root} took over from it; leave "
+                    "out --from to go on with that, or begin again in another --out"
+                )
 
     def shared(
         self, recipe: JsonObject, then: JsonObject | None = None, stale: Collection[str] = ()

@@ -4,7 +4,6 @@ A "read" event: `what` ("text", "task", "tokenizer", "weights" or "samples"), it
 text also how much of each language was read, and the `stamp` of its files, which spares reading them again.
 """
 
-import collections
 import hashlib
 import json
 import os
@@ -210,9 +209,7 @@ def text_of(recipe: Recipe, config: StageConfig) -> ReadsText:
 def _digest(reader: ReadsText) -> str | None:
     if not _place(reader).exists():
         return None
-    read = documents.Reading(reader.documents())
-    collections.deque(read, 0)
-    return read.sha256
+    return documents.sha256(reader.documents())
 
 
 def _source(reader: ReadsText) -> str:

@@ -71,7 +71,13 @@ def test_of_what_ships_each_language_is_read(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "other", [[("ab", None), ("c", None)], [("a", None), ("bc", "en")], [("bc", None), ("a", None)], [("abc", None)]]
+    "other",
+    [
+        [("ab", None), ("c", None)],
+        [("a", None), ("bc", "en")],
+        [("bc", None), ("a", None)],
+        [("abc", None)],
+    ],
 )
 def test_the_digest_knows_texts_languages_and_their_order(other):
     def digest(pairs):
@@ -84,6 +90,6 @@ def test_the_digest_knows_texts_languages_and_their_order(other):
 
 def test_a_reading_says_what_it_read_once_it_is_done():
     told = []
-    reading = documents.Reading(texts("en", 2), between=lambda: told.append("next"), done=lambda: told.append("done"))
+    reading = documents.Reading(texts("en", 2), lambda: told.append("next"), lambda: told.append("done"))
     assert len(list(reading)) == 2
     assert (told, dict(reading.n_bytes)) == (["next", "next", "done"], {"en": 200})

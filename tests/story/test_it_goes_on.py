@@ -1,4 +1,4 @@
-"""What a run read is a part of what it is; it goes on under other steps, threads and texts where that is asked."""
+"""What a run read is a part of what it is; it goes on under other steps, threads and texts if asked."""
 
 import json
 import shutil

@@ -117,6 +117,10 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
 
 def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
     """The run in `out` under a changed recipe."""
+    from nomoat.stages.pipeline import trainable
+
+    for name, spec in recipe.models.items():
+        trainable(name, spec)
     n_before = len(Run.open(out).events("continue"))
     run = Run.go_on(out, recipe.table, then)
     for event in run.events("continue")[n_before:]:

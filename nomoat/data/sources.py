@@ -155,8 +155,8 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
                 yield document
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split and "
-            "network, or name a local folder"
+            f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split "
+            "and network, or name a local folder"
         ) from None
     if empty:
         raise DataError(f"{asked}, has no text; choose another split or column")

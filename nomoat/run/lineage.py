@@ -44,7 +44,9 @@ def course(then: JsonObject, now: JsonObject, steps_done: Mapping[str, int]) -> 
             goes_on.append(name)
         if name in (*goes_on, *again):
             reads_anew.add(name)
-    return Course(tuple(difference(then, now)), tuple(goes_on), tuple(again))
+    on_one_side = tuple(f"stages.{name}." for name in before.keys() ^ stages.keys())
+    lines = [line for line in difference(then, now) if not line.startswith(on_one_side)]
+    return Course(tuple(lines), tuple(goes_on), tuple(again))
 
 
 def sources(stage: JsonObject, stages: Sequence[JsonObject] = ()) -> set[str]:
@@ -67,7 +69,8 @@ def _check(then: JsonObject, now: JsonObject, steps_done: Mapping[str, int]) -> 
         wrong += difference(_only(then, key), _only(now, key))
     for name, done in steps_done.items():
         if name not in stages:
-            wrong.append(f"stages.{name}: has begun, and the recipe now has no such stage")
+            if before[name]["kind"] not in BEGUN_AGAIN:
+                wrong.append(f"stages.{name}: has begun, and the recipe now has no such stage")
             continue
         stage = stages[name]
         if stage["kind"] not in BEGUN_AGAIN:

@@ -132,6 +132,16 @@ def test_more_steps_and_threads_are_refused_by_default_and_go_on_if_asked(forge,
     ] * 2
 
 
+def test_stages_to_come_may_be_others(forge, place):
+    recipe = (place / "few.toml").read_text()
+    (place / "few.toml").write_text(recipe.replace('{kind = "export"}', '{kind = "sft", name = "sft2", steps = 2}'))
+    assert forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", cwd=place).code == 2
+    went_on = forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", "--continue", cwd=place)
+    assert went_on.code == 0, went_on.err
+    assert went_on.err.count("stages") == 1
+    assert finished(place / "run") == ["tokenizer", "pretrain", "sft", "eval", "export", "sft2"]
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -10,6 +10,7 @@ from nomoat.config import ConfigError, Strict, parse
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.evals.bits import held_out
+from nomoat.files import new_directory
 from nomoat.lab.series import kept
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
@@ -51,7 +52,9 @@ class Corpus:
                 "remove it"
             )
         if not (root / "tokenizer").exists():
-            bpe.train(_tokenizer_texts(made_of), made_of.vocab_size).save(root / "tokenizer")
+            trained = bpe.train(_tokenizer_texts(made_of), made_of.vocab_size)
+            with new_directory(root / "tokenizer") as directory:
+                trained.save(directory)
         tokenizer = Tokenizer.load(root / "tokenizer")
         for kind in made_of.shares:
             if not (root / kind).exists():

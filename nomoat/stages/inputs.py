@@ -209,7 +209,10 @@ def text_of(recipe: Recipe, config: StageConfig) -> ReadsText:
 def _digest(reader: ReadsText) -> str | None:
     if not _place(reader).exists():
         return None
-    return documents.sha256(reader.documents())
+    try:
+        return documents.sha256(reader.documents())
+    except DataError as error:  # that is no longer a text is another one, too
+        return hashlib.sha256(str(error).encode()).hexdigest()
 
 
 def _source(reader: ReadsText) -> str:

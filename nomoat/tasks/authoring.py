@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from nomoat.config import JsonObject, TaskError
+from nomoat.files import writing
 from nomoat.stats import wilson
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
@@ -26,12 +27,13 @@ def new(path: str | Path) -> str:
     if path.suffix != ".py":
         raise TaskError(f"{path} is no name for a task; expected one that ends in .py; rename it")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
+        file = path.open("x", encoding="utf-8")
     except OSError as error:
         raise TaskError(
             f"{path}: {error.strerror}; expected the name of a new file; choose another"
         ) from None
+    with writing(path, path), file:
+        file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
     return f"{path} is a task that works; make it yours, then: nomoat task check {path}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_a_model_has_the_tokens_that_the_text_gave(done):
     ("file", "stages", "kept"),
     [
         ("words.txt", ["tokenizer"], []),
+        ("corpus/no.jsonl", ["pretrain"], ["tokenizer"]),
         ("corpus/a.txt", ["pretrain"], ["tokenizer"]),
         ("corpus/new.txt", ["pretrain"], ["tokenizer"]),
         ("sums.jsonl", ["sft"], ["tokenizer", "pretrain"]),
@@ -132,9 +134,22 @@ def test_more_steps_and_threads_are_refused_by_default_and_go_on_if_asked(forge,
     ] * 2
 
 
+@pytest.mark.parametrize("kind", ["continue", "stage_start"])
+def test_a_kill_while_it_takes_another_recipe_loses_nothing(forge, place, kind):
+    command = "sft", "--out", "run", "--set", "steps=5", "--continue"
+    killed = forge(*command, cwd=place, trap={"signal": signal.SIGKILL, "kind": kind})
+    assert killed.code == -signal.SIGKILL
+    went_on = forge(*command, cwd=place)
+    assert went_on.code == 0, went_on.err
+    run = Run.open(place / "run")
+    assert [event["step"] for event in run.curve("sft")] == [1, 2, 3, 4, 5]
+    assert finished(place / "run") == ["tokenizer", "pretrain", "sft"]
+
+
 def test_stages_to_come_may_be_others(forge, place):
     recipe = (place / "few.toml").read_text()
-    (place / "few.toml").write_text(recipe.replace('{kind = "export"}', '{kind = "sft", name = "sft2", steps = 2}'))
+    other = '{kind = "sft", name = "sft2", steps = 2}'
+    (place / "few.toml").write_text(recipe.replace('{kind = "export"}', other))
     assert forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", cwd=place).code == 2
     went_on = forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", "--continue", cwd=place)
     assert went_on.code == 0, went_on.err

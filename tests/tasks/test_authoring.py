@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.config import TaskError
+from nomoat.config import DataError, TaskError
 from nomoat.tasks import authoring, base
 
 ROOT = Path(base.__file__).parent
+
+
+def test_a_full_disk_leaves_no_half_of_a_task(tmp_path, full_disk):
+    with full_disk(100), pytest.raises(DataError, match=r"no space for .*mine.py"):
+        authoring.new(tmp_path / "mine.py")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_task_works_and_says_what_comes_next(tmp_path):

@@ -56,7 +56,8 @@ class DataSet(Strict):
 
     def __str__(self) -> str:
         config = f", configuration `{self.config}`" if self.config else ""
-        return f"data set `{self.name}`{config}, split `{self.split}`"
+        column = f", column `{self.column}`" if self.column else ""
+        return f"data set `{self.name}`{config}, split `{self.split}`{column}"
 
 
 def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:

@@ -5,7 +5,6 @@ text also how much of each language was read, and the `stamp` of its files, whic
 """
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -192,7 +191,7 @@ def _now(
         return None
     if read.get("stamp") is not None and _stamp(reader) == read["stamp"]:
         return read["sha256"]
-    key = json.dumps([reader.text, reader.text_bytes, str(reader.hub)])
+    key = reader.model_dump_json(include={"text", "text_bytes", "hub"})
     if key not in digests:
         digests[key] = _digest(reader)
     return digests[key]

@@ -15,7 +15,7 @@ def task(
     /,
 ) -> int:
     """Write a task of your own, and check it."""
-    from nomoat.tasks import authoring, find
+    from nomoat.tasks import audit, authoring, find
 
     if action == "list":
         for name, family in find.families().items():
@@ -23,7 +23,7 @@ def task(
             say.result(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}")
         return 0
     if action == "audit":
-        return say.result(authoring.audit().text())
+        return say.result(audit.audit().text())
     if target is None:
         raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
     if action == "new":

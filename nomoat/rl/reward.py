@@ -152,7 +152,7 @@ def canary(exercise: Exercise) -> None:
             raise UserError(
                 f"the checker of {base.short(task)} {'rejects' if expected else 'accepts'} {answer[:80]!r} "
                 f"for {problem.prompt[:80]!r}; expected the opposite: its rewards can't be trusted; "
-                f"run `nomoat task check {base.short(task)}` and mend it; the checkpoints are kept"
+                f"run `nomoat task check {base.named(task)}` and mend it; the checkpoints are kept"
             )
 
 

@@ -1,19 +1,18 @@
-"""Behind `nomoat task new | check | audit`: a first file, what is wrong with it, how well answers compare."""
+"""Behind `nomoat task new | check`: a first file, what is wrong with it, and what its checker takes."""
 
 import itertools
-import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from nomoat.config import JsonObject, TaskError
+from nomoat.config import TaskError
 from nomoat.files import writing
-from nomoat.stats import wilson
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
-N_SAMPLES, SHOWN_EVERY = 24, 11
+N_SAMPLES, N_SHOWN = 24, 5
+N_TRIED = 12  # answers that are shown with what the checker says of them
 MAX_COMPLAINTS = 20
 CHECKED = (
     "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, "
@@ -38,7 +37,7 @@ def new(path: str | Path) -> str:
 
 
 def check(name: str | Path) -> tuple[list[str], str]:
-    """(complaints, text for a person) with three problems, their chains, and what the checker says."""
+    """(complaints, text for a person) with five problems, their chains, what the checker says and why."""
     task = find.find(str(name))
     samples = sampled(task)
     if isinstance(task, ModuleType):
@@ -46,8 +45,9 @@ def check(name: str | Path) -> tuple[list[str], str]:
     else:
         complaints = list(dict.fromkeys(screened(task, samples)))
     lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
-    for problem in samples[::SHOWN_EVERY]:
-        lines += shown(task, problem)
+    for problem, other in list(itertools.pairwise(samples))[:: N_SAMPLES // N_SHOWN][:N_SHOWN]:
+        lines += shown(task, problem, other)
+    lines += ["", *getattr(task, "notes", [])]
     summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
     return complaints, "\n".join([*lines, "", *summary])
 
@@ -60,57 +60,41 @@ def sampled(task: Task) -> list[Problem]:
     ]
 
 
-def shown(task: Task, problem: Problem) -> Iterator[str]:
+def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
     yield from ("", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}")
-    for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
+    foreign = not isinstance(task, ModuleType)
+    misses = tried(problem, other) if foreign else task.near_misses(problem)[:4]
+    rule = getattr(task, "rule", None)
+    for text in dict.fromkeys([problem.witness.strip(), *misses][:N_TRIED]):
         verb = contract.says(contract.verdict(task.check, problem, text))
-        yield f"  {verb:<8} {text[:100]!r}"
+        yield f"  {verb:<8} {text[:100]!r}{f'  ({rule(problem, text)})' if rule else ''}"
+
+
+def tried(problem: Problem, other: Problem) -> Iterator[str]:
+    """The right answer in dressings and forms, with and without its unit, and wrong ones."""
+    right, units = problem.witness.strip(), problem.facts.get("units") or {}
+    if "\n" in right:
+        yield from (other.witness, "?")
+        return
+    value, unit = re.fullmatch(r"(.*?)([^\d\s]*)", right).groups()
+    if value.strip() and unit and right != value:
+        yield from (f"{value.strip()} {unit}", f"{value.strip()}{unit}", value.strip())
+    if (number := exact.number(value)) is not None:
+        yield from (f"{value.strip()} {name}" for name in units if name != unit)
+        yield from (str(number), str(float(number)), str(number + 1))
+    yield from (f"$\\boxed{{{right}}}$", f"**{right}**", f"The answer is {right}.", f"not {right}")
+    yield other.witness.strip()
 
 
 def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
     """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
     dressed = contract.dressed(samples[0].witness)
     wrong = [text for text in dressed if exact.number(text) is None]
+    if getattr(task, "lenient", False):
+        wrong = []  # it takes the right answer in any words
     for problem, other in itertools.pairwise(samples):
         if not exact.equal(problem.witness, other.witness):
             wrong.append(other.witness)
         faults = contract.misjudged(task.check, problem, wrong)
         yield from (f"{fault} {problem.prompt[:60]!r}" for fault in faults)
         wrong = []
-
-
-@dataclass(frozen=True)
-class Audit:
-    """How the exact comparison judges the labelled answers: (errors, answers) of each, and the errors."""
-
-    accepted: tuple[int, int]  # of the wrong answers
-    rejected: tuple[int, int]  # of the right ones
-    errors: list[JsonObject]
-
-    def text(self) -> str:
-        """Rates with their 95 % interval, and each error."""
-        lines = []
-        for what, (k, n) in (
-            ("wrong answers accepted", self.accepted),
-            ("right answers rejected", self.rejected),
-        ):
-            low, high = wilson(k, n)
-            lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {low:.2%} to {high:.2%})")
-        lines += [f"  {json.dumps(row)}" for row in self.errors]
-        return "\n".join(lines)
-
-
-def audit() -> Audit:
-    """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    file = Path(__file__).with_name("answers.jsonl")
-    lines = file.read_text("utf-8").splitlines()
-    rows = list(map(json.loads, lines))
-    errors = [row for row in rows if is_equal(row) is not row["equal"]]
-    right = sum(row["equal"] for row in rows)
-    rejected = sum(row["equal"] for row in errors)
-    accepted = len(errors) - rejected
-    return Audit((accepted, len(rows) - right), (rejected, right), errors)
-
-
-def is_equal(row: JsonObject) -> bool:
-    return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))

@@ -165,5 +165,10 @@ def worked(task: Task, problem: Problem) -> tuple[str, str]:
     return task.work(problem), problem.witness
 
 
+def named(task: Task) -> str:
+    """What a person types for the task: its file with the checker, or the name of its family."""
+    return getattr(task, "named", short(task))
+
+
 def short(task: Task) -> str:
     return task.__name__.rpartition(".")[2]

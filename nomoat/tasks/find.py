@@ -77,4 +77,5 @@ def load_file(path: str | Path) -> Task:
         raise TaskError(f"{path} is not Python: {error}; expected a task file; mend that line") from None
     if missing := [name for name in NAMES if not hasattr(module, name)]:
         raise TaskError(f"{path} lacks {', '.join(missing)}; expected {names}; add what is missing")
+    module.named = str(path)
     return module

@@ -9,7 +9,6 @@ They have one level, 0.  A function runs with your rights, and judges as it like
 what it lets pass.
 """
 
-import ast
 import itertools
 import json
 import re
@@ -20,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, contract, exact
+from nomoat.tasks import answers, base, contract, exact, programs
 from nomoat.tasks.base import Problem
 
 Row = JsonObject
@@ -30,12 +29,17 @@ EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs"
 )
-MIN_TESTS = 3  # that are plain data; HumanEval's others use random inputs or tolerances
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),
-    "number": lambda p, text: exact.last_number(text) == exact.number(p.witness) is not None,
-    "line": base.check,
-    "code": lambda p, text: base.by_tests(p, program(p, text)),
+    "number": lambda p, text: exact.says_last(text, p.witness, lang=p.facts["reads"]),
+    "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
+    "code": programs.check,
+}
+RULES: dict[str, Callable[[Problem, str], str]] = {  # what a verdict follows from, for a person
+    "exact": lambda p, text: exact.compared(text, p.witness, units=p.facts["units"], lang=p.facts["reads"])[1],
+    "number": lambda p, text: f"the last number is {exact.last_number(text, lang=p.facts['reads'])}",
+    "line": lambda p, text: "the same line, but for blanks, case and a full stop",
+    "code": lambda p, text: f"{len(p.facts.get('asserts', p.facts['inputs']))} tests in the sandbox",
 }
 
 
@@ -51,14 +55,18 @@ def load(name: str) -> SimpleNamespace:
             f"no checker {checker!r} for {path}; expected one of {', '.join(CHECKERS)}; choose one"
         )
     problems = distinct(rows, checker, held="test" in options)
-    form = "line"
+    form, notes = "line", []
     if checker == "code":
-        form = "text"
+        form, whole = "text", problems
         problems = [p for p in problems if p.facts["inputs"]]
+        notes = list(programs.left_out(whole, problems))
     if not problems:
-        expected = "expected some; give inputs and outputs"
-        raise TaskError(f"{path} has no problem with tests that are plain data; {expected}")
-    return base.one_level(path, lambda rng: rng.choice(problems), CHECKERS[checker], form)
+        raise TaskError(f"{path} has no problem that can be judged: {notes[0]}; give inputs and outputs")
+    if checker == "number":
+        notes = ["lenient: the last number counts, so that `not 7` passes for 7"]
+    task = base.one_level(path, lambda rng: rng.choice(problems), CHECKERS[checker], form)
+    task.named, task.notes, task.rule, task.lenient = name, notes, RULES[checker], checker == "number"
+    return task
 
 
 def usual_checker(rows: Mapping[str, Row]) -> str:
@@ -71,6 +79,10 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     problems = {}
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
+        if checker != "code" and not CHECKERS[checker](problem, problem.witness):
+            expected = "expected a number" if checker == "number" else "expected an answer that equals itself"
+            cure = f"mend it or use {' or '.join(f':{c}' for c in ('exact', 'line') if c != checker)}"
+            raise TaskError(f"{place}: :{checker} can't judge the answer {problem.witness!r}; {expected}; {cure}")
         if problems.setdefault(problem.key, problem).witness != problem.witness:
             raise TaskError(f"{place}: the question has another answer above; expected one; drop a line")
     return list(problems.values())
@@ -121,7 +133,7 @@ def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
     elif column == "solution":  # MATH
-        witness = exact.boxed(witness) or witness
+        witness = " ".join((exact.boxed(witness) or witness).split())
     witness = witness.strip()
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")
@@ -133,11 +145,11 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     facts = {"work": str(row.get("solution", "")).strip()}
     if "test" in row:
         entry = row["entry_point"]
-        facts |= {"entry": entry, "before": prompt, **asserted(row["test"], entry)}
+        facts |= {"entry": entry, "before": prompt, **programs.tests(row["test"], entry)}
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
-    if len(facts["inputs"]) != len(facts["outputs"]):
-        raise LookupError("not as many outputs as inputs")
+        if len(facts["inputs"]) != len(facts["outputs"]):
+            raise LookupError("not as many outputs as inputs")
     return as_text(first_of(row, ANSWER)[1]), facts
 
 
@@ -151,38 +163,6 @@ def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
 
 def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def asserted(test: str, entry: str) -> dict[str, list]:
-    """Inputs and outputs of HumanEval's `assert candidate(…) == …` where both are JSON; none if few are."""
-    pairs = []
-    for node in ast.walk(ast.parse(test)):
-        match node:
-            case ast.Assert(ast.Compare(ast.Call(ast.Name("candidate"), args, []), [ast.Eq()], [right])):
-                try:
-                    given = [ast.literal_eval(arg) for arg in args]
-                    want = json.loads(json.dumps(ast.literal_eval(right)))
-                    if json.loads(json.dumps(given)) == given:  # a tuple would arrive as a list
-                        pairs.append((given, want))
-                except (ValueError, TypeError):
-                    continue
-    if len(pairs) < MIN_TESTS or entry == "f":
-        pairs = []
-    return {"inputs": [given for given, _ in pairs], "outputs": [want for _, want in pairs]}
-
-
-def program(problem: Problem, answer: str) -> str:
-    """What defines f(x): the answer, or HumanEval's beginning and what the answer adds or writes anew."""
-    fenced = re.search(r"```(?:python)?\n(.*?)```", answer, re.DOTALL)
-    code = fenced[1] if fenced else answer
-    entry = problem.facts.get("entry")
-    if not entry or not code.strip():
-        return code
-    if f"def {entry}(" in code:
-        joint = "\n"
-    else:
-        joint = "" if code.startswith((" ", "\t")) else "    "
-    return f"{problem.facts['before']}{joint}{code}\n\ndef f(x): return {entry}(*x)\n"
 
 
 def function_in(file: str, name: str) -> Callable[..., Sequence[float]]:

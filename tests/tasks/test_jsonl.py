@@ -77,7 +77,7 @@ def test_checkers_differ(write):
     right = {
         "exact": ["1/2", "0.5"],
         "line": ["0.5"],
-        "number": ["0.5", "so 0.5", "it is 0.5 kg"],
+        "number": ["1/2", "0.5", "so 0.5", "it is 0.5 kg"],
     }
     for name, accepted in right.items():
         check = jsonl.load(f"{path}:{name}").check

@@ -1,8 +1,8 @@
-"""Behind `nomoat task audit`: how often the exact comparison errs, on answers that are labelled by what they mean.
+"""Behind `nomoat task audit`: how often the exact comparison errs, on answers labelled by what they mean.
 
 answers.jsonl holds pairs of an expected answer and another; golds.jsonl the answers of MATH-500 and GSM8K as
-they are published.  A gold has to equal itself in each of DRESSINGS, and no gold that differs: `same` names the
-first of those that mean the same.
+they are published.  A gold has to equal itself in each of DRESSINGS, and no gold that differs: `same` names
+the first of those that mean the same.
 """
 
 import itertools

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +13,6 @@ from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
 N_SAMPLES, N_SHOWN = 24, 5
-N_TRIED = 12  # answers that are shown with what the checker says of them
 MAX_COMPLAINTS = 20
 CHECKED = (
     "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, "
@@ -44,12 +44,19 @@ def check(name: str | Path) -> tuple[list[str], str]:
         complaints = contract.contract(task)
     else:
         complaints = list(dict.fromkeys(screened(task, samples)))
-    lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
-    for problem, other in list(itertools.pairwise(samples))[:: N_SAMPLES // N_SHOWN][:N_SHOWN]:
+    levels = ", ".join(map(str, task.levels))
+    lines = [f"{base.short(task)}: levels {levels}"]
+    for problem, other in spread(samples):
         lines += shown(task, problem, other)
-    lines += ["", *getattr(task, "notes", [])]
     summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
-    return complaints, "\n".join([*lines, "", *summary])
+    return complaints, "\n".join([*lines, "", *getattr(task, "notes", []), *summary])
+
+
+def spread(samples: list[Problem]) -> list[tuple[Problem, Problem]]:
+    """The N_SHOWN problems that are shown, each with another."""
+    pairs = {problem.prompt: (problem, other) for problem, other in itertools.pairwise(samples)}
+    apart = max(1, len(pairs) // N_SHOWN)
+    return list(pairs.values())[::apart][:N_SHOWN]
 
 
 def sampled(task: Task) -> list[Problem]:
@@ -61,26 +68,35 @@ def sampled(task: Task) -> list[Problem]:
 
 
 def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
-    yield from ("", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}")
-    foreign = not isinstance(task, ModuleType)
-    misses = tried(problem, other) if foreign else task.near_misses(problem)[:4]
+    yield ""
+    yield f"  prompt   {problem.prompt!r}"
+    yield f"  chain    {task.work(problem)!r}"
     rule = getattr(task, "rule", None)
-    for text in dict.fromkeys([problem.witness.strip(), *misses][:N_TRIED]):
+    others = task.near_misses(problem)[:4]
+    if not isinstance(task, ModuleType):
+        others = tried(problem, other)
+    for text in dict.fromkeys([problem.witness.strip(), *others]):
         verb = contract.says(contract.verdict(task.check, problem, text))
-        yield f"  {verb:<8} {text[:100]!r}{f'  ({rule(problem, text)})' if rule else ''}"
+        line = f"  {verb:<8} {text[:100]!r}"
+        yield f"{line}  ({rule(problem, text)})" if rule else line
 
 
 def tried(problem: Problem, other: Problem) -> Iterator[str]:
-    """The right answer in dressings and forms, with and without its unit, and wrong ones."""
-    right, units = problem.witness.strip(), problem.facts.get("units") or {}
+    """The right answer in other forms and dressings, with and without its unit, and wrong ones."""
+    right = problem.witness.strip()
     if "\n" in right:
         yield from (other.witness, "?")
         return
-    value, unit = re.fullmatch(r"(.*?)([^\d\s]*)", right).groups()
-    if value.strip() and unit and right != value:
-        yield from (f"{value.strip()} {unit}", f"{value.strip()}{unit}", value.strip())
-    if (number := exact.number(value)) is not None:
-        yield from (f"{value.strip()} {name}" for name in units if name != unit)
+    units = problem.facts.get("units") or {}
+    value, unit = (part.strip() for part in re.fullmatch(r"(.*?)([^\d\s]*)", right).groups())
+    number = exact.number(value)
+    if value and unit:
+        yield from (f"{value} {unit}", f"{value}{unit}", value)
+    for name in units:
+        if number is not None and unit in units and name != unit:
+            worth = number * Fraction(str(units[unit])) / Fraction(str(units[name]))
+            yield f"{float(worth):g} {name}"
+    if number is not None:
         yield from (str(number), str(float(number)), str(number + 1))
     yield from (f"$\\boxed{{{right}}}$", f"**{right}**", f"The answer is {right}.", f"not {right}")
     yield other.witness.strip()

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks import latex, units as measures
+from nomoat.tasks import latex
+from nomoat.tasks import units as measures
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
 from nomoat.tasks.reader import FUNCTIONS, Reader
@@ -29,6 +30,7 @@ DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words b
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
 WRAPPERS = (("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"))
 FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
+FRAC = ["frac", "{", "}"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +79,17 @@ def matched(a: Reading, b: Reading, units: Mapping[str, Any] | None = None) -> t
     except Unread:
         return False, "too large to be compared"
     if not same:
-        return False, "another value"
+        return False, f"another value{in_units(a, b, units) if units else ''}"
     if a.undone > b.undone:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
 
 
 def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
+    """What was made of the units, for a person."""
     if not units:
         return ", the unit left out" if a.unit != b.unit else ""
-    base = next((name for name, worth in units.items() if Fraction(str(worth)) == 1), "1")
+    base = next((name for name, worth in units.items() if Fraction(str(worth)) == 1), "units of 1")
     return f", in {base}" if a.unit else f", without a unit in {base}"
 
 
@@ -100,7 +103,11 @@ def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
 
 def unnamed(value: Answer) -> Answer | None:
     """The right side of `x = …`, where it doesn't hold x."""
-    if not isinstance(value, Several) or value.kind not in ("=", "∈") or not isinstance(value.parts[0], Formula):
+    if (
+        not isinstance(value, Several)
+        or value.kind not in ("=", "∈")
+        or not isinstance(value.parts[0], Formula)
+    ):
         return None
     letter, right = value.parts[0].letter(), value.parts[1]
     held = letter is not None and f"'{letter}'" in repr(right)
@@ -173,8 +180,8 @@ def number(text: str, *, lang: str = "en") -> Fraction | None:
 def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fraction | None:
     """The last number in the text, after `####` if that is there (GSM8K's layout).
 
-    1 1/2, \\frac{3}{4} and 25% are one number; where something is left to do, as in 84/2, the last numeral is.
-    Without `percent`, 25% is 25.
+    1 1/2, \\frac{3}{4} and 25% are one number; where something is left to do, as in 84/2, the last numeral
+    is.  Without `percent`, 25% is 25.
     """
     found = latex.tokens(text[-2000:].rpartition("####")[2], lang)
     found = [token for token in measures.with_percent(found) if percent or token.text != "%"]
@@ -199,31 +206,50 @@ def says_last(text: str, expected: str, *, lang: str = "en") -> bool:
 
 
 def phrase(found: list[Token], last: int) -> tuple[int, int]:
-    """Where the number that ends in this numeral starts and ends: a fraction, a mixed number, a percentage."""
-    start, end = last, last + 1
-    if last > 4 and [token.text for token in found[last - 5 : last - 3] + found[end : end + 1]] == ["frac", "{", "}"]:
-        start, end = last - 5, last + 2
-    elif last > 1 and found[last - 1].text == "/" and found[last - 2].kind == "number":
-        start = last - 2
-    power = last - (found[last - 1].text == "-")
-    power -= found[power - 1].text == "{"
-    if power > 3 and [token.text for token in found[power - 2 : power]] == ["10", "^"]:
-        if found[power - 3].text in ("*", "x") and found[power - 4].kind == "number":  # 3 * 10^8
-            return power - 4, end + (found[power].text == "{")
-    mixed = start != last and start and found[start - 1].kind == "number" and found[start - 1].text.isdigit()
-    start -= bool(mixed)
-    return start, end + (found[end : end + 1] != [] and found[end].text == "%")
+    """Where the number that ends in this numeral starts and ends: fraction, mixed number, percentage."""
+    texts = [token.text for token in found]
+    start, end = power_of_ten(texts, last)
+    if start == last:
+        start, end = fraction_at(texts, last)
+        if 0 < start < last and texts[start - 1].isdigit():
+            start -= 1  # 1 1/2
+    if texts[end : end + 1] == ["%"]:
+        end += 1
+    return start, end
+
+
+def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
+    """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
+    if last > 4 and [*texts[last - 5 : last - 3], *texts[last + 1 : last + 2]] == FRAC:
+        return last - 5, last + 2
+    if last > 1 and texts[last - 1] == "/" and texts[last - 2][0].isdigit():
+        return last - 2, last + 1
+    return last, last + 1
+
+
+def power_of_ten(texts: list[str], last: int) -> tuple[int, int]:
+    """Where 3 * 10^8 starts and ends, if the numeral is its exponent; else the numeral alone."""
+    at = last - 1
+    while at > 0 and texts[at] in ("-", "{"):
+        at -= 1
+    times, ten, power = texts[at - 2 : at + 1] if at > 2 else ("", "", "")
+    if times not in ("*", "x") or (ten, power) != ("10", "^"):
+        return last, last + 1
+    braced = texts[at + 1] == "{"
+    return at - 3, last + 1 + braced
 
 
 def negative(found: list[Token], start: int) -> int:
     """The start, with the minus before the number if that isn't between two."""
-    signs = found[max(0, start - 2) : start]
-    start -= bool(signs and signs[-1].text == "$")
+    if start and found[start - 1].text == "$":
+        start -= 1
     if not start or found[start - 1].text != "-" or found[start].space:
         return start
-    before = found[start - 2] if start > 1 else None
-    joins = before and (before.kind != "sign" or before.text == ")") and not found[start - 1].space
-    return start if joins else start - 1
+    minus = start - 1
+    if not minus or found[minus].space:
+        return minus
+    before = found[minus - 1]
+    return start if before.kind != "sign" or before.text == ")" else minus
 
 
 def boxed(text: str) -> str | None:
@@ -247,7 +273,11 @@ def clean(text: str) -> str:
     text = (boxed(text) or text).strip()
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
-        if len(inner) == len(text.removesuffix(".")) - 2 * len(opening) and opening not in inner and inner.strip():
+        if (
+            len(inner) == len(text.removesuffix(".")) - 2 * len(opening)
+            and opening not in inner
+            and inner.strip()
+        ):
             text = inner.strip()
     return text
 

@@ -18,6 +18,7 @@ MAX_TERMS = 60
 UNITY = Value(ONE, ONE)
 ZERO = Value({}, ONE)
 UNORDERED = ("{}", "∪")
+RELATIONS = ("=", "<", "≤", ">", "≥", "≠", "∈")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,13 @@ class Formula:
 
     def letter(self) -> str | None:
         """The letter, or the name f of f(x), that this is."""
-        atom = next(iter(self.terms))
-        alone = len(self.terms) == 1 and len(atom) == 1 and self.terms[atom] is UNITY and atom[0][1] == 1
-        if not alone:
+        monomial, value = next(iter(self.terms.items()))
+        if len(self.terms) > 1 or len(monomial) != 1 or value is not UNITY:
             return None
-        key = atom[0][0]
-        return key[1] if key[0] == "letter" or (key[0] == "function" and len(key[1]) == 1) else None
+        (kind, name, *_), exponent = monomial[0]
+        if exponent != 1 or kind not in ("letter", "function"):
+            return None
+        return name if kind == "letter" or len(name) == 1 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,13 @@ class Algebra:
     def negative(self, a: Answer) -> Formula:
         return Formula({m: self.numbers.scaled(v, Fraction(-1)) for m, v in terms_of(a).items()})
 
+    def opposite(self, a: Answer) -> Formula:
+        """-a; undone where a is a negative number, as in -(-5)."""
+        value = a.number() if isinstance(a, Formula) else None
+        fraction = value.fraction() if value else None
+        self.numbers.undone += fraction is not None and fraction < 0
+        return self.negative(a)
+
     def times(self, a: Answer, b: Answer) -> Formula:
         (m, x), (n, y) = map(self.factor, (a, b))
         return Formula({self.merged(m, n): self.coefficient(x, y, m, n)})
@@ -133,59 +142,60 @@ class Algebra:
         return ((key_of(a), 1),), UNITY
 
     def over(self, a: Answer, b: Answer) -> Formula:
-        divisor = terms_of(b).get(NUMBER) if len(terms_of(b)) == 1 else None
-        if divisor is None:
-            monomial, value = self.factor(b)
-            inverse = tuple((key, negated(exponent)) for key, exponent in monomial)
-            m, x = self.factor(a)
-            one = value is UNITY
-            return Formula({self.merged(m, inverse): x if one else self.numbers.divided(x, value)})
-        return self.shared(terms_of(a), divisor)
+        divisor = numeric(b)
+        if divisor is not None:
+            return self.shared(terms_of(a), divisor)
+        monomial, value = self.factor(b)
+        inverse = tuple((key, negated(exponent)) for key, exponent in monomial)
+        m, x = self.factor(a)
+        if value is not UNITY:
+            x = self.numbers.divided(x, value)
+        return Formula({self.merged(m, inverse): x})
 
     def shared(self, terms: dict[Monomial, Value], divisor: Value) -> Formula:
         """The sum with each term divided; undone where all of them could be."""
-        if len(terms) == 1:
-            return Formula({m: self.numbers.divided(v, divisor) for m, v in terms.items()})
         undone = self.numbers.undone
-        shares = {m: self.numbers.divided(v, divisor) for m, v in terms.items()}
-        tops = [count for value in terms.values() for count in value.top.values()]
-        together = Value({(1, i): count for i, count in enumerate(tops)}, ONE)
-        self.numbers.undone = undone + values.quotient(together, divisor)
+        shares = {m: self.numbers.divided(value, divisor) for m, value in terms.items()}
+        if len(terms) > 1:
+            self.numbers.undone = undone + values.quotient(together(terms), divisor)
         return Formula(shares)
 
     def power(self, a: Answer, exponent: Answer, limit: int) -> Formula:
-        base, n = terms_of(a), exponent.whole() if isinstance(exponent, Formula) else None
-        if len(base) == 1 and (value := base.get(NUMBER)) is not None:
-            if n is not None and abs(n) <= limit:
-                return number(self.numbers.raised(value, n))
-            return atom("base", number_key(value), exponent=key_of(exponent) if n is None else n)
+        n = exponent.whole() if isinstance(exponent, Formula) else None
         power = key_of(exponent) if n is None else n
-        monomial, value = next(iter(base.items()))
-        if len(base) == 1 and value is UNITY and len(monomial) == 1 and monomial[0][1] == 1:
-            return Formula({((monomial[0][0], power),): UNITY})
-        return Formula({((key_of(a), power),): UNITY})
+        value = numeric(a)
+        if value is None:
+            return Formula({((base_of(a), power),): UNITY})
+        if n is not None and abs(n) <= limit:
+            return number(self.numbers.raised(value, n))
+        return atom("base", number_key(value), exponent=power)
 
     def root(self, a: Answer, index: int) -> Formula:
-        terms = terms_of(a)
-        if len(terms) == 1 and NUMBER in terms:
-            return number(self.numbers.rooted(terms[NUMBER], index))
-        return atom("root", index, key_of(a))
+        value = numeric(a)
+        if value is None:
+            return atom("root", index, key_of(a))
+        return number(self.numbers.rooted(value, index))
 
     def same(self, a: Answer, b: Answer) -> bool:
         """Whether the answers are equal, whatever was left undone."""
-        if isinstance(a, Formula) or isinstance(b, Formula):
-            alike = isinstance(a, Formula) and isinstance(b, Formula) and a.terms.keys() == b.terms.keys()
-            return alike and all(self.numbers.same(v, b.terms[m]) for m, v in a.terms.items())
+        if isinstance(a, Several) and isinstance(b, Several):
+            return len(a.parts) == len(b.parts) and self.same_parts(a, b)
+        if isinstance(a, Several) or isinstance(b, Several):
+            return False
+        if a.terms.keys() != b.terms.keys():
+            return False
+        return all(self.numbers.same(value, b.terms[m]) for m, value in a.terms.items())
+
+    def same_parts(self, a: Several, b: Several) -> bool:
         kinds = {a.kind, b.kind}
         if len(kinds) == 2 and kinds != {",", "{}"}:
             return False
-        if len(a.parts) != len(b.parts):
-            return False
-        if not kinds & set(UNORDERED):
-            turned = a.kind == "=" and len(a.parts) == 2
-            straight = all(map(self.same, a.parts, b.parts))
-            return straight or (turned and all(map(self.same, a.parts, b.parts[::-1])))
-        return all(self.count(a, part) == self.count(b, part) for part in b.parts)
+        if not kinds.isdisjoint(UNORDERED):
+            return all(self.count(a, part) == self.count(b, part) for part in b.parts)
+        if all(map(self.same, a.parts, b.parts)):
+            return True
+        turned = reversed(b.parts)
+        return a.kind == "=" and all(map(self.same, a.parts, turned))
 
     def count(self, several: Several, part: Answer) -> int:
         return sum(self.same(other, part) for other in several.parts)
@@ -203,3 +213,59 @@ def negated(exponent: object) -> object:
 
 def leading_minus(value: Value) -> bool:
     return bool(value.top) and min(value.top.items())[1] < 0
+
+
+def base_of(a: Answer) -> Key:
+    """What a power of the formula is a power of: the letter itself, or all of it."""
+    terms = terms_of(a)
+    monomial, coefficient = next(iter(terms.items()))
+    if len(terms) == len(monomial) == 1 and coefficient is UNITY and monomial[0][1] == 1:
+        return monomial[0][0]
+    return key_of(a)
+
+
+def together(terms: dict[Monomial, Value]) -> Value:
+    """All counts of the terms as those of one number."""
+    counts = [count for value in terms.values() for count in value.top.values()]
+    return Value({(1, i): count for i, count in enumerate(counts)}, ONE)
+
+
+def numeric(a: Answer) -> Value | None:
+    """The number that a formula without letters is."""
+    terms = terms_of(a)
+    return terms.get(NUMBER) if len(terms) == 1 else None
+
+
+def several(parts: list[Answer]) -> Answer:
+    """One value, or a list; an unordered one where ± makes several of one, and x = 1, x = 2 as x = 1, 2."""
+    flat = flattened(parts)
+    if len(flat) == 1:
+        return flat[0]
+    kind = "{}" if any(map(marked, parts)) else ","
+    name = named(flat[0])
+    if name is not None and all(named(part) in (name, None) for part in flat):
+        sides = [part if named(part) is None else part.parts[1] for part in flat]
+        if all(isinstance(side, Formula) for side in sides):
+            together = Several(kind, tuple(sides))
+            return Several("=", (flat[0].parts[0], together))
+    return Several(kind, tuple(flat))
+
+
+def marked(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind == "±"
+
+
+def flattened(parts: list[Answer]) -> list[Answer]:
+    return [each for part in parts for each in (part.parts if marked(part) else (part,))]
+
+
+def in_set(parts: list[Answer]) -> Answer:
+    flat = flattened(parts)
+    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
+
+
+def named(part: Answer) -> str | None:
+    """The letter x of `x = …`, or of `x ∈ …`."""
+    if not isinstance(part, Several) or part.kind not in ("=", "∈") or not isinstance(part.parts[0], Formula):
+        return None
+    return part.parts[0].letter()

@@ -9,6 +9,7 @@ They have one level, 0.  A function runs with your rights, and judges as it like
 what it lets pass.
 """
 
+import functools
 import itertools
 import json
 import re
@@ -35,12 +36,18 @@ CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
     "code": programs.check,
 }
-RULES: dict[str, Callable[[Problem, str], str]] = {  # what a verdict follows from, for a person
-    "exact": lambda p, text: exact.compared(text, p.witness, units=p.facts["units"], lang=p.facts["reads"])[1],
-    "number": lambda p, text: f"the last number is {exact.last_number(text, lang=p.facts['reads'])}",
-    "line": lambda p, text: "the same line, but for blanks, case and a full stop",
-    "code": lambda p, text: f"{len(p.facts.get('asserts', p.facts['inputs']))} tests in the sandbox",
-}
+
+
+def rule(checker: str, problem: Problem, text: str) -> str:
+    """What the verdict about an answer follows from, for a person."""
+    lang = problem.facts["reads"]
+    if checker == "exact":
+        return exact.compared(text, problem.witness, units=problem.facts["units"], lang=lang)[1]
+    if checker == "number":
+        return f"the last number is {exact.last_number(text, lang=lang)}"
+    if checker == "line":
+        return "the line as it is, but for blanks, case and a full stop"
+    return f"{len(problem.facts.get('asserts', problem.facts['inputs']))} tests in the sandbox"
 
 
 def load(name: str) -> SimpleNamespace:
@@ -58,14 +65,13 @@ def load(name: str) -> SimpleNamespace:
     form, notes = "line", []
     if checker == "code":
         form, whole = "text", problems
-        problems = [p for p in problems if p.facts["inputs"]]
+        problems = [p for p in whole if p.facts["inputs"]]
         notes = list(programs.left_out(whole, problems))
     if not problems:
         raise TaskError(f"{path} has no problem that can be judged: {notes[0]}; give inputs and outputs")
-    if checker == "number":
-        notes = ["lenient: the last number counts, so that `not 7` passes for 7"]
     task = base.one_level(path, lambda rng: rng.choice(problems), CHECKERS[checker], form)
-    task.named, task.notes, task.rule, task.lenient = name, notes, RULES[checker], checker == "number"
+    task.named, task.notes, task.lenient = name, notes, checker == "number"
+    task.rule = functools.partial(rule, checker)
     return task
 
 
@@ -79,13 +85,22 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     problems = {}
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
-        if checker != "code" and not CHECKERS[checker](problem, problem.witness):
-            expected = "expected a number" if checker == "number" else "expected an answer that equals itself"
-            cure = f"mend it or use {' or '.join(f':{c}' for c in ('exact', 'line') if c != checker)}"
-            raise TaskError(f"{place}: :{checker} can't judge the answer {problem.witness!r}; {expected}; {cure}")
+        judges_itself(problem, place, checker)
         if problems.setdefault(problem.key, problem).witness != problem.witness:
             raise TaskError(f"{place}: the question has another answer above; expected one; drop a line")
     return list(problems.values())
+
+
+def judges_itself(problem: Problem, place: str, checker: str) -> None:
+    """TaskError where the checker refuses the row's own answer."""
+    if checker == "code" or CHECKERS[checker](problem, problem.witness):
+        return
+    expected = "a number" if checker == "number" else "an answer that equals itself"
+    others = " or ".join(f":{other}" for other in ("exact", "line") if other != checker)
+    raise TaskError(
+        f"{place}: :{checker} can't judge the answer {problem.witness!r}; expected {expected}; "
+        f"mend it or use {others}"
+    )
 
 
 def read(path: Path) -> dict[str, JsonObject]:

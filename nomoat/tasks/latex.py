@@ -9,6 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
 # What a command is called here: a sign, or "" for what is only looks.
@@ -29,13 +30,49 @@ SIGNS = {
     r"\%": "%", "⋃": "∪", "⟨": "⟨", "＝": "=",
 }  # fmt: skip
 GREEK = dict(
-    alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", varepsilon="ε", eta="η", theta="θ", kappa="κ",
-    zeta="ζ", mu="μ", nu="ν", xi="ξ", rho="ρ", sigma="σ", tau="τ", phi="φ", varphi="φ", chi="χ", psi="ψ",
-    omega="ω", Gamma="Γ", Delta="Δ", Theta="Θ", Lambda="Λ", Sigma="Σ", Phi="Φ", Psi="Ψ", Omega="Ω",
-)  # fmt: skip
+    zip(
+        [
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "varepsilon",
+            "zeta",
+            "eta",
+            "theta",
+            "kappa",
+            "lambda",
+            "mu",
+            "nu",
+            "xi",
+            "rho",
+            "sigma",
+            "tau",
+            "phi",
+            "varphi",
+            "chi",
+            "psi",
+            "omega",
+            "Gamma",
+            "Delta",
+            "Theta",
+            "Lambda",
+            "Sigma",
+            "Phi",
+            "Psi",
+            "Omega",
+        ],
+        "αβγδεεζηθκλμνξρστφφχψωΓΔΘΛΣΦΨΩ",
+        strict=True,
+    )
+)
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-THIN = r"(?:,\\!\s?|\\!,|,\\ |\{,\}|\\[,;:]|~|\\ |[\u00a0\u2009\u202f]|,\s?\\!\s?)"  # between thousands
+# Between thousands; no two of them begin alike, so that there is one way to read a row of them.
+THIN = r"(?:,\s?\\!\s?|\{,\}|\\[,;: ]|\\!,|[~\u00a0\u2009\u202f])"
+BLANK_MARK = "(?: (?=[0-9]{3}(?![0-9])))"
+POINTS = {"en": (r"\.", ","), "de": ("[.,]", r"\.")}  # of decimals, and between thousands
 BLANK = re.compile(r"(?:\s|~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
 STYLE = re.compile(
     r"\\(?:(?P<words>text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|hbox)"
@@ -47,10 +84,13 @@ ROW = re.compile(r"\\\\(?:\s*\[[^\[\]]{0,12}\])?")
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 NO_BRACKET = re.compile(r"\s*\.")  # \left.
 NAME = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u052f]+")
-REPEATED = r"\\(?:overline|bar|dot)\s*\{?\s*(?P<line>[0-9]+)\s*\}?|\((?P<round>[0-9]+)\)|(?P<bars>(?:[0-9]\u0305)+)"
+REPEATED = (
+    r"\\(?:overline|bar|dot)\s*\{?\s*(?P<line>[0-9]+)\s*\}?|\((?P<round>[0-9]+)\)|(?P<bars>(?:[0-9]\u0305)+)"
+)
 POWER_OF_TEN = r"(?P<e>[eE][-+]?[0-9]{1,3}(?![0-9a-zA-Z]))?"
 WHOLE = r"(?P<whole>[1-9][0-9]{0,2}(?:%s[0-9]{3})+(?![0-9]|%s[0-9])|[0-9]+|(?=%s[0-9\\]))"
 PART = r"(?P<part>%s(?:[0-9]+(?!\u0305)|(?=\\(?:overline|bar|dot)|\([0-9]|[0-9]\u0305)))?"
+DIGITS = re.compile(r"(\d*)(?:\.(\d*))?(?:\((\d+)\))?(?:e([-+]?\d+))?")
 END = rf"(?(part)(?:{REPEATED})?)" + POWER_OF_TEN
 
 
@@ -71,14 +111,17 @@ class Lexer:
     """The tokens of one text; `loose` also takes a plain blank for a separator of thousands."""
 
     def __init__(self, text: str, lang: str, loose: bool) -> None:
-        self.text, self.at, self.space = text, 0, False
+        self.text = text
+        self.at = 0
+        self.space = False
         self.groups: list[str] = []  # the brackets that are open: "(", "[", "{" of a set, "" of a group
-        self.styles: list[tuple[int, bool]] = []  # (how many were open, whether of words) where each \text{ began
+        # Where each \text{ or \mathbf{ began: how many were open, and whether it is one of words.
+        self.styles: list[tuple[int, bool]] = []
         self.money = text.replace(r"\$", "").count("$") % 2 == 1
-        blank = "| (?=[0-9]{3}(?![0-9]))" if loose else ""
-        point, comma = (r"\.", ",") if lang == "en" else ("[.,]", r"\.")
-        self.outside = numeral(rf"(?:{THIN}|{comma}{blank})", point)
-        self.inside = numeral(rf"(?:{THIN}{blank})", point)
+        point, comma = POINTS[lang]
+        marks = f"{THIN}|{BLANK_MARK}" if loose else THIN
+        self.inside = numeral(f"(?:{marks})", point)
+        self.outside = numeral(f"(?:{marks}|{comma})", point)
 
     def tokens(self) -> Iterator[Token]:
         while self.at < len(self.text):
@@ -152,14 +195,17 @@ class Lexer:
 
     def raised(self) -> Iterator[Token]:
         """x² as x^{2}, x₁ as x_{1}."""
-        table, sign = (SUPERSCRIPTS, "^") if self.text[self.at] in SUPERSCRIPTS else (SUBSCRIPTS, "_")
+        above = self.text[self.at] in SUPERSCRIPTS
+        table = SUPERSCRIPTS if above else SUBSCRIPTS
         digits = ""
         while self.at < len(self.text) and self.text[self.at] in table:
             digits += table[self.text[self.at]]
             self.at += 1
-        yield from (Token("sign", sign), Token("sign", "{"))
+        yield Token("sign", "^" if above else "_")
+        yield Token("sign", "{")
         for part in re.findall("[0-9]+|[^0-9]", digits):
-            yield Token("number" if part.isdigit() else "name" if part == "n" else "sign", part)
+            kind = "number" if part.isdigit() else "sign"
+            yield Token("name" if part == "n" else kind, part)
         yield Token("sign", "}")
 
     def sign(self) -> Iterator[Token]:
@@ -209,6 +255,15 @@ def written(number: re.Match) -> str:
     repeated = number["line"] or number["round"] or (number["bars"] or "").replace("\u0305", "")
     point = "." if number["part"] else ""
     return f"{whole}{point}{part}{f'({repeated})' if repeated else ''}{(number['e'] or '').lower()}"
+
+
+def worth(numeral: str) -> Fraction:
+    """The value of a number as `written` writes it."""
+    whole, part, repeated, e = DIGITS.fullmatch(numeral).groups("")
+    value = Fraction(int(f"{whole}{part}" or 0), 10 ** len(part))
+    if repeated:
+        value += Fraction(int(repeated), 10 ** len(part) * (10 ** len(repeated) - 1))
+    return value * Fraction(10) ** int(e or 0)
 
 
 def tokens(text: str, lang: str = "en", loose: bool = False) -> list[Token]:

@@ -1,9 +1,10 @@
 """Programs as answers: read out of a reply, run in the sandbox, judged here by what they return.
 
-HumanEval's tests are taken apart.  Each `assert` whose calls have arguments of their own becomes those calls,
-made in the sandbox, and what it demands of their results, decided here as Python would: no expected answer is
-ever in one process with the program that it judges.  Results keep their types on the way: tuples, sets, keys
-that are numbers.  An assert with names from elsewhere (random inputs, loops, helpers) is left out and counted.
+HumanEval's tests are taken apart.  Each `assert` whose calls have arguments of their own becomes those
+calls, made in the sandbox, and what it demands of their results, decided here as Python would: no expected
+answer is ever in one process with the program that it judges.  Results keep their types on the way: tuples,
+sets, keys that are numbers.  An assert with names from elsewhere (random inputs, loops, helpers) is left out
+and counted.
 """
 
 import ast
@@ -11,8 +12,8 @@ import builtins
 import math
 import operator
 import re
-import textwrap
 from collections.abc import Callable, Iterator
+from textwrap import dedent
 from typing import Any
 
 from nomoat.config import JsonObject
@@ -20,10 +21,11 @@ from nomoat.tasks import base
 from nomoat.tasks.base import MAX_TEXT, Problem, Undecided
 
 MIN_TESTS = 3  # a problem with fewer is left out
-FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"(?ms)^([ \t]*)(```+|~~~+)[ \t]*[^\n`]*\n(.*?)(?:^[ \t]*\2[ \t]*$|\Z)")
 FUNCTIONS: dict[str, Callable] = {
-    "abs": abs, "len": len, "sorted": sorted, "tuple": tuple, "list": list, "set": set, "sum": sum, "min": min,
-    "max": max, "round": round, "str": str, "int": int, "float": float, "bool": bool, "frozenset": frozenset,
+    "abs": abs, "len": len, "sorted": sorted, "tuple": tuple, "list": list, "set": set, "sum": sum,
+    "min": min, "max": max, "round": round, "str": str, "int": int, "float": float, "bool": bool,
+    "frozenset": frozenset,
     "dict": dict, "any": any, "all": all,
 }  # fmt: skip
 OF_MATH = {
@@ -31,10 +33,17 @@ OF_MATH = {
     for name in ("fabs", "isclose", "floor", "ceil", "sqrt", "pi", "e", "inf", "nan", "tau")
 }
 COMPARISONS: dict[type, Callable] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-}  # fmt: skip
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -73,7 +82,7 @@ def f(x):
 
 
 def check(problem: Problem, answer: str) -> bool:
-    """Whether the program in the answer keeps the problem's tests.  Raises Undecided if the sandbox failed."""
+    """Whether the program in the answer passes the problem's tests.  Undecided if the sandbox failed."""
     if not answer.strip() or len(answer) > MAX_TEXT:
         return False
     if "asserts" not in problem.facts:
@@ -89,14 +98,16 @@ def check(problem: Problem, answer: str) -> bool:
 def code_in(answer: str, name: str) -> str:
     """The code of the answer: of its fences the last that defines the name, else the last; else all of it."""
     answer = answer.replace("\r\n", "\n")
-    blocks = [textwrap.dedent(match[3]) if match[3][:1] in " \t" else match[3] for match in FENCE.finditer(answer)]
+    blocks = [dedent(code) if indent else code for indent, _, code in FENCE.findall(answer)]
     whole = [block for block in blocks if defines(block, name)]
     return (whole or blocks or [answer])[-1]
 
 
 def defines(code: str, name: str) -> bool:
     name = re.escape(name)
-    return bool(re.search(rf"^(?:async )?(?:def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=", code, re.MULTILINE))
+    return bool(
+        re.search(rf"^(?:async )?(?:def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=", code, re.MULTILINE)
+    )
 
 
 def program(problem: Problem, answer: str) -> str:
@@ -113,11 +124,10 @@ def left_out(all_of_them: list[Problem], judged: list[Problem]) -> Iterator[str]
     """How many problems, and asserts of the others, can't be judged, and why."""
     n, m = len(all_of_them) - len(judged), len(all_of_them)
     left = sum(problem.facts.get("left", 0) for problem in judged)
-    why = "with random inputs, loops, or names from elsewhere"
     if n:
-        yield f"left out: {n} of {m} problems, with fewer than {MIN_TESTS} tests that can be judged from outside"
+        yield f"left out: {n} of {m} problems, which have fewer than {MIN_TESTS} tests that can be judged"
     if left:
-        yield f"left out: {left} asserts of the others, {why}"
+        yield f"left out: {left} tests of the others, with random inputs, loops, or names from elsewhere"
 
 
 class Calls(ast.NodeTransformer):
@@ -127,14 +137,24 @@ class Calls(ast.NodeTransformer):
         self.names, self.inputs = names, []
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if not (isinstance(node.func, ast.Name) and node.func.id in self.names):
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in self.names:
             return self.generic_visit(node)
-        if any(keyword.arg is None for keyword in node.keywords) or not closed(node.args + node.keywords):
+        named = {keyword.arg: keyword.value for keyword in node.keywords}
+        given = [*node.args, *named.values()]
+        if None in named or not closed(given):
             raise LookupError("arguments from elsewhere")
-        args = ast.unparse(ast.Tuple([*node.args], ast.Load()))
-        kwargs = ", ".join(f"{k.arg!r}: {ast.unparse(k.value)}" for k in node.keywords)
-        self.inputs.append(f"({args}, {{{kwargs}}})")
-        return ast.Name(f"_{len(self.inputs) - 1}", ast.Load())
+        number = len(self.inputs)
+        self.inputs.append(f"({arguments(node.args)}, {options(named)})")
+        return ast.Name(f"_{number}", ast.Load())
+
+
+def arguments(args: list[ast.expr]) -> str:
+    return f"({''.join(f'{ast.unparse(arg)}, ' for arg in args)})"
+
+
+def options(named: dict[str, ast.expr]) -> str:
+    return f"{{{', '.join(f'{name!r}: {ast.unparse(given)}' for name, given in named.items())}}}"
 
 
 def closed(nodes: list[ast.AST]) -> bool:
@@ -145,8 +165,8 @@ def closed(nodes: list[ast.AST]) -> bool:
 
 
 def tests(test: str, entry: str) -> JsonObject:
-    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and `left`,
-    how many asserts can't be decided from outside.  No inputs where fewer than MIN_TESTS can."""
+    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and
+    `left`, how many asserts can't be judged.  No inputs where fewer than MIN_TESTS can."""
     calls, asserts, left = Calls(("candidate", entry)), [], 0
     for node in ast.walk(ast.parse(test)):
         if not isinstance(node, ast.Assert) or isinstance(node.test, ast.Constant):
@@ -173,8 +193,9 @@ def understood(node: ast.AST) -> None:
         return
     if isinstance(node, ast.Name) and node.id not in FUNCTIONS and not re.fullmatch("_[0-9]+", node.id):
         raise LookupError(node.id)
-    if not isinstance(node, KNOWN):
-        raise LookupError(type(node).__name__)
+    kind = type(node)
+    if kind not in {*EVALUATORS, *COMPARISONS, *OPERATORS, ast.keyword, ast.Load, ast.And, ast.Or}:
+        raise LookupError(kind.__name__)
     for part in ast.iter_child_nodes(node):
         understood(part)
 
@@ -205,33 +226,52 @@ def typed(said: Any) -> Any:
 
 def value(node: ast.AST, names: dict[str, Any]) -> Any:
     """What an expression of literals, results and FUNCTIONS is worth."""
-    match node:
-        case ast.Constant():
-            return node.value
-        case ast.Name():
-            return names[node.id] if node.id in names else FUNCTIONS[node.id]
-        case ast.Attribute():
-            return OF_MATH[ast.unparse(node)]
-        case ast.List() | ast.Tuple() | ast.Set():
-            kinds = {ast.List: list, ast.Tuple: tuple, ast.Set: set}
-            return kinds[type(node)](value(part, names) for part in node.elts)
-        case ast.Dict():
-            return {value(k, names): value(v, names) for k, v in zip(node.keys, node.values, strict=True)}
-        case ast.Call(ast.Name() | ast.Attribute()):
-            given = {keyword.arg: value(keyword.value, names) for keyword in node.keywords}
-            return value(node.func, names)(*(value(arg, names) for arg in node.args), **given)
-        case ast.Subscript():
-            return value(node.value, names)[value(node.slice, names)]
-        case ast.UnaryOp():
-            return OPERATORS[type(node.op)](value(node.operand, names))
-        case ast.BinOp():
-            return combined(type(node.op), value(node.left, names), value(node.right, names))
-        case ast.BoolOp():
-            return decided(isinstance(node.op, ast.And), (value(part, names) for part in node.values))
-        case ast.Compare():
-            sides = [value(side, names) for side in (node.left, *node.comparators)]
-            return all(COMPARISONS[type(op)](*sides[i : i + 2]) for i, op in enumerate(node.ops))
-    raise LookupError(type(node).__name__)
+    return EVALUATORS[type(node)](node, names)
+
+
+def called(node: ast.Call, names: dict[str, Any]) -> Any:
+    given = {keyword.arg: value(keyword.value, names) for keyword in node.keywords}
+    return value(node.func, names)(*(value(arg, names) for arg in node.args), **given)
+
+
+def mapped(node: ast.Dict, names: dict[str, Any]) -> dict:
+    return {value(k, names): value(v, names) for k, v in zip(node.keys, node.values, strict=True)}
+
+
+def collected(node: ast.List | ast.Tuple | ast.Set, names: dict[str, Any]) -> list | tuple | set:
+    kinds = {ast.List: list, ast.Tuple: tuple, ast.Set: set}
+    return kinds[type(node)](value(part, names) for part in node.elts)
+
+
+def compared(node: ast.Compare, names: dict[str, Any]) -> bool:
+    sides = [value(side, names) for side in (node.left, *node.comparators)]
+    return all(COMPARISONS[type(op)](*sides[i : i + 2]) for i, op in enumerate(node.ops))
+
+
+def decided(node: ast.BoolOp, names: dict[str, Any]) -> Any:
+    every = isinstance(node.op, ast.And)
+    for part in node.values:
+        last = value(part, names)
+        if bool(last) is not every:
+            break
+    return last
+
+
+EVALUATORS: dict[type, Callable[[Any, dict[str, Any]], Any]] = {
+    ast.Constant: lambda node, names: node.value,
+    ast.Name: lambda node, names: names[node.id] if node.id in names else FUNCTIONS[node.id],
+    ast.Attribute: lambda node, names: OF_MATH[ast.unparse(node)],
+    ast.List: collected,
+    ast.Tuple: collected,
+    ast.Set: collected,
+    ast.Dict: mapped,
+    ast.Call: called,
+    ast.Subscript: lambda node, names: value(node.value, names)[value(node.slice, names)],
+    ast.UnaryOp: lambda node, names: OPERATORS[type(node.op)](value(node.operand, names)),
+    ast.BinOp: lambda node, names: combined(type(node.op), value(node.left, names), value(node.right, names)),
+    ast.BoolOp: decided,
+    ast.Compare: compared,
+}
 
 
 def combined(kind: type, a: Any, b: Any) -> Any:
@@ -243,18 +283,3 @@ def combined(kind: type, a: Any, b: Any) -> Any:
 
 def size(value: Any) -> float:
     return abs(value) if isinstance(value, int | float) else len(value)
-
-
-def decided(every: bool, values: Iterator[Any]) -> Any:
-    """`and` or `or` of the values."""
-    last = every
-    for last in values:
-        if bool(last) is not every:
-            break
-    return last
-
-
-KNOWN = (
-    ast.Constant, ast.Name, ast.Attribute, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call, ast.keyword,
-    ast.Subscript, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.Load, ast.boolop, *COMPARISONS, *OPERATORS,
-)  # fmt: skip

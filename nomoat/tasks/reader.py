@@ -12,13 +12,12 @@
 Every text has a budget of steps and a greatest depth; beyond them, and for all else, `Unread` is raised.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from nomoat.tasks import values
-from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of, number, rational
-from nomoat.tasks.latex import Token
+from nomoat.tasks import formulas, values
+from nomoat.tasks.formulas import RELATIONS, Algebra, Answer, Formula, Several, atom, key_of, number, rational
+from nomoat.tasks.latex import Token, worth
 from nomoat.tasks.values import ONE, PI, Unread, Value
 
 MAX_DEPTH = 24  # brackets within brackets
@@ -26,11 +25,10 @@ MAX_PARTS = 40  # values side by side
 MAX_STEPS = 4000  # factors that are read
 MAX_EXPONENT = 64
 SEPARATORS = (",", ";", "and", "or", "und", "oder")
-RELATIONS = ("=", "<", "≤", ">", "≥", "≠", "∈")
 TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
-DIGITS = re.compile(r"(\d*)(?:\.(\d*))?(?:\((\d+)\))?(?:e([-+]?\d+))?")
+FRACTION = ["frac", "{", "}", "{", "}"]
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
 
 
@@ -44,7 +42,7 @@ class Reader:
 
     def whole(self) -> Answer:
         """All of the text."""
-        answer = several(self.items())
+        answer = formulas.several(self.items())
         if self.at != len(self.tokens):
             raise Unread
         return answer
@@ -98,9 +96,12 @@ class Reader:
         while sign := self.take(*RELATIONS):
             signs.append(sign)
             sides.append(self.ratio())
-        if signs and set(signs) <= TURNED.keys():
-            sides, signs = sides[::-1], [TURNED[sign] for sign in reversed(signs)]
-        return Several("".join(signs), tuple(sides)) if signs else sides[0]
+        if not signs:
+            return sides[0]
+        if set(signs) <= TURNED.keys():
+            sides.reverse()
+            signs = [TURNED[sign] for sign in reversed(signs)]
+        return Several("".join(signs), tuple(sides))
 
     def ratio(self) -> Answer:
         return self.chain(":", self.union)
@@ -150,13 +151,15 @@ class Reader:
         """Whether a factor without a sign comes: 2(3), 2π, 2√3, 2x, x(x+1), but neither (1/2)3 nor x y."""
         token, last = self.ahead(), self.ahead(-1)
         if token.kind == "name" and token.text not in SEPARATORS:
-            return last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
+            return (
+                last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
+            )
         return token.kind == "sign" and token.text in ("(", "π", "√", "frac")
 
     def signed(self) -> Answer:
         sign = self.take("+", "-", "±", "∓")
         value = self.factor()
-        return self.algebra.negative(value) if sign and self.sign(sign) < 0 else value
+        return self.algebra.opposite(value) if sign and self.sign(sign) < 0 else value
 
     def factor(self) -> Answer:
         self.steps += 1
@@ -217,7 +220,7 @@ class Reader:
         closed = self.expect(*CLOSERS[opened])
         kind = (opened + closed).replace("\\", "")
         if kind == "{}":
-            return in_set(parts)
+            return formulas.in_set(parts)
         if len(parts) == 1:
             raise Unread
         return Several(kind, tuple(parts))
@@ -267,7 +270,12 @@ class Reader:
             raise Unread
         if len(name) > 1:
             rest = token._replace(text=name[1:], space=False)
-            self.tokens = [*self.tokens[: self.at], token._replace(text=name[0]), rest, *self.tokens[self.at + 1 :]]
+            self.tokens = [
+                *self.tokens[: self.at],
+                token._replace(text=name[0]),
+                rest,
+                *self.tokens[self.at + 1 :],
+            ]
         self.at += 1
         if name in ("f", "g", "h", "P", "Q") and self.ahead().text == "(":
             return atom("function", name, key_of(self.brackets()))
@@ -284,7 +292,11 @@ class Reader:
             value = self.primary()
         else:
             value = self.factor()
-            while self.ahead().kind in ("name", "sign") and self.ahead().text not in FUNCTIONS and self.follows():
+            while (
+                self.ahead().kind in ("name", "sign")
+                and self.ahead().text not in FUNCTIONS
+                and self.follows()
+            ):
                 value = self.algebra.times(value, self.factor())
         result = atom("function", name, key_of(value))
         return result if exponent is None else self.algebra.power(result, exponent, MAX_EXPONENT)
@@ -302,11 +314,7 @@ class Reader:
         if token.kind != "number":
             raise Unread
         self.at += 1
-        whole, part, repeated, e = DIGITS.fullmatch(token.text).groups("")
-        value = Fraction(int(f"{whole}{part}"or 0), 10 ** len(part))
-        if repeated:
-            value += Fraction(int(repeated), 10 ** len(part) * (10 ** len(repeated) - 1))
-        return rational(value * Fraction(10) ** int(e or 0))
+        return rational(worth(token.text))
 
     def ten(self, value: Formula) -> Formula:
         """The number with its power of ten, if one follows: 3 * 10^8."""
@@ -323,49 +331,17 @@ class Reader:
     def mixed(self) -> Fraction:
         """The fraction of a mixed number, after its whole part; 0 where there is none."""
         texts = [token.text for token in self.tokens[self.at : self.at + 7]]
-        if texts[:1] + texts[1:2] + texts[3:5] + texts[6:7] == ["frac", "{", "}", "{", "}"]:
+        if len(texts) == 7 and [*texts[:2], *texts[3:5], texts[6]] == FRACTION:
             top, below, size = texts[2], texts[5], 7
-        elif texts[1:2] == ["/"] and self.ahead().space and len(texts) > 2:
+        elif len(texts) > 2 and texts[1] == "/" and self.ahead().space:
             top, below, size = texts[0], texts[2], 3
         else:
             return Fraction(0)
         if not (top.isdigit() and below.isdigit()):
             return Fraction(0)
-        if not 0 < int(top) < int(below):
+        top, below = int(top), int(below)
+        if not 0 < top < below:
             raise Unread
         self.at += size
-        self.algebra.numbers.undone += values.mixed_number(int(top), int(below))
-        return Fraction(int(top), int(below))
-
-
-def several(parts: list[Answer]) -> Answer:
-    """One value, or a list; an unordered one where ± makes several of one, and x = 1, x = 2 as x = 1, 2."""
-    flat, kind = flattened(parts), "{}" if any(map(marked, parts)) else ","
-    if len(flat) == 1:
-        return flat[0]
-    name = named(flat[0])
-    if name and all(named(part) in (name, None) for part in flat):
-        sides = [part.parts[1] if named(part) else part for part in flat]
-        if not any(isinstance(side, Several) and side.kind in RELATIONS for side in sides):
-            return Several("=", (flat[0].parts[0], Several(kind, tuple(sides))))
-    return Several(kind, tuple(flat))
-
-
-def marked(part: Answer) -> bool:
-    return isinstance(part, Several) and part.kind == "±"
-
-
-def flattened(parts: list[Answer]) -> list[Answer]:
-    return [each for part in parts for each in (part.parts if marked(part) else (part,))]
-
-
-def in_set(parts: list[Answer]) -> Answer:
-    flat = flattened(parts)
-    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
-
-
-def named(part: Answer) -> str | None:
-    """The letter x of `x = …`, or of `x ∈ …`."""
-    if not isinstance(part, Several) or part.kind not in ("=", "∈") or not isinstance(part.parts[0], Formula):
-        return None
-    return part.parts[0].letter()
+        self.algebra.numbers.undone += values.mixed_number(top, below)
+        return Fraction(top, below)

@@ -1,6 +1,7 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
 import functools
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from nomoat.tasks.latex import Token
 PERCENT = ("percent", "Prozent")
 JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
+MONEY = ("$", "€", "£", "¢")
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
@@ -32,41 +34,57 @@ def parted(tokens: Sequence[Token], short: bool = False) -> tuple[list[Token], s
     `short`, it may be one letter after a blank.
     """
     tokens = with_percent(tokens)
-    unit, power, end = "", 1, len(tokens)
-    if tokens[-2:-1] and tokens[-2].text == "^" and tokens[-1].text in ("2", "3"):
-        power, end = int(tokens[-1].text), end - 2
-    elif [t.text for t in tokens[-4:]] in (["^", "{", "2", "}"], ["^", "{", "3", "}"]):
-        power, end = int(tokens[-2].text), end - 4
+    power, end = power_at_end(tokens)
     start = start_of_words(tokens, end, short)
-    if 0 < start < end:
+    if 0 < start < end and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
         unit = unit_of(tokens[start:end], power)
-        if unit and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
+        if unit:
             return without_money(tokens[:start])[0], unit
     rest, money = without_money(tokens)
-    degrees = len(rest) > 1 and rest[-1].text == "°"
-    return rest, money or ("degree" if degrees else "")
+    if len(rest) > 1 and rest[-1].text == "°":
+        return rest, money or "degree"
+    return rest, money
+
+
+def power_at_end(tokens: list[Token]) -> tuple[int, int]:
+    """(2 or 3 where the tokens end in that exponent, else 1; where it begins)."""
+    texts = [token.text for token in tokens[-4:]]
+    for exponent in ("2", "3"):
+        if texts[-2:] == ["^", exponent]:
+            return int(exponent), len(tokens) - 2
+        if texts == ["^", "{", exponent, "}"]:
+            return int(exponent), len(tokens) - 4
+    return 1, len(tokens)
 
 
 def start_of_words(tokens: Sequence[Token], end: int, short: bool) -> int:
     r"""Where the words at the end begin: all of \text{…}, or the names of one unit."""
     start = end
-    while start and (tokens[start - 1].kind == "word" or (start < end and tokens[start - 1].text in JOINING)):
+    while start and tokens[start - 1].kind == "word":
         start -= 1
-    while start < end and tokens[start].text in JOINING and tokens[start].kind == "sign":
+        while start and tokens[start - 1].text in JOINING and tokens[start - 1].kind == "sign":
+            start -= 1
+    while start < end and tokens[start].kind == "sign":
         start += 1
-    if start < end:
-        return start
-    for n in (3, 2, 1):
-        names = [token.text for token in tokens[max(0, end - n) : end]]
-        if len(names) == n and (" ".join(names) in several_names() or "".join(names) in unit_names()):
-            letter = len(names[-1]) == 1 and names[-1].isascii() and names[-1].isalpha()
-            if n > 1 or not letter or (short and tokens[end - 1].space):
-                return end - n
-    return end
+    return start if start < end else end - n_names(tokens[:end], short)
+
+
+def n_names(tokens: Sequence[Token], short: bool) -> int:
+    """How many names of one unit the tokens end in."""
+    texts = [token.text for token in tokens[-3:]]
+    for n in (3, 2):
+        last = texts[-n:]
+        if len(last) == n and (" ".join(last) in long_names() or "".join(last) in unit_names()):
+            return n
+    if not texts or texts[-1] not in unit_names():
+        return 0
+    if re.fullmatch("[A-Za-z]", texts[-1]):
+        return 1 if short and tokens[-1].space else 0
+    return 1
 
 
 @functools.cache
-def several_names() -> set[str]:
+def long_names() -> set[str]:
     """Units of two and three words: square feet, miles per hour."""
     powers = [name for names in words()["powers"].values() for name in names]
     long = [name for name in unit_names() if len(name) > 1]
@@ -78,11 +96,14 @@ def unit_of(tokens: Sequence[Token], power: int) -> str:
     names = [token.text for token in tokens if token.text not in (".", "-")]
     if any(name in NO_UNITS for name in names) or names in (["a", "m"], ["p", "m"]):
         return ""
-    for n, others in words()["powers"].items():
-        if names and names[0] in others:
-            names, power = names[1:], int(n)
+    powers = {name: int(n) for n, others in words()["powers"].items() for name in others}
+    if names and names[0] in powers:
+        power = powers[names[0]]
+        names = names[1:]
     unit = "".join(names)
-    unit = unit_names().get(unit, "mph" if names == ["miles", "per", "hour"] else " ".join(names))
+    if names == ["miles", "per", "hour"]:
+        unit = "mph"
+    unit = unit_names().get(unit, unit)
     return unit if power == 1 else f"{unit}^{power}"
 
 
@@ -92,13 +113,13 @@ def with_percent(tokens: Sequence[Token]) -> list[Token]:
 
 def without_money(tokens: list[Token]) -> tuple[list[Token], str]:
     """The tokens without a sign of money at either end, and which that was."""
-    for place, sign in ((0, 0), (0, 1), (len(tokens) - 1, 0)):
-        at = place + sign
-        if 0 <= at < len(tokens) and len(tokens) > 1 and tokens[at].text in ("$", "€", "£", "¢"):
-            if sign and tokens[0].text != "-":
-                continue
-            unit = unit_names().get(tokens[at].text, tokens[at].text)
-            return [*tokens[:at], *tokens[at + 1 :]], unit
+    if len(tokens) < 2:
+        return tokens, ""
+    first = 1 if tokens[0].text == "-" else 0
+    for at in (first, len(tokens) - 1):
+        sign = tokens[at].text
+        if sign in MONEY:
+            return [*tokens[:at], *tokens[at + 1 :]], unit_names().get(sign, sign)
     return tokens, ""
 
 

@@ -232,8 +232,9 @@ def power_of_ten(texts: list[str], last: int) -> tuple[int, int]:
     at = last - 1
     while at > 0 and texts[at] in ("-", "{"):
         at -= 1
-    times, ten, power = texts[at - 2 : at + 1] if at > 2 else ("", "", "")
-    if times not in ("*", "x") or (ten, power) != ("10", "^"):
+    if at < 3 or texts[at] != "^" or texts[at - 1] != "10":
+        return last, last + 1
+    if texts[at - 2] not in ("*", "x"):
         return last, last + 1
     braced = texts[at + 1] == "{"
     return at - 3, last + 1 + braced

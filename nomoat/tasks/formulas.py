@@ -178,24 +178,27 @@ class Algebra:
 
     def same(self, a: Answer, b: Answer) -> bool:
         """Whether the answers are equal, whatever was left undone."""
-        if isinstance(a, Several) and isinstance(b, Several):
-            return len(a.parts) == len(b.parts) and self.same_parts(a, b)
-        if isinstance(a, Several) or isinstance(b, Several):
+        if isinstance(a, Formula) and isinstance(b, Formula):
+            alike = a.terms.keys() == b.terms.keys()
+            return alike and all(map(self.numbers.same, a.terms.values(), map(b.terms.get, a.terms)))
+        if isinstance(a, Formula) or isinstance(b, Formula):
             return False
-        if a.terms.keys() != b.terms.keys():
+        if len(a.parts) != len(b.parts):
             return False
-        return all(self.numbers.same(value, b.terms[m]) for m, value in a.terms.items())
+        return self.same_parts(a, b)
 
     def same_parts(self, a: Several, b: Several) -> bool:
         kinds = {a.kind, b.kind}
         if len(kinds) == 2 and kinds != {",", "{}"}:
             return False
         if not kinds.isdisjoint(UNORDERED):
-            return all(self.count(a, part) == self.count(b, part) for part in b.parts)
+            return self.in_any_order(a, b)
         if all(map(self.same, a.parts, b.parts)):
             return True
-        turned = reversed(b.parts)
-        return a.kind == "=" and all(map(self.same, a.parts, turned))
+        return a.kind == "=" and all(map(self.same, a.parts, reversed(b.parts)))
+
+    def in_any_order(self, a: Several, b: Several) -> bool:
+        return all(self.count(a, part) == self.count(b, part) for part in b.parts)
 
     def count(self, several: Several, part: Answer) -> int:
         return sum(self.same(other, part) for other in several.parts)

@@ -145,7 +145,8 @@ class Calls(ast.NodeTransformer):
         if None in named or not closed(given):
             raise LookupError("arguments from elsewhere")
         number = len(self.inputs)
-        self.inputs.append(f"({arguments(node.args)}, {options(named)})")
+        given = f"({arguments(node.args)}, {options(named)})"
+        self.inputs.append(given)
         return ast.Name(f"_{number}", ast.Load())
 
 

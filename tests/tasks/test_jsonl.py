@@ -84,6 +84,36 @@ def test_checkers_differ(write):
         assert [t for t in ("1/2", "0.5", "so 0.5", "it is 0.5 kg") if check(p, t)] == accepted
 
 
+@pytest.mark.parametrize("gold", ["25%", "3/4", "1 1/2", "$1,250", "0.(3)", "-7", "½", "88 cm"])
+def test_the_number_of_a_row_is_right_for_itself(write, gold):
+    row = {"question": "?", "answer": gold}
+    task, p = jsonl.load(write([row]) + ":number"), jsonl.posed(row, "here", "number")
+    assert task.check(p, gold)
+    assert task.check(p, f"so it is {gold}")
+
+
+@pytest.mark.parametrize(
+    ("checker", "gold"),
+    [("number", "Paris"), ("number", "(3,100)"), ("number", "x+1"), ("exact", r"\boxed{1} \boxed{2}")],
+)
+def test_an_answer_that_its_checker_cannot_judge_is_told_with_its_line(write, checker, gold):
+    rows = [{"question": "Half?", "answer": "1/2"}, {"question": "?", "answer": gold}]
+    with pytest.raises(TaskError, match=f"line 2: :{checker} can't judge the answer .*mend it or use :"):
+        jsonl.load(f"{write(rows)}:{checker}")
+
+
+def test_a_line_may_have_any_letters(write):
+    row = {"question": "Wo?", "answer": "Zürich"}
+    task, p = jsonl.load(write([row]) + ":line"), jsonl.posed(row, "here", "line")
+    assert task.check(p, " Zürich.")
+    assert not task.check(p, "Zurich")
+
+
+def test_a_box_over_two_lines_is_one_answer():
+    row = MATH | {"solution": "\\boxed{90\\text{ square\nunits}}"}
+    assert jsonl.posed(row, "here", "exact").witness == "90\\text{ square units}"
+
+
 def test_a_row_names_its_units_and_language(write):
     row = {"question": "Wie viel?", "answer": "1,5 m", "units": {"m": 100, "cm": 1}, "lang": "de"}
     task, p = jsonl.load(write([row])), jsonl.posed(row, "here", "exact")
@@ -158,19 +188,21 @@ HUMANEVAL = {
 }
 
 
-def test_tests_become_inputs_and_outputs_where_they_are_plain_data(write):
+def test_asserts_become_calls_and_what_is_demanded_of_them(write):
     p = jsonl.posed(HUMANEVAL, "here", "code")
-    assert p.facts["inputs"] == [[1, 2], [7, 3], [-1, -2]]
-    assert p.facts["outputs"] == [2, 7, -1]
+    assert len(p.facts["inputs"]) == len(p.facts["asserts"]) == 5
+    assert p.facts["left"] == 0
     assert jsonl.load(write([HUMANEVAL])).form == "text"
 
 
 def test_problems_with_few_tests_are_left_out(write):
     few = HUMANEVAL | {"test": "assert candidate(1) == 1"}
-    with pytest.raises(TaskError, match="no problem with tests that are plain data"):
+    with pytest.raises(TaskError, match="no problem that can be judged: left out: 1 of 1 problems"):
         jsonl.load(write([few]))
     enough = HUMANEVAL | {"prompt": "def larger(a, b):\n"}
-    assert len(all_of(jsonl.load(write([few, enough])), n=20)) == 1
+    task = jsonl.load(write([few, enough]))
+    assert len(all_of(task, n=20)) == 1
+    assert task.notes == ["left out: 1 of 2 problems, which have fewer than 3 tests that can be judged"]
 
 
 @pytest.mark.parametrize(

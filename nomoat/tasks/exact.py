@@ -222,7 +222,7 @@ def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
     """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
     if last > 4 and [*texts[last - 5 : last - 3], *texts[last + 1 : last + 2]] == FRAC:
         return last - 5, last + 2
-    if last > 1 and texts[last - 1] == "/" and texts[last - 2][0].isdigit():
+    if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
         return last - 2, last + 1
     return last, last + 1
 

@@ -56,8 +56,9 @@ REPEATED = (
     r"\\(?:overline|bar|dot)\s*\{?\s*(?P<line>[0-9]+)\s*\}?|\((?P<round>[0-9]+)\)|(?P<bars>(?:[0-9]\u0305)+)"
 )
 POWER_OF_TEN = r"(?P<e>[eE][-+]?[0-9]{1,3}(?![0-9a-zA-Z]))?"
-WHOLE = r"(?P<whole>[1-9][0-9]{0,2}(?:%s[0-9]{3})+(?![0-9]|%s[0-9])|[0-9]+|(?=%s[0-9\\]))"
-PART = r"(?P<part>%s(?:[0-9]+(?!\u0305)|(?=\\(?:overline|bar|dot)|\([0-9]|[0-9]\u0305)))?"
+REPEATS = r"(?=\\(?:overline|bar|dot)\s*\{?\s*[0-9]|\([0-9]+\)|[0-9]\u0305)"  # what comes next does
+WHOLE = r"(?P<whole>[1-9][0-9]{0,2}(?:%s[0-9]{3})+(?![0-9]|%s[0-9])|[0-9]+|(?=%s(?:[0-9]|" + REPEATS + ")))"
+PART = r"(?P<part>%s(?:[0-9]+(?!\u0305)|" + REPEATS + "))?"
 DIGITS = re.compile(r"(\d*)(?:\.(\d*))?(?:\((\d+)\))?(?:e([-+]?\d+))?")
 END = rf"(?(part)(?:{REPEATED})?)" + POWER_OF_TEN
 

@@ -84,6 +84,6 @@ def test_expressions_have_their_value(expression):
 
 @pytest.mark.check
 @given(expressions(depth=5))
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=4_000, deadline=None)
 def test_many_expressions_have_their_value(expression):
     assert exact.number(expression[0]) in (expression[1], None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import ConfigError, Strict, parse
+from nomoat.config import ConfigError, Count, Strict, Weight, Whole, parse
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.evals.bits import held_out
@@ -22,10 +22,10 @@ N_TOKENIZER_PROBLEMS, N_WORKED_PROBLEMS = 10_000, 45_000
 class Contents(Strict):
     """`text`, by default what ships; `shares` may mix in worked `tasks`."""
 
-    vocab_size: int = 2048
+    vocab_size: Count = 2048
     text: str | None = None
-    shares: dict[str, float] = {"prose": 1.0}
-    tasks: dict[str, list[int]] = {}
+    shares: dict[str, Weight] = {"prose": 1.0}
+    tasks: dict[str, list[Whole]] = {}
 
 
 @dataclass(frozen=True)

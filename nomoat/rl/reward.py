@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 
-from nomoat.config import Strict, UserError
+from nomoat.config import Strict, UserError, Weight
 from nomoat.files import shipped
 from nomoat.rl.rollout import Exercise, Rollout, Rollouts
 from nomoat.tasks import answers, base
@@ -23,10 +23,10 @@ class Weights(Strict):
     `language`: share of the words that are not of the other language; `random`: a coin, for control runs.
     """
 
-    accuracy: float = 1.0
-    format: float = 0.0
-    language: float = 0.0
-    random: float = 0.0
+    accuracy: Weight = 1.0
+    format: Weight = 0.0
+    language: Weight = 0.0
+    random: Weight = 0.0
 
 
 ACCURACY = Weights()

@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nomoat.config import MOST, Count, Seed, Share, Whole
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, trace
@@ -36,16 +37,16 @@ class Settings(grpo.Objective):
     from, or the policy of `refresh` steps ago at most.
     """
 
-    tasks: dict[str, list[int]]
-    steps: int
-    prompts: int = 16
-    group: int = 16
-    refill: int = 1
+    tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)
+    steps: Count
+    prompts: Count = 16
+    group: int = Field(16, ge=2, le=MOST)
+    refill: Whole = 1
     think: bool | None = None
-    memory: float = 0.8
-    refresh: int | None = Field(None, ge=1)
+    memory: Share = 0.8
+    refresh: Count | None = None
     rewards: reward.Weights = reward.Weights()
-    watch_every: int = Field(20, ge=1)  # steps between two looks at the probes and the KL
+    watch_every: Count = 20  # steps between two looks at the probes and the KL
     precision: Literal["bf16", "fp32"] = (
         "fp32"  # of the gradient; the policy that is sampled is always float32
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from nomoat.config import DataError, Strict, look_up, parse
+from nomoat.config import Amount, DataError, Strict, Whole, look_up, parse
 from nomoat.files import shipped
 from nomoat.run.log import Event
 
@@ -24,9 +24,9 @@ PARTS = {
 class Device(Strict):
     """What one unit of a device draws and costs; the price of a rented one has its electricity in it."""
 
-    watts: float
+    watts: Amount
     watts_source: str
-    per_hour: float
+    per_hour: Amount
     per_hour_source: str
     rented: bool
 
@@ -36,7 +36,7 @@ class Published(Strict):
 
     part: str
     what: str
-    hours: int
+    hours: Whole
     source: str
 
 
@@ -45,7 +45,7 @@ class Prices(Strict):
 
     date: str
     currency: str
-    per_kwh: float
+    per_kwh: Amount
     per_kwh_source: str
     devices: dict[str, Device]
     published: list[Published] = []

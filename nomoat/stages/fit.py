@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, Count, Share, Weight
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.model import counts
@@ -26,6 +26,7 @@ from nomoat.train.session import Session, Work
 from nomoat.train.start import from_bigrams
 
 KINDS = ("prose", "tasks", "samples", "talk")  # of documents
+LONGEST = 2**24  # tokens of a row
 
 
 class Config(inputs.ReadsText):
@@ -39,20 +40,20 @@ class Config(inputs.ReadsText):
 
     leaves_weights: ClassVar[bool] = True
     model: str = "main"
-    steps: int
-    rows: int = 8
-    first_rows: int | None = None
-    ramp_steps: int = 0
-    context: int = 256
-    short_context: int | None = None
-    short: float = 0.0
+    steps: Count
+    rows: Count = 8
+    first_rows: Count | None = None
+    ramp_steps: int = Field(0, ge=0, le=10**6)
+    context: int = Field(256, ge=2, le=LONGEST)
+    short_context: int | None = Field(None, ge=2, le=LONGEST)
+    short: Share = 0.0
     weights: Literal["noise", "counts"] = "noise"
     precision: Literal["bf16", "fp32"] = "bf16"
-    shares: dict[str, float] = {"prose": 1.0}
+    shares: dict[str, Weight] = {"prose": 1.0}
     tasks: Tasks = {}
-    task_documents: int = 20_000
-    chains: float | dict[str, float] = 1.0
-    talk_documents: int = 2_000
+    task_documents: Count = 20_000
+    chains: Share | dict[str, Share] = 1.0
+    talk_documents: Count = 2_000
     samples: list[str] = []
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from nomoat.config import DataError, JsonObject
+from nomoat.config import Count, DataError, JsonObject
 from nomoat.data import documents
 from nomoat.data.sources import DataSet, Document
 from nomoat.run.directory import Run
@@ -29,7 +29,7 @@ class ReadsText(StageConfig):
     what ships."""
 
     text: str | None = None
-    text_bytes: int | None = None
+    text_bytes: Count | None = None
     hub: DataSet | None = None
 
     @model_validator(mode="after")

@@ -4,16 +4,18 @@ import hashlib
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from nomoat.config import ConfigError, JsonObject, Strict, look_up, parse
+from nomoat.config import ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import find
 
 Fields = JsonObject  # what a stage plans, or leaves, by name
-Tasks = dict[str, list[int]]  # family -> levels
+Levels = Annotated[list[Seed], Field(min_length=1)]
+Tasks = dict[str, Levels]  # family -> levels
+SomeTasks = Annotated[Tasks, Field(min_length=1)]
 KINDS = {
     "tokenizer": "s1_tokenizer",
     "pretrain": "s2_pretrain",
@@ -41,10 +43,10 @@ class _Settings(Strict):
     spent."""
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     device: str = "cpu"
-    threads: int = 2
-    save_seconds: float = 30.0
+    threads: int = Field(2, ge=1, le=1024)
+    save_seconds: float = Field(30.0, ge=0, le=1e9)
     kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None

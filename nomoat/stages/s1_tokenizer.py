@@ -1,5 +1,8 @@
 """Stage 1: a byte-level BPE tokenizer from the text that the model will see."""
 
+from pydantic import Field
+
+from nomoat.config import Count
 from nomoat.data import documents, sources
 from nomoat.stages import estimate, inputs
 from nomoat.stages.recipe import Fields, Recipe, Tasks
@@ -11,9 +14,9 @@ from nomoat.train.session import Session, Work
 class Config(inputs.ReadsText):
     """A vocabulary of at most `vocab_size`; smaller where the text has no more pairs."""
 
-    vocab_size: int = 2048
+    vocab_size: int = Field(2048, ge=bpe.SMALLEST_VOCAB, le=2**24)
     tasks: Tasks = {}
-    task_documents: int = 10_000
+    task_documents: Count = 10_000
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:

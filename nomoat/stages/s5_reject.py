@@ -5,7 +5,7 @@ import json
 
 from pydantic import Field
 
-from nomoat.config import DataError
+from nomoat.config import Count, DataError
 from nomoat.evals.problems import Candidate
 from nomoat.files import write_whole
 from nomoat.model import counts
@@ -13,7 +13,7 @@ from nomoat.rl.reward import Group
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tasks import base
 from nomoat.train.session import Session, Work
 
@@ -24,12 +24,12 @@ class Config(StageConfig):
     """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
     each."""
 
-    tasks: Tasks
-    problems: int = 2000
-    samples: int = Field(4, ge=1)
-    keep: int = Field(2, ge=1)
-    max_new_tokens: int = 96
-    temperature: float = Field(1.0, gt=0)
+    tasks: SomeTasks
+    problems: Count = 2000
+    samples: Count = 4
+    keep: Count = 2
+    max_new_tokens: Count = 96
+    temperature: float = Field(1.0, gt=0, le=100)
     think: bool | None = None
 
 

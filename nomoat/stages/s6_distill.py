@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, Count, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
@@ -46,11 +46,11 @@ class Config(fit.Config):
     inherit: bool = (
         True  # without it, start from a part of the teacher's layers, see below; else from random weights
     )
-    policy_steps: int = 50
+    policy_steps: Whole = 50
     policy_tasks: Tasks = {}
-    prompts: int = 32
-    group: int = 4
-    max_new_tokens: int = 96
+    prompts: Count = 32
+    group: Count = 4
+    max_new_tokens: Count = 96
     policy_think: bool | None = None
 
 

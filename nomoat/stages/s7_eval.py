@@ -1,8 +1,11 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from nomoat.config import DataError
+from pydantic import Field
+
+from nomoat.config import Count, DataError, Whole
 from nomoat.data import ngram
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
@@ -11,7 +14,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -28,13 +31,13 @@ class Config(StageConfig):
     """
 
     models: list[str] = []
-    tasks: Tasks
-    problems: int = 50
-    samples: int = 4
-    max_new_tokens: int = 96
+    tasks: SomeTasks
+    problems: Count = 50
+    samples: Count = 4
+    max_new_tokens: Count = 96
     think: bool | None = None
-    ngram_orders: list[int] = [5, 6]
-    heldout_bytes: int | None = None
+    ngram_orders: list[Annotated[int, Field(ge=1, le=ngram.MAX_ORDER)]] = [5, 6]
+    heldout_bytes: Whole | None = None
 
     @property
     def n_problems(self) -> int:

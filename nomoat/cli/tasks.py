@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import said
+from nomoat.cli.args import Columns, said, with_columns
 from nomoat.config import ConfigError
 
 
@@ -13,6 +13,8 @@ def task(
     action: Positional[Literal["list", "new", "check", "audit"]],
     target: Positional[Annotated[str | None, said("a task file or a family", "[FILE]")]] = None,
     /,
+    *,
+    columns: Columns = None,
 ) -> int:
     """Write a task of your own, and check it."""
     from nomoat.tasks import audit, authoring, find
@@ -28,6 +30,6 @@ def task(
         raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
     if action == "new":
         return say.result(authoring.new(target))
-    complaints, text = authoring.check(target)
+    complaints, text = authoring.check(with_columns(target, columns))
     say.result(text)
     return 2 if complaints else 0

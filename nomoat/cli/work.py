@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomoat.cli import say
+from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
@@ -27,11 +28,14 @@ def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[s
     return [look_up(name, by_name, f"no {kind} stage `{name}` in the recipe")]
 
 
-def teach(table: JsonObject, task: str | None) -> JsonObject:
+def teach(table: JsonObject, task: str | None, columns: str | None = None) -> JsonObject:
     """The recipe with one task in the place of every stage's own."""
+    if task is None and columns is not None:
+        raise ConfigError(f"--columns {columns} without --task; expected a file of problems; name it")
     if task is not None:
         from nomoat.tasks import find
 
+        task = with_columns(task, columns)
         for stage in table.get("stages", []):
             if stage.get("tasks"):
                 stage["tasks"] = {task: list(find.find(task).levels)}

@@ -7,11 +7,11 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nomoat.data import sources
 from nomoat.data.conversation import conversations
-from nomoat.tasks import base, find
+from nomoat.tasks import base, find, tables
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch
 
@@ -25,11 +25,17 @@ def nothing() -> None:
 
 
 def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    """<|bos|> text <|eos|>, every token trained."""
+    """<|bos|> text <|eos|>, every token trained; conversations in the chat layout, trained on the assistant's."""
     marks = tokenizer.layout
     for chunk in _batched(documents, 64):
-        for ids in tokenizer.encode_batch([document.text for document in chunk]):
-            yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
+        talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
+        texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
+        for document in chunk:
+            if document.turns:
+                yield next(talks)
+            else:
+                ids = next(texts)
+                yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
 
 
 def text(
@@ -112,15 +118,23 @@ def sha256(documents: Iterable[sources.Document]) -> str:
 def problems(
     levels: Levels, n: int, seed: int, split: str = "train"
 ) -> Iterator[tuple[str, int, base.Problem]]:
-    """`n` problems, (family, level, problem), families and their levels in turn."""
+    """`n` problems, (family, level, problem), families and their levels in turn.
+
+    Fewer than that where a file holds fewer problems out: nothing is measured twice.
+    """
     families = []
     for family, chosen in levels.items():
-        streams = [base.problems(find.find(family), level, split=split, seed=seed) for level in chosen]
+        task = find.find(family)
+        streams = [base.problems(task, level, split=split, seed=seed) for level in chosen]
+        if split == "eval" and hasattr(task, "listed"):
+            n_held = max(len(task.listed[split]), 1)
+            streams = [itertools.islice(stream, n_held) for stream in streams]
         if streams:
             families.append(itertools.cycle([(family, *pair) for pair in zip(chosen, streams)]))
     for index in range(n):
         family, level, stream = next(families[index % len(families)])
-        yield family, level, next(stream)
+        for problem in itertools.islice(stream, 1):
+            yield family, level, problem
 
 
 def worked(
@@ -134,7 +148,7 @@ def worked(
         for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = find.find(family).work(problem) if rng.random() < share else None
-            yield _exchange(problem.prompt, problem.witness, chain)
+            yield [*turns(problem), Message("assistant", problem.witness, chain)]
 
     return _rendered(talks(), tokenizer)
 
@@ -142,17 +156,28 @@ def worked(
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
     records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
-    talks = (_exchange(record["prompt"], record["answer"], record["thinking"]) for record in records)
+    talks = (
+        [*_turns(record), Message("assistant", record["answer"], record["thinking"])] for record in records
+    )
     return _rendered(talks, tokenizer)
+
+
+def turns(problem: base.Problem) -> list[Message]:
+    """What a problem asks: its question as the user's turn, or the turns that a file gives."""
+    given = problem.facts.get("turns")
+    if given and tables.text_of(given) != problem.prompt:  # in other words than the file's
+        given = None
+    return _turns({"prompt": problem.prompt, "turns": given})
+
+
+def _turns(record: Mapping[str, Any]) -> list[Message]:
+    given = record.get("turns") or [{"role": "user", "content": record["prompt"]}]
+    return [Message(**turn) for turn in given]
 
 
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
     """`n` conversations in the chat layout."""
     return _rendered(itertools.islice(conversations(seed), n), tokenizer)
-
-
-def _exchange(question: str, answer: str, thinking: str | None) -> Conversation:
-    return [Message("user", question), Message("assistant", answer, thinking)]
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
+from nomoat.tokenizer.layout import ROLES, Message
 
 LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
@@ -25,11 +26,12 @@ DOCUMENT_BYTES = 2**20  # a plain text without form feeds is cut at the first li
 
 @dataclass(frozen=True)
 class Document:
-    """One text, its language if known ("en" or "de"), and where it came from."""
+    """One text, its language if known ("en" or "de"), where it came from, and the turns of a conversation."""
 
     text: str
     lang: str | None
     source: str
+    turns: tuple[Message, ...] | None = None
 
 
 class DataSet(Strict):
@@ -95,7 +97,7 @@ def from_path(path: str | Path) -> Iterator[Document]:
     their names.
 
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
-    or the "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
+    or the "messages" of a conversation, as OpenAI's format has them; its "lang" is kept if it is "en" or "de".
     """
     return itertools.chain.from_iterable(files(path))
 
@@ -189,16 +191,52 @@ def _row(row: Any, where: str, source: str) -> Document:
     )
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
+    turns = None
     if isinstance(row.get("text"), str):
         text = row["text"]
     elif isinstance(row.get("messages"), list):
-        contents = [m.get("content") if isinstance(m, dict) else None for m in row["messages"]]
-        if not all(isinstance(content, str) for content in contents):
-            raise DataError(f"{where} has a message without a text as its content; {expected}")
-        text = "\n\n".join(contents)
+        turns = _conversation(row["messages"], where)
+        text = "\n\n".join(part for turn in turns for part in (turn.thinking, turn.content) if part)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
-    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where} has half a surrogate pair; expected whole characters: mend it") from None
+    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source, turns)
+
+
+def _conversation(messages: list, where: str) -> tuple[Message, ...]:
+    """Messages as turns; the assistant's chain from `reasoning_content`, `thinking` or a leading think block.
+
+    DataError for other roles, contents that are no text, calls of tools, and where nothing is to be learnt.
+    """
+    turns = []
+    for n, message in enumerate(messages, 1):
+        place = f"{where}, message {n}"
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            role = message.get("role") if isinstance(message, dict) else message
+            raise DataError(f"{place} has the role {role!r:.40}; expected one of {', '.join(ROLES)}: mend or drop it")
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [part.get("text") if isinstance(part, dict) else None for part in content]
+            content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        if not isinstance(content, str) or message.get("tool_calls"):
+            raise DataError(f"{place}: a message without a text as its content; expected one: mend or drop it")
+        turns.append(_turn(message, content))
+    if not any(turn.role == "assistant" for turn in turns):
+        raise DataError(f"{where} has no turn of the assistant, so nothing to learn; expected one: mend or drop it")
+    return tuple(turns)
+
+
+def _turn(message: dict, content: str) -> Message:
+    if message["role"] != "assistant":
+        return Message(message["role"], content)
+    chain = message.get("reasoning_content", message.get("thinking"))
+    begin, closed, answer = content.partition("</think>")
+    if chain is None and closed and begin.lstrip().startswith("<think>"):
+        return Message("assistant", answer.strip(), begin.lstrip().removeprefix("<think>").strip())
+    return Message("assistant", content, chain if isinstance(chain, str) else None)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -251,6 +289,11 @@ def _jsonl(path: Path) -> Iterator[Document]:
             raise DataError(
                 f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
                 "line: mend or drop the line"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            found = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+            raise DataError(
+                f"{path}:{n} can't be read ({found}); expected one object a line: mend or drop the line"
             ) from None
         yield _row(row, f"{path}:{n}", path.name)
 

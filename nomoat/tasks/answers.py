@@ -7,15 +7,21 @@ from nomoat.tasks.base import MAX_ANSWER, MAX_TEXT
 
 SPECIAL = re.compile(r"<\|[a-z]+\|>|</?think>")
 LAID_OUT = re.compile(r"(?s)\\begin\{(\w+)\}.*?\\end\{\1\}|\\\[.*?\\\]|\$\$.*?\$\$")  # over several lines
+TURN = re.compile(r"<\|[a-z]+\|>")
+MAX_REPLY = 2**17  # characters
 CUE = re.compile(r"[=:]|\b(?:answer|antwort)\b(?:\s(?:is|ist|lautet)\b)?", re.IGNORECASE)
 
 
 def strict_answer(reply: str, form: str = "line") -> str | None:
     """What stands after the one closed thinking block (or the whole reply, if it has none); else None.
 
-    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text";
-    what LaTeX lays out over several lines (a matrix, \\[…\\]) counts as one.
+    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text"; the whole
+    reply with its thinking where `form` is "reply".  What LaTeX lays out over several lines (a matrix, \\[…\\])
+    counts as one.
     """
+    if form == "reply":
+        whole = reply.removesuffix("<|eos|>").strip()
+        return whole if 0 < len(whole) <= MAX_REPLY and not TURN.search(whole) else None
     thinking, closed, answer = reply.removesuffix("<|eos|>").rpartition("</think>")
     if SPECIAL.search(thinking.removeprefix("<think>")) or SPECIAL.search(answer):
         return None

@@ -44,8 +44,11 @@ def check(name: str | Path) -> tuple[list[str], str]:
         complaints = contract.contract(task)
     else:
         complaints = list(dict.fromkeys(screened(task, samples)))
-    levels = ", ".join(map(str, task.levels))
-    lines = [f"{base.short(task)}: levels {levels}"]
+    lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
+    if hasattr(task, "listed"):
+        lines.append(f"split: {base.left(task)}")
+        if not task.listed["eval"]:
+            complaints.insert(0, f"no problem {base.SIDES['eval']}: {base.left(task)}")
     for problem, other in spread(samples):
         lines += shown(task, problem, other)
     summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]

@@ -1,9 +1,11 @@
 """Files of problems as tasks, judged by comparison, by hidden tests, or by a reward function as TRL's are.
 
-    mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as is
+    mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as is;
+                            messages that end with the answer; also .json and .csv, see tables.py
+    mine.csv:question=q,answer=a    the columns q and a under other names
     mine.jsonl:exact        or :number (the last one counts), :line (the text), :code (f(x) on hidden inputs)
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
-    mine.jsonl:mine.py:f    right is what the function f rewards with 1 or more
+    mine.jsonl:mine.py:f    right is what the function f rewards with 1 or more, see rewards.py
 
 They have one level, 0.  A function runs with your rights, and judges as it likes: `nomoat task check` shows
 what it lets pass.
@@ -13,14 +15,12 @@ import functools
 import itertools
 import json
 import re
-import runpy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, contract, exact, programs
+from nomoat.tasks import answers, base, exact, programs, rewards, tables
 from nomoat.tasks.base import Problem
 
 Row = JsonObject
@@ -28,7 +28,8 @@ QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
-    "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs"
+    "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other names "
+    "of columns as in mine.jsonl:question=q,answer=a"
 )
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),
@@ -52,10 +53,12 @@ def rule(checker: str, problem: Problem, text: str) -> str:
 
 def load(name: str) -> SimpleNamespace:
     """The task of that name; TaskError says what is wrong with it, and in which line."""
-    path, *options = name.split(":")
-    rows = read(Path(path))
+    path, *options = tables.parted(name)
+    rows = tables.read(path, options)
+    options = [option for option in options if "=" not in option]
     if options and options[0].endswith(".py"):
-        return from_reward(function_in(options[0], options[-1]), rows.values(), name=path)
+        problems = {place: posed(row, place, "line", "test" in options) for place, row in rows.items()}
+        return rewards.task(name, path, options, rows, problems)
     checker = next((option for option in options if option != "test"), usual_checker(rows))
     if checker not in CHECKERS:
         raise TaskError(
@@ -71,7 +74,7 @@ def load(name: str) -> SimpleNamespace:
         notes = ["lenient: the last number counts, so that `not 7` passes for 7"]
     if not problems:
         raise TaskError(f"{path} has no problem that can be judged: {notes[0]}; give inputs and outputs")
-    task = base.one_level(path, lambda rng: rng.choice(problems), CHECKERS[checker], form)
+    task = base.listed(path, problems, CHECKERS[checker], form)
     task.named, task.notes, task.lenient = name, notes, checker == "number"
     task.rule = functools.partial(rule, checker)
     return task
@@ -105,25 +108,11 @@ def judges_itself(problem: Problem, place: str, checker: str) -> None:
     )
 
 
-def read(path: Path) -> dict[str, JsonObject]:
-    """The rows of a file by their place."""
-    rows, place = {}, str(path)
-    try:
-        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-            place = f"{path}, line {number}"
-            if line.strip():
-                rows[place] = dict(json.loads(line))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise TaskError(f"{place}: {error}; expected a JSON object a line, in UTF-8; mend it") from None
-    if rows:
-        return rows
-    raise TaskError(f"{path} is empty; expected a JSON object with question and answer a line; add some")
-
-
 def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
     """The problem in a row, in whichever layout; where it is to be held out, under a key that is."""
     try:
-        prompt = asked(row)
+        turns, row = tables.asked(row, QUESTION, place)
+        prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
         fits = not answers.SPECIAL.search(prompt + witness)
@@ -131,15 +120,12 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         fits = False
     if not fits:
         raise TaskError(f"{place}: {str(dict(row))[:80]}; expected {EXPECTED}; mend it")
-    facts["reads"] = row.get("lang", "en")
+    facts["place"], facts["reads"] = place, row.get("lang", "en")
+    if len(turns) > 1:
+        facts["turns"] = turns
     key = " ".join(prompt.casefold().split())
     keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
     return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
-
-
-def asked(row: Row) -> str:
-    prompt = first_of(row, QUESTION)[1]
-    return prompt[-1]["content"] if isinstance(prompt, list) else prompt  # messages
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
@@ -180,40 +166,3 @@ def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
 
 def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def function_in(file: str, name: str) -> Callable[..., Sequence[float]]:
-    try:
-        return runpy.run_path(file)[name]
-    except (OSError, SyntaxError, KeyError) as error:
-        expected = "expected TRL's signature; mend it"
-        raise TaskError(f"no function {name!r} in {file}: {error!r}; {expected}") from None
-
-
-def from_reward(
-    function: Callable[..., Sequence[float]],
-    rows: Iterable[Row],
-    threshold: float = 1.0,
-    name: str = "reward",
-) -> SimpleNamespace:
-    """The task of `rows` judged by function(prompts=, completions=, **columns), TRL's signature.
-
-    The completion is what stands after the thinking.  Each row's own answer has to earn the threshold.
-    """
-    row_of = {}
-    problems = {}
-    for number, row in enumerate(rows, 1):
-        problem = posed(row, f"{name}, row {number}", "line")
-        problems[problem.prompt] = problem
-        row_of[problem.prompt] = row
-
-    def check(problem: Problem, answer: str) -> bool:
-        row = row_of[problem.prompt]
-        prompt = row.get("prompt", problem.prompt)
-        talk = [{"role": "assistant", "content": answer}] if isinstance(prompt, list) else answer
-        columns = {k: [v] for k, v in row.items() if k not in ("prompt", "completion")}
-        reward = function(prompts=[prompt], completions=[talk], **columns)[0]
-        return reward is not None and float(reward) >= threshold
-
-    questions = list(problems.values())
-    return contract.vetted(base.one_level(name, lambda rng: rng.choice(questions), check, "text"))

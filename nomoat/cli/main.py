@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from nomoat.cli import lab, look, models, runs, say, tasks
+from nomoat.cli import data, lab, look, models, runs, say, tasks
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -70,6 +70,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "report": look.report,
         "plan": lab.plan,
         "task": tasks.task,
+        "data": data.data,
         "learning": look.learning,
         "rollouts": look.rollouts,
         "transfer": lab.transfer,

@@ -7,13 +7,13 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nomoat.data import sources
 from nomoat.data.conversation import conversations
-from nomoat.tasks import base, find, tables
+from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch
+from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch, turns
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
@@ -25,7 +25,9 @@ def nothing() -> None:
 
 
 def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    """<|bos|> text <|eos|>, every token trained; conversations in the chat layout, trained on the assistant's."""
+    """<|bos|> text <|eos|>, every token trained; conversations in the chat layout, the assistant's turns
+    trained.
+    """
     marks = tokenizer.layout
     for chunk in _batched(documents, 64):
         talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
@@ -148,7 +150,8 @@ def worked(
         for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = find.find(family).work(problem) if rng.random() < share else None
-            yield [*turns(problem), Message("assistant", problem.witness, chain)]
+            asked = turns(problem.prompt, problem.facts.get("turns"))
+            yield [*asked, Message("assistant", problem.witness, chain)]
 
     return _rendered(talks(), tokenizer)
 
@@ -157,22 +160,13 @@ def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
     records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
     talks = (
-        [*_turns(record), Message("assistant", record["answer"], record["thinking"])] for record in records
+        [
+            *turns(record["prompt"], record.get("turns")),
+            Message("assistant", record["answer"], record["thinking"]),
+        ]
+        for record in records
     )
     return _rendered(talks, tokenizer)
-
-
-def turns(problem: base.Problem) -> list[Message]:
-    """What a problem asks: its question as the user's turn, or the turns that a file gives."""
-    given = problem.facts.get("turns")
-    if given and tables.text_of(given) != problem.prompt:  # in other words than the file's
-        given = None
-    return _turns({"prompt": problem.prompt, "turns": given})
-
-
-def _turns(record: Mapping[str, Any]) -> list[Message]:
-    given = record.get("turns") or [{"role": "user", "content": record["prompt"]}]
-    return [Message(**turn) for turn in given]
 
 
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
+from nomoat.tasks.tables import text_in
 from nomoat.tokenizer.layout import ROLES, Message
 
 LANGUAGES = ("en", "de")
@@ -216,16 +217,14 @@ def _conversation(messages: list, where: str) -> tuple[Message, ...]:
         place = f"{where}, message {n}"
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             role = message.get("role") if isinstance(message, dict) else message
-            raise DataError(f"{place} has the role {role!r:.40}; expected one of {', '.join(ROLES)}: mend or drop it")
-        content = message.get("content")
-        if isinstance(content, list):
-            parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-            content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
-        if not isinstance(content, str) or message.get("tool_calls"):
+            expected = f"expected one of {', '.join(ROLES)}: mend or drop it"
+            raise DataError(f"{place} has the role {role!r:.40}; {expected}")
+        content = text_in(message)
+        if content is None or message.get("tool_calls"):
             raise DataError(f"{place}: a message without a text as its content; expected one: mend or drop it")
         turns.append(_turn(message, content))
     if not any(turn.role == "assistant" for turn in turns):
-        raise DataError(f"{where} has no turn of the assistant, so nothing to learn; expected one: mend or drop it")
+        raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")
     return tuple(turns)
 
 
@@ -233,10 +232,14 @@ def _turn(message: dict, content: str) -> Message:
     if message["role"] != "assistant":
         return Message(message["role"], content)
     chain = message.get("reasoning_content", message.get("thinking"))
+    if isinstance(chain, str):
+        return Message("assistant", content, chain)
     begin, closed, answer = content.partition("</think>")
-    if chain is None and closed and begin.lstrip().startswith("<think>"):
-        return Message("assistant", answer.strip(), begin.lstrip().removeprefix("<think>").strip())
-    return Message("assistant", content, chain if isinstance(chain, str) else None)
+    begin = begin.lstrip()
+    if closed and begin.startswith("<think>"):
+        chain = begin.removeprefix("<think>").strip()
+        return Message("assistant", answer.strip(), chain)
+    return Message("assistant", content)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -225,14 +225,20 @@ def reworded(problems: Sequence[base.Problem], texts: Mapping[str, Sequence[str]
         lang = problem.facts.get("lang")
         options = texts.get(lang, texts["en"])
         prompt = options[i % len(options)].format(problem.prompt)
-        out.append(replace(problem, prompt=prompt))
+        out.append(saying(problem, prompt))
     return out
+
+
+def saying(problem: base.Problem, prompt: str) -> base.Problem:
+    """The problem in other words, which stand for all turns that it had."""
+    facts = {name: fact for name, fact in problem.facts.items() if name != "turns"}
+    return replace(problem, prompt=prompt, facts=facts)
 
 
 def blanked(problem: base.Problem) -> base.Problem | None:
     """The question without what it asks about; None where it gives no numbers and letters to drop."""
     prompt = re.sub(r"…(?:[ ,]+…)+", "…", re.sub(GIVEN, "…", problem.prompt))
-    return None if prompt == problem.prompt else replace(problem, prompt=prompt)
+    return None if prompt == problem.prompt else saying(problem, prompt)
 
 
 def modal_share(items: Sequence[Item]) -> float | None:

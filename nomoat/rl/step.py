@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nomoat.config import MOST, Count, Seed, Share, Whole
+from nomoat.config import MOST, Count, DataError, Seed, Share, Whole
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, trace
@@ -18,7 +18,9 @@ from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.rl.variants import VARIANTS, Variant
+from nomoat.tasks import find
 from nomoat.tasks.verdicts import Verdicts
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -110,7 +112,7 @@ class Learner:
         groups = []
         live = []
         for attempt in range(1 + self.settings.refill):
-            exercises = self.draw(number, attempt, wanted - len(live))
+            exercises = self.fitting(self.draw(number, attempt, wanted - len(live)))
             groups += self.rollouts(number, attempt, exercises, len(groups))
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
             if len(live) == wanted:
@@ -127,6 +129,29 @@ class Learner:
         exercises = everyones[rank::world]
         reward.canary(exercises[number % len(exercises)])
         return exercises
+
+    def fitting(self, exercises: list[Exercise]) -> list[Exercise]:
+        """The exercises that leave room for an answer; those of a task file that don't are named in the log."""
+        if all(exercise.family in find.FAMILIES for exercise in exercises):
+            return exercises
+        talks = [layout.turns(e.problem.prompt, e.problem.facts.get("turns")) for e in exercises]
+        prompts = layout.render_batch(self.tokenizer, talks, generate=True, think=self.settings.think)
+        context = self.policy.spec.context
+        for exercise, prompt in zip(exercises, prompts):
+            if len(prompt.ids) >= context:
+                self.session.log(
+                    "note",
+                    text=f"left out: the question {exercise.problem.prompt[:60]!r} of {exercise.family} has "
+                    f"{len(prompt.ids):,} tokens, the context {context:,}",
+                )
+        fitting = [e for e, prompt in zip(exercises, prompts) if len(prompt.ids) < context]
+        if not fitting:
+            raise DataError(
+                f"no question of this step fits into the context of {context:,} tokens, as "
+                f"{exercises[0].problem.prompt[:60]!r}; expected room for an answer; shorten the "
+                f"questions of {exercises[0].family}, or raise the context"
+            )
+        return fitting
 
     def rollouts(self, number: int, attempt: int, exercises: Sequence[Exercise], first: int) -> list[Group]:
         """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""

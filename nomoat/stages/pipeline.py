@@ -19,8 +19,9 @@ from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
-from nomoat.stages import inputs, vetting
+from nomoat.stages import inputs
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
+from nomoat.stages.vetting import Vetting
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -63,17 +64,13 @@ def run_stages(
         if ranks.rank == 0:
             _check(run, recipe, accept, device, units)
         energy = Energy(device, units=units)
-        vetted = False
+        vetting = Vetting(recipe, run)
         for config in recipe.stages:
             if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
                 continue
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
             session.check_stop()
-            if not ran:
-                vetting.texts(recipe, run, session.check_stop if ranks.world == 1 else None)
-            if config.kind != "tokenizer" and not vetted:
-                vetted = True
-                vetting.questions(recipe, run)
+            vetting.before(session, config)
             if meter:
                 config = ranks.broadcast(meter.cut(config))
             if run.begun(config.name) is None:

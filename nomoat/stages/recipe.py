@@ -157,7 +157,8 @@ def _check_tasks(config: StageConfig) -> None:
     split = "eval" if config.kind == "eval" else "train"
     for key in ("tasks", "policy_tasks"):
         for family, levels in getattr(config, key, {}).items():
-            task, place = find.find(family), f"`{config.name}.{key}.{family}`"
+            task = find.find(family)
+            place = f"`{config.name}.{key}.{family}`"
             if wrong := [level for level in levels if level not in task.levels]:
                 raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(task.levels)}")
             if hasattr(task, "listed") and not task.listed[split]:

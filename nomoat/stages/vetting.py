@@ -1,6 +1,6 @@
 """What a person hands in, read before anything is trained on it: texts whole, questions against the context."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from nomoat.config import ConfigError, DataError
@@ -10,10 +10,35 @@ from nomoat.stages.models import load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
 from nomoat.tasks.base import Problem
-from nomoat.tokenizer.layout import render_batch
+from nomoat.tokenizer.layout import render_batch, turns
+from nomoat.train.session import Session
 
 N_TRIED = 64  # problems of each level of a task that draws them; of a family of the package N_OWN
 N_OWN = 8
+
+
+class Asked(NamedTuple):
+    """A task of a stage, at some levels, of one split."""
+
+    family: str
+    levels: list[int]
+    split: str
+
+
+class Vetting:
+    """What is looked at once: texts before the first stage, questions before the first that trains a model."""
+
+    def __init__(self, recipe: Recipe, run: Run):
+        self.recipe, self.run = recipe, run
+        self.read = self.asked = False
+
+    def before(self, session: Session, config: StageConfig) -> None:
+        if not self.read:
+            self.read = True
+            texts(self.recipe, self.run, session.check_stop if session.mesh.world == 1 else None)
+        if not self.asked and config.kind != "tokenizer":
+            self.asked = True
+            questions(self.recipe, self.run)
 
 
 def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -> None:
@@ -32,14 +57,6 @@ def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -
                 between()
 
 
-class Asked(NamedTuple):
-    """A task of a stage, at some levels, of one split."""
-
-    family: str
-    levels: list[int]
-    split: str
-
-
 def questions(recipe: Recipe, run: Run) -> None:
     """DataError with its place for a question that leaves a model no token for its answer, in any stage that is
     not done.
@@ -52,19 +69,25 @@ def questions(recipe: Recipe, run: Run) -> None:
         if run.finished(config.name) or not hasattr(config, "max_new_tokens"):
             continue
         think = getattr(config, "policy_think", getattr(config, "think", None))
-        for name, context in contexts(recipe, config):
-            for asked in asked_of(config):
-                problems = list(tried(asked))
-                talks = [documents.turns(problem) for problem in problems]
-                prompts = render_batch(tokenizer, talks, generate=True, think=think)
-                for problem, prompt in zip(problems, prompts):
-                    if len(prompt.ids) >= context:
-                        place = problem.facts.get("place", asked.family)
-                        raise DataError(
-                            f"{place}: the question {problem.prompt[:60]!r} has {len(prompt.ids):,} tokens, and the "
-                            f"context of {name} is {context:,} (stage {config.name}); expected room for an answer; "
-                            "drop or shorten it, or raise the context"
-                        )
+        for asked in asked_of(config):
+            problems = list(tried(asked))
+            talks = [turns(problem.prompt, problem.facts.get("turns")) for problem in problems]
+            prompts = render_batch(tokenizer, talks, generate=True, think=think)
+            lengths = [len(prompt.ids) for prompt in prompts]
+            for name, context in contexts(recipe, config):
+                _check_room(asked, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
+
+
+def _check_room(asked: Asked, of_length: Mapping[int, Problem], context: int, model: str) -> None:
+    longest = max(of_length)
+    if longest < context:
+        return
+    problem = of_length[longest]
+    raise DataError(
+        f"{problem.facts.get('place', asked.family)}: the question {problem.prompt[:60]!r} has {longest:,} tokens, "
+        f"and the context of {model} is {context:,}; expected room for an answer; drop or shorten it, or raise "
+        "the context"
+    )
 
 
 def asked_of(config: StageConfig) -> Iterator[Asked]:

@@ -15,9 +15,9 @@ CUE = re.compile(r"[=:]|\b(?:answer|antwort)\b(?:\s(?:is|ist|lautet)\b)?", re.IG
 def strict_answer(reply: str, form: str = "line") -> str | None:
     """What stands after the one closed thinking block (or the whole reply, if it has none); else None.
 
-    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text"; the whole
-    reply with its thinking where `form` is "reply".  What LaTeX lays out over several lines (a matrix, \\[…\\])
-    counts as one.
+    The opening tag may be missing where the prompt already gave it.  One line, unless `form` is "text"; the
+    whole reply with its thinking where `form` is "reply".  What LaTeX lays out over several lines (a matrix,
+    \\[…\\]) counts as one.
     """
     if form == "reply":
         whole = reply.removesuffix("<|eos|>").strip()

@@ -151,7 +151,7 @@ def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None 
 
 
 def _in_turn(task: Task, split: str, seed: int) -> Iterator[Problem]:
-    """The problems of a list, each once a round in an order of its own, drawn as it goes (Fisher and Yates)."""
+    """The problems of a list, each once a round, in an order that is drawn as it goes (Fisher and Yates)."""
     chosen = task.listed[split]
     if not chosen:
         raise TaskError(f"{short(task)} has no problem {SIDES[split]}: {left(task)}")

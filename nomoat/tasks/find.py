@@ -46,13 +46,13 @@ def find(name: str) -> Task:
     """The family of that name, the task in a Python file, or what `jsonl` or `gym` make of the name."""
     if name in FAMILIES:
         return importlib.import_module(f"nomoat.tasks.families.{name}")
-    if name.endswith(".py"):
-        return load_file(name)
     if tables.NAME.fullmatch(name):
         return jsonl.load(name)
+    if name.endswith(".py"):
+        return load_file(name)
     if name.startswith("rg:"):
         return gym.load(name.removeprefix("rg:"))
-    expected = FOREIGN if ":" in name else f"a .py, .jsonl, .json or .csv file, or one of: {', '.join(FAMILIES)}"
+    expected = FOREIGN if ":" in name else f"a .py, .jsonl, .json, .csv file or one of: {', '.join(FAMILIES)}"
     raise TaskError(f"no task {name!r}; expected {expected}; choose one")
 
 

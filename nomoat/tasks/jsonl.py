@@ -28,8 +28,8 @@ QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
-    "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other names "
-    "of columns as in mine.jsonl:question=q,answer=a"
+    "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
+    "names of columns as in mine.jsonl:question=q,answer=a"
 )
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),

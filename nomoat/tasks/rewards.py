@@ -101,8 +101,8 @@ def _number(reward: Any) -> float | None:
     return None if math.isnan(value) else value
 
 
-class _Only:
-    """The function with those names that it takes, which TRL passes whether it takes them or not."""
+class Only:
+    """The function, given what it takes: all, or the names that it has.  TRL would refuse what it has not."""
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
@@ -111,9 +111,7 @@ class _Only:
         self.names = {kind.name for kind in kinds}
 
     def __call__(self, **named: Any) -> Any:
-        more = ("trainer_state", "log_extra", "log_metric", "completion_ids")
-        kept = {k: v for k, v in named.items() if self.takes_all or k in self.names or k not in more}
-        return self.function(**kept)
+        return self.function(**{k: v for k, v in named.items() if self.takes_all or k in self.names})
 
 
 def function_in(file: str, name: str) -> Callable[..., Any]:
@@ -157,7 +155,7 @@ def from_reward(
 
     `whole`: it is handed the whole reply.
     """
-    judge = Judge(_Only(function))
+    judge = Judge(Only(function))
     row_of = {}
     for place, problem in problems.items():
         if row_of.setdefault(problem.key, rows[place]) != rows[place]:
@@ -166,14 +164,13 @@ def from_reward(
 
     def rewards(asked: Sequence[Problem], texts: Sequence[str]) -> list[float | None]:
         chosen = [row_of[problem.key] for problem in asked]
-        prompts = [
-            row.get("prompt") or problem.facts.get("turns", problem.prompt) for row, problem in zip(chosen, asked)
-        ]
-        completions = [
-            [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
-            for prompt, text in zip(prompts, texts)
-        ]
-        return judge.rewards(prompts, completions, {k: [row.get(k) for row in chosen] for k in columns})
+        prompts, completions = [], []
+        for problem, text, row in zip(asked, texts, chosen):
+            prompts.append(row.get("prompt") or problem.facts.get("turns", problem.prompt))
+            talks = isinstance(prompts[-1], list)
+            completions.append([{"role": "assistant", "content": text}] if talks else text)
+        given = {column: [row.get(column) for row in chosen] for column in columns}
+        return judge.rewards(prompts, completions, given)
 
     def check(problem: Problem, answer: str) -> bool:
         (reward,) = rewards([problem], [answer])
@@ -213,4 +210,5 @@ def vet(made: SimpleNamespace, rewards: Callable, threshold: float) -> None:
                 )
         found = given.words if isinstance(given, guest.Fault) else f"rewards {given[:8]}"
         expected = "expected the verdicts that it gives one by one; mend the function"
-        raise TaskError(f"{made.__name__} judges {len(chunk)} completions together otherwise: {found}; {expected}")
+        what = f"judges {len(chunk)} completions together otherwise"
+        raise TaskError(f"{made.__name__} {what}: {found}; {expected}")

@@ -31,18 +31,25 @@ def parted(name: str) -> list[str]:
 def read(path: str, options: Sequence[str] = ()) -> dict[str, JsonObject]:
     """The rows of a file by their place, their columns called as the options say; at least one."""
     text = _text(Path(path))
-    rows = {}
+    reader = READERS[Path(path).suffix]
     renamed = dict(_renamings(path, options))
-    for place, row in READERS[Path(path).suffix](path, text):
+    rows = {}
+    for place, row in reader(path, text):
         _checked(place, row)
-        missing = [column for column in renamed.values() if column not in row]
-        if missing:
-            raise TaskError(f"{place} has no column {missing[0]!r}; {nearest(missing[0], list(row))}")
-        taken = {new: row[old] for new, old in renamed.items()}
-        rows[place] = {k: v for k, v in row.items() if k not in renamed.values()} | taken
+        rows[place] = _renamed(place, row, renamed)
     if rows:
         return rows
     raise TaskError(f"{path} is empty; expected a JSON object with question and answer a line; add some")
+
+
+def _renamed(place: str, row: JsonObject, renamed: Mapping[str, str]) -> JsonObject:
+    """The row with new names for some of its columns, in the place of what was called so."""
+    kept = dict(row)
+    for old in renamed.values():
+        if old not in row:
+            raise TaskError(f"{place} has no column {old!r}; {nearest(old, list(row))}")
+        kept.pop(old, None)
+    return kept | {new: row[old] for new, old in renamed.items()}
 
 
 def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -88,38 +95,44 @@ def _lines(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
 def _array(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
     """A list of objects, or an object with one such list in it."""
     whole = loads(text, path, "a JSON list of objects, in UTF-8") if text.strip() else []
+    expected = "expected a JSON list of objects, or an object with one such list in it; mend it"
     if isinstance(whole, dict):
         lists = [value for value in whole.values() if isinstance(value, list)]
         if len(lists) != 1:
             keys = ", ".join(list(whole)[:8])
-            expected = "expected a JSON list of objects, or one such list in it; mend it"
             raise TaskError(f"{path} holds an object with {len(lists)} lists ({keys}); {expected}")
         whole = lists[0]
     if not isinstance(whole, list):
-        raise TaskError(f"{path} holds a {type(whole).__name__}; expected a JSON list of objects; mend it")
+        kind = type(whole).__name__
+        raise TaskError(f"{path} holds a {kind}; {expected}")
     yield from ((f"{path}, row {number}", row) for number, row in enumerate(whole, 1))
 
 
 def _cells(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
     """A table whose first line names the columns; what is between them is what the first line has most of."""
     header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(PARTS, key=header.count), strict=True)
-    place = f"{path}, line 1"
+    between = max(PARTS, key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     try:
-        names = reader.fieldnames or []
+        names = next(lines, [])
         if len(set(names)) < len(names) or "" in names:
-            raise TaskError(f"{place} names the columns {names}; expected each once, with a name; mend it")
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                found = sum(value is not None for name, value in row.items() if name is not None)
-                found += len(row.get(None, []))
-                raise TaskError(f"{place} has {found} cells; expected {len(names)}; quote or mend it")
-            columns = [name for name in STRUCTURED if row.get(name)]
-            yield place, row | {c: loads(row[c], f"{place}, {c}", "JSON in this column") for c in columns}
+            found = f"{path}, line 1 names the columns {names}"
+            raise TaskError(f"{found}; expected each once, with a name; mend it")
+        for cells in filter(None, lines):
+            place = f"{path}, line {lines.line_num}"
+            if len(cells) != len(names):
+                raise TaskError(f"{place} has {len(cells)} cells; expected {len(names)}; quote or mend it")
+            row = dict(zip(names, cells))
+            yield place, row | _structured(place, row)
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num}"
-        raise TaskError(f"{where}: {error}; expected a table of cells, quoted with \"; mend it") from None
+        place = f"{path}, line {lines.line_num}"
+        raise TaskError(f'{place}: {error}; expected a table of cells, quoted with "; mend it') from None
+
+
+def _structured(place: str, row: Mapping[str, str]) -> JsonObject:
+    """What the columns that hold JSON hold."""
+    columns = [name for name in STRUCTURED if row.get(name)]
+    return {name: loads(row[name], f"{place}, {name}", "JSON in this column") for name in columns}
 
 
 READERS = {".jsonl": _lines, ".json": _array, ".csv": _cells}
@@ -160,7 +173,8 @@ def asked(
         row.setdefault("answer", turns.pop()["content"])
     if not turns or turns[-1]["role"] != "user":
         expected = "expected a last turn of the user, which is to be answered"
-        raise TaskError(f"{place}: {column} end with {turns[-1]['role'] if turns else 'nothing'}; {expected}; mend it")
+        last = turns[-1]["role"] if turns else "nothing"
+        raise TaskError(f"{place}: {column} end with {last}; {expected}; mend it")
     return turns, row
 
 
@@ -173,13 +187,20 @@ def text_of(turns: Sequence[Mapping[str, str]]) -> str:
 
 def _turn(message: Any, place: str) -> JsonObject:
     """A message as role and text; its content may be a list of parts."""
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        role = message.get("role") if isinstance(message, dict) else message
-        raise TaskError(f"{place}: a message of role {role!r:.40}; expected one of {', '.join(ROLES)}; mend it")
+    role = message.get("role") if isinstance(message, dict) else message
+    if role not in ROLES:
+        expected = f"expected one of {', '.join(ROLES)}; mend it"
+        raise TaskError(f"{place}: a message of role {role!r:.40}; {expected}")
+    content = text_in(message)
+    if content is None or message.get("tool_calls"):
+        raise TaskError(f"{place}: a message without a text as its content; expected one; mend or drop it")
+    return {"role": role, "content": content}
+
+
+def text_in(message: Mapping[str, Any]) -> str | None:
+    """The text of a message, whose content may be a list of parts; None where there is anything else."""
     content = message.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
-    if not isinstance(content, str) or message.get("tool_calls"):
-        raise TaskError(f"{place}: a message without a text as its content; expected one; mend or drop it")
-    return {"role": message["role"], "content": content}
+        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return content if isinstance(content, str) else None

@@ -76,6 +76,11 @@ ROLES = ("system", "user", "assistant")
 Conversation = Sequence[Message]
 
 
+def turns(question: str, given: Sequence[Mapping[str, str]] | None = None) -> list[Message]:
+    """What is to be answered: the turns that are given, as role and content, or the question as the user's."""
+    return [Message(**turn) for turn in given] if given else [Message("user", question)]
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     ids: list[int]

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from nomoat.config import ConfigError, DataError, Strict, parse
-from nomoat.data import sources
+from nomoat.data import shown, sources
 from nomoat.data.sources import DataSet, Document, from_hub, from_path
+from nomoat.tokenizer import bpe
+from nomoat.tokenizer.layout import Message
 
 
 def texts(path, **options):
@@ -101,15 +103,46 @@ def test_jsonl_has_texts_or_conversations(tmp_path):
     path = tmp_path / "a.jsonl"
     talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
     path.write_text('\ufeff{"text": "one", "lang": "en"}\n\n' + json.dumps(talk) + "\n", "utf-8")
-    assert list(from_path(path)) == [Document("one", "en", "a.jsonl"), Document("Hi\n\nHo", None, "a.jsonl")]
+    turns = Message("user", "Hi"), Message("assistant", "Ho")
+    read = [Document("one", "en", "a.jsonl"), Document("Hi\n\nHo", None, "a.jsonl", turns)]
+    assert list(from_path(path)) == read
+
+
+def test_messages_are_turns_with_their_chains(tmp_path):
+    path = tmp_path / "a.jsonl"
+    parts = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]
+    asked = [{"role": "system", "content": "Brief."}, {"role": "user", "content": parts}]
+    replies = [
+        {"role": "assistant", "content": "<think>\n1+1\n</think>\n\n4"},
+        {"role": "assistant", "content": "4", "reasoning_content": "1+1"},
+        {"role": "assistant", "content": "4"},
+    ]
+    path.write_text("\n".join(json.dumps({"messages": [*asked, reply]}) for reply in replies))
+    chained, given, plain = (document.turns for document in from_path(path))
+    whole = (Message("system", "Brief."), Message("user", "2+2?"), Message("assistant", "4", "1+1"))
+    assert chained == given == whole
+    assert plain[-1] == Message("assistant", "4")
+
+
+def test_prose_and_conversations_are_rendered_in_their_order(tmp_path):
+    path = tmp_path / "a.jsonl"
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    path.write_text("\n".join(map(json.dumps, [{"text": "one"}, talk, {"text": "two"}, talk])))
+    tokenizer = bpe.train(["one two"], bpe.SMALLEST_VOCAB)
+    lines = list(shown.show(path, tokenizer, 10))
+    assert lines[:8] == [
+        "document 1: 5 tokens, 5 learnt", "  + <|bos|>one<|eos|>", "",
+        "document 2: 8 tokens, 3 learnt", "    <|bos|><|user|>Hi<|assistant|>", "  + Ho<|eos|>", "",
+        "document 3: 5 tokens, 5 learnt",
+    ]  # fmt: skip
 
 
 def test_parquet_has_texts_or_conversations(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    talk = [{"role": "user", "content": "Hi"}]
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "id": [1, 2]}), tmp_path / "a.parquet")
     parquet.write_table(pyarrow.table({"messages": [talk]}), tmp_path / "b.parquet")
-    assert texts(tmp_path) == ["one", "two", "Hi"]
+    assert texts(tmp_path) == ["one", "two", "Hi\n\nHo"]
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
@@ -138,7 +171,17 @@ BAD = {
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
-    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', r"talk\.jsonl:1 has a message without a text"),
+    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', r"talk\.jsonl:1, message 1: a message without a text"),
+    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', r"tool\.jsonl:1, message 1 .*'tool'"),
+    "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn of the assis"),
+    "none.jsonl": (b'{"messages": []}\n', "none.jsonl:1 has no turn of the assistant"),
+    "call.jsonl": (
+        b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}\n',
+        r"call\.jsonl:1, message 1: a message without a text",
+    ),
+    "half.jsonl": (b'{"text": "a"}\n{"text": "\\ud800"}\n', r"half\.jsonl:2 has half a surrogate pair"),
+    "deep.jsonl": (b'{"text": "a"}\n' + b"[" * 200_000, r"deep\.jsonl:2 can't be read \(nested too deeply"),
+    "long.jsonl": (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", r"long\.jsonl:1 can't be read \(Exceeds the limit"),
     "bad.parquet": (b"PAR1 but no more", "not a readable parquet file"),
     "book.pdf": (b"%PDF", r"ends in `\.pdf`; expected \.txt, \.jsonl, \.parquet"),
 }

@@ -7,8 +7,10 @@ import re
 import pytest
 
 from nomoat import sandbox
-from nomoat.config import TaskError, UserError
-from nomoat.tasks import base, find, jsonl
+from nomoat.config import ConfigError, TaskError, UserError
+from nomoat.data import documents
+from nomoat.stages import recipe
+from nomoat.tasks import authoring, base, find, jsonl, rewards
 
 
 @pytest.fixture
@@ -135,7 +137,11 @@ def test_a_row_names_its_units_and_language(write):
         ([{"answer": "?"}], "line 1: "),
         ([{"question": 7, "answer": "7"}], "line 1: "),
         ([{"question": [], "answer": "7"}], "line 1: "),
-        ([{"question": ["x"], "answer": "7"}], "line 1: "),
+        ([{"question": ["x"], "answer": "7"}], "line 1, question: a message of role 'x'"),
+        ([GSM8K, '{"question": "\\ud800", "answer": "7"}'], "line 2: half a surrogate pair"),
+        ([GSM8K, '{"question": "?", "answer": ' + "9" * 5000 + "}"], "line 2: Exceeds the limit"),
+        ([GSM8K, '{"question": "?", "answer": NaN}'], "line 2: NaN or Infinity"),
+        ([GSM8K, "[" * 200_000], "line 2: nested too deeply"),
         ([{"question": "?", "answer": "a\nb"}], "line 1: "),
         ([{"question": "?", "answer": "#### "}], "line 1: "),
         ([{"question": "?", "answer": "9" * 300}], "line 1: "),
@@ -250,13 +256,13 @@ def talk(completions, answer, **columns):
     return [float(c[0]["content"] == a) for c, a in zip(completions, answer)]
 
 def breaks(completions, **columns):
-    return [float(int(completions[0]) > 0)]
+    return [float(int(c) > 0) for c in completions]
 
 def wants(completions, difficulty):
     return [1.0]
 
 def none(completions, **columns):
-    return [None]
+    return [None for c in completions]
 """
 
 
@@ -270,11 +276,12 @@ def test_a_reward_function_is_a_checker(write, tmp_path):
     assert not task.check(p, p.witness + " ")
     task = jsonl.load(name + "breaks")
     assert task.check(p, "3")
-    assert task.check(p, "three") is False  # it raises, once it is trusted
+    with pytest.warns(UserWarning, match="reward.py, line 12: ValueError.*counts as wrong"):
+        assert task.check(p, "three") is False  # it raises, once it is trusted
     complaints = {
         "lax": "accepts '\\?'",
-        "wants": "raises TypeError over '",
-        "none": "rejects '",
+        "wants": "line 1: mine raises TypeError .*'difficulty'.* over '1' for '1\\?'",
+        "none": "decides nothing about '1' for",
         "gone": "no function 'gone'",
     }
     for function, complaint in complaints.items():
@@ -301,6 +308,43 @@ def test_the_threshold_is_the_caller_s():
     def half(prompts, completions, answer, **columns):
         return [0.5 if c == a else 0.0 for c, a in zip(completions, answer)]
 
-    with pytest.raises(TaskError, match="reward rejects"):
-        jsonl.from_reward(half, rows)
-    assert jsonl.from_reward(half, rows, threshold=0.5).levels == (0,)
+    named = {f"row {n}": row for n, row in enumerate(rows, 1)}
+    problems = {place: jsonl.posed(row, place, "line") for place, row in named.items()}
+    with pytest.raises(TaskError, match="row 1: reward rejects"):
+        rewards.from_reward(half, named, problems)
+    assert rewards.from_reward(half, named, problems, threshold=0.5).levels == (0,)
+
+
+# --- how the split falls
+
+
+def test_a_small_file_says_what_the_split_leaves(write):
+    path = write([{"question": f"{n}+1?", "answer": n + 1} for n in range(5)])
+    left = r"no problem to measure with: of 5 problems 5 are for training and 0 held out .*add problems"
+    complaints, text = authoring.check(path)
+    assert re.match(left, complaints[0])
+    assert "split: of 5 problems" in text
+    with pytest.raises(TaskError, match=left.replace("no problem", "has no problem")):
+        all_of(jsonl.load(path), "eval")
+    table = {"name": "x", "models": {}, "stages": [{"kind": "eval", "tasks": {path: [0]}}]}
+    with pytest.raises(ConfigError, match=left):
+        recipe.resolve(table)
+    held = jsonl.load(path + ":exact:test")
+    assert len(held.listed["eval"]) == 5
+    table["stages"] = [{"kind": "reject", "tasks": {path + ":exact:test": [0]}}]
+    with pytest.raises(ConfigError, match="no problem to train on: .*leave :test out"):
+        recipe.resolve(table)
+
+
+def test_no_problem_is_measured_twice_and_a_round_has_them_all(write):
+    path = write([{"question": f"{n}+1?", "answer": n + 1} for n in range(100)])
+    n_held, n_train = (len(jsonl.load(path).listed[split]) for split in ("eval", "train"))
+    asked = [p.key for _, _, p in documents.problems({path: [0]}, 50, 3, "eval")]
+    assert len(asked) == len(set(asked)) == n_held
+    both = [f for f, _, _ in documents.problems({path: [0], "lamp": [4]}, 40, 3, "eval")]
+    assert both.count("lamp") == 20
+    stream = base.problems(find.find(path), 0, split="train", seed=3)
+    rounds = [[p.key for p in itertools.islice(stream, n_train)] for _ in range(2)]
+    assert len(set(rounds[0])) == n_train
+    assert sorted(rounds[0]) == sorted(rounds[1])
+    assert rounds[0] != rounds[1]

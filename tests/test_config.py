@@ -63,7 +63,8 @@ WRONG = [
     ("sft.optim.betas", "[0.9, 1.0]"), ("distill.prompts", "0"), ("distill.policy_steps", "-1"),
     ("eval.ngram_orders", "[0]"), ("reject.samples", "0"), ("rl.tasks", "{}"), ("rl.tasks.lamp", "[]"),
     ("rl.clip", "[-0.1, 0.2]"), ("pretrain.objective.mtp_weight", "-0.1"), ("seed", "1e400"),
-    ("models.main.n_layers", "10000000000"), ("pretrain.steps", "9" * 40), ("pretrain.optim.clip_norm", "0.0"),
+    ("models.main.n_layers", "10000000000"), ("pretrain.steps", "9" * 40),
+    ("pretrain.optim.clip_norm", "0.0"),
 ]  # fmt: skip
 
 

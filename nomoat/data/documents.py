@@ -150,7 +150,7 @@ def worked(
         for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = find.find(family).work(problem) if rng.random() < share else None
-            asked = turns(problem.prompt, problem.facts.get("turns"))
+            asked = turns(problem.prompt, problem.facts)
             yield [*asked, Message("assistant", problem.witness, chain)]
 
     return _rendered(talks(), tokenizer)
@@ -161,7 +161,7 @@ def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
     talks = (
         [
-            *turns(record["prompt"], record.get("turns")),
+            *turns(record["prompt"], record),
             Message("assistant", record["answer"], record["thinking"]),
         ]
         for record in records

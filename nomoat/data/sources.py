@@ -98,7 +98,7 @@ def from_path(path: str | Path) -> Iterator[Document]:
     their names.
 
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
-    or the "messages" of a conversation, as OpenAI's format has them; its "lang" is kept if it is "en" or "de".
+    or the "messages" of a conversation in OpenAI's format; its "lang" is kept if it is "en" or "de".
     """
     return itertools.chain.from_iterable(files(path))
 
@@ -221,7 +221,7 @@ def _conversation(messages: list, where: str) -> tuple[Message, ...]:
             raise DataError(f"{place} has the role {role!r:.40}; {expected}")
         content = text_in(message)
         if content is None or message.get("tool_calls"):
-            raise DataError(f"{place}: a message without a text as its content; expected one: mend or drop it")
+            raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
         turns.append(_turn(message, content))
     if not any(turn.role == "assistant" for turn in turns):
         raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")

@@ -131,10 +131,10 @@ class Learner:
         return exercises
 
     def fitting(self, exercises: list[Exercise]) -> list[Exercise]:
-        """The exercises that leave room for an answer; those of a task file that don't are named in the log."""
+        """The exercises that leave room for an answer; of a task file, the others are noted in the log."""
         if all(exercise.family in find.FAMILIES for exercise in exercises):
             return exercises
-        talks = [layout.turns(e.problem.prompt, e.problem.facts.get("turns")) for e in exercises]
+        talks = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
         prompts = layout.render_batch(self.tokenizer, talks, generate=True, think=self.settings.think)
         context = self.policy.spec.context
         for exercise, prompt in zip(exercises, prompts):

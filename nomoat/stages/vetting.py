@@ -1,4 +1,4 @@
-"""What a person hands in, read before anything is trained on it: texts whole, questions against the context."""
+"""What a person hands in, read before anything is trained: texts whole, questions against the context."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 
 class Vetting:
-    """What is looked at once: texts before the first stage, questions before the first that trains a model."""
+    """What is looked at once: texts before the first stage, questions before the first with a model."""
 
     def __init__(self, recipe: Recipe, run: Run):
         self.recipe, self.run = recipe, run
@@ -42,8 +42,9 @@ class Vetting:
 
 
 def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -> None:
-    """DataError with its place for what can't be read in the files of stages that have not begun; `between` is
-    called at each document.
+    """DataError with its place for what can't be read in the files of stages that have not begun.
+
+    `between` is called at each document.
     """
     begun = {event["stage"] for event in run.events("stage_start")}
     read = set()
@@ -58,8 +59,8 @@ def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -
 
 
 def questions(recipe: Recipe, run: Run) -> None:
-    """DataError with its place for a question that leaves a model no token for its answer, in any stage that is
-    not done.
+    """DataError with its place for a question that leaves a model no token for its answer, in any stage to
+    come.
     """
     try:
         tokenizer = load_tokenizer(run)
@@ -71,7 +72,7 @@ def questions(recipe: Recipe, run: Run) -> None:
         think = getattr(config, "policy_think", getattr(config, "think", None))
         for asked in asked_of(config):
             problems = list(tried(asked))
-            talks = [turns(problem.prompt, problem.facts.get("turns")) for problem in problems]
+            talks = [turns(problem.prompt, problem.facts) for problem in problems]
             prompts = render_batch(tokenizer, talks, generate=True, think=think)
             lengths = [len(prompt.ids) for prompt in prompts]
             for name, context in contexts(recipe, config):
@@ -83,10 +84,11 @@ def _check_room(asked: Asked, of_length: Mapping[int, Problem], context: int, mo
     if longest < context:
         return
     problem = of_length[longest]
+    place = problem.facts.get("place", asked.family)
     raise DataError(
-        f"{problem.facts.get('place', asked.family)}: the question {problem.prompt[:60]!r} has {longest:,} tokens, "
-        f"and the context of {model} is {context:,}; expected room for an answer; drop or shorten it, or raise "
-        "the context"
+        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens, and the "
+        f"context of {model} is {context:,}; expected room for an answer; drop or shorten it, or "
+        "raise the context"
     )
 
 

@@ -1,9 +1,9 @@
 """What a task is, the streams of problems drawn from it, and the contract that every task file keeps.
 
-A task is a plain module with the names `levels`, `make`, `check`, `near_misses`, and `work`, which a model that
-learns it from nothing is shown.  `nomoat task new` writes one to begin with, and
-`contract(load_file("yours.py"))` tells what is still wrong with it.  `check` decides and never raises; how much
-a correct answer is worth is the reward's business, not the task's.
+A task is a plain module with the names `levels`, `make`, `check`, `near_misses`, and `work`, which a model
+that learns it from nothing is shown.  `nomoat task new` writes one to begin with, and
+`contract(load_file("yours.py"))` tells what is still wrong with it.  `check` decides and never raises; how
+much a correct answer is worth is the reward's business, not the task's.
 """
 
 import hashlib

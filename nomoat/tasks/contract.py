@@ -58,7 +58,7 @@ def says(got: object) -> str:
 def misjudged(
     check: Callable, problem: Problem, wrong: Iterable[str], right: str | None = None
 ) -> Iterator[str]:
-    """What `check` does with the right answer, by default the witness, and wrong ones, where it should not."""
+    """What `check` does with the right answer (by default the witness) and wrong ones, but should not."""
     right = problem.witness.strip() if right is None else right
     for text, want in [(right, True), *((text, False) for text in wrong)]:
         got = verdict(check, problem, text)

@@ -79,7 +79,7 @@ class Judge:
         return [_number(reward) for reward in given]
 
     def _awaited(self, given: Any) -> Any:
-        """What an async function gives, in a thread of its own: clients belong to the loop of their first call."""
+        """What an async function gives, always in one loop: clients belong to that of their first call."""
         if self.loop is None:
             self.loop = ThreadPoolExecutor(1), asyncio.Runner()
             weakref.finalize(self, self.loop[1].close)
@@ -159,18 +159,14 @@ def from_reward(
     row_of = {}
     for place, problem in problems.items():
         if row_of.setdefault(problem.key, rows[place]) != rows[place]:
-            raise TaskError(f"{place}: the question stands above with other columns; expected one; drop a line")
+            raise TaskError(f"{place}: the question stands above with other columns; expected one; drop it")
     columns = [k for k in dict.fromkeys(k for row in rows.values() for k in row) if k not in NOT_COLUMNS]
 
     def rewards(asked: Sequence[Problem], texts: Sequence[str]) -> list[float | None]:
         chosen = [row_of[problem.key] for problem in asked]
-        prompts, completions = [], []
-        for problem, text, row in zip(asked, texts, chosen):
-            prompts.append(row.get("prompt") or problem.facts.get("turns", problem.prompt))
-            talks = isinstance(prompts[-1], list)
-            completions.append([{"role": "assistant", "content": text}] if talks else text)
-        given = {column: [row.get(column) for row in chosen] for column in columns}
-        return judge.rewards(prompts, completions, given)
+        prompts = list(map(prompt_of, chosen, asked))
+        completions = list(map(completion_of, prompts, texts))
+        return judge.rewards(prompts, completions, transposed(chosen, columns))
 
     def check(problem: Problem, answer: str) -> bool:
         (reward,) = rewards([problem], [answer])
@@ -186,29 +182,48 @@ def from_reward(
     return contract.vetted(made)
 
 
+def transposed(rows: Sequence[JsonObject], columns: Sequence[str]) -> dict[str, list]:
+    """The columns of the rows; None where a row has none."""
+    return {column: [row.get(column) for row in rows] for column in columns}
+
+
+def prompt_of(row: JsonObject, problem: Problem) -> str | list:
+    """The prompt as the file has it: a text, or messages."""
+    return row.get("prompt") or problem.facts.get("turns", problem.prompt)
+
+
+def completion_of(prompt: str | list, text: str) -> str | list:
+    """The completion as TRL has it: messages where the prompt is messages."""
+    return [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
+
+
 def dressed(problem: Problem) -> str:
     """A whole reply with the right answer."""
     return f"<think>{problem.facts.get('work') or '1'}</think>{problem.witness.strip()}"
 
 
 def vet(made: SimpleNamespace, rewards: Callable, threshold: float) -> None:
-    """TaskError with its place for a row whose own answer doesn't earn its reward, by itself or among others."""
+    """TaskError with its place for a row whose own answer doesn't earn its reward, alone or among others."""
     questions = [problem for side in made.listed.values() for problem in side]
     right = getattr(made, "dressed", lambda problem: problem.witness.strip())
     for start in range(0, len(questions), CHUNK):
         chunk = questions[start : start + CHUNK]
-        texts = [right(problem) for problem in chunk]
+        texts = list(map(right, chunk))
         given = guest.attempt(rewards, chunk, texts)
-        if not isinstance(given, guest.Fault) and all(r is not None and r >= threshold for r in given):
+        found = given.words if isinstance(given, guest.Fault) else f"rewards {given[:8]}"
+        if not isinstance(given, guest.Fault) and None not in given and min(given) >= threshold:
             continue
         for problem, text in zip(chunk, texts):
-            fault = next(contract.misjudged(made.check, problem, [], text), None)
-            if fault:
-                raise TaskError(
-                    f"{problem.facts['place']}: {made.__name__} {fault} {problem.prompt[:60]!r}; expected its own "
-                    "answer to earn the reward; mend the row or the function"
-                )
-        found = given.words if isinstance(given, guest.Fault) else f"rewards {given[:8]}"
-        expected = "expected the verdicts that it gives one by one; mend the function"
+            _alone(made, problem, text)
         what = f"judges {len(chunk)} completions together otherwise"
+        expected = "expected the verdicts that it gives one by one; mend the function"
         raise TaskError(f"{made.__name__} {what}: {found}; {expected}")
+
+
+def _alone(made: SimpleNamespace, problem: Problem, text: str) -> None:
+    """TaskError where the right answer of a problem is not taken."""
+    fault = next(contract.misjudged(made.check, problem, [], text), None)
+    if fault:
+        what = f"{problem.facts['place']}: {made.__name__} {fault} {problem.prompt[:60]!r}"
+        expected = "expected its own answer to earn the reward"
+        raise TaskError(f"{what}; {expected}; mend the row or the function")

@@ -171,9 +171,9 @@ BAD = {
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
-    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', r"talk\.jsonl:1, message 1: a message without a text"),
-    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', r"tool\.jsonl:1, message 1 .*'tool'"),
-    "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn of the assis"),
+    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1: a message without a text"),
+    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*'tool'"),
+    "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn"),
     "none.jsonl": (b'{"messages": []}\n', "none.jsonl:1 has no turn of the assistant"),
     "call.jsonl": (
         b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}\n',
@@ -181,7 +181,7 @@ BAD = {
     ),
     "half.jsonl": (b'{"text": "a"}\n{"text": "\\ud800"}\n', r"half\.jsonl:2 has half a surrogate pair"),
     "deep.jsonl": (b'{"text": "a"}\n' + b"[" * 200_000, r"deep\.jsonl:2 can't be read \(nested too deeply"),
-    "long.jsonl": (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", r"long\.jsonl:1 can't be read \(Exceeds the limit"),
+    "long.jsonl": (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", r"jsonl:1 can't be read \(Exceeds the limit"),
     "bad.parquet": (b"PAR1 but no more", "not a readable parquet file"),
     "book.pdf": (b"%PDF", r"ends in `\.pdf`; expected \.txt, \.jsonl, \.parquet"),
 }

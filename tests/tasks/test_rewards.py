@@ -1,4 +1,4 @@
-"""Reward functions as TRL calls them: every name, every form of what they give, and nothing accepted unseen."""
+"""Reward functions as TRL calls them: every name, every form of what they give, nothing accepted unseen."""
 
 import json
 import sys
@@ -35,13 +35,21 @@ class F:
         return tuple(equal(completions, answer))
 f = F()
 """,
-    "numpy": "import numpy\ndef f(completions, answer, **k):\n    return numpy.array(equal(completions, answer))\n",
+    "numpy": """
+import numpy
+def f(completions, answer, **kwargs):
+    return numpy.array(equal(completions, answer))
+""",
     "truth": "def f(completions, answer, **k):\n    return [c == a for c, a in zip(completions, answer)]\n",
     "a column of one row": "def f(completions, answer, hint, **k):\n    return equal(completions, answer)\n",
-    "a neighbour": "from beside_rewards import ONE\ndef f(completions, answer):\n    return equal(completions, answer)\n",
+    "a neighbour": """
+from beside_rewards import ONE
+def f(completions, answer, **kwargs):
+    return [ONE * reward for reward in equal(completions, answer)]
+""",
 }  # fmt: skip
 WRONG = {
-    "too few": ("return equal(completions, answer)[:-1]", "it gives 0 rewards for 1 completions; expected as many"),
+    "too few": ("return equal(completions, answer)[:-1]", "it gives 0 rewards for 1 completions; expected"),
     "too many": ("return [*equal(completions, answer), 1.0]", "it gives 2 rewards for 1 completions"),
     "one": ("return 1.0", "gives a float; expected a list with a reward a completion"),
     "nothing": ("return None", "gives a NoneType; expected a list"),
@@ -49,13 +57,13 @@ WRONG = {
     "words": ("return ['1.0' for c in completions]", "it gives '1.0'; expected a number"),
     "nan": ("return [math.nan for c in completions]", "decides nothing about"),
     "less": ("return [0.5 * r for r in equal(completions, answer)]", "line 1: rewards_of rejects '1' for"),
-    "ids": ("return [len(ids) for ids in kwargs['completion_ids']]", "completion_ids is not known where a text"),
+    "ids": ("return [len(ids) for ids in kwargs['completion_ids']]", "completion_ids is not known where"),
     "the step": ("kwargs['trainer_state'].global_step", "trainer_state is not known where a text is judged"),
     "asserts": ("assert completions == 7", "line 7: AssertionError"),
     "re": ("re.compile('(')", "rewards.py, line 7: error: missing"),
     "a file": ("open('/nowhere/at/all')", "line 7: FileNotFoundError"),
     "leaves": ("raise SystemExit(0)", "line 7: SystemExit: 0"),
-    "the first alone": ("return [1.0 if completions[0] == a else 0.0 for a in answer]", "completions together otherwise"),
+    "the first alone": ("return [1.0 if completions[0] == a else 0.0 for a in answer]", "together otherwise"),
 }  # fmt: skip
 
 
@@ -119,7 +127,8 @@ def test_a_function_may_judge_the_form_of_the_whole_reply(task_of):
     task = task_of(FORM, "reply")
     p = task.listed["train"][0]
     with verdicts.Verdicts() as judge:
-        strict = {text: judge.verdict(task, p, text, True).strict for text in ("<think>a</think>7", "7", "<think>7")}
+        replies = ("<think>a</think>7", "7", "<think>7")
+        strict = {text: judge.verdict(task, p, text, True).strict for text in replies}
     assert strict == {"<think>a</think>7": True, "7": False, "<think>7": False}
     with pytest.raises(TaskError, match="names f:answer; expected .*rewards.py:FUNCTION:reply"):
         task_of(FORM, "answer")

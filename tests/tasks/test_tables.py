@@ -1,4 +1,4 @@
-"""Tables of problems: every kind of file, other names of columns, conversations, and each fault with its place."""
+"""Tables of problems: every kind of file, other columns, conversations, and each fault with its place."""
 
 import json
 
@@ -101,7 +101,7 @@ LAST = {"role": "user", "content": [{"type": "text", "text": "Doubled?"}]}
 def test_every_message_is_part_of_the_question(row):
     problem = jsonl.posed(row, "here", "exact")
     assert problem.witness == "8"
-    asked = turns(problem.prompt, problem.facts["turns"])
+    asked = turns(problem.prompt, problem.facts)
     assert [turn.role for turn in asked] == ["system", "user", "assistant", "user"]
     assert asked[0] == Message("system", "Answer in German.")
     assert asked[-1] == Message("user", "Doubled?")

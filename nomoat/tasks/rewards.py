@@ -216,8 +216,9 @@ def vet(made: SimpleNamespace, rewards: Callable, threshold: float) -> None:
         for problem, text in zip(chunk, texts):
             _alone(made, problem, text)
         what = f"judges {len(chunk)} completions together otherwise"
-        expected = "expected the verdicts that it gives one by one; mend the function"
-        raise TaskError(f"{made.__name__} {what}: {found}; {expected}")
+        expected = "expected the verdicts that it gives one by one"
+        cure = "mend the function"
+        raise TaskError(f"{made.__name__} {what}: {found}; {expected}; {cure}")
 
 
 def _alone(made: SimpleNamespace, problem: Problem, text: str) -> None:

@@ -63,13 +63,11 @@ def run_stages(
     try:
         if ranks.rank == 0:
             _check(run, recipe, accept, device, units)
-        energy = Energy(device, units=units)
-        vetting = Vetting(recipe, run)
+        energy, vetting = Energy(device, units=units), Vetting(recipe, run)
         for config in recipe.stages:
             if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
                 continue
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
-            session.check_stop()
             vetting.before(session, config)
             if meter:
                 config = ranks.broadcast(meter.cut(config))

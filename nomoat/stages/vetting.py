@@ -33,6 +33,8 @@ class Vetting:
         self.read = self.asked = False
 
     def before(self, session: Session, config: StageConfig) -> None:
+        """What a stage has to wait for: that nobody asked to stop, and what is due of the rest."""
+        session.check_stop()
         if not self.read:
             self.read = True
             texts(self.recipe, self.run, session.check_stop if session.mesh.world == 1 else None)

@@ -1,5 +1,6 @@
 """Behind `nomoat task new | check`: a first file, what is wrong with it, and what its checker takes."""
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator
@@ -44,11 +45,13 @@ def check(name: str | Path) -> tuple[list[str], str]:
         complaints = contract.contract(task)
     else:
         complaints = list(dict.fromkeys(screened(task, samples)))
-    lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
+    levels = ", ".join(map(str, task.levels))
+    lines = [f"{base.short(task)}: levels {levels}"]
     if hasattr(task, "listed"):
-        lines.append(f"split: {base.left(task)}")
+        left = base.left(task)
+        lines.append(f"split: {left}")
         if not task.listed["eval"]:
-            complaints.insert(0, f"no problem {base.SIDES['eval']}: {base.left(task)}")
+            complaints.insert(0, f"no problem {base.SIDES['eval']}: {left}")
     for problem, other in spread(samples):
         lines += shown(task, problem, other)
     summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
@@ -79,9 +82,17 @@ def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
     if not isinstance(task, ModuleType):
         others = tried(problem, other)
     for text in dict.fromkeys([problem.witness.strip(), *others]):
-        verb = contract.says(contract.verdict(task.check, problem, text))
+        got = contract.verdict(task.check, problem, handed(task, problem, text))
+        verb = contract.says(got)
         line = f"  {verb:<8} {text[:100]!r}"
         yield f"{line}  ({rule(problem, text)})" if rule else line
+
+
+def handed(task: Task, problem: Problem, text: str) -> str:
+    """What is judged where a model answers with the text: that, or the whole reply with it."""
+    if not hasattr(task, "dressed"):
+        return text
+    return task.dressed(dataclasses.replace(problem, witness=text))
 
 
 def tried(problem: Problem, other: Problem) -> Iterator[str]:
@@ -109,11 +120,13 @@ def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
     """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
     dressed = contract.dressed(samples[0].witness)
     wrong = [text for text in dressed if exact.number(text) is None]
-    if getattr(task, "lenient", False):
-        wrong = []  # it takes the right answer in any words
+    takes_more = getattr(task, "lenient", False) or hasattr(task, "dressed")
+    if takes_more:
+        wrong = []  # it takes the right answer in any words, or sees whole replies
     for problem, other in itertools.pairwise(samples):
         if not exact.equal(problem.witness, other.witness):
-            wrong.append(other.witness)
-        faults = contract.misjudged(task.check, problem, wrong)
-        yield from (f"{fault} {problem.prompt[:60]!r}" for fault in faults)
+            wrong.append(handed(task, problem, other.witness))
+        right = handed(task, problem, problem.witness.strip())
+        for fault in contract.misjudged(task.check, problem, wrong, right):
+            yield f"{fault} {problem.prompt[:60]!r}"
         wrong = []

@@ -81,6 +81,18 @@ def test_five_problems_show_what_is_taken_and_by_which_rule(tmp_path):
         assert line in first
 
 
+def test_a_judge_of_whole_replies_is_shown_whole_replies(tmp_path):
+    path, file = tmp_path / "more.jsonl", tmp_path / "form.py"
+    path.write_text("\n".join(json.dumps({"question": f"{n}+1?", "answer": n + 1}) for n in range(40)))
+    file.write_text(
+        "def f(completions, answer, **columns):\n"
+        "    return [float(c == f'<think>1</think>{a}') for c, a in zip(completions, answer)]\n"
+    )
+    complaints, text = authoring.check(f"{path}:{file}:f:reply")
+    assert complaints == []
+    assert text.count("accepts") == 5
+
+
 def test_the_samples_cannot_steer_the_terminal(tmp_path):
     path = tmp_path / "steer.jsonl"
     path.write_text(json.dumps({"question": "\x1b]52;c;x\x07 2+3?", "answer": "5"}))

@@ -18,9 +18,9 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class UserError(Exception):
@@ -45,10 +45,12 @@ class WeightsError(UserError):
 
 class Strict(BaseModel):
     """Base of every configuration record: immutable, no unknown keys, no silent conversion but of whole
-    numbers to floats.
+    numbers to floats.  Every number has a range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +61,16 @@ class Strict(BaseModel):
         tuples = {name for name, field in cls.model_fields.items() if "tuple" in str(field.annotation)}
         return {k: tuple(v) if isinstance(v, list) and k in tuples else v for k, v in table.items()}
 
+
+MOST = 2**40  # of anything that is counted: what follows from it still fits into 64 bits
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=10)]  # of learning
+Amount = Annotated[float, Field(ge=0, le=1e30)]
+Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 C = TypeVar("C", bound=Strict)
 T = TypeVar("T")
@@ -165,8 +177,12 @@ def override(recipe: JsonObject, text: str) -> None:
         if parent in stages:
             table = stages[parent]
         elif depth > 0 or isinstance(table.get(parent), dict):
-            table = table.setdefault(parent, {})  # a new table's keys are checked with the rest of the recipe
+            if table.get(parent) is None:
+                table[parent] = {}  # a new table's keys are checked with the rest of the recipe
+            table = table[parent]
         else:
             places = [*stages, *(k for k, v in table.items() if isinstance(v, dict))]
             raise ConfigError(f"`--set {text}`: no `{parent}` in the recipe; {nearest(parent, places)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"`--set {text}`: `{parent}` is {table!r}, no table; set it as a whole")
     table[key] = value

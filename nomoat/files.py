@@ -1,14 +1,19 @@
 """Files read with an error, written whole, and text that is safe to show.  No torch here."""
 
+import contextlib
+import errno
 import json
 import os
+import shutil
 import tomllib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from nomoat.config import JsonObject, UserError
+from nomoat.config import DataError, JsonObject, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 PROSE = "\n\t\u00ad\u200c\u200d"  # line ends, soft hyphen and the two that scripts and emoji are joined with
 
@@ -33,22 +38,89 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
-def write_whole(path: Path, data: str | bytes | Iterable[bytes | memoryview]) -> None:
-    """The file is there whole or not at all, also after a power cut; `data` may come piece by piece."""
+def write_whole(
+    path: Path, data: str | bytes | Iterable[bytes | memoryview], n_bytes: int | None = None
+) -> None:
+    """The file is there whole or not at all, also after a power cut; `data` may come piece by piece, of
+    `n_bytes` in all.
+
+    DataError where it can't be written.
+    """
     pieces = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
+    if isinstance(pieces, list):
+        n_bytes = sum(map(len, pieces))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with writing(path, beside, n_bytes):
         with open(beside, "wb") as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        parent = os.open(path.parent, os.O_RDONLY)
+        os.fsync(parent)
+        os.close(parent)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the place of `path` at the end, or is gone if anything fails."""
+    beside = path.with_name(path.name + ".partial")
+    with writing(path, beside):
+        _remove(beside)
+        beside.mkdir(parents=True)
+        yield beside
+        for file in filter(Path.is_file, beside.rglob("*")):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        _remove(path)
+        beside.rename(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path, beside: Path | None = None, n_bytes: int | None = None) -> Iterator[None]:
+    """While `path` is written: what fails is a DataError that says which file, how much and what to do.
+
+    `beside` is what is written first, and gone if anything fails; `n_bytes` are to be written in all.
+    """
+    whole = False
+    try:
+        yield
+        whole = True
+    except OSError as error:
+        raise DataError(_unwritten(path, beside, n_bytes, error)) from None
     finally:
-        beside.unlink(missing_ok=True)
-    parent = os.open(path.parent, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)
+        if beside is not None and not whole:
+            _remove(beside)
+
+
+def _unwritten(path: Path, beside: Path | None, n_bytes: int | None, error: OSError) -> str:
+    if error.errno not in FULL:
+        return (
+            f"cannot write {path} ({error.strerror or error}); expected a place that you may write to; use "
+            "another, or make it writable"
+        )
+    written = 0 if beside is None else _size(beside)
+    there = next(place for place in path.absolute().parents if place.exists())
+    room = shutil.disk_usage(there).free + written
+    needs = f"more than {written:,}" if n_bytes is None else f"{n_bytes:,}"
+    return (
+        f"no space for {path} ({error.strerror}): it needs {needs} bytes, and there is room for {room:,}; "
+        "nothing is left half written; free some, and run the same command again"
+    )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all in a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def visible(text: object, keep: str = PROSE) -> str:

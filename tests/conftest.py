@@ -1,8 +1,10 @@
 """What the tests share: a forge that runs commands quickly, and one undisturbed run of the smoke recipe."""
 
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -135,6 +137,22 @@ def curve():
         return [{k: v for k, v in e.items() if k not in TIMED} for e in Run.open(root).curve(stage)]
 
     return read
+
+
+@pytest.fixture
+def full_disk():
+    """`with full_disk(n_bytes):` no file can grow larger, which Python reports as it does a full disk."""
+
+    @contextlib.contextmanager
+    def limit(n_bytes):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ inside:
     {"cpu_seconds": 0.4}                                      killed after so much processor time, wherever that is
     {"nan": [3, 4]}                                           the loss of these gradients, counted from 0, is NaN
     {"full": true}                                            no disk space for checkpoints
+    {"file_bytes": 4000}                                      no file can grow larger
     {"set": ["module", "NAME", value]}                        another value for a constant
 """
 
@@ -18,6 +19,7 @@ import importlib
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -111,6 +113,8 @@ def arm(trap: dict) -> None:
         fit.gradient = poisoned
     if "full" in trap:
         checkpoint.DISK.free_bytes = lambda path: 0
+    if "file_bytes" in trap:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (trap["file_bytes"], resource.RLIM_INFINITY))
     if "set" in trap:
         module, name, value = trap["set"]
         setattr(importlib.import_module(module), name, value)

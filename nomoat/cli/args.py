@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from nomoat.config import ConfigError
+
 
 def said(help: str, metavar: str | None = None, **more: Any) -> Any:
     """An argument whose help says all; no word about defaults is added."""
@@ -22,8 +24,14 @@ From = Annotated[
     Path | None,
     said("take over the finished stages of this run that are the same", "RUN", name="from"),
 ]
+Continue = Annotated[
+    bool, said("go on under a changed recipe or text as far as possible: not the same bits", name="continue")
+]
 TaskFile = Annotated[
-    str | None, said("learn this task instead: a .py or .jsonl file, or a family", "FILE")
+    str | None, said("learn this task instead: a .py, .jsonl, .json or .csv file, or a family", "FILE")
+]
+Columns = Annotated[
+    str | None, said("how the file of problems calls them: question=q,answer=a", "NAME=COLUMN,…")
 ]
 OneStage = Annotated[str | None, said("only the stage of this name", "STAGE")]
 WhoseWeights = Annotated[str | None, said("whose weights (default: the best evaluated)", "STAGE")]
@@ -35,3 +43,14 @@ Budget = Annotated[
 Seeds = Annotated[int, said("how often everything is trained", "N")]
 Text = Annotated[str | None, said("text to train on (default: what ships)", "PATH")]
 Threads = Annotated[int, said("of the processor", "N")]
+
+
+def with_columns(task: str, columns: str | None) -> str:
+    """The name of the task under which its columns are called so."""
+    if columns is None:
+        return task
+    from nomoat.tasks import tables
+
+    if not tables.NAME.fullmatch(task):
+        raise ConfigError(f"--columns with {task}; expected a .jsonl, .json or .csv file; leave it out")
+    return f"{task}:{columns}"

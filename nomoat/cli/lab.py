@@ -88,7 +88,7 @@ def transfer(
                 return 0
         names = [name for name in NAMES if run.finished(name)]
         config = rings.Config(before=before, after=after, controls=names, quick=quick, external=list(files))
-        results.append(measured(run, config, recipe))
+        results.append(measured(run, config, recipe, say.aside))
     if not results:
         raise ConfigError("expected a run directory or several: `nomoat transfer runs/cpu`")
     result = results[0] if len(results) == 1 else comparison.combine(results)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import tyro
 
-from nomoat.cli import lab, look, models, runs, say, tasks
+from nomoat.cli import data, lab, look, models, runs, say, tasks
 from nomoat.config import UserError
+from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
 
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h
@@ -46,6 +47,13 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of stdout has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        place = error.filename or "what was to be printed or written"
+        say.aside(f"nomoat: no space for {place} ({error.strerror}); free some, and run it again")
+        return 2
 
 
 def verbs() -> dict[str, Callable[..., int]]:
@@ -62,6 +70,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "report": look.report,
         "plan": lab.plan,
         "task": tasks.task,
+        "data": data.data,
         "learning": look.learning,
         "rollouts": look.rollouts,
         "transfer": lab.transfer,

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from nomoat.cli import look, say
-from nomoat.cli.args import From, Json, Plan, Sets, TaskFile, said
+from nomoat.cli.args import Columns, Continue, From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
 from nomoat.config import ConfigError, JsonObject, UserError, override, read_recipe
 from nomoat.run.directory import Run
@@ -33,17 +33,19 @@ def run(
     out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
     from_: From = None,
     task: TaskFile = None,
+    columns: Columns = None,
+    continue_: Continue = False,
     set_: Sets = (),
     plan: Plan = False,
     json: Json = False,
 ) -> int:
     """Run a recipe, all its stages; run again to go on."""
-    table = teach(read_recipe(recipe, set_), task)
+    table = teach(read_recipe(recipe, set_), task, columns)
     out = out or _default_out(table)
     resolved = resolve(table, out)
     if plan:
         return forecast(resolved, [], json)
-    ran, done = work(resolved, out, source=from_)
+    ran, done = work(resolved, out, source=from_, goes_on=continue_)
     if done is None:
         return 0
     if not ran:
@@ -101,6 +103,8 @@ def stage_verb(kind: str) -> Callable[..., int]:
         ] = None,
         from_: From = None,
         task: TaskFile = None,
+        columns: Columns = None,
+        continue_: Continue = False,
         set_: Annotated[
             Sets, said("change the recipe: key=value of this stage, or stage.key=value", name="set")
         ] = (),
@@ -114,7 +118,7 @@ def stage_verb(kind: str) -> Callable[..., int]:
         table = read_recipe(recipe) if recipe is not None else Run.open(out).recipe
         names = stage_names(table, kind, name)
         if task is not None:  # what comes before is learned on it too
-            table = teach(table, task)
+            table = teach(table, task, columns)
             every = _every_stage(table)
             names = every[: every.index(names[-1]) + 1]
         for text in set_:
@@ -123,7 +127,7 @@ def stage_verb(kind: str) -> Callable[..., int]:
         resolved = resolve(table, directory)
         if plan:
             return forecast(resolved, names, json)
-        return _show_paths(*work(resolved, directory, names, from_), names, json)
+        return _show_paths(*work(resolved, directory, names, from_, continue_), names, json)
 
     verb.__doc__ = KINDS[kind]
     return verb

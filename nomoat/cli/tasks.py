@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import said
+from nomoat.cli.args import Columns, said, with_columns
 from nomoat.config import ConfigError
 
 
@@ -13,9 +13,11 @@ def task(
     action: Positional[Literal["list", "new", "check", "audit"]],
     target: Positional[Annotated[str | None, said("a task file or a family", "[FILE]")]] = None,
     /,
+    *,
+    columns: Columns = None,
 ) -> int:
     """Write a task of your own, and check it."""
-    from nomoat.tasks import authoring, find
+    from nomoat.tasks import audit, authoring, find
 
     if action == "list":
         for name, family in find.families().items():
@@ -23,11 +25,11 @@ def task(
             say.result(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}")
         return 0
     if action == "audit":
-        return say.result(authoring.audit().text())
+        return say.result(audit.audit().text())
     if target is None:
         raise ConfigError(f"expected a file: `nomoat task {action} mine.py`")
     if action == "new":
         return say.result(authoring.new(target))
-    complaints, text = authoring.check(target)
+    complaints, text = authoring.check(with_columns(target, columns))
     say.result(text)
     return 2 if complaints else 0

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomoat.cli import say
-from nomoat.config import ConfigError, JsonObject, look_up
+from nomoat.cli.args import with_columns
+from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 
@@ -27,11 +28,14 @@ def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[s
     return [look_up(name, by_name, f"no {kind} stage `{name}` in the recipe")]
 
 
-def teach(table: JsonObject, task: str | None) -> JsonObject:
+def teach(table: JsonObject, task: str | None, columns: str | None = None) -> JsonObject:
     """The recipe with one task in the place of every stage's own."""
+    if task is None and columns is not None:
+        raise ConfigError(f"--columns {columns} without --task; expected a file of problems; name it")
     if task is not None:
         from nomoat.tasks import find
 
+        task = with_columns(task, columns)
         for stage in table.get("stages", []):
             if stage.get("tasks"):
                 stage["tasks"] = {task: list(find.find(task).levels)}
@@ -55,12 +59,17 @@ def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
 
 
 def work(
-    recipe: "Recipe", out: Path, only: Sequence[str] = (), source: Path | None = None
+    recipe: "Recipe",
+    out: Path,
+    only: Sequence[str] = (),
+    source: Path | None = None,
+    goes_on: bool = False,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
-    A new run begins with what the run in `source` has done of the same recipe.
+    A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
+    begun takes a changed recipe, texts and tasks as far as it can, and its log says so.
     """
     from nomoat.parallel import mesh
     from nomoat.parallel.process import keep_freed_memory
@@ -72,12 +81,12 @@ def work(
     ranks = mesh.start(recipe.device)
     try:
         leads = ranks.rank == 0
-        run = _begin(recipe, out, source) if leads else None
+        run = _begin(recipe, out, source, goes_on) if leads else None
         ranks.barrier()
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if run.finished(name)}
-        with Stop() as stop, contextlib.ExitStack() as stack:
+        with Stop(say.aside) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
@@ -85,18 +94,49 @@ def work(
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
                 run.observers.append(stack.enter_context(watch))
-            ran = run_stages(run, recipe, stop, only=only, metered=metered)
+            ran = run_stages(run, recipe, stop, only=only, metered=metered, accept=goes_on)
         return ran, run if leads else None
     finally:
         mesh.stop()
 
 
-def _begin(recipe: "Recipe", out: Path, source: Path | None) -> Run:
+def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:
     """The run in `out`, new or begun."""
+    then = _today(Run.open(out)) if (out / "recipe.json").exists() else None
+    if then is not None and goes_on:
+        return _go_on(recipe, out, then)
     if source is None:
-        return Run.create(out, recipe.table)
+        return Run.create(out, recipe.table, then)
+    from nomoat.stages import inputs
+
     done = Run.open(source)
-    run = Run.fork(done, out, recipe.table, resolve(done.recipe).table)
+    stale = {str(change): change.stage for change in inputs.changes(done, resolve(done.recipe))}
+    run = Run.fork(done, out, recipe.table, _today(done), set(stale.values()))
     kept = [stage.name for stage in recipe.stages if run.finished(stage.name)]
     say.aside(f"taken over from {source}: {', '.join(kept) or 'nothing, no stage is the same'}")
+    if stale:
+        say.aside("\n  ".join(["changed since, and so done again:", *stale]))
     return run
+
+
+def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
+    """The run in `out` under a changed recipe."""
+    from nomoat.stages.pipeline import trainable
+
+    for name, spec in recipe.models.items():
+        trainable(name, spec)
+    n_before = len(Run.open(out).events("continue"))
+    run = Run.go_on(out, recipe.table, then)
+    for event in run.events("continue")[n_before:]:
+        say.aside("\n  ".join([f"{out} goes on, not to the same bits:", *event["changes"]]))
+        if event["again"]:
+            say.aside(f"again from nothing: {', '.join(event['again'])}")
+    return run
+
+
+def _today(run: Run) -> JsonObject:
+    """A run's recipe with the defaults of today; as it is, where it can't be read any more."""
+    try:
+        return resolve(run.recipe).table
+    except UserError:
+        return run.recipe

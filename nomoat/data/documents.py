@@ -1,9 +1,11 @@
 """From text, problems and talk to tokens: the documents that shards are made of."""
 
+import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,50 +13,130 @@ from nomoat.data import sources
 from nomoat.data.conversation import conversations
 from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch
+from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch, turns
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
+PASSED_BYTES = 2**20  # of text in a row that a file may have too much of, before it is left
+
+
+def nothing() -> None:
+    """What happens between two documents that nothing happens between."""
 
 
 def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    """<|bos|> text <|eos|>, every token trained."""
+    """<|bos|> text <|eos|>, every token trained; conversations in the chat layout, the assistant's turns
+    trained.
+    """
     marks = tokenizer.layout
     for chunk in _batched(documents, 64):
-        for ids in tokenizer.encode_batch([document.text for document in chunk]):
-            yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
+        talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
+        texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
+        for document in chunk:
+            if document.turns:
+                yield next(talks)
+            else:
+                ids = next(texts)
+                yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
 
 
-def text(path: str | None, n_bytes: int | None, hub: str | None = None) -> Iterator[sources.Document]:
+def text(
+    path: str | None, n_bytes: int | None, hub: sources.DataSet | None = None
+) -> Iterator[sources.Document]:
     """Training text: a data set, files of the user's, or what ships with the package; see `first` for
     `n_bytes`.
     """
     if hub is not None:
-        return first(sources.from_hub(hub), n_bytes)
-    return first(sources.shipped("train") if path is None else sources.from_path(path), n_bytes)
+        return first([sources.from_hub(hub)], n_bytes)
+    return first(sources.shipped_files("train") if path is None else sources.files(path), n_bytes)
 
 
-def first(documents: Iterable[sources.Document], n_bytes: int | None) -> Iterator[sources.Document]:
-    """The documents, of each language no more once it has given `n_bytes`; all of them for None."""
-    given = {}
-    for document in documents:
-        if n_bytes is None or given.get(document.lang, 0) < n_bytes:
-            given[document.lang] = given.get(document.lang, 0) + len(document.text.encode())
+def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> Iterator[sources.Document]:
+    """The documents of some files, of each language no more once it has given `n_bytes`; all of them for
+    None.
+
+    It ends once both languages have given so much, or one that none is named of.  A file that goes on without
+    the other language is left after PASSED_BYTES, so that about as much is read as was asked.
+    """
+    given = Counter()
+    for documents in files:
+        passed = 0
+        for document in documents:
+            size = len(document.text.encode())
+            if n_bytes is None or given[document.lang] < n_bytes:
+                given[document.lang] += size
+                passed = 0
+                yield document
+                if n_bytes is not None and _enough(given, n_bytes):
+                    return
+            else:
+                passed += size
+            if passed > PASSED_BYTES:
+                break
+
+
+def _enough(given: Mapping[str | None, int], n_bytes: int) -> bool:
+    languages = [None] if set(given) == {None} else sources.LANGUAGES
+    return all(given.get(lang, 0) >= n_bytes for lang in languages)
+
+
+class Reading:
+    """Documents as they are read, how many bytes of each language, and the sha256 of all so far.
+
+    `between` is called at each, `done` behind the last.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[sources.Document],
+        between: Callable[[], None] = nothing,
+        done: Callable[[], None] = nothing,
+    ) -> None:
+        self.documents, self.between, self.done = documents, between, done
+        self.n_bytes = Counter()
+        self._sha256 = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[sources.Document]:
+        for document in self.documents:
+            self.between()
+            content = document.text.encode("utf-8", "surrogatepass")
+            self._sha256.update(f"{document.lang} {len(content)}\n".encode() + content)
+            self.n_bytes[document.lang or "other"] += len(content)
             yield document
+        self.done()
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def sha256(documents: Iterable[sources.Document]) -> str:
+    """The digest of documents, all of which are read."""
+    reading = Reading(documents)
+    deque(reading, 0)
+    return reading.sha256
 
 
 def problems(
     levels: Levels, n: int, seed: int, split: str = "train"
 ) -> Iterator[tuple[str, int, base.Problem]]:
-    """`n` problems, (family, level, problem), families and their levels in turn."""
+    """`n` problems, (family, level, problem), families and their levels in turn.
+
+    Fewer than that where a file holds fewer problems out: nothing is measured twice.
+    """
     families = []
     for family, chosen in levels.items():
-        streams = [base.problems(find.find(family), level, split=split, seed=seed) for level in chosen]
+        task = find.find(family)
+        streams = [base.problems(task, level, split=split, seed=seed) for level in chosen]
+        if split == "eval" and hasattr(task, "listed"):
+            n_held = max(len(task.listed[split]), 1)
+            streams = [itertools.islice(stream, n_held) for stream in streams]
         if streams:
             families.append(itertools.cycle([(family, *pair) for pair in zip(chosen, streams)]))
     for index in range(n):
         family, level, stream = next(families[index % len(families)])
-        yield family, level, next(stream)
+        for problem in itertools.islice(stream, 1):
+            yield family, level, problem
 
 
 def worked(
@@ -68,7 +150,8 @@ def worked(
         for family, _, problem in problems(levels, n, seed):
             share = chains if isinstance(chains, float) else chains.get(family, 1.0)
             chain = find.find(family).work(problem) if rng.random() < share else None
-            yield _exchange(problem.prompt, problem.witness, chain)
+            asked = turns(problem.prompt, problem.facts)
+            yield [*asked, Message("assistant", problem.witness, chain)]
 
     return _rendered(talks(), tokenizer)
 
@@ -76,17 +159,19 @@ def worked(
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
     records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
-    talks = (_exchange(record["prompt"], record["answer"], record["thinking"]) for record in records)
+    talks = (
+        [
+            *turns(record["prompt"], record),
+            Message("assistant", record["answer"], record["thinking"]),
+        ]
+        for record in records
+    )
     return _rendered(talks, tokenizer)
 
 
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
     """`n` conversations in the chat layout."""
     return _rendered(itertools.islice(conversations(seed), n), tokenizer)
-
-
-def _exchange(question: str, answer: str, thinking: str | None) -> Conversation:
-    return [Message("user", question), Message("assistant", answer, thinking)]
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:

@@ -8,8 +8,6 @@ or absent.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nomoat.config import DataError
+from nomoat.files import new_directory
 from nomoat.tokenizer.layout import Rendered
 
 FORMAT = 1
@@ -33,12 +32,16 @@ class Shard:
 
 
 def write(directory: str | Path, documents: Iterable[Rendered], vocab_size: int = 2**16) -> Shard:
-    """Write documents as a shard and open it; DataError where there are none."""
+    """Write documents as a shard and open it; DataError where there are none, or no space for them."""
     directory = Path(directory)
     dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-    beside = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    with new_directory(directory) as beside:
+        _write(beside, directory, documents, dtype)
+    return open(directory)
+
+
+def _write(beside: Path, directory: Path, documents: Iterable[Rendered], dtype: np.dtype) -> None:
+    """The files of a shard."""
     offsets = [0]
     with (beside / "tokens.bin").open("wb") as tokens, (beside / "trained.bin").open("wb") as trained:
         for document in documents:
@@ -46,7 +49,6 @@ def write(directory: str | Path, documents: Iterable[Rendered], vocab_size: int 
             trained.write(np.array(document.trained, np.uint8).tobytes())
             offsets.append(offsets[-1] + len(document.ids))
     if len(offsets) == 1:
-        shutil.rmtree(beside)
         raise DataError(f"no documents for the shard {directory}; expected at least one: check the source")
     (beside / "offsets.bin").write_bytes(np.array(offsets, np.int64).tobytes())
     manifest = {
@@ -57,12 +59,6 @@ def write(directory: str | Path, documents: Iterable[Rendered], vocab_size: int 
         "sha256": {name: _sha256(beside / name) for name in FILES},
     }
     (beside / "shard.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    for name in (*FILES, "shard.json"):
-        with (beside / name).open("rb+") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(directory, ignore_errors=True)
-    beside.rename(directory)
-    return open(directory)
 
 
 def open(directory: str | Path) -> Shard:

@@ -14,36 +14,83 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from nomoat.config import DataError
+from pydantic import model_serializer, model_validator
 
+from nomoat.config import DataError, Strict
+from nomoat.tasks.tables import text_in
+from nomoat.tokenizer.layout import ROLES, Message
+
+LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
 DOCUMENT_BYTES = 2**20  # a plain text without form feeds is cut at the first line end after this much
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text, its language if known ("en" or "de"), and where it came from."""
+    """One text, its language if known ("en" or "de"), where it came from, and the turns of a conversation."""
 
     text: str
     lang: str | None
     source: str
+    turns: tuple[Message, ...] | None = None
+
+
+class DataSet(Strict):
+    """A name on the Hugging Face hub, or a local folder of data files; a name alone may stand for the table.
+
+    `column` holds the texts or the messages, by default the one that is called so.
+    """
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    column: str | None = None
+    revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, table: Any) -> Any:
+        return {"name": table} if isinstance(table, str) else table
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: Any) -> Any:
+        table = whole(self)
+        return self.name if self == DataSet(name=self.name) else table
+
+    def __str__(self) -> str:
+        config = f", configuration `{self.config}`" if self.config else ""
+        column = f", column `{self.column}`" if self.column else ""
+        return f"data set `{self.name}`{config}, split `{self.split}`{column}"
 
 
 def shipped(split: Literal["train", "heldout"]) -> Iterator[Document]:
     """The documents that ship with the package; DATA.md says what they are and how the two sides were parted.
     """
+    return itertools.chain.from_iterable(shipped_files(split))
+
+
+def shipped_files(split: Literal["train", "heldout"]) -> list[Iterator[Document]]:
+    """The same, language by language."""
     folder = resources.files("nomoat.data") / "corpus"
     files = sorted((f for f in folder.iterdir() if f.name.startswith(f"{split}.")), key=lambda f: f.name)
     if not files:
         raise DataError(
             f"the installed package has no {split} text; reinstall it or run scripts/build_corpus.py"
         )
-    for file in files:
-        lang = file.name.split(".")[1]
-        text = lzma.decompress(file.read_bytes()).decode("utf-8")
-        for part in text.split("\f")[1:]:
-            source, _, body = part.partition("\n")
-            yield Document(body.rstrip("\n"), lang, source)
+    return [_shipped(file) for file in files]
+
+
+def _shipped(file: Any) -> Iterator[Document]:
+    lang, source, body = file.name.split(".")[1], None, []
+    with file.open("rb") as packed, lzma.open(packed, "rt", encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            if not line.startswith("\f"):
+                body.append(line)
+                continue
+            if source is not None:
+                yield Document("".join(body).rstrip("\n"), lang, source)
+            source, body = line[1:].rstrip("\n"), []
+    yield Document("".join(body).rstrip("\n"), lang, source)
 
 
 def from_path(path: str | Path) -> Iterator[Document]:
@@ -51,51 +98,91 @@ def from_path(path: str | Path) -> Iterator[Document]:
     their names.
 
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
-    or the "messages" of a conversation, whose contents are joined; its "lang" is kept if it is "en" or "de".
+    or the "messages" of a conversation in OpenAI's format; its "lang" is kept if it is "en" or "de".
     """
+    return itertools.chain.from_iterable(files(path))
+
+
+def files(path: str | Path) -> list[Iterator[Document]]:
+    """The same, file by file; what is no text file is refused at once."""
     path = Path(path)
     if path.is_dir():
         texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
-        files = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
-        if not files:
+        chosen = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
+        if not chosen:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
         if path.suffix not in READERS:
             raise DataError(
                 f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it"
             )
-        files = [path]
+        chosen = [path]
     else:
         raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
-    for file in files:
-        documents = (document for document in READERS[file.suffix](file) if document.text.strip())
-        first = next(documents, None)
-        if first is None:
-            raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
-        yield from itertools.chain([first], documents)
+    return [_written(file) for file in chosen]
 
 
-def from_hub(name: str, split: str = "train") -> Iterator[Document]:
-    """The documents of a data set, streamed: a name on the Hugging Face hub, or a local folder of data files.
-    """
+def _written(file: Path) -> Iterator[Document]:
+    """The documents of a file that says something."""
+    empty = True
+    try:
+        for document in READERS[file.suffix](file):
+            if document.text.strip():
+                empty = False
+                yield document
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read ({error.strerror}); make it readable, or fetch it again"
+        ) from None
+    if empty:
+        raise DataError(f"{file} is empty; expected at least one document: fill or remove it")
+
+
+def from_hub(asked: DataSet) -> Iterator[Document]:
+    """The documents of a data set, streamed; DataError for one that can't be read."""
     try:
         import datasets
     except ImportError:
         raise DataError(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
+    n_read, empty = 0, True
     try:
-        rows = iter(datasets.load_dataset(name, split=split, streaming=True))
-        first = next(rows, None)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        rows = datasets.load_dataset(
+            asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
+        )
+        for n, row in enumerate(rows):
+            document = _row(_column(row, asked, n), f"{asked}, row {n}", asked.name)
+            n_read = n + 1
+            if document.text.strip():
+                empty = False
+                yield document
+    except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"data set `{name}`, split `{split}`, cannot be read: {error}; check the name, the split and "
-            "the network, or name a local folder"
+            f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split "
+            "and network, or name a local folder"
         ) from None
-    if first is None:
-        raise DataError(f"data set `{name}`, split `{split}`, is empty; choose another split")
-    for n, row in enumerate(itertools.chain([first], rows)):
-        yield _row(row, f"data set `{name}`, row {n}", name)
+    if empty:
+        raise DataError(f"{asked}, has no text; choose another split or column")
+
+
+def _column(row: Any, asked: DataSet, n: int) -> Any:
+    """A row whose column of texts or messages is called so."""
+    if asked.column is None:
+        return row
+    if asked.column not in row:
+        raise DataError(
+            f"{asked}, row {n} has the columns {sorted(row)}, none of them `{asked.column}`; choose one of "
+            "those as its `column`"
+        )
+    text = row[asked.column]
+    text = "" if text is None else text
+    if not isinstance(text, str | list):
+        raise DataError(
+            f"{asked}, row {n} has a {type(text).__name__} in `{asked.column}`; expected a text or messages; "
+            "choose another `column`"
+        )
+    return {"messages" if isinstance(text, list) else "text": text, "lang": row.get("lang")}
 
 
 def _row(row: Any, where: str, source: str) -> Document:
@@ -105,16 +192,54 @@ def _row(row: Any, where: str, source: str) -> Document:
     )
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
+    turns = None
     if isinstance(row.get("text"), str):
         text = row["text"]
     elif isinstance(row.get("messages"), list):
-        contents = [m.get("content") if isinstance(m, dict) else None for m in row["messages"]]
-        if not all(isinstance(content, str) for content in contents):
-            raise DataError(f"{where} has a message without a text as its content; {expected}")
-        text = "\n\n".join(contents)
+        turns = _conversation(row["messages"], where)
+        text = "\n\n".join(part for turn in turns for part in (turn.thinking, turn.content) if part)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
-    return Document(text, row["lang"] if row.get("lang") in ("en", "de") else None, source)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where} has half a surrogate pair; expected whole characters: mend it") from None
+    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source, turns)
+
+
+def _conversation(messages: list, where: str) -> tuple[Message, ...]:
+    """Messages as turns; the assistant's chain from `reasoning_content`, `thinking` or a leading think block.
+
+    DataError for other roles, contents that are no text, calls of tools, and where nothing is to be learnt.
+    """
+    turns = []
+    for n, message in enumerate(messages, 1):
+        place = f"{where}, message {n}"
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            role = message.get("role") if isinstance(message, dict) else message
+            expected = f"expected one of {', '.join(ROLES)}: mend or drop it"
+            raise DataError(f"{place} has the role {role!r:.40}; {expected}")
+        content = text_in(message)
+        if content is None or message.get("tool_calls"):
+            raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
+        turns.append(_turn(message, content))
+    if not any(turn.role == "assistant" for turn in turns):
+        raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")
+    return tuple(turns)
+
+
+def _turn(message: dict, content: str) -> Message:
+    if message["role"] != "assistant":
+        return Message(message["role"], content)
+    chain = message.get("reasoning_content", message.get("thinking"))
+    if isinstance(chain, str):
+        return Message("assistant", content, chain)
+    begin, closed, answer = content.partition("</think>")
+    begin = begin.lstrip()
+    if closed and begin.startswith("<think>"):
+        chain = begin.removeprefix("<think>").strip()
+        return Message("assistant", answer.strip(), chain)
+    return Message("assistant", content)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -168,6 +293,11 @@ def _jsonl(path: Path) -> Iterator[Document]:
                 f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
                 "line: mend or drop the line"
             ) from None
+        except (ValueError, RecursionError) as error:
+            found = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+            raise DataError(
+                f"{path}:{n} can't be read ({found}); expected one object a line: mend or drop the line"
+            ) from None
         yield _row(row, f"{path}:{n}", path.name)
 
 
@@ -185,9 +315,9 @@ def _parquet(path: Path) -> Iterator[Document]:
             if not {"text", "messages"} & set(columns):
                 raise DataError(
                     f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
-                    "`messages`: rename yours"
+                    "`messages`: rename yours, or read its folder with hub = {name, column}"
                 )
-            batches = table.iter_batches(batch_size=1024, columns=columns)
+            batches = table.iter_batches(batch_size=64, columns=columns)
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for n, row in enumerate(rows, 1):
                 yield _row(row, f"{path}, row {n}", path.name)

@@ -16,7 +16,7 @@ from nomoat.tokenizer.bpe import Tokenizer
 
 def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
     """Held-out texts by language, each language cut to about `n_bytes`."""
-    held = documents.first(sources.shipped("heldout"), n_bytes)
+    held = documents.first(sources.shipped_files("heldout"), n_bytes)
     return grouped((document.lang, document.text) for document in held)
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from nomoat.config import JsonObject, Strict, TaskError
+from nomoat.config import Count, JsonObject, Seed, Strict, TaskError, Whole
 from nomoat.data.documents import Levels
 from nomoat.rl import reward
 from nomoat.rl.rollout import Exercise
@@ -69,15 +69,15 @@ class Config(Strict):
     quick: bool = False
     external: list[str] = []
     unseen: list[str] | None = None
-    problems: int | None = None
-    samples: int | None = None
-    deep_problems: int | None = None
-    deep_samples: int | None = None
-    steps_up: int = 3
-    max_new_tokens: int | None = None
-    texts: int = 64
-    heldout_bytes: int | None = None
-    seed: int = 1
+    problems: Count | None = None
+    samples: Count | None = None
+    deep_problems: Count | None = None
+    deep_samples: Count | None = None
+    steps_up: Count = 3
+    max_new_tokens: Count | None = None
+    texts: Count = 64
+    heldout_bytes: Whole | None = None
+    seed: Seed = 1
 
     def sized(self) -> "Config":
         """With every size set."""
@@ -225,14 +225,20 @@ def reworded(problems: Sequence[base.Problem], texts: Mapping[str, Sequence[str]
         lang = problem.facts.get("lang")
         options = texts.get(lang, texts["en"])
         prompt = options[i % len(options)].format(problem.prompt)
-        out.append(replace(problem, prompt=prompt))
+        out.append(saying(problem, prompt))
     return out
+
+
+def saying(problem: base.Problem, prompt: str) -> base.Problem:
+    """The problem in other words, which stand for all turns that it had."""
+    facts = {name: fact for name, fact in problem.facts.items() if name != "turns"}
+    return replace(problem, prompt=prompt, facts=facts)
 
 
 def blanked(problem: base.Problem) -> base.Problem | None:
     """The question without what it asks about; None where it gives no numbers and letters to drop."""
     prompt = re.sub(r"…(?:[ ,]+…)+", "…", re.sub(GIVEN, "…", problem.prompt))
-    return None if prompt == problem.prompt else replace(problem, prompt=prompt)
+    return None if prompt == problem.prompt else saying(problem, prompt)
 
 
 def modal_share(items: Sequence[Item]) -> float | None:

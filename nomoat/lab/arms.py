@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from nomoat.config import Strict, UserError, parse
+from nomoat.config import Count, Positive, Share, Strict, UserError, parse
 from nomoat.data.packing import Batch
 from nomoat.evals.bits import bits_per_byte
 from nomoat.evals.problems import Candidate
@@ -64,14 +64,14 @@ class Arm(Strict):
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
-    rows: int = 8
-    context: int = 256
-    short_context: int | None = None
-    short: float = 0.0
+    rows: Count = 8
+    context: Count = 256
+    short_context: Count | None = None
+    short: Share = 0.0
     precision: Literal["bf16", "fp32", "fp8"] = "bf16"
     weights: Literal["noise", "counts"] = "noise"
     packing: Literal["documents", "stream"] = "documents"
-    share: float = 1.0
+    share: Positive = 1.0
 
     def pace(self) -> "Arm":
         """What decides how long a step takes: arms of equal pace share what they measured."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from nomoat.config import parse
 from nomoat.data import documents, ngram
-from nomoat.files import shipped
+from nomoat.files import shipped, writing
 from nomoat.lab.arms import Arm, calibrate, trained
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.series import Json, Runs, Series, by_arm, kept, merged, student
@@ -309,7 +309,8 @@ def plot(comparison: Json, path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("held-out bits per byte")
     figure.axes[0].legend()
-    figure.savefig(path)
+    with writing(path, path):
+        figure.savefig(path)
 
 
 def plot_metric(axes: Any, comparison: Json, metric: str) -> None:

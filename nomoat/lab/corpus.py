@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomoat.config import ConfigError, Strict, parse
+from nomoat.config import ConfigError, Count, Strict, Weight, Whole, parse
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.evals.bits import held_out
+from nomoat.files import new_directory
 from nomoat.lab.series import kept
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
@@ -21,10 +22,10 @@ N_TOKENIZER_PROBLEMS, N_WORKED_PROBLEMS = 10_000, 45_000
 class Contents(Strict):
     """`text`, by default what ships; `shares` may mix in worked `tasks`."""
 
-    vocab_size: int = 2048
+    vocab_size: Count = 2048
     text: str | None = None
-    shares: dict[str, float] = {"prose": 1.0}
-    tasks: dict[str, list[int]] = {}
+    shares: dict[str, Weight] = {"prose": 1.0}
+    tasks: dict[str, list[Whole]] = {}
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,18 @@ class Corpus:
         """Made once in `root` of Contents, then read; `heldout_bytes` of each language."""
         made_of = parse(Contents, contents, "corpus")
         asked = made_of.model_dump()
-        if kept(root / "asked.json", lambda: asked) != json.loads(json.dumps(asked)):
+        if made_of.text is not None:
+            asked["sha256"] = documents.sha256(documents.text(made_of.text, None))
+        found = kept(root / "asked.json", lambda: asked)
+        if found != json.loads(json.dumps(asked)):
             raise ConfigError(
-                f"{root} was made of other text; expected {asked}; choose another --out, or remove it"
+                f"{root} was made of other text ({found}); expected {asked}; choose another --out, or "
+                "remove it"
             )
         if not (root / "tokenizer").exists():
-            bpe.train(_tokenizer_texts(made_of), made_of.vocab_size).save(root / "tokenizer")
+            trained = bpe.train(_tokenizer_texts(made_of), made_of.vocab_size)
+            with new_directory(root / "tokenizer") as directory:
+                trained.save(directory)
         tokenizer = Tokenizer.load(root / "tokenizer")
         for kind in made_of.shares:
             if not (root / kind).exists():

@@ -16,7 +16,7 @@ from statistics import mean
 import numpy as np
 
 from nomoat.config import DataError, parse
-from nomoat.files import shipped
+from nomoat.files import shipped, writing
 from nomoat.lab.arms import Arm, calibrate, trained
 from nomoat.lab.corpus import Corpus
 from nomoat.lab.law import Law, fit, redrawn
@@ -203,4 +203,5 @@ def plot(scaling: Json, path: Path) -> None:
     axes.set(xscale="log", xlabel="executed FLOPs", ylabel="held-out bits per byte")
     axes.grid(alpha=0.3)
     axes.legend(ncols=2)
-    figure.savefig(path)
+    with writing(path, path):
+        figure.savefig(path)

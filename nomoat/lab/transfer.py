@@ -1,6 +1,7 @@
 """How far does a stage of training carry?  A run's models before and after it, and controls, on one suite."""
 
 import json
+from collections.abc import Callable
 
 import torch
 
@@ -17,7 +18,7 @@ from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import Row
-from nomoat.run.stop import Stop
+from nomoat.run.stop import Stop, silent
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.pipeline import device_class
 from nomoat.stages.recipe import Recipe
@@ -35,21 +36,27 @@ def suite_of(config: Config, recipe: Recipe) -> Suite:
     return rings.suite(config, Taught(recipe.stage(config.after).tasks, shown))
 
 
-def measured(run: Run, config: Config, recipe: Recipe) -> Result:
-    """The report of a run, from RUN/transfer.json or transfer-quick.json if it was measured already.
+def measured(
+    run: Run, config: Config, recipe: Recipe, say: Callable[[str], None] = silent
+) -> Result:
+    """The report of a run, from RUN/transfer.json or transfer-quick.json if its weights were measured
+    already.
 
-    The run must not be locked by another process.  Raises run.Interrupted between two rings.
+    `say` hears at once that a signal came.  The run must not be locked by another process.  Raises
+    run.Interrupted between two rings.
     """
+    weights = {name: left.sha256 for name, left in run.all_weights().items()}
     path = run.root / ("transfer-quick.json" if config.quick else "transfer.json")
     suite = suite_of(config, recipe)
     if path.exists():
         result = json.loads(path.read_text("utf-8"))
-        if (result.get("config"), result.get("suite")) == (config.model_dump(), suite.fingerprint):
+        measured_on = result.get("config"), result.get("suite"), result.get("weights", weights)
+        if measured_on == (config.model_dump(), suite.fingerprint, weights):
             return result
     keep_freed_memory()
     run = Run.open(run.root, write=True)
-    with Stop() as stop, run.locked():
-        result = measure(run, config, recipe, suite, stop)
+    with Stop(say) as stop, run.locked():
+        result = measure(run, config, recipe, suite, stop) | {"weights": weights}
     write_whole(path, json.dumps(result, indent=1))
     return result
 

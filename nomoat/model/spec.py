@@ -19,15 +19,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nomoat.config import Strict, parse
+from nomoat.config import Count, Positive, Strict, Whole, parse
 from nomoat.files import shipped
+
+Factor = Annotated[float, Field(ge=1, le=1e6)]
+Scale = Annotated[float, Field(ge=-1e6, le=1e6)]
+Width = Annotated[int, Field(ge=1, le=2**20)]
+Even = Annotated[int, Field(ge=1, le=2**20, multiple_of=2)]
 
 
 class Interpolation(Strict):
     """Positions divided by `factor`: position interpolation (arXiv 2306.15595)."""
 
     kind: Literal["linear"] = "linear"
-    factor: float = Field(ge=1)
+    factor: Factor
 
 
 class Llama3(Strict):
@@ -38,10 +43,10 @@ class Llama3(Strict):
     """
 
     kind: Literal["llama3"] = "llama3"
-    factor: float = Field(ge=1)
-    original_context: int = Field(ge=1)
-    low: float = Field(1.0, gt=0)
-    high: float = Field(4.0, gt=0)
+    factor: Factor
+    original_context: Count
+    low: Positive = 1.0
+    high: Positive = 4.0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -54,18 +59,12 @@ class Yarn(Strict):
     """Context extension by YaRN (arXiv 2309.00071) with DeepSeek's attention scale."""
 
     kind: Literal["yarn"] = "yarn"
-    factor: float
-    original_context: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float = 1.0
-    mscale_all_dim: float = 1.0
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.factor < 1 or self.original_context < 1:
-            raise ValueError("expected factor >= 1 and original_context >= 1")
-        return self
+    factor: Factor
+    original_context: Count
+    beta_fast: Positive = 32.0
+    beta_slow: Positive = 1.0
+    mscale: Scale = 1.0
+    mscale_all_dim: Scale = 1.0
 
     def magnitude(self, mscale: float) -> float:
         """0.1 m ln(s) + 1, the entropy correction of YaRN, 1 where nothing is stretched."""
@@ -83,12 +82,12 @@ class Latent(Strict):
     """
 
     kind: Literal["latent"]
-    n_heads: int = Field(ge=1)
-    d_nope: int = Field(ge=1)
-    d_rope: int = Field(ge=1, multiple_of=2)
-    d_value: int = Field(ge=1)
-    d_kv_latent: int = Field(ge=1)
-    d_q_latent: int | None = Field(None, ge=1)
+    n_heads: Width
+    d_nope: Width
+    d_rope: Even
+    d_value: Width
+    d_kv_latent: Width
+    d_q_latent: Width | None = None
 
     @property
     def d_query(self) -> int:
@@ -111,12 +110,12 @@ class Grouped(Strict):
     """
 
     kind: Literal["grouped"]
-    n_heads: int = Field(ge=1)
-    n_kv_heads: int = Field(ge=1)
-    d_head: int = Field(ge=1, multiple_of=2)
-    d_value: int | None = Field(None, ge=1)  # by default d_head
-    window: int | None = Field(None, ge=1)
-    n_windowed: int = Field(0, ge=0)
+    n_heads: Width
+    n_kv_heads: Width
+    d_head: Even
+    d_value: Width | None = None  # by default d_head
+    window: Count | None = None
+    n_windowed: Whole = 0
     qkv_bias: bool = False
     out_bias: bool = False
     qk_norm: Literal["head", "whole"] | None = None
@@ -163,7 +162,7 @@ class Dense(Strict):
     """SwiGLU (arXiv 2002.05202) in every layer, or without `gated` one matrix up, GELU, one matrix down."""
 
     kind: Literal["dense"]
-    d_hidden: int = Field(ge=1)
+    d_hidden: Width
     gated: bool = True
 
 
@@ -171,18 +170,18 @@ class Routed(Strict):
     """DeepSeekMoE (V3 report, section 2.1.2) behind `n_dense_layers` dense layers of width `d_dense`."""
 
     kind: Literal["routed"]
-    n_dense_layers: int = Field(1, ge=0)
-    d_dense: int = Field(ge=1)
-    n_routed: int = Field(ge=1)
-    n_shared: int = Field(1, ge=0)
-    n_active: int = Field(2, ge=1)
-    d_expert: int = Field(ge=1)
-    n_groups: int = Field(1, ge=1)
-    n_active_groups: int = Field(1, ge=1)
+    n_dense_layers: Whole = 1
+    d_dense: Width
+    n_routed: Width
+    n_shared: int = Field(1, ge=0, le=2**10)
+    n_active: Width = 2
+    d_expert: Width
+    n_groups: Width = 1
+    n_active_groups: Width = 1
     group_score: Literal["top2", "max"] = "top2"
     scoring: Literal["sigmoid", "softmax"] = "sigmoid"
     normalise_gates: bool = True
-    routed_scale: float = 1.0
+    routed_scale: Positive = 1.0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -209,21 +208,21 @@ class Spec(Strict):
     none.  `norm_place`: norms stand before attention and feed-forward, or behind them, as in OLMo 2.
     """
 
-    vocab_size: int = Field(ge=1)
-    n_layers: int = Field(ge=1)
-    d_model: int = Field(ge=1)
+    vocab_size: int = Field(ge=1, le=2**24)
+    n_layers: int = Field(ge=1, le=2**12)
+    d_model: Width
     attention: Annotated[Latent | Grouped, Field(discriminator="kind")]
     ffn: Annotated[Dense | Routed, Field(discriminator="kind")]
-    n_mtp: int = Field(0, ge=0)
-    context: int = Field(256, ge=1)
+    n_mtp: int = Field(0, ge=0, le=64)
+    context: Count = 256
     positions: Literal["rope", "learned"] = "rope"
-    rope_theta: float = 10000.0
+    rope_theta: Positive = 10000.0
     stretch: Annotated[Yarn | Llama3 | Interpolation, Field(discriminator="kind")] | None = None
-    unrotated: tuple[int, ...] = ()
-    norm_eps: float = 1e-6
+    unrotated: tuple[Whole, ...] = ()
+    norm_eps: float = Field(1e-6, ge=0, le=1)
     norm_place: Literal["before", "after"] = "before"
     tied: bool = False
-    init_std: float = 0.02
+    init_std: float = Field(0.02, ge=0, le=1e3)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

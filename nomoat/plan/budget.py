@@ -283,8 +283,8 @@ class Meter:
 
         The stages to come are taken to err as the finished ones did, at first only a little.
         """
-        if begun := self.run.events("stage_start", config.name):
-            return parse(type(config), begun[-1]["config"], config.name)
+        if begun := self.run.begun(config.name):
+            return parse(type(config), begun["config"], config.name)
         bill, margin = self._bill(self.run.events()), KEPT_BACK * self.limit
         took = planned = margin
         to_come = 0.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
-from nomoat.config import Strict, look_up, parse
+from nomoat.config import Positive, Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.plan.layout import Device, Workload, search
 from nomoat.plan.parts import parts
@@ -17,9 +17,9 @@ FIT_ROUNDS = 6
 class Mfu(Strict):
     """The share of the peak that runs of a kind reach; `arithmetic`: while they multiply, where fitted."""
 
-    value: float
+    value: Positive
     source: str
-    arithmetic: float | None = None
+    arithmetic: Positive | None = None
 
 
 class Hardware(Strict):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from nomoat.config import Strict
+from nomoat.config import Positive, Strict
 from nomoat.plan.parts import Parts
 
 BYTES_PER_PARAM = {"weights": 2, "gradients": 4, "optimiser": 12}  # bf16; float32; its master and two moments
@@ -27,11 +27,11 @@ class Device(Strict):
 
     generation: str
     name: str
-    flops_bf16: float
-    memory_bytes: float
-    bytes_per_second: float
-    nvlink_bytes_per_second: float
-    network_bytes_per_second: float
+    flops_bf16: Positive
+    memory_bytes: Positive
+    bytes_per_second: Positive
+    nvlink_bytes_per_second: Positive
+    network_bytes_per_second: Positive
     source: str
 
 

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Literal
 
-from nomoat.config import Strict, look_up, parse
+from nomoat.config import Amount, Count, Positive, Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.model.spec import PRESETS, Spec
 from nomoat.plan.parts import Counted
@@ -12,9 +12,9 @@ from nomoat.plan.parts import Counted
 class Axes(Strict):
     """How a published run was laid out; the rest of its devices is data-parallel."""
 
-    tensor: int
-    pipeline: int
-    expert: int
+    tensor: Count
+    pipeline: Count
+    expert: Count
 
 
 class Published(Strict):
@@ -22,18 +22,18 @@ class Published(Strict):
 
     name: str
     shape: Spec
-    params: float | None = None
-    tokens: float
-    context: int
-    batch: float | None = None
-    activation_bytes: int = 2
+    params: Positive | None = None
+    tokens: Positive
+    context: Count
+    batch: Positive | None = None
+    activation_bytes: Count = 2
     dualpipe: bool = True
     layout: Axes | None = None
     gpu: str = "h100"
-    gpus: int = 1024  # assumed where nobody published it
-    gpu_hours: float | None = None
-    tokens_per_second: float | None = None  # of one device; hours follow where they are not given
-    flops: float | None = None
+    gpus: Count = 1024  # assumed where nobody published it
+    gpu_hours: Positive | None = None
+    tokens_per_second: Positive | None = None  # of one device; hours follow where they are not given
+    flops: Positive | None = None
     counted: Counted = "causal"
     flops_source: str | None = None
     use: Literal["fit", "predict", "shown"]
@@ -43,8 +43,8 @@ class Published(Strict):
 
 
 class Training(Strict):
-    tokens: float
-    context: int
+    tokens: Positive
+    context: Count
 
 
 class LaterStage(Strict):
@@ -52,8 +52,8 @@ class LaterStage(Strict):
 
     what: str  # as in prices.toml, which has its hours
     trained: list[Training] = []
-    sampled_tokens: float = 0.0
-    sampled_per_second: float = 0.0
+    sampled_tokens: Amount = 0.0
+    sampled_per_second: Amount = 0.0
     source: str
 
 

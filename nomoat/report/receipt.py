@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Receipt, Row, Share, duration, money, read_prices, receipt, shares, short
+from nomoat.run.ledger import (
+    Machine,
+    Receipt,
+    Row,
+    Share,
+    duration,
+    money,
+    read_prices,
+    receipt,
+    shares,
+    short,
+)
 
 HEADER = ("stage", "tokens", "model FLOPs", "executed", "device time", "of it redone", "energy")
 
@@ -52,20 +63,26 @@ def row_cells(row: Row) -> list[str]:
 
 
 def _sources(receipt: Receipt) -> str:
-    """Where energy and money are from."""
+    """Where energy and money are from, on which machines it ran, and under which changes it went on."""
     prices = read_prices()
-    price = prices.device(receipt.device)
+    devices = {machine.device: prices.device(machine.device) for machine in receipt.machines}
     energy = receipt.total.joules_source or "estimated"
     if "estimated" in energy:
-        energy += f" at {price.watts:g} W a {receipt.device}"
+        watts = [f"{price.watts:g} W a {name}" for name, price in devices.items()]
+        energy += f" at {', '.join(watts)}"
     per_kwh = f"{prices.per_kwh:g} {prices.currency} a kWh"
-    if price.per_hour:
-        per_kwh += f", {price.per_hour:g} an hour of {receipt.device}"
-    units = "unit" if receipt.units == 1 else "units"
-    return (
-        f"Energy {energy}; money by the prices of {receipt.prices_date} ({per_kwh}); "
-        f"{receipt.units} {receipt.device} {units}."
-    )
+    for name, price in devices.items():
+        if price.per_hour:
+            per_kwh += f", {price.per_hour:g} an hour of {name}"
+    machines = ", then ".join(_machine(machine) for machine in receipt.machines)
+    text = f"Energy {energy}; money by the prices of {receipt.prices_date} ({per_kwh}); {machines}."
+    if receipt.lineage:
+        text += f" It went on under changes, not to the same bits: {'; '.join(receipt.lineage)}."
+    return text
+
+
+def _machine(machine: Machine) -> str:
+    return f"{machine.units} {machine.device} {'unit' if machine.units == 1 else 'units'}"
 
 
 def shares_table(shares: Sequence[Share]) -> Table:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from nomoat.config import Strict, nearest
+from nomoat.config import Count, Strict, Weight, nearest
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, flat
@@ -30,10 +30,10 @@ class Objective(Strict):
 
     variant: str = "dr-grpo"  # a row of VARIANTS
     clip: Bounds | None = None
-    minibatches: int = Field(1, ge=1)
-    kl: float = Field(0.0, ge=0)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = 96
+    minibatches: Count = 1
+    kl: Weight = 0.0
+    temperature: float = Field(1.0, gt=0, le=100)
+    max_new_tokens: Count = 96
 
     @field_validator("variant")
     @classmethod

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from nomoat.files import writing
 from nomoat.model.transformer import Transformer
 from nomoat.train import checkpoint
 
@@ -33,6 +34,7 @@ class Reference:
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(source[name])
             if is_new and self.writes:
-                checkpoint.save(self.directory, due, {"model": source}, {}, keep=KEPT)
+                with writing(path):
+                    checkpoint.save(self.directory, due, {"model": source}, {}, keep=KEPT)
             self.since = due
         return self.model

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 
-from nomoat.config import Strict, UserError
+from nomoat.config import Strict, UserError, Weight
 from nomoat.files import shipped
 from nomoat.rl.rollout import Exercise, Rollout, Rollouts
 from nomoat.tasks import answers, base
@@ -23,10 +23,10 @@ class Weights(Strict):
     `language`: share of the words that are not of the other language; `random`: a coin, for control runs.
     """
 
-    accuracy: float = 1.0
-    format: float = 0.0
-    language: float = 0.0
-    random: float = 0.0
+    accuracy: Weight = 1.0
+    format: Weight = 0.0
+    language: Weight = 0.0
+    random: Weight = 0.0
 
 
 ACCURACY = Weights()
@@ -152,7 +152,7 @@ def canary(exercise: Exercise) -> None:
             raise UserError(
                 f"the checker of {base.short(task)} {'rejects' if expected else 'accepts'} {answer[:80]!r} "
                 f"for {problem.prompt[:80]!r}; expected the opposite: its rewards can't be trusted; "
-                f"run `nomoat task check {base.short(task)}` and mend it; the checkpoints are kept"
+                f"run `nomoat task check {base.named(task)}` and mend it; the checkpoints are kept"
             )
 
 

@@ -79,7 +79,7 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    talks = [[layout.Message("user", exercise.problem.prompt)] for exercise in exercises]
+    talks = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
     prompts = layout.render_batch(tokenizer, talks, generate=True, think=think)
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written

@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nomoat.config import MOST, Count, DataError, Seed, Share, Whole
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, trace
@@ -17,7 +18,9 @@ from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.rl.variants import VARIANTS, Variant
+from nomoat.tasks import find
 from nomoat.tasks.verdicts import Verdicts
+from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -36,16 +39,16 @@ class Settings(grpo.Objective):
     from, or the policy of `refresh` steps ago at most.
     """
 
-    tasks: dict[str, list[int]]
-    steps: int
-    prompts: int = 16
-    group: int = 16
-    refill: int = 1
+    tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)
+    steps: Count
+    prompts: Count = 16
+    group: int = Field(16, ge=2, le=MOST)
+    refill: Whole = 1
     think: bool | None = None
-    memory: float = 0.8
-    refresh: int | None = Field(None, ge=1)
+    memory: Share = 0.8
+    refresh: Count | None = None
     rewards: reward.Weights = reward.Weights()
-    watch_every: int = Field(20, ge=1)  # steps between two looks at the probes and the KL
+    watch_every: Count = 20  # steps between two looks at the probes and the KL
     precision: Literal["bf16", "fp32"] = (
         "fp32"  # of the gradient; the policy that is sampled is always float32
     )
@@ -109,7 +112,7 @@ class Learner:
         groups = []
         live = []
         for attempt in range(1 + self.settings.refill):
-            exercises = self.draw(number, attempt, wanted - len(live))
+            exercises = self.fitting(self.draw(number, attempt, wanted - len(live)))
             groups += self.rollouts(number, attempt, exercises, len(groups))
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
             if len(live) == wanted:
@@ -126,6 +129,29 @@ class Learner:
         exercises = everyones[rank::world]
         reward.canary(exercises[number % len(exercises)])
         return exercises
+
+    def fitting(self, exercises: list[Exercise]) -> list[Exercise]:
+        """The exercises that leave room for an answer; of a task file, the others are noted in the log."""
+        if all(exercise.family in find.FAMILIES for exercise in exercises):
+            return exercises
+        talks = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
+        prompts = layout.render_batch(self.tokenizer, talks, generate=True, think=self.settings.think)
+        context = self.policy.spec.context
+        for exercise, prompt in zip(exercises, prompts):
+            if len(prompt.ids) >= context:
+                self.session.log(
+                    "note",
+                    text=f"left out: the question {exercise.problem.prompt[:60]!r} of {exercise.family} has "
+                    f"{len(prompt.ids):,} tokens, the context {context:,}",
+                )
+        fitting = [e for e, prompt in zip(exercises, prompts) if len(prompt.ids) < context]
+        if not fitting:
+            raise DataError(
+                f"no question of this step fits into the context of {context:,} tokens, as "
+                f"{exercises[0].problem.prompt[:60]!r}; expected room for an answer; shorten the "
+                f"questions of {exercises[0].family}, or raise the context"
+            )
+        return fitting
 
     def rollouts(self, number: int, attempt: int, exercises: Sequence[Exercise], first: int) -> list[Group]:
         """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nomoat.config import Weight
+
 Grouped = Sequence[Sequence[float]]
 Advantages = list[list[float]]
 TINY = 1e-6
@@ -80,7 +82,7 @@ def by_token(length: int, sizes: Sizes) -> float:
 
 # --- ds / dlog p: the gradient of the surrogate, given ratio and advantage ---
 
-Bounds = tuple[float, float]
+Bounds = tuple[Weight, Weight]
 
 
 def clipped(w: Tensor, a: Tensor, bounds: Bounds) -> Tensor:

@@ -11,13 +11,14 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
-from nomoat.files import write_whole
+from nomoat.files import new_directory, write_whole, writing
+from nomoat.run.lineage import course, sources
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log
 from nomoat.run.record import difference, libraries, new_record, plain, read_record
@@ -42,6 +43,7 @@ class StageWeights:
     path: Path  # the model's directory
     spec: JsonObject  # the model's Spec as a table
     tokenizer: TokenizerFiles
+    sha256: str | None = None  # of its files, where the stage said so
 
 
 class Run:
@@ -59,11 +61,11 @@ class Run:
     # --- making and finding ---
 
     @classmethod
-    def create(cls, root: Path, recipe: JsonObject) -> Self:
+    def create(cls, root: Path, recipe: JsonObject, then: JsonObject | None = None) -> Self:
         """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
 
-        Raises ConfigError with the difference for another recipe, DataError for a place that cannot hold a
-        run.
+        `then` is its recipe with the defaults of today, where those are known.  Raises ConfigError with the
+        difference for another recipe, DataError for a place that cannot hold a run.
         """
         file = root / "recipe.json"
         try:
@@ -79,12 +81,33 @@ class Run:
                 "use another --out"
             ) from None
         run = cls.open(root, write=True)
-        if changes := difference(run.recipe, plain(recipe)):
+        if changes := difference(plain(then or run.recipe), plain(recipe)):
             raise ConfigError(
                 "\n  ".join([f"{root} holds a run of another recipe:", *changes])
-                + "\nuse another --out, or restore the recipe to go on with this run"
+                + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
+                "threads or another device without the same bits: --continue"
             )
         return run
+
+    @classmethod
+    def go_on(cls, root: Path, recipe: JsonObject, then: JsonObject | None = None) -> Self:
+        """The run in `root`, which goes on under another recipe from now on; see run/lineage.py.
+
+        ConfigError for a change that what has begun can't go on with.
+        """
+        run = cls.open(root, write=True)
+        then, now = plain(then or run.recipe), plain(recipe)
+        steps = {event["stage"]: 0 for event in run.events("stage_start")}
+        for stage in steps:
+            steps[stage] = max((event["step"] for event in run.curve(stage)), default=0)
+        if not difference(then, now):
+            return run
+        goes_on = course(then, now, steps)
+        with exclusive(root / "lock"):
+            run.log("continue", **asdict(goes_on))
+            run.lines.close()
+            write_whole(root / "recipe.json", json.dumps({**run.record, "recipe": now}, indent=1) + "\n")
+        return cls.open(root, write=True)
 
     @classmethod
     def open(cls, root: Path, *, write: bool = False) -> Self:
@@ -93,27 +116,47 @@ class Run:
 
     @classmethod
     def fork(
-        cls, source: Self, root: Path, recipe: JsonObject, then: JsonObject | None = None
+        cls,
+        source: Self,
+        root: Path,
+        recipe: JsonObject,
+        then: JsonObject | None = None,
+        stale: Collection[str] = (),
     ) -> Self:
         """A new run in `root` under another recipe, with the finished stages of `source` that both recipes
         share.
 
         A stage is shared if it, what it starts from and the models are the same; its cost stays in the new
-        log.  `then` is the recipe of `source` with the defaults of today, where those are known.
+        log.  `then` is the recipe of `source` with the defaults of today, where those are known; `stale` are
+        stages whose text or tasks are other ones by now.
         """
         run = cls.create(root, recipe)
+        kept = source.shared(recipe, then, stale)
         if run.lines.path.exists():
+            run._refuse_others(source, kept)
             return run
-        kept = source.shared(recipe, then)
         for name in kept:
-            leave = shutil.ignore_patterns(*REBUILT)
-            shutil.copytree(source.root / name, run.root / name, ignore=leave, dirs_exist_ok=True)
+            with new_directory(run.root / name) as copy:
+                _copy(source.root / name, copy)
         with source.lines.path.open(encoding="utf-8") as log, exclusive(run.root / "lock"):
-            lines = [line for line in log if line.endswith("\n") and json.loads(line).get("stage") in kept]
+            lines = [line for line in log if line.endswith("\n") and _is_of(json.loads(line), kept)]
             write_whole(run.lines.path, "".join(lines))
         return run
 
-    def shared(self, recipe: JsonObject, then: JsonObject | None = None) -> list[str]:
+    def _refuse_others(self, source: Self, kept: Collection[str]) -> None:
+        """DataError if `source` has other weights by now than those that were taken over from it."""
+        ours, theirs = self.all_weights(), source.all_weights()
+        for name in kept:
+            both = {left[name].sha256 for left in (ours, theirs) if name in left} - {None}
+            if len(both) > 1:
+                raise DataError(
+                    f"{source.root} has another `{name}` by now than {self.root} took over from it; leave "
+                    "out --from to go on with that, or begin again in another --out"
+                )
+
+    def shared(
+        self, recipe: JsonObject, then: JsonObject | None = None, stale: Collection[str] = ()
+    ) -> list[str]:
         """The finished stages that would come out the same under another resolved recipe."""
         then, now = plain(then or self.recipe), plain(recipe)
         if any(then.get(key) != now.get(key) for key in ("seed", "device", "threads")):
@@ -122,9 +165,9 @@ class Run:
         for stage in now["stages"]:
             name, kind = stage["name"], stage["kind"]
             model = stage.get("model")
-            if kind in ("eval", "export") or not self.finished(name):
+            if kind in ("eval", "export") or name in stale or not self.finished(name):
                 continue
-            if stage not in then["stages"] or not _sources(stage) <= set(kept):
+            if stage not in then["stages"] or not sources(stage) <= set(kept):
                 continue
             if kind != "tokenizer" and not kept:  # nothing is the same under another tokenizer
                 continue
@@ -138,7 +181,8 @@ class Run:
             raise DataError(f"`{name}` cannot be a stage's name; use letters, digits, '-', '_' and '.'")
         path = self.root / name
         if self.writable:
-            path.mkdir(exist_ok=True)
+            with writing(path):
+                path.mkdir(exist_ok=True)
         return path
 
     # --- the log ---
@@ -180,6 +224,28 @@ class Run:
         """The stage's "stage_end" record, unless the stage was started again after it."""
         return self._ends().get(stage)
 
+    def begun(self, stage: str) -> JsonObject | None:
+        """The stage's "stage_start" record, unless the recipe has changed under it since (`continue`)."""
+        begun = None
+        for event in self.events():
+            if event["kind"] == "stage_start" and event["stage"] == stage:
+                begun = event
+            elif event["kind"] == "continue" and stage in (*event["goes_on"], *event["again"]):
+                begun = None
+        return begun
+
+    def goes_on(self, stage: str) -> bool:
+        """Whether what is in the stage's directory is a part of what it does next: it has begun, and since
+        then nothing said that it begins again.
+        """
+        has_begun = False
+        for event in self.events():
+            if event["kind"] == "stage_start":
+                has_begun |= event["stage"] == stage
+            elif event["kind"] == "continue":
+                has_begun &= stage not in event["again"]
+        return has_begun
+
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer that this run trained; DataError while it has none."""
         left = [outputs for outputs in self._outputs().values() if "tokenizer" in outputs]
@@ -192,7 +258,7 @@ class Run:
         outputs = {name: left for name, left in self._outputs().items() if "model" in left}
         tokenizer = self.tokenizer() if outputs else None
         return {
-            name: StageWeights(name, self.root / left["model"], left["spec"], tokenizer)
+            name: StageWeights(name, self.root / left["model"], left["spec"], tokenizer, left.get("sha256"))
             for name, left in outputs.items()
         }
 
@@ -221,6 +287,8 @@ class Run:
         for event in self.events():
             if event["kind"] in ("stage_start", "stage_end"):
                 ends.pop(event["stage"], None)
+            for stage in (*event["goes_on"], *event["again"]) if event["kind"] == "continue" else ():
+                ends.pop(stage, None)
             if event["kind"] == "stage_end":
                 ends[event["stage"]] = event
         return ends
@@ -251,6 +319,21 @@ class Run:
                 self.lines.close()
 
 
+def _copy(source: Path, copy: Path) -> None:
+    """What a stage left, but for what is rebuilt; not `copytree`, which goes on where a disk is full."""
+    for file in sorted(source.rglob("*")):
+        within = file.relative_to(source)
+        if file.is_file() and within.parts[0] not in REBUILT:
+            (copy / within).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy / within)
+
+
+def _is_of(event: JsonObject, stages: Collection[str]) -> bool:
+    """Whether an event is about one of the stages, or says where and under which recipe all that follow ran.
+    """
+    return event.get("stage") in stages or event["kind"] in ("continue", "machine")
+
+
 def _refuse_foreign(root: Path) -> None:
     """DataError for a directory with other things in it than a run that could not be made."""
     ours = OURS - {"events.jsonl"}
@@ -261,8 +344,3 @@ def _refuse_foreign(root: Path) -> None:
             "expected a new, an empty or a run directory; use another --out"
         )
 
-
-def _sources(stage: JsonObject) -> set[str]:
-    """The stages that a stage starts from or reads."""
-    read = stage.get("samples")  # a number in other kinds of stages
-    return {stage.get("from"), stage.get("start"), *(read if isinstance(read, list) else ())} - {None}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from nomoat.config import DataError, Strict, look_up, parse
+from nomoat.config import Amount, DataError, Strict, Whole, look_up, parse
 from nomoat.files import shipped
 from nomoat.run.log import Event
 
@@ -24,9 +24,9 @@ PARTS = {
 class Device(Strict):
     """What one unit of a device draws and costs; the price of a rented one has its electricity in it."""
 
-    watts: float
+    watts: Amount
     watts_source: str
-    per_hour: float
+    per_hour: Amount
     per_hour_source: str
     rented: bool
 
@@ -36,7 +36,7 @@ class Published(Strict):
 
     part: str
     what: str
-    hours: int
+    hours: Whole
     source: str
 
 
@@ -45,7 +45,7 @@ class Prices(Strict):
 
     date: str
     currency: str
-    per_kwh: float
+    per_kwh: Amount
     per_kwh_source: str
     devices: dict[str, Device]
     published: list[Published] = []
@@ -86,67 +86,90 @@ class Row:
     bought: str
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """So many units of a class of prices.toml."""
+
+    device: str
+    units: int
+
+
 @dataclass(frozen=True)
 class Receipt:
-    """Rows in the order in which the stages first appear in the log, and their total."""
+    """Rows in the order in which the stages first appear in the log, and their total.
+
+    `machines` are all on which it ran, `device` and `units` the first of them; `lineage` says under which
+    changes it went on.
+    """
 
     rows: tuple[Row, ...]
     total: Row
     device: str
     units: int
     prices_date: str
+    machines: tuple[Machine, ...] = ()
+    lineage: tuple[str, ...] = ()
 
 
 def receipt(events: Iterable[Event], *, device: str = "cpu", units: int = 1) -> Receipt:
     """The receipt of a run from `Run.events()` (which marks redone work), for `units` cores or cards of a
-    class.
+    class, or those that the log names from then on.
 
     Every figure is the exact sum of the log's: whole numbers stay whole, others are rounded once.  A record
     without joules counts as watts x device-seconds, and its source as "estimated".
     """
     prices = read_prices()
+    machine = Machine(device, units)
+    machines, lineage = {}, []
     costs = {}
     bought = {}
     for event in events:
         kind, stage = event["kind"], event.get("stage") or "(run)"
+        if kind in ("stage_start", "machine") and event.get("units"):
+            machine = Machine(event["device"], event["units"])
+        lineage += event["changes"] if kind == "continue" else ()
         is_cost = kind in ("step", "work")
         if stage == "(run)" and not is_cost:
             continue
         records = costs.setdefault(stage, [])
         if is_cost:
-            records.append(event)
+            machines.setdefault(machine)
+            records.append((machine, event))
         elif kind == "score":
             value = event["value"]
             bought[stage] = f"{event['name']} {value if value is None else round(value, 4)}"
         elif kind == "stage_end":
             bought[stage] = str((event.get("outputs") or {}).get("bought", bought.get(stage, "")))
-    rows = [
-        _row(stage, records, prices, device, units, bought.get(stage, "")) for stage, records in costs.items()
-    ]
+    rows = [_row(stage, records, prices, bought.get(stage, "")) for stage, records in costs.items()]
     everything = [record for records in costs.values() for record in records]
-    total = _row("total", everything, prices, device, units, "")
-    return Receipt(tuple(rows), total, device, units, prices.date)
+    total = _row("total", everything, prices, "")
+    machines = tuple(machines) or (machine,)
+    first = machines[0]
+    return Receipt(
+        tuple(rows), total, first.device, first.units, prices.date, machines, tuple(lineage)
+    )
 
 
-def _row(stage: str, records: Sequence[Event], prices: Prices, device: str, units: int, bought: str) -> Row:
+def _row(stage: str, records: Sequence[tuple[Machine, Event]], prices: Prices, bought: str) -> Row:
     """The sums over the records of one stage."""
-    price = prices.device(device)
-    joules, sources = [], set()
-    for record in records:
-        measured = record.get("joules")
-        estimate = price.watts * units * (record.get("seconds") or 0)
-        joules.append(estimate if measured is None else measured)
+    joules, device_seconds, money, sources = [], [], [], set()
+    for machine, record in records:
+        price = prices.device(machine.device)
+        measured, seconds = record.get("joules"), (record.get("seconds") or 0) * machine.units
+        joules.append(price.watts * seconds if measured is None else measured)
+        device_seconds.append(seconds)
+        money.append(prices.money(price, joules[-1], seconds))
         sources.add("estimated" if measured is None else record.get("joules_source", "estimated"))
-    sums = {key: exact_sum(record.get(key) for record in records) for key in SUMMED}
-    all_joules, device_seconds = exact_sum(joules), sums["seconds"] * units
+    events = [event for _, event in records]
+    sums = {key: exact_sum(event.get(key) for event in events) for key in SUMMED}
     return Row(
         stage=stage,
         **sums,
-        redone_seconds=exact_sum(record.get("seconds") for record in records if record.get("redone")),
-        device_seconds=device_seconds,
-        joules=all_joules,
+        redone_seconds=exact_sum(event.get("seconds") for event in events if event.get("redone")),
+        device_seconds=exact_sum(device_seconds),
+        joules=exact_sum(joules),
         joules_source=" + ".join(sorted(sources)),
-        money=prices.money(price, all_joules, device_seconds),
+        money=exact_sum(money),
         currency=prices.currency,
         bought=bought,
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nomoat.config import DataError, JsonObject
+from nomoat.files import FULL
 
 Event = JsonObject
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Log:

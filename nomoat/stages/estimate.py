@@ -27,7 +27,7 @@ def newton_schulz(spec: Spec, optim: OptimConfig) -> int:
 @cache
 def text_bytes(split: str, per_language: int | None) -> int:
     """Bytes of shipped text, each of the two languages cut; text of the user's own is taken to be as much."""
-    return sum(len(d.text.encode()) for d in documents.first(sources.shipped(split), per_language))
+    return sum(len(d.text.encode()) for d in documents.first(sources.shipped_files(split), per_language))
 
 
 def encoding(n_documents: int, n_bytes: int) -> float:

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, Count, Share, Weight
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.transformer import Transformer
-from nomoat.run.directory import Run
-from nomoat.stages import estimate
+from nomoat.stages import estimate, inputs
 from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
@@ -27,12 +26,12 @@ from nomoat.train.session import Session, Work
 from nomoat.train.start import from_bigrams
 
 KINDS = ("prose", "tasks", "samples", "talk")  # of documents
+LONGEST = 2**24  # tokens of a row
 
 
-class Config(StageConfig):
+class Config(inputs.ReadsText):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
-    `text` is a path or, as `hub`, a data set of your own, of which `text_bytes` of each language are read;
     `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are
     earlier stages of rejection sampling, whose answers are read as worked tasks.  `weights = "counts"` sets a
     new model's embedding and head by counts of neighbours (train/start.py).  The first `short` share of the
@@ -41,23 +40,20 @@ class Config(StageConfig):
 
     leaves_weights: ClassVar[bool] = True
     model: str = "main"
-    steps: int
-    rows: int = 8
-    first_rows: int | None = None
-    ramp_steps: int = 0
-    context: int = 256
-    short_context: int | None = None
-    short: float = 0.0
+    steps: Count
+    rows: Count = 8
+    first_rows: Count | None = None
+    ramp_steps: int = Field(0, ge=0, le=10**6)
+    context: int = Field(256, ge=2, le=LONGEST)
+    short_context: int | None = Field(None, ge=2, le=LONGEST)
+    short: Share = 0.0
     weights: Literal["noise", "counts"] = "noise"
     precision: Literal["bf16", "fp32"] = "bf16"
-    shares: dict[str, float] = {"prose": 1.0}
-    text: str | None = None
-    text_bytes: int | None = None
-    hub: str | None = None
+    shares: dict[str, Weight] = {"prose": 1.0}
     tasks: Tasks = {}
-    task_documents: int = 20_000
-    chains: float | dict[str, float] = 1.0
-    talk_documents: int = 2_000
+    task_documents: Count = 20_000
+    chains: Share | dict[str, Share] = 1.0
+    talk_documents: Count = 2_000
     samples: list[str] = []
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
@@ -121,13 +117,19 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     for kind in shares:
         path = root / kind
         with Work(session, f"encode {kind}"):
-            if session.leads and not path.exists():  # it appears whole or not at all
+            if session.leads and not (path.exists() and _said(session, config, kind)):
                 key = recipe.key(config.name, kind)
-                made = documents_of(kind, session.run, config, key, tokenizer)
+                made = documents_of(kind, session, config, key, tokenizer)
                 shards.write(path, made, tokenizer.vocab_size)
             session.mesh.barrier()
+            session.check_stop()
             encoded[kind] = shards.open(path)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def _said(session: Session, config: Config, kind: str) -> bool:
+    """Whether the log says what the text of a shard was: of one that a kill came behind, it may not."""
+    return kind != "prose" or any(what == "text" for what, _ in inputs.reads(session.run, config.name))
 
 
 def check_shares(config: Config) -> None:
@@ -139,16 +141,16 @@ def check_shares(config: Config) -> None:
             raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
-def documents_of(kind: str, run: Run, config: Config, key: int, tokenizer: Tokenizer) -> Iterator[Rendered]:
+def documents_of(
+    kind: str, session: Session, config: Config, key: int, tokenizer: Tokenizer
+) -> Iterator[Rendered]:
     """The documents of one of KINDS."""
     if kind == "prose":
-        text = documents.text(config.text, config.text_bytes, config.hub)
-        return documents.prose(text, tokenizer)
+        return documents.prose(inputs.text(session, config), tokenizer)
     if kind == "tasks":
         return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
     if kind == "samples":
-        paths = [run.root / run.finished(stage)["outputs"]["samples"] for stage in config.samples]
-        return documents.sampled(paths, tokenizer)
+        return documents.sampled([inputs.samples(session, stage) for stage in config.samples], tokenizer)
     return documents.talk(config.talk_documents, tokenizer, key)
 
 

@@ -2,12 +2,14 @@
 
 import torch
 
-from nomoat.config import DataError, parse
+from nomoat.config import DataError, WeightsError, parse
+from nomoat.files import new_directory
 from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run, StageWeights
+from nomoat.stages import inputs
 from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
@@ -26,14 +28,33 @@ def load_tokenizer(run: Run) -> Tokenizer:
 
 def load_model(session: Session, source: str | None, spec: Spec | None = None) -> Transformer:
     """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they
-    had)."""
-    path = _weights_of(session, source).path
-    return weights.load(path, session.kernels, spec=spec or spec_of(session, source)).train()
+    had).  WeightsError for files that have changed since."""
+    left = _weights_of(session, source)
+    if left.sha256 is not None:
+        found = inputs.sha256(left.path)
+        if found != left.sha256:
+            raise WeightsError(
+                f"{left.path} is not what stage {source} left (its files have sha256 {found[:12]}, expected "
+                f"{left.sha256[:12]}); restore it, or run again in another --out"
+            )
+        inputs.log(session, "weights", source, found)
+    return weights.load(left.path, session.kernels, spec=spec or spec_of(session, source)).train()
 
 
 def spec_of(session: Session, source: str | None) -> Spec:
     """The shape of the model that stage `source` left, and how this project multiplies it."""
     return parse(Spec, _weights_of(session, source).spec, f"{source}.spec")
+
+
+def new_spec(session: Session, spec: Spec, tokenizer: Tokenizer) -> Spec:
+    """The shape of a new model, with as many ids as the tokenizer has: one without a token could be sampled.
+    """
+    if spec.vocab_size == tokenizer.vocab_size:
+        return spec
+    text = f"the text gave {tokenizer.vocab_size} of {spec.vocab_size} tokens, and so many the model has"
+    if all(event["text"] != text for event in session.run.events("note", session.stage)):
+        session.log("note", text=text)
+    return spec.changed(vocab_size=tokenizer.vocab_size)
 
 
 def _weights_of(session: Session, source: str | None) -> StageWeights:
@@ -74,10 +95,12 @@ def save_model(session: Session, model: Transformer, optimizer: Optimizer, token
         with Work(session, "save weights"), torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.data = optimizer.master[name].clone()
-            weights.save(model, session.run.root / relative, tokenizer=tokenizer)
+            with new_directory(session.run.root / relative) as directory:
+                weights.save(model, directory, tokenizer=tokenizer)
     session.mesh.barrier()
     return {
         "model": relative,
+        "sha256": inputs.sha256(session.run.root / relative) if session.leads else None,
         "spec": model.spec.model_dump(),
         "parameters": counts.params_total(model.spec),
         "active": counts.params_active(model.spec),

@@ -3,6 +3,7 @@
 Under a budget, a stage that begins late gets fewer steps; its `stage_start` in the log says how many.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
-from nomoat.stages.recipe import Recipe, module_of
+from nomoat.stages import inputs
+from nomoat.stages.recipe import Recipe, StageConfig, module_of
+from nomoat.stages.vetting import Vetting
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -39,11 +42,12 @@ def run_stages(
     *,
     only: Sequence[str] = (),
     metered: Callable[[str, int], Any] | None = None,
+    accept: bool = False,
 ) -> list[str]:
     """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
 
-    `metered(device, units)` gives the meter of a run with a budget (plan/budget.py).
-
+    `metered(device, units)` gives the meter of a run with a budget (plan/budget.py).  DataError where what a
+    stage has read is another text or task by now, unless `accept` goes on with it (stages/inputs.py).
     Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
     for name, spec in recipe.models.items():
@@ -57,18 +61,18 @@ def run_stages(
     if meter:
         run.observers.append(meter.hear)
     try:
-        energy = Energy(device, units=units)
+        if ranks.rank == 0:
+            _check(run, recipe, accept, device, units)
+        energy, vetting = Energy(device, units=units), Vetting(recipe, run)
         for config in recipe.stages:
             if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
                 continue
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
-            session.check_stop()
+            vetting.before(session, config)
             if meter:
                 config = ranks.broadcast(meter.cut(config))
-            if not run.events("stage_start", config.name):
-                session.log(
-                    "stage_start", config=config.model_dump(by_alias=True), units=units, device=device
-                )
+            if run.begun(config.name) is None:
+                _begin(session, config, device, units)
             with Polite():
                 outputs = module_of(config.kind).run(session, config, recipe)
             release_memory()
@@ -81,6 +85,27 @@ def run_stages(
         run.observers = observers
         mesh.stop()
     return ran
+
+
+def _begin(session: Session, config: StageConfig, device: str, units: int) -> None:
+    """The log says that a stage begins, from nothing unless it goes on under a changed recipe."""
+    goes_on = session.run.goes_on(config.name)
+    if session.leads and not goes_on:
+        shutil.rmtree(session.directory)
+    session.mesh.barrier()
+    if goes_on and not any(session.directory.glob("checkpoints/step_*")):
+        session.log("note", text="no checkpoint is left to go on from: its steps are done again")
+    session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
+    if session.leads:
+        inputs.log_setting(session, config)
+
+
+def _check(run: Run, recipe: Recipe, accept: bool, device: str, units: int) -> None:
+    """What was read is the same, or accepted; where a run goes on elsewhere than it was, the log says it."""
+    inputs.check(run, recipe, accept=accept)
+    said = [event for event in run.events() if event["kind"] in ("stage_start", "machine")]
+    if said and (said[-1].get("device"), said[-1].get("units")) != (device, units):
+        run.log("machine", device=device, units=units)
 
 
 def device_class(device: torch.device) -> str:

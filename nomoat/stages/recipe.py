@@ -4,16 +4,18 @@ import hashlib
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from nomoat.config import ConfigError, JsonObject, Strict, look_up, parse
+from nomoat.config import ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
-from nomoat.tasks import find
+from nomoat.tasks import base, find
 
 Fields = JsonObject  # what a stage plans, or leaves, by name
-Tasks = dict[str, list[int]]  # family -> levels
+Levels = Annotated[list[Seed], Field(min_length=1)]
+Tasks = dict[str, Levels]  # family -> levels
+SomeTasks = Annotated[Tasks, Field(min_length=1)]
 KINDS = {
     "tokenizer": "s1_tokenizer",
     "pretrain": "s2_pretrain",
@@ -41,10 +43,10 @@ class _Settings(Strict):
     spent."""
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     device: str = "cpu"
-    threads: int = 2
-    save_seconds: float = 30.0
+    threads: int = Field(2, ge=1, le=1024)
+    save_seconds: float = Field(30.0, ge=0, le=1e9)
     kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
@@ -123,7 +125,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
         )
         _check_earlier(config, {stage.name: stage for stage in stages})
-        _check_levels(config)
+        _check_tasks(config)
         stages.append(config)
         if config.leaves_weights:
             leaves_weights = name
@@ -150,13 +152,29 @@ def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> N
             look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
 
 
-def _check_levels(config: StageConfig) -> None:
-    for family, levels in getattr(config, "tasks", {}).items():
-        offered = find.find(family).levels
-        if wrong := [level for level in levels if level not in offered]:
-            raise ConfigError(
-                f"`{config.name}.tasks.{family}` has level {wrong[0]}; expected some of {list(offered)}"
-            )
+def _check_tasks(config: StageConfig) -> None:
+    """What a stage asks is there: the levels, problems of its side of the split, worked examples."""
+    split = "eval" if config.kind == "eval" else "train"
+    for key in ("tasks", "policy_tasks"):
+        for family, levels in getattr(config, key, {}).items():
+            task = find.find(family)
+            place = f"`{config.name}.{key}.{family}`"
+            if wrong := [level for level in levels if level not in task.levels]:
+                raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(task.levels)}")
+            if hasattr(task, "listed") and not task.listed[split]:
+                raise ConfigError(f"{place} has no problem {base.SIDES[split]}: {base.left(task)}")
+            if key == "tasks" and task.work is base.no_work and _shows_work(config, family):
+                raise ConfigError(
+                    f"{place} shows worked examples, and {family} has no `work`; expected one; write it, or "
+                    f"leave the task out of `{config.name}`"
+                )
+
+
+def _shows_work(config: StageConfig, family: str) -> bool:
+    """Whether a stage reads worked examples of a family."""
+    chains = getattr(config, "chains", 0.0)
+    share = chains.get(family, 1.0) if isinstance(chains, dict) else chains
+    return bool(share and getattr(config, "shares", {}).get("tasks"))
 
 
 def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:

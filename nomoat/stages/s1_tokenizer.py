@@ -1,29 +1,27 @@
 """Stage 1: a byte-level BPE tokenizer from the text that the model will see."""
 
+from pydantic import Field
+
+from nomoat.config import Count
 from nomoat.data import documents, sources
-from nomoat.stages import estimate
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages import estimate, inputs
+from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tasks import base, find
 from nomoat.tokenizer import bpe
 from nomoat.train.session import Session, Work
 
 
-class Config(StageConfig):
-    """`text` is a path to text of your own; absent, the text that ships with the package is used.
+class Config(inputs.ReadsText):
+    """A vocabulary of at most `vocab_size`; smaller where the text has no more pairs."""
 
-    `text_bytes` is how much of each language is read, by default all.
-    """
-
-    vocab_size: int = 2048
-    text: str | None = None
-    text_bytes: int | None = None
+    vocab_size: int = Field(2048, ge=bpe.SMALLEST_VOCAB, le=2**24)
     tasks: Tasks = {}
-    task_documents: int = 10_000
+    task_documents: Count = 10_000
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     def texts():
-        yield from (document.text for document in documents.text(config.text, config.text_bytes))
+        yield from (document.text for document in inputs.text(session, config))
         if config.tasks:
             for family, _, problem in documents.problems(
                 config.tasks, config.task_documents, recipe.key("tokenizer")

@@ -3,6 +3,7 @@
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.stages import fit
+from nomoat.stages.models import load_tokenizer, new_spec
 from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
@@ -12,9 +13,8 @@ class Config(fit.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
-    model = Transformer(recipe.model(config.model), recipe.kernels).initialise(
-        recipe.key(config.name, "weights")
-    )
+    spec = new_spec(session, recipe.model(config.model), load_tokenizer(session.run))
+    model = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     outputs = fit.fit(session, config, recipe, model, fresh=True)
     return {**outputs, "bought": f"{counts.params_total(model.spec) / 1e6:.2f} M parameters"}
 

@@ -3,8 +3,10 @@ rows."""
 
 from typing import Literal
 
+from pydantic import Field
+
 from nomoat.config import ConfigError
-from nomoat.model.spec import Yarn
+from nomoat.model.spec import Scale, Yarn
 from nomoat.stages import fit
 from nomoat.stages.models import load_model, spec_of
 from nomoat.stages.recipe import Fields, Recipe
@@ -14,10 +16,10 @@ from nomoat.train.session import Session
 class Config(fit.Config):
     """As pretraining, in rows of the new `context`."""
 
-    context: int
+    context: int = Field(ge=2, le=fit.LONGEST)
     weights: Literal["noise"] = "noise"
-    mscale: float = 1.0
-    mscale_all_dim: float = 1.0
+    mscale: Scale = 1.0
+    mscale_all_dim: Scale = 1.0
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:

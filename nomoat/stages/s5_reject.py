@@ -5,15 +5,15 @@ import json
 
 from pydantic import Field
 
-from nomoat.config import DataError
+from nomoat.config import Count, DataError
 from nomoat.evals.problems import Candidate
 from nomoat.files import write_whole
 from nomoat.model import counts
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import exercises
-from nomoat.stages import estimate
+from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tasks import base
 from nomoat.train.session import Session, Work
 
@@ -24,12 +24,12 @@ class Config(StageConfig):
     """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
     each."""
 
-    tasks: Tasks
-    problems: int = 2000
-    samples: int = Field(4, ge=1)
-    keep: int = Field(2, ge=1)
-    max_new_tokens: int = 96
-    temperature: float = Field(1.0, gt=0)
+    tasks: SomeTasks
+    problems: Count = 2000
+    samples: Count = 4
+    keep: Count = 2
+    max_new_tokens: Count = 96
+    temperature: float = Field(1.0, gt=0, le=100)
     think: bool | None = None
 
 
@@ -57,8 +57,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
         write_whole(path, "".join(lines))
     session.mesh.barrier()
+    written = inputs.sha256(path) if session.leads else None
     bought = f"{len(kept):,} answers, {100 * len(kept) / n_answers:.0f} % of those drawn"
-    return {"samples": f"{session.stage}/samples.jsonl", "kept": len(kept), "bought": bought}
+    where = f"{session.stage}/samples.jsonl"
+    return {"samples": where, "sha256": written, "kept": len(kept), "bought": bought}
 
 
 def accepted(group: Group, n: int) -> list[Fields]:
@@ -72,6 +74,7 @@ def accepted(group: Group, n: int) -> list[Fields]:
                 "family": base.short(exercise.task),
                 "level": exercise.level,
                 "prompt": exercise.problem.prompt,
+                "turns": exercise.problem.facts.get("turns"),
                 "thinking": thinking if closed else None,
                 "answer": answer,
             }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, Count, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
@@ -27,7 +27,7 @@ from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
 from nomoat.rl.rows import chunks, hidden_at, pack, pad
 from nomoat.stages import estimate, fit
-from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.models import load_model, load_tokenizer, new_spec, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
@@ -46,11 +46,11 @@ class Config(fit.Config):
     inherit: bool = (
         True  # without it, start from a part of the teacher's layers, see below; else from random weights
     )
-    policy_steps: int = 50
+    policy_steps: Whole = 50
     policy_tasks: Tasks = {}
-    prompts: int = 32
-    group: int = 4
-    max_new_tokens: int = 96
+    prompts: Count = 32
+    group: Count = 4
+    max_new_tokens: Count = 96
     policy_think: bool | None = None
 
 
@@ -58,8 +58,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     teacher = to_device(load_model(session, config.source), session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = first_student(session, config, recipe, teacher)
-    student = to_device(student, session, config.precision)
+    student = to_device(
+        first_student(session, config, recipe, teacher, tokenizer), session, config.precision
+    )
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
@@ -79,11 +80,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
 
-def first_student(session: Session, config: Config, recipe: Recipe, teacher: Transformer) -> Transformer:
+def first_student(
+    session: Session, config: Config, recipe: Recipe, teacher: Transformer, tokenizer: Tokenizer
+) -> Transformer:
     if config.start:
         return load_model(session, config.start)
     shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
-    spec = recipe.model(config.model).model_copy(update=shape)
+    spec = new_spec(session, recipe.model(config.model), tokenizer).model_copy(update=shape)
     student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:
         inherit(student, teacher)

@@ -1,17 +1,20 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from nomoat.config import DataError
-from nomoat.data import documents, ngram, sources
+from pydantic import Field
+
+from nomoat.config import Count, DataError, Whole
+from nomoat.data import ngram
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl.rollout import exercises
-from nomoat.stages import estimate
+from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
@@ -28,13 +31,13 @@ class Config(StageConfig):
     """
 
     models: list[str] = []
-    tasks: Tasks
-    problems: int = 50
-    samples: int = 4
-    max_new_tokens: int = 96
+    tasks: SomeTasks
+    problems: Count = 50
+    samples: Count = 4
+    max_new_tokens: Count = 96
     think: bool | None = None
-    ngram_orders: list[int] = [5, 6]
-    heldout_bytes: int | None = None
+    ngram_orders: list[Annotated[int, Field(ge=1, le=ngram.MAX_ORDER)]] = [5, 6]
+    heldout_bytes: Whole | None = None
 
     @property
     def n_problems(self) -> int:
@@ -45,7 +48,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)
     for order in config.ngram_orders:
-        log_ngram_bits(session, recipe, order, held)
+        log_ngram_bits(session, inputs.text_of(recipe, config), order, held)
     names = config.models or list(session.run.all_weights())
     if not names:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
@@ -67,20 +70,15 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     return {"means" if config.think is None else "controls": means, "bought": bought}
 
 
-def log_ngram_bits(session: Session, recipe: Recipe, order: int, held: Held) -> None:
+def log_ngram_bits(session: Session, reader: inputs.ReadsText, order: int, held: Held) -> None:
     """Bits per byte of an n-gram model of what the recipe's pretraining reads: a fair comparison."""
     name = f"{order}-gram"
     with Work(session, name):
-        model = ngram.train("\n".join(training_text(recipe)).encode(), order)
+        read = (document.text for document in inputs.text(session, reader))
+        model = ngram.train("\n".join(read).encode(), order)
         for lang, texts in held.items():
             value = ngram.bits_per_byte(model, "\n".join(texts).encode())
             session.log("score", name=f"bpb/{lang}", model=name, value=value)
-
-
-def training_text(recipe: Recipe) -> Iterator[str]:
-    config = next((s for s in recipe.stages if s.kind == "pretrain"), None)
-    read = documents.text(config.text, config.text_bytes, config.hub) if config else sources.shipped("train")
-    return (document.text for document in read)
 
 
 def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokenizer, held: Held) -> None:

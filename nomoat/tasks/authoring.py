@@ -1,18 +1,19 @@
-"""Behind `nomoat task new | check | audit`: a first file, what is wrong with it, how well answers compare."""
+"""Behind `nomoat task new | check`: a first file, what is wrong with it, and what its checker takes."""
 
+import dataclasses
 import itertools
-import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
-from nomoat.config import JsonObject, TaskError
-from nomoat.stats import wilson
+from nomoat.config import TaskError
+from nomoat.files import writing
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
-N_SAMPLES, SHOWN_EVERY = 24, 11
+N_SAMPLES, N_SHOWN = 24, 5
 MAX_COMPLAINTS = 20
 CHECKED = (
     "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, "
@@ -26,28 +27,42 @@ def new(path: str | Path) -> str:
     if path.suffix != ".py":
         raise TaskError(f"{path} is no name for a task; expected one that ends in .py; rename it")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
+        file = path.open("x", encoding="utf-8")
     except OSError as error:
         raise TaskError(
             f"{path}: {error.strerror}; expected the name of a new file; choose another"
         ) from None
+    with writing(path, path), file:
+        file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
     return f"{path} is a task that works; make it yours, then: nomoat task check {path}"
 
 
 def check(name: str | Path) -> tuple[list[str], str]:
-    """(complaints, text for a person) with three problems, their chains, and what the checker says."""
+    """(complaints, text for a person) with five problems, their chains, what the checker says and why."""
     task = find.find(str(name))
     samples = sampled(task)
     if isinstance(task, ModuleType):
         complaints = contract.contract(task)
     else:
         complaints = list(dict.fromkeys(screened(task, samples)))
-    lines = [f"{base.short(task)}: levels {', '.join(map(str, task.levels))}"]
-    for problem in samples[::SHOWN_EVERY]:
-        lines += shown(task, problem)
+    levels = ", ".join(map(str, task.levels))
+    lines = [f"{base.short(task)}: levels {levels}"]
+    if hasattr(task, "listed"):
+        left = base.left(task)
+        lines.append(f"split: {left}")
+        if not task.listed["eval"]:
+            complaints.insert(0, f"no problem {base.SIDES['eval']}: {left}")
+    for problem, other in spread(samples):
+        lines += shown(task, problem, other)
     summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
-    return complaints, "\n".join([*lines, "", *summary])
+    return complaints, "\n".join([*lines, "", *getattr(task, "notes", []), *summary])
+
+
+def spread(samples: list[Problem]) -> list[tuple[Problem, Problem]]:
+    """The N_SHOWN problems that are shown, each with another."""
+    pairs = {problem.prompt: (problem, other) for problem, other in itertools.pairwise(samples)}
+    apart = max(1, len(pairs) // N_SHOWN)
+    return list(pairs.values())[::apart][:N_SHOWN]
 
 
 def sampled(task: Task) -> list[Problem]:
@@ -58,57 +73,60 @@ def sampled(task: Task) -> list[Problem]:
     ]
 
 
-def shown(task: Task, problem: Problem) -> Iterator[str]:
-    yield from ("", f"  prompt   {problem.prompt!r}", f"  chain    {task.work(problem)!r}")
-    for text in (problem.witness.strip(), *task.near_misses(problem)[:4]):
-        verb = contract.says(contract.verdict(task.check, problem, text))
-        yield f"  {verb:<8} {text[:100]!r}"
+def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
+    yield ""
+    yield f"  prompt   {problem.prompt!r}"
+    yield f"  chain    {task.work(problem)!r}"
+    rule = getattr(task, "rule", None)
+    others = task.near_misses(problem)[:4]
+    if not isinstance(task, ModuleType):
+        others = tried(problem, other)
+    for text in dict.fromkeys([problem.witness.strip(), *others]):
+        got = contract.verdict(task.check, problem, handed(task, problem, text))
+        verb = contract.says(got)
+        line = f"  {verb:<8} {text[:100]!r}"
+        yield f"{line}  ({rule(problem, text)})" if rule else line
+
+
+def handed(task: Task, problem: Problem, text: str) -> str:
+    """What is judged where a model answers with the text: that, or the whole reply with it."""
+    if not hasattr(task, "dressed"):
+        return text
+    return task.dressed(dataclasses.replace(problem, witness=text))
+
+
+def tried(problem: Problem, other: Problem) -> Iterator[str]:
+    """The right answer in other forms and dressings, with and without its unit, and wrong ones."""
+    right = problem.witness.strip()
+    if "\n" in right:
+        yield from (other.witness, "?")
+        return
+    units = problem.facts.get("units") or {}
+    value, unit = (part.strip() for part in re.fullmatch(r"(.*?)([^\d\s]*)", right).groups())
+    number = exact.number(value)
+    if value and unit:
+        yield from (f"{value} {unit}", f"{value}{unit}", value)
+    for name in units:
+        if number is not None and unit in units and name != unit:
+            worth = number * Fraction(str(units[unit])) / Fraction(str(units[name]))
+            yield f"{float(worth):g} {name}"
+    if number is not None:
+        yield from (str(number), str(float(number)), str(number + 1))
+    yield from (f"$\\boxed{{{right}}}$", f"**{right}**", f"The answer is {right}.", f"not {right}")
+    yield other.witness.strip()
 
 
 def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
     """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
     dressed = contract.dressed(samples[0].witness)
     wrong = [text for text in dressed if exact.number(text) is None]
+    takes_more = getattr(task, "lenient", False) or hasattr(task, "dressed")
+    if takes_more:
+        wrong = []  # it takes the right answer in any words, or sees whole replies
     for problem, other in itertools.pairwise(samples):
         if not exact.equal(problem.witness, other.witness):
-            wrong.append(other.witness)
-        faults = contract.misjudged(task.check, problem, wrong)
-        yield from (f"{fault} {problem.prompt[:60]!r}" for fault in faults)
+            wrong.append(handed(task, problem, other.witness))
+        right = handed(task, problem, problem.witness.strip())
+        for fault in contract.misjudged(task.check, problem, wrong, right):
+            yield f"{fault} {problem.prompt[:60]!r}"
         wrong = []
-
-
-@dataclass(frozen=True)
-class Audit:
-    """How the exact comparison judges the labelled answers: (errors, answers) of each, and the errors."""
-
-    accepted: tuple[int, int]  # of the wrong answers
-    rejected: tuple[int, int]  # of the right ones
-    errors: list[JsonObject]
-
-    def text(self) -> str:
-        """Rates with their 95 % interval, and each error."""
-        lines = []
-        for what, (k, n) in (
-            ("wrong answers accepted", self.accepted),
-            ("right answers rejected", self.rejected),
-        ):
-            low, high = wilson(k, n)
-            lines.append(f"{what}: {k} of {n}, {k / n:.2%} (95 %: {low:.2%} to {high:.2%})")
-        lines += [f"  {json.dumps(row)}" for row in self.errors]
-        return "\n".join(lines)
-
-
-def audit() -> Audit:
-    """The exact comparison against answers.jsonl, which is labelled by what the answers mean."""
-    file = Path(__file__).with_name("answers.jsonl")
-    lines = file.read_text("utf-8").splitlines()
-    rows = list(map(json.loads, lines))
-    errors = [row for row in rows if is_equal(row) is not row["equal"]]
-    right = sum(row["equal"] for row in rows)
-    rejected = sum(row["equal"] for row in errors)
-    accepted = len(errors) - rejected
-    return Audit((accepted, len(rows) - right), (rejected, right), errors)
-
-
-def is_equal(row: JsonObject) -> bool:
-    return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))

@@ -1,8 +1,9 @@
 """What a task is, the streams of problems drawn from it, and the contract that every task file keeps.
 
-A task is a plain module with five names: `levels`, `make`, `check`, `near_misses`, `work`.  `nomoat task new`
-writes one to begin with, and `contract(load_file("yours.py"))` tells what is still wrong with it.  `check`
-decides and never raises; how much a correct answer is worth is the reward's business, not the task's.
+A task is a plain module with the names `levels`, `make`, `check`, `near_misses`, and `work`, which a model
+that learns it from nothing is shown.  `nomoat task new` writes one to begin with, and
+`contract(load_file("yours.py"))` tells what is still wrong with it.  `check` decides and never raises; how
+much a correct answer is worth is the reward's business, not the task's.
 """
 
 import hashlib
@@ -17,8 +18,9 @@ from typing import Any, Protocol
 
 from nomoat.config import TaskError
 
-NAMES = ("levels", "make", "check", "near_misses", "work")
+NAMES = ("levels", "make", "check", "near_misses")  # and `work`, where examples are shown
 LANGUAGES = ("en", "de")
+SIDES = {"train": "to train on", "eval": "to measure with"}
 MAX_ANSWER = 200  # characters of one line; longer than any honest answer
 MAX_TEXT = 4000  # characters of an answer in a task whose `form` is "text"
 MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
@@ -131,6 +133,8 @@ def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None 
     if level not in task.levels:
         expected = f"expected one of {list(task.levels)}; choose one"
         raise TaskError(f"task {short(task)} has no level {level}; {expected}")
+    if hasattr(task, "listed"):
+        yield from _in_turn(task, split, seed)
     for index in itertools.count():
         rng = Rng(f"{short(task)}/{level}/{split}/{seed}/{index}")  # keyed, never `seed + index`
         rng.lang = lang
@@ -144,6 +148,38 @@ def problems(task: Task, level: int, *, split: str, seed: int, lang: str | None 
                 f"task {short(task)}, level {level}: no problem of the {split} split in {MAX_DRAWS} draws; "
                 f"expected at least a few hundred distinct keys; widen what `make` draws"
             )
+
+
+def _in_turn(task: Task, split: str, seed: int) -> Iterator[Problem]:
+    """The problems of a list, each once a round, in an order that is drawn as it goes (Fisher and Yates)."""
+    chosen = task.listed[split]
+    if not chosen:
+        raise TaskError(f"{short(task)} has no problem {SIDES[split]}: {left(task)}")
+    for round in itertools.count():
+        rng = Rng(f"{short(task)}/{split}/{seed}/round {round}")
+        moved = {}
+        for i in range(len(chosen)):
+            j = rng.randrange(i, len(chosen))
+            yield chosen[moved.get(j, j)]
+            moved[j] = moved.get(i, i)
+
+
+def left(task: Task) -> str:
+    """What the split leaves of a list of problems, and the cure where one side is empty."""
+    n_train, n_eval = (len(task.listed[split]) for split in ("train", "eval"))
+    what = f"of {n_train + n_eval} problems {n_train} are for training and {n_eval} held out"
+    if n_eval and n_train:
+        return what
+    if n_train:
+        return f"{what} (about 1 in 16 is); add problems, or measure on a file of its own with :test"
+    return f"{what}; leave :test out, or train on another file"
+
+
+def listed(name: str, problems: Sequence[Problem], check: Callable, form: str) -> SimpleNamespace:
+    """The task of the problems of a file; `listed` has those of each split, in the order of the file."""
+    task = one_level(name, lambda rng: rng.choice(problems), check, form)
+    task.listed = {split: [p for p in problems if split_of(p) == split] for split in ("train", "eval")}
+    return task
 
 
 def one_level(name: str, draw: Callable[[Rng], Problem], check: Callable, form: str) -> SimpleNamespace:
@@ -163,6 +199,16 @@ def one_level(name: str, draw: Callable[[Rng], Problem], check: Callable, form: 
 def worked(task: Task, problem: Problem) -> tuple[str, str]:
     """(chain for the thinking, answer): one worked example."""
     return task.work(problem), problem.witness
+
+
+def no_work(problem: Problem) -> str:
+    """The `work` of a task that shows no examples."""
+    return ""
+
+
+def named(task: Task) -> str:
+    """What a person types for the task: its file with the checker, or the name of its family."""
+    return getattr(task, "named", short(task))
 
 
 def short(task: Task) -> str:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 from nomoat.config import TaskError
+from nomoat.tasks import base, guest
 from nomoat.tasks.answers import SPECIAL, lenient_answer, strict_answer
-from nomoat.tasks.base import LANGUAGES, NAMES, Problem, Rng, Task, problems
+from nomoat.tasks.base import LANGUAGES, Problem, Rng, Task, Undecided, problems
 
 HOSTILE = (
     "", " ", "\n", "()", "1/0", "9**9**9**9", "50**60**70**80", "__import__('os').system('true')", "True+1",
@@ -26,16 +27,6 @@ DRESSES = (
     "{0} or not", "{0}..", "({0},)",
 )  # fmt: skip
 JUNK = ("?", "()", "\x00", "nan")  # right nowhere, unless it is the answer
-FAULTS = (
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    SyntaxError,
-    RecursionError,
-    MemoryError,
-)
 MAX_SECONDS = 0.25  # for one answer
 
 
@@ -49,9 +40,10 @@ def dressed(witness: str) -> list[str]:
 def verdict(check: Callable, problem: Problem, text: str) -> bool | str:
     """What `check` says, or how it failed to say it."""
     try:
-        return check(problem, text)
-    except FAULTS as error:
-        return f"raises {type(error).__name__} over"
+        got = guest.attempt(guest.raw(check), problem, text)
+    except Undecided:
+        return "decides nothing about"
+    return f"raises {got.kind} ({got.words}) over" if isinstance(got, guest.Fault) else got
 
 
 def says(got: object) -> str:
@@ -63,9 +55,12 @@ def says(got: object) -> str:
     return f"returns {got!r} for"
 
 
-def misjudged(check: Callable, problem: Problem, wrong: Iterable[str]) -> Iterator[str]:
-    """What `check` does with the right answer and with wrong ones, where it should do the other."""
-    for text, want in [(problem.witness.strip(), True), *((text, False) for text in wrong)]:
+def misjudged(
+    check: Callable, problem: Problem, wrong: Iterable[str], right: str | None = None
+) -> Iterator[str]:
+    """What `check` does with the right answer (by default the witness) and wrong ones, but should not."""
+    right = problem.witness.strip() if right is None else right
+    for text, want in [(right, True), *((text, False) for text in wrong)]:
         got = verdict(check, problem, text)
         if (got is True) is not want:
             yield f"{says(got)} {text[:60]!r} for"
@@ -77,17 +72,15 @@ def vetted(task: SimpleNamespace) -> SimpleNamespace:
     for i in range(8):
         problem, again = (task.make(Rng(f"vetted/{i}"), 0) for _ in range(2))
         junk = [text for text in JUNK if text != problem.witness]
-        fault = next(misjudged(check, problem, junk), None)
+        right = task.dressed(problem) if hasattr(task, "dressed") else None
+        fault = next(misjudged(check, problem, junk, right), None)
         if problem != again:
             fault = "asks another question the second time:"
         if fault:
             question = f"{problem.prompt[:60]!r}"
             raise TaskError(f"{task.__name__} {fault} {question}; expected otherwise; mend it or leave it")
 
-    def total(problem: Problem, answer: str) -> bool:
-        return verdict(check, problem, answer) is True
-
-    task.check = total
+    task.check = guest.total(check, base.short(task))
     return task
 
 
@@ -125,14 +118,21 @@ def contract(task: Task, count: int = 200) -> list[str]:
 
     An empty list means that it keeps it.
     """
-    if missing := [name for name in NAMES if not hasattr(task, name)]:
+    if missing := [name for name in base.NAMES if not hasattr(task, name)]:
         return [f"lacks {', '.join(missing)}"]
-    if not task.levels or list(task.levels) != sorted(set(task.levels)):
+    if not ascends(task.levels):
         return [f"levels {task.levels!r} don't ascend"]
     complaints = dict.fromkeys(c for level in task.levels for c in of_level(task, level, count))
     if not complaints and fingerprint(task) != elsewhere(task):
         return ["another process under another hash seed sees other problems"]
     return list(complaints)
+
+
+def ascends(levels: object) -> bool:
+    """Whether these are levels: whole numbers, at least one, each once, in order."""
+    if not isinstance(levels, Sequence | range) or not levels:
+        return False
+    return all(type(level) is int for level in levels) and list(levels) == sorted(set(levels))
 
 
 def of_level(task: Task, level: int, count: int) -> Iterator[str]:
@@ -193,6 +193,8 @@ def of_answers(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
 
 
 def of_chain(task: Task, problem: Problem) -> Iterator[str]:
+    if task.work is base.no_work:
+        return
     chain = task.work(problem)
     if chain != task.work(problem) or not chain.strip():
         yield "work is empty or changes from call to call"

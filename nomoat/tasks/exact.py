@@ -1,151 +1,256 @@
-r"""Answers compared exactly: numbers by value, all else by a plain form of its text.  Nothing is evaluated.
+r"""Answers compared exactly: numbers by value, formulas by form, all else as text.  Nothing is evaluated.
 
-Read: integers, 1,234, decimals (German with lang="de"), 1e3, fractions, mixed numbers, percent, + - * x / ^,
-brackets, \frac, \sqrt, pi, lists, tuples, intervals, sets (these in any order), $…$, \boxed{}, and the units
-that a task names.  `values` says which numbers there are.
+Read, in LaTeX and in plain text: integers, 1,234 (outside brackets), decimals (German with lang="de"), 0.(3),
+1e3, fractions, mixed numbers, percent, + - * x / ^, ±, \frac, \sqrt, pi, letters, functions, lists, tuples,
+intervals, sets and unions (these in any order), matrices, ratios, relations, $…$, \boxed{}, **…**, and units:
+those that a task names, those of words.toml, and a \text{unit} at the end.  `latex` has the tokens, `reader`
+the grammar, `values` says which numbers there are, `formulas` when formulas are equal.
 
 An answer has to be worked out as far as what is expected: 17+25 is not 42, 84/2 is not 42, 2/4 is not 1/2.
-Otherwise the question would be an answer.  As in MATH's own grading, degrees, `\$`, a \text{unit} at the end
-and `x =` may be left out.  What is longer, deeper or larger than the limits isn't read, and compares as text.
+Otherwise the question would be an answer.  As in MATH's own grading, degrees, `\$`, a unit at the end and
+`x =` may be left out.  What is longer, deeper or larger than the limits isn't read, and compares as text.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks import values
-from nomoat.tasks.values import ONE, PI, UNIT, Arithmetic, Unread, Value
+from nomoat.tasks import latex
+from nomoat.tasks import units as measures
+from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
+from nomoat.tasks.latex import Token
+from nomoat.tasks.reader import FUNCTIONS, Reader
+from nomoat.tasks.values import Unread
 
 MAX_TEXT = 400  # characters that are read
 MAX_PLAIN = 4000  # characters that compare as text
-MAX_DEPTH = 24  # brackets within brackets
-MAX_PARTS = 40  # values side by side
-MAX_EXPONENT = 64
-
-# What only adds to a number's looks, and what is put there; in this order.
-LOOKS = (
-    (r"\s+", " "),
-    (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
-    (r"\\[dtc]frac", r"\\frac"),
-    (r"\^ ?\{? ?\\circ ?\}?|°", ""),
-    (r"(?<=[0-9])(?:\\[,;:]|,?\\!|\{,\})(?=[0-9]{3}(?![0-9]))", ""),
-    (r"\\[$,;:!() \[\]]|[$~]|\\q?quad(?![a-zA-Z])", " "),
-    (r"\\%", "%"),
-    (r" +", " "),
-)
-WRAPPED = (r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf) ?\{([^{}]*)\}", r" \1 ")  # "5 \text{ or } 7"
-# Other ways to write the signs of the grammar; in this order.
-SIGNS = (
-    WRAPPED,
-    (r",? ?\b(?:and|or|und|oder)\b ?", ", "),
-    (r"\\([{}])", r"\1"),
-    (r"\\(?:cdot|times)(?![a-zA-Z])|[×·⋅]", "*"),
-    (r"\*\*", "^"),
-    (r"\\div(?![a-zA-Z])|÷", "/"),
-    (r"−", "-"),
-    (r"\\pi(?![a-zA-Z])|\bpi\b", "π"),
-    (r"(?<=[0-9]) ?x ?(?=[0-9])", "*"),
-    (r"(?:√|(?<!\\)\bsqrt) ?([0-9]+)", r"\\sqrt{\1}"),
-    (r"√|(?<!\\)\bsqrt\b", r"\\sqrt"),
-    (r"\\(frac|sqrt) ?([0-9π])", r"\\\1{\2}"),
-    (r"(\\frac ?\{[^{}]*\}) ?([0-9π])", r"\1{\2}"),
-    (r"(?<=[0-9]) ?\* ?10 ?\^ ?(?:\{(-?[0-9]{1,3})\}|(-?[0-9]{1,3}))(?![0-9])", r"e\1\2"),
-)
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
-UNIT_AT_END = re.compile(r"(?<=[^ ]) ?\\(?:text|mbox|mathrm|textrm) ?\{([^{}0-9]*)\} ?(\^ ?\{?[23]\}?)?$")
-UNKNOWN = re.compile(r"^[a-zA-Z] ?= ?(?=[^a-zA-Z=]+$|\\)")  # "x =" before a number
-MIXED = re.compile(r"(?: *\\frac *\{([0-9]+)\} *\{([0-9]+)\}| +([0-9]+) */ *([0-9]+))(?![0-9.])")
-EXPONENT = re.compile(
-    r" *(?:\{ *([-+]?[0-9]{1,4}) *\}|\( *([-+]?[0-9]{1,4}) *\)|([-+]?[0-9]{1,4}))(?![0-9.])"
-)
-INDEX = re.compile(r" ?\[ ?([2-9]) ?\]")
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
-POWER_OF_TEN = r"(?P<e>[eE][-+]?[0-9]{1,3}(?![0-9]))?"
-# A whole part with or without separators of thousands, a decimal part, a power of ten.
-NUMBER = {
-    "en": re.compile(
-        r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])|[0-9]+|(?=\.[0-9]))(?P<part>\.[0-9]+)?"
-        + POWER_OF_TEN
-    ),
-    "de": re.compile(
-        r"(?P<whole>[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?![0-9]|\.[0-9])|[0-9]+|(?=[.,][0-9]))"
-        r"(?P<part>[.,][0-9]+)?" + POWER_OF_TEN
-    ),
-}
-CLOSERS = {"(": ")]", "[": ")]", "{": "}"}
+WRAPPERS = (("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"))
+FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
+FRAC = ["frac", "{", "}"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a text was read as; `undone` counts the operations that are left to do in it."""
+
+    value: Answer
+    undone: int
+    unit: str = ""
 
 
 def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> bool:
     """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time."""
+    return compared(answer, expected, units=units, lang=lang)[0]
+
+
+def compared(
+    answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en"
+) -> tuple[bool, str]:
+    """(whether they are equal, by which rule)."""
     if max(len(answer), len(expected)) > MAX_PLAIN:
-        return answer.strip() == expected.strip()
-    denied = DENIAL.search(answer) and not DENIAL.search(expected)
-    if denied or answer.count("\\boxed") > 1:
-        return False
-    answer, expected = clean(answer), clean(expected)
-    if ("=" in answer) != ("=" in expected):
-        answer, expected = UNKNOWN.sub("", answer), UNKNOWN.sub("", expected)
-    a, b = parse(answer, units=units, lang=lang), parse(expected, units=units, lang=lang)
-    if a is None or b is None:
-        return plain(answer) == plain(expected) != ""
-    if a.undone > b.undone or (not units and two_units(answer, expected)):
-        return False
+        return answer.strip() == expected.strip(), "too long to be read: compared as text"
+    if DENIAL.search(answer) and not DENIAL.search(expected):
+        return False, "it denies"
+    if answer.count("\\boxed") > 1:
+        return False, "more than one box"
+    b = read(expected, units, lang)
+    a = read(answer, units, lang, loose=True, short=bool(b and b.unit)) if b else None
+    same_text = (a is None or wordy(answer)) and plain(answer, lang) == plain(expected, lang) != ""
+    if a is None or same_text:
+        return same_text, f"{'the same' if same_text else 'another'} text"
+    return matched(a, b, units)
+
+
+def wordy(text: str) -> bool:
+    """Whether the text has no digit: n/a is a formula, and may be words."""
+    return not re.search("[0-9]", text)
+
+
+def matched(a: Reading, b: Reading, units: Mapping[str, Any] | None = None) -> tuple[bool, str]:
+    """(whether what was read is equal, by which rule)."""
+    if not units and a.unit and b.unit and a.unit != b.unit:
+        return False, f"another unit: {a.unit}, not {b.unit}"
     try:
-        return Arithmetic().same(a, b)
+        same = any(Algebra().same(x, y) for x, y in pairs(a.value, b.value))
     except Unread:
-        return False
+        return False, "too large to be compared"
+    if not same:
+        return False, f"another value{in_units(a, b, units) if units else ''}"
+    if a.undone > b.undone:
+        return False, "the same value, but not worked out as far"
+    return True, f"the same value{in_units(a, b, units)}"
 
 
-def two_units(*texts: str) -> bool:
-    units = filter(None, map(UNIT_AT_END.search, texts))
-    return len({plain(unit[0]) for unit in units}) > 1
+def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
+    """What was made of the units, for a person."""
+    if not units:
+        return ", the unit left out" if a.unit != b.unit else ""
+    base = next((name for name, worth in units.items() if Fraction(str(worth)) == 1), "units of 1")
+    return f", in {base}" if a.unit else f", without a unit in {base}"
 
 
-def parse(text: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> Value | None:
-    """The value of the text, or None where it is neither a number nor made of numbers."""
+def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
+    """What may be compared: the two, and where only one has an `x =` or `x ∈`, that without it."""
+    (x, bare_a), (y, bare_b) = (a, unnamed(a)), (b, unnamed(b))
+    if (bare_a is None) == (bare_b is None):
+        return [(x, y)]
+    return [(x, y), (bare_a or x, bare_b or y)]
+
+
+def unnamed(value: Answer) -> Answer | None:
+    """The right side of `x = …`, where it doesn't hold x."""
+    if (
+        not isinstance(value, Several)
+        or value.kind not in ("=", "∈")
+        or not isinstance(value.parts[0], Formula)
+    ):
+        return None
+    letter, right = value.parts[0].letter(), value.parts[1]
+    held = letter is not None and f"'{letter}'" in repr(right)
+    return right if letter is not None and not held else None
+
+
+def read(
+    text: str,
+    units: Mapping[str, Any] | None = None,
+    lang: str = "en",
+    loose: bool = False,
+    short: bool = False,
+) -> Reading | None:
+    """The reading of the text, or None where it isn't in the grammar.
+
+    `loose`: a blank may part thousands.  `short`: a letter after a blank may be a unit.
+    """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return None
-    text, factor = without_unit(text, units or {})
-    reader = Reader(replaced(text, SIGNS), lang)
+    unit, worth = "", Fraction(1)
+    if units:
+        text, unit = measures.named(without_text(text), units)
+        worth = Fraction(str(units[unit])) if unit else worth
+    found = latex.tokens(text, lang, loose)
+    if not units:
+        found, unit = measures.parted(found, short)
+    return understood(found, unit, worth)
+
+
+def understood(found: list[Token], unit: str, worth: Fraction) -> Reading | None:
+    if spelled := measures.spelled(" ".join(token.text for token in found)):
+        return Reading(rational(Fraction(*spelled)), 0, unit)
+    letters = any(token.kind == "name" for token in found)
+    formal = any(token.kind == "number" or token.text in FORMAL for token in found)
+    if not found or (letters and not formal):
+        return None
+    reader = Reader(found)
     try:
-        value = reader.several()
-        if factor != 1:
-            value = reader.arithmetic.scaled(value, factor)
+        value = reader.whole()
+        if worth != 1:
+            value = scaled(value, worth, reader.algebra)
     except Unread:
         return None
-    return replace(value, undone=reader.arithmetic.undone)
+    return Reading(value, reader.algebra.numbers.undone, unit)
 
 
-def without_unit(text: str, units: Mapping[str, Any]) -> tuple[str, Fraction]:
-    """(text without its unit, what that is worth): one that the task names, else any \\text{} at the end."""
-    if not units:
-        return UNIT_AT_END.sub("", text), Fraction(1)
-    text = replaced(text, [WRAPPED]).rstrip()
-    for name in sorted(units, key=len, reverse=True):
-        rest = text.removesuffix(name).rstrip()
-        if rest in ("", text) or (rest[-1].isalpha() and name[0].isalpha()):
-            continue  # no such unit, or the end of a longer word
-        return rest, Fraction(str(units[name]))
-    return text, Fraction(1)
+def scaled(value: Answer, worth: Fraction, algebra: Algebra) -> Answer:
+    if isinstance(value, Several):
+        raise Unread
+    return Formula({m: algebra.numbers.scaled(v, worth) for m, v in value.terms.items()})
+
+
+def without_text(text: str) -> str:
+    r"""5\text{ cm} as 5 cm."""
+    return re.sub(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm) ?\{([^{}]*)\}", r" \1 ", text).strip(" $")
+
+
+def parse(text: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> Reading | None:
+    """What the text is read as, or None where it is neither a number nor a formula nor made of them."""
+    return read(text, units, lang)
 
 
 def number(text: str, *, lang: str = "en") -> Fraction | None:
     """The rational number that the text is."""
-    value = parse(text, lang=lang)
+    reading = read(text, lang=lang)
+    value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
     return value.fraction() if value else None
 
 
-def last_number(text: str, *, lang: str = "en") -> Fraction | None:
-    """The last number in the text, after `####` if that is there (GSM8K's layout)."""
-    tail = text[-2000:].rpartition("####")[2]
-    numbers = list(NUMBER[lang].finditer(tail))
-    if not numbers:
+def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fraction | None:
+    """The last number in the text, after `####` if that is there (GSM8K's layout).
+
+    1 1/2, \\frac{3}{4} and 25% are one number; where something is left to do, as in 84/2, the last numeral
+    is.  Without `percent`, 25% is 25.
+    """
+    found = latex.tokens(text[-2000:].rpartition("####")[2], lang)
+    found = [token for token in measures.with_percent(found) if percent or token.text != "%"]
+    last = max((i for i, token in enumerate(found) if token.kind == "number"), default=None)
+    if last is None:
         return None
-    last = numbers[-1]
-    minus = re.search(r"(?<![0-9)a-zA-Z])[-\u2212]\$?$", tail[: last.start()])
-    return number(f"-{last[0]}" if minus else last[0], lang=lang)
+    for start, end in (phrase(found, last), (last, last + 1)):
+        reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))
+        value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
+        if value and not reading.undone and (fraction := value.fraction()) is not None:
+            return fraction
+    return None
+
+
+def says_last(text: str, expected: str, *, lang: str = "en") -> bool:
+    """Whether the last number in the text is the expected one; 25% is said of 25, too."""
+    wanted = number(expected, lang=lang)
+    return wanted is not None and wanted in (
+        last_number(text, lang=lang),
+        None if "%" in expected else last_number(text, lang=lang, percent=False),
+    )
+
+
+def phrase(found: list[Token], last: int) -> tuple[int, int]:
+    """Where the number that ends in this numeral starts and ends: fraction, mixed number, percentage."""
+    texts = [token.text for token in found]
+    start, end = power_of_ten(texts, last)
+    if start == last:
+        start, end = fraction_at(texts, last)
+        if 0 < start < last and texts[start - 1].isdigit():
+            start -= 1  # 1 1/2
+    if texts[end : end + 1] == ["%"]:
+        end += 1
+    return start, end
+
+
+def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
+    """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
+    if last > 4 and [*texts[last - 5 : last - 3], *texts[last + 1 : last + 2]] == FRAC:
+        return last - 5, last + 2
+    if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
+        return last - 2, last + 1
+    return last, last + 1
+
+
+def power_of_ten(texts: list[str], last: int) -> tuple[int, int]:
+    """Where 3 * 10^8 starts and ends, if the numeral is its exponent; else the numeral alone."""
+    at = last - 1
+    while at > 0 and texts[at] in ("-", "{"):
+        at -= 1
+    if at < 3 or texts[at] != "^" or texts[at - 1] != "10":
+        return last, last + 1
+    if texts[at - 2] not in ("*", "x"):
+        return last, last + 1
+    braced = texts[at + 1] == "{"
+    return at - 3, last + 1 + braced
+
+
+def negative(found: list[Token], start: int) -> int:
+    """The start, with the minus before the number if that isn't between two."""
+    if start and found[start - 1].text == "$":
+        start -= 1
+    if not start or found[start - 1].text != "-" or found[start].space:
+        return start
+    minus = start - 1
+    if not minus or found[minus].space:
+        return minus
+    before = found[minus - 1]
+    return start if before.kind != "sign" or before.text == ")" else minus
 
 
 def boxed(text: str) -> str | None:
@@ -165,121 +270,20 @@ def boxed(text: str) -> str | None:
 
 
 def clean(text: str) -> str:
-    """What is in the box, if there is one, without what is only looks and one full stop at the end."""
-    return re.sub(r"(?<!\.) ?\.$", "", replaced(boxed(text) or text, LOOKS).strip())
-
-
-def plain(text: str) -> str:
-    """What texts that aren't numbers are compared by: no blanks beside signs, no capital ASCII letters."""
-    text = re.sub(r"\{(\w)\}", r"\1", replaced(clean(text), [WRAPPED]))
-    text = re.sub(r" *(\W) *", r"\1", re.sub(r" +", " ", text.strip()))
-    text = re.sub(r"^\((\w)\)$", r"\1", text)
-    return re.sub(r"[A-Z]", lambda letter: letter[0].lower(), text)
-
-
-def replaced(text: str, table: Iterable[tuple[str, str]]) -> str:
-    for pattern, put in table:
-        text = re.sub(pattern, put, text)
+    """What is in the box, if there is one, without the marks of bold type and of code around it."""
+    text = (boxed(text) or text).strip()
+    for opening, closing in WRAPPERS:
+        inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
+        if (
+            len(inner) == len(text.removesuffix(".")) - 2 * len(opening)
+            and opening not in inner
+            and inner.strip()
+        ):
+            text = inner.strip()
     return text
 
 
-class Reader:
-    """One text, read from left to right by recursive descent."""
-
-    def __init__(self, text: str, lang: str) -> None:
-        self.text, self.number, self.at, self.depth = text, NUMBER[lang], 0, 0
-        self.arithmetic = Arithmetic()
-
-    def take(self, *tokens: str) -> str:
-        while self.text.startswith(" ", self.at):
-            self.at += 1
-        token = next((t for t in tokens if self.text.startswith(t, self.at)), "")
-        self.at += len(token)
-        return token
-
-    def match(self, pattern: re.Pattern) -> re.Match | None:
-        if match := pattern.match(self.text, self.at):
-            self.at = match.end()
-        return match
-
-    def several(self, opened: str = "") -> Value:
-        """Values between commas, to the closing bracket or the end; the value itself where there is one."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unread
-        parts = [self.sum()]
-        while self.take(",", ";"):
-            parts.append(self.sum())
-        closed = self.take(*CLOSERS[opened]) if opened else ","
-        ended = closed if opened else self.at == len(self.text)
-        kind = opened + closed
-        if not ended or len(parts) > MAX_PARTS or (len(parts) == 1 and kind not in (",", "()", "{}")):
-            raise Unread
-        self.depth -= 1
-        return parts[0] if len(parts) == 1 else Value(None, ONE, kind, tuple(parts))
-
-    def sum(self) -> Value:
-        value = self.term()
-        while sign := self.take("+", "-"):
-            value = self.arithmetic.plus(value, self.term(), -1 if sign == "-" else 1)
-        return value
-
-    def term(self) -> Value:
-        value = self.factor()
-        while sign := self.take("*", "/", "(", "π", "\\sqrt"):
-            if sign == "/":
-                value = self.arithmetic.divided(value, self.factor())
-                continue
-            if sign != "*":  # 2(3), 2π, 2\sqrt{3}
-                self.at -= len(sign)
-            value = self.arithmetic.multiplied(value, self.factor())
-        return value
-
-    def factor(self) -> Value:
-        sign, value = self.take("+", "-"), self.power()
-        return self.arithmetic.scaled(value, Fraction(-1)) if sign == "-" else value
-
-    def power(self) -> Value:
-        value = self.primary()
-        while self.take("%"):
-            value = self.arithmetic.scaled(value, Fraction(1, 100))
-        if not self.take("^"):
-            return value
-        match = self.match(EXPONENT)
-        if not match or abs(exponent := int(match[match.lastindex])) > MAX_EXPONENT:
-            raise Unread
-        return self.arithmetic.raised(value, exponent)
-
-    def primary(self) -> Value:
-        if opened := self.take("(", "[", "{"):
-            return self.several(opened)
-        if self.take("π"):
-            return Value(PI, ONE)
-        if self.take("\\frac"):
-            return self.arithmetic.divided(self.primary(), self.primary())
-        if self.take("\\sqrt"):
-            index = self.match(INDEX)
-            return self.arithmetic.rooted(self.primary(), int(index[1]) if index else 2)
-        return self.numeral()
-
-    def numeral(self) -> Value:
-        match = self.match(self.number)
-        if not match:
-            raise Unread
-        whole = re.sub("[^0-9]", "", match["whole"])
-        part, e = match["part"], match["e"]
-        value = Fraction(f"{whole or 0}.{(part or '.0')[1:]}{e or ''}")
-        if not part and not e:
-            value += self.mixed()
-        return self.arithmetic.ratio({UNIT: value} if value else {}, ONE)
-
-    def mixed(self) -> Fraction:
-        """The fraction of a mixed number, after its whole part; 0 where there is none."""
-        match = self.match(MIXED)
-        if not match:
-            return Fraction(0)
-        top, below = (int(digits) for digits in match.groups() if digits)
-        if not 0 < top < below:
-            raise Unread
-        self.arithmetic.undone += values.mixed_number(top, below)
-        return Fraction(top, below)
+def plain(text: str, lang: str = "en") -> str:
+    """What texts that aren't numbers are compared by: no blanks beside signs, no capital ASCII letters."""
+    text = latex.plain(latex.tokens(clean(text), lang))
+    return re.sub(r"^\((\w)\)$", r"\1", text)

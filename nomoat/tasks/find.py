@@ -2,12 +2,11 @@
 
 import functools
 import importlib
-import importlib.util
 from pathlib import Path
 
 from nomoat.config import TaskError
-from nomoat.tasks import gym, jsonl
-from nomoat.tasks.base import NAMES, Task
+from nomoat.tasks import base, contract, guest, gym, jsonl, tables
+from nomoat.tasks.base import NAMES, Problem, Task
 
 FAMILIES = (
     "lamp",
@@ -34,7 +33,7 @@ UNSEEN = (
     "rewriting",
     "sequence",
 )  # no shipped recipe trains on them: they measure transfer
-FOREIGN = "FILE.jsonl[:checker], FILE.jsonl:FILE.py:function or rg:NAME"
+FOREIGN = "FILE.jsonl[:checker], FILE.jsonl:FILE.py:function (also .json, .csv) or rg:NAME"
 
 
 def families() -> dict[str, Task]:
@@ -47,29 +46,39 @@ def find(name: str) -> Task:
     """The family of that name, the task in a Python file, or what `jsonl` or `gym` make of the name."""
     if name in FAMILIES:
         return importlib.import_module(f"nomoat.tasks.families.{name}")
+    if tables.NAME.fullmatch(name):
+        return jsonl.load(name)
     if name.endswith(".py"):
         return load_file(name)
-    if name.partition(":")[0].endswith(".jsonl"):
-        return jsonl.load(name)
     if name.startswith("rg:"):
         return gym.load(name.removeprefix("rg:"))
-    expected = FOREIGN if ":" in name else f"a .py or .jsonl file, or one of: {', '.join(FAMILIES)}"
+    expected = FOREIGN if ":" in name else f"a .py, .jsonl, .json, .csv file or one of: {', '.join(FAMILIES)}"
     raise TaskError(f"no task {name!r}; expected {expected}; choose one")
 
 
+def files(name: str) -> list[Path]:
+    """The files of a task of that name; none of a family of the package."""
+    return [Path(part) for part in name.split(":") if Path(part).is_file()]
+
+
 def load_file(path: str | Path) -> Task:
-    """A Python file as a task.  It runs with your rights: load only files that you have read."""
+    """A Python file as a task.  It runs with your rights: load only files that you have read.
+
+    What its functions raise is told with its line: by `check` as a warning, by the others as a TaskError.
+    """
     path, names = Path(path), ", ".join(NAMES)
     if not path.is_file():
         raise TaskError(f"no task file at {path}; expected a Python file with {names}; check the path")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path} is not a Python file; expected a name that ends in .py; rename it")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise TaskError(f"{path} is not Python: {error}; expected a task file; mend that line") from None
+    module = guest.module_at(path, "a task file")
     if missing := [name for name in NAMES if not hasattr(module, name)]:
         raise TaskError(f"{path} lacks {', '.join(missing)}; expected {names}; add what is missing")
+    if not contract.ascends(module.levels):
+        expected = "expected whole numbers that ascend"
+        raise TaskError(f"{path} has levels = {module.levels!r:.80}; {expected}; mend them")
+    module.check = guest.total(module.check, str(path))
+    module.make = guest.strict(module.make, f"{path}: make", Problem)
+    module.near_misses = guest.strict(module.near_misses, f"{path}: near_misses", list)
+    written = getattr(module, "work", base.no_work)
+    module.work = written if written is base.no_work else guest.strict(written, f"{path}: work", str)
+    module.named = str(path)
     return module

@@ -43,7 +43,9 @@ def load(name: str) -> SimpleNamespace:
 
     witnesses = [draw(base.Rng(f"form/{i}")).witness for i in range(16)]
     of_one_line = all(len(w.splitlines()) == 1 and len(w) <= base.MAX_ANSWER for w in witnesses)
-    return contract.vetted(base.one_level(f"rg_{name}", draw, check, "line" if of_one_line else "text"))
+    task = base.one_level(f"rg_{name}", draw, check, "line" if of_one_line else "text")
+    task.named = f"rg:{name}"
+    return contract.vetted(task)
 
 
 def data_set(name: str) -> Any:

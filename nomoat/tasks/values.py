@@ -25,17 +25,14 @@ class Unread(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """The number top/below where `kind` is empty, else several values: ",", "()", "[)", …, or "{}", a set."""
+    """The number top/below."""
 
-    top: Sum | None
+    top: Sum
     below: Sum
-    kind: str = ""
-    parts: tuple["Value", ...] = ()
-    undone: int = 0  # operations that are left to do in the whole text
 
     def fraction(self) -> Fraction | None:
         """The rational number that this plainly is."""
-        if self.kind or self.below != ONE or not set(self.top) <= {UNIT}:
+        if self.below != ONE or not set(self.top) <= {UNIT}:
             return None
         return self.top.get(UNIT, Fraction(0))
 
@@ -87,9 +84,7 @@ class Arithmetic:
     def __init__(self) -> None:
         self.work, self.undone = 0, 0
 
-    def times(self, p: Sum | None, q: Sum | None) -> Sum:
-        if p is None or q is None:
-            raise Unread  # several values
+    def times(self, p: Sum, q: Sum) -> Sum:
         self.work += len(p) * len(q)
         if self.work > MAX_WORK:
             raise Unread
@@ -153,20 +148,8 @@ class Arithmetic:
         return self.ratio({(inside, 0): count} if count else {}, ONE)
 
     def same(self, a: Value, b: Value) -> bool:
-        """Whether the values are equal, whatever was left undone."""
-        kinds = {a.kind, b.kind}
-        if len(kinds) == 2 and kinds != {",", "{}"}:
-            return False
-        if len(a.parts) != len(b.parts):
-            return False
-        if kinds == {""}:
-            return self.times(a.top, b.below) == self.times(b.top, a.below)
-        if kinds == {"{}"}:
-            return all(self.count(a, part) == self.count(b, part) for part in b.parts)
-        return all(map(self.same, a.parts, b.parts))
-
-    def count(self, several: Value, part: Value) -> int:
-        return sum(self.same(other, part) for other in several.parts)
+        """Whether the numbers are equal, whatever was left undone."""
+        return self.times(a.top, b.below) == self.times(b.top, a.below)
 
 
 def extracted(n: int, index: int) -> tuple[int, int]:
@@ -176,11 +159,13 @@ def extracted(n: int, index: int) -> tuple[int, int]:
         return whole, 1
     if n > MAX_RADICAND or index > 2:
         raise Unread
-    outside, d = 1, 2
-    while whole**2 != n and d**3 <= MAX_RADICAND:
-        if n % (d * d) == 0:
-            n, outside = n // (d * d), outside * d
-            whole = math.isqrt(n)  # a square beyond the cube root would be all that is left
-        else:
+    outside, inside, d = 1, 1, 2
+    while d**3 <= n:
+        if n % d:
             d += 1
-    return (outside * whole, 1) if whole**2 == n else (outside, n)
+        elif n % (d * d):
+            n, inside = n // d, inside * d
+        else:
+            n, outside = n // (d * d), outside * d
+    whole = math.isqrt(n)  # what is left has two prime factors at most
+    return (outside * whole, inside) if whole**2 == n else (outside, inside * n)

@@ -25,6 +25,7 @@ from nomoat.tokenizer.layout import NOMOAT, Layout, template
 from nomoat.tokenizer.turns import Written
 
 SMALLEST_VOCAB = len(NOMOAT.specials) + 256
+WORD_BYTES = 1000  # training cuts longer ones: its time grows with the square of a word
 
 
 class Tokenizer:
@@ -158,19 +159,18 @@ class Tokenizer:
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A tokenizer of at most `vocab_size` ids (fewer where the texts run out of pairs), the same for the same
-    texts.
+    texts.  Words of more than WORD_BYTES are learned from in pieces.
     """
     if vocab_size < SMALLEST_VOCAB:
         raise ConfigError(
             f"vocab_size = {vocab_size}; expected {SMALLEST_VOCAB} or more: special tokens, 256 bytes"
         )
     made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.Sequence(  # llama.cpp knows this pair as "smollm"
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
+    split = [  # llama.cpp knows this pair as "smollm"
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+    ]
+    made.pre_tokenizer = pre_tokenizers.Sequence([*split, pre_tokenizers.FixedLength(length=WORD_BYTES)])
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -190,6 +190,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     made.train_from_iterator(counted(), trainer)
     if not n_bytes:
         raise DataError("no text to train a tokenizer on; expected at least one non-empty document")
+    made.pre_tokenizer = pre_tokenizers.Sequence(split)
     return Tokenizer(json.loads(made.to_str()))
 
 

@@ -9,7 +9,7 @@ content is encoded apart by a tokenizer that can't emit them, so no content can 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nomoat.config import DataError
 from nomoat.tokenizer.turns import Template, Written
@@ -74,6 +74,12 @@ class Message:
 
 ROLES = ("system", "user", "assistant")
 Conversation = Sequence[Message]
+
+
+def turns(question: str, facts: Mapping[str, Any]) -> list[Message]:
+    """What is to be answered: "turns" of role and content among the facts, or the question as the user's."""
+    given = facts.get("turns")
+    return [Message(**turn) for turn in given] if given else [Message("user", question)]
 
 
 @dataclass(frozen=True, slots=True)

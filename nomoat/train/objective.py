@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nomoat.config import Strict
+from nomoat.config import Strict, Weight
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
@@ -17,9 +17,9 @@ from nomoat.train.loop import Gradient
 class ObjectiveConfig(Strict):
     """Weights of the parts of the loss: V3 report, section 4.2."""
 
-    balance_speed: float = 1e-3  # gamma: step of the routing biases
-    balance_weight: float = 1e-4  # alpha: sequence-wise balance loss
-    mtp_weight: float = 0.3  # lambda: extra prediction depths
+    balance_speed: Weight = 1e-3  # gamma: step of the routing biases
+    balance_weight: Weight = 1e-4  # alpha: sequence-wise balance loss
+    mtp_weight: Weight = 0.3  # lambda: extra prediction depths
 
 
 def document_mask(doc_BT: Tensor) -> Tensor:

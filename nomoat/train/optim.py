@@ -2,32 +2,34 @@
 
 import math
 from collections import defaultdict
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from nomoat.config import Strict
+from nomoat.config import Positive, Rate, Strict, Weight
 from nomoat.model.linear import roles
 from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Strict):
     """Learning rates are peaks; the schedule multiplies them."""
 
     matrices: Literal["muon", "adamw"] = "muon"
-    muon_lr: float = 0.02
-    adam_lr: float = 3e-3
-    gain_lr: float | None = None  # of the norms' gains, absent: adam_lr
-    momentum: float = 0.95
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    newton_schulz_steps: int = 5
+    muon_lr: Rate = 0.02
+    adam_lr: Rate = 3e-3
+    gain_lr: Rate | None = None  # of the norms' gains, absent: adam_lr
+    momentum: Momentum = 0.95
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0, le=1)
+    weight_decay: Weight = 0.0
+    clip_norm: Positive = 1.0
+    newton_schulz_steps: int = Field(5, ge=1, le=100)
 
 
 def orthogonalise(g: Tensor, steps: int) -> Tensor:

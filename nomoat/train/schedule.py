@@ -5,28 +5,21 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from nomoat.config import Strict
+from nomoat.config import Share, Strict
 
 
 class Schedule(Strict):
     """Warm-up, stable, decay (arXiv 2404.06395); `cosine` decays from the end of the warm-up on."""
 
-    warmup: float = 0.02
-    decay: float = 0.4
-    final: float = 0.0
+    warmup: Share = 0.02
+    decay: Share = 0.4
+    final: Share = 0.0
     shape: Literal["wsd", "cosine", "constant"] = "wsd"
 
     @model_validator(mode="after")
     def _possible(self):
-        if not (
-            0 <= self.warmup <= 1
-            and 0 <= self.decay <= 1
-            and self.warmup + self.decay <= 1
-            and 0 <= self.final <= 1
-        ):
-            raise ValueError(
-                "expected warmup, decay and final as shares between 0 and 1 with warmup + decay <= 1"
-            )
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"expected warmup + decay <= 1, found {self.warmup} + {self.decay}")
         return self
 
     def factor(self, step: int, n_steps: int) -> float:

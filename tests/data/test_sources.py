@@ -4,13 +4,17 @@ import hashlib
 import json
 import lzma
 import re
+import sys
 from importlib import resources
+from types import SimpleNamespace
 
 import pytest
 
-from nomoat.config import DataError
-from nomoat.data import sources
-from nomoat.data.sources import Document, from_hub, from_path
+from nomoat.config import ConfigError, DataError, Strict, parse
+from nomoat.data import shown, sources
+from nomoat.data.sources import DataSet, Document, from_hub, from_path
+from nomoat.tokenizer import bpe
+from nomoat.tokenizer.layout import Message
 
 
 def texts(path, **options):
@@ -99,15 +103,46 @@ def test_jsonl_has_texts_or_conversations(tmp_path):
     path = tmp_path / "a.jsonl"
     talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
     path.write_text('\ufeff{"text": "one", "lang": "en"}\n\n' + json.dumps(talk) + "\n", "utf-8")
-    assert list(from_path(path)) == [Document("one", "en", "a.jsonl"), Document("Hi\n\nHo", None, "a.jsonl")]
+    turns = Message("user", "Hi"), Message("assistant", "Ho")
+    read = [Document("one", "en", "a.jsonl"), Document("Hi\n\nHo", None, "a.jsonl", turns)]
+    assert list(from_path(path)) == read
+
+
+def test_messages_are_turns_with_their_chains(tmp_path):
+    path = tmp_path / "a.jsonl"
+    parts = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]
+    asked = [{"role": "system", "content": "Brief."}, {"role": "user", "content": parts}]
+    replies = [
+        {"role": "assistant", "content": "<think>\n1+1\n</think>\n\n4"},
+        {"role": "assistant", "content": "4", "reasoning_content": "1+1"},
+        {"role": "assistant", "content": "4"},
+    ]
+    path.write_text("\n".join(json.dumps({"messages": [*asked, reply]}) for reply in replies))
+    chained, given, plain = (document.turns for document in from_path(path))
+    whole = (Message("system", "Brief."), Message("user", "2+2?"), Message("assistant", "4", "1+1"))
+    assert chained == given == whole
+    assert plain[-1] == Message("assistant", "4")
+
+
+def test_prose_and_conversations_are_rendered_in_their_order(tmp_path):
+    path = tmp_path / "a.jsonl"
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    path.write_text("\n".join(map(json.dumps, [{"text": "one"}, talk, {"text": "two"}, talk])))
+    tokenizer = bpe.train(["one two"], bpe.SMALLEST_VOCAB)
+    lines = list(shown.show(path, tokenizer, 10))
+    assert lines[:8] == [
+        "document 1: 5 tokens, 5 learnt", "  + <|bos|>one<|eos|>", "",
+        "document 2: 8 tokens, 3 learnt", "    <|bos|><|user|>Hi<|assistant|>", "  + Ho<|eos|>", "",
+        "document 3: 5 tokens, 5 learnt",
+    ]  # fmt: skip
 
 
 def test_parquet_has_texts_or_conversations(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    talk = [{"role": "user", "content": "Hi"}]
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "id": [1, 2]}), tmp_path / "a.parquet")
     parquet.write_table(pyarrow.table({"messages": [talk]}), tmp_path / "b.parquet")
-    assert texts(tmp_path) == ["one", "two", "Hi"]
+    assert texts(tmp_path) == ["one", "two", "Hi\n\nHo"]
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
@@ -136,7 +171,17 @@ BAD = {
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
-    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', r"talk\.jsonl:1 has a message without a text"),
+    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1: a message without a text"),
+    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*'tool'"),
+    "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn"),
+    "none.jsonl": (b'{"messages": []}\n', "none.jsonl:1 has no turn of the assistant"),
+    "call.jsonl": (
+        b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}\n',
+        r"call\.jsonl:1, message 1: a message without a text",
+    ),
+    "half.jsonl": (b'{"text": "a"}\n{"text": "\\ud800"}\n', r"half\.jsonl:2 has half a surrogate pair"),
+    "deep.jsonl": (b'{"text": "a"}\n' + b"[" * 200_000, r"deep\.jsonl:2 can't be read \(nested too deeply"),
+    "long.jsonl": (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", r"jsonl:1 can't be read \(Exceeds the limit"),
     "bad.parquet": (b"PAR1 but no more", "not a readable parquet file"),
     "book.pdf": (b"%PDF", r"ends in `\.pdf`; expected \.txt, \.jsonl, \.parquet"),
 }
@@ -180,15 +225,99 @@ def test_a_data_set_is_streamed(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    found = list(from_hub(str(tmp_path)))
+    found = list(from_hub(DataSet(name=str(tmp_path))))
     assert found == [Document("one", None, str(tmp_path)), Document("two", None, str(tmp_path))]
-    with pytest.raises(DataError, match="cannot be read.*check the name"):
-        list(from_hub(str(tmp_path / "none")))
-    with pytest.raises(DataError, match="cannot be read.*check the name, the split"):
-        list(from_hub(str(tmp_path), "nosuch"))
+
+
+CARD = """---
+configs:
+- config_name: de
+  data_files: [{split: train, path: de.jsonl}, {split: test, path: test.jsonl}]
+- config_name: en
+  data_files: [{split: train, path: en.jsonl}]
+---
+"""
+
+
+@pytest.fixture
+def data_set(tmp_path, monkeypatch):
+    """Keys of a DataSet -> its texts; it has two configurations, three splits and three columns."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "README.md").write_text(CARD)
+    rows = '{"text": "eins", "body": "zwei", "n": 1}\n{"text": "", "body": null, "n": 2}\n'
+    (tmp_path / "de.jsonl").write_text(rows)
+    (tmp_path / "test.jsonl").write_text('{"text": "drei"}\n')
+    (tmp_path / "en.jsonl").write_text('{"talk": [{"role": "user", "content": "Hi"}]}\n')
+    return lambda **keys: [d.text for d in from_hub(DataSet(name=str(tmp_path), **keys))]
+
+
+@pytest.mark.parametrize(
+    ("keys", "texts"),
+    [
+        ({"config": "de"}, ["eins"]),
+        ({"config": "de", "split": "test"}, ["drei"]),
+        ({"config": "de", "column": "body"}, ["zwei"]),
+        ({"config": "en", "column": "talk"}, ["Hi"]),
+    ],
+    ids=str,
+)
+def test_a_data_set_is_named_with_configuration_split_and_column(data_set, keys, texts):
+    assert data_set(**keys) == texts
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({}, r"Config name is missing.*\['de', 'en'\]"),
+        ({"config": "fr"}, r"configuration `fr`.*Available: \['de', 'en'\]"),
+        ({"config": "de", "split": "dev"}, r"split `dev`.*Available splits: \['train', 'test'\]"),
+        ({"config": "de", "column": "txt"}, r"row 0 has the columns \['body', 'n', .*none of them `txt`"),
+        ({"config": "de", "column": "n"}, r"row 0 has a int in `n`; expected a text or messages"),
+        ({"config": "en"}, r"row 0 has the keys \['talk'\]"),
+    ],
+    ids=str,
+)
+def test_a_data_set_that_is_named_wrongly_says_what_there_is(data_set, keys, complaint):
+    with pytest.raises(DataError, match=f"(?s){complaint}"):
+        data_set(**keys)
+
+
+def test_what_is_asked_of_a_data_set_reaches_the_library(monkeypatch):
+    def load(*names, **keys):
+        assert (names, keys) == (("wiki", "de"), {"split": "dev", "revision": "v1", "streaming": True})
+        yield {"body": "one", "lang": "de"}
+        raise OSError("the line was cut")
+
+    library = SimpleNamespace(load_dataset=load, exceptions=SimpleNamespace(DatasetsError=KeyError))
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    rows = from_hub(DataSet(name="wiki", config="de", split="dev", column="body", revision="v1"))
+    assert next(rows) == Document("one", "de", "wiki")
+    with pytest.raises(DataError, match="configuration `de`, split `dev`, .*behind 1 rows: the line was cut"):
+        next(rows)
+
+
+def test_a_data_set_that_is_nowhere_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="cannot be read.*check name, config, split"):
+        list(from_hub(DataSet(name=str(tmp_path / "none"))))
+
+
+def test_a_name_alone_stands_for_a_data_set():
+    class Reader(Strict):
+        hub: DataSet | None = None
+
+    short = parse(Reader, {"hub": "wiki"}, "x")
+    assert short.hub == DataSet(name="wiki")
+    assert short.model_dump() == {"hub": "wiki"}
+    whole = parse(Reader, {"hub": {"name": "wiki", "config": "de"}}, "x")
+    assert parse(Reader, whole.model_dump(), "x") == whole
+    with pytest.raises(ConfigError, match=r"unknown key `x.hub.colum`; did you mean `column`"):
+        parse(Reader, {"hub": {"name": "wiki", "colum": "body"}}, "x")
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install nomoat\[hub\]"):
-        list(from_hub("any"))
+        list(from_hub(DataSet(name="any")))

@@ -43,6 +43,17 @@ def trial(arm, corpus, n_steps=4, seed=0):
     return Trial(arm, corpus, seed, n_steps, Energy("cpu"))
 
 
+def test_a_corpus_is_the_text_that_it_was_made_of(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("one fish two fish\n" * 20)
+    made = {"text": str(text), "vocab_size": 270, "heldout_bytes": 200}
+    Corpus.make(tmp_path / "made", **made)
+    Corpus.make(tmp_path / "made", **made)
+    text.write_text("red fish blue fish\n" * 20)
+    with pytest.raises(ConfigError, match="made was made of other text"):
+        Corpus.make(tmp_path / "made", **made)
+
+
 def test_the_cookbook_counts_its_parameters_and_sees_no_future():
     spec = spec_of(vocab_size=50, context=16, **SMALL)
     model = Gpt2(spec).initialise(0)

@@ -32,8 +32,17 @@ def run(tmp_path):
     return run
 
 
+def test_other_weights_are_measured_again(run, monkeypatch):
+    monkeypatch.setattr(transfer, "measure", lambda *_: {"measured": "again"})
+    result = json.loads((run.root / "transfer-quick.json").read_text("utf-8")) | {"weights": {"rl": "old"}}
+    (run.root / "transfer-quick.json").write_text(json.dumps(result), encoding="utf-8")
+    assert transfer.measured(run, CONFIG, RECIPE) == {"measured": "again", "weights": {}}
+
+
 def test_what_was_measured_is_not_measured_again(run, monkeypatch):
     monkeypatch.setattr(transfer, "measure", lambda *_: {"measured": "again"})
     assert transfer.measured(run, CONFIG, RECIPE)["config"] == CONFIG.model_dump()
     other = CONFIG.model_copy(update={"seed": 2})
-    assert transfer.measured(run, other, RECIPE) == {"measured": "again"}
+    again = {"measured": "again", "weights": {}}
+    assert transfer.measured(run, other, RECIPE) == again
+    assert json.loads((run.root / "transfer-quick.json").read_text("utf-8")) == again

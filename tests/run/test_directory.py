@@ -188,3 +188,29 @@ def test_which_weights_a_stage_left(run):
     assert run.weights().stage == "pretrain"  # the best that was measured
     run.log("stage_start", stage="pretrain", config={})
     assert list(run.all_weights()) == ["sft"]  # it is being made again
+
+
+def test_what_was_taken_over_from_another_run_must_still_be_that(tmp_path):
+    recipe = {"stages": [{"kind": name, "name": name} for name in ("tokenizer", "pretrain")]}
+    source = Run.create(tmp_path / "source", recipe)
+    for stage in ("tokenizer", "pretrain"):
+        source.stage_dir(stage).joinpath("file").write_text(stage)
+    leave(source, "tokenizer", tokenizer="tokenizer", fingerprint="f" * 64)
+    leave(source, "pretrain", model="pretrain", spec={}, sha256="1" * 64)
+    run = Run.fork(source, tmp_path / "run", recipe)
+    assert (run.root / "pretrain" / "file").read_text() == "pretrain"
+    assert Run.fork(source, tmp_path / "run", recipe).all_weights().keys() == {"pretrain"}
+    leave(source, "pretrain", model="pretrain", spec={}, sha256="2" * 64)
+    with pytest.raises(DataError, match="source has another `pretrain` by now than .*run took over"):
+        Run.fork(source, tmp_path / "run", recipe)
+
+
+def test_a_fork_on_a_full_disk_goes_on_when_there_is_room(tmp_path, full_disk):
+    recipe = {"stages": [{"kind": "tokenizer", "name": "tokenizer"}]}
+    source = Run.create(tmp_path / "source", recipe)
+    source.stage_dir("tokenizer").joinpath("file").write_text("x" * 20_000)
+    leave(source, "tokenizer", tokenizer="tokenizer", fingerprint="f" * 64)
+    with full_disk(10_000), pytest.raises(DataError, match=r"no space for .*run/tokenizer"):
+        Run.fork(source, tmp_path / "run", recipe)
+    assert not (tmp_path / "run" / "tokenizer").exists()
+    assert Run.fork(source, tmp_path / "run", recipe).finished("tokenizer")

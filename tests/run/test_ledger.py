@@ -86,6 +86,21 @@ def test_a_run_on_disk_gives_its_receipt(tmp_path):
     assert all(len(row) == len(table.header) == 9 for row in table.rows)
 
 
+def test_a_run_that_went_on_elsewhere_is_billed_by_what_it_ran_on():
+    second = {"kind": "work", "stage": "s", "what": "x", "seconds": 1.0}
+    start = {"kind": "stage_start", "stage": "s", "device": "cpu", "units": 1}
+    went_on = {"kind": "continue", "changes": ["threads: the run has 1, the recipe now has 4"]}
+    bill = receipt([start, second, went_on, {"kind": "machine", "device": "cpu", "units": 4}, second,
+                    {"kind": "machine", "device": "h800", "units": 2}, second])  # fmt: skip
+    cpu, card = PRICES.device("cpu"), PRICES.device("h800")
+    assert bill.total.device_seconds == 1 + 4 + 2
+    assert bill.total.joules == pytest.approx(5 * cpu.watts + 2 * card.watts)
+    assert bill.total.money == pytest.approx(5 * cpu.watts / 3.6e6 * PRICES.per_kwh + 2 / 3600 * card.per_hour)
+    note = " ".join(receipt_table(bill).note.split())
+    assert "1 cpu unit, then 4 cpu units, then 2 h800 units" in note
+    assert "went on under changes, not to the same bits: threads: the run has 1" in note
+
+
 def test_money_is_electricity_and_device_hours_and_never_both_for_a_rented_one():
     hour = [{"kind": "work", "stage": "s", "what": "x", "seconds": 3600, "joules": 3.6e6}]
     assert receipt(hour).total.money == pytest.approx(PRICES.per_kwh)

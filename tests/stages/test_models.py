@@ -1,5 +1,7 @@
 """Weights go to the device in a precision that it multiplies."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -27,6 +29,17 @@ SPEC = shape(
     n_active=2,
     d_expert=8,
 )
+
+
+def test_a_new_model_has_as_many_ids_as_the_tokenizer_and_the_log_says_so_once(tmp_path):
+    session = Session(Run.create(tmp_path / "run", {}), "distill", ALONE, stop=None, energy=None)
+    assert models.new_spec(session, SPEC, SimpleNamespace(vocab_size=32)) is SPEC
+    assert session.run.events() == []
+    for _ in range(2):
+        assert models.new_spec(session, SPEC, SimpleNamespace(vocab_size=30)) == SPEC.changed(vocab_size=30)
+    assert [event["text"] for event in session.run.events("note")] == [
+        "the text gave 30 of 32 tokens, and so many the model has"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ import pytest
         ("pretain.steps=3", "did you mean `pretrain`"),
         ("sft.shares.code=0.5", "known:"),
         ("pretrain.steps", "has no `=`"),
+        ("pretrain.steps.many=3", "`steps` is 30, no table; set it as a whole"),
+        ("pretrain.hub.nam=x", "unknown key `pretrain.hub.nam`; did you mean `name`"),
         ("device=tpu", 'expected "cpu", "cuda"'),
         ("device=cuda", "no CUDA device was found"),
     ],

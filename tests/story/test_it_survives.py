@@ -105,6 +105,7 @@ def test_a_signal_saves_and_says_how_to_go_on(forge, smoke, recipe, tmp_path, we
     stopped = forge("run", recipe, "--out", root, trap=trap)
     assert stopped.code == 75
     assert f"nomoat run {recipe} --out '{root}'" in stopped.err
+    assert "heard: stops at the next place" in stopped.err
     assert "Traceback" not in stopped.err
     assert [p.name for p in (root / "pretrain" / "checkpoints").iterdir()] == ["step_000007"]
     assert Run.open(root).curve("pretrain")[-1]["step"] == 7

@@ -41,6 +41,11 @@ def test_answers_are_total_and_strict_is_clean(reply):
         ("<think>a</think>" + "9" * 201, None, "9" * 201),
         ("<think>a</think>", None, "a"),
         ("", None, ""),
+        ("<think>a</think>\\begin{pmatrix}\n1 \\\\\n2\n\\end{pmatrix}",)
+        + ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",) * 2,
+        ("<think>a</think>\\[\n5\n\\]", "\\[ 5 \\]", "\\[ 5 \\]"),
+        ("<think>a</think>so $x=\\boxed{(1, 2)}$.", "so $x=\\boxed{(1, 2)}$.", "(1, 2)"),
+        ("<think>a</think>it is not \\boxed{5}", "it is not \\boxed{5}", "it is not \\boxed{5}"),
         ("=:\n", "=:", ""),
     ],
 )

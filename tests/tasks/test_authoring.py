@@ -1,15 +1,20 @@
 """A first task keeps the contract; what is wrong with one is said; labelled answers bound the errors."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from nomoat.config import TaskError
+from nomoat.config import DataError, TaskError
 from nomoat.tasks import authoring, base
 
 ROOT = Path(base.__file__).parent
+
+
+def test_a_full_disk_leaves_no_half_of_a_task(tmp_path, full_disk):
+    with full_disk(100), pytest.raises(DataError, match=r"no space for .*mine.py"):
+        authoring.new(tmp_path / "mine.py")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_task_works_and_says_what_comes_next(tmp_path):
@@ -51,30 +56,44 @@ def test_a_checker_from_elsewhere_is_shown_what_it_lets_pass(tmp_path):
     rows = [{"question": f"{n}+{n}=?", "answer": str(2 * n)} for n in range(10, 60)]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert authoring.check(path)[0] == []
-    complaints, _ = authoring.check(f"{path}:number")
-    assert any(complaint.startswith("accepts 'not ") for complaint in complaints)
+    complaints, text = authoring.check(f"{path}:number")
+    assert complaints == []  # lenient, and says so
+    assert "lenient: the last number counts" in text
+    assert "accepts  'not 118'  (the last number is 118)" in text
+
+
+def test_five_problems_show_what_is_taken_and_by_which_rule(tmp_path):
+    path = tmp_path / "balls.jsonl"
+    units = {"m": 1, "cm": "0.01"}
+    rows = [{"question": f"{n}?", "answer": f"{n} cm", "units": units} for n in range(88, 120)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    complaints, text = authoring.check(path)
+    assert complaints == []
+    assert text.count("prompt") == 5
+    first = text.split("prompt")[1]
+    n = int(first.partition("?")[0].strip(" '"))
+    for line in (
+        f"accepts  '{n}cm'  (the same value, in m)",
+        f"rejects  '{n}'  (another value, without a unit in m)",
+        f"accepts  '{n / 100:g} m'  (the same value, in m)",
+        f"rejects  'not {n} cm'  (it denies)",
+    ):
+        assert line in first
+
+
+def test_a_judge_of_whole_replies_is_shown_whole_replies(tmp_path):
+    path, file = tmp_path / "more.jsonl", tmp_path / "form.py"
+    path.write_text("\n".join(json.dumps({"question": f"{n}+1?", "answer": n + 1}) for n in range(40)))
+    file.write_text(
+        "def f(completions, answer, **columns):\n"
+        "    return [float(c == f'<think>1</think>{a}') for c, a in zip(completions, answer)]\n"
+    )
+    complaints, text = authoring.check(f"{path}:{file}:f:reply")
+    assert complaints == []
+    assert text.count("accepts") == 5
 
 
 def test_the_samples_cannot_steer_the_terminal(tmp_path):
     path = tmp_path / "steer.jsonl"
     path.write_text(json.dumps({"question": "\x1b]52;c;x\x07 2+3?", "answer": "5"}))
     assert "\x1b" not in authoring.check(path)[1]
-
-
-def test_the_labelled_answers_are_judged_as_they_are_labelled():
-    found = authoring.audit()
-    (accepted, wrong), (rejected, right) = found.accepted, found.rejected
-    assert wrong + right >= 1000
-    assert right >= 400
-    assert accepted == 0
-    assert rejected / right < 0.04
-    text = found.text()
-    assert f"wrong answers accepted: 0 of {wrong}, 0.00% (95 %: 0.00% to 0." in text
-    assert len(text.splitlines()) == 2 + rejected
-
-
-def test_the_labelled_answers_are_many_kinds_and_no_pair_twice():
-    rows = [json.loads(line) for line in (ROOT / "answers.jsonl").read_text("utf-8").splitlines()]
-    assert len({(r["expected"], r["answer"], r.get("lang"), str(r.get("units"))) for r in rows}) == len(rows)
-    assert len(Counter(r["kind"] for r in rows)) >= 15
-    assert {type(r["equal"]) for r in rows} == {bool}

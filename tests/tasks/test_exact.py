@@ -1,4 +1,4 @@
-"""The exact parser against an evaluator that never sees text, on hostile text, and on answers of note."""
+"""Exact comparison on fractions in every form, on hostile text, and on answers of note."""
 
 import time
 from fractions import Fraction
@@ -7,87 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomoat.tasks import exact, values
-
-CDOT, TIMES = "\\cdot", "\\times "
-
-
-@st.composite
-def expressions(draw, depth=4):
-    """(text, value): an expression and what it is worth, computed beside the text."""
-    if depth == 0 or draw(st.integers(0, 3)) == 0:
-        return draw(numerals())
-    a, x = draw(expressions(depth=depth - 1))
-    kind = draw(st.sampled_from((sums, products, quotients, powers, roots)))
-    return draw(kind(a, x, depth - 1))
-
-
-@st.composite
-def sums(draw, a, x, depth):
-    b, y = draw(expressions(depth=depth))
-    return draw(st.sampled_from([(f"(({a})-({b}))", x - y), (f"(({a})+({b}))", x + y)]))
-
-
-@st.composite
-def products(draw, a, x, depth):
-    b, y = draw(expressions(depth=depth))
-    sign = draw(st.sampled_from(("*", CDOT, "", TIMES, "×")))
-    return f"(({a}){sign}({b}))", x * y
-
-
-@st.composite
-def quotients(draw, a, x, depth):
-    b, y = draw(expressions(depth=depth).filter(lambda drawn: drawn[1]))
-    forms = (f"(({a})/({b}))", f"\\frac{{{a}}}{{{b}}}", f"(({a}) ÷ ({b}))")
-    return draw(st.sampled_from(forms)), x / y
-
-
-@st.composite
-def powers(draw, a, x, depth):
-    if not x or abs(x.numerator) >= 1000 or x.denominator >= 1000:
-        return a, x
-    n = draw(st.integers(-3, 3))
-    power = draw(st.sampled_from((f"^{n}", f"**({n})", f"^{{{n}}}")))
-    return f"(({a}){power})", x**n
-
-
-def roots(a, x, depth):
-    root = Fraction(x.numerator % 1000, x.denominator % 1000 or 1)
-    return st.just((f"\\sqrt{{{root.numerator**2}/{root.denominator**2}}}", root))
-
-
-@st.composite
-def numerals(draw):
-    n = draw(st.integers(0, 999_999))
-    d = draw(st.integers(2, 99))
-    small = d % 9
-    percent = draw(st.sampled_from(("%", "\\%")))
-    forms = [
-        (str(n), Fraction(n)),
-        (f"{n:,}", Fraction(n)),
-        (f"{n}.{d:02}", Fraction(n * 100 + d, 100)),
-        (f"{n}{percent}", Fraction(n, 100)),
-        (f"({n}/{d})", Fraction(n, d)),
-        (f"({n} 1/{d})", n + Fraction(1, d)),
-        (f"{n}e-{small}", Fraction(n, 10**small)),
-        (f"\\dfrac{{{n}}}{{{d}}}", Fraction(n, d)),
-    ]
-    return draw(st.sampled_from(forms))
-
-
-@given(expressions())
-@settings(max_examples=300, deadline=None)
-def test_expressions_have_their_value(expression):
-    text, value = expression
-    found = exact.number(text)
-    assert found == value or (found is None and (len(text) > exact.MAX_TEXT or text.count("(") > 8))
-
-
-@pytest.mark.check
-@given(expressions(depth=5))
-@settings(max_examples=10_000, deadline=None)
-def test_many_expressions_have_their_value(expression):
-    assert exact.number(expression[0]) in (expression[1], None)
+from nomoat.tasks import exact
+from nomoat.tasks.formulas import Algebra
 
 
 @given(st.integers(-(10**15), 10**15), st.integers(1, 10**6))
@@ -117,9 +38,12 @@ def test_a_fraction_in_every_form_is_itself_and_no_other(p, q):
 @settings(max_examples=200, deadline=None)
 def test_roots_are_equal_where_their_squares_and_signs_are(a, n, b, m):
     left, right = f"{a}\\sqrt{{{n}}}", f"{b}\\sqrt{{{m}}}"
-    same = values.Arithmetic().same(exact.parse(left), exact.parse(right))
-    assert same == (a * a * n == b * b * m)
-    assert values.Arithmetic().same(exact.parse(f"({left})^2"), exact.parse(str(a * a * n)))
+    assert same_value(left, right) == (a * a * n == b * b * m)
+    assert same_value(f"({left})^2", str(a * a * n))
+
+
+def same_value(*texts):
+    return Algebra().same(*(exact.parse(text).value for text in texts))
 
 
 SIGNS = "0123456789.,+-*/^()[]{}%$= \\x!eπ√∞−"
@@ -217,6 +141,22 @@ HOSTILE = (
     "0" * 390 + "1",
     "{" + "1," * 90 + "2}",
     "\\circ" * 700,
+    "(" * 23 + "1" + ",1)" * 23,
+    "(±" * 23 + "1" + ")" * 23,
+    "±(1," * 20 + "1" + ")" * 20,
+    "1" + ",\\!000" * 600,
+    "1" + "~000" * 700,
+    "½" * 390,
+    "1∪" * 190 + "1",
+    "(x+1)" * 70,
+    "x=1," * 90 + "x=1",
+    "\\begin{matrix}" + "1&" * 180 + "1\\end{matrix}",
+    "\\sin" * 90 + "x",
+    "\\text{" * 660,
+    "\\{" * 2000,
+    "0." + "3\u0305" * 190,
+    "((x+1)^2)^9" * 20,
+    "5 square" * 40,
 )
 
 
@@ -285,6 +225,63 @@ def test_units_are_those_that_the_task_names():
         assert exact.equal(answer, "200 cm", units=units), answer
     for answer in ("2", "2 km", "200 mm", "2 m m", "m 2", "m"):
         assert not exact.equal(answer, "200 cm", units=units), answer
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("(3,100)", 100),
+        ("(0,100)", 100),
+        ("about 3,100 people", 3100),
+        ("25%", Fraction(1, 4)),
+        ("so 3/4", Fraction(3, 4)),
+        ("it is 1 1/2.", Fraction(3, 2)),
+        (r"\frac{3}{4} cups", Fraction(3, 4)),
+        ("2½", Fraction(5, 2)),
+        ("84/2", 2),
+        ("x = −7", -7),
+        ("5-7", 7),
+        (r"3 \times 10^{-2} m", Fraction(3, 100)),
+        ("10^2", 2),
+        ("**42**.", 42),
+        ("0.(3)", Fraction(1, 3)),
+    ],
+)
+def test_the_last_number_is_all_of_it(text, value):
+    assert exact.last_number(text) == value
+
+
+def test_a_percentage_is_said_of_its_number_and_not_the_other_way_round():
+    assert exact.says_last("25%", "25")
+    assert exact.says_last("0.25", "25%")
+    assert not exact.says_last("25", "25%")
+    assert not exact.says_last("25", "twenty-five apples")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "rule"),
+    [
+        ("2/4", "1/2", "the same value, but not worked out as far"),
+        ("5 m", r"5\text{ cm}", "another unit: m, not cm"),
+        ("5", r"5\text{ cm}", "the same value, the unit left out"),
+        ("not 5", "5", "it denies"),
+        (r"\boxed{5} or \boxed{6}", "5", "more than one box"),
+        ("Paris", "paris", "the same text"),
+        ("5!", "120", "another text"),
+    ],
+)
+def test_the_rule_is_told(answer, expected, rule):
+    assert exact.compared(answer, expected)[1] == rule
+
+
+def test_a_letter_is_a_unit_where_the_expected_answer_has_one():
+    assert exact.equal("5 m", r"5\text{ m}")
+    assert not exact.equal("5m", "5")
+    assert not exact.equal("5", "5m")
+
+
+def test_roots_of_large_squares_are_found():
+    assert exact.equal(r"99991\sqrt{2}", rf"\sqrt{{{2 * 99991**2}}}")
 
 
 def test_layouts_of_gsm8k_and_math():

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 import tokenizers
@@ -32,7 +33,7 @@ def tok() -> bpe.Tokenizer:
     return bpe.train(TEXTS, 600)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_decode_undoes_encode(tok, text):
     ids = tok.encode(text)
@@ -115,6 +116,31 @@ def test_training_is_deterministic_across_processes_and_threads(tok):
     )
     assert run.stdout.strip() == tok.fingerprint, run.stderr
     assert bpe.train(TEXTS[:100], 600).fingerprint != tok.fingerprint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(_rng.choices("abcdefghij", k=300_000)),
+        "".join(_rng.choices("日月火水木金土曜", k=100_000)),
+        "".join(_rng.choices("-=+*/", k=300_000)),
+        " " * 1_000_000,
+    ],
+    ids=["letters", "Han", "punctuation", "blanks"],
+)
+def test_a_word_of_any_length_is_learned_from_in_about_linear_time(text):
+    begin = time.process_time()
+    trained = bpe.train([text], 600)
+    assert time.process_time() - begin < 20  # in one piece it takes minutes
+    assert trained.decode(trained.encode(text[:5_000])) == text[:5_000]
+    assert json.loads(trained.canonical)["pre_tokenizer"] == json.loads(bpe.train(TEXTS, 300).canonical)["pre_tokenizer"]
+
+
+def test_words_of_up_to_a_thousand_bytes_are_learned_from_whole():
+    word = "".join(_rng.choices("abcdef", k=bpe.WORD_BYTES))
+    trained = bpe.train([word, word], 2_000)
+    assert len(trained.encode(word)) == 1
+    assert len(trained.encode(word + word)) == 2
 
 
 def test_save_then_load_is_the_same_tokenizer(tok, tmp_path):

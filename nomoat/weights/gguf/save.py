@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nomoat.config import JsonObject, WeightsError
+from nomoat.files import writing
 from nomoat.model.spec import Llama3, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
@@ -61,7 +62,7 @@ def save(
     keys = _keys(model.spec, architecture, tokenizer, type) | (meta or {})
     _check_spec(model.spec, keys, entries)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with writing(path, beside):
         with open(beside, "wb") as file:
             for chunk in writer.chunks(keys, entries):
                 file.write(chunk)
@@ -69,8 +70,6 @@ def save(
             os.fsync(file.fileno())
         written = _compared(model, architecture, beside, tokenizer)
         os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     if tokenizer is not None:
         modelfile.write(path, tokenizer.layout)
     return Written(path, path.stat().st_size, *written)

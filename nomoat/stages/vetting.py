@@ -1,0 +1,138 @@
+"""What a person hands in, read before anything is trained: texts whole, questions against the context."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from nomoat.config import ConfigError, DataError
+from nomoat.data import documents
+from nomoat.run.directory import Run
+from nomoat.stages.models import load_tokenizer
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.tasks import base, find
+from nomoat.tasks.base import Problem
+from nomoat.tokenizer.layout import render_batch, turns
+from nomoat.train.session import Session
+
+N_TRIED = 64  # problems of each level of a task that draws them; of a family of the package N_OWN
+N_OWN = 8
+
+
+class Asked(NamedTuple):
+    """A task of a stage, at some levels, of one split."""
+
+    family: str
+    levels: list[int]
+    split: str
+
+
+class Vetting:
+    """What is looked at once: texts before the first stage, questions before the first with a model."""
+
+    def __init__(self, recipe: Recipe, run: Run):
+        self.recipe, self.run = recipe, run
+        self.read = self.asked = False
+
+    def before(self, session: Session, config: StageConfig) -> None:
+        """What a stage has to wait for: that nobody asked to stop, and what is due of the rest."""
+        session.check_stop()
+        if not self.read:
+            self.read = True
+            texts(self.recipe, self.run, session.check_stop if session.mesh.world == 1 else None)
+        if not self.asked and config.kind != "tokenizer":
+            self.asked = True
+            questions(self.recipe, self.run)
+
+
+def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -> None:
+    """DataError with its place for what can't be read in the files of stages that have not begun.
+
+    `between` is called at each document.
+    """
+    begun = {event["stage"] for event in run.events("stage_start")}
+    read = set()
+    for config in recipe.stages:
+        path, n_bytes = getattr(config, "text", None), getattr(config, "text_bytes", None)
+        if path is None or config.name in begun or (path, n_bytes) in read:
+            continue
+        read.add((path, n_bytes))
+        for _ in documents.text(path, n_bytes):
+            if between:
+                between()
+
+
+def questions(recipe: Recipe, run: Run) -> None:
+    """DataError with its place for a question that leaves a model no token for its answer, in any stage to
+    come.
+    """
+    try:
+        tokenizer = load_tokenizer(run)
+    except DataError:  # the stage that needs it says so
+        return
+    for config in recipe.stages:
+        if run.finished(config.name) or not hasattr(config, "max_new_tokens"):
+            continue
+        think = getattr(config, "policy_think", getattr(config, "think", None))
+        for asked in asked_of(config):
+            problems = list(tried(asked))
+            talks = [turns(problem.prompt, problem.facts) for problem in problems]
+            prompts = render_batch(tokenizer, talks, generate=True, think=think)
+            lengths = [len(prompt.ids) for prompt in prompts]
+            for name, context in contexts(recipe, config):
+                _check_room(asked, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
+
+
+def _check_room(asked: Asked, of_length: Mapping[int, Problem], context: int, model: str) -> None:
+    longest = max(of_length)
+    if longest < context:
+        return
+    problem = of_length[longest]
+    place = problem.facts.get("place", asked.family)
+    raise DataError(
+        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens, and the "
+        f"context of {model} is {context:,}; expected room for an answer; drop or shorten it, or "
+        "raise the context"
+    )
+
+
+def asked_of(config: StageConfig) -> Iterator[Asked]:
+    if config.kind == "distill" and not config.policy_steps:
+        return
+    tasks = getattr(config, "policy_tasks", None) or config.tasks
+    for family, levels in tasks.items():
+        yield Asked(family, levels, "eval" if config.kind == "eval" else "train")
+
+
+def tried(asked: Asked) -> Iterator[Problem]:
+    """All problems of a file, some of a task that draws them."""
+    task = find.find(asked.family)
+    if hasattr(task, "listed"):
+        yield from task.listed[asked.split]
+        return
+    n = N_OWN if asked.family in find.FAMILIES else N_TRIED
+    for level in asked.levels:
+        stream = base.problems(task, level, split=asked.split, seed=0)
+        yield from (problem for problem, _ in zip(stream, range(n)))
+
+
+def contexts(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, int]]:
+    """The contexts of the models that answer in a stage, by the name of the model."""
+    names = [config.name]
+    if config.kind == "eval":
+        earlier = recipe.stages[: recipe.stages.index(config)]
+        names = config.models or [stage.name for stage in earlier if stage.leaves_weights]
+    for name in names:
+        try:
+            yield name, context_of(recipe, recipe.stage(name))
+        except ConfigError:  # a stage that another run has done, of which the recipe knows no shape
+            continue
+
+
+def context_of(recipe: Recipe, config: StageConfig) -> int:
+    """The context of the model that a stage works on: that of the last extension before it."""
+    if config.kind == "extend":
+        return config.context
+    if config.kind == "distill" and config.source is not None and config.start is None:
+        return context_of(recipe, recipe.stage(config.source))
+    if getattr(config, "model", None) is not None or config.source is None:
+        return recipe.shape(config).context
+    return context_of(recipe, recipe.stage(config.source))

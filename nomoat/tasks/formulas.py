@@ -1,0 +1,274 @@
+"""Formulas with letters, compared by their form: sums and products in any order, numbers by value.
+
+Nothing is multiplied out, factored or cancelled: (x+1)(x+2) is (2+x)(1+x) and not x^2+3x+2, since one of them
+may be the question.  A formula without letters is a number of `values`.  Several of them, in brackets or
+not, are a `Several`.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from nomoat.tasks import values
+from nomoat.tasks.values import ONE, UNIT, Arithmetic, Unread, Value
+
+Key = tuple  # of nested tuples, texts and fractions: equal where the forms are
+Monomial = tuple  # of (atom's key, exponent), in order
+NUMBER: Monomial = ()
+MAX_TERMS = 60
+UNITY = Value(ONE, ONE)
+ZERO = Value({}, ONE)
+UNORDERED = ("{}", "∪")
+RELATIONS = ("=", "<", "≤", ">", "≥", "≠", "∈")
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A sum of coefficient * monomial; never empty."""
+
+    terms: dict[Monomial, Value]
+
+    def number(self) -> Value | None:
+        """The number that this is, where it has no letters."""
+        return self.terms.get(NUMBER) if len(self.terms) == 1 else None
+
+    def whole(self) -> int | None:
+        """The whole number that this plainly is."""
+        value = self.number()
+        fraction = value.fraction() if value else None
+        return int(fraction) if fraction is not None and fraction.denominator == 1 else None
+
+    def letter(self) -> str | None:
+        """The letter, or the name f of f(x), that this is."""
+        monomial, value = next(iter(self.terms.items()))
+        if len(self.terms) > 1 or len(monomial) != 1 or value is not UNITY:
+            return None
+        (kind, name, *_), exponent = monomial[0]
+        if exponent != 1 or kind not in ("letter", "function"):
+            return None
+        return name if kind == "letter" or len(name) == 1 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Several:
+    """`kind`: "," a list, "()" "[)" … a tuple or interval, "{}" a set, "∪" a union, "matrix" of "row"s,
+    ":" a ratio, or a relation such as "=" or "≤<"."""
+
+    kind: str
+    parts: tuple["Formula | Several", ...]
+
+
+Answer = Formula | Several
+
+
+def key_of(formula: Answer) -> Key:
+    if isinstance(formula, Several):
+        return (formula.kind, *map(key_of, formula.parts))
+    return ("sum", *sorted(((m, number_key(v)) for m, v in formula.terms.items()), key=repr))
+
+
+def number_key(value: Value) -> Key:
+    return tuple(tuple(sorted(part.items())) for part in (value.top, value.below))
+
+
+def number(value: Value) -> Formula:
+    return Formula({NUMBER: value})
+
+
+def rational(value: Fraction) -> Formula:
+    return number(Value({UNIT: value} if value else {}, ONE))
+
+
+def atom(*key: object, exponent: object = 1) -> Formula:
+    return Formula({((key, exponent),): UNITY})
+
+
+class Algebra:
+    """What is done with formulas, under one budget; raises Unread beyond it and for what isn't one."""
+
+    def __init__(self) -> None:
+        self.numbers = Arithmetic()
+
+    def plus(self, a: Answer, b: Answer, sign: int) -> Formula:
+        (p, q), terms = (terms_of(a), terms_of(b)), {}
+        terms |= p
+        for monomial, value in q.items():
+            value = value if sign > 0 else self.numbers.scaled(value, Fraction(-1))
+            if monomial in terms:
+                value = self.numbers.plus(terms[monomial], value, 1)
+            terms[monomial] = value
+        if len(terms) > MAX_TERMS:
+            raise Unread
+        return Formula(terms)
+
+    def negative(self, a: Answer) -> Formula:
+        return Formula({m: self.numbers.scaled(v, Fraction(-1)) for m, v in terms_of(a).items()})
+
+    def opposite(self, a: Answer) -> Formula:
+        """-a; undone where a is a negative number, as in -(-5)."""
+        value = a.number() if isinstance(a, Formula) else None
+        fraction = value.fraction() if value else None
+        self.numbers.undone += fraction is not None and fraction < 0
+        return self.negative(a)
+
+    def times(self, a: Answer, b: Answer) -> Formula:
+        (m, x), (n, y) = map(self.factor, (a, b))
+        return Formula({self.merged(m, n): self.coefficient(x, y, m, n)})
+
+    def coefficient(self, x: Value, y: Value, m: Monomial, n: Monomial) -> Value:
+        """x * y; the 1 before a letter is no factor that is left to multiply."""
+        if (m and x is UNITY) or (n and y is UNITY):
+            return y if m and x is UNITY else x
+        return self.numbers.multiplied(x, y)
+
+    def merged(self, m: Monomial, n: Monomial) -> Monomial:
+        exponents = dict(m)
+        for key, exponent in n:
+            if key in exponents:
+                if not isinstance(exponent, int) or not isinstance(exponents[key], int):
+                    raise Unread
+                self.numbers.undone += 1
+                exponent += exponents[key]
+            exponents[key] = exponent
+        return tuple(sorted(exponents.items(), key=repr))
+
+    def factor(self, a: Answer) -> tuple[Monomial, Value]:
+        """(monomial, coefficient) of a formula that is to be multiplied; a sum in brackets is one atom."""
+        terms = terms_of(a)
+        if len(terms) == 1:
+            return next(iter(terms.items()))
+        first = min(terms, key=repr)
+        if leading_minus(terms[first]):  # -(x-1) for 1-x
+            return ((key_of(self.negative(a)), 1),), Value({UNIT: Fraction(-1)}, ONE)
+        return ((key_of(a), 1),), UNITY
+
+    def over(self, a: Answer, b: Answer) -> Formula:
+        divisor = numeric(b)
+        if divisor is not None:
+            return self.shared(terms_of(a), divisor)
+        monomial, value = self.factor(b)
+        inverse = tuple((key, negated(exponent)) for key, exponent in monomial)
+        m, x = self.factor(a)
+        if value is not UNITY:
+            x = self.numbers.divided(x, value)
+        return Formula({self.merged(m, inverse): x})
+
+    def shared(self, terms: dict[Monomial, Value], divisor: Value) -> Formula:
+        """The sum with each term divided; undone where all of them could be."""
+        undone = self.numbers.undone
+        shares = {m: self.numbers.divided(value, divisor) for m, value in terms.items()}
+        if len(terms) > 1:
+            self.numbers.undone = undone + values.quotient(together(terms), divisor)
+        return Formula(shares)
+
+    def power(self, a: Answer, exponent: Answer, limit: int) -> Formula:
+        n = exponent.whole() if isinstance(exponent, Formula) else None
+        power = key_of(exponent) if n is None else n
+        value = numeric(a)
+        if value is None:
+            return Formula({((base_of(a), power),): UNITY})
+        if n is not None and abs(n) <= limit:
+            return number(self.numbers.raised(value, n))
+        return atom("base", number_key(value), exponent=power)
+
+    def root(self, a: Answer, index: int) -> Formula:
+        value = numeric(a)
+        if value is None:
+            return atom("root", index, key_of(a))
+        return number(self.numbers.rooted(value, index))
+
+    def same(self, a: Answer, b: Answer) -> bool:
+        """Whether the answers are equal, whatever was left undone."""
+        if isinstance(a, Formula) and isinstance(b, Formula):
+            alike = a.terms.keys() == b.terms.keys()
+            return alike and all(map(self.numbers.same, a.terms.values(), map(b.terms.get, a.terms)))
+        if isinstance(a, Formula) or isinstance(b, Formula):
+            return False
+        if len(a.parts) != len(b.parts):
+            return False
+        return self.same_parts(a, b)
+
+    def same_parts(self, a: Several, b: Several) -> bool:
+        kinds = {a.kind, b.kind}
+        if len(kinds) == 2 and kinds != {",", "{}"}:
+            return False
+        if not kinds.isdisjoint(UNORDERED):
+            return self.in_any_order(a, b)
+        if all(map(self.same, a.parts, b.parts)):
+            return True
+        return a.kind == "=" and all(map(self.same, a.parts, reversed(b.parts)))
+
+    def in_any_order(self, a: Several, b: Several) -> bool:
+        return all(self.count(a, part) == self.count(b, part) for part in b.parts)
+
+    def count(self, several: Several, part: Answer) -> int:
+        return sum(self.same(other, part) for other in several.parts)
+
+
+def terms_of(a: Answer) -> dict[Monomial, Value]:
+    if not isinstance(a, Formula):
+        raise Unread  # several values
+    return a.terms
+
+
+def negated(exponent: object) -> object:
+    return -exponent if isinstance(exponent, int) else ("minus", exponent)
+
+
+def leading_minus(value: Value) -> bool:
+    return bool(value.top) and min(value.top.items())[1] < 0
+
+
+def base_of(a: Answer) -> Key:
+    """What a power of the formula is a power of: the letter itself, or all of it."""
+    terms = terms_of(a)
+    monomial, coefficient = next(iter(terms.items()))
+    if len(terms) == len(monomial) == 1 and coefficient is UNITY and monomial[0][1] == 1:
+        return monomial[0][0]
+    return key_of(a)
+
+
+def together(terms: dict[Monomial, Value]) -> Value:
+    """All counts of the terms as those of one number."""
+    counts = [count for value in terms.values() for count in value.top.values()]
+    return Value({(1, i): count for i, count in enumerate(counts)}, ONE)
+
+
+def numeric(a: Answer) -> Value | None:
+    """The number that a formula without letters is."""
+    terms = terms_of(a)
+    return terms.get(NUMBER) if len(terms) == 1 else None
+
+
+def several(parts: list[Answer]) -> Answer:
+    """One value, or a list; an unordered one where ± makes several of one, and x = 1, x = 2 as x = 1, 2."""
+    flat = flattened(parts)
+    if len(flat) == 1:
+        return flat[0]
+    kind = "{}" if any(map(marked, parts)) else ","
+    name = named(flat[0])
+    if name is not None and all(named(part) in (name, None) for part in flat):
+        sides = [part if named(part) is None else part.parts[1] for part in flat]
+        if all(isinstance(side, Formula) for side in sides):
+            together = Several(kind, tuple(sides))
+            return Several("=", (flat[0].parts[0], together))
+    return Several(kind, tuple(flat))
+
+
+def marked(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind == "±"
+
+
+def flattened(parts: list[Answer]) -> list[Answer]:
+    return [each for part in parts for each in (part.parts if marked(part) else (part,))]
+
+
+def in_set(parts: list[Answer]) -> Answer:
+    flat = flattened(parts)
+    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
+
+
+def named(part: Answer) -> str | None:
+    """The letter x of `x = …`, or of `x ∈ …`."""
+    if not isinstance(part, Several) or part.kind not in ("=", "∈") or not isinstance(part.parts[0], Formula):
+        return None
+    return part.parts[0].letter()

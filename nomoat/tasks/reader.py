@@ -1,0 +1,347 @@
+"""The grammar of answers: one text's tokens, read from left to right by recursive descent.
+
+    answer     item {(,|;|and|or) item}
+    item       side {(=|<|≤|>|≥|≠|∈) side}          read twice, for + and for -, where it holds ±
+    side       union {: union}                      a ratio, a time
+    union      sum {∪ sum}
+    sum        [+|-|±] term {(+|-|±) factor}
+    term       factor {[*|/] factor}                without a sign before letters, roots, brackets
+    factor     primary {%|°} [^ exponent]
+    primary    number, letter, f(x), fraction, root, matrix, answer in brackets
+
+Every text has a budget of steps and a greatest depth; beyond them, and for all else, `Unread` is raised.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from nomoat.tasks import formulas, values
+from nomoat.tasks.formulas import RELATIONS, Algebra, Answer, Formula, Several, atom, key_of, number, rational
+from nomoat.tasks.latex import Token, worth
+from nomoat.tasks.values import ONE, PI, Unread, Value
+
+MAX_DEPTH = 24  # brackets within brackets
+MAX_PARTS = 40  # values side by side
+MAX_STEPS = 4000  # factors that are read
+MAX_EXPONENT = 64
+SEPARATORS = (",", ";", "and", "or", "und", "oder")
+TURNED = {">": "<", "≥": "≤"}
+CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
+FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
+FRACTION = ["frac", "{", "}", "{", "}"]
+MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
+
+
+class Reader:
+    """`mark` is the sign that ± stands for now, `marked` whether one was read."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens, self.at, self.depth, self.steps = tokens, 0, 0, 0
+        self.mark, self.marked = 1, False
+        self.algebra = Algebra()
+
+    def whole(self) -> Answer:
+        """All of the text."""
+        answer = formulas.several(self.items())
+        if self.at != len(self.tokens):
+            raise Unread
+        return answer
+
+    def ahead(self, place: int = 0) -> Token:
+        at = self.at + place
+        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
+
+    def take(self, *texts: str) -> str:
+        token = self.ahead()
+        if token.text in texts:
+            self.at += 1
+            return token.text
+        return ""
+
+    def expect(self, *texts: str) -> str:
+        if taken := self.take(*texts):
+            return taken
+        raise Unread
+
+    def deeper(self, part: Callable[[], Answer]) -> Answer:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unread
+        value = part()
+        self.depth -= 1
+        return value
+
+    def items(self) -> list[Answer]:
+        parts = [self.deeper(self.item)]
+        while self.take(*SEPARATORS):
+            self.take("and", "or", "und", "oder")  # 1, 2, and 3
+            parts.append(self.deeper(self.item))
+        if len(parts) > MAX_PARTS:
+            raise Unread
+        return parts
+
+    def item(self) -> Answer:
+        """One value, or the two that ± makes of it."""
+        outer, start = (self.mark, self.marked), self.at
+        self.mark, self.marked = 1, False
+        value = self.relation()
+        if self.marked:
+            self.at, self.mark = start, -1
+            value = Several("±", (value, self.relation()))
+        self.mark, self.marked = outer
+        return value
+
+    def relation(self) -> Answer:
+        sides, signs = [self.ratio()], []
+        while sign := self.take(*RELATIONS):
+            signs.append(sign)
+            sides.append(self.ratio())
+        if not signs:
+            return sides[0]
+        if set(signs) <= TURNED.keys():
+            sides.reverse()
+            signs = [TURNED[sign] for sign in reversed(signs)]
+        return Several("".join(signs), tuple(sides))
+
+    def ratio(self) -> Answer:
+        return self.chain(":", self.union)
+
+    def union(self) -> Answer:
+        return self.chain("∪", self.sum)
+
+    def chain(self, sign: str, part: Callable[[], Answer]) -> Answer:
+        parts = [part()]
+        while self.take(sign):
+            parts.append(part())
+        return Several(sign, tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def sum(self) -> Answer:
+        value = self.term()
+        while sign := self.take("+", "-", "±", "∓"):
+            value = self.algebra.plus(value, self.term(), self.sign(sign))
+        return value
+
+    def sign(self, sign: str) -> int:
+        if sign in ("±", "∓"):
+            self.marked = True
+            return self.mark if sign == "±" else -self.mark
+        return -1 if sign == "-" else 1
+
+    def term(self) -> Answer:
+        value = self.signed()
+        while True:
+            if self.take("/"):
+                value = self.algebra.over(value, self.signed())
+            elif self.take("*") or self.crossed():
+                value = self.algebra.times(value, self.signed())
+            elif self.follows():
+                value = self.algebra.times(value, self.factor())
+            else:
+                return value
+
+    def crossed(self) -> bool:
+        """Whether an x between numbers was taken for the sign of multiplication."""
+        last, now, then = self.ahead(-1), self.ahead(), self.ahead(1)
+        if now.text == "x" and last.kind == then.kind == "number":
+            self.at += 1
+            return True
+        return False
+
+    def follows(self) -> bool:
+        """Whether a factor without a sign comes: 2(3), 2π, 2√3, 2x, x(x+1), but neither (1/2)3 nor x y."""
+        token, last = self.ahead(), self.ahead(-1)
+        if token.kind == "name" and token.text not in SEPARATORS:
+            return (
+                last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
+            )
+        return token.kind == "sign" and token.text in ("(", "π", "√", "frac")
+
+    def signed(self) -> Answer:
+        sign = self.take("+", "-", "±", "∓")
+        value = self.factor()
+        return self.algebra.opposite(value) if sign and self.sign(sign) < 0 else value
+
+    def factor(self) -> Answer:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise Unread
+        value = self.primary()
+        while sign := self.take("%", "°"):
+            if sign == "%":
+                value = self.percent(value)
+        if self.take("^"):
+            value = self.algebra.power(value, self.exponent(), MAX_EXPONENT)
+        return value
+
+    def percent(self, value: Answer) -> Answer:
+        if not isinstance(value, Formula) or (plain := value.number()) is None:
+            raise Unread
+        return number(self.algebra.numbers.scaled(plain, Fraction(1, 100)))
+
+    def exponent(self) -> Answer:
+        if self.take("{"):
+            value = self.sum()
+            self.expect("}")
+            return value
+        sign = self.take("-", "+")
+        value = self.primary()
+        return self.algebra.negative(value) if sign == "-" else value
+
+    def primary(self) -> Answer:
+        token = self.ahead()
+        if token.kind == "number":
+            return self.numeral()
+        if token.kind == "name":
+            return self.letters()
+        if token.text in CLOSERS:
+            return self.brackets()
+        self.at += 1
+        if token.text == "π":
+            return number(Value(PI, ONE))
+        if token.text in ("∞", "∅"):
+            return atom("letter", token.text)
+        if token.text == "frac":
+            return self.algebra.over(self.argument(), self.argument())
+        if token.text == "√":
+            return self.rooted()
+        if token.text in ("begin matrix", "begin array", "begin smallmatrix"):
+            return self.matrix(token.text.replace("begin", "end"))
+        raise Unread
+
+    def brackets(self) -> Answer:
+        opened = self.take(*CLOSERS)
+        start, marked = self.at, self.marked
+        if opened == "(":  # (-1 ± √5)/2: one value, whose ± belongs to what is around it
+            value = self.deeper(self.relation)
+            if self.take(")"):
+                return value
+            self.at, self.marked = start, marked
+        parts = self.items()
+        closed = self.expect(*CLOSERS[opened])
+        kind = (opened + closed).replace("\\", "")
+        if kind == "{}":
+            return formulas.in_set(parts)
+        if len(parts) == 1:
+            raise Unread
+        return Several(kind, tuple(parts))
+
+    def argument(self) -> Answer:
+        self.expect("{")
+        value = self.sum()
+        self.expect("}")
+        return value
+
+    def rooted(self) -> Answer:
+        index = 2
+        if self.take("["):
+            index = self.sum()
+            self.expect("]")
+            index = index.whole() if isinstance(index, Formula) else None
+            if index not in range(2, 10):
+                raise Unread
+        if self.ahead().kind == "number":
+            return self.algebra.root(self.decimal(), index)
+        return self.algebra.root(self.argument() if self.ahead().text == "{" else self.primary(), index)
+
+    def matrix(self, end: str) -> Answer:
+        rows = []
+        while not self.take(end):
+            cells = [self.sum()]
+            while self.take("&"):
+                cells.append(self.sum())
+            rows.append(Several("row", tuple(cells)))
+            if self.ahead().text != end:
+                self.expect(r"\\")
+            if len(rows) > MAX_PARTS or len(cells) > MAX_PARTS:
+                raise Unread
+        return Several("matrix", tuple(rows))
+
+    def letters(self) -> Answer:
+        """A letter, a function of something, or a product of letters: the first of them."""
+        token = self.ahead()
+        name = token.text
+        if name in ("sqrt", "frac"):
+            self.at += 1
+            return self.rooted()
+        if name in FUNCTIONS:
+            self.at += 1
+            return self.function(name)
+        if len(name) > MAX_LETTERS:
+            raise Unread
+        if len(name) > 1:
+            rest = token._replace(text=name[1:], space=False)
+            self.tokens = [
+                *self.tokens[: self.at],
+                token._replace(text=name[0]),
+                rest,
+                *self.tokens[self.at + 1 :],
+            ]
+        self.at += 1
+        if name in ("f", "g", "h", "P", "Q") and self.ahead().text == "(":
+            return atom("function", name, key_of(self.brackets()))
+        letter = name[0]
+        if self.take("_"):
+            letter += f"_{key_of(self.exponent())}"
+        return atom("letter", letter)
+
+    def function(self, name: str) -> Answer:
+        if self.take("_"):
+            name += f"_{key_of(self.exponent())}"
+        exponent = self.exponent() if self.take("^") else None
+        if self.ahead().text in CLOSERS:
+            value = self.primary()
+        else:
+            value = self.factor()
+            while (
+                self.ahead().kind in ("name", "sign")
+                and self.ahead().text not in FUNCTIONS
+                and self.follows()
+            ):
+                value = self.algebra.times(value, self.factor())
+        result = atom("function", name, key_of(value))
+        return result if exponent is None else self.algebra.power(result, exponent, MAX_EXPONENT)
+
+    def numeral(self) -> Answer:
+        text = self.ahead().text
+        value = self.decimal()
+        if text.isdigit():
+            value = rational(value.number().top.get(values.UNIT, Fraction(0)) + self.mixed())
+        return self.ten(value)
+
+    def decimal(self) -> Formula:
+        """The number of one token."""
+        token = self.ahead()
+        if token.kind != "number":
+            raise Unread
+        self.at += 1
+        return rational(worth(token.text))
+
+    def ten(self, value: Formula) -> Formula:
+        """The number with its power of ten, if one follows: 3 * 10^8."""
+        start = self.at
+        times = self.take("*") or (self.ahead(1).text == "10" and self.take("x"))
+        if times and self.take("10") and self.take("^"):
+            power = self.exponent()
+            n = power.whole() if isinstance(power, Formula) else None
+            if n is not None and abs(n) < 1000 and (fraction := value.number().fraction()) is not None:
+                return rational(fraction * Fraction(10) ** n)
+        self.at = start
+        return value
+
+    def mixed(self) -> Fraction:
+        """The fraction of a mixed number, after its whole part; 0 where there is none."""
+        texts = [token.text for token in self.tokens[self.at : self.at + 7]]
+        if len(texts) == 7 and [*texts[:2], *texts[3:5], texts[6]] == FRACTION:
+            top, below, size = texts[2], texts[5], 7
+        elif len(texts) > 2 and texts[1] == "/" and self.ahead().space:
+            top, below, size = texts[0], texts[2], 3
+        else:
+            return Fraction(0)
+        if not (top.isdigit() and below.isdigit()):
+            return Fraction(0)
+        top, below = int(top), int(below)
+        if not 0 < top < below:
+            raise Unread
+        self.at += size
+        self.algebra.numbers.undone += values.mixed_number(top, below)
+        return Fraction(top, below)

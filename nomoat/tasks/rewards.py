@@ -1,0 +1,230 @@
+"""Reward functions of TRL's form as checkers: f(prompts=, completions=, **columns) -> a number for each.
+
+    mine.jsonl:mine.py:f          right is a completion with 1 or more: what stands after the thinking
+    mine.jsonl:mine.py:f:reply    the completion is the whole reply, its thinking block included
+
+As TRL 1 calls them: prompts and completions are texts, or lists of messages where the file's `prompt` is one;
+all columns of the file, None where a row has none; async functions are awaited; None and NaN leave a
+completion out.  `log_extra` and `log_metric` are heard and dropped.  `completion_ids` and `trainer_state` are
+not known where a text is judged: a function that looks into them is refused.
+"""
+
+import asyncio
+import inspect
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nomoat.config import JsonObject, TaskError
+from nomoat.tasks import base, contract, guest
+from nomoat.tasks.base import Problem
+
+NOT_COLUMNS = ("prompt", "completion", "completion_ids")  # as in TRL
+CHUNK = 64  # completions of one call
+SIGNATURE = "TRL's signature, f(prompts, completions, **columns)"
+
+
+class Unknown:
+    """What is not known where a text is judged; whoever looks into it is told so."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(f"{self._name} is not known where a text is judged; expected a verdict without it")
+
+    def __len__(self) -> int:
+        return self.__getattr__("len")
+
+    def __iter__(self) -> Any:
+        return self.__getattr__("iter")
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.__getattr__("item")
+
+
+class Judge:
+    """One reward function, called as TRL calls it."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.loop: tuple[ThreadPoolExecutor, asyncio.Runner] | None = None  # one for all calls
+
+    def rewards(self, prompts: list, completions: list, columns: Mapping[str, list]) -> list[float | None]:
+        """A reward for each completion; TypeError or ValueError for anything else."""
+        given = self.function(
+            prompts=prompts,
+            completions=completions,
+            completion_ids=[Unknown("completion_ids") for _ in completions],
+            trainer_state=Unknown("trainer_state"),
+            log_extra=lambda *_, **__: None,
+            log_metric=lambda *_, **__: None,
+            **columns,
+        )
+        if inspect.isawaitable(given):
+            given = self._awaited(given)
+        if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
+            raise TypeError(f"it gives a {type(given).__name__}; expected a list with a reward a completion")
+        given = list(given)
+        if len(given) != len(completions):
+            n = len(completions)
+            raise ValueError(f"it gives {len(given)} rewards for {n} completions; expected as many")
+        return [_number(reward) for reward in given]
+
+    def _awaited(self, given: Any) -> Any:
+        """What an async function gives, always in one loop: clients belong to that of their first call."""
+        if self.loop is None:
+            self.loop = ThreadPoolExecutor(1), asyncio.Runner()
+            weakref.finalize(self, self.loop[1].close)
+        pool, runner = self.loop
+        return pool.submit(runner.run, _result(given)).result()
+
+
+async def _result(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _number(reward: Any) -> float | None:
+    """None for a reward that is none, as TRL has it."""
+    if reward is None:
+        return None
+    if isinstance(reward, str | bytes):
+        raise TypeError(f"it gives {reward!r}; expected a number")
+    value = float(reward)
+    return None if math.isnan(value) else value
+
+
+class Only:
+    """The function, given what it takes: all, or the names that it has.  TRL would refuse what it has not."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        kinds = inspect.signature(function).parameters.values()
+        self.takes_all = any(kind.kind is inspect.Parameter.VAR_KEYWORD for kind in kinds)
+        self.names = {kind.name for kind in kinds}
+
+    def __call__(self, **named: Any) -> Any:
+        return self.function(**{k: v for k, v in named.items() if self.takes_all or k in self.names})
+
+
+def function_in(file: str, name: str) -> Callable[..., Any]:
+    """The function of that name in a Python file, which may import its neighbours."""
+    if not Path(file).is_file():
+        found = f"no function {name!r} in {file}: there is no such file"
+        raise TaskError(f"{found}; expected {SIGNATURE}; check the path")
+    function = getattr(guest.module_at(Path(file), f"a file with {SIGNATURE}"), name, None)
+    if not callable(function):
+        raise TaskError(f"no function {name!r} in {file}; expected {SIGNATURE}; mend it")
+    return function
+
+
+def task(
+    name: str,
+    path: str,
+    options: Sequence[str],
+    rows: Mapping[str, JsonObject],
+    problems: Mapping[str, Problem],
+) -> SimpleNamespace:
+    """The task that a name with a function means; `problems` are those of the rows, by the same places."""
+    file, *rest = [option for option in options if option != "test"]
+    whole = rest[1:] == ["reply"]
+    if not rest or rest[1:] not in ([], ["reply"]):
+        expected = f"expected {file}:FUNCTION or {file}:FUNCTION:reply"
+        raise TaskError(f"{name} names {':'.join(rest) or 'no function'}; {expected}; mend it")
+    made = from_reward(function_in(file, rest[0]), rows, problems, name=path, whole=whole)
+    made.named = name
+    return made
+
+
+def from_reward(
+    function: Callable[..., Any],
+    rows: Mapping[str, JsonObject],
+    problems: Mapping[str, Problem],
+    threshold: float = 1.0,
+    name: str = "reward",
+    whole: bool = False,
+) -> SimpleNamespace:
+    """The task of the problems judged by the function; each row's own answer has to earn the threshold.
+
+    `whole`: it is handed the whole reply.
+    """
+    judge = Judge(Only(function))
+    row_of = {}
+    for place, problem in problems.items():
+        if row_of.setdefault(problem.key, rows[place]) != rows[place]:
+            raise TaskError(f"{place}: the question stands above with other columns; expected one; drop it")
+    columns = [k for k in dict.fromkeys(k for row in rows.values() for k in row) if k not in NOT_COLUMNS]
+
+    def rewards(asked: Sequence[Problem], texts: Sequence[str]) -> list[float | None]:
+        chosen = [row_of[problem.key] for problem in asked]
+        prompts = list(map(prompt_of, chosen, asked))
+        completions = list(map(completion_of, prompts, texts))
+        return judge.rewards(prompts, completions, transposed(chosen, columns))
+
+    def check(problem: Problem, answer: str) -> bool:
+        (reward,) = rewards([problem], [answer])
+        if reward is None:
+            raise base.Undecided(f"{name}: no reward for this completion")
+        return reward >= threshold
+
+    questions = list({problem.key: problem for problem in problems.values()}.values())
+    made = base.listed(name, questions, check, "reply" if whole else "text")
+    if whole:
+        made.dressed = dressed
+    vet(made, rewards, threshold)
+    return contract.vetted(made)
+
+
+def transposed(rows: Sequence[JsonObject], columns: Sequence[str]) -> dict[str, list]:
+    """The columns of the rows; None where a row has none."""
+    return {column: [row.get(column) for row in rows] for column in columns}
+
+
+def prompt_of(row: JsonObject, problem: Problem) -> str | list:
+    """The prompt as the file has it: a text, or messages."""
+    return row.get("prompt") or problem.facts.get("turns", problem.prompt)
+
+
+def completion_of(prompt: str | list, text: str) -> str | list:
+    """The completion as TRL has it: messages where the prompt is messages."""
+    return [{"role": "assistant", "content": text}] if isinstance(prompt, list) else text
+
+
+def dressed(problem: Problem) -> str:
+    """A whole reply with the right answer."""
+    return f"<think>{problem.facts.get('work') or '1'}</think>{problem.witness.strip()}"
+
+
+def vet(made: SimpleNamespace, rewards: Callable, threshold: float) -> None:
+    """TaskError with its place for a row whose own answer doesn't earn its reward, alone or among others."""
+    questions = [problem for side in made.listed.values() for problem in side]
+    right = getattr(made, "dressed", lambda problem: problem.witness.strip())
+    for start in range(0, len(questions), CHUNK):
+        chunk = questions[start : start + CHUNK]
+        texts = list(map(right, chunk))
+        given = guest.attempt(rewards, chunk, texts)
+        found = given.words if isinstance(given, guest.Fault) else f"rewards {given[:8]}"
+        if not isinstance(given, guest.Fault) and None not in given and min(given) >= threshold:
+            continue
+        for problem, text in zip(chunk, texts):
+            _alone(made, problem, text)
+        what = f"judges {len(chunk)} completions together otherwise"
+        expected = "expected the verdicts that it gives one by one"
+        cure = "mend the function"
+        raise TaskError(f"{made.__name__} {what}: {found}; {expected}; {cure}")
+
+
+def _alone(made: SimpleNamespace, problem: Problem, text: str) -> None:
+    """TaskError where the right answer of a problem is not taken."""
+    fault = next(contract.misjudged(made.check, problem, [], text), None)
+    if fault:
+        what = f"{problem.facts['place']}: {made.__name__} {fault} {problem.prompt[:60]!r}"
+        expected = "expected its own answer to earn the reward"
+        raise TaskError(f"{what}; {expected}; mend the row or the function")

@@ -1,0 +1,206 @@
+"""Files of problems as rows, each by its place: .jsonl, .json and .csv, in UTF-8, with or without its mark.
+
+    mine.csv:question=q,answer=a    the column q is called question, a answer
+
+What can't be is a TaskError with file and line, before anything is made of it.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nomoat.config import JsonObject, TaskError, nearest
+
+SUFFIXES = (".jsonl", ".json", ".csv")
+NAME = re.compile(r"(.+?\.(?:jsonl|json|csv))(?::(.*))?", re.DOTALL)
+ROLES = ("system", "user", "assistant")
+STRUCTURED = ("inputs", "outputs", "units", "messages")  # columns of a .csv that hold JSON
+PARTS = ",;\t"  # what may stand between the columns
+
+
+def parted(name: str) -> list[str]:
+    """The path in the name of a task, and its options."""
+    path, options = NAME.fullmatch(name).groups()
+    return [path, *(options.split(":") if options else [])]
+
+
+def read(path: str, options: Sequence[str] = ()) -> dict[str, JsonObject]:
+    """The rows of a file by their place, their columns called as the options say; at least one."""
+    text = _text(Path(path))
+    reader = READERS[Path(path).suffix]
+    renamed = dict(_renamings(path, options))
+    rows = {}
+    for place, row in reader(path, text):
+        _checked(place, row)
+        rows[place] = _renamed(place, row, renamed)
+    if rows:
+        return rows
+    raise TaskError(f"{path} is empty; expected a JSON object with question and answer a line; add some")
+
+
+def _renamed(place: str, row: JsonObject, renamed: Mapping[str, str]) -> JsonObject:
+    """The row with new names for some of its columns, in the place of what was called so."""
+    kept = dict(row)
+    for old in renamed.values():
+        if old not in row:
+            raise TaskError(f"{place} has no column {old!r}; {nearest(old, list(row))}")
+        kept.pop(old, None)
+    return kept | {new: row[old] for new, old in renamed.items()}
+
+
+def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for pair in (pair for option in options if "=" in option for pair in option.split(",")):
+        new, equals, old = (part.strip() for part in pair.partition("="))
+        if not (new and equals and old):
+            raise TaskError(f"{path}: columns {pair!r}; expected such as question=q,answer=a; mend it")
+        yield new, old
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror}; expected a file of problems; check the path") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        found = "UTF-16" if wide else f"the byte 0x{content[error.start]:02x}"
+        expected = "expected a JSON object a line, in UTF-8"
+        cure = "convert it, for example with `iconv -t utf-8`"
+        raise TaskError(f"{path}, line {line}: {found}; {expected}; {cure}") from None
+
+
+def loads(text: str, place: str, expected: str) -> Any:
+    """The JSON value in a text; TaskError for what is none, nested too deeply, or a number too long."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise TaskError(f"{place}: nested too deeply; expected {expected}; mend it") from None
+    except ValueError as error:
+        raise TaskError(f"{place}: {error}; expected {expected}; mend it") from None
+
+
+def _lines(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            yield place, loads(line, place, "a JSON object a line, in UTF-8")
+
+
+def _array(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
+    """A list of objects, or an object with one such list in it."""
+    whole = loads(text, path, "a JSON list of objects, in UTF-8") if text.strip() else []
+    expected = "expected a JSON list of objects, or an object with one such list in it; mend it"
+    if isinstance(whole, dict):
+        lists = [value for value in whole.values() if isinstance(value, list)]
+        if len(lists) != 1:
+            keys = ", ".join(list(whole)[:8])
+            raise TaskError(f"{path} holds an object with {len(lists)} lists ({keys}); {expected}")
+        whole = lists[0]
+    if not isinstance(whole, list):
+        kind = type(whole).__name__
+        raise TaskError(f"{path} holds a {kind}; {expected}")
+    yield from ((f"{path}, row {number}", row) for number, row in enumerate(whole, 1))
+
+
+def _cells(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
+    """A table whose first line names the columns; what is between them is what the first line has most of."""
+    header = text.partition("\n")[0]
+    between = max(PARTS, key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
+    try:
+        names = next(lines, [])
+        if len(set(names)) < len(names) or "" in names:
+            found = f"{path}, line 1 names the columns {names}"
+            raise TaskError(f"{found}; expected each once, with a name; mend it")
+        for cells in filter(None, lines):
+            place = f"{path}, line {lines.line_num}"
+            if len(cells) != len(names):
+                raise TaskError(f"{place} has {len(cells)} cells; expected {len(names)}; quote or mend it")
+            row = dict(zip(names, cells))
+            yield place, row | _structured(place, row)
+    except csv.Error as error:
+        place = f"{path}, line {lines.line_num}"
+        raise TaskError(f'{place}: {error}; expected a table of cells, quoted with "; mend it') from None
+
+
+def _structured(place: str, row: Mapping[str, str]) -> JsonObject:
+    """What the columns that hold JSON hold."""
+    columns = [name for name in STRUCTURED if row.get(name)]
+    return {name: loads(row[name], f"{place}, {name}", "JSON in this column") for name in columns}
+
+
+READERS = {".jsonl": _lines, ".json": _array, ".csv": _cells}
+
+
+def _checked(place: str, row: Any) -> None:
+    """TaskError for what is no object, or has a text that is none."""
+    if not isinstance(row, dict):
+        raise TaskError(f"{place}: a {type(row).__name__}; expected a JSON object a line, in UTF-8; mend it")
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        expected = "expected text of whole characters"
+        raise TaskError(f"{place}: half a surrogate pair; {expected}; mend it") from None
+    except ValueError:
+        raise TaskError(f"{place}: NaN or Infinity, which JSON has not; expected numbers; mend it") from None
+
+
+# --- what is asked ---
+
+
+def asked(
+    row: Mapping[str, Any], columns: Sequence[str], place: str
+) -> tuple[list[JsonObject], JsonObject]:
+    """(turns up to the one that is to be answered, the row); where `messages` end with the assistant, that is
+    its answer unless the row has one.
+
+    LookupError where nothing is asked, TaskError for turns that can't be a question.
+    """
+    column = next((name for name in (*columns, "messages") if row.get(name) not in (None, "", [])), None)
+    if column is None or not isinstance(row[column], str | list):
+        raise LookupError(f"none of {columns}")
+    if isinstance(row[column], str):
+        return [{"role": "user", "content": row[column]}], dict(row)
+    turns = [_turn(message, f"{place}, {column}") for message in row[column]]
+    row = dict(row)
+    if column == "messages" and turns[-1]["role"] == "assistant":
+        row.setdefault("answer", turns.pop()["content"])
+    if not turns or turns[-1]["role"] != "user":
+        expected = "expected a last turn of the user, which is to be answered"
+        last = turns[-1]["role"] if turns else "nothing"
+        raise TaskError(f"{place}: {column} end with {last}; {expected}; mend it")
+    return turns, row
+
+
+def text_of(turns: Sequence[Mapping[str, str]]) -> str:
+    """The turns as one text: who says what, where it is more than a question."""
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def _turn(message: Any, place: str) -> JsonObject:
+    """A message as role and text; its content may be a list of parts."""
+    role = message.get("role") if isinstance(message, dict) else message
+    if role not in ROLES:
+        expected = f"expected one of {', '.join(ROLES)}; mend it"
+        raise TaskError(f"{place}: a message of role {role!r:.40}; {expected}")
+    content = text_in(message)
+    if content is None or message.get("tool_calls"):
+        raise TaskError(f"{place}: a message without a text as its content; expected one; mend or drop it")
+    return {"role": role, "content": content}
+
+
+def text_in(message: Mapping[str, Any]) -> str | None:
+    """The text of a message, whose content may be a list of parts; None where there is anything else."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return content if isinstance(content, str) else None

@@ -1,0 +1,132 @@
+"""Tables of problems: every kind of file, other columns, conversations, and each fault with its place."""
+
+import json
+
+import pytest
+
+from nomoat.config import TaskError
+from nomoat.tasks import find, jsonl, tables
+from nomoat.tokenizer.layout import Message, turns
+
+ROWS = [{"question": "1+1?", "answer": "2"}, {"question": "Wie, »so«?", "answer": "a;b"}]
+KINDS = {
+    "a.jsonl": "\n".join(map(json.dumps, ROWS)).encode(),
+    "crlf.jsonl": "\r\n\r\n".join(map(json.dumps, ROWS)).encode(),
+    "mark.jsonl": b"\xef\xbb\xbf" + "\n".join(map(json.dumps, ROWS)).encode(),
+    "a.json": json.dumps(ROWS, indent=2).encode(),
+    "mark.json": b"\xef\xbb\xbf" + json.dumps(ROWS).encode(),
+    "inner.json": json.dumps({"version": 1, "data": ROWS}).encode(),
+    "a.csv": 'question,answer\n1+1?,2\n"Wie, »so«?",a;b\n'.encode(),
+    "semicolons.csv": '\ufeffquestion;answer\r\n1+1?;2\r\nWie, »so«?;"a;b"\r\n'.encode(),
+    "tabs.csv": "question\tanswer\n1+1?\t2\n\nWie, »so«?\ta;b\n".encode(),
+    "turned.csv": 'answer,question\n2,1+1?\na;b,"Wie, »so«?"'.encode(),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_has_the_same_rows(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name])
+    assert [*tables.read(str(path)).values()] == ROWS
+    task = find.find(str(path))
+    assert [p.witness for side in task.listed.values() for p in side] == ["2", "a;b"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_columns_may_have_other_names(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name].replace(b"question", b"q").replace(b"answer", b"a b"))
+    task = find.find(f"{path}:question=q, answer=a b:line:test")
+    assert [p.prompt for p in task.listed["eval"]] == ["1+1?", "Wie, »so«?"]
+    with pytest.raises(TaskError, match="has no column 'p'; .*`?q`?"):
+        tables.read(str(path), ["question=p"])
+    with pytest.raises(TaskError, match="columns 'question='; expected such as question=q,answer=a"):
+        tables.read(str(path), ["question="])
+    with pytest.raises(TaskError, match="other names of columns as in"):
+        find.find(f"{path}:test")
+
+
+def test_a_renamed_column_takes_the_place_of_one_of_that_name(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("answer,truth\nno,2\n")
+    assert [*tables.read(str(path), ["answer=truth"]).values()] == [{"answer": "2"}]
+
+
+BAD = {
+    "empty.csv": (b"", "is empty"),
+    "header.csv": (b"question,answer\n", "is empty"),
+    "empty.json": (b" ", "is empty"),
+    "none.json": (b"[]", "is empty"),
+    "few.csv": (b"question,answer\n1,2\n3\n", r"few.csv, line 3 has 1 cells; expected 2"),
+    "many.csv": (b"question,answer\n1,2,3\n", r"many.csv, line 2 has 3 cells; expected 2"),
+    "twice.csv": (b"answer,answer\n1,2\n", "line 1 names the columns .*expected each once"),
+    "quote.csv": (b'question,answer\n"1" 1,2\n', "line 2: .*expected"),
+    "open.csv": (b'question,answer\n"1,2\n', "line 2: unexpected end of data"),
+    "huge.csv": (b"question,answer\n" + b"1" * 200_000 + b",2\n", "line 2: field larger than field limit"),
+    "utf16.csv": ("question,answer\n1,2\n".encode("utf-16"), "line 1: UTF-16; expected .*iconv"),
+    "latin.csv": (b"question,answer\n1,2\n\xe4,2\n", "line 3: the byte 0xe4"),
+    "tests.csv": (b"question,answer,inputs,outputs\nf,g,[1],[1\n", "line 2, outputs: .*JSON in this column"),
+    "seven.json": (b"7", "holds a int; expected a JSON list of objects"),
+    "lists.json": (b'{"a": [], "b": []}', "an object with 2 lists"),
+    "inner.json": (b'[{"question": "?", "answer": "1"}, 7]', "inner.json, row 2: a int"),
+    "cut.json": (b'[{"question": ', "cut.json: Expecting value"),
+    "deep.json": (b"[" * 200_000, "deep.json: nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table_is_told_its_place(tmp_path, name):
+    content, complaint = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=complaint):
+        find.find(str(tmp_path / name))
+
+
+# --- conversations
+
+SYSTEM = {"role": "system", "content": "Answer in German."}
+EARLIER = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+LAST = {"role": "user", "content": [{"type": "text", "text": "Doubled?"}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [SYSTEM, *EARLIER, LAST, {"role": "assistant", "content": "8"}]},
+        {"messages": [SYSTEM, *EARLIER, LAST], "answer": "8"},
+        {"prompt": [SYSTEM, *EARLIER, LAST], "answer": "8"},
+        {"question": [SYSTEM, *EARLIER, LAST], "ground_truth": "8"},
+    ],
+)
+def test_every_message_is_part_of_the_question(row):
+    problem = jsonl.posed(row, "here", "exact")
+    assert problem.witness == "8"
+    asked = turns(problem.prompt, problem.facts)
+    assert [turn.role for turn in asked] == ["system", "user", "assistant", "user"]
+    assert asked[0] == Message("system", "Answer in German.")
+    assert asked[-1] == Message("user", "Doubled?")
+    assert all(turn.content in problem.prompt for turn in asked)
+    other = jsonl.posed({**row, next(iter(row)): [*EARLIER, *row[next(iter(row))]]}, "here", "exact")
+    assert other.key != problem.key
+
+
+def test_one_message_is_a_question():
+    problem = jsonl.posed({"prompt": [{"role": "user", "content": "2+2?"}], "answer": 4}, "here", "exact")
+    assert problem.prompt == "2+2?"
+    assert "turns" not in problem.facts
+
+
+WRONG = [
+    ([SYSTEM], "end with system; expected a last turn of the user"),
+    ([*EARLIER], "end with assistant; expected a last turn of the user"),
+    ([{"role": "tool", "content": "7"}], "message of role 'tool'; expected one of system, user, assistant"),
+    ([{"role": "user", "content": None}], "without a text as its content"),
+    ([{"role": "user", "content": [{"type": "image_url"}]}], "without a text as its content"),
+    ([{"from": "human", "value": "?"}], "message of role None"),
+]
+
+
+@pytest.mark.parametrize(("given", "complaint"), WRONG)
+def test_turns_that_are_no_question_are_told_their_line(given, complaint):
+    with pytest.raises(TaskError, match=f"here.*{complaint}"):
+        jsonl.posed({"prompt": given, "answer": "7"}, "here", "exact")

@@ -1,0 +1,124 @@
+"""Every number in every configuration has a range; what is outside is told before anything is computed."""
+
+import importlib
+import math
+import pkgutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import nomoat
+from nomoat.config import ConfigError, Strict, UserError, override, parse, read_recipe
+from nomoat.plan.budget import estimate
+from nomoat.stages import recipe as recipes
+
+SMOKE = Path(__file__).parents[1] / "recipes" / "smoke.toml"
+LOWER, UPPER = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+
+
+def records(kind=Strict):
+    for module in pkgutil.walk_packages(nomoat.__path__, "nomoat."):
+        if not module.name.startswith(("nomoat.sandbox", "nomoat.__main__")):
+            importlib.import_module(module.name)
+    found = list(kind.__subclasses__())
+    for sub in found:
+        found += [inner for inner in sub.__subclasses__() if inner not in found]
+    return [sub for sub in found if sub.__module__.startswith("nomoat.")]
+
+
+def numbers(schema, place=()):
+    """(place, schema) of each number in a JSON schema."""
+    if isinstance(schema, list):
+        for inner in schema:
+            yield from numbers(inner, place)
+    elif isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number") and not {"enum", "const"} & set(schema):
+            yield place, schema
+        for key, inner in schema.items():
+            yield from numbers(inner, (*place, key))
+
+
+def test_every_number_of_every_record_has_a_range():
+    classes = records()
+    assert len(classes) > 30
+    bare = set()
+    for record in classes:
+        for place, schema in numbers(record.model_json_schema()):
+            if not LOWER & set(schema) or not UPPER & set(schema):
+                bare.add(f"{record.__module__}.{record.__name__} {'.'.join(place)}")
+    assert not bare
+
+
+WRONG = [
+    ("rl.group", "1"), ("rl.group", "0"), ("rl.prompts", "0"), ("eval.samples", "0"), ("eval.problems", "-1"),
+    ("threads", "0"), ("threads", "-2"), ("pretrain.context", "0"), ("pretrain.context", "1"),
+    ("models.main.context", "0"), ("pretrain.steps", "0"), ("sft.steps", "-3"), ("rl.optim.adam_lr", "-1.0"),
+    ("rl.optim.adam_lr", "0.0"), ("pretrain.optim.muon_lr", "nan"), ("rl.temperature", "inf"),
+    ("rl.max_new_tokens", "0"), ("rl.memory", "1.5"), ("rl.rewards.accuracy", "-1.0"),
+    ("save_seconds", "-1.0"),
+    ("tokenizer.vocab_size", "0"), ("tokenizer.text_bytes", "0"), ("pretrain.shares.prose", "-0.5"),
+    ("pretrain.first_rows", "0"), ("pretrain.ramp_steps", "-1"), ("pretrain.chains", "1.5"),
+    ("sft.optim.betas", "[0.9, 1.0]"), ("distill.prompts", "0"), ("distill.policy_steps", "-1"),
+    ("eval.ngram_orders", "[0]"), ("reject.samples", "0"), ("rl.tasks", "{}"), ("rl.tasks.lamp", "[]"),
+    ("rl.clip", "[-0.1, 0.2]"), ("pretrain.objective.mtp_weight", "-0.1"), ("seed", "1e400"),
+    ("models.main.n_layers", "10000000000"), ("pretrain.steps", "9" * 40),
+    ("pretrain.optim.clip_norm", "0.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG, ids=[f"{p}={v[:12]}" for p, v in WRONG])
+def test_a_number_that_cannot_be_is_told_with_its_place(place, value):
+    with pytest.raises(ConfigError, match=rf"`{place}(\.\d+|\.float)?`|{place}"):
+        recipes.resolve(read_recipe(SMOKE, [f"{place}={value}"]))
+
+
+def places():
+    """Where a recipe has numbers: (stage or model or nothing, key, schema)."""
+    table = read_recipe(SMOKE)
+    kinds = {entry["kind"] for entry in table["stages"]}
+    for kind in sorted(kinds):
+        schema = recipes.module_of(kind).Config.model_json_schema(by_alias=False)
+        for key, field in schema["properties"].items():
+            yield from ((f"{kind}.{key}", found) for _, found in numbers(field))
+    settings_of = recipes._Settings.model_json_schema()["properties"]
+    for key, field in settings_of.items():
+        yield from ((key, found) for _, found in numbers(field))
+
+
+def drawn(schema):
+    """Numbers at, within and beyond the ends of a range."""
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    ends = [low, high, low - 1, high + 1, low + 1, -3, 0, 1, 2, 7]
+    if schema["type"] == "integer":
+        return st.sampled_from([int(end) for end in ends]) | st.integers(int(low), min(int(high), 10**4))
+    odd = [math.inf, -math.inf, math.nan, 1e300, 5e-324]
+    return st.sampled_from([float(end) for end in ends] + odd) | st.floats(float(low), float(high))
+
+
+CASES = [(place, schema) for place, schema in places() if "text_bytes" not in place]
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_drawn_number_is_refused_or_can_be_planned(data):
+    place, schema = data.draw(st.sampled_from(CASES))
+    value = data.draw(drawn(schema))
+    table = read_recipe(SMOKE)
+    override(table, f"{place}={value!r}")
+    try:
+        lines = estimate(recipes.resolve(table))
+    except UserError as error:
+        assert str(error)
+        return
+    assert all(line.seconds >= 0 and line.money >= 0 for line in lines)
+
+
+def test_lists_and_tables_of_numbers_have_ranges_too():
+    class Both(Strict):
+        shares: dict[str, recipes.Levels] = {}
+
+    with pytest.raises(ConfigError, match=r"x\.shares\.a"):
+        parse(Both, {"shares": {"a": []}}, "x")

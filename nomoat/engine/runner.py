@@ -121,8 +121,9 @@ class TorchRunner:
             before_BTD = self.hidden_MD[self.there(token_BT)]
             depth = model.depths[batch.depth - 1]
             h_BTD = depth.join(before_BTD, h_BTD)
+        bias = bias[:, :, None]  # of all heads
         for layer in range(first, end):
-            h_BTD = self.layer(layer, h_BTD, cis_BTr, bias[:, :, None], place_BT, place_BS)
+            h_BTD = self.layer(layer, h_BTD, cis_BTr, bias, place_BT, place_BS)
         return h_BTD
 
     def layer(

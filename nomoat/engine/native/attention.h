@@ -36,7 +36,7 @@ static void softmax(float *p, int n, int end) {
     for (; i < n; i++) best = p[i] > best ? p[i] : best;
     for (i = n; i < end; i++) p[i] = -__builtin_inff();
     vec total = all(0);
-    for (i = 0; i < end; i += LANES) {  // end is a multiple of BLOCK
+    for (i = 0; i < end; i += LANES) {  // end is a multiple of LANES
         vec y = (at(p + i) - all(best)) * all(LOG2_E);
         y = either(y < all(-126), all(0), exp2_vec(y));
         put(p + i, y);
@@ -76,7 +76,7 @@ static void attend(const Cache *c, const int *table, int layer, int head, int ro
     int n_blocks = last / BLOCK + 1;
     long S = (long)n_blocks * BLOCK;
     for (int b = 0; b < n_blocks; b++)
-        for (int j = 0; j < BLOCK / WIDTH; j++) {
+        for (int j = 0; j < BLOCK / WIDTH && b * BLOCK + j * WIDTH <= last; j++) {
             const float *panel = keys_of(c, table[b], layer, head) + (long)j * WIDTH * c->key_width;
             for (int i = 0, n; i < rows; i += n) {
                 n = height(rows - i, ROWS);
@@ -87,7 +87,8 @@ static void attend(const Cache *c, const int *table, int layer, int head, int ro
 #undef CASE
             }
         }
-    for (int i = 0; i < rows; i++) softmax(scores + i * S, pos[i] + 1, (int)S);
+    int end = (last / LANES + 1) * LANES;
+    for (int i = 0; i < rows; i++) softmax(scores + i * S, pos[i] + 1, end);
     for (int panel = 0; panel < c->value_width / WIDTH; panel++)
         for (int i = 0, n; i < rows; i += n) {
             n = height(rows - i, ROWS);

@@ -95,6 +95,14 @@ static void multiply(Thread *t, const Matrix *w, const float *x, long x_stride, 
     meet(t);
 }
 
+// What this thread may change: a copy, if others read the same numbers
+static float *copy_of(Thread *t, float *x, long n, float **own) {
+    if (t->parts == 1) return x;
+    float *mine = take(own, n);
+    memcpy(mine, x, n * sizeof(float));
+    return mine;
+}
+
 static void rotate(float *x, const float *cos_sin, int R) {
     for (int r = 0; r < R; r += 2) {
         float c = cos_sin[r], s = cos_sin[r + 1], a = x[r], b = x[r + 1];
@@ -151,11 +159,11 @@ static void latent_attention(Thread *t, const Layer *l, int layer, const float *
     const Model *m = t->m;
     int H = m->n_heads, N = m->d_nope, R = m->d_rope, C = m->d_kv_latent, P = m->d_q_latent, W = m->d_value;
     int d_query = N + R, d_first = P ? P : H * d_query, d_in = d_first + C + R, M = t->n;
-    float *wide = take(&shared, (long)M * d_in), *up = take(&shared, (long)M * H * d_query);
-    float *o = take(&shared, (long)M * H * W), *in = take(&own, (long)M * d_in), *q = take(&own, (long)M * H * d_query);
+    float *in = take(&shared, (long)M * d_in), *q = take(&shared, (long)M * H * d_query);
+    float *o = take(&shared, (long)M * H * W);
     float *lat = take(&own, (long)M * H * (C + R)), *o_lat = take(&own, (long)M * H * C);
-    multiply(t, &l->in, x, m->d_model, wide, d_in);  // (1) (3) (6)
-    memcpy(in, wide, (long)M * d_in * sizeof(float));
+    multiply(t, &l->in, x, m->d_model, in, d_in);  // (1) (3) (6)
+    in = copy_of(t, in, (long)M * d_in, &own);
     for (int i = 0; i < M; i++) {
         float *row = in + (long)i * d_in, *c_kv = row + d_first, *k_rope = c_kv + C;
         int token = t->first + i, pos = t->b->pos[token];
@@ -167,18 +175,17 @@ static void latent_attention(Thread *t, const Layer *l, int layer, const float *
         }
         if (P) rms_norm(row, l->norm_q, m->latent_eps, P, row);
     }
-    const float *heads = in;
-    long stride = d_in;
-    if (P) multiply(t, &l->up_q, in, d_in, up, (long)H * d_query), heads = up, stride = (long)H * d_query;  // (7) (8)
-    for (int i = 0; i < M; i++) memcpy(q + (long)i * H * d_query, heads + i * stride, (long)H * d_query * sizeof(float));
+    if (P) multiply(t, &l->up_q, in, d_in, q, (long)H * d_query);  // (7) (8)
+    else q = in;
+    long stride = P ? (long)H * d_query : d_in;
     all_remembered(t);
     int first = share(t, H, t->part), end = share(t, H, t->part + 1);
     for (int h = first; h < end; h++) {
-        product(&l->up_k[h], q + h * d_query, (long)H * d_query, lat + h * (C + R), (long)H * (C + R), M, 0,
+        product(&l->up_k[h], q + h * d_query, stride, lat + h * (C + R), (long)H * (C + R), M, 0,
                 n_panels(&l->up_k[h]));
         for (int i = 0; i < M; i++) {
             float *rope = lat + ((long)i * H + h) * (C + R) + C;
-            memcpy(rope, q + ((long)i * H + h) * d_query + N, R * sizeof(float));
+            memcpy(rope, q + i * stride + h * d_query + N, R * sizeof(float));
             rotate(rope, m->cos_sin + (long)t->b->pos[t->first + i] * R, R);  // (8)
         }
     }
@@ -286,16 +293,20 @@ static void experts(Thread *t, const Layer *l, const float *x, float *out, float
     const Model *m = t->m;
     int D = m->d_model, E = m->n_routed, K = m->n_active, F = m->d_expert, M = t->n;
     float *copies = take(&shared, (long)M * K * D), *score = take(&own, (long)M * E), *gate = take(&own, (long)M * K);
-    int *expert = (int *)take(&own, (long)M * K), *slot = (int *)take(&own, (long)M * K);
+    int *expert = (int *)take(&own, (long)M * K), *order = (int *)take(&own, (long)M * K), first[E + 1];
     float *gathered = take(&own, (long)M * D), *wide = take(&own, (long)M * 2 * F), *hidden = take(&own, (long)M * F);
     float *found = take(&own, (long)M * D);
     product(&l->router, x, D, score, E, M, 0, n_panels(&l->router));
     for (int i = 0; i < M; i++) route(m, l->router_bias, score + (long)i * E, expert + i * K, gate + i * K);
+    memset(first, 0, sizeof(first));
+    for (int z = 0; z < M * K; z++) first[expert[z] + 1]++;
+    for (int e = 0; e < E; e++) first[e + 1] += first[e];
+    for (int z = 0; z < M * K; z++) order[first[expert[z]]++] = z;  // now first[e] is where e + 1 begins
     for (int e = t->part; e < E; e += t->parts) {
-        int n = 0;
-        for (int z = 0; z < M * K; z++)
-            if (expert[z] == e) memcpy(gathered + (long)n * D, x + (long)(z / K) * D, D * sizeof(float)), slot[n++] = z;
+        const int *slot = order + (e ? first[e - 1] : 0);
+        int n = (int)(order + first[e] - slot);
         if (!n) continue;
+        for (int i = 0; i < n; i++) memcpy(gathered + (long)i * D, x + (long)(slot[i] / K) * D, D * sizeof(float));
         product(&l->expert_gate_up[e], gathered, D, wide, 2 * F, n, 0, n_panels(&l->expert_gate_up[e]));
         for (int i = 0; i < n; i++)
             for (int k = 0; k < F; k += LANES) {

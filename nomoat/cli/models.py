@@ -56,7 +56,7 @@ def evaluate(
     max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
     think: Think = "auto",
 ) -> int:
-    """Scores of a run's models, measured now if they are not yet; or of one model, on tasks."""
+    """What a run's models score, or one model on tasks."""
     if (Path(source) / "recipe.json").is_file():
         if task:
             raise ConfigError(
@@ -92,13 +92,13 @@ def export(
         Path | None, said("a new directory or file (default: do the run's export stages)", "PATH")
     ] = None,
     to: Annotated[
-        Literal["hf", "gguf"], said("for transformers and vLLM, or for llama.cpp and Ollama")
+        Literal["hf", "gguf"], said("for transformers, or for llama.cpp")
     ] = "hf",
     type: Annotated[Type, said("of the numbers; fp8 only in hf, q8_0 and q4_0 only in gguf")] = "f32",
     stage: WhoseWeights = None,
     json: Json = False,
 ) -> int:
-    """A directory or a file that stock software opens; it is read back and compared first."""
+    """A directory or file for stock software, read back first."""
     if out is None:
         if to == "gguf" or not (Path(source) / "recipe.json").is_file():
             place = "FILE.gguf" if to == "gguf" else "DIR"
@@ -123,7 +123,7 @@ def import_(
     out: Annotated[Path, said("a new directory", "DIR")],
     type: Annotated[Literal["f32", "bf16", "f16"], said("of the numbers")] = "f32",
 ) -> int:
-    """An open model as a directory that every verb, and stock transformers, opens."""
+    """An open model as a directory that transformers opens, too."""
     from nomoat.serve import exporting
 
     (path,) = exporting.directory(_load(source), out, type)

@@ -27,7 +27,7 @@ OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are n
 
 
 def run(
-    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", "RECIPE")]],
+    recipe: Positional[Annotated[Path, said("a file, or one that ships: cpu, smoke, r1, …", "RECIPE")]],
     /,
     *,
     out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
@@ -80,7 +80,7 @@ def _tell(run: Run, recipe_name: str, page: str) -> int:
         f"nomoat receipt {name}": "what it cost",
         f"nomoat eval {name} --json": "what it scores",
         f"nomoat report {name}": "write the page again",
-        f"nomoat export {name} --out {export_dir}": "for transformers and vLLM",
+        f"nomoat export {name} --out {export_dir}": "for transformers",
     }
     for command, what in commands.items():
         say.result(f"  {command:<44}  # {what}")

@@ -76,7 +76,9 @@ class Message:
 
 ROLES = ("system", "user", "assistant")
 _GENERATION = re.compile("{%- (?:end)?generation -%}\n")
-_EARLIER = ("dbdbbd4faf10177bea78fd2408976ed01132eed9a7a3e4838b2e4bf07a4ed010",)  # sha256 of templates of ours
+_EARLIER = (  # sha256 of templates that were ours
+    "dbdbbd4faf10177bea78fd2408976ed01132eed9a7a3e4838b2e4bf07a4ed010",
+)
 Conversation = Sequence[Message]
 
 

@@ -2,12 +2,15 @@
 
 import io
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 from rich.console import Console
 
+import nomoat
 from nomoat.cli import main
 from nomoat.report.progress import Watch
 from nomoat.run.ledger import read_prices
@@ -45,6 +48,27 @@ def test_every_verb_explains_itself_on_a_screen(verb, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert len(out.splitlines()) <= 24
     assert "{None}" not in out
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"nomoat {nomoat.__version__}\n"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_bash_completes_verbs_flags_and_values(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["completion", "bash"])
+    script = capsys.readouterr().out
+    for words, expected in (
+        (["nomoat", "re"], {"receipt", "reject", "report"}),
+        (["nomoat", "export", "--t"], {"--to", "--type"}),
+        (["nomoat", "export", "--to", ""], {"hf", "gguf"}),
+    ):
+        ask = f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}; _tyro_nomoat"
+        lines = [script, ask, "printf '%s\\n' \"${COMPREPLY[@]}\""]
+        done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) == expected
 
 
 @pytest.mark.parametrize(

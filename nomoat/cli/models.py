@@ -55,6 +55,7 @@ def evaluate(
     samples: Annotated[int, said("not a run: answers at temperature 1 beside a greedy one", "N")] = 2,
     max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
     think: Think = "auto",
+    again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
 ) -> int:
     """What a run's models score, or one model on tasks."""
     if (Path(source) / "recipe.json").is_file():
@@ -63,7 +64,7 @@ def evaluate(
                 f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
                 "models and evaluate that"
             )
-        return runs.evaluate(Path(source), json, name, plan)
+        return runs.evaluate(Path(source), json, name, plan, again)
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of

@@ -64,17 +64,21 @@ def work(
     only: Sequence[str] = (),
     source: Path | None = None,
     goes_on: bool = False,
+    *,
+    again: bool = False,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
-    begun takes a changed recipe, texts and tasks as far as it can, and its log says so.
+    begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
+    run_stages.
     """
     from nomoat.parallel import mesh
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
     from nomoat.report.progress import Watch
+    from nomoat.report.scores import is_done
     from nomoat.stages.pipeline import device_class, run_stages
 
     keep_freed_memory()
@@ -85,7 +89,7 @@ def work(
         ranks.barrier()
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
-        finished = {name for name in names if run.finished(name)}
+        finished = {name for name in names if not again and is_done(run, name)}
         with Stop(say.aside) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
@@ -94,7 +98,8 @@ def work(
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
                 run.observers.append(stack.enter_context(watch))
-            ran = run_stages(run, recipe, stop, only=only, metered=metered, accept=goes_on)
+            how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
+            ran = run_stages(run, recipe, stop, **how)
         return ran, run if leads else None
     finally:
         mesh.stop()

@@ -51,9 +51,11 @@ def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
 
 
 def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
-    """Says what stages would cost."""
+    """Says what stages would cost; errors as for a run."""
     from nomoat.plan.forecast import forecast
+    from nomoat.stages.pipeline import check
 
+    check(recipe)
     estimate = forecast(recipe, only)
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
@@ -79,12 +81,15 @@ def work(
     from nomoat.plan.budget import Meter
     from nomoat.report.progress import Watch
     from nomoat.report.scores import is_done
-    from nomoat.stages.pipeline import device_class, run_stages
+    from nomoat.stages.pipeline import check, device_class, run_stages
 
     keep_freed_memory()
     ranks = mesh.start(recipe.device)
     try:
         leads = ranks.rank == 0
+        device = device_class(ranks.device)
+        begun = source or (out if (out / "recipe.json").exists() else None)
+        check(recipe, Run.open(begun) if begun else None, only)
         run = _begin(recipe, out, source, goes_on) if leads else None
         ranks.barrier()
         run = run or Run.open(out, write=True)
@@ -96,7 +101,7 @@ def work(
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
-                watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
+                watch = Watch(say.progress(), names, finished, units=units, device=device)
                 run.observers.append(stack.enter_context(watch))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
@@ -126,10 +131,6 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
 
 def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
     """The run in `out` under a changed recipe."""
-    from nomoat.stages.pipeline import trainable
-
-    for name, spec in recipe.models.items():
-        trainable(name, spec)
     n_before = len(Run.open(out).events("continue"))
     run = Run.go_on(out, recipe.table, then)
     for event in run.events("continue")[n_before:]:

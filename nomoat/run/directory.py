@@ -62,7 +62,8 @@ class Run:
 
     @classmethod
     def create(cls, root: Path, recipe: JsonObject, then: JsonObject | None = None) -> Self:
-        """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
+        """A new run in `root`, or the run that is already there if its recipe is the same (key order aside)
+        or if nothing was done for it.
 
         `then` is its recipe with the defaults of today, where those are known.  Raises ConfigError with the
         difference for another recipe, DataError for a place that cannot hold a run.
@@ -81,7 +82,13 @@ class Run:
                 "use another --out"
             ) from None
         run = cls.open(root, write=True)
-        if changes := difference(plain(then or run.recipe), plain(recipe)):
+        changes = difference(plain(then or run.recipe), plain(recipe))
+        if changes and run.is_blank():
+            with exclusive(root / "lock"):
+                run.lines.path.unlink(missing_ok=True)
+                write_whole(file, json.dumps(new_record(recipe), indent=1) + "\n")
+            return cls.open(root, write=True)
+        if changes:
             raise ConfigError(
                 "\n  ".join([f"{root} holds a run of another recipe:", *changes])
                 + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
@@ -174,6 +181,10 @@ class Run:
             if model is None or then["models"].get(model) == now["models"].get(model):
                 kept.append(name)
         return kept
+
+    def is_blank(self) -> bool:
+        """Whether nothing was done yet: at most, stages began."""
+        return all(event["kind"] in ("stage_start", "note") for event in self.events())
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""

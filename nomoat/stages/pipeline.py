@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.data import documents
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
@@ -34,6 +35,34 @@ def trainable(name: str, spec: Spec) -> None:
         chosen(spec)
     except (ConfigError, WeightsError) as error:
         raise ConfigError(f"models.{name}: {error}") from None
+
+
+def check(recipe: Recipe, run: Run | None = None, only: Sequence[str] = ()) -> None:
+    """What can't be, before anything is written: shapes, places, what the stages in `only` start from, and
+    the text of stages that have not begun in `run`.
+    """
+    for name, spec in recipe.models.items():
+        trainable(name, spec)
+    begun = {event["stage"] for event in run.events("stage_start")} if run else set()
+    for config in recipe.stages:
+        recipe.plan(config)
+        text, hub = getattr(config, "text", None), getattr(config, "hub", None)
+        if (text or hub) and config.name not in begun:
+            next(documents.text(text, None, hub))
+        for earlier in _needed(recipe, config) if config.name in only else ():
+            if earlier not in only and not (run and run.finished(earlier)):
+                raise DataError(
+                    f"stage {config.name} needs what stage {earlier} leaves, which has not finished; "
+                    f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
+                )
+
+
+def _needed(recipe: Recipe, config: StageConfig) -> list[str]:
+    """The stages that one can't begin without."""
+    needed = [stage.name for stage in recipe.stages if stage.kind == "tokenizer"]
+    if config.kind not in ("tokenizer", "pretrain", "eval", "export"):
+        needed += [name for name in (config.source, getattr(config, "start", None)) if name]
+    return [] if config.kind == "tokenizer" else needed
 
 
 def run_stages(

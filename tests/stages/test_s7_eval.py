@@ -25,7 +25,8 @@ def killed(smoke, tmp_path):
     for stage in gone:
         shutil.rmtree(root / stage, ignore_errors=True)
     lines = (root / "events.jsonl").read_text().splitlines(keepends=True)
-    (root / "events.jsonl").write_text("".join(line for line in lines if json.loads(line)["stage"] not in gone))
+    kept = [line for line in lines if json.loads(line)["stage"] not in gone]
+    (root / "events.jsonl").write_text("".join(kept))
     return root
 
 

@@ -29,6 +29,12 @@ import pytest
         ("pretrain.hub.nam=x", "unknown key `pretrain.hub.nam`; did you mean `name`"),
         ("device=tpu", 'expected "cpu", "cuda"'),
         ("device=cuda", "no CUDA device was found"),
+        ("pretrain.text=nowhere.txt", "nothing at nowhere.txt"),
+        ("models.main.positions=learned", "which is planned but not computed"),
+        ("distill.inherit=true", "a student that inherits needs the same attention"),
+        ("distill.policy_tasks={lamp=[99]}", "`distill.policy_tasks.lamp` has level 99"),
+        ('eval.models=["rll"]', "did you mean `rl`"),
+        ('export.models=["rll"]', "did you mean `rl`"),
     ],
 )
 def test_a_recipe_that_cannot_be(forge, recipe, tmp_path, change, message):
@@ -37,6 +43,7 @@ def test_a_recipe_that_cannot_be(forge, recipe, tmp_path, change, message):
     assert message in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,28 @@ def test_text_that_cannot_be_read(forge, recipe, tmp_path, name, content, messag
     assert name in done.err
     assert message in done.err
     assert "Traceback" not in done.err
+    assert (tmp_path / "run").exists() == (name == "broken.jsonl")  # whose first line is whole
+
+
+def test_a_stage_whose_beginning_is_not_there_writes_nothing(forge, recipe, tmp_path):
+    for stage, needed in (("pretrain", "tokenizer"), ("rl", "tokenizer")):
+        done = forge(stage, "--recipe", recipe, "--out", tmp_path / "run", "--set", "steps=3")
+        assert (done.code, f"run {needed} first" in done.err) == (2, True)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_mended_mistake_goes_on_in_the_same_directory(forge, recipe, tmp_path):
+    """What is wrong with a later line is found after the run was made, but before anything was done."""
+    text = tmp_path / "text.jsonl"
+    lines = [json.dumps({"text": f"house {n} and garden"}) for n in range(300)]
+    text.write_text("\n".join([*lines, '{"text": "tw']))
+    asked = ["tokenizer", "--recipe", recipe, "--out", tmp_path / "run", "--set", f"text={text}"]
+    wrong = forge(*asked)
+    assert (wrong.code, ":301 is not JSON" in wrong.err) == (2, True)
+    text.write_text("\n".join(lines))
+    assert forge(*asked, "vocab_size=300").code == 0
+    changed = forge(*asked)
+    assert (changed.code, "tokenizer.vocab_size: the run has 300" in changed.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def run(
     resolved = resolve(table, out)
     if plan:
         return forecast(resolved, [], json)
+    if resolved.fitted and not (out / "recipe.json").exists():
+        say.aside(f"cut to its budget: {resolved.fitted}")
     ran, done = work(resolved, out, source=from_, goes_on=continue_)
     if done is None:
         return 0

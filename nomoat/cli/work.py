@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomoat.cli import say
 from nomoat.cli.args import with_columns
@@ -50,13 +50,14 @@ def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
     return budget.resolve(table, Run.open(out).recipe if begun else None)
 
 
-def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
-    """Says what stages would cost; errors as for a run."""
+def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: Any) -> int:
+    """Says what stages would cost; errors as for a run.  `machine` as machine_of takes it."""
+    from nomoat.plan.budget import machine_of
     from nomoat.plan.forecast import forecast
     from nomoat.stages.pipeline import check
 
     check(recipe)
-    estimate = forecast(recipe, only)
+    estimate = forecast(recipe, only, machine_of(recipe, **machine))
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
 

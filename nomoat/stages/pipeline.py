@@ -150,7 +150,8 @@ def device_class(device: torch.device) -> str:
     if device.type == "cpu":
         return "cpu"
     name = torch.cuda.get_device_name(device).lower()
+    words = f"-{'-'.join(name.split())}-"
     for known in read_prices().devices:
-        if known in name:
+        if f"-{known}-" in words:
             return known
     raise DataError(f"no prices for the device {name!r}; add it to nomoat/run/prices.toml")

@@ -160,7 +160,16 @@ def test_words_that_are_no_command(forge):
         (["--model", "deepseek-v4"], "did you mean `deepseek-v3`"),
         (["--model", "deepseek-v3", "--gpu", "h900"], "did you mean"),
         (["--model", "deepseek-v3", "--tokens", "lots"], "expected a positive number"),
-        ([], "expected a recipe or a --model"),
+        (["--model", "deepseek-v3", "--set", "seed=1"], "--set seed=1 is of a recipe"),
+        (["smoke", "--tokens", "3T"], "--tokens and --context are of a --model"),
+        (["smoke", "--context", "3"], "--tokens and --context are of a --model"),
+        (["smoke", "--gpus", "2"], "runs on the processor; add --gpu"),
+        (["smoke", "--gpu", "h100", "--gpus", "0"], "expected one or more"),
+        (["smoke", "--gpu", "rtx-4091"], "did you mean `rtx-4090`"),
+        (["smoke", "--mfu", "7"], "expected a share of the peak"),
+        (["smoke", "--set", "device=gpu"], '`device` = \'gpu\': expected "cpu", "cuda"'),
+        (["smoke", "--set", "pretrain.text=nowhere.txt"], "nothing at nowhere.txt"),
+        ([], "`nomoat plan --list` names models"),
     ],
 )
 def test_a_plan_that_cannot_be(forge, argv, message):

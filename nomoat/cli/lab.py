@@ -41,7 +41,8 @@ def plan(
         return say.tables(known())
     if (recipe is None) == (model is None):
         raise ConfigError(
-            "expected a recipe or a --model, one of them: `nomoat plan cpu`; `nomoat plan --list` names models"
+            "expected a recipe or a --model, one of them: `nomoat plan cpu`; `nomoat plan --list` names "
+            "models"
         )
     if recipe is not None:
         if tokens is not None or context is not None:
@@ -51,7 +52,7 @@ def plan(
             )
         return forecast(resolve(read_recipe(recipe, set_)), [], json, gpu=gpu, gpus=gpus, mfu=mfu)
     if set_:
-        raise ConfigError(f"--set {set_[0]} is of a recipe; a --model has --tokens, --context, --gpu and --gpus")
+        raise ConfigError(f"--set {set_[0]} is of a recipe; a --model has --tokens, --context, --gpu, --gpus")
     n_tokens = parse_quantity(tokens) if tokens else None
     return _plan_model(model, json, tokens=n_tokens, gpu=gpu, gpus=gpus, context=context, mfu=mfu)
 

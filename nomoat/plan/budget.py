@@ -64,7 +64,9 @@ def machine_of(
     """
     on_cpu = recipe.device == "cpu" if gpu is None else gpu == "cpu"
     if on_cpu and gpus is not None:
-        raise ConfigError(f"--gpus {gpus}, but recipe {recipe.name} runs on the processor; add --gpu, such as h100")
+        raise ConfigError(
+            f"--gpus {gpus}, but recipe {recipe.name} runs on the processor; add --gpu, such as h100"
+        )
     if gpus is not None and gpus < 1:
         raise ConfigError(f"--gpus {gpus}; expected one or more")
     device, units = ("cpu", recipe.threads) if on_cpu else (gpu or "h100", gpus or 1)
@@ -237,7 +239,7 @@ def fit(recipe: Recipe) -> Recipe:
     if what == "money" and not read_prices().device(device).per_hour:
         reason += (
             f"; the {device} costs nothing but its electricity, so that this is "
-            f"{duration(needed(fitted, 'seconds'))}: if that is not what is meant, name a time, such as 10 min"
+            f"{duration(needed(fitted, 'seconds'))}: name a time, such as 10 min, if that is not meant"
         )
     return fitted.model_copy(update={"fitted": reason})
 

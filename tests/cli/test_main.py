@@ -137,3 +137,13 @@ def test_on_a_terminal_there_are_bars():
     assert "done before" in text
     assert "[bold]no markup[/bold]" in text
     assert re.search("done .* reward", text)
+
+
+def test_a_narrow_terminal_keeps_every_number():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=44, height=30)
+    with Watch(console, ["tokenizer", "rl"], {"tokenizer"}) as watch:
+        for event in list(events())[:-2]:
+            watch(event)
+    shown = " ".join(console.file.getvalue().split("\r")[-1].split())
+    for part in ("20/20", "reward 0.500", "1.23 ktok/s", "s left", "J", "USD"):
+        assert part in shown

@@ -16,7 +16,8 @@ import tyro
 from tyro.conf import Positional
 
 import nomoat
-from nomoat.cli import data, lab, look, models, runs, say, tasks
+import nomoat
+from nomoat.cli import data, lab, look, models, runs, say, shelf, tasks
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -82,6 +83,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "inspect": models.inspect,
         "receipt": look.receipt,
         "report": look.report,
+        "runs": shelf.runs,
         "plan": lab.plan,
         "task": tasks.task,
         "data": data.data,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from nomoat.config import JsonObject
 from nomoat.files import visible
-from nomoat.report.curve import ROWS, Row, Steps, by_name, named, tenths
+from nomoat.report.curve import ROWS, Row, Steps, by_name, named, pieces, tenths
 from nomoat.report.diagnosis import SIGNS, Finding, diagnose
 from nomoat.report.rollouts import cut
 from nomoat.report.table import Table
@@ -108,15 +108,12 @@ def course(title: str, rows: Iterable[Row], curve: Steps, width: int) -> Table:
     """Rows at the beginning, in the middle and at the end, and, where there is room for some, as bars over
     the whole curve.
     """
-    n_steps, n_bars = len(curve), min(width - 66, 30)
-    n = min(n_bars, n_steps)
+    n_bars = min(width - 66, 30)
     longest = min(26, max(width - 40, 12))
-    pieces = []
-    for i in range(n):
-        pieces.append(curve[i * n_steps // n : (i + 1) * n_steps // n])
+    parts = pieces(curve, n_bars)
     cells = []
     for row in rows:
-        bars = spark([row.value(piece) for piece in pieces])
+        bars = spark([row.value(piece) for piece in parts])
         texts = map(row.text, tenths(curve))
         cells.append((cut(row.label, longest), *texts, *([bars] if n_bars >= FEWEST_BARS else [])))
     header = (title, "first tenth", "middle", "last tenth", "course")

@@ -184,7 +184,8 @@ class Run:
 
     def is_blank(self) -> bool:
         """Whether nothing was done yet: at most, stages began."""
-        return all(event["kind"] in ("stage_start", "note") for event in self.events())
+        done = {"step", "work", "score", "stage_end", "resume"}
+        return not any(event["kind"] in done for event in self.events())
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""

@@ -147,3 +147,25 @@ def test_a_narrow_terminal_keeps_every_number():
     shown = " ".join(console.file.getvalue().split("\r")[-1].split())
     for part in ("20/20", "reward 0.500", "1.23 ktok/s", "s left", "J", "USD"):
         assert part in shown
+
+
+def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(smoke.root, tmp_path / "runs" / "a")
+    assert main.main(["runs"]) == 0
+    assert re.search(r"runs/a +smoke +0 +8 of 8 .* MB", capsys.readouterr().out)
+    assert main.main(["runs", "compare", "runs/a", str(smoke.root)]) == 0
+    assert "Loss, or reward" in capsys.readouterr().out
+    assert main.main(["runs", "clean", "runs", "--plan"]) == 0
+    told = capsys.readouterr().out.replace("would free", "freed")
+    assert main.main(["runs", "clean", "runs"]) == 0
+    assert capsys.readouterr().out == told
+    assert "  runs/a/pretrain/data" in told
+    assert not (tmp_path / "runs" / "a" / "pretrain" / "data").exists()
+    for argv, complaint in (
+        (["clean"], "expected runs"),
+        (["compare", "runs/a"], "found 1 runs; expected two"),
+        (["list", "nowhere"], "no run in nowhere"),
+    ):
+        assert main.main(["runs", *argv]) == 2
+        assert complaint in capsys.readouterr().err

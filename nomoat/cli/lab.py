@@ -38,7 +38,7 @@ def plan(
     from nomoat.plan.cost import known, parse_quantity
 
     if list_:
-        return say.tables(known())
+        return say.as_json(known()) if json else say.tables(known())
     if (recipe is None) == (model is None):
         raise ConfigError(
             "expected a recipe or a --model, one of them: `nomoat plan cpu`; `nomoat plan --list` names "

@@ -64,7 +64,14 @@ def evaluate(
                 f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
                 "models and evaluate that"
             )
+        if (problems, samples, max_tokens, think) != (20, 2, 96, "auto"):
+            raise ConfigError(
+                f"{source} is a run, whose recipe says how its models are measured; expected no --problems, "
+                "--samples, --max-tokens or --think; change its stage of kind eval"
+            )
         return runs.evaluate(Path(source), json, name, plan, again)
+    if name or plan or again:
+        raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
@@ -101,7 +108,7 @@ def export(
 ) -> int:
     """A directory or file for stock software, read back first."""
     if out is None:
-        if to == "gguf" or not (Path(source) / "recipe.json").is_file():
+        if to == "gguf" or type != "f32" or not (Path(source) / "recipe.json").is_file():
             place = "FILE.gguf" if to == "gguf" else "DIR"
             raise ConfigError(
                 f"{source}: found no --out; expected --out {place}, as only the export stages of a run have "

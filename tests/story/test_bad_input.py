@@ -154,6 +154,17 @@ def test_words_that_are_no_command(forge):
         assert done.out == ""
 
 
+def test_a_flag_that_would_be_ignored_is_refused(forge, smoke):
+    for argv, message in (
+        (["eval", smoke.root, "--problems", "3"], "expected no --problems"),
+        (["eval", smoke.root, "--think", "on"], "expected no --problems"),
+        (["eval", "smollm2", "--again"], "is no run; expected no --name"),
+        (["export", smoke.root, "--type", "bf16"], "found no --out"),
+    ):
+        done = forge(*argv)
+        assert (done.code, message in done.err, done.out) == (2, True, "")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

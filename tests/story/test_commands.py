@@ -30,6 +30,7 @@ NOT_RUN = {  # parsed alone
     "scaling": "takes minutes; tests/lab",
     "bench": "takes minutes; tests/lab",
     "transfer": "tests/story/test_whole_chain.py, with --quick",
+    "cpu": "ten minutes; the same recipe is run as a file",
     "rg:": "reasoning-gym may be absent; tests/tasks/test_gym.py",
     "smollm2": "135 M parameters take minutes; tests/weights/gguf/test_load_smollm2.py",
 }

@@ -151,12 +151,13 @@ def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
 
 def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again: bool) -> int:
     """Scores of a run's models, measured now if they are not yet, or not as they are now."""
-    from nomoat.report.scores import is_done, score_tables, scores_of
+    from nomoat.report.scores import is_done, measurable, score_tables, scores_of
 
     run = Run.open(directory)
     names = stage_names(run.recipe, "eval", name)
     if plan:
         return forecast(resolve(run.recipe), names, as_json)
+    names = [name for name in names if measurable(run, name)] or names[:1]
     if again or not all(is_done(run, name) for name in names):
         _, done = work(resolve(run.recipe), directory, names, again=again)
         if done is None:

@@ -78,18 +78,16 @@ def combined(parts: Sequence[Accuracy], weights: Sequence[float]) -> Accuracy:
     return Accuracy(value, low, high, lenient, n)
 
 
-def measurable(run: Run, stage: str) -> dict[str, float | None]:
-    """The models that a stage of kind eval measures, and when each came to be; None for one to come.
-
-    They are those that it names, or all that stages before it have left.
+def measurable(run: Run, stage: str) -> dict[str, float]:
+    """The models that a stage of kind eval can measure by now, and when each came to be: of those that it
+    names, or of all before it.
     """
     ended = {event["stage"]: event["t"] for event in run.events("stage_end")}
     stages = run.recipe.get("stages", [])
     names = [other.get("name") or other["kind"] for other in stages]
-    wanted = stages[names.index(stage)].get("models") or [
-        name for name in names[: names.index(stage)] if name in run.all_weights()
-    ]
-    return {name: ended.get(name) for name in wanted}
+    wanted = stages[names.index(stage)].get("models") or names[: names.index(stage)]
+    left = run.all_weights()
+    return {name: ended[name] for name in wanted if name in left}
 
 
 def unmeasured(run: Run, stage: str) -> list[str]:

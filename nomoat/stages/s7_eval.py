@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nomoat.config import Count, DataError, Whole
+from nomoat.config import ConfigError, Count, DataError, Whole
 from nomoat.data import ngram
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
@@ -127,7 +127,10 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
     for name in names:
-        specs.append(recipe.shape(recipe.stage(name)))
+        stage = recipe.stage(name)
+        if not stage.leaves_weights:
+            raise ConfigError(f"`{config.name}.models` names {name}, which leaves no weights; leave it out")
+        specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer
     read = 2 * config.n_problems * prompt

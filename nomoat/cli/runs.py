@@ -27,7 +27,7 @@ OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are n
 
 
 def run(
-    recipe: Positional[Annotated[Path, said("a file, or one that ships: cpu, smoke, r1, …", "RECIPE")]],
+    recipe: Positional[Annotated[Path, said("a file, or one that ships: cpu, r1, …", "RECIPE")]],
     /,
     *,
     out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,

@@ -16,7 +16,6 @@ import tyro
 from tyro.conf import Positional
 
 import nomoat
-import nomoat
 from nomoat.cli import data, lab, look, models, runs, say, shelf, tasks
 from nomoat.config import UserError
 from nomoat.files import FULL

@@ -51,12 +51,15 @@ def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
 
 
 def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: Any) -> int:
-    """Says what stages would cost; errors as for a run.  `machine` as machine_of takes it."""
+    """Says what stages would cost; errors as for a run, but of texts just the first document is read.
+
+    `machine` as machine_of takes it.
+    """
     from nomoat.plan.budget import machine_of
     from nomoat.plan.forecast import forecast
     from nomoat.stages.pipeline import check
 
-    check(recipe)
+    check(recipe, whole=False)
     estimate = forecast(recipe, only, machine_of(recipe, **machine))
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 

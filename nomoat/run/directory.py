@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import new_directory, write_whole, writing
-from nomoat.run.lineage import course, sources
+from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
-from nomoat.run.log import Log
+from nomoat.run.log import Log, is_blank
 from nomoat.run.record import difference, libraries, new_record, plain, read_record
 
 OURS = {"recipe.json", "events.jsonl", "lock"}
@@ -83,7 +83,7 @@ class Run:
             ) from None
         run = cls.open(root, write=True)
         changes = difference(plain(then or run.recipe), plain(recipe))
-        if changes and run.is_blank():
+        if changes and is_blank(run.events()):
             with exclusive(root / "lock"):
                 run.lines.path.unlink(missing_ok=True)
                 write_whole(file, json.dumps(new_record(recipe), indent=1) + "\n")
@@ -146,7 +146,7 @@ class Run:
             with new_directory(run.root / name) as copy:
                 _copy(source.root / name, copy)
         with source.lines.path.open(encoding="utf-8") as log, exclusive(run.root / "lock"):
-            lines = [line for line in log if line.endswith("\n") and _is_of(json.loads(line), kept)]
+            lines = [line for line in log if line.endswith("\n") and is_of(json.loads(line), kept)]
             write_whole(run.lines.path, "".join(lines))
         return run
 
@@ -181,11 +181,6 @@ class Run:
             if model is None or then["models"].get(model) == now["models"].get(model):
                 kept.append(name)
         return kept
-
-    def is_blank(self) -> bool:
-        """Whether nothing was done yet: at most, stages began."""
-        done = {"step", "work", "score", "stage_end", "resume"}
-        return not any(event["kind"] in done for event in self.events())
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""
@@ -338,12 +333,6 @@ def _copy(source: Path, copy: Path) -> None:
         if file.is_file() and within.parts[0] not in REBUILT:
             (copy / within).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy / within)
-
-
-def _is_of(event: JsonObject, stages: Collection[str]) -> bool:
-    """Whether an event is about one of the stages, or says where and under which recipe all that follow ran.
-    """
-    return event.get("stage") in stages or event["kind"] in ("continue", "machine")
 
 
 def _refuse_foreign(root: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from nomoat.config import ConfigError, DataError, WeightsError
-from nomoat.data import documents
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
@@ -23,7 +22,7 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting
+from nomoat.stages.vetting import Vetting, texts
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -37,24 +36,23 @@ def trainable(name: str, spec: Spec) -> None:
         raise ConfigError(f"models.{name}: {error}") from None
 
 
-def check(recipe: Recipe, run: Run | None = None, only: Sequence[str] = ()) -> None:
+def check(
+    recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, whole: bool = True
+) -> None:
     """What can't be, before anything is written: shapes, places, what the stages in `only` start from, and
-    the text of stages that have not begun in `run`.
+    the text of stages that have not begun in `run`, `whole` or just its first document.
     """
     for name, spec in recipe.models.items():
         trainable(name, spec)
-    begun = {event["stage"] for event in run.events("stage_start")} if run else set()
     for config in recipe.stages:
         recipe.plan(config)
-        text, hub = getattr(config, "text", None), getattr(config, "hub", None)
-        if (text or hub) and config.name not in begun:
-            next(documents.text(text, None, hub))
         for earlier in _needed(recipe, config) if config.name in only else ():
             if earlier not in only and not (run and run.finished(earlier)):
                 raise DataError(
                     f"stage {config.name} needs what stage {earlier} leaves, which has not finished; "
                     f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
                 )
+    texts(recipe, run, whole=whole)
 
 
 def _needed(recipe: Recipe, config: StageConfig) -> list[str]:

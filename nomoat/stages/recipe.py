@@ -146,7 +146,6 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
 
 
-
 def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:
     """A stage has a name of its own, and those that it names come before it."""
     if config.name in earlier:

@@ -145,20 +145,33 @@ def _inside(annotation: Any) -> list[Any]:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> JsonObject:
-    """The table in a recipe file with `stage.key=value`, `models.name.key=value` or `key=value` applied on
-    top.
+    """The table in a recipe file, or in a shipped recipe by its name, with `stage.key=value`,
+    `models.name.key=value` or `key=value` applied on top.
     """
     try:
-        recipe = tomllib.loads(Path(path).read_text("utf-8"))
+        recipe = tomllib.loads(_recipe_file(path).read_text("utf-8"))
     except OSError as error:
+        names = list(shipped_recipes())
         raise ConfigError(
-            f"no recipe at {path} ({error.strerror}); expected a TOML file such as recipes/cpu.toml"
+            f"no recipe at {path} ({error.strerror}); expected a TOML file, or the name of a recipe that "
+            f"ships with nomoat; {nearest(Path(path).stem, names)}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:
         override(recipe, text)
     return recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.toml"))}
+
+
+def _recipe_file(path: str | Path) -> Path:
+    """The file at `path`, or the shipped recipe of that name where there is none."""
+    path = Path(path)
+    return path if path.is_file() else shipped_recipes().get(str(path), path)
 
 
 def override(recipe: JsonObject, text: str) -> None:

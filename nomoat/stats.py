@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 K, V = TypeVar("K"), TypeVar("V")
 Z95 = 1.959963984540054
@@ -36,6 +36,22 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     variance = p * (1 - p) / n + z2 / (4 * n * n)
     half = Z95 / shrink * math.sqrt(variance)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class Measured(Protocol):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def difference(one: Measured, other: Measured) -> tuple[float, float]:
+    """95 % interval of other - one (Newcombe 1998, method 10), as of shares that nothing pairs."""
+    delta = other.value - one.value
+    down = math.hypot(other.value - other.low, one.high - one.value)
+    up = math.hypot(other.high - other.value, one.value - one.low)
+    return delta - down, delta + up
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -54,3 +54,9 @@ def test_curves_cross_where_the_one_before_catches_up():
 def test_pairs_are_drawn_together():
     rows = [(x, x + 0.25) for x in [0.0, 1.0] * 50]
     assert all(b - a == pytest.approx(0.25) for a, b in stats.resampled([rows], draws=50))
+
+
+def test_the_interval_of_a_difference():
+    """Newcombe 1998, table II, method 10, example (a): 56/70 - 48/80 = 0.2 (0.0524, 0.3339)."""
+    ours, theirs = (stats.Accuracy(k / n, *stats.wilson(k, n), 0.0, n) for k, n in ((48, 80), (56, 70)))
+    assert stats.difference(ours, theirs) == pytest.approx((0.0524, 0.3339), abs=5e-5)

@@ -22,28 +22,48 @@ def plan(
     *,
     model: Annotated[str | None, said("a run of docs/plan.md, such as deepseek-v3", "NAME")] = None,
     gpu: Annotated[
-        str | None, said("such as h800 (here and below default: as published)", "NAME")
+        str | None, said("such as h800 (default: as published, or as the recipe says)", "NAME")
     ] = None,
     gpus: Annotated[int | None, said("how many", "N")] = None,
-    tokens: Annotated[str | None, said("such as 14.8T", "N")] = None,
-    context: Annotated[int | None, said("tokens of a training row", "N")] = None,
+    tokens: Annotated[str | None, said("of a model, such as 14.8T", "N")] = None,
+    context: Annotated[int | None, said("of a model: tokens of a training row", "N")] = None,
     mfu: Annotated[
-        float | None, said("share of the peak (default: fitted to published runs)", "X")
+        float | None, said("share of the peak (default: fitted or measured)", "X")
     ] = None,
+    list_: Annotated[bool, said("print the models and devices that are known", name="list")] = False,
     set_: Sets = (),
     json: Json = False,
 ) -> int:
     """Estimate what a recipe or a known model will cost."""
+    from nomoat.plan.cost import known, parse_quantity
+
+    if list_:
+        return say.as_json(known()) if json else say.tables(known())
     if (recipe is None) == (model is None):
-        raise ConfigError("expected a recipe or a --model, one of them: `nomoat plan recipes/cpu.toml`")
+        raise ConfigError(
+            "expected a recipe or a --model, one of them: `nomoat plan cpu`; `nomoat plan --list` names "
+            "models"
+        )
     if recipe is not None:
-        return forecast(resolve(read_recipe(recipe, set_)), [], json)
-    from nomoat.plan.cost import find_published, parse_quantity, plan_published, table_rows
+        if tokens is not None or context is not None:
+            raise ConfigError(
+                "--tokens and --context are of a --model; a recipe has them in its stages: change them by "
+                "--set, such as --set pretrain.steps=1000 pretrain.context=512"
+            )
+        return forecast(resolve(read_recipe(recipe, set_)), [], json, gpu=gpu, gpus=gpus, mfu=mfu)
+    if set_:
+        raise ConfigError(f"--set {set_[0]} is of a recipe; a --model has --tokens, --context, --gpu, --gpus")
+    n_tokens = parse_quantity(tokens) if tokens else None
+    return _plan_model(model, json, tokens=n_tokens, gpu=gpu, gpus=gpus, context=context, mfu=mfu)
+
+
+def _plan_model(model: str, json: bool, **changes: Any) -> int:
+    """Says what a published run would cost with changes, as plan_published takes them."""
+    from nomoat.plan.cost import find_published, plan_published, table_rows
     from nomoat.report.table import Table
 
     published = find_published(model)
-    n_tokens = parse_quantity(tokens) if tokens else None
-    estimate = plan_published(published, tokens=n_tokens, gpu=gpu, gpus=gpus, context=context, mfu=mfu)
+    estimate = plan_published(published, **changes)
     if json:
         return say.as_json(estimate)
     header = ("what", "estimate", "published", "by")

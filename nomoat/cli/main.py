@@ -10,10 +10,13 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import tyro
+from tyro.conf import Positional
 
-from nomoat.cli import data, lab, look, models, runs, say, tasks
+import nomoat
+from nomoat.cli import data, lab, look, models, runs, say, shelf, tasks
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -23,15 +26,10 @@ AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; gives the exit code."""
+    if list(argv) == ["--version"]:
+        return say.result(f"nomoat {nomoat.__version__}")
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            verbs(),
-            prog="nomoat",
-            args=gather_sets(argv),
-            sort_subcommands=False,
-            config=(tyro.conf.FlagCreatePairsOff,),
-            description="A reasoning chatbot from raw text, at any budget: nomoat run recipes/cpu.toml",
-        )
+        code = _parsed(gather_sets(argv))
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -56,6 +54,22 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
+def _parsed(argv: Sequence[str]) -> int:
+    return tyro.extras.subcommand_cli_from_dict(
+        verbs(),
+        prog="nomoat",
+        args=argv,
+        sort_subcommands=False,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        description="A reasoning chatbot from raw text, at any budget: nomoat run cpu (and --version)",
+    )
+
+
+def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]], /) -> int:
+    """Complete words in a shell: eval "$(nomoat completion bash)"."""
+    return _parsed(["--tyro-print-completion", shell])
+
+
 def verbs() -> dict[str, Callable[..., int]]:
     """Every verb, in the order of `nomoat --help`."""
     return {
@@ -68,6 +82,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "inspect": models.inspect,
         "receipt": look.receipt,
         "report": look.report,
+        "runs": shelf.runs,
         "plan": lab.plan,
         "task": tasks.task,
         "data": data.data,
@@ -79,6 +94,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "scaling": lab.scaling,
         "bench": lab.bench,
         "doctor": look.doctor,
+        "completion": completion,
     }
 
 

@@ -55,15 +55,23 @@ def evaluate(
     samples: Annotated[int, said("not a run: answers at temperature 1 beside a greedy one", "N")] = 2,
     max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
     think: Think = "auto",
+    again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
 ) -> int:
-    """Scores of a run's models, measured now if they are not yet; or of one model, on tasks."""
+    """What a run's models score, or one model on tasks."""
     if (Path(source) / "recipe.json").is_file():
         if task:
             raise ConfigError(
                 f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
                 "models and evaluate that"
             )
-        return runs.evaluate(Path(source), json, name, plan)
+        if (problems, samples, max_tokens, think) != (20, 2, 96, "auto"):
+            raise ConfigError(
+                f"{source} is a run, whose recipe says how its models are measured; expected no --problems, "
+                "--samples, --max-tokens or --think; change its stage of kind eval"
+            )
+        return runs.evaluate(Path(source), json, name, plan, again)
+    if name or plan or again:
+        raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
@@ -92,15 +100,15 @@ def export(
         Path | None, said("a new directory or file (default: do the run's export stages)", "PATH")
     ] = None,
     to: Annotated[
-        Literal["hf", "gguf"], said("for transformers and vLLM, or for llama.cpp and Ollama")
+        Literal["hf", "gguf"], said("for transformers, or for llama.cpp")
     ] = "hf",
     type: Annotated[Type, said("of the numbers; fp8 only in hf, q8_0 and q4_0 only in gguf")] = "f32",
     stage: WhoseWeights = None,
     json: Json = False,
 ) -> int:
-    """A directory or a file that stock software opens; it is read back and compared first."""
+    """A directory or file for stock software, read back first."""
     if out is None:
-        if to == "gguf" or not (Path(source) / "recipe.json").is_file():
+        if to == "gguf" or type != "f32" or not (Path(source) / "recipe.json").is_file():
             place = "FILE.gguf" if to == "gguf" else "DIR"
             raise ConfigError(
                 f"{source}: found no --out; expected --out {place}, as only the export stages of a run have "
@@ -123,7 +131,7 @@ def import_(
     out: Annotated[Path, said("a new directory", "DIR")],
     type: Annotated[Literal["f32", "bf16", "f16"], said("of the numbers")] = "f32",
 ) -> int:
-    """An open model as a directory that every verb, and stock transformers, opens."""
+    """An open model as a directory that transformers opens, too."""
     from nomoat.serve import exporting
 
     (path,) = exporting.directory(_load(source), out, type)

@@ -27,7 +27,7 @@ OF_THE_RECIPE = ("seed", "device", "threads", "save_seconds")  # keys that are n
 
 
 def run(
-    recipe: Positional[Annotated[Path, said("such as recipes/cpu.toml", "RECIPE")]],
+    recipe: Positional[Annotated[Path, said("a file, or one that ships: cpu, r1, …", "RECIPE")]],
     /,
     *,
     out: Annotated[Path | None, said("run directory (default: runs/<recipe name>)", "DIR")] = None,
@@ -45,6 +45,8 @@ def run(
     resolved = resolve(table, out)
     if plan:
         return forecast(resolved, [], json)
+    if resolved.fitted and not (out / "recipe.json").exists():
+        say.aside(f"cut to its budget: {resolved.fitted}")
     ran, done = work(resolved, out, source=from_, goes_on=continue_)
     if done is None:
         return 0
@@ -80,7 +82,7 @@ def _tell(run: Run, recipe_name: str, page: str) -> int:
         f"nomoat receipt {name}": "what it cost",
         f"nomoat eval {name} --json": "what it scores",
         f"nomoat report {name}": "write the page again",
-        f"nomoat export {name} --out {export_dir}": "for transformers and vLLM",
+        f"nomoat export {name} --out {export_dir}": "for transformers",
     }
     for command, what in commands.items():
         say.result(f"  {command:<44}  # {what}")
@@ -147,16 +149,17 @@ def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
             override(table, f"{name}.{text}")
 
 
-def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool) -> int:
-    """Scores of a run's models, measured now if they are not yet."""
-    from nomoat.report.scores import score_tables, scores_of
+def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again: bool) -> int:
+    """Scores of a run's models, measured now if they are not yet, or not as they are now."""
+    from nomoat.report.scores import is_done, measurable, score_tables, scores_of
 
     run = Run.open(directory)
     names = stage_names(run.recipe, "eval", name)
     if plan:
         return forecast(resolve(run.recipe), names, as_json)
-    if not all(run.finished(name) for name in names):
-        _, done = work(resolve(run.recipe), directory, names)
+    names = [name for name in names if measurable(run, name)] or names[:1]
+    if again or not all(is_done(run, name) for name in names):
+        _, done = work(resolve(run.recipe), directory, names, again=again)
         if done is None:
             return 0
     events = [event for event in run.events() if event.get("stage") in names]

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomoat.cli import say
 from nomoat.cli.args import with_columns
@@ -50,11 +50,17 @@ def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
     return budget.resolve(table, Run.open(out).recipe if begun else None)
 
 
-def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool) -> int:
-    """Says what stages would cost."""
-    from nomoat.plan.forecast import forecast
+def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: Any) -> int:
+    """Says what stages would cost; errors as for a run, but of texts just the first document is read.
 
-    estimate = forecast(recipe, only)
+    `machine` as machine_of takes it.
+    """
+    from nomoat.plan.budget import machine_of
+    from nomoat.plan.forecast import forecast
+    from nomoat.stages.pipeline import check
+
+    check(recipe, whole=False)
+    estimate = forecast(recipe, only, machine_of(recipe, **machine))
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
 
@@ -64,37 +70,45 @@ def work(
     only: Sequence[str] = (),
     source: Path | None = None,
     goes_on: bool = False,
+    *,
+    again: bool = False,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
-    begun takes a changed recipe, texts and tasks as far as it can, and its log says so.
+    begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
+    run_stages.
     """
     from nomoat.parallel import mesh
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
     from nomoat.report.progress import Watch
-    from nomoat.stages.pipeline import device_class, run_stages
+    from nomoat.report.scores import is_done
+    from nomoat.stages.pipeline import check, device_class, run_stages
 
     keep_freed_memory()
     ranks = mesh.start(recipe.device)
     try:
         leads = ranks.rank == 0
+        device = device_class(ranks.device)
+        begun = source or (out if (out / "recipe.json").exists() else None)
+        check(recipe, Run.open(begun) if begun else None, only)
         run = _begin(recipe, out, source, goes_on) if leads else None
         ranks.barrier()
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
-        finished = {name for name in names if run.finished(name)}
+        finished = {name for name in names if not again and is_done(run, name)}
         with Stop(say.aside) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
-                watch = Watch(say.progress(), names, finished, units=units, device=device_class(ranks.device))
+                watch = Watch(say.progress(), names, finished, units=units, device=device)
                 run.observers.append(stack.enter_context(watch))
-            ran = run_stages(run, recipe, stop, only=only, metered=metered, accept=goes_on)
+            how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
+            ran = run_stages(run, recipe, stop, **how)
         return ran, run if leads else None
     finally:
         mesh.stop()
@@ -121,10 +135,6 @@ def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> R
 
 def _go_on(recipe: "Recipe", out: Path, then: JsonObject) -> Run:
     """The run in `out` under a changed recipe."""
-    from nomoat.stages.pipeline import trainable
-
-    for name, spec in recipe.models.items():
-        trainable(name, spec)
     n_before = len(Run.open(out).events("continue"))
     run = Run.go_on(out, recipe.table, then)
     for event in run.events("continue")[n_before:]:

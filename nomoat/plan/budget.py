@@ -15,9 +15,9 @@ from nomoat.config import C, ConfigError, JsonObject, look_up, parse
 from nomoat.files import shipped
 from nomoat.model import counts
 from nomoat.model.spec import Spec
-from nomoat.plan.hardware import read_hardware
+from nomoat.plan.hardware import Mfu, read_hardware, share
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Event, read_prices, receipt
+from nomoat.run.ledger import Event, duration, read_prices, receipt
 from nomoat.run.stop import Stop
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.stages.recipe import resolve as recipe_of
@@ -56,15 +56,27 @@ class Machine:
     source: str
 
 
-def machine_of(recipe: Recipe) -> Machine:
-    """One core samples as fast as several, and cuda is an h100."""
-    on_cpu = recipe.device == "cpu"
-    device, units = ("cpu", recipe.threads) if on_cpu else ("h100", 1)
+def machine_of(
+    recipe: Recipe, gpu: str | None = None, gpus: int | None = None, mfu: float | None = None
+) -> Machine:
+    """Where a recipe says that it runs, or on cards of another name; one core samples as fast as several, and
+    cuda is an h100.  `mfu` is the share of the peak in training, if it is not the one of hardware.toml.
+    """
+    on_cpu = recipe.device == "cpu" if gpu is None else gpu == "cpu"
+    if on_cpu and gpus is not None:
+        raise ConfigError(
+            f"--gpus {gpus}, but recipe {recipe.name} runs on the processor; add --gpu, such as h100"
+        )
+    if gpus is not None and gpus < 1:
+        raise ConfigError(f"--gpus {gpus}; expected one or more")
+    device, units = ("cpu", recipe.threads) if on_cpu else (gpu or "h100", gpus or 1)
     hardware, kind = read_hardware(), "cpu" if on_cpu else "cuda"
     train, sample = hardware.mfu[f"{kind}-executed"], hardware.mfu[f"{kind}-sampling"]
+    if mfu is not None:
+        train = Mfu(value=share(mfu), source="given")
     train_source = f"{100 * train.value:.0f} % of the peak in training ({train.source})"
     sample_source = f"{100 * sample.value:.0f} % of the peak in sampling, of one unit's ({sample.source})"
-    peak = hardware.devices[device].flops_bf16
+    peak = hardware.device(device).flops_bf16
     return Machine(
         device=device,
         units=units,
@@ -74,9 +86,11 @@ def machine_of(recipe: Recipe) -> Machine:
     )
 
 
-def estimate(recipe: Recipe, only: Sequence[str] = ()) -> tuple[Line, ...]:
+def estimate(
+    recipe: Recipe, only: Sequence[str] = (), machine: Machine | None = None
+) -> tuple[Line, ...]:
     """The estimate of every stage of a recipe, or of those named in `only`; runs nothing."""
-    machine = machine_of(recipe)
+    machine = machine or machine_of(recipe)
     chosen = [config for config in recipe.stages if not only or config.name in only]
     return tuple(_line(config, recipe, machine) for config in chosen)
 
@@ -220,7 +234,14 @@ def fit(recipe: Recipe) -> Recipe:
         f"active parameters, {factor:.3g} times its steps, problems and documents "
         f"{worded(takes(factor), recipe.budget)} of {recipe.budget}"
     )
-    return cut(recipe, n_heads / first.attention.n_heads, factor).model_copy(update={"fitted": reason})
+    fitted = cut(recipe, n_heads / first.attention.n_heads, factor)
+    device = machine_of(recipe).device
+    if what == "money" and not read_prices().device(device).per_hour:
+        reason += (
+            f"; the {device} costs nothing but its electricity, so that this is "
+            f"{duration(needed(fitted, 'seconds'))}: name a time, such as 10 min, if that is not meant"
+        )
+    return fitted.model_copy(update={"fitted": reason})
 
 
 def growth(spec: Spec, n_heads: int) -> float:

@@ -12,14 +12,16 @@ from typing import Any
 from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
-from nomoat.plan.hardware import Mfu, read_hardware, workload
+from nomoat.plan.hardware import Mfu, read_hardware, share, workload
 from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, search
-from nomoat.plan.published import LaterStage, Published, find_published, read_later_stages
+from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
+from nomoat.report.table import Table
 from nomoat.run.ledger import read_prices
 
 LARGE_RUN_DEVICES = 64  # from here on a routed model is taken to have an engine that hides its all-to-all
 SUFFIXES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
 N_LAYOUTS_SHOWN = 4
+UNKNOWN_AS = "ampere"  # the class of devices of whose generation no run was fitted
 
 Cells = tuple[str, str, str, str]  # what, estimate, published, by
 
@@ -135,11 +137,11 @@ def _price_source(gpu: str) -> str:
 def share_of_peak(run: Published, device: Device, given: float | None) -> Mfu:
     """As given, or of the run's class; by default the class that fits model and device."""
     if given is not None:
-        if not 0 < given <= 1:
-            raise ConfigError(f"mfu = {given}; expected a share of the peak above 0 and at most 1")
-        return Mfu(value=given, source="given")
+        return Mfu(value=share(given), source="given")
     classes = read_hardware().mfu
     name = run.mfu_class or mfu_class(run, device)
+    if name == device.generation and name not in classes:
+        name = UNKNOWN_AS
     mfu = look_up(name, classes, f"no MFU class `{name}`")
     return mfu.model_copy(update={"source": f"estimated: class {name}, {mfu.source}"})
 
@@ -168,6 +170,26 @@ class StageHours:
     what: str
     estimated: float | None
     published: int
+
+
+def known() -> list[Table]:
+    """The models that can be planned, and the devices."""
+    models = [
+        (slug, f"{run.params or counts.params_total(run.shape):.3g}", f"{run.tokens:.3g}", run.gpu)
+        for slug, run in named().items()
+    ]
+    prices, devices = read_prices(), []
+    for key, device in read_hardware().devices.items():
+        price = prices.device(key)
+        cost = f"{price.per_hour:g} {prices.currency}" if price.rented else "owned"
+        memory = f"{device.memory_bytes / 1e9:g} GB"
+        rate = f"{device.flops_bf16 / 1e12:.4g}"
+        devices.append((key, rate, memory, f"{price.watts:g} W", cost, device.name))
+    header = ("--gpu", "bf16 TFLOP/s", "memory", "draws", "an hour", "name")
+    return [
+        Table("Models", ("--model", "parameters", "tokens", "on"), models, words=("on",)),
+        Table("Devices", header, devices, words=("name",)),
+    ]
 
 
 def deepseek_stages() -> list[StageHours]:

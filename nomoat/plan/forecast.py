@@ -7,7 +7,8 @@ runs, and so an estimate.  Models of less than a million parameters take longer 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nomoat.plan.budget import Line, estimate, machine_of, resolve
+from nomoat.plan.budget import Line, Machine, estimate, machine_of, resolve
+from nomoat.plan.hardware import read_hardware
 from nomoat.report.receipt import receipt_of
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
@@ -55,17 +56,25 @@ def _short(value: float | None, unit: str = "") -> str:
     return "" if value is None else short(value, unit)
 
 
-def forecast(recipe: Recipe, only: Sequence[str] = ()) -> Forecast:
-    """The estimate of every stage of a recipe, or of those named in `only`; runs nothing."""
-    machine, prices = machine_of(recipe), read_prices()
+def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None = None) -> Forecast:
+    """The estimate of every stage of a recipe, or of those named in `only`, by default where the recipe says
+    that it runs; runs nothing.
+    """
+    machine, prices = machine or machine_of(recipe), read_prices()
     source = (
         f"Estimated: {machine.source}; {prices.device(machine.device).watts:g} W a unit, "
         f"prices of {prices.date}; "
         "memory: weights, gradients, optimiser."
     )
+    largest = max((line.memory_bytes or 0 for line in estimate(recipe, only, machine)), default=0)
+    device = read_hardware().device(machine.device)
+    if largest > device.memory_bytes:
+        source += (
+            f" It doesn't fit: {short(largest, 'B')} in {short(device.memory_bytes, 'B')} of {device.name}."
+        )
     if recipe.fitted:
         source += f" Cut to its budget: {recipe.fitted}."
-    return Forecast(estimate(recipe, only), machine.device, machine.units, prices.currency, source)
+    return Forecast(estimate(recipe, only, machine), machine.device, machine.units, prices.currency, source)
 
 
 HEADER_AGAINST = ("stage", "tokens", "of plan", "model FLOPs", "of plan", "time", "planned", "of plan")

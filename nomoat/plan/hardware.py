@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
-from nomoat.config import Positive, Strict, look_up, parse
+from nomoat.config import ConfigError, Positive, Strict, look_up, parse
 from nomoat.files import shipped
 from nomoat.plan.layout import Device, Workload, search
 from nomoat.plan.parts import parts
@@ -20,6 +20,13 @@ class Mfu(Strict):
     value: Positive
     source: str
     arithmetic: Positive | None = None
+
+
+def share(given: float) -> float:
+    """A share of the peak as a person gives it; ConfigError where it can't be one."""
+    if not 0 < given <= 1:
+        raise ConfigError(f"mfu = {given}; expected a share of the peak above 0 and at most 1")
+    return given
 
 
 class Hardware(Strict):

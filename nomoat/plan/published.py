@@ -73,7 +73,11 @@ def read_later_stages() -> list[LaterStage]:
     return [parse(LaterStage, row, "published.stages") for row in shipped(__file__)["stages"]]
 
 
+def named() -> dict[str, Published]:
+    """The published runs by their names on the command line (`llama-2-70b`)."""
+    return {run.name.lower().replace(" ", "-"): run for run in read_published()}
+
+
 def find_published(name: str) -> Published:
-    """The published run of a name on the command line (`llama-2-70b`)."""
-    runs = {run.name.lower().replace(" ", "-"): run for run in read_published()}
-    return look_up(name, runs, f"no model `{name}` in published.toml")
+    """The published run of a name on the command line."""
+    return look_up(name, named(), f"no model `{name}` in published.toml")

@@ -37,6 +37,12 @@ def tenths(curve: Steps) -> list[Steps]:
     return [curve[i : i + k] for i in (0, (len(curve) - k) // 2, len(curve) - k)] if curve else [[], [], []]
 
 
+def pieces(curve: Steps, n: int) -> list[Steps]:
+    """At most `n` pieces of nearly the same length."""
+    n = min(n, len(curve))
+    return [curve[i * len(curve) // n : (i + 1) * len(curve) // n] for i in range(n)]
+
+
 def field(key: str, steps: Steps) -> list[float]:
     """What was measured under a key."""
     return [e[key] for e in steps if isinstance(e.get(key), int | float)]

@@ -5,7 +5,6 @@ level that is solved comes seldom, so that the reward as drawn may stand still w
 rules therefore weigh all families alike.  Their intervals count problems, not rollouts.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,11 +117,11 @@ def interval(steps: Steps, group: int, like: Steps) -> Share:
 
 
 def moved(before: Share, after: Share) -> int:
-    """1 up, -1 down, 0 within the 95 % interval of the difference (Newcombe 1998, method 10)."""
-    gain = after.value - before.value
-    if gain > math.hypot(after.value - after.low, before.high - before.value):
+    """1 up, -1 down, 0 where the interval of the difference has both."""
+    low, high = stats.difference(before, after)
+    if low > 0:
         return 1
-    return -1 if -gain > math.hypot(after.high - after.value, before.value - before.low) else 0
+    return -1 if high < 0 else 0
 
 
 # --- the rules ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from nomoat.config import JsonObject
 from nomoat.files import visible
-from nomoat.report.curve import ROWS, Row, Steps, by_name, named, tenths
+from nomoat.report.curve import ROWS, Row, Steps, by_name, named, pieces, tenths
 from nomoat.report.diagnosis import SIGNS, Finding, diagnose
 from nomoat.report.rollouts import cut
 from nomoat.report.table import Table
@@ -14,6 +14,7 @@ from nomoat.run.directory import Run
 from nomoat.stats import grouped
 
 BARS = "▁▂▃▄▅▆▇█"
+FEWEST_BARS = 8
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ class Screen:
         families = [named("rewards", name) for name in sorted(by_name("rewards", self.curve))]
         levels = [named("levels", name) for name in sorted(by_name("levels", self.curve))]
         blocks = {"": ROWS.values() if self.curve else (), "family": families, "level, running": levels}
-        n_bars = max(min(width - 66, 30), 8)
-        return [course(title, rows, self.curve, n_bars) for title, rows in blocks.items() if rows]
+        return [course(title, rows, self.curve, width) for title, rows in blocks.items() if rows]
 
     def to_json(self) -> JsonObject:
         """The findings, and each row in the first, the middle and the last tenth."""
@@ -104,20 +104,20 @@ def probes(run: Run, stage: str) -> list[Probe]:
     return [Probe(*asked, given) for asked, given in grouped(replies).items()]
 
 
-def course(title: str, rows: Iterable[Row], curve: Steps, n_bars: int) -> Table:
-    """Rows at the beginning, in the middle and at the end, and as bars over the whole curve."""
-    n_steps = len(curve)
-    n = min(n_bars, n_steps)
-    pieces = []
-    for i in range(n):
-        pieces.append(curve[i * n_steps // n : (i + 1) * n_steps // n])
+def course(title: str, rows: Iterable[Row], curve: Steps, width: int) -> Table:
+    """Rows at the beginning, in the middle and at the end, and, where there is room for some, as bars over
+    the whole curve.
+    """
+    n_bars = min(width - 66, 30)
+    longest = min(26, max(width - 40, 12))
+    parts = pieces(curve, n_bars)
     cells = []
     for row in rows:
-        bars = spark([row.value(piece) for piece in pieces])
+        bars = spark([row.value(piece) for piece in parts])
         texts = map(row.text, tenths(curve))
-        cells.append((cut(row.label, 26), *texts, bars))
+        cells.append((cut(row.label, longest), *texts, *([bars] if n_bars >= FEWEST_BARS else [])))
     header = (title, "first tenth", "middle", "last tenth", "course")
-    return Table("", header, cells, words=("course",))
+    return Table("", header[: len(cells[0])], cells, words=("course",))
 
 
 def spark(values: Sequence[float | None]) -> str:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
+from rich.text import Text
 
 from nomoat.run.ledger import Event, duration, money, read_prices, receipt, short
 
 LINE_SECONDS = 5.0
+ROOM_FOR_BARS = 72  # columns of a terminal
 
 
 class Watch:
@@ -40,7 +42,7 @@ class Watch:
             done = name in finished
             says = "done before" if done else ""
             self._tasks[name] = self._bars.add_task(
-                name, total=1.0, completed=float(done), start=done, says=says
+                name, total=1.0, completed=float(done), start=done, says=says, over=done
             )
 
     def __enter__(self) -> Self:
@@ -105,7 +107,7 @@ class Watch:
         elif (task := self._tasks.get(stage)) is not None:
             self._bars.start_task(task)
             if share is not None:
-                self._bars.update(task, says=says, total=1.0, completed=share)
+                self._bars.update(task, says=says, total=1.0, completed=share, over=last)
             else:
                 begun = self._bars.tasks[task].completed > 0
                 self._bars.update(task, says=says, total=1.0 if begun else None)
@@ -118,10 +120,17 @@ class Watch:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class Says(ProgressColumn):
+    """What a stage says: all of it while it works, on more than one line if need be, then one line."""
+
+    def render(self, task: Task) -> Text:
+        over = task.fields["over"]
+        return Text(task.fields["says"], no_wrap=over, overflow="ellipsis" if over else "fold")
+
+
 def _bars(console: Console) -> Progress:
-    """A bar a stage, with what it says beside it."""
-    says = TextColumn(
-        "{task.fields[says]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-    )
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=10), says
-    return Progress(*columns, console=console, expand=True, refresh_per_second=4)
+    """A bar a stage, where there is room for it, with what it says beside it."""
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+    bar = [BarColumn(bar_width=10)] if console.width >= ROOM_FOR_BARS else []
+    says = Says(table_column=Column(ratio=1))
+    return Progress(name, *bar, says, console=console, expand=True, refresh_per_second=4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from nomoat import stats
 from nomoat.report.table import Table
+from nomoat.run.directory import Run
 from nomoat.run.ledger import Event
 from nomoat.run.log import last_scores
 from nomoat.stats import Accuracy, grouped
@@ -75,6 +76,39 @@ def combined(parts: Sequence[Accuracy], weights: Sequence[float]) -> Accuracy:
     high = min(1.0, value + math.sqrt(up))
     n = sum(part.n for part in parts)
     return Accuracy(value, low, high, lenient, n)
+
+
+def measurable(run: Run, stage: str) -> dict[str, float]:
+    """The models that a stage of kind eval can measure by now, and when each came to be: of those that it
+    names, or of all before it.
+    """
+    ended = {event["stage"]: event["t"] for event in run.events("stage_end")}
+    stages = run.recipe.get("stages", [])
+    names = [other.get("name") or other["kind"] for other in stages]
+    wanted = stages[names.index(stage)].get("models") or names[: names.index(stage)]
+    left = run.all_weights()
+    return {name: ended[name] for name in wanted if name in left}
+
+
+def unmeasured(run: Run, stage: str) -> list[str]:
+    """The models that a stage of kind eval has not measured as they are now."""
+    models = measurable(run, stage)
+    end = run.finished(stage)
+    if end is None:
+        return list(models)
+    outputs = end["outputs"]
+    if "measured" in outputs:
+        seen = outputs["measured"]
+        return [name for name, when in models.items() if name not in seen or seen[name] != when]
+    labels = [*outputs.get("means", ()), *outputs.get("controls", ())]  # in runs of earlier versions
+    return [name for name in models if name not in {label.partition(",")[0] for label in labels}]
+
+
+def is_done(run: Run, stage: str) -> bool:
+    """Whether a stage has finished and, where it measures models, has measured them as they are now."""
+    kinds = {other.get("name") or other["kind"]: other["kind"] for other in run.recipe.get("stages", [])}
+    finished = run.finished(stage) is not None
+    return finished and (kinds.get(stage) != "eval" or not unmeasured(run, stage))
 
 
 def score_tables(scores: Scores) -> list[Table]:

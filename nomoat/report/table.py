@@ -1,8 +1,13 @@
 """A table for the terminal, for Markdown and for the page."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+NARROWEST = 10  # of a column that is wrapped
+GAP = 2  # blanks between columns
+
+Widths = Mapping[int, int]  # column -> characters
 
 
 @dataclass(frozen=True)
@@ -17,37 +22,66 @@ class Table:
     total: bool = False  # the last row sums the others
 
     def text(self, width: int = 100) -> str:
-        """Aligned columns; a last column of words wraps at `width`."""
-        widths = self._widths(width)
-        rule = "  ".join("-" * w for w in widths)
-        lines = [self.title] if self.title else []
-        lines += [*self._lines(self.header, widths), rule]
-        for number, row in enumerate(self.rows, 1):
-            if self.total and number == len(self.rows):
-                lines.append(rule)
-            lines += self._lines(row, widths)
-        return "\n".join([*lines, *textwrap.wrap(self.note, width)])
+        """Aligned columns, no line longer than `width`, as far as no figure is: a last column of words wraps;
+        where that is not enough, columns go below each other in bands that repeat the first one.
+        """
+        width = max(width, 2 * NARROWEST + GAP)
+        bands = ["\n".join(self._band(widths)) for widths in self._bands(width)]
+        title = textwrap.wrap(self.title, width)
+        return "\n".join([*title, "\n\n".join(bands), *textwrap.wrap(self.note, width)])
 
-    def _left(self, column: int) -> bool:
+    def _bands(self, width: int) -> list[Widths]:
+        """The columns of each band, and their widths."""
+        natural = [max(map(len, column)) for column in zip(self.header, *self.rows)]
+        last = natural.pop()
+        room = width - sum(natural) - GAP * len(natural)
+        least = NARROWEST if self._wraps(-1) else last
+        if room >= min(last, least):
+            natural.append(min(last, room))
+            return [dict(enumerate(natural))]
+        natural.append(last)
+        return self._in_bands(natural, width)
+
+    def _in_bands(self, natural: Sequence[int], width: int) -> list[Widths]:
+        """As many columns in each band as find room beside the first."""
+        first = min(natural[0], max(NARROWEST, width // 3))
+        bands = [{0: first}]
+        left = room = width - first
+        for column, wanted in enumerate(natural[1:], 1):
+            if self._wraps(column):
+                wanted = min(wanted, room - GAP)
+            if left < wanted + GAP and left < room:
+                bands.append({0: first})
+                left = room
+            bands[-1][column] = wanted
+            left -= wanted + GAP
+        return bands
+
+    def _wraps(self, column: int) -> bool:
         return column == 0 or self.header[column] in self.words
 
-    def _widths(self, width: int) -> list[int]:
-        """What each column needs; of `width`, a last column of words gets what the others leave."""
-        *others, last = [max(map(len, column)) for column in zip(self.header, *self.rows)]
-        if self._left(-1):
-            last = max(10, min(last, width - sum(others) - 2 * len(others)))
-        return [*others, last]
+    def _band(self, widths: Widths) -> list[str]:
+        """The lines of one band."""
+        dashes = ["-" * w for w in widths.values()]
+        rule = (" " * GAP).join(dashes)
+        lines = [*self._lines(self.header, widths), rule]
+        for row in self.rows:
+            if self.total and row is self.rows[-1]:
+                lines.append(rule)
+            lines += self._lines(row, widths)
+        return lines
 
-    def _lines(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
-        """A row as lines, more than one where its last words wrap."""
-        *others, last = row
-        pieces = textwrap.wrap(last, widths[-1]) if self._left(-1) else [last]
+    def _lines(self, row: Sequence[str], widths: Widths) -> list[str]:
+        """A row as lines, more than one where its words wrap."""
+        cells = [
+            textwrap.wrap(row[column], width) if self._wraps(column) else [row[column]]
+            for column, width in widths.items()
+        ]
         lines = []
-        for piece in pieces or [""]:
-            cells = []
-            for i, cell in enumerate((*others, piece)):
-                aligned = cell.ljust if self._left(i) else cell.rjust
-                cells.append(aligned(widths[i]))
-            lines.append("  ".join(cells).rstrip())
-            others = [""] * len(others)
+        for i in range(max(1, *map(len, cells))):
+            parts = []
+            for cell, (column, width) in zip(cells, widths.items()):
+                piece = cell[i] if i < len(cell) else ""
+                parts.append(piece.ljust(width) if self._wraps(column) else piece.rjust(width))
+            lines.append((" " * GAP).join(parts).rstrip())
         return lines

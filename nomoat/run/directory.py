@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import new_directory, write_whole, writing
-from nomoat.run.lineage import course, sources
+from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
-from nomoat.run.log import Log
+from nomoat.run.log import Log, is_blank
 from nomoat.run.record import difference, libraries, new_record, plain, read_record
 
 OURS = {"recipe.json", "events.jsonl", "lock"}
@@ -62,7 +62,8 @@ class Run:
 
     @classmethod
     def create(cls, root: Path, recipe: JsonObject, then: JsonObject | None = None) -> Self:
-        """A new run in `root`, or the run that is already there if its recipe is the same (key order aside).
+        """A new run in `root`, or the run that is already there if its recipe is the same (key order aside)
+        or if nothing was done for it.
 
         `then` is its recipe with the defaults of today, where those are known.  Raises ConfigError with the
         difference for another recipe, DataError for a place that cannot hold a run.
@@ -81,7 +82,13 @@ class Run:
                 "use another --out"
             ) from None
         run = cls.open(root, write=True)
-        if changes := difference(plain(then or run.recipe), plain(recipe)):
+        changes = difference(plain(then or run.recipe), plain(recipe))
+        if changes and is_blank(run.events()):
+            with exclusive(root / "lock"):
+                run.lines.path.unlink(missing_ok=True)
+                write_whole(file, json.dumps(new_record(recipe), indent=1) + "\n")
+            return cls.open(root, write=True)
+        if changes:
             raise ConfigError(
                 "\n  ".join([f"{root} holds a run of another recipe:", *changes])
                 + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
@@ -139,7 +146,7 @@ class Run:
             with new_directory(run.root / name) as copy:
                 _copy(source.root / name, copy)
         with source.lines.path.open(encoding="utf-8") as log, exclusive(run.root / "lock"):
-            lines = [line for line in log if line.endswith("\n") and _is_of(json.loads(line), kept)]
+            lines = [line for line in log if line.endswith("\n") and is_of(json.loads(line), kept)]
             write_whole(run.lines.path, "".join(lines))
         return run
 
@@ -326,12 +333,6 @@ def _copy(source: Path, copy: Path) -> None:
         if file.is_file() and within.parts[0] not in REBUILT:
             (copy / within).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy / within)
-
-
-def _is_of(event: JsonObject, stages: Collection[str]) -> bool:
-    """Whether an event is about one of the stages, or says where and under which recipe all that follow ran.
-    """
-    return event.get("stage") in stages or event["kind"] in ("continue", "machine")
 
 
 def _refuse_foreign(root: Path) -> None:

@@ -3,7 +3,7 @@
 The log says it (`continue`), and so does the record, which then holds the recipe of today.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from nomoat.config import ConfigError, JsonObject
@@ -96,3 +96,9 @@ def _kept(stage: JsonObject) -> JsonObject:
 
 def _only(table: JsonObject, key: str | None) -> JsonObject:
     return {key: table[key]} if key in table else {}
+
+
+def is_of(event: JsonObject, stages: Collection[str]) -> bool:
+    """Whether an event is about one of the stages, or says where and under which recipe all that follow ran.
+    """
+    return event.get("stage") in stages or event["kind"] in ("continue", "machine")

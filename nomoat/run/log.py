@@ -131,3 +131,9 @@ def last_scores(events: Iterable[Event]) -> list[Event]:
         if event["kind"] == "score" and not event.get("redone"):
             last[event["name"], event.get("model"), event.get("family"), event.get("level")] = event
     return list(last.values())
+
+
+def is_blank(events: Iterable[Event]) -> bool:
+    """Whether nothing was done yet: at most, stages began."""
+    done = {"step", "work", "score", "stage_end", "resume"}
+    return not any(event["kind"] in done for event in events)

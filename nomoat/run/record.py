@@ -67,16 +67,23 @@ def libraries() -> dict[str, str]:
     return versions
 
 
-def difference(found: JsonObject, expected: JsonObject) -> list[str]:
-    """One line per key in which two recipes differ; key order does not count, the order of the stages does.
+def changes(one: JsonObject, other: JsonObject) -> list[tuple[str, str, str]]:
+    """Each key in which two recipes differ, and both values; key order does not count, the order of the
+    stages does.
     """
-    left, right = dict(_leaves(found)), dict(_leaves(expected))
-    lines = []
+    left, right = dict(_leaves(one)), dict(_leaves(other))
+    differing = []
     for key in dict.fromkeys([*left, *right]):
         has, wants = left.get(key, "no such key"), right.get(key, "no such key")
         if has != wants:
-            lines.append(f"{key}: the run has {has}, the recipe now has {wants}")
-    return lines
+            differing.append((key, has, wants))
+    return differing
+
+
+def difference(found: JsonObject, expected: JsonObject) -> list[str]:
+    """One line per key in which two recipes differ."""
+    differing = changes(found, expected)
+    return [f"{key}: the run has {has}, the recipe now has {wants}" for key, has, wants in differing]
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
 
 
 def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
-    """A GGUF file, read back and compared, and a Modelfile for Ollama beside it."""
+    """A GGUF file, read back and compared; beside it a Modelfile, which was never tried in Ollama."""
     if out.suffix != ".gguf":
         raise DataError(f"{out} has another ending; expected FILE.gguf, as readers look for it; add it")
     modelfile = out.with_name(f"{out.name}.Modelfile")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from nomoat.config import ConfigError, Count, Share, Weight
+from nomoat.config import Count, Share, Weight
 from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.model import counts
@@ -67,6 +67,11 @@ class Config(inputs.ReadsText):
                 f"expected short_context to divide context = {self.context}, with a share `short` of the "
                 f"steps, found {self.short_context} and {self.short}"
             )
+        if unknown := set(self.shares) - set(KINDS):
+            raise ValueError(f"`shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
+        for kind, needed in (("tasks", "families and their levels"), ("samples", "stages of kind reject")):
+            if self.shares.get(kind) and not getattr(self, kind):
+                raise ValueError(f"`shares.{kind}` needs `{kind}`: {needed}")
         return self
 
     @property
@@ -110,7 +115,6 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
 
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
     """Shards of each kind of document, made once, and the packed view of them."""
-    check_shares(config)
     root = session.directory / "data"
     shares = {kind: share for kind, share in config.shares.items() if share > 0}
     encoded = {}
@@ -130,15 +134,6 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
 def _said(session: Session, config: Config, kind: str) -> bool:
     """Whether the log says what the text of a shard was: of one that a kill came behind, it may not."""
     return kind != "prose" or any(what == "text" for what, _ in inputs.reads(session.run, config.name))
-
-
-def check_shares(config: Config) -> None:
-    name, shares = config.name, config.shares
-    if unknown := set(shares) - set(KINDS):
-        raise ConfigError(f"`{name}.shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
-    for kind, needed in (("tasks", "families and their levels"), ("samples", "stages of kind reject")):
-        if shares.get(kind) and not getattr(config, kind):
-            raise ConfigError(f"`{name}.shares.{kind}` needs `{name}.{kind}`: {needed}")
 
 
 def documents_of(

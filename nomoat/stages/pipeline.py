@@ -15,13 +15,14 @@ from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
+from nomoat.report.scores import is_done
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting
+from nomoat.stages.vetting import Vetting, texts
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -35,16 +36,44 @@ def trainable(name: str, spec: Spec) -> None:
         raise ConfigError(f"models.{name}: {error}") from None
 
 
+def check(
+    recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, whole: bool = True
+) -> None:
+    """What can't be, before anything is written: shapes, places, what the stages in `only` start from, and
+    the text of stages that have not begun in `run`, `whole` or just its first document.
+    """
+    for name, spec in recipe.models.items():
+        trainable(name, spec)
+    for config in recipe.stages:
+        recipe.plan(config)
+        for earlier in _needed(recipe, config) if config.name in only else ():
+            if earlier not in only and not (run and run.finished(earlier)):
+                raise DataError(
+                    f"stage {config.name} needs what stage {earlier} leaves, which has not finished; "
+                    f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
+                )
+    texts(recipe, run, whole=whole)
+
+
+def _needed(recipe: Recipe, config: StageConfig) -> list[str]:
+    """The stages that one can't begin without."""
+    needed = [stage.name for stage in recipe.stages if stage.kind == "tokenizer"]
+    if config.kind not in ("tokenizer", "pretrain", "eval", "export"):
+        needed += [name for name in (config.source, getattr(config, "start", None)) if name]
+    return [] if config.kind == "tokenizer" else needed
+
+
 def run_stages(
     run: Run,
     recipe: Recipe,
     stop: Stop,
     *,
     only: Sequence[str] = (),
+    again: bool = False,
     metered: Callable[[str, int], Any] | None = None,
     accept: bool = False,
 ) -> list[str]:
-    """Runs what is not finished, or just the stages named in `only`; gives the names of those that ran.
+    """Runs what is not finished, or just the stages named in `only`, anew with `again`; gives their names.
 
     `metered(device, units)` gives the meter of a run with a budget (plan/budget.py).  DataError where what a
     stage has read is another text or task by now, unless `accept` goes on with it (stages/inputs.py).
@@ -65,14 +94,13 @@ def run_stages(
             _check(run, recipe, accept, device, units)
         energy, vetting = Energy(device, units=units), Vetting(recipe, run)
         for config in recipe.stages:
-            if only and config.name not in only or ranks.broadcast(run.finished(config.name) is not None):
+            if not ranks.broadcast(_due(run, config.name, only, again)):
                 continue
             session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
             vetting.before(session, config)
             if meter:
                 config = ranks.broadcast(meter.cut(config))
-            if run.begun(config.name) is None:
-                _begin(session, config, device, units)
+            _begin(session, config, device, units, again)
             with Polite():
                 outputs = module_of(config.kind).run(session, config, recipe)
             release_memory()
@@ -87,13 +115,20 @@ def run_stages(
     return ran
 
 
-def _begin(session: Session, config: StageConfig, device: str, units: int) -> None:
-    """The log says that a stage begins, from nothing unless it goes on under a changed recipe."""
+def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:
+    """Whether a stage is to run: it is among those that are wanted, and not done or wanted again."""
+    return (not only or stage in only) and (again or not is_done(run, stage))
+
+
+def _begin(session: Session, config: StageConfig, device: str, units: int, again: bool) -> None:
+    """The log says that a stage begins, from nothing unless it goes on under a changed recipe; not twice."""
+    if session.run.begun(config.name) is not None and not again:
+        return
     goes_on = session.run.goes_on(config.name)
     if session.leads and not goes_on:
         shutil.rmtree(session.directory)
     session.mesh.barrier()
-    if goes_on and not any(session.directory.glob("checkpoints/step_*")):
+    if goes_on and config.leaves_weights and not any(session.directory.glob("checkpoints/step_*")):
         session.log("note", text="no checkpoint is left to go on from: its steps are done again")
     session.log("stage_start", config=config.model_dump(by_alias=True), units=units, device=device)
     if session.leads:
@@ -113,7 +148,8 @@ def device_class(device: torch.device) -> str:
     if device.type == "cpu":
         return "cpu"
     name = torch.cuda.get_device_name(device).lower()
+    words = f"-{'-'.join(name.split())}-"
     for known in read_prices().devices:
-        if known in name:
+        if f"-{known}-" in words:
             return known
     raise DataError(f"no prices for the device {name!r}; add it to nomoat/run/prices.toml")

@@ -2,11 +2,12 @@
 
 import hashlib
 import importlib
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nomoat.config import ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
@@ -50,6 +51,13 @@ class _Settings(Strict):
     kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if not re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+            raise ValueError('expected "cpu", "cuda" or "cuda:<n>"')
+        return name
 
 
 class _Written(_Settings):
@@ -136,7 +144,6 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
             look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
-
 
 
 def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:

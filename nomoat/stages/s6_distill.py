@@ -19,7 +19,7 @@ from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import Experts, SwiGLU
-from nomoat.model.spec import Kernels
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl import reward, rollout
@@ -99,13 +99,7 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
     and as much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the
     head unless it is tied.
     """
-    for name in ("d_model", "attention", "vocab_size"):
-        ours, wanted = getattr(student.spec, name), getattr(teacher.spec, name)
-        if ours != wanted:
-            raise ConfigError(
-                f"the student's {name} = {ours} and the teacher's is {wanted}; a student that inherits needs "
-                "the same attention: make them equal, or set inherit = false"
-            )
+    check_heir(student.spec, teacher.spec)
     for name in ("embed", "norm") if student.spec.tied else ("embed", "norm", "head"):
         lend(getattr(teacher, name), getattr(student, name))
     n_layers, n_lenders = len(student.blocks), len(teacher.blocks)
@@ -116,6 +110,17 @@ def inherit(student: Transformer, teacher: Transformer) -> None:
         ffn = lender.ffn.shared if isinstance(lender.ffn, Experts) else lender.ffn
         if ffn is not None:
             lend_part(ffn, block.ffn)
+
+
+def check_heir(student: Spec, teacher: Spec) -> None:
+    """ConfigError for a student that can't take over layers of the teacher's."""
+    for name in ("d_model", "attention", "vocab_size"):
+        ours, wanted = getattr(student, name), getattr(teacher, name)
+        if ours != wanted:
+            raise ConfigError(
+                f"the student's {name} = {ours} and the teacher's is {wanted}; a student that inherits needs "
+                "the same attention: make them equal, or set inherit = false"
+            )
 
 
 def lend(lender: nn.Module, borrower: nn.Module) -> None:
@@ -232,6 +237,8 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
 def plan(config: Config, recipe: Recipe) -> Fields:
     student = recipe.shape(config)
     teacher = recipe.shape(recipe.stage(config.source))
+    if config.inherit and not config.start:
+        check_heir(student, teacher)
     n_prompts = config.policy_steps * config.prompts
     reading = config.model_copy(update={"steps": config.steps - config.policy_steps})
     read = fit.plan(reading, recipe)

@@ -5,12 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nomoat.config import Count, DataError, Whole
+from nomoat.config import ConfigError, Count, DataError, Whole
 from nomoat.data import ngram
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
+from nomoat.report.scores import measurable, unmeasured
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
@@ -23,7 +24,8 @@ Held = Mapping[str, list[str]]  # language -> texts
 
 
 class Config(StageConfig):
-    """`models` are the stages whose weights are measured, by default every one that left some.
+    """`models` are the stages whose weights are measured, by default every earlier one that left some.  What
+    was measured before, of weights that have not changed since, is not measured again.
 
     `problems` are drawn per family and level; each is answered once greedily, `samples` times at temperature
     1.
@@ -47,14 +49,18 @@ class Config(StageConfig):
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)
-    for order in config.ngram_orders:
-        log_ngram_bits(session, inputs.text_of(recipe, config), order, held)
-    names = config.models or list(session.run.all_weights())
-    if not names:
+    models = measurable(session.run, config.name)
+    if not models:
         raise DataError("nothing to measure: no stage of this run has left weights yet")
-    asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
+    kind = "means" if config.think is None else "controls"
     means = {}
-    for name in dict.fromkeys(names):
+    if before := session.run.finished(config.name):
+        means |= before["outputs"][kind]
+    else:
+        for order in config.ngram_orders:
+            log_ngram_bits(session, inputs.text_of(recipe, config), order, held)
+    asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
+    for name in unmeasured(session.run, config.name):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + THINKING[config.think]
@@ -67,7 +73,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         log_scores(session, label, answered)
         means[label] = mean_accuracy(answered)
     bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
-    return {"means" if config.think is None else "controls": means, "bought": bought}
+    return {kind: means, "measured": models, "bought": bought}
 
 
 def log_ngram_bits(session: Session, reader: inputs.ReadsText, order: int, held: Held) -> None:
@@ -121,7 +127,10 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
     for name in names:
-        specs.append(recipe.shape(recipe.stage(name)))
+        stage = recipe.stage(name)
+        if not stage.leaves_weights:
+            raise ConfigError(f"`{config.name}.models` names {name}, which leaves no weights; leave it out")
+        specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer
     read = 2 * config.n_problems * prompt

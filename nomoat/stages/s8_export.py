@@ -37,4 +37,5 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
-    return {"directories": len(config.models) or 1}
+    names = config.models or [config.source]
+    return {"directories": len([recipe.shape(recipe.stage(name)) for name in names])}

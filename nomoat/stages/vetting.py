@@ -1,11 +1,13 @@
 """What a person hands in, read before anything is trained: texts whole, questions against the context."""
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from nomoat.config import ConfigError, DataError
-from nomoat.data import documents
 from nomoat.run.directory import Run
+from nomoat.stages.inputs import ReadsText
 from nomoat.stages.models import load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
@@ -26,38 +28,37 @@ class Asked(NamedTuple):
 
 
 class Vetting:
-    """What is looked at once: texts before the first stage, questions before the first with a model."""
+    """Questions, which are looked at once, before the first stage with a model."""
 
     def __init__(self, recipe: Recipe, run: Run):
         self.recipe, self.run = recipe, run
-        self.read = self.asked = False
+        self.asked = False
 
     def before(self, session: Session, config: StageConfig) -> None:
-        """What a stage has to wait for: that nobody asked to stop, and what is due of the rest."""
+        """What a stage has to wait for: that nobody asked to stop, and that its questions fit."""
         session.check_stop()
-        if not self.read:
-            self.read = True
-            texts(self.recipe, self.run, session.check_stop if session.mesh.world == 1 else None)
         if not self.asked and config.kind != "tokenizer":
             self.asked = True
             questions(self.recipe, self.run)
 
 
-def texts(recipe: Recipe, run: Run, between: Callable[[], None] | None = None) -> None:
-    """DataError with its place for what can't be read in the files of stages that have not begun.
+def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None:
+    """DataError with its place for what can't be read in the texts of stages that have not begun in `run`.
 
-    `between` is called at each document.
+    `whole`: all of a file, else, and of a data set, the first document.
     """
-    begun = {event["stage"] for event in run.events("stage_start")}
-    read = set()
+    begun = {event["stage"] for event in run.events("stage_start")} if run else set()
+    before = {stage["name"]: stage.get("text") for stage in run.recipe["stages"]} if begun else {}
+    read = []
     for config in recipe.stages:
-        path, n_bytes = getattr(config, "text", None), getattr(config, "text_bytes", None)
-        if path is None or config.name in begun or (path, n_bytes) in read:
+        if not isinstance(config, ReadsText) or not (config.text or config.hub):
             continue
-        read.add((path, n_bytes))
-        for _ in documents.text(path, n_bytes):
-            if between:
-                between()
+        asked = config.text, config.hub, config.text_bytes
+        if asked in read or (config.name in begun and before.get(config.name) == config.text):
+            continue
+        read.append(asked)
+        n = None if whole and config.text else 1
+        deque(itertools.islice(config.documents(), n), 0)
 
 
 def questions(recipe: Recipe, run: Run) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from nomoat.config import DataError, JsonObject, WeightsError
 from nomoat.files import read_json
 from nomoat.tokenizer import jinja, vocabulary
-from nomoat.tokenizer.layout import Layout
-from nomoat.tokenizer.layout import template as our_template
+from nomoat.tokenizer.layout import Layout, is_our_template
 from nomoat.tokenizer.turns import Template
 
 TEMPLATE = "chat_template.jinja"
@@ -22,7 +21,7 @@ _END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>")
 
 def is_foreign(table: JsonObject, ours: Mapping[str, int], template: str | None) -> bool:
     """Whether a tokenizer.json lacks one of our own special tokens, or comes with a template of its own."""
-    if template is not None and template.strip() != our_template().strip():
+    if template is not None and not is_our_template(template):
         return True
     added = table.get("added_tokens")
     if not isinstance(added, list):

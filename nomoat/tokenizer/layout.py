@@ -6,6 +6,8 @@ Nothing stands between the parts: no newline, no space.  The control ids are set
 content is encoded apart by a tokenizer that can't emit them, so no content can forge a turn.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +37,8 @@ class Layout:
 
     @property
     def chat_template(self) -> str | None:
-        """The Jinja template that other programs are given: the foreign one, or the twin of our own turns."""
-        return template() if self.role_ids else self.template
+        """The Jinja template that a GGUF carries: the foreign one, or the twin of our own turns."""
+        return template(marked=False) if self.role_ids else self.template
 
 
 NOMOAT = Layout(
@@ -73,6 +75,10 @@ class Message:
 
 
 ROLES = ("system", "user", "assistant")
+_GENERATION = re.compile("{%- (?:end)?generation -%}\n")
+_EARLIER = (  # sha256 of templates that were ours
+    "dbdbbd4faf10177bea78fd2408976ed01132eed9a7a3e4838b2e4bf07a4ed010",
+)
 Conversation = Sequence[Message]
 
 
@@ -89,9 +95,22 @@ class Rendered:
     thinking: bool = False  # whether it ends within a think block
 
 
-def template() -> str:
-    """The layout as the Jinja template that other programs read from tokenizer_config.json."""
-    return Path(__file__).with_name("layout.jinja").read_text("utf-8").rstrip("\n")
+def template(*, marked: bool = True) -> str:
+    """The layout as the Jinja template that other programs read.
+
+    It writes what `render` takes, and what only other programs know: a content of parts, developers, tools
+    and their calls.  Unless `marked` is false, `generation` blocks hold what is trained on: transformers asks
+    for them, plain Jinja has no such tag.
+    """
+    text = Path(__file__).with_name("layout.jinja").read_text("utf-8").rstrip("\n")
+    return text if marked else _GENERATION.sub("", text)
+
+
+def is_our_template(text: str) -> bool:
+    """Whether a template is ours, of today or of earlier files."""
+    text = text.strip()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text in (template(), template(marked=False)) or digest in _EARLIER
 
 
 def render(

@@ -105,7 +105,7 @@ def save(
     quantised: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write `model` as stock `transformers` and vLLM open it, by default in the first family that can say it.
+    """Write `model` as stock `transformers` opens it, by default in the first family that can say it.
 
     config.json comes last and so vouches for the rest; `card` is the text of README.md; `quantised`: in
     DeepSeek's block-scaled FP8.  WeightsError, before anything is written, for what the family can't say.

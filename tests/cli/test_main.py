@@ -2,12 +2,15 @@
 
 import io
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 from rich.console import Console
 
+import nomoat
 from nomoat.cli import main
 from nomoat.report.progress import Watch
 from nomoat.run.ledger import read_prices
@@ -45,6 +48,27 @@ def test_every_verb_explains_itself_on_a_screen(verb, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert len(out.splitlines()) <= 24
     assert "{None}" not in out
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"nomoat {nomoat.__version__}\n"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_bash_completes_verbs_flags_and_values(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["completion", "bash"])
+    script = capsys.readouterr().out
+    for words, expected in (
+        (["nomoat", "re"], {"receipt", "reject", "report"}),
+        (["nomoat", "export", "--t"], {"--to", "--type"}),
+        (["nomoat", "export", "--to", ""], {"hf", "gguf"}),
+    ):
+        ask = f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}; _tyro_nomoat"
+        lines = [script, ask, "printf '%s\\n' \"${COMPREPLY[@]}\""]
+        done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,3 +137,35 @@ def test_on_a_terminal_there_are_bars():
     assert "done before" in text
     assert "[bold]no markup[/bold]" in text
     assert re.search("done .* reward", text)
+
+
+def test_a_narrow_terminal_keeps_every_number():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=44, height=30)
+    with Watch(console, ["tokenizer", "rl"], {"tokenizer"}) as watch:
+        for event in list(events())[:-2]:
+            watch(event)
+    shown = " ".join(console.file.getvalue().split("\r")[-1].split())
+    for part in ("20/20", "reward 0.500", "1.23 ktok/s", "s left", "J", "USD"):
+        assert part in shown
+
+
+def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(smoke.root, tmp_path / "runs" / "a")
+    assert main.main(["runs"]) == 0
+    assert re.search(r"runs/a +smoke +0 +8 of 8 .* MB", capsys.readouterr().out)
+    assert main.main(["runs", "compare", "runs/a", str(smoke.root)]) == 0
+    assert "Loss, or reward" in capsys.readouterr().out
+    assert main.main(["runs", "clean", "runs", "--plan"]) == 0
+    told = capsys.readouterr().out.replace("would free", "freed")
+    assert main.main(["runs", "clean", "runs"]) == 0
+    assert capsys.readouterr().out == told
+    assert "  runs/a/pretrain/data" in told
+    assert not (tmp_path / "runs" / "a" / "pretrain" / "data").exists()
+    for argv, complaint in (
+        (["clean"], "expected runs"),
+        (["compare", "runs/a"], "found 1 runs; expected two"),
+        (["list", "nowhere"], "no run in nowhere"),
+    ):
+        assert main.main(["runs", *argv]) == 2
+        assert complaint in capsys.readouterr().err

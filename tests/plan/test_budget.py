@@ -66,6 +66,7 @@ def test_the_plan_fits_the_budget_and_uses_most_of_it(text):
     assert 0.85 * limit < needs(recipe, what) <= (1 - budget.KEPT_BACK) * limit
     assert text in recipe.fitted
     assert recipe.limit == text
+    assert ("costs nothing but its electricity" in recipe.fitted) == (what == "money")
 
 
 def test_a_resolved_recipe_is_not_cut_again():

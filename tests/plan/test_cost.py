@@ -11,6 +11,7 @@ from nomoat.model import counts
 from nomoat.model.spec import PRESETS, Dense, Spec
 from nomoat.plan.cost import (
     deepseek_stages,
+    known,
     parse_quantity,
     plan_pretraining,
     plan_published,
@@ -192,6 +193,18 @@ def test_the_class_follows_from_model_and_device():
     assert given.mfu_source == "given"
     assert given.mfu == pytest.approx(0.5)
     assert plan(LITE, "cpu", 2).advice
+
+
+def test_a_generation_that_no_run_was_fitted_on_counts_as_another():
+    estimate = plan_pretraining(asked(counts.dense_twin(LITE), 1e11, "rtx-4090", 8, 1024))
+    assert "class ampere" in estimate.mfu_source
+    assert estimate.usd_source.startswith("estimated: 0 USD a device-hour")
+
+
+def test_what_is_known_is_listed():
+    models, devices = known()
+    assert all(find_published(row[0]) for row in models.rows)
+    assert {row[0] for row in devices.rows} == set(read_hardware().devices)
 
 
 def test_every_device_has_a_price():

@@ -2,8 +2,10 @@
 
 import pytest
 
-from nomoat.plan.budget import resolve
+from nomoat.model.spec import PRESETS
+from nomoat.plan.budget import machine_of, resolve
 from nomoat.plan.forecast import against_plan, forecast
+from nomoat.plan.hardware import read_hardware
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 
@@ -28,6 +30,26 @@ def test_the_table_has_every_stage_and_its_ratio(run):
     assert [row[0] for row in found.rows] == [*(s["name"] for s in run.recipe["stages"]), "total"]
     row = dict(zip(("stage", "tokens", "of tokens"), found.rows[1]))
     assert (row["stage"], row["of tokens"]) == ("pretrain", "1.00")
+
+
+def test_a_recipe_is_planned_for_the_cards_that_are_named(run):
+    recipe = resolve(run.recipe)
+    here = forecast(recipe)
+    cards = forecast(recipe, machine=machine_of(recipe, gpu="rtx-4090", gpus=2, mfu=0.5))
+    peak = 2 * read_hardware().devices["rtx-4090"].flops_bf16 * 0.5
+    (line,) = [line for line in cards.lines if line.stage == "extend"]
+    trained = recipe.plan(recipe.stage("extend"))
+    assert line.seconds == pytest.approx(trained["trained"] / peak + trained["host"])
+    assert line.joules == pytest.approx(2 * 450 * line.seconds)
+    assert cards.table().title == "Plan for 2 x rtx-4090, estimated"
+    assert [line.tokens for line in cards.lines] == [line.tokens for line in here.lines]
+
+
+def test_what_does_not_fit_is_said(run):
+    recipe = resolve(run.recipe)
+    assert "fit" not in forecast(recipe).source
+    large = recipe.model_copy(update={"models": {name: PRESETS["deepseek-v3"] for name in recipe.models}})
+    assert "It doesn't fit: " in forecast(large, ["pretrain"]).source
 
 
 def test_time_energy_and_money_of_a_forecast_add_up(run):

@@ -95,13 +95,12 @@ def test_probes_done_again_after_a_resume_count_once(tmp_path):
     assert replies == [(1, "a"), (21, "new")]
 
 
-@pytest.mark.parametrize("width", [60, 80, 110])
+@pytest.mark.parametrize("width", [48, 60, 80, 110])
 def test_the_screen_is_one_screen_and_harmless(tmp_path, width):
     run = make(tmp_path / "run", steps(families=(NASTY, "path")), [(0, NASTY), (20, NASTY * 20)])
     text = learning.screen(run, "rl").text(width)
     assert all(c == "\n" or c.isprintable() for c in text)
-    if width >= 80:
-        assert max(map(len, text.splitlines())) <= width
+    assert max(map(len, text.splitlines())) <= width
     assert len(text.splitlines()) < 70
 
 

@@ -68,6 +68,7 @@ def test_the_same_recipe_in_another_order_reopens(run):
 def test_a_changed_recipe_is_refused_with_the_difference(run, change, line):
     changed = json.loads(json.dumps(RECIPE))
     change(changed)
+    run.log("work", stage="pretrain", seconds=1)
     before = (run.root / "recipe.json").read_bytes()
     with pytest.raises(ConfigError) as caught:
         Run.create(run.root, changed)
@@ -75,6 +76,16 @@ def test_a_changed_recipe_is_refused_with_the_difference(run, change, line):
     assert "another --out" in str(caught.value)
     assert (run.root / "recipe.json").read_bytes() == before
     assert len(difference(RECIPE, changed)) <= 2 or "stages" in line
+
+
+def test_a_run_for_which_nothing_was_done_takes_another_recipe(run):
+    changed = {**RECIPE, "seed": 4}
+    run.log("stage_start", stage="pretrain", config={"steps": 10})
+    again = Run.create(run.root, changed)
+    assert (again.recipe, again.events()) == (changed, [])
+    again.log("work", stage="pretrain", seconds=1)
+    with pytest.raises(ConfigError, match="seed: the run has 4"):
+        Run.create(run.root, RECIPE)
 
 
 def test_foreign_missing_and_broken_directories_are_clear_errors(tmp_path, run):

@@ -1,6 +1,7 @@
 """What a person hands in is read before a model is trained on it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,15 @@ from nomoat.stages import recipe as recipes
 from nomoat.stages import vetting
 from nomoat.tokenizer import bpe
 
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
+
 
 @pytest.fixture
-def begun(tmp_path, request):
+def begun(tmp_path):
     """A run of the smoke recipe that has a tokenizer, with tasks in the place of its own; and the recipe."""
 
     def made(tasks, *changes):
-        table = read_recipe(request.config.rootpath / "recipes" / "smoke.toml", changes)
+        table = read_recipe(SMOKE, changes)
         for stage in table["stages"]:
             if stage.get("tasks"):
                 stage["tasks"] = tasks
@@ -65,5 +68,10 @@ def test_texts_of_later_stages_are_read_before_the_first(tmp_path, begun):
     recipe, run = begun({"lamp": [4]}, f"sft.text={path}")
     with pytest.raises(DataError, match="talks.jsonl:301 has no turn of the assistant"):
         vetting.texts(recipe, run)
+    vetting.texts(recipe, whole=False)  # a plan reads no more than the first
     run.log("stage_start", stage="sft")
     vetting.texts(recipe, run)
+    other = path.rename(tmp_path / "other.jsonl")  # of another run, that this one takes stages over from
+    table = read_recipe(SMOKE, [f"sft.text={other}"])
+    with pytest.raises(DataError, match="other.jsonl:301 has no turn"):
+        vetting.texts(recipes.resolve(table), run)

@@ -29,6 +29,12 @@ import pytest
         ("pretrain.hub.nam=x", "unknown key `pretrain.hub.nam`; did you mean `name`"),
         ("device=tpu", 'expected "cpu", "cuda"'),
         ("device=cuda", "no CUDA device was found"),
+        ("pretrain.text=nowhere.txt", "nothing at nowhere.txt"),
+        ("models.main.positions=learned", "which is planned but not computed"),
+        ("distill.inherit=true", "a student that inherits needs the same attention"),
+        ("distill.policy_tasks={lamp=[99]}", "`distill.policy_tasks.lamp` has level 99"),
+        ('eval.models=["rll"]', "did you mean `rl`"),
+        ('export.models=["rll"]', "did you mean `rl`"),
     ],
 )
 def test_a_recipe_that_cannot_be(forge, recipe, tmp_path, change, message):
@@ -37,6 +43,7 @@ def test_a_recipe_that_cannot_be(forge, recipe, tmp_path, change, message):
     assert message in done.err
     assert "Traceback" not in done.err
     assert done.out == ""
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,29 @@ def test_text_that_cannot_be_read(forge, recipe, tmp_path, name, content, messag
     assert name in done.err
     assert message in done.err
     assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_whose_beginning_is_not_there_writes_nothing(forge, recipe, tmp_path):
+    for stage, needed in (("pretrain", "tokenizer"), ("rl", "tokenizer")):
+        done = forge(stage, "--recipe", recipe, "--out", tmp_path / "run", "--set", "steps=3")
+        assert (done.code, f"run {needed} first" in done.err) == (2, True)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_mended_mistake_goes_on_in_the_same_directory(forge, recipe, tmp_path):
+    """What is wrong with a later line is found before the run is made."""
+    text = tmp_path / "text.jsonl"
+    lines = [json.dumps({"text": f"house {n} and garden"}) for n in range(300)]
+    text.write_text("\n".join([*lines, '{"text": "tw']))
+    asked = ["tokenizer", "--recipe", recipe, "--out", tmp_path / "run", "--set", f"text={text}"]
+    wrong = forge(*asked)
+    assert (wrong.code, ":301 is not JSON" in wrong.err) == (2, True)
+    assert not (tmp_path / "run").exists()
+    text.write_text("\n".join(lines))
+    assert forge(*asked, "vocab_size=300").code == 0
+    changed = forge(*asked)
+    assert (changed.code, "tokenizer.vocab_size: the run has 300" in changed.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +155,33 @@ def test_words_that_are_no_command(forge):
         assert done.out == ""
 
 
+def test_a_flag_that_would_be_ignored_is_refused(forge, smoke):
+    for argv, message in (
+        (["eval", smoke.root, "--problems", "3"], "expected no --problems"),
+        (["eval", smoke.root, "--think", "on"], "expected no --problems"),
+        (["eval", "smollm2", "--again"], "is no run; expected no --name"),
+        (["export", smoke.root, "--type", "bf16"], "found no --out"),
+    ):
+        done = forge(*argv)
+        assert (done.code, message in done.err, done.out) == (2, True, "")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--model", "deepseek-v4"], "did you mean `deepseek-v3`"),
         (["--model", "deepseek-v3", "--gpu", "h900"], "did you mean"),
         (["--model", "deepseek-v3", "--tokens", "lots"], "expected a positive number"),
-        ([], "expected a recipe or a --model"),
+        (["--model", "deepseek-v3", "--set", "seed=1"], "--set seed=1 is of a recipe"),
+        (["smoke", "--tokens", "3T"], "--tokens and --context are of a --model"),
+        (["smoke", "--context", "3"], "--tokens and --context are of a --model"),
+        (["smoke", "--gpus", "2"], "runs on the processor; add --gpu"),
+        (["smoke", "--gpu", "h100", "--gpus", "0"], "expected one or more"),
+        (["smoke", "--gpu", "rtx-4091"], "did you mean `rtx-4090`"),
+        (["smoke", "--mfu", "7"], "expected a share of the peak"),
+        (["smoke", "--set", "device=gpu"], '`device` = \'gpu\': expected "cpu", "cuda"'),
+        (["smoke", "--set", "pretrain.text=nowhere.txt"], "nothing at nowhere.txt"),
+        ([], "`nomoat plan --list` names models"),
     ],
 )
 def test_a_plan_that_cannot_be(forge, argv, message):

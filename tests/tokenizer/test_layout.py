@@ -1,6 +1,7 @@
 """Laws of the chat layout: no content forges a control token, and the jinja template says the same."""
 
 import dataclasses
+import json
 import random
 
 import borrowed
@@ -146,12 +147,14 @@ def test_the_jinja_template_gives_the_same_ids(tok, tmp_path):
     tok.save(tmp_path)
     whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for settings in ({}, {"trim_blocks": True, "lstrip_blocks": True}):
-        theirs = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(template())
+        theirs = jinja2.sandbox.ImmutableSandboxedEnvironment(**settings).from_string(template(marked=False))
         for turns, how in borrowed.harmless(chains=True):
             text = theirs.render(
                 messages=as_dicts(turns), add_generation_prompt=how["generate"], enable_thinking=how["think"]
             )
             assert whole.encode(text).ids == render(tok, turns, **how).ids
+    with pytest.raises(jinja2.TemplateSyntaxError, match="generation"):
+        jinja2.Environment().from_string(template())
     messages = [{"role": "user", "content": "hi"}]  # keys that a client leaves out
     assert theirs.render(messages=messages) == "<|bos|><|user|>hi"
     assert theirs.render(messages=messages, add_generation_prompt=True).endswith("<|user|>hi<|assistant|>")
@@ -163,13 +166,74 @@ def test_transformers_applies_the_saved_template_alike(tok, tmp_path):
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (PAD, BOS, EOS)
     for turns, how in borrowed.harmless(chains=True):
-        ids = theirs.apply_chat_template(
+        given = theirs.apply_chat_template(
             as_dicts(turns),
             add_generation_prompt=how["generate"],
             enable_thinking=how["think"],
-            return_dict=False,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
         )
-        assert list(ids) == render(tok, turns, **how).ids
+        ours = render(tok, turns, **how)
+        assert list(given["input_ids"]) == ours.ids
+        assert [*map(bool, given["assistant_masks"])] == ours.trained
     text = "Straße , isn 't it ? 1234 \n\n end ."
     assert theirs.encode(text, add_special_tokens=False) == tok.encode(text)
     assert theirs.decode(tok.encode(text)) == text
+
+
+PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+CALL = {"type": "function", "id": "1", "function": {"name": "f", "arguments": {"x": "é"}}}
+CALLED = '<tool_call>{"name": "f", "arguments": {"x": "é"}}</tool_call>'
+OTHERS = [  # messages that only other programs write, and what the template makes of them
+    ([{"role": "user", "content": PARTS}], "<|user|>a\nb"),
+    ([{"role": "user", "content": ["a", "b"]}], "<|user|>a\nb"),
+    ([{"role": "user", "content": []}], "<|user|>"),
+    ([{"role": "developer", "content": PARTS[:1]}], "<|system|>a"),
+    ([{"role": "assistant", "content": None}], "<|assistant|><|eos|>"),
+    ([{"role": "assistant"}], "<|assistant|><|eos|>"),
+    ([{"role": "assistant", "content": PARTS, "reasoning_content": "r"}],
+     "<|assistant|><think>r</think>a\nb<|eos|>"),
+    ([{"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": "7"}],
+     f"<|assistant|>{CALLED}<|eos|><|user|><tool_response>7</tool_response>"),
+    ([{"role": "assistant", "content": "so", "tool_calls": [CALL["function"], CALL]}],
+     f"<|assistant|>so{CALLED}{CALLED}<|eos|>"),
+    ([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"x": "é"}'}}]}],
+     f"<|assistant|>{CALLED}<|eos|>"),
+    ([{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
+     '<|assistant|><tool_call>{"name": "f", "arguments": {}}</tool_call><|eos|>'),
+]  # fmt: skip
+REFUSED = [
+    ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "type image_url"),
+    ({"role": "user", "content": [{"type": "text", "text": None}]}, "type text; expected text"),
+    ({"role": "user", "content": [None]}, "type unknown"),
+    ({"role": "user", "content": {"type": "text", "text": "a"}}, "a text or a list of parts"),
+    ({"role": "user", "content": 42}, "a text or a list of parts"),
+    ({"role": "function", "content": "x"}, "role function; expected system, developer"),
+    ({"content": "x"}, "role none"),
+]
+
+
+def test_what_only_other_programs_write_is_whole_or_refused(tok, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tok.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    for messages, text in OTHERS:
+        assert theirs.apply_chat_template(messages, tokenize=False) == "<|bos|>" + text
+    for message, complaint in REFUSED:
+        with pytest.raises(jinja2.TemplateError, match=complaint):
+            theirs.apply_chat_template([message], tokenize=False)
+    calls = OTHERS[7][0]
+    given = theirs.apply_chat_template(calls, return_dict=True, return_assistant_tokens_mask=True)
+    wrote = [id for id, mask in zip(given["input_ids"], given["assistant_masks"]) if mask]
+    assert tok.decode(wrote, specials=True) == f"{CALLED}<|eos|>"
+
+
+def test_templates_of_ours_are_known_again(tok, tmp_path):
+    tok.save(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    table = json.loads(config.read_text())
+    for text in (template(), template(marked=False), template() + "\n"):
+        config.write_text(json.dumps({**table, "chat_template": text}))
+        assert bpe.Tokenizer.load(tmp_path).layout is NOMOAT
+    config.write_text(json.dumps({**table, "chat_template": template() + "x"}))
+    assert bpe.Tokenizer.load(tmp_path).layout.template == template() + "x"

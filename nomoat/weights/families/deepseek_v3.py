@@ -62,7 +62,7 @@ def spec_of(config: configs.Config, names: set[str]) -> Spec:
 
 
 def config_of(spec: Spec) -> dict[str, object]:
-    """For transformers 4.5x and 5.x and vLLM."""
+    """As transformers' DeepseekV3Config reads it."""
     configs.check(spec, FAMILY, latent.LIMITS)
     latent.check_experts(spec, FAMILY, {"ffn.scoring": ("sigmoid",), "ffn.group_score": ("top2",)})
     table = latent.config_of(spec, FAMILY, "DeepseekV3ForCausalLM")

@@ -97,8 +97,8 @@ def _scaled(yarn: Yarn, turn_scale: float, *, scores: bool) -> Yarn:
 
 
 def write(spec: Spec, *, scores: bool = False) -> dict[str, Any]:
-    """Both spellings, for transformers 4.x and 5.x, vLLM and llama.cpp.  WeightsError where YaRN scales
-    scores and the family can't.
+    """Both spellings, the older `rope_scaling` and the newer `rope_parameters`.  WeightsError where YaRN
+    scales scores and the family can't.
     """
     rope: dict[str, Any] = {"rope_type": spec.stretch.kind if spec.stretch else "default"}
     match spec.stretch:

@@ -1,4 +1,4 @@
-"""A model -> one GGUF file for llama.cpp, and a Modelfile for Ollama; written whole, read back and compared.
+"""A model -> one GGUF file for llama.cpp, and an untried Modelfile; written whole, read back and compared.
 
 Norms, biases, routers and rows that are no multiple of a block stay in a wider type.
 """

@@ -132,6 +132,28 @@ def test_earlier_turns_are_written_as_ours(thinker, tokenizer):
         assert theirs in (ours[1:], ours[1:-1])  # the end of the last turn is left to be written
 
 
+def test_parts_developers_and_tools_are_written(thinker):
+    """Parts are joined by a line end before a template sees them, so ours joins them so everywhere."""
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    called = {"name": "f", "arguments": '{"x": 1}'}
+    calls = [{"type": "function", "id": "1", "function": called}]
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "1", "content": "7"},
+    ]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    for more in ({}, {"tools": [tool]}):
+        prompt = thinker.post("/apply-template", messages=messages, **more)["prompt"]
+        assert prompt == (
+            '<|system|>be brief<|user|>a\nb<|assistant|><tool_call>{"name": "f", "arguments": {"x": 1}}'
+            "</tool_call><|eos|><|user|><tool_response>7</tool_response><|assistant|><think>"
+        )
+    answer = thinker.post("/v1/chat/completions", messages=messages, temperature=0.0, max_tokens=20)
+    assert answer["choices"][0]["message"]["content"] == "42"
+
+
 def test_ids_of_content_are_ours(thinker, tokenizer):
     for text in llamacpp.texts(300, 3):
         assert thinker.tokenize(text) == tokenizer.encode(text)

@@ -1,4 +1,4 @@
-"""Sampling by an old build against a new one, the builds in turn: 32 + 64 tokens a row, one shape, random weights.
+"""Sampling by an old build against a new one, the builds in turn: 32 + 64 tokens a row, random weights.
 
     python -m benchmarks.rows OLD_CHECKOUT NEW_CHECKOUT --rows 64 256 --threads 2 --rounds 5
 
@@ -48,8 +48,10 @@ print(max(rates[1:]))
 
 def rate(checkout: Path, rows: int, threads: int) -> float:
     """Tokens a second: the best of three calls, the processor being shared."""
-    env = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", WORKER, str(rows), str(threads), SPEC.model_dump_json()]
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    env["PYTHONPATH"] = str(checkout.resolve())
+    asked = (str(rows), str(threads), SPEC.model_dump_json())
+    command = [sys.executable, "-c", WORKER, *asked]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=checkout)
     if done.returncode:
         raise SystemExit(f"{checkout}: {done.stderr[-2000:]}")
@@ -70,10 +72,15 @@ def main() -> None:
         for _ in range(args.rounds):
             old = rate(args.old, rows, args.threads)
             pairs.append((old, rate(args.new, rows, args.threads)))
-        old, new = (statistics.median(side) for side in zip(*pairs))
-        times = [after / before for before, after in pairs]
-        span = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-        print(f"| {rows} | {old:.0f} | {new:.0f} | {span} |", flush=True)
+        print(line(rows, pairs), flush=True)
+
+
+def line(rows: int, pairs: list[tuple[float, float]]) -> str:
+    """A line of the table, of (old, new) of each round."""
+    old, new = (statistics.median(side) for side in zip(*pairs))
+    times = [after / before for before, after in pairs]
+    span = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+    return f"| {rows} | {old:.0f} | {new:.0f} | {span} |"
 
 
 if __name__ == "__main__":

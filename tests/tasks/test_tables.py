@@ -113,7 +113,7 @@ def test_every_message_is_part_of_the_question(row):
 def test_one_message_is_a_question():
     problem = jsonl.posed({"prompt": [{"role": "user", "content": "2+2?"}], "answer": 4}, "here", "exact")
     assert problem.prompt == "2+2?"
-    assert "turns" not in problem.facts
+    assert "messages" not in problem.facts
 
 
 WRONG = [

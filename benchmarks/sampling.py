@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument(
         "--dtype", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
     )
-    parser.add_argument("--batch", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 32, 128])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--experts", choices=EXPERTS)

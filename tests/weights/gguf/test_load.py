@@ -54,7 +54,7 @@ DAMAGE = {
     "no width": ({"llama.embedding_length": None}, None, "no llama.embedding_length"),
     "a width of text": ({"llama.embedding_length": "64"}, None, "embedding_length = '64'"),
     "another width": ({"llama.embedding_length": 32}, None, r"is \[320, 64\]; .*ask for \[320, 32\]"),
-    "a width beyond memory": ({"llama.embedding_length": 1 << 31}, None, "describes a model of"),
+    "a width beyond memory": ({"llama.embedding_length": 1 << 20}, None, "describes a model of"),
     "layers beyond memory": ({"llama.block_count": 1 << 31}, None, "announces 2147483648 layers"),
     "no heads": ({"llama.attention.head_count": 0}, None, "n_heads"),
     "a window": ({"llama.attention.sliding_window": 128}, None, "sliding_window = 128; expected none"),

@@ -207,6 +207,7 @@ def test_tables_and_plot_come_from_the_results_alone(tmp_path):
     assert "</svg>" in (tmp_path / "x.svg").read_text()
 
 
+@pytest.mark.check
 def test_a_comparison_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "arms", lambda waterfall: [OWN, COOKBOOK])
     monkeypatch.setattr(compare, "findings", lambda results: {})

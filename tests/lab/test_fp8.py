@@ -159,6 +159,7 @@ def test_the_gradient_is_close_to_the_exact_one():
     assert not torch.equal(exact, found)
 
 
+@pytest.mark.check
 def test_training_ends_near_where_the_exact_one_does():
     ends = []
     for way in ("exact", "fp8"):

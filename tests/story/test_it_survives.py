@@ -88,6 +88,7 @@ def at_random_moments(forge, smoke, recipe, root, weights, curve, seed: int, lon
     return kills
 
 
+@pytest.mark.check
 def test_kill_at_random_moments_changes_no_bit(forge, smoke, recipe, tmp_path, weights, curve):
     assert at_random_moments(forge, smoke, recipe, tmp_path / "run", weights, curve, 0, 1.2) >= 1
 

@@ -188,6 +188,7 @@ def test_what_reinforcement_did_can_be_looked_at(forge, smoke):
     assert {"step", "family", "prompt", "reply", "reward"} <= records[0].keys()
 
 
+@pytest.mark.check
 def test_how_far_it_carries_is_measured_once_and_several_runs_count_together(forge, smoke, tmp_path):
     runs = [tmp_path / name for name in ("a", "b")]
     for root in runs:

@@ -167,7 +167,7 @@ def test_hostile_text_takes_no_time(text):
         exact.equal(a, b)
         exact.last_number(a)
         exact.boxed(a)
-        assert time.process_time() - start < 0.4
+        assert time.process_time() - start < 2  # of the processor; what grows as a power takes minutes
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -43,7 +44,7 @@ class Sampling:
                 cold or 1 / FAR <= self.temperature <= FAR,
                 f"0 (greedy), or {1 / FAR} to {FAR:.0f}",
             ),
-            "top_k": (self.top_k is None or self.top_k >= 1, "1 or more, or None"),
+            "top_k": (self.top_k is None or (whole(self.top_k) and self.top_k >= 1), "1 or more, or None"),
             "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "0 to 1"),
             "repetition": (
@@ -57,7 +58,8 @@ class Sampling:
                 f"{far}, -100 rules an id out",
             ),
             "top_logprobs": (
-                self.top_logprobs is None or 0 <= self.top_logprobs <= TOP,
+                self.top_logprobs is None
+                or (whole(self.top_logprobs) and 0 <= self.top_logprobs <= TOP),
                 f"0 to {TOP}, or None",
             ),
         }
@@ -110,10 +112,14 @@ class Request:
 
     def check(self, vocab_size: int, context: int, name: str = "the prompt") -> None:
         """DataError or ConfigError for what can't be continued."""
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens = {self.max_new_tokens}; expected 1 or more")
-        if self.n < 1:
-            raise ConfigError(f"n = {self.n}; expected 1 or more")
+        for field_name in ("max_new_tokens", "n", "seed", "key"):
+            number = getattr(self, field_name)
+            if not whole(number):
+                raise ConfigError(f"{field_name} = {number!r}; expected a whole number")
+            if field_name in ("max_new_tokens", "n") and number < 1:
+                raise ConfigError(f"{field_name} = {number}; expected 1 or more")
+        if isinstance(self.stop, str):
+            raise ConfigError(f"stop = {self.stop!r}; expected a tuple of texts, as ({self.stop!r},)")
         for text in self.stop:
             try:
                 text.encode()
@@ -140,9 +146,20 @@ class Request:
             "the logit bias": self.sampling.bias,
             "thinking": marks,
         }.items():
+            if wrong := [id for id in ids if not whole(id)]:
+                raise DataError(f"{what} names id {wrong[0]!r}; expected a whole number")
             if len(ids) and not 0 <= min(ids) <= max(ids) < vocab_size:
                 wrong = next(id for id in ids if not 0 <= id < vocab_size)
                 raise DataError(f"{what} names id {wrong}; expected 0 to {vocab_size - 1}")
+
+
+def whole(number: object) -> bool:
+    """Whether it is an integer: of Python, numpy, or a tensor of one."""
+    if type(number) is int:  # most of them
+        return True
+    if isinstance(number, Tensor):
+        return number.ndim == 0 and not number.is_floating_point()
+    return isinstance(number, Integral)
 
 
 class Token(NamedTuple):  # which is made faster than a frozen dataclass

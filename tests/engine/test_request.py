@@ -10,6 +10,7 @@ from laws import CLOSE, OPEN, TINY, alone, bits, finish, roomy, said, whole
 from nomoat.config import ConfigError, DataError, UserError
 from nomoat.engine.engine import Engine, Limits
 from nomoat.engine.generate import sample, stream
+from nomoat.engine.native import build
 from nomoat.engine.request import Request, Sampling, Thinking
 
 
@@ -34,6 +35,13 @@ WRONG = {
     r"max_new_tokens = 0; expected 1 or more": {"max_new_tokens": 0},
     r"max_new_tokens = -3; expected 1 or more": {"max_new_tokens": -3},
     r"n = 0; expected 1 or more": {"n": 0},
+    r"max_new_tokens = 2.5; expected a whole number": {"max_new_tokens": 2.5},
+    r"n = 1.5; expected a whole number": {"n": 1.5},
+    r"seed = 'a'; expected a whole number": {"seed": "a"},
+    r"the prompt names id 1.5; expected a whole number": {"prompt": [1, 1.5]},
+    r"the prompt names id 'a'; expected a whole number": {"prompt": "ab"},
+    r"the logit bias names id '3'; expected a whole number": {"sampling": Sampling(bias={"3": 1.0})},
+    r"stop = 'ab'; expected a tuple of texts": {"stop": "ab"},
     r"a stop string is empty; expected a character": {"stop": ("a", "")},
     r"the stop string '\\ud800' has half a surrogate pair; expected text": {"stop": ("\ud800",)},
     r"the logit bias names id 40; expected 0 to 39": {"sampling": Sampling(bias={40: 1.0})},
@@ -72,7 +80,8 @@ def test_what_cannot_be_continued_is_refused_and_touches_nobody(model, compiled,
      {"repetition": 1e-30},
      {"repetition": math.nan}, {"presence": math.nan}, {"presence": 1e39}, {"frequency": -math.inf},
      {"bias": {3: math.nan}},
-     {"bias": {3: math.inf}}, {"bias": {3: 0.0, 4: -math.inf}}, {"top_k": -1}, {"top_p": math.nan},
+     {"bias": {3: math.inf}}, {"bias": {3: 0.0, 4: -math.inf}}, {"top_k": -1}, {"top_k": 2.5},
+     {"top_logprobs": 1.5}, {"top_p": math.nan},
      {"top_p": -0.1},
      {"min_p": math.nan}],
 )  # fmt: skip
@@ -122,3 +131,9 @@ def test_many_at_once_are_all_asked_or_none(model):
         next(stream(engine, Request([], 3)))
     assert not engine.busy
     whole(engine)
+
+
+def test_a_compiler_may_have_words_behind_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "gcc -O2")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert build.library.__wrapped__() is not None

@@ -138,7 +138,8 @@ class Weights:
         """The whole model, its cache and the turns of its positions (position, R/2, 2)."""
         embed = self.model.embed.weight.detach()
         if embed.dtype not in (torch.float32, torch.bfloat16):
-            embed = self.keep(embed.float())
+            embed = embed.float()
+        self.keep(embed)  # for as long as its address is known, whatever becomes of the model
         return Model(
             **numbers(self.model.spec),
             embed_kind=KINDS[embed.dtype],

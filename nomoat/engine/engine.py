@@ -4,6 +4,7 @@ Requests enter and leave a batch while it runs; prompts are computed in chunks b
 samples of one prompt share it, and a prefix that is in the cache is not computed again.
 """
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from nomoat.tokenizer.bpe import Tokenizer
 ROWS = 256  # that run at the same time
 STEP_TOKENS = 512  # of a step, about: for so long a row that goes on waits for prompts
 CACHE_BYTES = 1 << 30
+MOST_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,11 @@ class Limits:
     cache_bytes: int = CACHE_BYTES
 
     def __post_init__(self) -> None:
-        for name in ("rows", "step_tokens", "cache_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}; expected 1 or more")
+        bounds = {"rows": MOST_ROWS, "step_tokens": 1 << 20, "cache_bytes": 1 << 50}
+        for name, most in bounds.items():
+            if not 1 <= getattr(self, name) <= most:
+                found = getattr(self, name)
+                raise ConfigError(f"{name} = {found}; expected 1 or more, {most:,} at most")
 
 
 class Engine:
@@ -78,6 +82,7 @@ class Engine:
             self.blocks, limits.rows, limits.step_tokens, min(n, n_blocks(spec.context))
         )
         self.n_requests = 0
+        self.stepping = threading.Lock()
         self.unread: dict[int, deque[Token]] = {}  # of requests whose tokens someone waits for
         self.pace = Pace()
 
@@ -124,6 +129,14 @@ class Engine:
 
     def step(self) -> list[Token]:
         """Each running row's new tokens, in their order; computes chunks of prompts beside them."""
+        if not self.stepping.acquire(blocking=False):
+            raise RuntimeError("two threads step one engine; expected one thread that owns it")
+        try:
+            return self._step()
+        finally:
+            self.stepping.release()
+
+    def _step(self) -> list[Token]:
         self.pace.begin()
         parts = self.scheduler.schedule()
         if not parts:

@@ -292,3 +292,16 @@ def test_layouts_of_gsm8k_and_math():
     assert exact.boxed(r"so $x=\boxed{1}$, or $\boxed{\frac{1}{2}}$") == r"\frac{1}{2}"
     assert exact.boxed(r"\boxed{\text{(A)}") is None
     assert exact.boxed("1") is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "wrong"),
+    [("2024-11-28", "2024-28-11"), ("2024-11-28", "1985"), ("2024-01-12", "2011"), ("1-2-3", "1-3-2"),
+     ("-2", "3–5"), ("11/2024/28", "11/28/2024"), ("0", "0x10")],
+)  # fmt: skip
+def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
+    assert exact.equal(gold, gold)
+    assert not exact.equal(wrong, gold)
+    assert not exact.equal(gold, wrong)
+    assert exact.equal("3–5", "3-5")
+    assert exact.equal("5-3", "2") == exact.equal("7-5", "2")  # two numbers stay a difference

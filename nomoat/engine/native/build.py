@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from nomoat.engine.blocks import BLOCK
+from nomoat.files import write_whole
 
 HERE = Path(__file__).parent
 FLAGS = ("-O2", "-march=native", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
@@ -33,7 +34,7 @@ def library() -> ctypes.CDLL | None:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nomoat"
     path = folder / f"step-{digest}.so"
     try:
-        if not path.is_file():
+        if not _intact(path):
             _compile(compiler, path)
         found = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
@@ -48,7 +49,17 @@ def _compile(compiler: str, path: Path) -> None:
         made = Path(scratch) / path.name
         command = [*shlex.split(compiler), *FLAGS, str(HERE / "step.c"), "-o", str(made), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+        digest = hashlib.sha256(made.read_bytes()).hexdigest()
         made.replace(path)
+        write_whole(path.with_suffix(".sha256"), digest)
+
+
+def _intact(path: Path) -> bool:
+    """Whether it is what was compiled: a file that was cut would end the process."""
+    known = path.with_suffix(".sha256")
+    if not (path.is_file() and known.is_file()):
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == known.read_text("utf-8").strip()
 
 
 def _processor() -> str:

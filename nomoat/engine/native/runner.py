@@ -115,8 +115,10 @@ class NativeRunner:
             memory.append((mine, ours))
         numbers = range(1, record.n_threads)
         rest = [self.pool.submit(self._step, record, i, *memory[i]) for i in numbers]
-        self._step(record, 0, *memory[0])
-        wait(rest)
+        try:
+            self._step(record, 0, *memory[0])
+        finally:
+            wait(rest)
 
     def _step(self, record: ctypes.Structure, number: int, own: int, shared: int) -> None:
         pointers = ctypes.c_void_p(own), ctypes.c_void_p(shared)

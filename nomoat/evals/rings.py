@@ -231,7 +231,7 @@ def reworded(problems: Sequence[base.Problem], texts: Mapping[str, Sequence[str]
 
 def saying(problem: base.Problem, prompt: str) -> base.Problem:
     """The problem in other words, which stand for all turns that it had."""
-    facts = {name: fact for name, fact in problem.facts.items() if name != "turns"}
+    facts = {name: fact for name, fact in problem.facts.items() if name != "messages"}
     return replace(problem, prompt=prompt, facts=facts)
 
 

@@ -122,7 +122,7 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         raise TaskError(f"{place}: {str(dict(row))[:80]}; expected {EXPECTED}; mend it")
     facts["place"], facts["reads"] = place, row.get("lang", "en")
     if len(turns) > 1:
-        facts["turns"] = turns
+        facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
     keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
     return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")

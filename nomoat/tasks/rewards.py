@@ -189,7 +189,7 @@ def transposed(rows: Sequence[JsonObject], columns: Sequence[str]) -> dict[str, 
 
 def prompt_of(row: JsonObject, problem: Problem) -> str | list:
     """The prompt as the file has it: a text, or messages."""
-    return row.get("prompt") or problem.facts.get("turns", problem.prompt)
+    return row.get("prompt") or problem.facts.get("messages", problem.prompt)
 
 
 def completion_of(prompt: str | list, text: str) -> str | list:

@@ -83,8 +83,8 @@ Conversation = Sequence[Message]
 
 
 def turns(question: str, facts: Mapping[str, Any]) -> list[Message]:
-    """What is to be answered: "turns" of role and content among the facts, or the question as the user's."""
-    given = facts.get("turns")
+    """What is to be answered: the facts' "messages" of role and content, or the question as the user's."""
+    given = facts.get("messages")
     return [Message(**turn) for turn in given] if given else [Message("user", question)]
 
 

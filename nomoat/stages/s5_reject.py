@@ -74,7 +74,7 @@ def accepted(group: Group, n: int) -> list[Fields]:
                 "family": base.short(exercise.task),
                 "level": exercise.level,
                 "prompt": exercise.problem.prompt,
-                "turns": exercise.problem.facts.get("messages"),
+                "messages": exercise.problem.facts.get("messages"),
                 "thinking": thinking if closed else None,
                 "answer": answer,
             }

@@ -29,7 +29,8 @@ MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
 @dataclass(frozen=True, slots=True)
 class Problem:
     """`witness`: an answer that `check` accepts; with a leading blank its first word is a token of sentences.
-    `facts`: "lang", and whatever the task's functions need besides the answer.
+    `facts`: "lang", "messages" of role and content where a conversation is asked, and whatever the task's
+    functions need besides the answer.
     """
 
     prompt: str  # shown to the model, verbatim

@@ -83,7 +83,7 @@ Conversation = Sequence[Message]
 
 
 def turns(question: str, facts: Mapping[str, Any]) -> list[Message]:
-    """What is to be answered: the facts' "messages", roles and contents, or the question as the user's."""
+    """What is to be answered: the facts' "messages" of role and content, or the question as the user's."""
     given = facts.get("messages")
     return [Message(**turn) for turn in given] if given else [Message("user", question)]
 

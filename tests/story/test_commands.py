@@ -1,6 +1,7 @@
 """Every command in README.md and docs/ is read out of them: each is parsed, and run as it stands."""
 
 import functools
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,13 @@ from nomoat.plan.budget import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACES = {"RECIPE": "recipes/cpu.toml", "RUN": "runs/cpu", "DIR": "runs/dir", "NAME": "addition"}
+PLACES = {
+    "RECIPE": "recipes/cpu.toml",
+    "RUN": "runs/cpu",
+    "DIR": "runs/dir",
+    "NAME": "addition",
+    "FILE": "texts/a.txt",
+}
 SMALLER = {  # what a recipe is cut to, so that its commands can be run
     "steps": 2, "policy_steps": 1, "ramp_steps": 0, "rows": 2, "prompts": 2, "group": 2, "samples": 1,
     "problems": 1, "task_documents": 200, "talk_documents": 50, "vocab_size": 420, "text_bytes": 20000,
@@ -94,7 +101,7 @@ def test_every_setting_is_one_of_the_recipe(text):
 
 @pytest.fixture(scope="module")
 def place(smoke, tmp_path_factory):
-    """A folder as a reader has it: recipes, but small ones, a finished run, texts."""
+    """A folder as a reader has it: recipes, but small ones, a finished run, texts, problems."""
     root = tmp_path_factory.mktemp("reader")
     (root / "recipes").mkdir()
     for file in (ROOT / "recipes").glob("*.toml"):
@@ -106,6 +113,8 @@ def place(smoke, tmp_path_factory):
         shutil.copytree(smoke.root, root / "runs" / name)
     (root / "texts").mkdir()
     (root / "texts" / "a.txt").write_text("The house stands in a garden, and the garden by a lake.\n" * 400)
+    rows = [{"question": f"What is {n}/4 of 10?", "answer": f"{2.5 * n:g}"} for n in range(100)]
+    (root / "problems.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return root
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nomoat.config import TaskError
-from nomoat.tasks import find, jsonl, tables
+from nomoat.tasks import base, find, jsonl, tables
 from nomoat.tokenizer.layout import Message, turns
 
 ROWS = [{"question": "1+1?", "answer": "2"}, {"question": "Wie, »so«?", "answer": "a;b"}]
@@ -108,6 +108,13 @@ def test_every_message_is_part_of_the_question(row):
     assert all(turn.content in problem.prompt for turn in asked)
     other = jsonl.posed({**row, next(iter(row)): [*EARLIER, *row[next(iter(row))]]}, "here", "exact")
     assert other.key != problem.key
+
+
+@pytest.mark.parametrize("family", find.FAMILIES)
+def test_a_family_asks_its_prompt(family):
+    task = find.find(family)
+    problem = next(base.problems(task, task.levels[0], split="train", seed=0))
+    assert turns(problem.prompt, problem.facts) == [Message("user", problem.prompt)]
 
 
 def test_one_message_is_a_question():

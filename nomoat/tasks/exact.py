@@ -12,7 +12,7 @@ Otherwise the question would be an answer.  As in MATH's own grading, degrees, `
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -198,7 +198,7 @@ def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fractio
     found = latex.tokens(text[-2000:].rpartition("####")[2], lang)
     found = [token for token in measures.with_percent(found) if percent or token.text != "%"]
     last = max((i for i, token in enumerate(found) if token.kind == "number"), default=None)
-    if last is None:
+    if last is None or _goes_on(found, last):
         return None
     for start, end in (phrase(found, last), (last, last + 1)):
         reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))
@@ -206,6 +206,12 @@ def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fractio
         if value and not reading.undone and (fraction := value.fraction()) is not None:
             return fraction
     return None
+
+
+def _goes_on(tokens: Sequence[latex.Token], i: int) -> bool:
+    """Whether numeral i is the end of a number that is written in a way we don't read: 10 000, 100,00."""
+    before = [token for token in tokens[max(i - 2, 0) : i] if token.text.strip() not in ("", ",")]
+    return bool(before) and before[-1].kind == "number" and re.fullmatch(r"0\d+", tokens[i].text) is not None
 
 
 def says_last(text: str, expected: str, *, lang: str = "en") -> bool:

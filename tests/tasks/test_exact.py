@@ -305,3 +305,11 @@ def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
     assert not exact.equal(gold, wrong)
     assert exact.equal("3–5", "3-5")
     assert exact.equal("5-3", "2") == exact.equal("7-5", "2")  # two numbers stay a difference
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10 000", None), ("100,00", None), ("1,000", 1000), ("007", 7), ("3 and 0.5", 0.5)],
+)
+def test_the_end_of_a_number_is_not_the_last_number(text, expected):
+    assert exact.last_number(text) == expected

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomoat.tasks import base, contract, find
-from nomoat.tokenizer import layout
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 FAMILIES = find.families() | {path.stem: find.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
@@ -46,13 +45,6 @@ FINGERPRINTS = {  # the problems, chains and near misses of a family, for good
 def test_family_keeps_the_contract(name):
     count = 200 if not hasattr(FAMILIES[name], "by_tests") else 12  # answers that are run take their time
     assert contract.contract(FAMILIES[name], count) == []
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_question_is_asked_as_it_stands(name):
-    """No fact of a family is taken for the messages of a conversation."""
-    for problem in SAMPLES[name]:
-        assert layout.turns(problem.prompt, problem.facts) == [layout.Message("user", problem.prompt)]
 
 
 @pytest.mark.parametrize("name", find.FAMILIES)

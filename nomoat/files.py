@@ -38,6 +38,11 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
+def user_cache() -> Path:
+    """Where what can be made or fetched again is kept for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nomoat"
+
+
 def write_whole(
     path: Path, data: str | bytes | Iterable[bytes | memoryview], n_bytes: int | None = None
 ) -> None:

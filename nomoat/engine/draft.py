@@ -14,15 +14,13 @@ import numpy as np
 
 from nomoat.engine.batch import Batch
 from nomoat.engine.runner import Runner
-from nomoat.engine.scheduler import Part
+from nomoat.engine.scheduler import Part, Row
 
 Drafts = Literal["off", "lookup", "mtp"]
 NGRAM, LOOKED_UP = 3, 6  # ids that have to match, and how many behind them are guessed
 FEW_ROWS = 4  # with more rows a step is bound by arithmetic, and a wrong guess costs as much as a token
-LOOK, REMEMBER = (
-    48,
-    0.9,
-)  # steps between two looks at the other way; weight of what was measured before
+LOOK = 48  # steps between two looks at the other way
+REMEMBER = 0.9  # weight of what was measured before
 
 
 def by_lookup(ids: Sequence[int], n: int = LOOKED_UP) -> list[int]:
@@ -66,10 +64,10 @@ class Pace:
         self.guessing = better != looks if known else self.n_steps % 8 < 4
 
 
-def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[int, list[int]]:
+def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[Row, list[int]]:
     """What the first extra prediction depth (V3 report, section 2.2) expects behind each row that goes on.
 
-    By the row's id().  It reads the tokens of the step before, each with the id that came next.
+    It reads the tokens of the step before, each with the id that came next.
     """
     ids: list[int] = []
     out: list[int] = []
@@ -94,4 +92,4 @@ def by_depth(runner: Runner, parts: Sequence[Part], batch: Batch) -> dict[int, l
         np.array(out, np.int32),
     )
     drawn = runner.run(Batch(*integers, *plain, depth=1))
-    return {id(row): [guess] for row, guess in zip(rows, drawn.ids)}
+    return {row: [guess] for row, guess in zip(rows, drawn.ids)}

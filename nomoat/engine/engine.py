@@ -70,7 +70,7 @@ class Engine:
         self.model, self.tokenizer, self.drafts = model, tokenizer, drafts
         self.limits = limits = limits or Limits()
         spec = model.spec
-        compiled = computable(model, compiled, precision, drafts)
+        compiled = is_compiled(model, compiled, precision, drafts)
         runner = NativeRunner if compiled else TorchRunner
         self.block_bytes = runner.block_bytes(model)
         n = min(
@@ -232,11 +232,11 @@ class Engine:
         if not self.pace.guessing:
             return
         if self.drafts == "lookup":
-            drafts = {id(row): by_lookup(row.ids) for row in rows}
+            drafts = {row: by_lookup(row.ids) for row in rows}
         else:
             drafts = by_depth(self.runner, parts, batch)
         for row in rows:
-            row.drafts = drafts.get(id(row), [])[: row.limit - len(row.ids) - 1]
+            row.drafts = drafts.get(row, [])[: row.limit - len(row.ids) - 1]
             self.pace.guessed += len(row.drafts)
 
 
@@ -265,7 +265,7 @@ def chosen(
     )
 
 
-def computable(model: Transformer, compiled: bool | None, precision: str, drafts: str) -> bool:
+def is_compiled(model: Transformer, compiled: bool | None, precision: str, drafts: str) -> bool:
     """Whether steps are compiled; ConfigError for what can't be."""
     for name, value, kind in (("precision", precision, Precision), ("drafts", drafts, Drafts)):
         if value not in get_args(kind):

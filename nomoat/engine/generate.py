@@ -56,8 +56,6 @@ def sample(
         "seed": seed,
     }
     requests = [Request(prompt, key=key, **how) for prompt, key in zip(prompts, keys)]
-    for i, request in enumerate(requests):
-        request.check(model.spec.vocab_size, model.spec.context, f"prompt {i}")
     if not requests:
         return []
     limits = Limits(rows=min(rows, len(prompts) * n_per_prompt))
@@ -93,25 +91,27 @@ def stream(
 
     Ends, and computes no more, where `should_stop()` turns true or the caller closes it.
     """
-    with closing(spoken(engine, [request], should_stop)) as tokens:
+    with closing(spoken(engine, [request], should_stop, "the prompt")) as tokens:
         for _, token in tokens:
             yield token
 
 
 def spoken(
-    engine: Engine, requests: Sequence[Request], should_stop: Callable[[], bool] = lambda: False
+    engine: Engine,
+    requests: Sequence[Request],
+    should_stop: Callable[[], bool] = lambda: False,
+    name: str = "prompt {}",
 ) -> Iterator[tuple[int, Token]]:
     """(i, token of requests[i]) as they come; what others wait for meanwhile is kept for them.
 
-    However it ends, none of its requests stays in the engine.
+    However it ends, none of its requests stays in the engine.  `name` is what errors call a prompt.
     """
     place: dict[int, int] = {}
     unread: deque[Token] = deque()
     left = sum(request.n for request in requests)
     try:
         for i, request in enumerate(requests):
-            name = "the prompt" if len(requests) == 1 else f"prompt {i}"
-            place[engine.submit(request, name)] = i
+            place[engine.submit(request, name.format(i))] = i
         engine.unread |= dict.fromkeys(place, unread)
         while left and (unread or engine.busy) and not should_stop():
             if not unread:

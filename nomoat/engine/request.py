@@ -11,7 +11,7 @@ from nomoat.config import ConfigError, DataError
 
 TOP = 20  # log-probabilities beside the chosen one, at most
 FAR = 1e4  # settings beyond it mean nothing, and lead out of float32
-Stop = Literal["end", "stop", "length", "cancelled"]
+Stop = Literal["end", "stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)

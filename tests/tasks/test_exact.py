@@ -303,6 +303,7 @@ def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
     assert exact.equal(gold, gold)
     assert not exact.equal(wrong, gold)
     assert not exact.equal(gold, wrong)
+    assert exact.equal(f"**{gold}**", gold)
     assert exact.equal("3–5", "3-5")
     assert exact.equal("5-3", "2") == exact.equal("7-5", "2")  # two numbers stay a difference
 

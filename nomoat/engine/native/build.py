@@ -11,8 +11,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from nomoat.config import DataError
 from nomoat.engine.blocks import BLOCK
-from nomoat.files import write_whole
+from nomoat.files import user_cache, write_whole
 
 HERE = Path(__file__).parent
 FLAGS = ("-O2", "-march=native", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
@@ -31,13 +32,12 @@ def library() -> ctypes.CDLL | None:
     text = b"".join(path.read_bytes() for path in sources)
     identity = "\n".join((compiler, *FLAGS, platform.machine(), _processor()))
     digest = hashlib.sha256(text + identity.encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nomoat"
-    path = folder / f"step-{digest}.so"
+    path = user_cache() / f"step-{digest}.so"
     try:
         if not _intact(path):
             _compile(compiler, path)
         found = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, DataError, subprocess.SubprocessError):
         return None
     return found if found.block() == BLOCK else None
 

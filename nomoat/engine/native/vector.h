@@ -4,7 +4,7 @@
 
 #if defined(__AVX512F__)
 #define LANES 16
-#define ROWS 12  // rows of a tile: with two vectors each, they fill the registers
+#define ROWS 12 // rows of a tile: with two vectors each, they fill the registers
 #elif defined(__AVX__)
 #define LANES 8
 #define ROWS 6
@@ -12,7 +12,7 @@
 #define LANES 4
 #define ROWS 6
 #endif
-#define WIDTH (2 * LANES)  // columns of a panel
+#define WIDTH (2 * LANES) // columns of a panel
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -29,41 +29,53 @@ INLINE vec either(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((i
 // LANES whole or half numbers as float32
 #if defined(__AVX512F__)
 #include <immintrin.h>
-INLINE vec from_int8(const int8_t *p) { return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
-INLINE vec from_bf16(const uint16_t *p) { return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16); }
+INLINE vec from_int8(const int8_t *p) {
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+INLINE vec from_bf16(const uint16_t *p) {
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+}
 #elif defined(__AVX2__)
 #include <immintrin.h>
-INLINE vec from_int8(const int8_t *p) { return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
-INLINE vec from_bf16(const uint16_t *p) { return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16); }
+INLINE vec from_int8(const int8_t *p) {
+    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+INLINE vec from_bf16(const uint16_t *p) {
+    return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
+}
 #else
 INLINE vec from_int8(const int8_t *p) {
     vec v;
-    UNROLL for (int i = 0; i < LANES; i++) v[i] = p[i];
+    UNROLL
+    for (int i = 0; i < LANES; i++) v[i] = p[i];
     return v;
 }
 INLINE vec from_bf16(const uint16_t *p) {
     uvec v;
-    UNROLL for (int i = 0; i < LANES; i++) v[i] = (uint32_t)p[i] << 16;
+    UNROLL
+    for (int i = 0; i < LANES; i++) v[i] = (uint32_t)p[i] << 16;
     return (vec)v;
 }
 #endif
 
 INLINE float sum(vec v) {
     float total = 0;
-    UNROLL for (int i = 0; i < LANES; i++) total += v[i];
+    UNROLL
+    for (int i = 0; i < LANES; i++) total += v[i];
     return total;
 }
 
 INLINE float largest(vec v) {
     float best = v[0];
-    UNROLL for (int i = 1; i < LANES; i++) best = v[i] > best ? v[i] : best;
+    UNROLL
+    for (int i = 1; i < LANES; i++) best = v[i] > best ? v[i] : best;
     return best;
 }
 
 // 2^x for x <= 127, within 2e-7 of the value: 2^n times a polynomial on [-1/2, 1/2] (Taylor, degree 7).
 INLINE vec exp2_vec(vec x) {
     x = either(x > all(-126), x, all(-126));
-    const vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+    const vec magic = all(12582912.0f); // 1.5 * 2^23: adding it rounds to a whole number
     vec n = (x + magic) - magic, f = x - n;
     vec y = all(1.52527338e-5f);
     y = y * f + all(1.54035304e-4f);
@@ -99,7 +111,8 @@ static int argmax(const float *x, int n) {
     for (; i + LANES <= n; i += LANES) most = either(at(x + i) > most, at(x + i), most);
     float best = largest(most);
     for (; i < n; i++) best = x[i] > best ? x[i] : best;
-    for (i = 0; x[i] != best && i < n - 1; i++) {}
+    for (i = 0; x[i] != best && i < n - 1; i++) {
+    }
     return i;
 }
 

@@ -16,6 +16,9 @@ from nomoat.files import shipped
 from nomoat.tokenizer.layout import Conversation, Message
 
 LANGS = ("en", "de")
+LONGEST = 200  # characters of a sensible reply
+GREETED = 0.12  # share of the questions that stand behind a greeting
+POLITE = ("greeting", "how are you", "thanks", "goodbye", "praise", "okay")  # topics that don't
 _OTHER = {"en": "de", "de": "en"}
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 
@@ -25,6 +28,7 @@ class Topic:
     asked: dict[str, tuple[str, ...]]  # templates by language
     answers: list[dict[str, str]]  # by language, each with one meaning
     weight: int  # how often it is talked about
+    accepts: tuple[str, ...] = ()  # what a sensible answer says, in any of these words
 
 
 def conversations(seed: int) -> Iterator[Conversation]:
@@ -48,7 +52,8 @@ def topics() -> dict[str, Topic]:
     by_name = {}
     for topic in words["topic"]:
         asked = {lang: tuple(topic[lang]) for lang in LANGS}
-        by_name[topic["name"]] = Topic(asked, topic["answers"], topic["weight"])
+        accepts = tuple(topic.get("accepts", ()))
+        by_name[topic["name"]] = Topic(asked, topic["answers"], topic["weight"], accepts)
     for task in words["task"]:
         asked = {
             lang: tuple(template.replace("TASK", task[lang]) for template in words["can"][lang])
@@ -86,9 +91,42 @@ def fold(text: str) -> str:
     return text.lower().rstrip(".!?")
 
 
+def accepted(name: str, lang: str, reply: str) -> bool:
+    """Whether a reply is a sensible one to a question of a topic: one of its answers in that language, or a
+    sentence or two, not an answer of another topic, that say one of the words which the topic accepts.
+    """
+    said = fold(" ".join(reply.split()))
+    topic = topics()[name]
+    if said in {fold(answer[lang]) for answer in topic.answers}:
+        return True
+    others = {fold(answer[other]) for t in topics().values() for answer in t.answers for other in LANGS}
+    if said in others or len(reply) > LONGEST or reply.rstrip()[-1:] not in (".", "!", "?"):
+        return False
+    return any(word in said for word in topic.accepts)
+
+
 def _stream(split: str, seed: int) -> Iterator[Conversation]:
     for n in itertools.count():
         yield _conversation(random.Random(f"conversation/{split}/{seed}/{n}"), split)
+
+
+def exchange(rng: random.Random, split: str, name: str | None = None) -> list[Message]:
+    """A question of some topic (or of the topic `name`) and its answer, in one language."""
+    by_name = topics()
+    if name is None:
+        name = rng.choices(list(by_name), [topic.weight for topic in by_name.values()])[0]
+    lang = rng.choice(LANGS)
+    answer = rng.choice(by_name[name].answers)
+    return [Message("user", _question(rng, name, lang, split)), Message("assistant", answer[lang])]
+
+
+def _question(rng: random.Random, name: str, lang: str, split: str) -> str:
+    """One wording of a topic, now and then behind a greeting."""
+    question = rng.choice(wordings(topics()[name].asked[lang], split))
+    if name not in POLITE and rng.random() < GREETED:
+        greeting = rng.choice(wordings(topics()["greeting"].asked[lang], split))
+        question = f"{greeting.rstrip('.!')}{rng.choice('!,.')} {question}"
+    return _casual(rng, question)
 
 
 def _conversation(rng: random.Random, split: str) -> Conversation:
@@ -105,9 +143,9 @@ def _conversation(rng: random.Random, split: str) -> Conversation:
         turns.append(Message("system", say(words["order"][replied_in])))
     elif kind == "persona":
         turns.append(Message("system", say(words["persona"][asked_in])))
-    for topic in _agenda(rng):
-        question = _casual(rng, say(topic.asked[asked_in]))
-        answer = rng.choice(topic.answers)
+    for name in _agenda(rng):
+        question = _question(rng, name, asked_in, split)
+        answer = rng.choice(topics()[name].answers)
         lang = replied_in
         if kind == "plain" and rng.random() < 0.06:
             question, lang = f"{question} {words['inline'][asked_in]}", _OTHER[asked_in]
@@ -123,8 +161,8 @@ def _conversation(rng: random.Random, split: str) -> Conversation:
     return turns
 
 
-def _agenda(rng: random.Random) -> list[Topic]:
-    """One to three topics, none twice; a longer talk often starts with a greeting or ends with thanks."""
+def _agenda(rng: random.Random) -> list[str]:
+    """One to three topics by name, none twice; a longer talk often starts with a greeting or ends with thanks."""
     by_name = topics()
     weights = [topic.weight for topic in by_name.values()]
     n = rng.choices((1, 2, 3), (5, 3, 2))[0]
@@ -137,7 +175,7 @@ def _agenda(rng: random.Random) -> list[Topic]:
         name = rng.choices(list(by_name), weights)[0]
         if name not in names + ending:
             names.append(name)
-    return [by_name[name] for name in names + ending]
+    return names + ending
 
 
 def _casual(rng: random.Random, text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from nomoat.data import sources
 from nomoat.data.conversation import conversations
+from nomoat.data.dialogue import dialogues, shortened
 from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch, turns
@@ -172,6 +173,21 @@ def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
     """`n` conversations in the chat layout."""
     return _rendered(itertools.islice(conversations(seed), n), tokenizer)
+
+
+def spoken(
+    levels: Levels,
+    n: int,
+    chains: Mapping[str, float] | float,
+    tokenizer: Tokenizer,
+    seed: int,
+    longest: int,
+) -> Iterator[Rendered]:
+    """`n` conversations of problems and talk (data/dialogue.py), of at most `longest` tokens where they can be
+    shortened."""
+    talks = itertools.islice(dialogues(levels, chains, seed), n)
+    for chunk in _batched(talks, 2000):
+        yield from render_batch(tokenizer, shortened(tokenizer, chunk, longest), generate=False)
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:

@@ -25,7 +25,7 @@ from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
 from nomoat.train.start import from_bigrams
 
-KINDS = ("prose", "tasks", "samples", "talk")  # of documents
+KINDS = ("prose", "tasks", "dialogues", "samples", "talk")  # of documents
 LONGEST = 2**24  # tokens of a row
 
 
@@ -54,6 +54,7 @@ class Config(inputs.ReadsText):
     task_documents: Count = 20_000
     chains: Share | dict[str, Share] = 1.0
     talk_documents: Count = 2_000
+    dialogue_documents: Count = 10_000
     samples: list[str] = []
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
@@ -69,9 +70,11 @@ class Config(inputs.ReadsText):
             )
         if unknown := set(self.shares) - set(KINDS):
             raise ValueError(f"`shares` has {sorted(unknown)}; known: {sorted(KINDS)}")
-        for kind, needed in (("tasks", "families and their levels"), ("samples", "stages of kind reject")):
-            if self.shares.get(kind) and not getattr(self, kind):
-                raise ValueError(f"`shares.{kind}` needs `{kind}`: {needed}")
+        families = "families and their levels"
+        needs = (("tasks", "tasks", families), ("dialogues", "tasks", families))
+        for kind, name, needed in (*needs, ("samples", "samples", "stages of kind reject")):
+            if self.shares.get(kind) and not getattr(self, name):
+                raise ValueError(f"`shares.{kind}` needs `{name}`: {needed}")
         return self
 
     @property
@@ -144,6 +147,10 @@ def documents_of(
         return documents.prose(inputs.text(session, config), tokenizer)
     if kind == "tasks":
         return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
+    if kind == "dialogues":
+        return documents.spoken(
+            config.tasks, config.dialogue_documents, config.chains, tokenizer, key, config.context
+        )
     if kind == "samples":
         return documents.sampled([inputs.samples(session, stage) for stage in config.samples], tokenizer)
     return documents.talk(config.talk_documents, tokenizer, key)

@@ -45,7 +45,7 @@ def test_every_talk_is_turns_that_end_with_the_assistant(stream):
 def test_no_control_token_and_no_template_mark_is_spelled():
     text = "\n".join(turn.content for talk in take(conversations(1)) + take(heldout(1)) for turn in talk)
     assert not any(s in text for s in (*NOMOAT.specials, "<|", "{", "}", "|", "\t"))
-    assert set(text) <= set(string.ascii_letters + string.digits + " \n.,:;?!'()+*-" + "äöüÄÖÜß")
+    assert set(text) <= set(string.ascii_letters + string.digits + " \n.,:;?!'()+*/=-" + "äöüÄÖÜß")
 
 
 def test_heldout_wordings_are_never_trained_on():

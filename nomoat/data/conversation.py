@@ -110,14 +110,28 @@ def _stream(split: str, seed: int) -> Iterator[Conversation]:
         yield _conversation(random.Random(f"conversation/{split}/{seed}/{n}"), split)
 
 
-def exchange(rng: random.Random, split: str, name: str | None = None) -> list[Message]:
-    """A question of some topic (or of the topic `name`) and its answer, in one language."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question of small talk, and the language that it is in."""
+
+    topic: str
+    lang: str
+    text: str
+
+
+def asked(rng: random.Random, split: str) -> Asked:
+    """A question of some topic."""
     by_name = topics()
-    if name is None:
-        name = rng.choices(list(by_name), [topic.weight for topic in by_name.values()])[0]
+    name = rng.choices(list(by_name), [topic.weight for topic in by_name.values()])[0]
     lang = rng.choice(LANGS)
-    answer = rng.choice(by_name[name].answers)
-    return [Message("user", _question(rng, name, lang, split)), Message("assistant", answer[lang])]
+    return Asked(name, lang, _question(rng, name, lang, split))
+
+
+def exchange(rng: random.Random, split: str) -> list[Message]:
+    """A question and its answer, in one language."""
+    question = asked(rng, split)
+    answer = rng.choice(topics()[question.topic].answers)
+    return [Message("user", question.text), Message("assistant", answer[question.lang])]
 
 
 def _question(rng: random.Random, name: str, lang: str, split: str) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nomoat import stats
 from nomoat.report.table import Table
@@ -12,16 +12,26 @@ from nomoat.run.ledger import Event
 from nomoat.run.log import last_scores
 from nomoat.stats import Accuracy, grouped
 
+CONVERSATION = {  # what was measured, in words
+    "talk/first": "talk, first turn",
+    "talk/later": "talk, later turn",
+    "talk/free": "talk, written apart",
+    "turn/1": "problems, turn 1",
+    "turn/2": "problems, turn 2",
+    "turn/4": "problems, turn 4",
+}
 ByModel = Mapping[str, Mapping[str, Accuracy]]  # model -> family, or "mean"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang]."""
+    """What was measured: accuracy[how][model][family] with "mean" beside the families, bits[model][lang],
+    conversation[what][model]."""
 
     families: tuple[str, ...]
     accuracy: Mapping[str, ByModel]
     bits: Mapping[str, Mapping[str, float]]
+    conversation: Mapping[str, Mapping[str, Accuracy]] = field(default_factory=dict)  # what -> model
 
 
 def scores_of(events: Iterable[Event]) -> Scores:
@@ -29,6 +39,7 @@ def scores_of(events: Iterable[Event]) -> Scores:
     bits = defaultdict(dict)
     accuracy = {"greedy": {}, "sampled": {}}
     levels = []
+    conversation = defaultdict(dict)
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")
         what, _, detail = e["name"].partition("/")
@@ -40,11 +51,13 @@ def scores_of(events: Iterable[Event]) -> Scores:
             lenient = e.get("lenient") or 0.0
             level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
             levels.append(((detail, model), (e.get("family"), level)))
+        elif e["name"] in CONVERSATION:
+            conversation[e["name"]][model] = Accuracy(value, e["low"], e["high"], e["lenient"], e["n"])
     for (how, model), of_model in grouped(levels).items():
         accuracy[how][model] = pooled(grouped(of_model), how)
     families = dict.fromkeys(family for by_family in accuracy["sampled"].values() for family in by_family)
     families.pop("mean", None)
-    return Scores(tuple(families), accuracy, bits)
+    return Scores(tuple(families), accuracy, bits, conversation)
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
@@ -122,6 +135,8 @@ def score_tables(scores: Scores) -> list[Table]:
         means = ", ".join(f"{model} {100 * found['mean'].lenient:.0f}" for model, found in sampled.items())
         note = f"At temperature 1. In a lenient reading the means are {means}."
         tables.append(_accuracy_table("Sampled accuracy, %", sampled, scores.families, note))
+    if scores.conversation:
+        tables.append(_conversation_table(scores.conversation))
     if scores.bits:
         langs = dict.fromkeys(lang for by_lang in scores.bits.values() for lang in by_lang)
         rows = [
@@ -131,6 +146,17 @@ def score_tables(scores: Scores) -> list[Table]:
         title = "Bits per byte of held-out prose"
         tables.append(Table(title, ("model", *langs), rows, "Lower is better."))
     return tables
+
+
+def _conversation_table(scores: Mapping[str, Mapping[str, Accuracy]]) -> Table:
+    models = dict.fromkeys(model for by_model in scores.values() for model in by_model)
+    rows = [
+        (said, *(str(scores[what].get(model, "")) for model in models))
+        for what, said in CONVERSATION.items()
+        if what in scores
+    ]
+    note = "Greedy. Small talk counts as answered if it says what a sensible answer to its question says."
+    return Table("Conversation, %", ("what", *models), rows, note)
 
 
 def _accuracy_table(title: str, by_model: ByModel, families: Sequence[str], note: str) -> Table:

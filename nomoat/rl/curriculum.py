@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from nomoat.data.dialogue import earlier
 from nomoat.data.documents import Levels
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl.reward import Group
@@ -19,16 +20,17 @@ class Curriculum:
 
     `success` is each level's running success rate, saved and restored with the weights; `memory` is the share
     of the past in it.  A level that is all right or all wrong teaches nothing, but is looked at now and then.
+    A share `behind` of the problems stands behind earlier turns of a conversation.
     """
 
-    def __init__(self, tasks: Levels, memory: float = 0.8):
-        self.memory = memory
+    def __init__(self, tasks: Levels, memory: float = 0.8, behind: float = 0.0):
+        self.tasks, self.memory, self.behind = tasks, memory, behind
         self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
 
     def draw(self, seed: int, n: int) -> list[Exercise]:
         chances = [rate * (1 - rate) + FLOOR for rate in self.success.values()]
         places = random.Random(f"choose/{seed}").choices(list(self.success), chances, k=n)
-        return [_exercise(place, seed + slot) for slot, place in enumerate(places)]
+        return [self._exercise(place, seed + slot) for slot, place in enumerate(places)]
 
     def learn(self, mesh: Mesh, groups: Sequence[Group]) -> None:
         """Take in how often the groups of all ranks were right."""
@@ -42,9 +44,11 @@ class Curriculum:
             for place, rate in of_rank:
                 self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
 
-
-def _exercise(place: str, seed: int) -> Exercise:
-    family, _, level = place.rpartition("/")
-    task = find.find(family)
-    problem = next(base.problems(task, int(level), split="train", seed=seed))
-    return Exercise(family, int(level), task, problem)
+    def _exercise(self, place: str, seed: int) -> Exercise:
+        family, _, level = place.rpartition("/")
+        task = find.find(family)
+        problem = next(base.problems(task, int(level), split="train", seed=seed))
+        rng = random.Random(f"behind/{seed}")
+        alone = rng.random() >= self.behind or "messages" in problem.facts
+        before = () if alone else earlier(self.tasks, rng, "train")
+        return Exercise(family, int(level), task, problem, before)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nomoat.data import documents
+from nomoat.data.dialogue import shortened
 from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
@@ -20,12 +21,21 @@ from nomoat.train.session import Work, count
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """A problem to be answered and where it is from; `family` is spelled as in the recipe."""
+    """A problem to be answered and where it is from; `family` is spelled as in the recipe.
+
+    `before` is what was said before, of which the first exchanges go where the context has no room.
+    """
 
     family: str
     level: int
     task: Task
     problem: Problem
+    before: layout.Conversation = ()
+
+    @property
+    def messages(self) -> layout.Conversation:
+        """What is to be answered."""
+        return [*self.before, *layout.turns(self.problem.prompt, self.problem.facts)]
 
     @property
     def place(self) -> str:
@@ -79,7 +89,9 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    talks = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
+    talks = [exercise.messages for exercise in exercises]
+    if any(exercise.before for exercise in exercises):
+        talks = shortened(tokenizer, talks, model.spec.context - how.get("max_new_tokens", 0))
     prompts = layout.render_batch(tokenizer, talks, generate=True, think=think)
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nomoat.config import MOST, Count, DataError, Seed, Share, Whole
+from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
-from nomoat.rl import grpo, reward, rollout, trace
+from nomoat.rl import grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
@@ -35,7 +35,8 @@ class Settings(grpo.Objective):
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` steers the choice of problems, see Curriculum.  The reference of `kl` is what the stage started
+    `memory` and `behind` steer the choice of problems, see Curriculum; `talk` conversations a step keep the
+    model talking, their cross entropy weighted by `talk_weight` (rl/talk.py).  The reference of `kl` is what the stage started
     from, or the policy of `refresh` steps ago at most.
     """
 
@@ -46,6 +47,9 @@ class Settings(grpo.Objective):
     refill: Whole = 1
     think: bool | None = None
     memory: Share = 0.8
+    behind: Share = 0.0
+    talk: Whole = 0
+    talk_weight: Weight = 0.1
     refresh: Count | None = None
     rewards: reward.Weights = reward.Weights()
     watch_every: Count = 20  # steps between two looks at the probes and the KL
@@ -86,6 +90,7 @@ class Learner:
         batch = self.collect(number)
         start = time.perf_counter()
         updates = self.update(number, batch)
+        kept = self.talk(number)
         if self.watches(number):
             s = self.settings
             probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
@@ -95,11 +100,12 @@ class Learner:
             "levels": dict(self.curriculum.success),
             "sample_seconds": batch.seconds,
             "update_seconds": time.perf_counter() - start,
+            "talk_loss": kept and kept.loss,
         }
         between = (
             len(updates) - 1
         ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
-        return cost(self.model, batch, updates, between, telemetry)
+        return cost(self.model, batch, updates, between, kept, telemetry)
 
     def watches(self, number: int) -> bool:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
@@ -193,6 +199,14 @@ class Learner:
             updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference))
         return updates
 
+    def talk(self, number: int) -> talk.Kept | None:
+        """The talk that goes with the last minibatch; None where there is none."""
+        s, rank = self.settings, self.session.mesh.rank
+        if not s.talk:
+            return None
+        key = self.key("talk", number, rank)
+        return talk.gradient(self.model, self.tokenizer, s.tasks, s.talk, s.talk_weight, key)
+
     def half_step(self, factor: float) -> None:
         """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
         session, optimizer = self.session, self.optimizer
@@ -239,7 +253,12 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
 
 
 def cost(
-    model: Transformer, batch: Batch, updates: Sequence[grpo.Update], between_flops: float, telemetry: dict
+    model: Transformer,
+    batch: Batch,
+    updates: Sequence[grpo.Update],
+    between_flops: float,
+    kept: talk.Kept | None,
+    telemetry: dict,
 ) -> Gradient:
     """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
     updates."""
@@ -254,11 +273,15 @@ def cost(
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
     sampled = prefill + written * counts.flops_forward(spec, attended)
     executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
-    passes = updates[0].passes * columns
+    executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
+    flops = sampled + 3 * columns * counts.flops_forward(spec, attended)
+    if kept is not None:
+        flops += kept.tokens * counts.flops_train(spec, kept.width / 2)
+        executed += kept.tokens * counts.flops_train(spec, kept.width, model.kernels)
     return Gradient(
         loss=sum(update.loss for update in updates),
         tokens=written,
-        flops_model=sampled + 3 * columns * counts.flops_forward(spec, attended),
-        flops_executed=executed + between_flops + passes * counts.flops_forward(spec, width, model.kernels),
+        flops_model=flops,
+        flops_executed=executed,
         telemetry=telemetry,
     )

@@ -47,7 +47,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         policy=step.policy_of(model, optimizer),
         optimizer=optimizer,
         tokenizer=tokenizer,
-        curriculum=Curriculum(config.tasks, config.memory),
+        curriculum=Curriculum(config.tasks, config.memory, config.behind),
         reference=Reference(
             first, config.refresh, session.directory / "reference", writes=session.leads
         ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nomoat.config import ConfigError, Count, Whole
+from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
@@ -52,6 +52,7 @@ class Config(fit.Config):
     group: Count = 4
     max_new_tokens: Count = 96
     policy_think: bool | None = None
+    behind: Share = 0.0  # of the policy's problems, behind earlier turns
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
@@ -64,7 +65,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    problems = Curriculum(config.policy_tasks or config.tasks)
+    problems = Curriculum(config.policy_tasks or config.tasks, behind=config.behind)
     pair = Pair(student, teacher)
     mesh = session.mesh
 

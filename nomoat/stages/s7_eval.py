@@ -7,6 +7,7 @@ from pydantic import Field
 
 from nomoat.config import ConfigError, Count, DataError, Whole
 from nomoat.data import ngram
+from nomoat.evals import talk
 from nomoat.evals.bits import bits_per_byte, held_out
 from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
 from nomoat.model import counts
@@ -29,6 +30,8 @@ class Config(StageConfig):
 
     `problems` are drawn per family and level; each is answered once greedily, `samples` times at temperature
     1.
+    `talk` questions of small talk are asked greedily as the first turn and as a later one, and `turns` problems
+    per family as the first, second and fourth.
     `think` opens (true) or skips (false) the thinking for the model; its name in the scores then says so.
     """
 
@@ -36,6 +39,8 @@ class Config(StageConfig):
     tasks: SomeTasks
     problems: Count = 50
     samples: Count = 4
+    talk: Whole = 0
+    turns: Whole = 0
     max_new_tokens: Count = 96
     think: bool | None = None
     ngram_orders: list[Annotated[int, Field(ge=1, le=ngram.MAX_ORDER)]] = [5, 6]
@@ -44,6 +49,11 @@ class Config(StageConfig):
     @property
     def n_problems(self) -> int:
         return self.problems * sum(len(levels) for levels in self.tasks.values())
+
+    @property
+    def n_turns(self) -> int:
+        """Problems that are asked in several turns."""
+        return min(self.turns * len(self.tasks), self.n_problems)
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
@@ -71,6 +81,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
             answered = candidate.both(work, asked, config.samples, seed)
         log_samples(session, label, answered)
         log_scores(session, label, answered)
+        log_talk(session, label, candidate, config, seed)
+        log_turns(session, label, candidate, config, answered[: config.n_turns], seed)
         means[label] = mean_accuracy(answered)
     bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
     return {kind: means, "measured": models, "bought": bought}
@@ -122,8 +134,38 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
         session.log("score", **fields)
 
 
+def log_talk(session: Session, name: str, candidate: Candidate, config: Config, seed: int) -> None:
+    """How much small talk is answered sensibly, and what a model said to the first questions."""
+    if not config.talk:
+        return
+    for how, questions in talk.questions(config.tasks, config.talk, seed).items():
+        with Work(session, f"talk for {name}") as work:
+            groups = candidate.answers(work, questions, samples=1, seed=seed, greedy=True)
+        missed = {topic: f"{wrong} of {n}" for topic, wrong, n in talk.missed(groups)}
+        session.log("score", **talk.score(f"talk/{how}", name, groups), missed=missed)
+        if how == talk.FREE:
+            log_samples(session, name, [Answered(g[0].rollout.exercise, g[0], ()) for g in groups[:1]])
+
+
+def log_turns(
+    session: Session, name: str, candidate: Candidate, config: Config, first: Sequence[Answered], seed: int
+) -> None:
+    """Greedy accuracy of the same problems in several turns; those of the first have been answered."""
+    if not first:
+        return
+    exercises = [a.exercise for a in first]
+    for turn in talk.TURNS:
+        groups = [(a.greedy,) for a in first]
+        if turn > 1:
+            behind = talk.at_turn(exercises, turn, config.tasks, seed)
+            with Work(session, f"turn {turn} for {name}") as work:
+                groups = candidate.answers(work, behind, samples=1, seed=seed, greedy=True)
+        session.log("score", **talk.score(f"turn/{turn}", name, groups))
+
+
 def plan(config: Config, recipe: Recipe) -> Fields:
-    answers = config.n_problems * (1 + config.samples)
+    n_talk = 2 * config.talk + 2 * config.n_turns  # answers to questions that mostly stand behind others
+    answers = config.n_problems * (1 + config.samples) + n_talk
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
     for name in names:
@@ -133,7 +175,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer
-    read = 2 * config.n_problems * prompt
+    read = (2 * config.n_problems + 2 * n_talk) * prompt
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
     flops = scored = 0.0
     for spec in specs:

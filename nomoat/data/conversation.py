@@ -70,7 +70,9 @@ def wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
     """
     spelled = {}
     for template in templates:
-        options = [[part] for part in _CHOICE.split(template)]  # literal, choices, literal, choices, …
+        options = [
+            [part] for part in _CHOICE.split(template)
+        ]  # literal, choices, literal, choices, …
         for n in range(1, len(options), 2):
             options[n] = options[n][0].split("|")
         for words in itertools.product(*options):
@@ -99,7 +101,12 @@ def accepted(name: str, lang: str, reply: str) -> bool:
     topic = topics()[name]
     if said in {fold(answer[lang]) for answer in topic.answers}:
         return True
-    others = {fold(answer[other]) for t in topics().values() for answer in t.answers for other in LANGS}
+    others = {
+        fold(answer[other])
+        for t in topics().values()
+        for answer in t.answers
+        for other in LANGS
+    }
     if said in others or len(reply) > LONGEST or reply.rstrip()[-1:] not in (".", "!", "?"):
         return False
     return any(word in said for word in topic.accepts)
@@ -176,7 +183,7 @@ def _conversation(rng: random.Random, split: str) -> Conversation:
 
 
 def _agenda(rng: random.Random) -> list[str]:
-    """One to three topics by name, none twice; a longer talk often starts with a greeting or ends with thanks."""
+    """One to three topics by name, none twice; a longer talk often has a greeting first or thanks last."""
     by_name = topics()
     weights = [topic.weight for topic in by_name.values()]
     n = rng.choices((1, 2, 3), (5, 3, 2))[0]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nomoat.data.conversation import exchange
 from nomoat.tasks import base, find
-from nomoat.tokenizer.layout import Conversation, Encoder, Message, render_batch, turns
+from nomoat.tokenizer.layout import Conversation, Message, turns
 
 MOST_EARLIER = 4  # exchanges before the last question
 TALK = 0.3  # share of the exchanges that are talk, where both are possible
@@ -60,19 +60,6 @@ def earlier(
 def shown(rng: random.Random, witness: str) -> str:
     """An answer as a conversation keeps it: as it was written, or without the blank before it."""
     return witness if rng.random() < 0.5 else witness.strip()
-
-
-def shortened(tokenizer: Encoder, talks: Sequence[Conversation], longest: int) -> list[Conversation]:
-    """The conversations without their first exchanges where they have more than `longest` tokens, up to the
-    last question alone."""
-    talks = list(talks)
-    left = list(range(len(talks)))
-    while left:
-        rendered = render_batch(tokenizer, [talks[i] for i in left], generate=False)
-        left = [i for i, r in zip(left, rendered) if len(r.ids) > longest and len(talks[i]) > 2]
-        for i in left:
-            talks[i] = talks[i][2:]
-    return talks
 
 
 def _problem(

@@ -11,10 +11,17 @@ from typing import TypeVar
 
 from nomoat.data import sources
 from nomoat.data.conversation import conversations
-from nomoat.data.dialogue import dialogues, shortened
+from nomoat.data.dialogue import dialogues
 from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch, turns
+from nomoat.tokenizer.layout import (
+    Conversation,
+    Message,
+    Rendered,
+    render_batch,
+    render_latest,
+    turns,
+)
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
@@ -31,7 +38,9 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     """
     marks = tokenizer.layout
     for chunk in _batched(documents, 64):
-        talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
+        talks = iter(
+            render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False)
+        )
         texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
         for document in chunk:
             if document.turns:
@@ -49,10 +58,14 @@ def text(
     """
     if hub is not None:
         return first([sources.from_hub(hub)], n_bytes)
-    return first(sources.shipped_files("train") if path is None else sources.files(path), n_bytes)
+    return first(
+        sources.shipped_files("train") if path is None else sources.files(path), n_bytes
+    )
 
 
-def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> Iterator[sources.Document]:
+def first(
+    files: Iterable[Iterable[sources.Document]], n_bytes: int | None
+) -> Iterator[sources.Document]:
     """The documents of some files, of each language no more once it has given `n_bytes`; all of them for
     None.
 
@@ -143,8 +156,7 @@ def problems(
 def worked(
     levels: Levels, n: int, chains: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int
 ) -> Iterator[Rendered]:
-    """Worked problems in the chat layout; a share `chains` of them shows the chain, the rest only the answer.
-    """
+    """Worked problems in the chat layout; a share `chains` shows the chain, the rest only the answer."""
     rng = random.Random(f"worked/{seed}")
 
     def talks() -> Iterator[Conversation]:
@@ -159,7 +171,9 @@ def worked(
 
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
-    records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
+    records = (
+        json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()
+    )
     talks = (
         [
             *turns(record["prompt"], record),
@@ -183,11 +197,10 @@ def spoken(
     seed: int,
     longest: int,
 ) -> Iterator[Rendered]:
-    """`n` conversations of problems and talk (data/dialogue.py), of at most `longest` tokens where they can be
-    shortened."""
+    """`n` conversations of problems and talk (data/dialogue.py): latest turns, at most `longest` tokens."""
     talks = itertools.islice(dialogues(levels, chains, seed), n)
     for chunk in _batched(talks, 2000):
-        yield from render_batch(tokenizer, shortened(tokenizer, chunk, longest), generate=False)
+        yield from render_latest(tokenizer, chunk, longest, generate=False)
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:

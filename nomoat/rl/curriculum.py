@@ -10,6 +10,7 @@ from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.stats import mean
 from nomoat.tasks import base, find
+from nomoat.tokenizer.layout import Conversation
 
 FLOOR = 0.02  # weight of a level without any news, against 0.25 for one that is right half of the time
 
@@ -25,7 +26,9 @@ class Curriculum:
 
     def __init__(self, tasks: Levels, memory: float = 0.8, behind: float = 0.0):
         self.tasks, self.memory, self.behind = tasks, memory, behind
-        self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
+        self.success = {
+            f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels
+        }
 
     def draw(self, seed: int, n: int) -> list[Exercise]:
         chances = [rate * (1 - rate) + FLOOR for rate in self.success.values()]
@@ -42,13 +45,19 @@ class Curriculum:
                 rates.append((place, mean(score.strict for score in decided)))
         for of_rank in mesh.gather(rates):
             for place, rate in of_rank:
-                self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
+                self.success[place] = (
+                    self.memory * self.success[place] + (1 - self.memory) * rate
+                )
 
     def _exercise(self, place: str, seed: int) -> Exercise:
         family, _, level = place.rpartition("/")
         task = find.find(family)
         problem = next(base.problems(task, int(level), split="train", seed=seed))
+        return Exercise(family, int(level), task, problem, self._before(problem, seed))
+
+    def _before(self, problem: base.Problem, seed: int) -> Conversation:
+        """What was said before a problem, which may be nothing."""
         rng = random.Random(f"behind/{seed}")
-        alone = rng.random() >= self.behind or "messages" in problem.facts
-        before = () if alone else earlier(self.tasks, rng, "train")
-        return Exercise(family, int(level), task, problem, before)
+        if "messages" in problem.facts or rng.random() >= self.behind:
+            return ()
+        return earlier(self.tasks, rng, "train")

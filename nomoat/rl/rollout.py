@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from nomoat.data import documents
-from nomoat.data.dialogue import shortened
 from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
@@ -33,11 +32,6 @@ class Exercise:
     before: layout.Conversation = ()
 
     @property
-    def messages(self) -> layout.Conversation:
-        """What is to be answered."""
-        return [*self.before, *layout.turns(self.problem.prompt, self.problem.facts)]
-
-    @property
     def place(self) -> str:
         return f"{self.family}/{self.level}"
 
@@ -47,10 +41,14 @@ class Exercise:
         return "outputs" in self.problem.facts
 
 
-def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train") -> list[Exercise]:
+def exercises(
+    levels: documents.Levels, n: int, seed: int, split: str = "train"
+) -> list[Exercise]:
     """As data.documents.problems draws them."""
     drawn = documents.problems(levels, n, seed, split=split)
-    return [Exercise(family, level, find.find(family), problem) for family, level, problem in drawn]
+    return [
+        Exercise(family, level, find.find(family), problem) for family, level, problem in drawn
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,7 @@ def sample(
     exercises: Sequence[Exercise],
     *,
     group: int,
+    max_new_tokens: int,
     think: bool | None = None,
     verdicts: Verdicts | None = None,
     **how: Any,
@@ -89,10 +88,7 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    talks = [exercise.messages for exercise in exercises]
-    if any(exercise.before for exercise in exercises):
-        talks = shortened(tokenizer, talks, model.spec.context - how.get("max_new_tokens", 0))
-    prompts = layout.render_batch(tokenizer, talks, generate=True, think=think)
+    prompts = asked(tokenizer, exercises, model.spec.context - max_new_tokens, think)
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written
 
@@ -105,6 +101,7 @@ def sample(
         model,
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,
+        max_new_tokens=max_new_tokens,
         on_end=ended if heard else None,
         **{"stop_ids": tokenizer.layout.stop_ids} | how,
     )
@@ -115,9 +112,19 @@ def sample(
             if (i, j) not in texts:
                 written = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
                 texts[i, j] = openings[i] + tokenizer.decode(written.tolist(), specials=True)
-            rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
+            rollouts.append(
+                Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop)
+            )
         groups.append(tuple(rollouts))
     return groups
+
+
+def asked(
+    tokenizer: Tokenizer, exercises: Sequence[Exercise], room: int, think: bool | None
+) -> list[layout.Rendered]:
+    """The prompts of the exercises; those behind earlier turns have at most `room` tokens."""
+    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
+    return layout.render_latest(tokenizer, talks, room, generate=True, think=think)
 
 
 def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from nomoat.data.conversation import conversations, exchange
-from nomoat.data.dialogue import earlier, shortened
+from nomoat.data.dialogue import earlier
 from nomoat.data.packing import Batch
 from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import Conversation, Rendered, render_batch
+from nomoat.tokenizer.layout import Conversation, Rendered, render_latest
 from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
@@ -40,14 +40,15 @@ def gradient(
     """The gradient of `weight` times the mean cross entropy of the replies in `n` conversations, half of them
     behind problems of `levels`; accumulated beside the policy's.  None where none fits into the context."""
     longest = min(ROW_TOKENS, model.spec.context)
-    talks = shortened(tokenizer, drawn(levels, n, seed), longest)
-    rendered = render_batch(tokenizer, talks, generate=False)
+    rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
     fitting = [r for r in rendered if len(r.ids) <= longest]
     if not fitting:
         return None
     batch = rows(fitting, longest)
     device = model.device
-    h_BTD, _ = model.hidden(batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device)))
+    h_BTD, _ = model.hidden(
+        batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device))
+    )
     h_MD = model.final(h_BTD).flatten(0, 1)
     loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.to(device).flatten())
     (weight * loss).backward()
@@ -60,7 +61,9 @@ def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conver
     talks = []
     for i, talk in enumerate(itertools.islice(conversations(seed), n)):
         rng = random.Random(f"kept/{seed}/{i}")
-        talks.append([*earlier(levels, rng, "train"), *exchange(rng, "train")] if i % 2 else talk)
+        talks.append(
+            [*earlier(levels, rng, "train"), *exchange(rng, "train")] if i % 2 else talk
+        )
     return talks
 
 
@@ -85,7 +88,9 @@ def rows(rendered: Sequence[Rendered], widest: int) -> Batch:
             end = start + len(r.ids)
             ids_BT[b, start:end] = torch.tensor(r.ids)
             doc_BT[b, start:end] = number
-            ahead = [id if trained else IGNORED for id, trained in zip(r.ids[1:], r.trained[1:])]
+            ahead = [
+                id if trained else IGNORED for id, trained in zip(r.ids[1:], r.trained[1:])
+            ]
             targets_BT[b, start : end - 1] = torch.tensor(ahead)
             start = end
     return Batch(ids_BT, targets_BT, doc_BT)

@@ -20,7 +20,11 @@ from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
-THINKING = {None: "", True: ", thinking", False: ", not thinking"}  # how the scores call a model
+THINKING = {
+    None: "",
+    True: ", thinking",
+    False: ", not thinking",
+}  # how the scores call a model
 Held = Mapping[str, list[str]]  # language -> texts
 
 
@@ -30,8 +34,8 @@ class Config(StageConfig):
 
     `problems` are drawn per family and level; each is answered once greedily, `samples` times at temperature
     1.
-    `talk` questions of small talk are asked greedily as the first turn and as a later one, and `turns` problems
-    per family as the first, second and fourth.
+    `talk` questions of small talk are asked greedily as the first turn and as a later one, and `turns`
+    problems per family as the first, second and fourth.
     `think` opens (true) or skips (false) the thinking for the model; its name in the scores then says so.
     """
 
@@ -99,7 +103,9 @@ def log_ngram_bits(session: Session, reader: inputs.ReadsText, order: int, held:
             session.log("score", name=f"bpb/{lang}", model=name, value=value)
 
 
-def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokenizer, held: Held) -> None:
+def log_bits(
+    session: Session, name: str, model: Transformer, tokenizer: Tokenizer, held: Held
+) -> None:
     with Work(session, f"bits per byte of {name}") as work:
         for lang, texts in held.items():
             n_tokens, n_bytes = (
@@ -134,7 +140,9 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
         session.log("score", **fields)
 
 
-def log_talk(session: Session, name: str, candidate: Candidate, config: Config, seed: int) -> None:
+def log_talk(
+    session: Session, name: str, candidate: Candidate, config: Config, seed: int
+) -> None:
     """How much small talk is answered sensibly, and what a model said to the first questions."""
     if not config.talk:
         return
@@ -144,11 +152,18 @@ def log_talk(session: Session, name: str, candidate: Candidate, config: Config, 
         missed = {topic: f"{wrong} of {n}" for topic, wrong, n in talk.missed(groups)}
         session.log("score", **talk.score(f"talk/{how}", name, groups), missed=missed)
         if how == talk.FREE:
-            log_samples(session, name, [Answered(g[0].rollout.exercise, g[0], ()) for g in groups[:1]])
+            log_samples(
+                session, name, [Answered(g[0].rollout.exercise, g[0], ()) for g in groups[:1]]
+            )
 
 
 def log_turns(
-    session: Session, name: str, candidate: Candidate, config: Config, first: Sequence[Answered], seed: int
+    session: Session,
+    name: str,
+    candidate: Candidate,
+    config: Config,
+    first: Sequence[Answered],
+    seed: int,
 ) -> None:
     """Greedy accuracy of the same problems in several turns; those of the first have been answered."""
     if not first:
@@ -164,14 +179,18 @@ def log_turns(
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
-    n_talk = 2 * config.talk + 2 * config.n_turns  # answers to questions that mostly stand behind others
+    n_talk = (
+        2 * config.talk + 2 * config.n_turns
+    )  # answers to questions that mostly stand behind others
     answers = config.n_problems * (1 + config.samples) + n_talk
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
     for name in names:
         stage = recipe.stage(name)
         if not stage.leaves_weights:
-            raise ConfigError(f"`{config.name}.models` names {name}, which leaves no weights; leave it out")
+            raise ConfigError(
+                f"`{config.name}.models` names {name}, which leaves no weights; leave it out"
+            )
         specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer

@@ -155,6 +155,37 @@ def render_batch(
     return _by_layout(tokenizer, conversations, generate, think)
 
 
+def render_latest(
+    tokenizer: Encoder,
+    conversations: Sequence[Conversation],
+    longest: int,
+    *,
+    generate: bool,
+    think: bool | None = None,
+) -> list[Rendered]:
+    """`render` of the latest turns of each conversation that have at most `longest` tokens.
+
+    The first exchanges go, never a system prompt and never the last question, however long it is.
+    """
+    talks, rendered = list(conversations), []
+    left = list(range(len(talks)))
+    while left:
+        made = render_batch(tokenizer, [talks[i] for i in left], generate=generate, think=think)
+        rendered = rendered or made
+        for i, latest in zip(left, made):
+            rendered[i] = latest
+        left = [i for i in left if len(rendered[i].ids) > longest and _earlier(talks[i])]
+        for i in left:
+            n_system = int(talks[i][0].role == "system")
+            talks[i] = [*talks[i][:n_system], *talks[i][n_system + 2 :]]
+    return rendered
+
+
+def _earlier(talk: Conversation) -> bool:
+    """Whether there is an exchange before the last question."""
+    return len(talk) - (talk[0].role == "system") > 1 + (talk[-1].role == "assistant")
+
+
 def _by_layout(
     tokenizer: Encoder, conversations: Sequence[Conversation], generate: bool, think: bool | None
 ) -> list[Rendered]:

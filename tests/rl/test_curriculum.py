@@ -36,3 +36,11 @@ def test_success_is_a_running_mean():
     ]
     curriculum.learn(Mesh(0, 1, torch.device("cpu")), groups)
     assert curriculum.success["sorting/3"] == pytest.approx(0.8 * (0.8 * 0.5 + 0.2) + 0.0)
+
+
+def test_a_share_of_the_problems_stands_behind_earlier_turns():
+    tasks = {"lamp": [4], "sorting": [3, 4]}
+    alone, behind = Curriculum(tasks).draw(7, 200), Curriculum(tasks, behind=0.4).draw(7, 200)
+    assert [e.problem for e in alone] == [e.problem for e in behind]
+    assert not any(e.before for e in alone)
+    assert 60 < sum(bool(e.before) for e in behind) < 100

@@ -46,7 +46,9 @@ def test_what_the_policy_wrote_is_read_back_once(tokenizer, monkeypatch, think, 
     monkeypatch.setattr(tokenizer, "decode", lambda ids, **how: decoded.append(ids) or decode(ids, **how))
     exercise = Exercise("addition", 2, TASK, replace(PROBLEM, facts=facts))
     verdicts = SimpleNamespace(begin=lambda task, problem, text: told.append(text))
-    ((made,),) = rollout.sample(None, tokenizer, [exercise], group=1, think=think, verdicts=verdicts)
+    model = SimpleNamespace(spec=SimpleNamespace(context=256))
+    how = {"group": 1, "max_new_tokens": 8, "think": think, "verdicts": verdicts}
+    ((made,),) = rollout.sample(model, tokenizer, [exercise], **how)
     assert made.text == "<think>7+2</think>9"
     assert told == ([made.text] if stop == "end" and facts else [])
     assert len(decoded) == 1

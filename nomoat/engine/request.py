@@ -191,3 +191,9 @@ class Sample:
     ids_T: Tensor
     logp_T: Tensor
     stop: Stop
+
+    @property
+    def written(self) -> list[int]:
+        """The new ids without the one that ended them."""
+        ids = self.ids_T.tolist()
+        return ids[:-1] if self.stop == "end" else ids

@@ -88,7 +88,9 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    prompts = asked(tokenizer, exercises, model.spec.context - max_new_tokens, think)
+    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
+    room = model.spec.context - max_new_tokens
+    prompts = layout.render_latest(tokenizer, talks, room, generate=True, think=think)
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written
 
@@ -110,21 +112,12 @@ def sample(
         prompt_T, rollouts = torch.tensor(prompt.ids), []
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
-                written = drawn.ids_T[:-1] if drawn.stop == "end" else drawn.ids_T
-                texts[i, j] = openings[i] + tokenizer.decode(written.tolist(), specials=True)
+                texts[i, j] = openings[i] + tokenizer.decode(drawn.written, specials=True)
             rollouts.append(
                 Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop)
             )
         groups.append(tuple(rollouts))
     return groups
-
-
-def asked(
-    tokenizer: Tokenizer, exercises: Sequence[Exercise], room: int, think: bool | None
-) -> list[layout.Rendered]:
-    """The prompts of the exercises; those behind earlier turns have at most `room` tokens."""
-    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
-    return layout.render_latest(tokenizer, talks, room, generate=True, think=think)
 
 
 def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, flat
 
-ROW_TOKENS = 256  # a row takes completions of its group until it is about this long
+ROW_TOKENS = 224  # a row takes completions of its group until they are about this long
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass
 PADDING, PROMPT = -1, 0  # segments of a row; its completions are those from 1 on
 
@@ -24,7 +24,7 @@ def pack(groups: Sequence[Group]) -> list[Group]:
     for group in groups:
         row = []
         for judged in group:
-            if row and width([*row, judged]) > ROW_TOKENS:
+            if row and width([*row, judged]) - row[0].rollout.n_prompt > ROW_TOKENS:
                 rows.append(tuple(row))
                 row = []
             row.append(judged)

@@ -178,6 +178,21 @@ def test_levels_are_pooled_and_only_the_last_measurement_counts():
     assert score_tables(found)[0].rows[0] == ("lamp", "75 [60-86]")
 
 
+def test_what_was_measured_of_a_conversation_is_a_table_of_its_own():
+
+    def event(name, model, value):
+        bounds = {"low": 0.4, "high": 0.9, "lenient": value, "n": 50}
+        return {"kind": "score", "name": name, "model": model, "value": value, **bounds}
+
+    found = scores_of([event("turn/2", "rl", 0.5), event("talk/free", "rl", 0.8), event("talk/free", "sft", 0.7)])
+    (table,) = score_tables(found)
+    assert table.header == ("what", "rl", "sft")
+    assert table.rows == [
+        ("talk, written apart", "80 [40-90]", "70 [40-90]"),
+        ("problems, turn 2", "50 [40-90]", ""),
+    ]
+
+
 def test_a_table_wraps_its_words_and_aligns_its_figures():
     table = Table(
         "T", ("name", "n", "words"), (("a", "1", "many words " * 9), ("bb", "22", "")), words=("words",)

@@ -184,7 +184,8 @@ def test_what_was_measured_of_a_conversation_is_a_table_of_its_own():
         bounds = {"low": 0.4, "high": 0.9, "lenient": value, "n": 50}
         return {"kind": "score", "name": name, "model": model, "value": value, **bounds}
 
-    found = scores_of([event("turn/2", "rl", 0.5), event("talk/free", "rl", 0.8), event("talk/free", "sft", 0.7)])
+    events = [event("turn/2", "rl", 0.5), event("talk/free", "rl", 0.8), event("talk/free", "sft", 0.7)]
+    found = scores_of(events)
     (table,) = score_tables(found)
     assert table.header == ("what", "rl", "sft")
     assert table.rows == [

@@ -6,6 +6,7 @@ a system prompt that names a language have an exact reply.  One wording in eight
 
 import hashlib
 import itertools
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from nomoat.tokenizer.layout import Conversation, Message
 
 LANGS = ("en", "de")
 LONGEST = 200  # characters of a sensible reply
-GREETED = 0.12  # share of the questions that stand behind a greeting
+GREETED = 0.12  # share of the questions that stand behind a greeting,
+OPENED = 0.08  # behind a word to begin with,
+SLIPPED = 0.05  # and of those with a slip of the fingers
 POLITE = ("greeting", "how are you", "thanks", "goodbye", "praise", "okay")  # topics that don't
 _OTHER = {"en": "de", "de": "en"}
 _CHOICE = re.compile(r"\{([^{}]*)\}")
@@ -69,19 +72,43 @@ def wordings(templates: tuple[str, ...], split: str) -> tuple[str, ...]:
     together.
     """
     spelled = {}
-    for template in templates:
-        options = [
-            [part] for part in _CHOICE.split(template)
-        ]  # literal, choices, literal, choices, …
-        for n in range(1, len(options), 2):
-            options[n] = options[n][0].split("|")
-        for words in itertools.product(*options):
-            text = "".join(words)
-            spelled.setdefault(fold(text), []).append(text)
+    for text in (text for template in templates for text in _spelled(template)):
+        spelled.setdefault(fold(text), []).append(text)
     keys = sorted(spelled, key=_sha256)
     n_heldout = len(keys) // 8 or min(len(keys) - 1, 1)
     chosen = keys[:n_heldout] if split == "heldout" else keys[n_heldout:]
     return tuple(text for key in chosen for text in spelled[key])
+
+
+def _spelled(template: str) -> list[str]:
+    """Every choice of a template."""
+    options = [[part] for part in _CHOICE.split(template)]  # literal, choices, literal, choices, …
+    for n in range(1, len(options), 2):
+        options[n] = options[n][0].split("|")
+    return ["".join(words) for words in itertools.product(*options)]
+
+
+@cache
+def _by_template(templates: tuple[str, ...], split: str) -> tuple[list[list[str]], list[float]]:
+    """The wordings of each template in `split`, and how often it is drawn: by the root of their number."""
+    here = set(wordings(templates, split))
+    found = [[text for text in _spelled(template) if text in here] for template in templates]
+    found = [texts for texts in found if texts]
+    return found, [math.sqrt(len(texts)) for texts in found]
+
+
+def _drawn(rng: random.Random, templates: tuple[str, ...], split: str) -> str:
+    """One wording; a template of many choices does not drown the others."""
+    texts, weights = _by_template(templates, split)
+    return rng.choice(rng.choices(texts, weights)[0])
+
+
+@cache
+def _others(split: str) -> frozenset[str]:
+    """What is spelled on the other side of the split, folded."""
+    other = {"train": "heldout", "heldout": "train"}[split]
+    asked = [topic.asked[lang] for topic in topics().values() for lang in LANGS]
+    return frozenset(fold(text) for templates in asked for text in wordings(templates, other))
 
 
 def _sha256(text: str) -> bytes:
@@ -102,10 +129,7 @@ def accepted(name: str, lang: str, reply: str) -> bool:
     if said in {fold(answer[lang]) for answer in topic.answers}:
         return True
     others = {
-        fold(answer[other])
-        for t in topics().values()
-        for answer in t.answers
-        for other in LANGS
+        fold(answer[other]) for t in topics().values() for answer in t.answers for other in LANGS
     }
     if said in others or len(reply) > LONGEST or reply.rstrip()[-1:] not in (".", "!", "?"):
         return False
@@ -142,19 +166,36 @@ def exchange(rng: random.Random, split: str) -> list[Message]:
 
 
 def _question(rng: random.Random, name: str, lang: str, split: str) -> str:
-    """One wording of a topic, now and then behind a greeting."""
-    question = rng.choice(wordings(topics()[name].asked[lang], split))
+    """One wording of a topic, now and then behind a greeting or a word to begin with, or with a slip."""
+    plain = _drawn(rng, topics()[name].asked[lang], split)
+    question = plain
     if name not in POLITE and rng.random() < GREETED:
-        greeting = rng.choice(wordings(topics()["greeting"].asked[lang], split))
+        greeting = _drawn(rng, topics()["greeting"].asked[lang], split)
         question = f"{greeting.rstrip('.!')}{rng.choice('!,.')} {question}"
-    return _casual(rng, question)
+    elif rng.random() < OPENED:
+        question = (
+            f"{rng.choice(shipped(__file__)['opening'][lang])} {question[:1].lower()}{question[1:]}"
+        )
+    question = _casual(rng, question)
+    if rng.random() < SLIPPED:
+        question = _slip(rng, question)
+    return question if fold(question) not in _others(split) else _casual(rng, plain)
+
+
+def _slip(rng: random.Random, text: str) -> str:
+    """The text with two letters exchanged, or with one left out."""
+    at = rng.randrange(max(len(text) - 1, 1))
+    pair = text[at : at + 2]
+    if not pair.isalpha():
+        return text
+    return text[:at] + rng.choice((pair[::-1], pair[:1])) + text[at + 2 :]
 
 
 def _conversation(rng: random.Random, split: str) -> Conversation:
     words = shipped(__file__)
 
     def say(templates: list[str] | tuple[str, ...]) -> str:
-        return rng.choice(wordings(tuple(templates), split))
+        return _drawn(rng, tuple(templates), split)
 
     asked_in = replied_in = rng.choice(LANGS)
     kind = rng.choices(("plain", "order", "persona"), (68, 20, 12))[0]
@@ -203,4 +244,4 @@ def _casual(rng: random.Random, text: str) -> str:
     """The text as people type it: sometimes without capitals, sometimes without the last mark."""
     if rng.random() < 0.2:
         text = text.lower()
-    return text.rstrip(".!?") if rng.random() < 0.2 else text
+    return text.rstrip(".!?") or text if rng.random() < 0.2 else text

@@ -53,7 +53,7 @@ def earlier(
             if _alone(asked):
                 said += [*asked, Message("assistant", shown(rng, problem.witness), "")]
                 continue
-        said += exchange(rng, split)
+        said += exchange(rng, "train" if split == "train" else "heldout")
     return tuple(said)
 
 

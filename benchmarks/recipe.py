@@ -76,12 +76,15 @@ def whole(stage: dict, events: list[dict]) -> float:
     steps = [e["seconds"] for e in events if e["kind"] == "step"]
     if stage["kind"] == "eval":
         return work * stage["problems"] / PROBLEMS
-    if stage["kind"] != "distill":
-        return work + (statistics.mean(steps[WARMUP:]) * stage["steps"] if steps else 0)
-    reading, writing = steps[WARMUP:-POLICY_STEPS], steps[1 - POLICY_STEPS :]
-    n_written = stage["policy_steps"]
-    read = statistics.mean(reading) * (stage["steps"] - n_written)
-    return work + read + statistics.mean(writing) * n_written
+    if not steps:
+        return work
+    n_writing = POLICY_STEPS if stage["kind"] == "distill" else 0
+    n_written = stage.get("policy_steps", 0)
+    reading = steps[WARMUP : len(steps) - n_writing]
+    work += statistics.mean(reading) * (stage["steps"] - n_written)
+    if n_writing:
+        work += statistics.mean(steps[1 - n_writing :]) * n_written
+    return work
 
 
 def main() -> None:

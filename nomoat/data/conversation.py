@@ -168,15 +168,13 @@ def exchange(rng: random.Random, split: str) -> list[Message]:
 def _question(rng: random.Random, name: str, lang: str, split: str) -> str:
     """One wording of a topic, now and then behind a greeting or a word to begin with, or with a slip."""
     plain = _drawn(rng, topics()[name].asked[lang], split)
-    question = plain
+    opening = ""
     if name not in POLITE and rng.random() < GREETED:
         greeting = _drawn(rng, topics()["greeting"].asked[lang], split)
-        question = f"{greeting.rstrip('.!')}{rng.choice('!,.')} {question}"
+        opening = greeting.rstrip(".!") + rng.choice("!,.")
     elif rng.random() < OPENED:
-        question = (
-            f"{rng.choice(shipped(__file__)['opening'][lang])} {question[:1].lower()}{question[1:]}"
-        )
-    question = _casual(rng, question)
+        opening = rng.choice(shipped(__file__)["opening"][lang])
+    question = _casual(rng, f"{opening} {plain}".strip())
     if rng.random() < SLIPPED:
         question = _slip(rng, question)
     return question if fold(question) not in _others(split) else _casual(rng, plain)

@@ -166,18 +166,24 @@ def exchange(rng: random.Random, split: str) -> list[Message]:
 
 
 def _question(rng: random.Random, name: str, lang: str, split: str) -> str:
-    """One wording of a topic, now and then behind a greeting or a word to begin with, or with a slip."""
+    """One wording of a topic, now and then behind an opening, or with a slip."""
     plain = _drawn(rng, topics()[name].asked[lang], split)
-    opening = ""
-    if name not in POLITE and rng.random() < GREETED:
-        greeting = _drawn(rng, topics()["greeting"].asked[lang], split)
-        opening = greeting.rstrip(".!") + rng.choice("!,.")
-    elif rng.random() < OPENED:
-        opening = rng.choice(shipped(__file__)["opening"][lang])
+    opening = _opening(rng, name, lang, split)
     question = _casual(rng, f"{opening} {plain}".strip())
     if rng.random() < SLIPPED:
         question = _slip(rng, question)
-    return question if fold(question) not in _others(split) else _casual(rng, plain)
+    if fold(question) in _others(split):
+        return _casual(rng, plain)
+    return question
+
+
+def _opening(rng: random.Random, name: str, lang: str, split: str) -> str:
+    """A greeting, a word to begin with, or mostly nothing."""
+    if name not in POLITE and rng.random() < GREETED:
+        greeting = _drawn(rng, topics()["greeting"].asked[lang], split)
+        return greeting.rstrip(".!") + rng.choice("!,.")
+    openings = shipped(__file__)["opening"][lang]
+    return rng.choice(openings) if rng.random() < OPENED else ""
 
 
 def _slip(rng: random.Random, text: str) -> str:

@@ -248,4 +248,4 @@ def _casual(rng: random.Random, text: str) -> str:
     """The text as people type it: sometimes without capitals, sometimes without the last mark."""
     if rng.random() < 0.2:
         text = text.lower()
-    return text.rstrip(".!?") or text if rng.random() < 0.2 else text
+    return text.rstrip(".!? ") or text if rng.random() < 0.2 else text

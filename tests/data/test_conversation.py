@@ -8,7 +8,7 @@ import pytest
 from nomoat.data.conversation import LANGS, conversations, fold, heldout, topics, wordings
 from nomoat.tokenizer.layout import NOMOAT
 
-N = 3000
+N = 2000
 
 
 def take(stream, n=N):

@@ -1,5 +1,6 @@
 """The keyboard while an answer streams."""
 
+import codecs
 import contextlib
 import os
 import re
@@ -13,7 +14,7 @@ from types import FrameType
 from nomoat.files import visible
 
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
-ESCAPE, CTRL_T = "\x1b", "\x14"
+ESCAPE, CTRL_T, BACKSPACE = "\x1b", "\x14", "\x7f"
 
 
 class Keys:
@@ -25,6 +26,7 @@ class Keys:
     def __init__(self, fd: int | None, expand: Callable[[], None] = lambda: None) -> None:
         self._fd = fd
         self._expand = expand
+        self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         self.stopped = False
         self.typed = ""
 
@@ -32,8 +34,8 @@ class Keys:
         """Read what was typed; True once the answer is to stop."""
         while self._fd is not None and not self.stopped and select.select([self._fd], [], [], 0)[0]:
             data = os.read(self._fd, 1024)
-            text = _SEQUENCE.sub("", data.decode(errors="ignore"))
-            self.typed += "".join(c for c in text.replace("\r", "\n") if visible(c) == c)
+            text = _SEQUENCE.sub("", self._decoder.decode(data))
+            self.typed += "".join(c for c in text.replace("\r", "\n") if visible(c) == c or c == BACKSPACE)
             self.stopped = not data or ESCAPE in text
             if CTRL_T in text:
                 self._expand()

@@ -11,7 +11,7 @@ from nomoat.run.log import Event
 from nomoat.stats import grouped, mean
 
 N_EXAMPLES = 3
-LONGEST = 120  # characters of an example
+LONGEST, SHORT = 120, 60  # characters of an example; short ones go first
 MOST = 100  # of what another program wrote
 
 
@@ -72,7 +72,7 @@ def _examples(events: Iterable[Event], stage: str) -> list[str]:
     rates, asked = _measured(events, stage)
     ranked = sorted(
         (event for event in asked if "\n" not in event["prompt"] and len(event["prompt"]) <= LONGEST),
-        key=lambda e: (not e["right"], -rates.get(e["family"], 0.0), len(e["prompt"])),
+        key=lambda e: (not e["right"], len(e["prompt"]) > SHORT, -rates.get(e["family"], 0.0)),
     )
     first = {event["family"]: event for event in reversed(ranked)}  # the best of each
     ranked = [event for event in ranked if first[event["family"]] is event]

@@ -68,11 +68,16 @@ class Printer:
             if self._aside:
                 self._aside(visible(piece.text))
             return
-        if self._aside and self.thinking and not self.answer:
-            self._aside("\n")
+        if not self.answer:
+            self.end_thinking()
         if self._out:
             self._out(visible(piece.text if self.answer.strip() else piece.text.lstrip()))
         self.answer += piece.text
+
+    def end_thinking(self) -> None:
+        """What comes behind it begins a line."""
+        if self._aside and self.thinking:
+            self._aside("\n")
 
     def line(self) -> str:
         """The answer as one line: line ends within it are spelled."""

@@ -15,7 +15,7 @@ from nomoat.report.panel import Panel, panel_of
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
-from nomoat.weights import known
+from nomoat.weights import known, shelf
 from nomoat.weights.gguf import load as gguf
 from nomoat.weights.directory import PANEL_FILE
 from nomoat.weights.gguf.header import Header
@@ -46,11 +46,13 @@ def load(
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """What an exported directory, a .gguf file or a known name holds (see weights.known), or what `stage` of
-    a run left (by default the best evaluated; see Run.weights).
+    a run left (by default the best evaluated; see Run.weights), or of a model on the shelf.
 
     DataError where there is nothing of this kind, WeightsError where it can't be read or model and tokenizer
     do not belong together.
     """
+    if stage is not None and not Path(source).exists() and shelf.named(str(source)):
+        source, stage = f"{source}:{stage}", None
     root = known.locate(source, say)
     if (root / "recipe.json").is_file():
         run = Run.open(root)

@@ -38,11 +38,11 @@ class Talk:
 
     system: str | None = None
     think: bool | None = None
-    filled: float = 0.0  # share of its room that the conversation took when it was last answered
-    forgets: bool = False  # whether its first messages have found no room
     exchanges: list[Exchange] = field(default_factory=list)
     saved: set[Path] = field(default_factory=set)  # files that this talk may overwrite
     marks: bool = True  # whether the model marks its thinking
+    filled: float = 0.0  # share of its room that the conversation took when it was last answered
+    forgets: bool = False  # whether its first messages have found no room
 
     def fills(self, n_tokens: int, room: int, n_forgotten: int) -> str | None:
         """What is to be said, once each: that the conversation takes most of its room by now, or that it has

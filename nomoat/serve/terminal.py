@@ -96,6 +96,8 @@ def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, o
         keys = Keys(None)
         printer = lines.Printer(None if one_line else out, dim if manner.thinking else None)
         reply = _reply(bot, talk, question, keys, printer.piece)
+        if not printer.answer:
+            printer.end_thinking()
         if manner.json:
             out(f"{printer.answered(reply).to_json()}\n")
         else:

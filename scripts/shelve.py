@@ -120,9 +120,9 @@ def table(shelf: Path) -> str:
     for model in dict.fromkeys(one.model for one in found):
         made = json.loads((shelf / model / FILE).read_text("utf-8"))
         notes.append(
-            f"{model}: recipe `{made['recipe']}`, seed {made['seed']}, commit {(made['commit'] or 'unknown')[:12]}, "
-            f"{duration(made['device_seconds'])} on {made['device']}; numbers in bf16; trained on the text above "
-            "and on tasks that a program makes."
+            f"{model}: recipe `{made['recipe']}`, seed {made['seed']}, commit "
+            f"{(made['commit'] or 'unknown')[:12]}, {duration(made['device_seconds'])} on {made['device']}; "
+            "numbers in bf16; trained on the text above and on tasks that a program makes."
         )
     return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", *notes])
 
@@ -136,7 +136,8 @@ def write_table(page: Path, shelf: Path) -> None:
 
 
 def main(words: list[str], shelf: Path = SHELF, page: Path = PAGE) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("--name", help="on the shelf (default: that of the recipe)")
     parser.add_argument("--stages", nargs="+", help="whose weights (default: base, sft, rl, student)")

@@ -120,7 +120,9 @@ def models(json: bool) -> int:
     from nomoat.weights.known import KNOWN
     from nomoat.weights.shelf import shelved
 
-    records = [{"name": one.name, "stage": one.stage, "default": one.default, **one.facts} for one in shelved()]
+    records = []
+    for one in shelved():
+        records.append({"name": one.name, "stage": one.stage, "default": one.default, **one.facts})
     if importlib.util.find_spec("gguf"):
         records += [
             {"name": name, "bytes": 10**6 * wheel.megabytes, "licence": wheel.licence, "fetched": True}

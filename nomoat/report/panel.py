@@ -28,13 +28,10 @@ class Panel:
     @classmethod
     def from_json(cls, table: Any) -> Self | None:
         """None for what is no panel."""
-        found = []
-        for name in ("kinds", "examples"):
-            texts = table.get(name) if isinstance(table, dict) else None
-            if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-                return None
-            found.append(tuple(text for text in texts[:MOST] if text.strip() and len(text) <= LONGEST))
-        return cls(*found) if found[0] else None
+        if not isinstance(table, dict):
+            return None
+        kinds, examples = _texts(table.get("kinds")), _texts(table.get("examples"))
+        return cls(kinds, examples) if kinds and examples is not None else None
 
     def text(self) -> str:
         """For a terminal."""
@@ -67,15 +64,28 @@ def kind_of(task: str) -> str:
     return Path(file).stem
 
 
+def _texts(found: Any) -> tuple[str, ...] | None:
+    """None for what is no list of texts."""
+    if not isinstance(found, list | tuple):
+        return None
+    if not all(isinstance(text, str) for text in found):
+        return None
+    return tuple(text for text in found[:MOST] if text.strip() and len(text) <= LONGEST)
+
+
 def _examples(events: Iterable[Event], stage: str) -> list[str]:
     """One of a family, short ones; the last of them in German where the log has one."""
     rates, asked = _measured(events, stage)
-    ranked = sorted(
-        (event for event in asked if "\n" not in event["prompt"] and len(event["prompt"]) <= LONGEST),
-        key=lambda e: (not e["right"], len(e["prompt"]) > SHORT, -rates.get(e["family"], 0.0)),
-    )
-    first = {event["family"]: event for event in reversed(ranked)}  # the best of each
-    ranked = [event for event in ranked if first[event["family"]] is event]
+
+    def rank(event: Event) -> tuple[bool, bool, float]:
+        long = len(event["prompt"]) > SHORT
+        return not event["right"], long, -rates.get(event["family"], 0.0)
+
+    of_family: dict[str, Event] = {}
+    for event in sorted(asked, key=rank):
+        if "\n" not in event["prompt"] and len(event["prompt"]) <= LONGEST:
+            of_family.setdefault(event["family"], event)
+    ranked = list(of_family.values())
     german = [event for event in ranked if event.get("lang") == "de"][:1]
     others = [event for event in ranked if event not in german]
     chosen = others[: N_EXAMPLES - len(german)] + german
@@ -83,12 +93,15 @@ def _examples(events: Iterable[Event], stage: str) -> list[str]:
 
 
 def _measured(events: Iterable[Event], stage: str) -> tuple[dict[str, float], list[Event]]:
-    """How often a stage's model is right in each family, and what it was asked, or else what others were."""
-    cells, asked = [], []
+    """How often a stage's model is right in each family; what it was asked, or else what others were."""
+    cells = []
+    asked = []
     for event in events:
         if event["kind"] == "sample":
             asked.append(event)
-        elif (event["kind"], event.get("model"), event.get("name")) == ("score", stage, "accuracy/sampled"):
-            cells.append((event["family"], event["value"]))
+        elif event.get("name") == "accuracy/sampled" and event["model"] == stage:
+            cell = event["family"], event["value"]
+            cells.append(cell)
     rates = {family: mean(values) for family, values in grouped(cells).items()}
-    return rates, [event for event in asked if event["model"] == stage] or asked
+    own = [event for event in asked if event["model"] == stage]
+    return rates, own or asked

@@ -24,7 +24,8 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
 
 
 def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
-    """A GGUF file, read back and compared; beside it its card, and a Modelfile that was never tried in Ollama.
+    """A GGUF file, read back and compared; beside it its card, and a Modelfile that was never tried in
+    Ollama.
     """
     if out.suffix != ".gguf":
         raise DataError(f"{out} has another ending; expected FILE.gguf, as readers look for it; add it")

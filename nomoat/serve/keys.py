@@ -11,10 +11,11 @@ import tty
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from nomoat.files import visible
+from nomoat.files import PROSE, visible
 
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
-ESCAPE, CTRL_T, BACKSPACE = "\x1b", "\x14", "\x7f"
+ESCAPE, CTRL_T = "\x1b", "\x14"
+KEPT = f"{PROSE}\x7f"  # and the backspace
 
 
 class Keys:
@@ -35,7 +36,8 @@ class Keys:
         while self._fd is not None and not self.stopped and select.select([self._fd], [], [], 0)[0]:
             data = os.read(self._fd, 1024)
             text = _SEQUENCE.sub("", self._decoder.decode(data))
-            self.typed += "".join(c for c in text.replace("\r", "\n") if visible(c) == c or c == BACKSPACE)
+            lines = text.replace("\r", "\n")
+            self.typed += "".join(c for c in lines if visible(c, KEPT) == c)
             self.stopped = not data or ESCAPE in text
             if CTRL_T in text:
                 self._expand()

@@ -53,8 +53,8 @@ class Talk:
         self.filled, self.forgets = n_tokens / room, self.forgets or lost
         if lost:
             return (
-                f"the context is full: the first {n_forgotten} messages are forgotten by now, later ones will "
-                "follow; /new begins again"
+                f"the context is full: the first {n_forgotten} messages are forgotten by now, later ones "
+                "will follow; /new begins again"
             )
         if nearly and not self.forgets:
             used = f"{n_tokens} of {room} tokens of the context are used"

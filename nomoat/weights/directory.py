@@ -110,7 +110,8 @@ def save(
     """Write `model` as stock `transformers` opens it, by default in the first family that can say it.
 
     config.json comes last and so vouches for the rest; `card` is the text of README.md, `panel` what the
-    model was taught; `quantised`: in DeepSeek's block-scaled FP8.  WeightsError, before anything is written, for what the family can't say.
+    model was taught; `quantised`: in DeepSeek's block-scaled FP8.  WeightsError, before anything is written,
+    for what the family can't say.
     """
     directory = Path(directory)
     model_type = model_type_of(model.spec, model_type, tokenizer)

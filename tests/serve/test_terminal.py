@@ -204,6 +204,9 @@ class Session:
 def test_a_session_on_a_real_terminal():
     with Session(environment()) as s:
         converse(s)
+        type_ahead(s)
+        s.type("\x04")  # Ctrl-D
+        assert s.ended() == 0
     assert s.screen.title == ""
     assert b"\x1b[2m" in s.raw
 
@@ -252,8 +255,16 @@ def converse(s: Session) -> None:
     s.wait_for("after 15\\x1b[2J\\x1b]0;owned\\x07 end\n>")
     s.type("/nwe\r")
     s.wait_for("unknown command /nwe; did you mean `/new`?\n>")
-    s.type("\x04")  # Ctrl-D
-    assert s.ended() == 0
+
+
+def type_ahead(s: Session) -> None:
+    """Lines that are typed while an answer comes stay apart, and what is no line yet waits."""
+    s.type("endless\r")
+    s.wait_for("to 'endless' after 17")
+    s.type("ao\x7fne\rzwölf\rdrei")  # lines that are typed ahead stay apart
+    s.type("\x1b")
+    s.wait_for("> ane\n", "to 'ane' after 19 end\n> zwölf\n", "to 'zwölf' after 21 end\n> drei")
+    s.type("\x03")
 
 
 @pytest.mark.filterwarnings("ignore:.*use of forkpty.*:DeprecationWarning")

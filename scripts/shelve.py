@@ -4,7 +4,7 @@ python scripts/shelve.py runs/evening                    # base, sft, rl and stu
 python scripts/shelve.py runs/evening --name evening --stages sft rl
 python scripts/shelve.py --table                         # writes the table of DATA.md alone
 
-The default, which a chat without a name opens, is the best evaluated of those with answers: of kind rl or distill.
+The default, which a chat without a name opens, is the best evaluated of kind rl or distill.
 """
 
 import argparse
@@ -29,8 +29,13 @@ from nomoat.weights.shelf import FILE, SHELF, shelved
 PAGE = Path(__file__).resolve().parents[1] / "DATA.md"
 BEGIN, END = "<!-- shelf: begin -->", "<!-- shelf: end -->"
 MOST_BYTES = 16_000_000  # of all that ships
-WHAT = {"pretrain": "base", "extend": "base", "sft": "fine-tuned on worked solutions and talk", "rl": "reinforced",
-        "distill": "student"}  # fmt: skip
+WHAT = {
+    "pretrain": "base",
+    "extend": "base",
+    "sft": "fine-tuned on worked solutions and talk",
+    "rl": "reinforced",
+    "distill": "student",
+}
 
 
 def chosen(run: Run) -> list[str]:
@@ -108,7 +113,7 @@ def table(shelf: Path) -> str:
     if not found:
         return "None ship yet."
     rows = [
-        ("model", "what", "parameters", "bytes", "right answers, sampled", "licence", "sha256 of its weights"),
+        ("model", "what", "parameters", "bytes", "right answers, sampled", "licence", "sha256 of weights"),
         ("---", "---", "---:", "---:", "---:", "---", "---"),
     ]
     for one in found:

@@ -41,7 +41,7 @@ class Panel:
         return "\n".join([*lines, CANNOT])
 
 
-CANNOT = "It knows nothing of the world and can be wrong: anything else it can't answer."
+CANNOT = "Anything else it can't answer: it knows nothing of the world. What it says can be wrong."
 
 
 def panel_of(run: Run, stage: str) -> Panel | None:

@@ -118,7 +118,7 @@ def _converse(bot: Bot, talk: Talk, manner: Manner) -> int:
     console = _console(sys.stdout)
 
     def say(text: str, style: str = "dim") -> None:
-        console.print(visible(text), style=style)
+        console.print(visible(text), style=style, soft_wrap=False)  # by words
 
     session: PromptSession[str] = PromptSession(
         multiline=True,

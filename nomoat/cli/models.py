@@ -31,11 +31,10 @@ def chat(
     min_p: Annotated[float, said("as likely as P times the likeliest", "P")] = 0.0,
     max_tokens: Annotated[int, said("longest reply", "N")] = 512,
     seed: int = 0,
-    list: Annotated[bool, said("the models that need no path; nothing else")] = False,
     json: Annotated[bool, said("one object a line for each line of the input")] = False,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
-    if list:
+    if source == "list" and not Path(source).exists():
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite

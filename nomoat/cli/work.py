@@ -15,6 +15,8 @@ from nomoat.run.stop import Stop
 if TYPE_CHECKING:
     from nomoat.stages.recipe import Recipe
 
+SAMPLED = {"rl", "reject", "distill", "eval"}  # kinds of stages whose models answer
+
 
 def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[str]:
     """The stages of a kind in a recipe's table, or the one that was named."""
@@ -107,6 +109,9 @@ def work(
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device)
                 run.observers.append(stack.enter_context(watch))
+                sampled = SAMPLED & {stage.kind for stage in recipe.stages if stage.name in names}
+                if sampled and ranks.device.type == "cpu":
+                    say.speed()
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
         return ran, run if leads else None

@@ -33,9 +33,7 @@ class Reply:
     stop: Literal["end", "length", "interrupted"] = "interrupted"
 
     def __iter__(self) -> Iterator[Piece]:
-        for piece in self.source:
-            self.n_thinking += piece.n_tokens if piece.kind == "thinking" else 0
-            yield piece
+        return self.source
 
     @property
     def n_kept(self) -> int:
@@ -93,7 +91,8 @@ class Bot:
             seed=self.seed + self.n_replies,
         )
         reply = Reply(iter(()), len(prompt.ids), n_forgotten, self.model.spec.context)
-        ids = _counted(reply, stream(self.engine, request, stop))
+        tokens = stream(self.engine, request, stop)
+        ids = _counted(reply, tokens, self.tokenizer.layout, prompt.thinking)
         reply.source = pieces(ids, self.tokenizer, thinking=prompt.thinking)
         return reply
 
@@ -124,10 +123,14 @@ class Bot:
         return context - min(self.max_new_tokens, context // 4)
 
 
-def _counted(reply: Reply, tokens: Iterator[Token]) -> Iterator[int]:
+def _counted(
+    reply: Reply, tokens: Iterator[Token], marks: layout.Layout, thinking: bool
+) -> Iterator[int]:
     """The ids, while the reply is told how many they are and why they ended."""
     for token in tokens:
+        thinking = (thinking or token.id == marks.think_id) and token.id != marks.end_think_id
         reply.n_tokens += 1
+        reply.n_thinking += thinking
         if token.stop:
             reply.stop = "end" if token.stop != "length" else "length"
         yield token.id

@@ -82,13 +82,13 @@ def test_chat_without_a_name_answers_and_lists_what_there_is(filled, tmp_path, m
     assert main.main(asked) == main.main([*asked, "--stage", "sft"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(answer["n_tokens"] <= 3 for answer in answers)
-    assert main.main(["chat", "--list", "--json"]) == 0
+    assert main.main(["chat", "list", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     ships = [record["name"] for record in records if not record.get("fetched")]
     assert ships[0] == "toy"
     assert "toy:sft" in ships
     assert ("smollm2" in [record["name"] for record in records]) == bool(importlib.util.find_spec("gguf"))
-    assert main.main(["chat", "--list"]) == 0
+    assert main.main(["chat", "list"]) == 0
     assert "toy:sft" in capsys.readouterr().out
 
 

@@ -106,17 +106,22 @@ def work(
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
+                _tell_speed(recipe, {*names} - finished, ranks.device.type)
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device)
                 run.observers.append(stack.enter_context(watch))
-                sampled = SAMPLED & {stage.kind for stage in recipe.stages if stage.name in names}
-                if sampled and ranks.device.type == "cpu":
-                    say.speed()
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
         return ran, run if leads else None
     finally:
         mesh.stop()
+
+
+def _tell_speed(recipe: "Recipe", names: set[str], device: str) -> None:
+    """Where models will answer on the processor."""
+    kinds = {stage.kind for stage in recipe.stages if stage.name in names}
+    if device == "cpu" and kinds & SAMPLED:
+        say.speed()
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:

@@ -48,7 +48,7 @@ class Reply:
         if self.stop == "end":
             return "no answer: the reply ended" + within if within else None
         if self.n_prompt + self.n_tokens >= self.context:
-            return f"cut{within}: the context of {self.context} tokens is full; /new begins again"
+            return f"cut{within}: the context of {self.context} tokens is full"
         return f"cut{within} after {self.n_tokens} tokens; --max-tokens allows more"
 
 

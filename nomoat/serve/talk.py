@@ -54,11 +54,11 @@ class Talk:
         if lost:
             return (
                 f"the context is full: the first {n_forgotten} messages are forgotten by now, later ones "
-                "will follow; /new begins again"
+                "will follow"
             )
         if nearly and not self.forgets:
             used = f"{n_tokens} of {room} tokens of the context are used"
-            return f"{used}; once it is full, the first messages are forgotten; /new begins again"
+            return f"{used}; once it is full, the first messages are forgotten"
         return None
 
     def messages(self, question: str | None = None) -> Conversation:

@@ -56,9 +56,9 @@ def chat(
         return _converse(bot, talk, manner)
     try:
         if prompt is None:
-            return _answer(bot, talk, lines.messages(sys.stdin.buffer), manner, one_line=True)
+            return _answer(bot, talk, lines.messages(sys.stdin.buffer), manner, once=False)
         asked = lines.whole(sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt))
-        return _answer(bot, talk, [asked], manner, one_line=manner.json)
+        return _answer(bot, talk, [asked], manner, once=True)
     except (
         BrokenPipeError
     ):  # the reader has what it wanted; keep the interpreter from flushing into the pipe again
@@ -82,9 +82,10 @@ def _console(file: object) -> Console:
     return Console(file=file, color_system=color, markup=False, highlight=False, soft_wrap=True)
 
 
-def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, one_line: bool) -> int:
+def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, once: bool) -> int:
     """Answers on stdout, and nothing else there; what else is to be said on stderr."""
     console = _console(sys.stderr)
+    one_line = manner.json or not once
 
     def dim(text: str) -> None:
         console.print(text, style="dim", end="")
@@ -107,7 +108,8 @@ def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, o
         if keys.stopped:
             return 130
         talk.exchanges.append(Exchange(question, printer.answer, printer.thinking))
-        if notice := talk.fills(reply.n_kept, bot.room, reply.n_forgotten):
+        notice = talk.fills(reply.n_kept, bot.room, reply.n_forgotten)
+        if notice and not once:
             dim(f"nomoat: {notice}\n")
     return 0
 
@@ -153,7 +155,7 @@ def _converse(bot: Bot, talk: Talk, manner: Manner) -> int:
                 view.close(reply.mark(view.answer))
                 talk.exchanges.append(Exchange(effect.ask, view.answer, view.thinking))
                 if notice := talk.fills(reply.n_kept, bot.room, reply.n_forgotten):
-                    say(notice)
+                    say(f"{notice}; /new begins again")
             _type_ahead(session, keys.typed)
 
 

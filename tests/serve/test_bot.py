@@ -138,7 +138,7 @@ def test_a_reply_says_why_it_ended(model, tokenizer):
     assert [*filled]
     assert (filled.stop, filled.n_prompt + filled.n_tokens) == ("length", SPEC.context)
     assert 0 < filled.n_thinking <= filled.n_tokens
-    assert filled.mark("") == "cut within its thinking: the context of 64 tokens is full; /new begins again"
+    assert filled.mark("") == "cut within its thinking: the context of 64 tokens is full"
     stopped = bot.Bot(model, tokenizer).stream(asked, think=None, stop=lambda: True)
     assert [*stopped] == []
     assert stopped.mark("") == "stopped before it began"

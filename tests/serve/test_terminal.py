@@ -104,7 +104,7 @@ def test_what_is_cut_or_forgotten_is_said_beside_the_answers():
     assert said[0] == "nomoat: cut after 80 tokens; --max-tokens allows more"
     assert said[1].startswith("nomoat: 82 of 100 tokens of the context are used; once it is full, the first")
     assert sum("are forgotten by now" in line for line in said) == 1
-    assert said[-1] == "nomoat: cut: the context of 200 tokens is full; /new begins again"
+    assert said[-1] == "nomoat: cut: the context of 200 tokens is full"
     run = subprocess.run(command("long", think=True), env=environment(), capture_output=True)
     assert run.stdout == b"\n"
     assert run.stderr == b"nomoat: cut within its thinking after 80 tokens; --max-tokens allows more\n"

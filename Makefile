@@ -1,6 +1,7 @@
 # make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
 # make test   the tests that every change has to pass; make check adds the slow proofs
 # make bench  measurements against other libraries, beside other work, of memory; one CUDA card: python -m benchmarks.gpu
+# make shelf  RUN=runs/NAME: puts the models of a finished run into the package (nomoat/shelf, DATA.md)
 # make bounds each room in syntax nodes and lines; the bounds themselves are held by tests/style/test_bounds.py
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ STAMP  := $(VENV)/.installed
 BENCHES := training sampling grpo sandbox contention memory
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check bench bounds clean
+.PHONY: run test check bench shelf bounds clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)-report
@@ -24,6 +25,9 @@ check: $(STAMP)-test $(STAMP)-smollm2
 
 bench: $(STAMP)-bench
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+shelf: $(STAMP)
+	$(BIN)/python scripts/shelve.py $(RUN)
 
 bounds: $(BIN)/python
 	@$(BIN)/python tests/style/bounds.py

@@ -16,6 +16,9 @@ def said(help: str, metavar: str | None = None, **more: Any) -> Any:
 Source = Positional[
     Annotated[str, said("a run, a directory, a .gguf file, a name such as smollm2, OWNER/NAME", "MODEL")]
 ]
+MaybeSource = Positional[
+    Annotated[str | None, said("run, directory, .gguf file or name; `list`: names", "[MODEL]")]
+]
 RunDir = Positional[Annotated[Path, said("a run directory", "RUN")]]
 Sets = Annotated[tuple[str, ...], said("change the recipe: stage.key=value", "KEY=VALUE", name="set")]
 Json = Annotated[bool, said("print JSON")]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from nomoat.cli import runs, say
-from nomoat.cli.args import Json, OneStage, Plan, Source, WhoseWeights, said
+from nomoat.cli import runs, say, shelf
+from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, said
 from nomoat.config import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ Type = Literal["f32", "bf16", "f16", "fp8", "q8_0", "q4_0"]
 
 
 def chat(
-    source: Source,
+    source: MaybeSource = None,
     /,
     *,
     prompt: Annotated[
@@ -24,21 +24,45 @@ def chat(
     stage: WhoseWeights = None,
     system: Annotated[str | None, said("system prompt", "TEXT")] = None,
     think: Think = "auto",
+    show_thinking: Annotated[bool, said("too; of -p and pipes, on stderr")] = False,
     temperature: Annotated[float, said("0 takes the likeliest token", "X")] = 0.0,
+    top_p: Annotated[float, said("of the likeliest, this much probability", "P")] = 1.0,
+    top_k: Annotated[int | None, said("of the likeliest, so many", "K")] = None,
+    min_p: Annotated[float, said("as likely as P times the likeliest", "P")] = 0.0,
     max_tokens: Annotated[int, said("longest reply", "N")] = 512,
     seed: int = 0,
+    json: Annotated[bool, said("one object a line for each line of the input")] = False,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
+    if source == "list" and not Path(source).exists():
+        return shelf.models(json)
+    from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite
     from nomoat.serve import terminal
     from nomoat.serve.bot import Bot
     from nomoat.serve.talk import THINK
+    from nomoat.weights.shelf import first
 
+    sampling = Sampling(temperature, top_k, top_p, min_p)
+    if temperature == 0 and not sampling.plain:
+        raise ConfigError(
+            "--top-p, --top-k and --min-p choose among tokens, and temperature 0 takes the likeliest; "
+            "expected --temperature above 0 beside them, such as 0.8"
+        )
+    source = source or first()
     with Polite():
         loaded = _load(source, stage)
-        settings = {"temperature": temperature, "max_new_tokens": max_tokens, "seed": seed}
-        bot = Bot(loaded.model, loaded.tokenizer, **settings)
-        return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think])
+        bot = Bot(loaded.model, loaded.tokenizer, sampling=sampling, max_new_tokens=max_tokens, seed=seed)
+        say.speed()
+        manner = terminal.Manner(json, show_thinking, _banner(source, loaded))
+        return terminal.chat(bot, prompt=prompt, system=system, think=THINK[think], manner=manner)
+
+
+def _banner(source: str, loaded: "Loaded") -> str:
+    """What a chat begins with: the model's name, and what it was taught."""
+    run = f", stage {loaded.origin.name}" if loaded.run else ""
+    taught = f"\n{loaded.panel.text()}" if loaded.panel else ""
+    return f"nomoat · {source}{run}{taught}"
 
 
 def evaluate(
@@ -81,6 +105,7 @@ def evaluate(
 
     levels = {family: list(find.find(family).levels)[:1] for family in task or find.FAMILIES}
     loaded = _load(source)
+    say.speed()
     asked = exercises(levels, problems * len(levels), 0, "eval")
     candidate = Candidate(loaded.model, loaded.tokenizer, max_tokens, THINK[think])
     say.aside(f"{len(asked)} problems, {1 + samples} answers each")

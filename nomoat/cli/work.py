@@ -15,6 +15,8 @@ from nomoat.run.stop import Stop
 if TYPE_CHECKING:
     from nomoat.stages.recipe import Recipe
 
+SAMPLED = {"rl", "reject", "distill", "eval"}  # kinds of stages whose models answer
+
 
 def stage_names(table: JsonObject, kind: str, name: str | None = None) -> list[str]:
     """The stages of a kind in a recipe's table, or the one that was named."""
@@ -104,6 +106,7 @@ def work(
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
+                _tell_speed(recipe, {*names} - finished, ranks.device.type)
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 watch = Watch(say.progress(), names, finished, units=units, device=device)
                 run.observers.append(stack.enter_context(watch))
@@ -112,6 +115,13 @@ def work(
         return ran, run if leads else None
     finally:
         mesh.stop()
+
+
+def _tell_speed(recipe: "Recipe", names: set[str], device: str) -> None:
+    """Where models will answer on the processor."""
+    kinds = {stage.kind for stage in recipe.stages if stage.name in names}
+    if device == "cpu" and kinds & SAMPLED:
+        say.speed()
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nomoat.report.panel import Panel, panel_of
 from nomoat.report.receipt import receipt_of, receipt_table
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
@@ -53,6 +54,8 @@ def of_run(run: Run, stage: str, size: str) -> str:
     )
     title = f"{recipe['name']} / {stage}"
     parts = [FRONT.format(licence="apache-2.0", title=title, what=what)]
+    if panel := panel_of(run, stage):
+        parts.append("\n## What to ask\n\n" + _asked(panel))
     parts.append("\n## Made from\n\n" + "".join(f"- {line}\n" for line in made_from(run)))
     parts.append("\n## Cost\n\n" + _markdown(receipt_table(receipt_of(run))))
     if scores := _scores(event for event in run.events("score") if event.get("model") == stage):
@@ -72,6 +75,11 @@ def of_origin(origin: Origin, size: str) -> str:
         return front + "\n## Limits\n\nThose of the original; read its own card.\n"
     _, _, body = origin.card.rpartition("\n---\n") if origin.card.startswith("---") else ("", "", origin.card)
     return f"{front}\n## The card of the original\n\n{body.strip()}\n"
+
+
+def _asked(panel: Panel) -> str:
+    examples = "".join(f"- `{example}`\n" for example in panel.examples)
+    return f"It was taught: {', '.join(panel.kinds)}.\n" + (f"\n{examples}" if examples else "")
 
 
 def made_from(run: Run) -> list[str]:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from nomoat.config import DataError
+from nomoat.files import write_whole
 from nomoat.model import counts
 from nomoat.report import card
 from nomoat.run.directory import Run
-from nomoat.serve.loading import Loaded
+from nomoat.serve.loading import CARD, Loaded
 from nomoat.weights import export
 from nomoat.weights.gguf.save import save
 
@@ -16,24 +17,32 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
     layout and keeps the extra depths.
     """
     model = loaded.model if type == "fp8" else export.without_depths(loaded.model)
-    export.to_directory(model, out, tokenizer=loaded.tokenizer, card=card_of(loaded), type=type)
+    panel = loaded.panel and loaded.panel.to_json()
+    beside = {"tokenizer": loaded.tokenizer, "card": card_of(loaded), "panel": panel}
+    export.to_directory(model, out, **beside, type=type)
     return [out]
 
 
 def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
-    """A GGUF file, read back and compared; beside it a Modelfile, which was never tried in Ollama."""
+    """A GGUF file, read back and compared; beside it its card, and a Modelfile that was never tried in
+    Ollama.
+    """
     if out.suffix != ".gguf":
         raise DataError(f"{out} has another ending; expected FILE.gguf, as readers look for it; add it")
     modelfile = out.with_name(f"{out.name}.Modelfile")
-    for path in (out, modelfile):
+    readme = out.with_name(f"{out.name}.{CARD}")
+    for path in (out, modelfile, readme):
         if path.exists():
             raise DataError(f"{path} is there already; expected a new file; choose another --out")
     export.vacant(out)
     meta = {"general.name": loaded.origin.name}
     if loaded.origin.licence:
         meta["general.license"] = loaded.origin.licence
+    taught = loaded.panel.to_json() if loaded.panel else {}
+    meta |= {f"nomoat.{name}": [*texts] for name, texts in taught.items() if texts}
     written = save(loaded.model, out, tokenizer=loaded.tokenizer, type=type, meta=meta)
-    return [written.path, modelfile]
+    write_whole(readme, card_of(loaded))
+    return [written.path, modelfile, readme]
 
 
 def card_of(loaded: Loaded) -> str:

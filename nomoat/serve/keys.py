@@ -1,5 +1,6 @@
 """The keyboard while an answer streams."""
 
+import codecs
 import contextlib
 import os
 import re
@@ -10,10 +11,11 @@ import tty
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from nomoat.files import visible
+from nomoat.files import PROSE, visible
 
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;]*.|O.)")  # arrow and function keys, which begin with Esc and aren't Esc
 ESCAPE, CTRL_T = "\x1b", "\x14"
+KEPT = f"{PROSE}\x7f"  # and the backspace
 
 
 class Keys:
@@ -25,6 +27,7 @@ class Keys:
     def __init__(self, fd: int | None, expand: Callable[[], None] = lambda: None) -> None:
         self._fd = fd
         self._expand = expand
+        self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
         self.stopped = False
         self.typed = ""
 
@@ -32,8 +35,9 @@ class Keys:
         """Read what was typed; True once the answer is to stop."""
         while self._fd is not None and not self.stopped and select.select([self._fd], [], [], 0)[0]:
             data = os.read(self._fd, 1024)
-            text = _SEQUENCE.sub("", data.decode(errors="ignore"))
-            self.typed += "".join(c for c in text.replace("\r", "\n") if visible(c) == c)
+            text = _SEQUENCE.sub("", self._decoder.decode(data))
+            lines = text.replace("\r", "\n")
+            self.typed += "".join(c for c in lines if visible(c, KEPT) == c)
             self.stopped = not data or ESCAPE in text
             if CTRL_T in text:
                 self._expand()

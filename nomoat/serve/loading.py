@@ -1,5 +1,6 @@
 """A model and its tokenizer, from wherever a person has it: a run, a directory, a GGUF file, a name."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +11,31 @@ import torch
 from nomoat.config import DataError, WeightsError
 from nomoat.model.transformer import Transformer
 from nomoat.report.card import Origin
+from nomoat.report.panel import Panel, panel_of
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
-from nomoat.weights import known
+from nomoat.weights import known, shelf
 from nomoat.weights.gguf import load as gguf
+from nomoat.weights.directory import PANEL_FILE
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.vocabulary import tokenizer_of
+
+CARD = "README.md"
+PANEL = ("kinds", "examples")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model, the tokenizer that it was trained with, and where both are from; `run` if one trained it."""
+    """A model, the tokenizer that it was trained with, and where both are from; `run` if one trained it;
+    `panel` if it is known what it was taught.
+    """
 
     model: Transformer
     tokenizer: Tokenizer
     origin: Origin
     run: Path | None = None
+    panel: Panel | None = None
 
 
 def load(
@@ -37,30 +46,36 @@ def load(
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """What an exported directory, a .gguf file or a known name holds (see weights.known), or what `stage` of
-    a run left (by default the best evaluated; see Run.weights).
+    a run left (by default the best evaluated; see Run.weights), or of a model on the shelf.
 
     DataError where there is nothing of this kind, WeightsError where it can't be read or model and tokenizer
     do not belong together.
     """
+    if stage is not None and not Path(source).exists() and shelf.named(str(source)):
+        source, stage = f"{source}:{stage}", None
     root = known.locate(source, say)
     if (root / "recipe.json").is_file():
-        left = Run.open(root).weights(stage)
+        run = Run.open(root)
+        left = run.weights(stage)
         tokenizer = Tokenizer.load(left.tokenizer.path, left.tokenizer.fingerprint)
         origin = Origin(left.stage, "apache-2.0")
-        loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root)
+        panel = panel_of(run, left.stage)
+        loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root, panel)
     elif stage is not None:
         raise DataError(f"{root} is no run; expected one beside --stage {stage}; leave --stage out")
     elif is_gguf(root):
         header = Header.of(root)
-        origin = Origin(root.name, _said(header))
-        loaded = Loaded(gguf.load(header, dtype=dtype), tokenizer_of(header), origin)
+        origin = Origin(root.name, _said(header), _card(root))
+        panel = Panel.from_json({name: header.meta.get(f"nomoat.{name}", []) for name in PANEL})
+        loaded = Loaded(gguf.load(header, dtype=dtype), tokenizer_of(header), origin, panel=panel)
     elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
                 f"{root} has no tokenizer.json; expected one beside the weights; export them together"
             )
         origin = Origin(root.resolve().name, licence(root), _card(root))
-        loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin)
+        panel = _panel(root)
+        loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin, panel=panel)
     else:
         raise DataError(
             f"{root} has no config.json and no recipe.json; expected a run, an exported model or a .gguf file"
@@ -87,8 +102,18 @@ def licence(root: Path) -> str | None:
 
 
 def _card(root: Path) -> str | None:
-    readme = root / "README.md"
+    """What lies beside the weights, a GGUF file's under its own name."""
+    readme = root / CARD if root.is_dir() else root.with_name(f"{root.name}.{CARD}")
     return readme.read_text("utf-8", "replace") if readme.is_file() else None
+
+
+def _panel(root: Path) -> Panel | None:
+    """What an exported directory says that its model was taught; None in one of others."""
+    file = root / PANEL_FILE
+    try:
+        return Panel.from_json(json.loads(file.read_text("utf-8"))) if file.is_file() else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _said(header: Header) -> str | None:

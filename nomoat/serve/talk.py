@@ -22,6 +22,9 @@ Enter sends; Alt+Enter or a trailing \\ starts a new line; \
 Esc or Ctrl-C stops an answer; // starts a text with /"""
 
 
+NEARLY_FULL = 0.75  # of the room that a conversation has: then `/new` is hinted at
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     question: str
@@ -38,6 +41,25 @@ class Talk:
     exchanges: list[Exchange] = field(default_factory=list)
     saved: set[Path] = field(default_factory=set)  # files that this talk may overwrite
     marks: bool = True  # whether the model marks its thinking
+    filled: float = 0.0  # share of its room that the conversation took when it was last answered
+    forgets: bool = False  # whether its first messages have found no room
+
+    def fills(self, n_tokens: int, room: int, n_forgotten: int) -> str | None:
+        """What is to be said, once each: that the conversation takes most of its room by now, or that it has
+        lost its first messages.
+        """
+        nearly = self.filled < NEARLY_FULL <= n_tokens / room
+        lost = n_forgotten > 0 and not self.forgets
+        self.filled, self.forgets = n_tokens / room, self.forgets or lost
+        if lost:
+            return (
+                f"the context is full: the first {n_forgotten} messages are forgotten by now, later ones "
+                "will follow"
+            )
+        if nearly and not self.forgets:
+            used = f"{n_tokens} of {room} tokens of the context are used"
+            return f"{used}; once it is full, the first messages are forgotten"
+        return None
 
     def messages(self, question: str | None = None) -> Conversation:
         """What the model sees; an exchange that was stopped before its answer began is left out."""
@@ -65,6 +87,7 @@ def obey(talk: Talk, line: str) -> Effect:
     match word:
         case "/new":
             talk.exchanges.clear()
+            talk.filled, talk.forgets = 0.0, False
             return Effect("a new conversation")
         case "/undo" | "/retry" if not talk.exchanges:
             return Effect(f"nothing to {word[1:]} yet")

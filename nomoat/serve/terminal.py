@@ -6,52 +6,74 @@ What a model says is data: control characters are spelled out before they reach 
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from rich.console import Console
 
-from nomoat.config import DataError, UserError
+from nomoat.config import UserError
 from nomoat.files import visible
-from nomoat.serve.bot import Bot
+from nomoat.serve import lines
+from nomoat.serve.bot import Bot, Reply
 from nomoat.serve.keys import Keys
 from nomoat.serve.talk import Effect, Exchange, Talk, obey
 from nomoat.serve.view import View
-from nomoat.tokenizer.layout import Conversation
 from nomoat.tokenizer.pieces import Piece
 
+HELP = "Enter sends, Alt+Enter new line, Esc stops an answer, /help"
 
-def chat(bot: Bot, *, prompt: str | None = None, system: str | None = None, think: bool | None = None) -> int:
-    """Talk until /quit, or answer `prompt` once ("-", or a standard input that is no terminal: read it); exit
-    code.
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a conversation shows itself."""
+
+    json: bool = False  # an object a line
+    thinking: bool = False  # the thinking, too
+    banner: str = "nomoat"
+
+
+def chat(
+    bot: Bot,
+    *,
+    prompt: str | None = None,
+    system: str | None = None,
+    think: bool | None = None,
+    manner: Manner = Manner(),
+) -> int:
+    """Talk until /quit; or answer `prompt` once ("-": all that stands in standard input); or, where standard
+    input is no terminal or JSON is wanted, answer its lines one by one.  The exit code.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     talk = Talk(system, think)
-    if prompt is None and sys.stdin.isatty():
-        return _converse(bot, talk)
-    if prompt in (None, "-"):
-        try:
-            prompt = sys.stdin.buffer.read().decode()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"standard input is not UTF-8 at byte {error.start}; expected text; convert it"
-            ) from None
-    if not prompt.strip():
-        raise DataError("the prompt is empty; expected a question; write it after -p or pipe it in")
-    return _answer_once(bot, talk.messages(prompt.strip()), think)
+    if prompt is None and sys.stdin.isatty() and not manner.json:
+        return _converse(bot, talk, manner)
+    try:
+        if prompt is None:
+            return _answer(bot, talk, lines.messages(sys.stdin.buffer), manner, once=False)
+        asked = lines.whole(sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt))
+        return _answer(bot, talk, [asked], manner, once=True)
+    except (
+        BrokenPipeError
+    ):  # the reader has what it wanted; keep the interpreter from flushing into the pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
-def _reply(
-    bot: Bot, messages: Conversation, think: bool | None, keys: Keys, show: Callable[[Piece], None]
-) -> None:
+def _reply(bot: Bot, talk: Talk, question: str, keys: Keys, show: Callable[[Piece], None]) -> Reply:
     """Hand each piece of the reply to `show` until it ends or the keyboard stops it."""
-    with keys.watching(), contextlib.suppress(KeyboardInterrupt):
-        for piece in bot.stream(messages, think=think, stop=keys.stop):
-            show(piece)
+    with keys.watching():
+        reply = bot.stream(talk.messages(question), think=talk.think, stop=keys.stop)
+        with contextlib.suppress(KeyboardInterrupt), contextlib.closing(reply.source):
+            for piece in reply:
+                show(piece)
+    return reply
 
 
 def _console(file: object) -> Console:
@@ -60,38 +82,45 @@ def _console(file: object) -> Console:
     return Console(file=file, color_system=color, markup=False, highlight=False, soft_wrap=True)
 
 
-def _answer_once(bot: Bot, messages: Conversation, think: bool | None) -> int:
-    """The answer to stdout; the thinking to stderr if a person looks at it."""
-    aside = _console(sys.stderr) if sys.stderr.isatty() else None
-    shown = {"thinking": "", "answer": ""}
+def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, once: bool) -> int:
+    """Answers on stdout, and nothing else there; what else is to be said on stderr."""
+    console = _console(sys.stderr)
+    one_line = manner.json or not once
 
-    def show(piece: Piece) -> None:
-        if piece.kind == "answer":
-            if aside and shown["thinking"] and not shown["answer"]:
-                aside.print()
-            print(visible(piece.text if shown["answer"].strip() else piece.text.lstrip()), end="", flush=True)
-        elif aside:
-            aside.print(visible(piece.text), style="dim", end="")
-        shown[piece.kind] += piece.text
+    def dim(text: str) -> None:
+        console.print(text, style="dim", end="")
 
-    keys = Keys(None)
-    try:
-        _reply(bot, messages, think, keys, show)
-        print(flush=True)
-    except (
-        BrokenPipeError
-    ):  # the reader has what it wanted; keep the interpreter from flushing into the pipe again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 130 if keys.stopped else 0
+    def out(text: str) -> None:
+        print(text, end="", flush=True)
+
+    for question in questions:
+        keys = Keys(None)
+        printer = lines.Printer(None if one_line else out, dim if manner.thinking else None)
+        reply = _reply(bot, talk, question, keys, printer.piece)
+        if not printer.answer:
+            printer.end_thinking()
+        if manner.json:
+            out(f"{printer.answered(reply).to_json()}\n")
+        else:
+            out(f"{printer.line() if one_line else ''}\n")
+            if mark := reply.mark(printer.answer):
+                dim(f"nomoat: {mark}\n")
+        if keys.stopped:
+            return 130
+        talk.exchanges.append(Exchange(question, printer.answer, printer.thinking))
+        notice = talk.fills(reply.n_kept, bot.room, reply.n_forgotten)
+        if notice and not once:
+            dim(f"nomoat: {notice}\n")
+    return 0
 
 
-def _converse(bot: Bot, talk: Talk) -> int:
+def _converse(bot: Bot, talk: Talk, manner: Manner) -> int:
     """Question and answer until the person leaves."""
     talk.marks = bot.marks_thinking
     console = _console(sys.stdout)
 
     def say(text: str, style: str = "dim") -> None:
-        console.print(visible(text), style=style)
+        console.print(visible(text), style=style, soft_wrap=False)  # by words
 
     session: PromptSession[str] = PromptSession(
         multiline=True,
@@ -99,12 +128,10 @@ def _converse(bot: Bot, talk: Talk) -> int:
         key_bindings=_bindings(lambda: say(obey(talk, "/show").say)),
         color_depth=ColorDepth.DEPTH_1_BIT if console.no_color else None,
     )
-    say("nomoat · Enter sends, Alt+Enter new line, Esc stops an answer, /help")
-    typed = ""
+    say(f"{manner.banner}\n{HELP}")
     while True:
-        waiting, typed = typed, ""
         try:
-            line = session.prompt("> ", default=waiting).strip()
+            line = session.prompt("> ").strip()
         except KeyboardInterrupt:
             say("/quit or Ctrl-D leaves")
             continue
@@ -117,15 +144,26 @@ def _converse(bot: Bot, talk: Talk) -> int:
             return 0
         if effect.ask is not None:
             view = View(console)
+            if manner.thinking:
+                view.expand()
             keys = Keys(sys.stdin.fileno(), view.expand)
             try:
-                _reply(bot, talk.messages(effect.ask), talk.think, keys, view.piece)
+                reply = _reply(bot, talk, effect.ask, keys, view.piece)
             except UserError as error:
                 say(str(error), "red")
             else:
-                view.close(keys.stopped)
+                view.close(reply.mark(view.answer))
                 talk.exchanges.append(Exchange(effect.ask, view.answer, view.thinking))
-            typed = keys.typed.rstrip("\n")
+                if notice := talk.fills(reply.n_kept, bot.room, reply.n_forgotten):
+                    say(f"{notice}; /new begins again")
+            _type_ahead(session, keys.typed)
+
+
+def _type_ahead(session: PromptSession[str], typed: str) -> None:
+    """What was typed while an answer came is typed at the next prompts, each line at its own."""
+    pressed = []
+    Vt100Parser(pressed.append).feed(typed)
+    store_typeahead(session.app.input, pressed)
 
 
 def _bindings(show: Callable[[], None]) -> KeyBindings:

@@ -45,10 +45,11 @@ class View:
             self._erase()
             self._spread()
 
-    def close(self, stopped: bool) -> None:
+    def close(self, mark: str | None) -> None:
+        """`mark`: what is to be said of an answer that isn't whole."""
         self._end_thinking()
-        if stopped or not self.answer:
-            self._write(" [stopped]" if stopped else "[no answer]", "dim")
+        if mark:
+            self._write(f"{' ' if self.answer else ''}[{mark}]", "dim")
         self._write("\n")
         if self._expanded and self._n_shown < len(self.thinking):
             self._spread()

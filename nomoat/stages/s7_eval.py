@@ -128,6 +128,7 @@ def log_samples(session: Session, name: str, answered: Sequence[Answered]) -> No
             model=name,
             family=family,
             level=a.exercise.level,
+            lang=a.exercise.problem.facts.get("lang"),
             prompt=a.exercise.problem.prompt,
             reply=a.greedy.rollout.text,
             right=a.greedy.score.strict,

@@ -7,6 +7,7 @@ import torch
 
 from nomoat.model import counts
 from nomoat.report import card
+from nomoat.report.panel import panel_of
 from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.session import Session, Work
@@ -30,7 +31,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
             if session.leads:
                 shutil.rmtree(directory, ignore_errors=True)  # of a stage that was interrupted
                 text = card.of_run(session.run, name, counts.size(model.spec))
-                export.to_directory(model, directory, tokenizer=tokenizer, card=text)
+                panel = panel_of(session.run, name)
+                beside = {"tokenizer": tokenizer, "card": text, "panel": panel and panel.to_json()}
+                export.to_directory(model, directory, **beside)
             session.mesh.barrier()
     exports = [f"{session.stage}/{name}" for name in names]
     return {"exports": exports, "bought": f"{len(exports)} directories"}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nomoat.config import WeightsError
+from nomoat.config import JsonObject, WeightsError
 from nomoat.files import write_whole
 from nomoat.model import counts
 from nomoat.model.linear import Linear
@@ -24,6 +24,7 @@ from nomoat.weights.families.qwen2 import splits
 from nomoat.weights.files import Tensors, json_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PANEL_FILE = "panel.json"  # what the model was taught, for chats
 SHARD_BYTES = 5_000_000_000
 SPARE = 10_000_000  # numbers that files may lack before their names are compared
 
@@ -102,13 +103,15 @@ def save(
     model_type: str | None = None,
     tokenizer: Tokenizer | None = None,
     card: str | None = None,
+    panel: JsonObject | None = None,
     quantised: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write `model` as stock `transformers` opens it, by default in the first family that can say it.
 
-    config.json comes last and so vouches for the rest; `card` is the text of README.md; `quantised`: in
-    DeepSeek's block-scaled FP8.  WeightsError, before anything is written, for what the family can't say.
+    config.json comes last and so vouches for the rest; `card` is the text of README.md, `panel` what the
+    model was taught; `quantised`: in DeepSeek's block-scaled FP8.  WeightsError, before anything is written,
+    for what the family can't say.
     """
     directory = Path(directory)
     model_type = model_type_of(model.spec, model_type, tokenizer)
@@ -129,6 +132,8 @@ def save(
         ids["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
     if card is not None:
         write_whole(directory / "README.md", card)
+    if panel is not None:
+        write_whole(directory / PANEL_FILE, json.dumps(panel, ensure_ascii=False, indent=1) + "\n")
     room = max(model.spec.context // 2, 1)  # for a long reply, thinking included
     generation = {**ids, "max_new_tokens": room}
     write_whole(directory / "generation_config.json", json.dumps(generation, indent=2))

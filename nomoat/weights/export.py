@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from nomoat.config import DataError, WeightsError
+from nomoat.config import DataError, JsonObject, WeightsError
 from nomoat.files import writing
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
@@ -31,6 +31,7 @@ def to_directory(
     *,
     tokenizer: Tokenizer | None = None,
     card: str | None = None,
+    panel: JsonObject | None = None,
     type: str = "f32",
 ) -> None:
     """A Hugging Face directory in `out`, which must be new; WeightsError, and nothing is left, where it reads
@@ -40,7 +41,8 @@ def to_directory(
     with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         written = Path(scratch) / out.name
         model = _cast(model, DTYPES[type])
-        directory.save(model, written, tokenizer=tokenizer, card=card, quantised=type == "fp8")
+        beside = {"tokenizer": tokenizer, "card": card, "panel": panel}
+        directory.save(model, written, **beside, quantised=type == "fp8")
         if type == "fp8":
             model = _rounded(model)
         compare(model, directory.load(written, model.kernels, dtype=model.dtype), out)

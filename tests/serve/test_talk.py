@@ -31,6 +31,16 @@ def test_new_undo_and_retry_take_back_what_they_say(talk):
     assert talk.messages("c") == [Message("system", "Be brief."), Message("user", "c")]
 
 
+def test_what_fills_the_context_is_said_once_each_and_again_after_new(talk):
+    steps = [(74, 0), (75, 0), (80, 0), (90, 2), (90, 4)]
+    for _ in range(2):
+        said = [talk.fills(n_tokens, 100, n_forgotten) for n_tokens, n_forgotten in steps]
+        assert [text is not None for text in said] == [False, True, False, True, False]
+        assert said[1].startswith("75 of 100 tokens of the context are used")
+        assert said[3].startswith("the context is full: the first 2 messages are forgotten")
+        obey(talk, "/new")
+
+
 def test_an_exchange_that_was_stopped_before_its_answer_is_not_sent(talk):
     talk.exchanges.append(Exchange("3+3?", "", "three and"))
     assert [m.content for m in talk.messages("x")] == ["Be brief.", "1+1?", "2", "2+2?", "4", "x"]

@@ -1,6 +1,7 @@
 """Laws of the terminal chat: one-shot through pipes, and one session on a real one."""
 
 import errno
+import json
 import os
 import pty
 import select
@@ -14,19 +15,29 @@ import pytest
 
 import nomoat
 from nomoat.config import DataError
+from nomoat.serve.bot import Reply
 from nomoat.serve.terminal import chat
 from nomoat.tokenizer.layout import Message
 from nomoat.tokenizer.pieces import Piece
 
 FAKE = """
-import sys, threading
-from nomoat.serve.terminal import Piece, chat
+import json, sys, threading
+from nomoat.serve.bot import Reply
+from nomoat.serve.terminal import Manner, Piece, chat
 
 class Fake:
-    n, marks_thinking = 0, True
+    n, marks_thinking, room = 0, True, 100
     def stream(self, messages, *, think, stop):
         self.n += 1
+        n = 2 * len(messages)
+        self.reply = Reply(self.pieces(messages, think, stop), n, max(n - 100, 0), context=200)
+        return self.reply
+    def pieces(self, messages, think, stop):
         question = messages[-1].content
+        if question == "long":
+            self.reply.n_tokens, self.reply.stop = 80, "length"
+            yield Piece("so many", "thinking" if think else "answer", 80)
+            return
         if think is not False:
             yield Piece("adding ", "thinking", 1)
             yield Piece("up", "thinking", 2)
@@ -36,14 +47,17 @@ class Fake:
         while question == "endless" and not stop():
             threading.Event().wait(0.01)  # a token takes its time
         if question != "endless":
+            self.reply.stop = "end"
             yield Piece(" end", "answer", 1)
 
-sys.exit(chat(Fake(), prompt=sys.argv[1] if sys.argv[1:] else None))
+options = json.loads(sys.argv[1])
+manner = Manner(**options.pop("manner", {}))
+sys.exit(chat(Fake(), manner=manner, **options))
 """
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", FAKE, *arguments]
+def command(prompt: str | None = None, **options: object) -> list[str]:
+    return [sys.executable, "-c", FAKE, json.dumps({"prompt": prompt, **options})]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -54,13 +68,46 @@ def environment(**extra: str) -> dict[str, str]:
 def test_one_shot_prints_the_answer_alone():
     run = subprocess.run(command("hi"), env=environment(), capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "reply 1 to 'hi' after 1 end\n", "")
-    for arguments in (["-"], []):
+    for prompt, asked in (("-", "Grüße\nan alle"), (None, "Grüße")):
         run = subprocess.run(
-            command(*arguments), env=environment(), capture_output=True, input="  Grüße\n".encode()
+            command(prompt), env=environment(), capture_output=True, input=f"  {asked}\n".encode()
         )
-        assert run.stdout.decode() == "reply 1 to 'Grüße' after 1 end\n"
+        assert run.stdout.decode() == f"reply 1 to {asked!r} after 1 end\n"
     run = subprocess.run(command("escape"), env=environment(), capture_output=True, text=True)
     assert run.stdout == "reply 1 to 'escape' after 1\\x1b[2J\\x1b]0;owned\\x07 end\n"
+
+
+def test_a_pipe_is_one_conversation_a_message_a_line():
+    """Blank lines are none, and the last one needs no line end."""
+    asked = "\ufeffone\r\n\n  \ntwo /new\n/quit"
+    run = subprocess.run(command(), env=environment(), capture_output=True, input=asked.encode())
+    assert run.stdout.decode().splitlines() == [
+        "reply 1 to 'one' after 1 end",
+        "reply 2 to 'two /new' after 3 end",
+        "reply 3 to '/quit' after 5 end",
+    ]
+    assert (run.returncode, run.stderr) == (0, b"")
+    several = {"think": True, "manner": {"json": True, "thinking": True}}
+    run = subprocess.run(command(**several), env=environment(), capture_output=True, input=b"a\nlong\nb")
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [[*record] for record in records] == 3 * [["answer", "thinking", "stop", "n_tokens"]]
+    assert [record["stop"] for record in records] == ["end", "length", "end"]
+    assert records[0]["thinking"] == "adding up"
+    assert records[1]["answer"] == ""
+    assert run.stderr.decode().startswith("adding up\nso many\n")
+
+
+def test_what_is_cut_or_forgotten_is_said_beside_the_answers():
+    run = subprocess.run(command(), env=environment(), capture_output=True, input=b"long\n" * 60)
+    assert run.stdout == b"so many\n" * 60
+    said = run.stderr.decode().splitlines()
+    assert said[0] == "nomoat: cut after 80 tokens; --max-tokens allows more"
+    assert said[1].startswith("nomoat: 82 of 100 tokens of the context are used; once it is full, the first")
+    assert sum("are forgotten by now" in line for line in said) == 1
+    assert said[-1] == "nomoat: cut: the context of 200 tokens is full"
+    run = subprocess.run(command("long", think=True), env=environment(), capture_output=True)
+    assert run.stdout == b"\n"
+    assert run.stderr == b"nomoat: cut within its thinking after 80 tokens; --max-tokens allows more\n"
 
 
 def test_one_shot_survives_a_reader_that_leaves_and_stops_on_interrupt():
@@ -87,9 +134,11 @@ def test_system_and_think_reach_the_model_in_one_shot(capsys):
     seen = []
 
     class Bot:
+        room = 100
+
         def stream(self, messages, *, think, stop):
             seen.append((messages, think))
-            yield Piece("ok", "answer", 1)
+            return Reply((Piece("ok", "answer", 1) for _ in "1"), 1, 0, 100, stop="end")
 
     assert chat(Bot(), prompt=" x ", system="S", think=False) == 0
     assert seen == [([Message("system", "S"), Message("user", "x")], False)]
@@ -155,12 +204,15 @@ class Session:
 def test_a_session_on_a_real_terminal():
     with Session(environment()) as s:
         converse(s)
+        type_ahead(s)
+        s.type("\x04")  # Ctrl-D
+        assert s.ended() == 0
     assert s.screen.title == ""
     assert b"\x1b[2m" in s.raw
 
 
 def converse(s: Session) -> None:
-    s.wait_for("nomoat · Enter sends", "\n>")
+    s.wait_for("nomoat\nEnter sends", "\n>")
     s.type("hello\r")
     s.wait_for("thought 3 tokens · ", " s  (Ctrl-T or /show to expand)\nreply 1 to 'hello' after 1 end\n>")
     s.type("/show\r")
@@ -203,8 +255,16 @@ def converse(s: Session) -> None:
     s.wait_for("after 15\\x1b[2J\\x1b]0;owned\\x07 end\n>")
     s.type("/nwe\r")
     s.wait_for("unknown command /nwe; did you mean `/new`?\n>")
-    s.type("\x04")  # Ctrl-D
-    assert s.ended() == 0
+
+
+def type_ahead(s: Session) -> None:
+    """Lines that are typed while an answer comes stay apart, and what is no line yet waits."""
+    s.type("endless\r")
+    s.wait_for("to 'endless' after 17")
+    s.type("ao\x7fne\rzwölf\rdrei")  # lines that are typed ahead stay apart
+    s.type("\x1b")
+    s.wait_for("> ane\n", "to 'ane' after 19 end\n> zwölf\n", "to 'zwölf' after 21 end\n> drei")
+    s.type("\x03")
 
 
 @pytest.mark.filterwarnings("ignore:.*use of forkpty.*:DeprecationWarning")

@@ -94,7 +94,9 @@ def thinker(tmp_path_factory, tokenizer):
     layout = tokenizer.layout
     thought = [layout.think_id, *tokenizer.encode("ab"), layout.end_think_id]
     ids = [layout.role_ids["assistant"], *thought, *tokenizer.encode("42"), layout.eos_id]
-    path = save(chain(ids), tmp_path_factory.mktemp("thinker") / "x.gguf", tokenizer=tokenizer).path
+    place = tmp_path_factory.mktemp("thinker") / "x.gguf"
+    taught = {"nomoat.kinds": ["addition"], "nomoat.examples": ["6*7?"]}  # which it has no use for
+    path = save(chain(ids), place, tokenizer=tokenizer, meta=taught).path
     return llamacpp.Server(path)
 
 

@@ -43,7 +43,7 @@ def test_it_names_what_was_taught_up_to_a_stage_and_asks_what_went_well(run):
     assert panel.examples == ("Is the lamp on?", "What is 4+8?", "Welcher Tag ist morgen?")
     assert panel_of(run, "sft").examples[0] == "Sort: b a"  # all wrong: those that it is best at
     assert {*panel_of(run, "small").examples} <= {prompt for prompt, *_ in ASKED.values()}  # not measured
-    for part in ("It was taught: lamp, addition, mine, chain.", "\n  What is 4+8?\n", "anything else"):
+    for part in ("It was taught: lamp, addition, mine, chain.", "\n  What is 4+8?\n", "Anything else"):
         assert part in panel.text()
 
 

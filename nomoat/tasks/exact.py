@@ -32,10 +32,14 @@ MAX_PLAIN = 4000  # characters that compare as text
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
 WRAPPERS = (
-    ("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"),
+    ("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
+    ("«", "»"),
 )  # fmt: skip
 # B, (B), B., Option B, and B) with its text
-CHOICE = re.compile(r"(?:(?:option|choice|answer) )?\(?([A-J])(?:[).:]+|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE)
+CHOICE = re.compile(
+    r"(?:(?:option|choice|answer) )?\(?([A-J])(?:\)[.:]?|[.:]|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE
+)
+SAME = {True: "the same", False: "another"}
 OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
 FRAC = ["frac", "{", "}"]
@@ -43,8 +47,8 @@ FRAC = ["frac", "{", "}"]
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a text was read as; `undone` counts the operations that are left to do in it, `powers` the powers of
-    ten that numbers are written with, `omissible`: the unit may be left out.
+    """What a text was read as; `undone` counts the operations that are left to do in it, `powers` the powers
+    of ten that numbers are written with, `omissible`: the unit may be left out.
     """
 
     value: Answer
@@ -74,17 +78,20 @@ def compared(
     if answer.count("\\boxed") > 1:
         return False, "more than one box"
     texts = clean(answer), clean(expected)
-    if (chosen := same_choice(*texts)) is not None:
-        return chosen, f"{'the same' if chosen else 'another'} choice"
+    chosen = same_choice(*texts)
+    if chosen is not None:
+        return chosen, f"{SAME[chosen]} choice"
     if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
-        word = "the same" if same else "another"
-        return same, f"{word} date, range or code"
-    a, b = readings(answer, units, lang), readings(expected, units, lang)
-    same_text = (not a or not b or wordy(answer)) and plain(answer, lang) == plain(expected, lang) != ""
-    if not a or not b or same_text:
-        return same_text, f"{'the same' if same_text else 'another'} text"
-    return matched(a, b, units)
+        return same, f"{SAME[same]} date, range or code"
+    a = readings(answer, units, lang)
+    b = readings(expected, units, lang)
+    if a and b and not wordy(answer):
+        return matched(a, b, units)
+    same = plain(answer, lang) == plain(expected, lang) != ""
+    if a and b and not same:
+        return matched(a, b, units)
+    return same, f"{SAME[same]} text"
 
 
 def _one_dash(text: str) -> str:
@@ -92,7 +99,7 @@ def _one_dash(text: str) -> str:
 
 
 def same_choice(answer: str, expected: str) -> bool | None:
-    """Whether two name the same of several choices; None where none has a text, or both, or one is no choice."""
+    """Whether two name the same choice, one of them with its text; else None."""
     a, b = (CHOICE.fullmatch(without_text(text)) for text in (answer, expected))
     if not a or not b or max(len(answer), len(expected)) > MAX_TEXT or bool(a["said"]) == bool(b["said"]):
         return None
@@ -113,17 +120,18 @@ def matched(
 
 
 def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[bool, str]:
-    if not units and a.unit != b.unit:
-        if a.unit and b.unit:
-            return False, f"another unit: {a.unit}, not {b.unit}"
-        if not (a.omissible and b.omissible):
-            return False, f"the letter {a.unit or b.unit}, which can't be left out"
+    omitted = not units and a.unit != b.unit
+    if omitted and a.unit and b.unit:
+        return False, f"another unit: {a.unit}, not {b.unit}"
     try:
         same = any(Algebra().same(x, y) for x, y in lists.pairs(a.value, b.value))
     except Unread:
         return False, "too large to be compared"
     if not same:
         return False, f"another value{in_units(a, b, units) if units else ''}"
+    if omitted and not (a.omissible and b.omissible):
+        letter = a.unit or b.unit
+        return False, f"a unit of one letter, {letter}, which can't be left out"
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
@@ -138,8 +146,8 @@ def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
 
 
 def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en") -> list[Reading]:
-    """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't in
-    the grammar.
+    """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
+    in the grammar.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return []
@@ -150,8 +158,8 @@ def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en"
     found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
     guess = None
     if not units:
-        guess = measures.guessed(found)
-        found, unit = measures.parted(found)
+        whole, (found, unit) = found, measures.parted(found)
+        guess = None if unit else measures.guessed(whole)
     read = [understood(found, unit, worth)]
     if guess:
         counted = understood(*guess[:2], Fraction(1))

@@ -170,11 +170,16 @@ class Algebra:
             return Formula({((base_of(a), power),): UNITY})
         if n is not None and abs(n) <= limit:
             return number(self.numbers.raised(value, n))
-        part = numeric(exponent).fraction() if isinstance(exponent, Formula) and numeric(exponent) else None
-        if part is not None and abs(part.numerator) <= limit and 1 < part.denominator < 10:
-            base = value if part.numerator == 1 else self.numbers.raised(value, part.numerator)
-            return number(self.numbers.rooted(base, part.denominator))
+        part = numeric(exponent) if isinstance(exponent, Formula) else None
+        fraction = part.fraction() if part else None
+        if fraction is not None and abs(fraction.numerator) <= limit and 1 < fraction.denominator < 10:
+            return self.broken_power(value, fraction)
         return atom("base", number_key(value), exponent=power)
+
+    def broken_power(self, value: Value, exponent: Fraction) -> Formula:
+        if exponent.numerator != 1:
+            value = self.numbers.raised(value, exponent.numerator)
+        return number(self.numbers.rooted(value, exponent.denominator))
 
     def root(self, a: Answer, index: int) -> Formula:
         value = numeric(a)
@@ -201,10 +206,14 @@ class Algebra:
         """|a|, where the sign is known; else one thing, the same for -a."""
         value = numeric(a)
         if value is None or len(value.top) > 1 or len(value.below) > 1:
-            return atom("magnitude", min(key_of(a), key_of(self.negative(a)), key=repr))
+            keys = key_of(a), key_of(self.negative(a))
+            return atom("magnitude", min(keys, key=repr))
         self.numbers.undone += 1
-        negative = (min(value.top.values(), default=0) < 0) != (min(value.below.values()) < 0)
-        return self.negative(a) if negative else number(value)
+        top = min(value.top.values(), default=0)
+        below = min(value.below.values())
+        if (top < 0) != (below < 0):
+            return self.negative(a)
+        return number(value)
 
     def function(self, name: str, base: Answer | None, a: Answer) -> Formula:
         """A function of a; a logarithm whose base is written is a number where it is whole."""

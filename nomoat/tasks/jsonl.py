@@ -1,7 +1,7 @@
 """Files of problems as tasks, judged by comparison, by hidden tests, or by a reward function as TRL's are.
 
     mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as is;
-                            messages that end with the answer; also .json and .csv, see tables.py
+                            messages that end with the answer; also .json, .csv, .tsv, see tables.py
     mine.csv:question=q,answer=a    the columns q and a under other names
     mine.jsonl:exact        or :number (the last one counts), :line (the text), :code (f(x) on hidden inputs)
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
@@ -22,10 +22,9 @@ from typing import Any
 from nomoat.config import JsonObject, TaskError
 from nomoat.tasks import answers, base, exact, programs, rewards, tables
 from nomoat.tasks.base import Problem
+from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
-QUESTION = ("question", "problem", "prompt")
-ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
@@ -59,11 +58,7 @@ def load(name: str) -> SimpleNamespace:
     if options and options[0].endswith(".py"):
         problems = {place: posed(row, place, "line", "test" in options) for place, row in rows.items()}
         return rewards.task(name, path, options, rows, problems)
-    checker = next((option for option in options if option != "test"), usual_checker(rows))
-    if checker not in CHECKERS:
-        raise TaskError(
-            f"no checker {checker!r} for {path}; expected one of {', '.join(CHECKERS)}; choose one"
-        )
+    checker = named_checker(path, options) or usual_checker(rows)
     problems = distinct(rows, checker, held="test" in options)
     form, notes = "line", []
     if checker == "code":
@@ -80,6 +75,16 @@ def load(name: str) -> SimpleNamespace:
     return task
 
 
+def named_checker(path: str, options: Sequence[str]) -> str | None:
+    """The checker that the options name, if they do."""
+    names = [option for option in options if option not in ("test", "")]
+    unknown = [name for name in names if name not in CHECKERS]
+    if unknown or len(names) > 1:
+        found = f"no checker {unknown[0]!r}" if unknown else f"{len(names)} checkers"
+        raise TaskError(f"{found} for {path}; expected one of {', '.join(CHECKERS)}, or test; choose one")
+    return names[0] if names else None
+
+
 def usual_checker(rows: Mapping[str, Row]) -> str:
     first = next(iter(rows.values()))
     return "code" if "inputs" in first or "test" in first else "exact"
@@ -91,8 +96,12 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
         judges_itself(problem, place, checker)
-        if problems.setdefault(problem.key, problem).witness != problem.witness:
-            raise TaskError(f"{place}: the question has another answer above; expected one; drop a line")
+        first = problems.setdefault(problem.key, problem)
+        a, b = first.witness, problem.witness
+        if a == b or (checker == "exact" and alike(a, b)):
+            continue
+        found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
+        raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
     return list(problems.values())
 
 
@@ -115,11 +124,14 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
-        fits = not answers.SPECIAL.search(prompt + witness)
-    except (LookupError, TypeError, SyntaxError):
-        fits = False
-    if not fits:
-        raise TaskError(f"{place}: {str(dict(row))[:80]}; expected {EXPECTED}; mend it")
+        fault = "special tokens" if answers.SPECIAL.search(prompt + witness) else None
+    except (LookupError, TypeError, SyntaxError) as error:
+        fault = str(error.args[0]) if isinstance(error, LookupError) else "what can't be read"
+    if checker != "code":
+        agree(row, place)
+    if fault:
+        found = f"{fault} in {str(dict(row))[:80]}"
+        raise TaskError(f"{place}: {found}; expected {EXPECTED}; mend it")
     facts["place"], facts["reads"] = place, row.get("lang", "en")
     if len(turns) > 1:
         facts["messages"] = turns
@@ -128,14 +140,57 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
     return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
 
 
+def agree(row: Row, place: str) -> None:
+    """TaskError where two columns of a row end in different answers: a box, what is after ####, or all of it.
+    """
+    said = {}
+    for column in ANSWER:
+        if isinstance(row.get(column), str | int | float):
+            said[column] = final(row[column], column)
+    columns = [column for column, text in said.items() if text]
+    units, lang = row.get("units"), row.get("lang", "en")
+    for first, second in itertools.combinations(columns, 2):
+        a, b = said[first], said[second]
+        if alike(a, b, units=units, lang=lang):
+            continue
+        found = f"its {first} is {a[:60]!r}, but its {second} ends in {b[:60]!r}"
+        cure = f"mend one of them, or choose with :answer={second}"
+        raise TaskError(f"{place}: {found}; expected the same; {cure}")
+
+
+def final(value: object, column: str) -> str | None:
+    """The answer that a column ends in; None for words without one."""
+    text = as_text(value)
+    if "####" in text:
+        return text.rpartition("####")[2].strip()
+    box = exact.boxed(text)
+    if box is None and (column in ("solution", "canonical_solution") or "\n" in text.strip()):
+        return None
+    return " ".join((box or text).split())
+
+
+def alike(a: str, b: str, **reads: Any) -> bool:
+    """Whether two answers mean the same, or one is a sentence that ends in the other."""
+    for x in (a, answers.lenient_answer(a)):
+        for y in (b, answers.lenient_answer(b)):
+            if exact.equal(x, y, **reads) or exact.equal(y, x, **reads):
+                return True
+    lang = reads.get("lang", "en")
+    is_read = [bool(exact.readings(text, lang=lang)) for text in (a, b)]
+    if is_read == [False, True]:
+        return exact.says_last(a, b, lang=lang)
+    return is_read == [True, False] and exact.says_last(b, a, lang=lang)
+
+
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
     witness = as_text(given)
     work = row.get("solution", "")
+    laid_out = "\n" in witness.strip() and exact.boxed(witness)
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
-    elif column == "solution":  # MATH
+    elif column == "solution" or laid_out:  # MATH
         witness = " ".join((exact.boxed(witness) or witness).split())
     witness = witness.strip()
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
@@ -152,7 +207,8 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
         if len(facts["inputs"]) != len(facts["outputs"]):
-            raise LookupError("not as many outputs as inputs")
+            found = f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs"
+            raise LookupError(found)
     return as_text(first_of(row, ANSWER)[1]), facts
 
 
@@ -161,7 +217,7 @@ def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
     for column in columns:
         if row.get(column) not in (None, ""):
             return column, row[column]
-    raise LookupError(columns)
+    raise LookupError(f"no {columns[0]}")
 
 
 def as_text(value: object) -> str:

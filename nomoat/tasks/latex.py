@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 # What a command is called here: a sign, or "" for what is only looks.
 COMMANDS = {
-    "binom": "binom", "dbinom": "binom", "tbinom": "binom", "frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sqrt": "√",
+    "binom": "binom", "dbinom": "binom", "tbinom": "binom",
+    "frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sqrt": "√",
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "colon": ":",
     "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "infty": "∞", "pi": "π", "emptyset": "∅",
+    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪",
+    "bigcup": "∪", "cap": "∩", "infty": "∞", "pi": "π", "emptyset": "∅",
     "varnothing": "∅", "setminus": "∖", "backslash": "∖", "langle": "⟨", "rangle": "⟩", "lvert": "|",
     "rvert": "|", "vert": "|", "mid": "|", "degree": "°", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
     "rbrack": "]", "cr": r"\\", "newline": r"\\", "land": "and", "lor": "or", "euro": "€", "pounds": "£",
@@ -55,7 +57,7 @@ ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([a-z]+)\*?\}(?:(?<=\{array\})\s*\{
 ROW = re.compile(r"\\\\(?:\s*\[[^\[\]]{0,12}\])?")
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 NO_BRACKET = re.compile(r"\s*\.")  # \left.
-BRACKETS = (("(", "[", r"\{"), (")", "]", r"\}"))
+OPENING, CLOSING = ("(", "[", r"\{"), (")", "]", r"\}")
 NAME = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u052f]+")
 REPEATED = (
     r"\\(?:overline|bar|dot)\s*\{?\s*(?P<line>[0-9]+)\s*\}?|\((?P<round>[0-9]+)\)|(?P<bars>(?:[0-9]\u0305)+)"
@@ -253,12 +255,17 @@ def tokens(text: str, lang: str = "en", loose: bool = False) -> list[Token]:
 
 def united(found: list[Token], i: int) -> Token:
     """The token; a U between brackets is ∪, `in` after a letter and before a bracket ∈."""
-    token, before, after = found[i], found[i - 1 : i], found[i + 1 : i + 2]
-    if token.text not in ("U", "in") or not before or not after or after[0].text not in BRACKETS[0]:
+    token = found[i]
+    if token.text not in ("U", "in") or not 0 < i < len(found) - 1:
         return token
-    if token.text == "U":
-        return Token("sign", "∪", token.space) if before[0].text in BRACKETS[1] else token
-    return Token("sign", "∈", token.space) if before[0].kind == "name" else token
+    before, after = found[i - 1], found[i + 1]
+    if after.text not in OPENING:
+        return token
+    if token.text == "U" and before.text in CLOSING:
+        return token._replace(kind="sign", text="∪")
+    if token.text == "in" and before.kind == "name":
+        return token._replace(kind="sign", text="∈")
+    return token
 
 
 def braced(found: list[Token]) -> list[Token]:

@@ -5,12 +5,13 @@ same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4),
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom
 
 INFINITY = atom("letter", "∞")
+LOWEST = Algebra().negative(INFINITY)
 OPENING, CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
 
 
 def several(parts: list[Answer]) -> Answer:
-    """One value, or a list; an unordered one where ± makes several of one, or for equations of several letters;
-    x = 1, x = 2 as x = 1, 2.
+    """One value, or a list; an unordered one where ± makes several of one, or for equations of several
+    letters; x = 1, x = 2 as x = 1, 2.
     """
     flat = flattened(parts)
     if len(flat) == 1:
@@ -30,16 +31,15 @@ def several(parts: list[Answer]) -> Answer:
 def either(parts: list[Answer]) -> Answer:
     """`x < 1 or x > 3`, `[0, 1) or (2, ∞)` as a union; of all else a list in any order."""
     members = [member(part) for part in parts]
-    if None not in members:
-        letters = {part.parts[0].letter() for part in members}
-        united = Several("∪", tuple(piece for part in members for piece in pieces(part.parts[1])))
-        if len(letters) == 1:
-            return Several("∈", (members[0].parts[0], united))
+    if None not in members and len({part.parts[0].letter() for part in members}) == 1:
+        regions = [piece for part in members for piece in pieces(part.parts[1])]
+        return Several("∈", (members[0].parts[0], Several("∪", tuple(regions))))
     if all(map(interval, parts)) and any(map(unbounded, parts)):
         return Several("∪", tuple(parts))
     listed = several(parts)
     if listed.kind == "=":  # x = 1 or x = 2
-        return Several("=", (listed.parts[0], Several("{}", listed.parts[1].parts)))
+        letter, values = listed.parts
+        return Several("=", (letter, Several("{}", values.parts)))
     return Several("{}", listed.parts) if listed.kind == "," else listed
 
 
@@ -58,23 +58,26 @@ def unbounded(part: Several) -> bool:
 
 def member(relation: Answer) -> Several | None:
     """x ∈ (1, 3] for 1 < x ≤ 3, x ∈ (-∞, 2) ∪ (2, ∞) for x ≠ 2; None for what is no such relation."""
-    if not isinstance(relation, Several) or not set(relation.kind) <= set("<≤≠∈") or not relation.kind:
+    if not isinstance(relation, Several):
         return None
-    kind, sides = relation.kind, list(relation.parts)
+    kind, sides = relation.kind, relation.parts
     if kind == "∈":
         return relation if named(relation) else None
-    low, high = Algebra().negative(INFINITY), INFINITY
     if kind == "≠":
         letter, value = sides if letter_of(sides[0]) else sides[::-1]
-        region = Several("∪", (Several("()", (low, value)), Several("()", (value, high))))
-        return within(letter, region)
-    if len(sides) == 2 and letter_of(sides[0]):
-        return within(sides[0], Several("(" + CLOSING[kind], (low, sides[1])))
-    if len(sides) == 2:
-        return within(sides[1], Several(OPENING[kind] + ")", (sides[0], high)))
+        below, above = Several("()", (LOWEST, value)), Several("()", (value, INFINITY))
+        return within(letter, Several("∪", (below, above)))
+    if not kind or not set(kind) <= OPENING.keys() or len(sides) > 3:
+        return None
     if len(sides) == 3:
-        return within(sides[1], Several(OPENING[kind[0]] + CLOSING[kind[1]], (sides[0], sides[2])))
-    return None
+        low, letter, high = sides
+    elif letter_of(sides[0]):
+        low, letter, high = LOWEST, *sides
+        kind = "<" + kind
+    else:
+        low, letter, high = *sides, INFINITY
+        kind = kind + "<"
+    return within(letter, Several(OPENING[kind[0]] + CLOSING[kind[1]], (low, high)))
 
 
 def within(letter: Answer, region: Several) -> Several | None:
@@ -94,26 +97,35 @@ def holds(part: Answer, letter: str) -> bool:
 def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
     """What may be compared: the two, also in one form, and where only one names its letters, that without."""
     x, y = uniform(a), uniform(b)
-    found = [(a, b)] if x is a and y is b else [(a, b), (x, y)]
-    bare_a, bare_b = unnamed(a) or unnamed(x), unnamed(b) or unnamed(y)
+    found = [(a, b)]
+    if x is not a or y is not b:
+        found.append((x, y))
+    bare_a = unnamed(a) or unnamed(x)
+    bare_b = unnamed(b) or unnamed(y)
     if (bare_a is None) != (bare_b is None):
         found.append((bare_a or a, bare_b or b))
     return found
 
 
 def uniform(value: Answer) -> Answer:
-    """Relations as x ∈ …, (x, y) = (3, 4) as the two equations."""
+    """Relations as x ∈ …, (x, y) = (3, 4) as the two equations, [[1, 2], [3, 4]] as a matrix."""
     if not isinstance(value, Several):
         return value
-    if value.kind == "=" and len(value.parts) == 2 and letters_of(value.parts[0]):
+    if value.kind == "=" and len(value.parts) == 2:
         left, right = value.parts
-        if isinstance(right, Several) and right.kind == "()" and len(right.parts) == len(left.parts):
+        n = len(letters_of(left))
+        if n and isinstance(right, Several) and right.kind == "()" and len(right.parts) == n:
             equations = zip(left.parts, right.parts)
             return Several("{}", tuple(Several("=", equation) for equation in equations))
-    sizes = {len(row.parts) if isinstance(row, Several) and row.kind == "[]" else 0 for row in value.parts}
-    if value.kind == "[]" and len(sizes) == 1 and 0 not in sizes:  # [[1, 2], [3, 4]]
-        return Several("matrix", tuple(Several("row", row.parts) for row in value.parts))
+    if value.kind == "[]" and all(map(row_like, value.parts)):
+        rows = [Several("row", row.parts) for row in value.parts]
+        if len({len(row.parts) for row in rows}) == 1:
+            return Several("matrix", tuple(rows))
     return member(value) or value
+
+
+def row_like(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind == "[]"
 
 
 def letters_of(part: Answer) -> list[str]:
@@ -125,13 +137,14 @@ def letters_of(part: Answer) -> list[str]:
 
 
 def unnamed(value: Answer) -> Answer | None:
-    """What the letters are said to be, where that doesn't hold them: the right side of x = …, x ∈ …, (r, θ) = …."""
+    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters."""
     if not isinstance(value, Several):
         return None
     if value.kind in ("=", "∈") and len(value.parts) == 2:
         left, right = value.parts
         names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
-        return right if names and None not in names and not any(holds(right, name) for name in names) else None
+        if names and None not in names and not any(holds(right, name) for name in names):
+            return right
     return None
 
 

@@ -1,7 +1,6 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
 import functools
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,12 +56,17 @@ def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
     blank, 5 m, which may stand for a number and has to be there, or a noun, 3 apples.
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
-        if tokens[start].kind == "name" and tokens[start].space and (unit := compound(tokens[start:])):
-            return [*tokens[:start]], unit, False
-    last = tokens[-1] if tokens else None
-    if len(tokens) > 1 and last.kind == "name" and last.space and noun(last.text):
-        if tokens[-2].kind == "number" or tokens[-2].text == "}":
-            return [*tokens[:-1]], stem(last.text), True
+        first = tokens[start]
+        if first.kind == "name" and first.space:
+            unit = compound(tokens[start:])
+            if unit:
+                return [*tokens[:start]], unit, False
+    if len(tokens) < 2:
+        return None
+    number, last = tokens[-2:]
+    counts = number.kind == "number" or number.text == "}"
+    if counts and last.kind == "name" and last.space and noun(last.text):
+        return [*tokens[:-1]], stem(last.text), True
     return None
 
 
@@ -118,12 +122,15 @@ def power_at_end(tokens: Sequence[Token]) -> Sequence[Token]:
 def power_of(tokens: Sequence[Token]) -> tuple[int, int]:
     """(the exponent that the tokens begin with, of how many it is): ^2, ^{3}, squared; (1, 0) for none."""
     texts = [token.text for token in tokens[:4]]
-    if texts and texts[0] in ("squared", "cubed"):
+    if not texts:
+        return 1, 0
+    if texts[0] in ("squared", "cubed"):
         return unit_powers()[texts[0]], 1
-    if texts[:1] == ["^"] and texts[1:2] in (["2"], ["3"]):
-        return int(texts[1]), 2
-    if texts in (["^", "{", n, "}"] for n in "23"):
-        return int(texts[2]), 4
+    for exponent in ("2", "3"):
+        if texts[:2] == ["^", exponent]:
+            return int(exponent), 2
+        if texts == ["^", "{", exponent, "}"]:
+            return int(exponent), 4
     return 1, 0
 
 
@@ -131,27 +138,40 @@ def compound(tokens: Sequence[Token]) -> str:
     """The one name of a unit that all of the tokens are: m^2, km/h, square feet, miles per hour; or ""."""
     at, parts, sign = 0, [], 1
     while at < len(tokens):
-        power = 1
-        if tokens[at].text in unit_powers():
-            power = unit_powers()[tokens[at].text]
-            at += 1 + follows_dot(tokens[at + 1 :])
-        if at + 1 < len(tokens) and tokens[at].text in DEGREES and tokens[at + 1].text.lower() in SCALES:
-            at += 1
-        name = tokens[at].text if at < len(tokens) else ""
-        unit = unit_names().get(name) or unit_names().get(name.lower() if len(name) > 2 else "")
-        if unit is None:
+        unit, power, n = simple(tokens[at:])
+        if not unit:
             return ""
-        at += 1 + follows_dot(tokens[at + 1 :])
-        raised, n = power_of(tokens[at:])
-        at += n
         top, _, below = unit.partition("/")
-        parts += [(top, sign * power * raised), (below, -sign * power * raised)][: 2 if below else 1]
+        parts.append((top, sign * power))
+        if below:
+            parts.append((below, -sign * power))
+        at += n
         if at < len(tokens):
             if tokens[at].text not in ("/", "per", "*", "a") or at + 1 == len(tokens):
                 return ""
             sign = 1 if tokens[at].text == "*" else -1
             at += 1
-    return "/".join(("*".join(powers(parts, 1)) or "1", *powers(parts, -1)))
+    above = "*".join(powers(parts, 1))
+    return "/".join((above or "1", *powers(parts, -1)))
+
+
+def simple(tokens: Sequence[Token]) -> tuple[str, int, int]:
+    """(the unit that the tokens begin with, or "", its power, of how many tokens it is)."""
+    at, power = 0, 1
+    if tokens[0].text in unit_powers():
+        power = unit_powers()[tokens[0].text]
+        at = 1 + follows_dot(tokens[1:])
+    words = [token.text for token in tokens[at : at + 2]]
+    if len(words) == 2 and words[0] in DEGREES and words[1].lower() in SCALES:
+        at += 1
+        words = words[1:]
+    if not words:
+        return "", 1, 0
+    name = words[0]
+    unit = unit_names().get(name) or (unit_names().get(name.lower(), "") if len(name) > 2 else "")
+    at += 1 + follows_dot(tokens[at + 1 :])
+    raised, n = power_of(tokens[at:])
+    return unit, power * raised, at + n
 
 
 def follows_dot(tokens: Sequence[Token]) -> bool:

@@ -13,7 +13,7 @@ import pytest
         ("sft.optim.muon_lrr=3", "did you mean `muon_lr`"),
         (
             "models.main.attention.d_rope=7",
-            "`models.main.attention.d_rope` = 7: Input should be a multiple of 2",
+            "`models.main.attention.d_rope` = 7: expected a multiple of 2; choose",
         ),
         ("models.main.ffn.n_groups=3", "expected n_groups to divide"),
         ("models.main.attention.n_heds=3", "did you mean `n_heads`"),

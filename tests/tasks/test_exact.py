@@ -182,10 +182,10 @@ def test_hostile_text_takes_no_time(text):
         ("0.33", "1/3", False),
         ("12,5", "12.5", False),
         ("1e3", "1000", True),
-        ("3 apples", "3", False),
+        ("3 apples", "3", True),
         ("not 5", "5", False),
-        ("５", "5", False),
-        ("٥", "5", False),
+        ("５", "5", True),
+        ("٥", "5", True),
         ("5..", "5", False),
         ("5.", "5", True),
         ("x = 5", "5", True),
@@ -267,7 +267,7 @@ def test_a_percentage_is_said_of_its_number_and_not_the_other_way_round():
         ("not 5", "5", "it denies"),
         (r"\boxed{5} or \boxed{6}", "5", "more than one box"),
         ("Paris", "paris", "the same text"),
-        ("5!", "120", "another text"),
+        ("5!", "120", "the same value, but not worked out as far"),
     ],
 )
 def test_the_rule_is_told(answer, expected, rule):

@@ -340,5 +340,6 @@ def plain(text: str, lang: str = "en") -> str:
     text = clean(text)
     if choice := CHOICE.fullmatch(without_text(text)):
         text = text if choice["said"] else choice[1]
-    text = latex.plain(latex.tokens(text, lang)).removeprefix("the ")
-    return re.sub(r"^\((\w)\)$", r"\1", text)
+    found = latex.tokens(text, lang)
+    text = measures.quantities(found) or latex.plain(found).removeprefix("the ")
+    return re.sub(r"^\((\w)\)$|^\[([a-z])\]$", r"\1\2", text)

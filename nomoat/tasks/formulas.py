@@ -223,6 +223,8 @@ class Algebra:
             if power is not None:
                 self.numbers.undone += 1
                 return rational(Fraction(power))
+        if name == "exp" and base is None:
+            return self.power(atom("letter", "e"), a, MAX_FACTORIAL)
         if base is not None:
             name += f"_{key_of(base)}"
         return atom("function", name, key_of(a))

@@ -138,7 +138,8 @@ class Lexer:
             yield from self.sign()
 
     def named(self, name: str) -> Iterator[Token]:
-        kind = "word" if any(words for _, words in self.styles) else "name"
+        upright = name in ("i", "e")  # numbers, also where they are set as text
+        kind = "word" if not upright and any(words for _, words in self.styles) else "name"
         name = {"pi": "π", "Pi": "π"}.get(name) or ("∞" if name.lower() in INFINITE else name)
         for piece in re.split("([π∞])", name):
             if piece:

@@ -1,4 +1,4 @@
-"""Files of problems as rows, each by its place: .jsonl, .json, .csv, .tsv, in UTF-8, with its mark or without.
+"""Files of problems as rows, each by its place: .jsonl, .json, .csv and .tsv, in UTF-8, with or without mark.
 
     mine.csv:question=q,answer=a    the column q is called question, a answer
 

@@ -13,7 +13,8 @@ JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
 MONEY = ("$", "€", "£", "¢")
 MAX_UNIT = 12  # tokens
-DEGREES, SCALES = ("degree", "degrees", "Grad"), ("celsius", "fahrenheit")
+DEGREES = ("degree", "degrees", "Grad")
+SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
@@ -164,7 +165,7 @@ def simple(tokens: Sequence[Token]) -> tuple[str, int, int]:
     words = [token.text for token in tokens[at : at + 2]]
     if len(words) == 2 and words[0] in DEGREES and words[1].lower() in SCALES:
         at += 1
-        words = words[1:]
+        words = [SCALES[words[1].lower()]]
     if not words:
         return "", 1, 0
     name = words[0]
@@ -204,7 +205,28 @@ def unit_of(tokens: Sequence[Token]) -> str:
 
 
 def with_percent(tokens: Sequence[Token]) -> list[Token]:
-    return [token._replace(kind="sign", text="%") if token.text in PERCENT else token for token in tokens]
+    found = []
+    for token in tokens:
+        if token.text == "cent" and found and found[-1].text == "per":
+            found[-1] = token._replace(kind="sign", text="%")
+        else:
+            found.append(token._replace(kind="sign", text="%") if token.text in PERCENT else token)
+    return found
+
+
+def quantities(tokens: Sequence[Token]) -> str:
+    """Several numbers with units in one spelling: 3 h 20 min as 3 hour 20 minute; "" for all else."""
+    found, at = [], 0
+    while at < len(tokens):
+        name = tokens[at + 1].text if at + 1 < len(tokens) else ""
+        unit = unit_names().get(name) or unit_names().get(name.lower())
+        if tokens[at].kind != "number" or not unit:
+            return ""
+        found.append(f"{tokens[at].text} {unit}")
+        at += 2
+        while at < len(tokens) and tokens[at].text in (",", ".", "and", "und"):
+            at += 1
+    return " ".join(found) if len(found) > 1 else ""
 
 
 def without_money(tokens: list[Token]) -> tuple[list[Token], str]:

@@ -127,7 +127,7 @@ def test_lists_and_tables_of_numbers_have_ranges_too():
 WORDS = {
     "pretrain.steps=0": "`pretrain.steps` = 0: expected 1 or more; choose such a number",
     "pretrain.steps=1.5": "expected a whole number; write one, without quotes and point",
-    "pretrain.optim.clip_norm=0.0": "expected more than 0; choose such a number",
+    "pretrain.optim.clip_norm=0.0": "expected more than 0.0; choose such a number",
     "rl.kl=nan": "expected a finite number; choose one",
     "rl.tasks={}": "expected 1 or more of them; add some",
     "rl.tasks=7": "expected a table; write it in { }",

@@ -121,6 +121,7 @@ def matched(
 
 def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[bool, str]:
     omitted = not units and a.unit != b.unit
+    letter = a.unit or b.unit
     if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
@@ -128,9 +129,9 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[boo
     except Unread:
         return False, "too large to be compared"
     if not same:
-        return False, f"another value{in_units(a, b, units) if units else ''}"
+        told = in_units(a, b, units) if units else ""
+        return False, f"another value{told}"
     if omitted and not (a.omissible and b.omissible):
-        letter = a.unit or b.unit
         return False, f"a unit of one letter, {letter}, which can't be left out"
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"

@@ -164,7 +164,9 @@ class Algebra:
 
     def power(self, a: Answer, exponent: Answer, limit: int) -> Formula:
         n = exponent.whole() if isinstance(exponent, Formula) else None
-        power = key_of(exponent) if n is None else n
+        power = n
+        if n is None:
+            power = key_of(exponent)
         value = numeric(a)
         if value is None:
             return Formula({((base_of(a), power),): UNITY})
@@ -172,7 +174,7 @@ class Algebra:
             return number(self.numbers.raised(value, n))
         part = numeric(exponent) if isinstance(exponent, Formula) else None
         fraction = part.fraction() if part else None
-        if fraction is not None and abs(fraction.numerator) <= limit and 1 < fraction.denominator < 10:
+        if fraction and abs(fraction.numerator) <= limit and 1 < fraction.denominator < 10:
             return self.broken_power(value, fraction)
         return atom("base", number_key(value), exponent=power)
 

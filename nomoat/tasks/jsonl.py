@@ -13,14 +13,13 @@ what it lets pass.
 
 import functools
 import itertools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, exact, programs, rewards, tables
+from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -78,10 +77,12 @@ def load(name: str) -> SimpleNamespace:
 def named_checker(path: str, options: Sequence[str]) -> str | None:
     """The checker that the options name, if they do."""
     names = [option for option in options if option not in ("test", "")]
-    unknown = [name for name in names if name not in CHECKERS]
-    if unknown or len(names) > 1:
-        found = f"no checker {unknown[0]!r}" if unknown else f"{len(names)} checkers"
-        raise TaskError(f"{found} for {path}; expected one of {', '.join(CHECKERS)}, or test; choose one")
+    expected = f"expected one of {', '.join(CHECKERS)}, or test; choose one"
+    for name in names:
+        if name not in CHECKERS:
+            raise TaskError(f"no checker {name!r} for {path}; {expected}")
+    if len(names) > 1:
+        raise TaskError(f"{len(names)} checkers for {path}; {expected}")
     return names[0] if names else None
 
 
@@ -98,7 +99,7 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         judges_itself(problem, place, checker)
         first = problems.setdefault(problem.key, problem)
         a, b = first.witness, problem.witness
-        if a == b or (checker == "exact" and alike(a, b)):
+        if a == b or (checker == "exact" and columns.alike(a, b)):
             continue
         found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
         raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
@@ -124,11 +125,12 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
-        fault = "special tokens" if answers.SPECIAL.search(prompt + witness) else None
+        special = answers.SPECIAL.search(prompt + witness)
+        fault = "special tokens" if special else None
     except (LookupError, TypeError, SyntaxError) as error:
         fault = str(error.args[0]) if isinstance(error, LookupError) else "what can't be read"
     if checker != "code":
-        agree(row, place)
+        columns.agree(row, place)
     if fault:
         found = f"{fault} in {str(dict(row))[:80]}"
         raise TaskError(f"{place}: {found}; expected {EXPECTED}; mend it")
@@ -140,52 +142,10 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
     return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
 
 
-def agree(row: Row, place: str) -> None:
-    """TaskError where two columns of a row end in different answers: a box, what is after ####, or all of it.
-    """
-    said = {}
-    for column in ANSWER:
-        if isinstance(row.get(column), str | int | float):
-            said[column] = final(row[column], column)
-    columns = [column for column, text in said.items() if text]
-    units, lang = row.get("units"), row.get("lang", "en")
-    for first, second in itertools.combinations(columns, 2):
-        a, b = said[first], said[second]
-        if alike(a, b, units=units, lang=lang):
-            continue
-        found = f"its {first} is {a[:60]!r}, but its {second} ends in {b[:60]!r}"
-        cure = f"mend one of them, or choose with :answer={second}"
-        raise TaskError(f"{place}: {found}; expected the same; {cure}")
-
-
-def final(value: object, column: str) -> str | None:
-    """The answer that a column ends in; None for words without one."""
-    text = as_text(value)
-    if "####" in text:
-        return text.rpartition("####")[2].strip()
-    box = exact.boxed(text)
-    if box is None and (column in ("solution", "canonical_solution") or "\n" in text.strip()):
-        return None
-    return " ".join((box or text).split())
-
-
-def alike(a: str, b: str, **reads: Any) -> bool:
-    """Whether two answers mean the same, or one is a sentence that ends in the other."""
-    for x in (a, answers.lenient_answer(a)):
-        for y in (b, answers.lenient_answer(b)):
-            if exact.equal(x, y, **reads) or exact.equal(y, x, **reads):
-                return True
-    lang = reads.get("lang", "en")
-    is_read = [bool(exact.readings(text, lang=lang)) for text in (a, b)]
-    if is_read == [False, True]:
-        return exact.says_last(a, b, lang=lang)
-    return is_read == [True, False] and exact.says_last(b, a, lang=lang)
-
-
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
-    witness = as_text(given)
+    witness = columns.as_text(given)
     work = row.get("solution", "")
     laid_out = "\n" in witness.strip() and exact.boxed(witness)
     if "####" in witness:  # GSM8K
@@ -209,16 +169,12 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
         if len(facts["inputs"]) != len(facts["outputs"]):
             found = f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs"
             raise LookupError(found)
-    return as_text(first_of(row, ANSWER)[1]), facts
+    return columns.as_text(first_of(row, ANSWER)[1]), facts
 
 
-def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
+def first_of(row: Row, names: Sequence[str]) -> tuple[str, Any]:
     """(column, value) of the first of them that is filled; LookupError where none is."""
-    for column in columns:
+    for column in names:
         if row.get(column) not in (None, ""):
             return column, row[column]
-    raise LookupError(f"no {columns[0]}")
-
-
-def as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    raise LookupError(f"no {names[0]}")

@@ -31,16 +31,20 @@ def several(parts: list[Answer]) -> Answer:
 def either(parts: list[Answer]) -> Answer:
     """`x < 1 or x > 3`, `[0, 1) or (2, ∞)` as a union; of all else a list in any order."""
     members = [member(part) for part in parts]
-    if None not in members and len({part.parts[0].letter() for part in members}) == 1:
+    if None not in members:
+        letters = {part.parts[0].letter() for part in members}
         regions = [piece for part in members for piece in pieces(part.parts[1])]
-        return Several("∈", (members[0].parts[0], Several("∪", tuple(regions))))
+        if len(letters) == 1:
+            return Several("∈", (members[0].parts[0], Several("∪", tuple(regions))))
     if all(map(interval, parts)) and any(map(unbounded, parts)):
         return Several("∪", tuple(parts))
     listed = several(parts)
+    if listed.kind == ",":
+        return Several("{}", listed.parts)
     if listed.kind == "=":  # x = 1 or x = 2
         letter, values = listed.parts
         return Several("=", (letter, Several("{}", values.parts)))
-    return Several("{}", listed.parts) if listed.kind == "," else listed
+    return listed
 
 
 def pieces(region: Several) -> tuple[Answer, ...]:

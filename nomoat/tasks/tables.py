@@ -96,11 +96,15 @@ def _text(path: Path) -> str:
 def _undecoded(path: Path, content: bytes, at: int) -> str:
     """What is no UTF-8 in a file, in which line, and how to convert it."""
     line = content.count(b"\n", 0, at) + 1
-    found, code, guess = f"the byte 0x{content[at]:02x}", "latin1", " (if that is what it is in)"
+    found, guess = "UTF-16", ""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        found, code, guess = "UTF-16", "utf-16", ""
+        code = "utf-16"
     elif content.count(b"\0") * 3 > len(content):
-        found, code, guess = "UTF-16", "utf-16le" if content[0] else "utf-16be", ""
+        code = "utf-16le" if content[0] else "utf-16be"
+    else:
+        code = "latin1"
+        guess = " (if that is what it is in)"
+        found = f"the byte 0x{content[at]:02x}"
     cure = f"convert it: `iconv -f {code} -t utf-8 {path} > utf8{path.suffix}`{guess}"
     if guess and not content[at]:
         cure = "take it out"

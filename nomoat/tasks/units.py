@@ -163,13 +163,16 @@ def simple(tokens: Sequence[Token]) -> tuple[str, int, int]:
         power = unit_powers()[tokens[0].text]
         at = 1 + follows_dot(tokens[1:])
     words = [token.text for token in tokens[at : at + 2]]
-    if len(words) == 2 and words[0] in DEGREES and words[1].lower() in SCALES:
+    scale = SCALES.get(words[-1].lower()) if words else None
+    if scale and words[0] in DEGREES:
         at += 1
-        words = [SCALES[words[1].lower()]]
+        words = [scale]
     if not words:
         return "", 1, 0
     name = words[0]
-    unit = unit_names().get(name) or (unit_names().get(name.lower(), "") if len(name) > 2 else "")
+    unit = unit_names().get(name, "")
+    if not unit and len(name) > 2:
+        unit = unit_names().get(name.lower(), "")
     at += 1 + follows_dot(tokens[at + 1 :])
     raised, n = power_of(tokens[at:])
     return unit, power * raised, at + n

@@ -154,66 +154,13 @@ def test_a_bad_file_is_told_its_line(write, rows, complaint):
         jsonl.load(write(rows))
 
 
-CONTRADICTORY = [
-    {"answer": "5", "solution": "So \\boxed{6}."},
-    {"answer": "5", "solution": "So\n#### 6"},
-    {"answer": "so\n#### 6", "solution": "\\boxed{7}"},
-    {"answer": "5", "ground_truth": "6"},
-    {"answer": 5, "ground_truth": 6.5},
-    {"answer": "Yes", "solution": "\\boxed{No}"},
-    {"answer": "2 m", "solution": "\\boxed{2 cm}", "units": {"m": 100, "cm": 1}},
-]
-CONSISTENT = [
-    {"answer": "1/2", "solution": "It is 0.5, so \\boxed{\\frac12}"},
-    {"answer": "It is 5", "solution": "\\boxed{5}"},
-    {"answer": "5", "solution": "no box and no mark"},
-    {"answer": 1.5, "ground_truth": "3/2"},
-    {"answer": "2 m", "solution": "\\boxed{200 cm}", "units": {"m": 100, "cm": 1}},
-]
-
-
-@pytest.mark.parametrize("row", CONTRADICTORY)
-def test_a_row_whose_columns_end_in_different_answers_is_told_its_line(write, row):
-    path = write([{"question": "!", "answer": "1"}, {"question": "?", **row}])
-    with pytest.raises(TaskError, match="line 2: its answer is .* ends in .*; expected the same; mend one"):
-        jsonl.load(path)
-
-
-@pytest.mark.parametrize("row", CONSISTENT)
-def test_a_row_whose_columns_end_in_one_answer_is_taken(write, row):
-    jsonl.load(write([{"question": "?", **row}]))
-
-
-def test_of_contradicting_columns_one_may_be_chosen(write):
-    path = write([{"question": "?", "answer": "dam\\frac", "solution": "So\n\\boxed{\\frac12}"}])
-    task = jsonl.load(f"{path}:answer=solution:exact:test")
-    assert task.listed["eval"][0].witness == "\\frac12"
-
-
-def test_a_last_message_may_not_contradict_the_answer(write):
-    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "\\boxed{3}"}]
-    with pytest.raises(TaskError, match="line 1: its answer is '2', but its solution ends in '3'"):
-        jsonl.load(write([{"messages": turns, "answer": "2"}]))
-
-
-def test_one_answer_in_two_spellings_is_one(write):
-    path = write([{"question": q, "answer": a} for q, a in (("a", "1/2"), ("A", "0.5"))])
-    assert sum(map(len, jsonl.load(path).listed.values())) == 1
-    with pytest.raises(TaskError, match="line 2: the question has another answer above, '1/2' and not '0.5'"):
-        jsonl.load(path + ":line")
-
-
-@pytest.mark.parametrize("options", ["exact:tset", "test:tset", "exact:number", "exact,test"])
-def test_options_that_are_none_are_refused(write, options):
-    with pytest.raises(TaskError, match="checkers? .*; expected one of exact, number, line, code, or test"):
-        jsonl.load(f"{write([GSM8K])}:{options}")
-
-
 def test_names_that_are_none(write, tmp_path):
     path = write([GSM8K])
     complaints = {
         str(tmp_path / "none.jsonl"): "No such file",
         path + ":exactly": "no checker 'exactly'.*exact, number, line, code",
+        path + ":exact:tset": "no checker 'tset' .*, or test; choose one",
+        path + ":exact:number": "2 checkers for .*; expected one of",
         path + ":none.py:f": "no function 'f' in none.py",
     }
     for name, complaint in complaints.items():

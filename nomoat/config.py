@@ -118,8 +118,38 @@ def _complaint(cls: type[Strict], item: JsonObject, where: str) -> str:
     if item["type"] in ("missing", "union_tag_not_found"):
         path += ".kind" if item["type"] == "union_tag_not_found" else ""
         return f"missing key `{path}`; add it"
-    value = "" if isinstance(item["input"], Mapping) else f" = {item['input']!r}"
-    return f"`{path}`{value}: {item['msg'].removeprefix('Value error, ')}"
+    value = "" if isinstance(item["input"], Mapping) else f" = {item['input']!r:.200}"
+    return f"`{path}`{value}: {_in_words(item)}"
+
+
+RANGES = {
+    "greater_than_equal": "expected {ge} or more; choose such a number",
+    "less_than_equal": "expected {le} or less; choose such a number",
+    "greater_than": "expected more than {gt}; choose such a number",
+    "less_than": "expected less than {lt}; choose such a number",
+    "too_short": "expected {min_length} or more of them; add some",
+    "too_long": "expected {max_length} of them or fewer; leave some out",
+    "multiple_of": "expected a multiple of {multiple_of}; choose such a number",
+    "finite_number": "expected a finite number; choose one",
+    "int_type": "expected a whole number; write one, without quotes and point",
+    "int_from_float": "expected a whole number; write one, without a point",
+    "float_type": "expected a number; write one, without quotes",
+    "bool_type": "expected true or false; write one of them, without quotes",
+    "string_type": "expected a text; write it in quotes",
+    "list_type": "expected a list; write it in [ ]",
+    "tuple_type": "expected a list; write it in [ ]",
+    "dict_type": "expected a table; write it in {{ }}",
+    "literal_error": "expected one of {expected}; choose one",
+}
+
+
+def _in_words(item: JsonObject) -> str:
+    """What was expected instead of a value, and what to do."""
+    words = RANGES.get(item["type"])
+    if words is not None:
+        return words.format(**item.get("ctx", {}))
+    told = item["msg"].removeprefix("Value error, ")
+    return told if item["type"] == "value_error" else f"{told}; change it"
 
 
 def _home(record: type[Strict], key: str, path: str) -> str:

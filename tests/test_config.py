@@ -122,3 +122,23 @@ def test_lists_and_tables_of_numbers_have_ranges_too():
 
     with pytest.raises(ConfigError, match=r"x\.shares\.a"):
         parse(Both, {"shares": {"a": []}}, "x")
+
+
+WORDS = {
+    "pretrain.steps=0": "`pretrain.steps` = 0: expected 1 or more; choose such a number",
+    "pretrain.steps=1.5": "expected a whole number; write one, without quotes and point",
+    "pretrain.optim.clip_norm=0.0": "expected more than 0.0; choose such a number",
+    "rl.kl=nan": "expected a finite number; choose one",
+    "rl.tasks={}": "expected 1 or more of them; add some",
+    "rl.tasks=7": "expected a table; write it in { }",
+    "pretrain.text=7": "expected a text; write it in quotes",
+    'pretrain.precision="f8"': "expected one of 'bf16' or 'fp32'; choose one",
+}
+
+
+@pytest.mark.parametrize("setting", WORDS)
+def test_a_wrong_value_is_told_what_was_expected_and_what_to_do(setting):
+    with pytest.raises(ConfigError) as told:
+        recipes.resolve(read_recipe(SMOKE, [setting]))
+    assert WORDS[setting] in str(told.value)
+    assert "Input should" not in str(told.value)

@@ -1,5 +1,6 @@
 """The verbs that use a model, whatever it comes from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -96,6 +97,7 @@ def evaluate(
         return runs.evaluate(Path(source), json, name, plan, again)
     if name or plan or again:
         raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
+    _at_least_one({"--problems": problems, "--samples": samples, "--max-tokens": max_tokens})
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
@@ -115,6 +117,11 @@ def evaluate(
     if json:
         return say.as_json({"model": source, "mean": mean_accuracy(answered), "scores": records})
     return say.tables(score_tables(scores_of({"kind": "score", **record} for record in records)))
+
+
+def _at_least_one(counts: Mapping[str, int]) -> None:
+    if few := [f"{name} {n}" for name, n in counts.items() if n < 1]:
+        raise ConfigError(f"found {', '.join(few)}; expected 1 or more; choose such a number")
 
 
 def export(

@@ -6,7 +6,7 @@ import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional
 
@@ -16,11 +16,11 @@ from nomoat.config import ConfigError, JsonObject
 from nomoat.run import tidy
 from nomoat.run.directory import Run
 
+ACTIONS = ("list", "compare", "clean")
+
 
 def runs(
-    action: Positional[
-        Annotated[Literal["list", "compare", "clean"], said("what to do (default: list)")]
-    ] = "list",
+    action: Positional[Annotated[str, said("what to do (default: list)", "{list,compare,clean}")]] = "list",
     places: Positional[
         Annotated[tuple[Path, ...], said("runs, or folders of some (default: runs)", "[RUN …]")]
     ] = (),
@@ -30,6 +30,8 @@ def runs(
     json: Json = False,
 ) -> int:
     """List, compare and clean runs."""
+    if action not in ACTIONS:  # `nomoat runs DIR` lists that
+        action, places = "list", (Path(action), *places)
     if action == "compare":
         return _compare(places, json)
     if action == "clean":
@@ -46,8 +48,8 @@ def _found(places: Sequence[Path]) -> list[Run]:
         here = list(tidy.found(place))
         if not here:
             raise ConfigError(
-                f"no run in {place}; expected a directory that `nomoat run` made, or a folder of such: "
-                "check the path"
+                f"no run in {place}; expected a directory that `nomoat run` made, or a folder of such, after "
+                f"one of {', '.join(ACTIONS)}: check the path"
             )
         found += here
     return found

@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nomoat.config import nearest
+from nomoat.config import DataError, nearest
+from nomoat.files import write_whole
 from nomoat.tokenizer.layout import Conversation, Message
 
 THINK = {"on": True, "off": False, "auto": None}
@@ -128,13 +129,12 @@ def _save(talk: Talk, name: str) -> str:
     path = Path(name).expanduser().resolve()
     messages = talk.messages()
     text = _as_json(messages) if path.suffix == ".json" else _as_markdown(messages)
-    try:
-        with path.open("w" if path in talk.saved else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
+    if path.exists() and path not in talk.saved:
         return f"{path} exists already and is not from this conversation; choose another name"
-    except OSError as error:
-        return f"could not write {path}: {error.strerror}"
+    try:
+        write_whole(path, text)
+    except DataError as error:
+        return f"could not write it: {error}"
     talk.saved.add(path)
     return f"saved {len(messages)} messages to {path}"
 

@@ -92,7 +92,7 @@ def in_dressings(golds: list[JsonObject]) -> list[JsonObject]:
 
 def equal_pairs(golds: list[JsonObject]) -> list[JsonObject]:
     """The pairs of golds that don't mean the same and are equal all the same, in either order."""
-    seen = [(row["gold"], row.get("same", row["gold"]), exact.read(row["gold"])) for row in golds]
+    seen = [(row["gold"], row.get("same", row["gold"]), exact.readings(row["gold"])) for row in golds]
     found = []
     for (a, first, x), (b, second, y) in itertools.permutations(seen, 2):
         if first == second:

@@ -102,7 +102,7 @@ def tried(problem: Problem, other: Problem) -> Iterator[str]:
         yield from (other.witness, "?")
         return
     units = problem.facts.get("units") or {}
-    value, unit = (part.strip() for part in re.fullmatch(r"(.*?)([^\d\s]*)", right).groups())
+    value, unit = (part.strip() for part in re.fullmatch(r"(.*?)([^\d\s()\[\]{}\"']*)", right).groups())
     number = exact.number(value)
     if value and unit:
         yield from (f"{value} {unit}", f"{value}{unit}", value)

@@ -33,8 +33,7 @@ MAX_SECONDS = 0.25  # for one answer
 def dressed(witness: str) -> list[str]:
     """Answers that hide, repeat or dress up the right one."""
     bare = witness.strip()
-    full_width = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in bare)
-    return [form.format(bare) for form in DRESSES] + [full_width, bare + " " * 300 + "?"]
+    return [*(form.format(bare) for form in DRESSES), bare + " " * 300 + "?"]
 
 
 def verdict(check: Callable, problem: Problem, text: str) -> bool | str:

@@ -11,13 +11,16 @@ Otherwise the question would be an answer.  As in MATH's own grading, degrees, `
 `x =` may be left out.  What is longer, deeper or larger than the limits isn't read, and compares as text.
 """
 
+import dataclasses
+import itertools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks import latex
+from nomoat.tasks import latex, lists
 from nomoat.tasks import units as measures
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
@@ -28,18 +31,31 @@ MAX_TEXT = 400  # characters that are read
 MAX_PLAIN = 4000  # characters that compare as text
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
-WRAPPERS = (("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"))
+WRAPPERS = (
+    ("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
+    ("«", "»"),
+)  # fmt: skip
+# B, (B), B., Option B, and B) with its text
+CHOICE = re.compile(
+    r"(?:(?:option|choice|answer) )?\(?([A-J])(?:\)[.:]?|[.:]|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE
+)
+SAME = {True: "the same", False: "another"}
+OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
 FRAC = ["frac", "{", "}"]
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a text was read as; `undone` counts the operations that are left to do in it."""
+    """What a text was read as; `undone` counts the operations that are left to do in it, `powers` the powers
+    of ten that numbers are written with, `omissible`: the unit may be left out.
+    """
 
     value: Answer
     undone: int
     unit: str = ""
+    powers: int = 0
+    omissible: bool = True
 
 
 def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> bool:
@@ -62,20 +78,32 @@ def compared(
     if answer.count("\\boxed") > 1:
         return False, "more than one box"
     texts = clean(answer), clean(expected)
-    if any(map(NO_SUM.fullmatch, texts)):
+    chosen = same_choice(*texts)
+    if chosen is not None:
+        return chosen, f"{SAME[chosen]} choice"
+    if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
-        word = "the same" if same else "another"
-        return same, f"{word} date, range or code"
-    b = read(expected, units, lang)
-    a = read(answer, units, lang, loose=True, short=bool(b and b.unit)) if b else None
-    same_text = (a is None or wordy(answer)) and plain(answer, lang) == plain(expected, lang) != ""
-    if a is None or same_text:
-        return same_text, f"{'the same' if same_text else 'another'} text"
-    return matched(a, b, units)
+        return same, f"{SAME[same]} date, range or code"
+    a = readings(answer, units, lang)
+    b = readings(expected, units, lang)
+    if a and b and not wordy(answer):
+        return matched(a, b, units)
+    same = plain(answer, lang) == plain(expected, lang) != ""
+    if a and b and not same:
+        return matched(a, b, units)
+    return same, f"{SAME[same]} text"
 
 
 def _one_dash(text: str) -> str:
-    return re.sub("[–—]", "-", text)
+    return re.sub("[–—]", "-", text.removesuffix("."))
+
+
+def same_choice(answer: str, expected: str) -> bool | None:
+    """Whether two name the same choice, one of them with its text; else None."""
+    a, b = (CHOICE.fullmatch(without_text(text)) for text in (answer, expected))
+    if not a or not b or max(len(answer), len(expected)) > MAX_TEXT or bool(a["said"]) == bool(b["said"]):
+        return None
+    return a[1].upper() == b[1].upper() and not OTHER_CHOICE.search(a["said"] or b["said"])
 
 
 def wordy(text: str) -> bool:
@@ -83,17 +111,29 @@ def wordy(text: str) -> bool:
     return not re.search("[0-9]", text)
 
 
-def matched(a: Reading, b: Reading, units: Mapping[str, Any] | None = None) -> tuple[bool, str]:
-    """(whether what was read is equal, by which rule)."""
-    if not units and a.unit and b.unit and a.unit != b.unit:
+def matched(
+    answers: Sequence[Reading], expected: Sequence[Reading], units: Mapping[str, Any] | None = None
+) -> tuple[bool, str]:
+    """(whether any two that were read are equal, by which rule)."""
+    verdicts = [judged(a, b, units) for a, b in itertools.product(answers, expected)]
+    return next((verdict for verdict in verdicts if verdict[0]), verdicts[-1])
+
+
+def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[bool, str]:
+    omitted = not units and a.unit != b.unit
+    letter = a.unit or b.unit
+    if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
-        same = any(Algebra().same(x, y) for x, y in pairs(a.value, b.value))
+        same = any(Algebra().same(x, y) for x, y in lists.pairs(a.value, b.value))
     except Unread:
         return False, "too large to be compared"
     if not same:
-        return False, f"another value{in_units(a, b, units) if units else ''}"
-    if a.undone > b.undone:
+        told = in_units(a, b, units) if units else ""
+        return False, f"another value{told}"
+    if omitted and not (a.omissible and b.omissible):
+        return False, f"a unit of one letter, {letter}, which can't be left out"
+    if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
 
@@ -106,53 +146,33 @@ def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
     return f", in {base}" if a.unit else f", without a unit in {base}"
 
 
-def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
-    """What may be compared: the two, and where only one has an `x =` or `x ∈`, that without it."""
-    (x, bare_a), (y, bare_b) = (a, unnamed(a)), (b, unnamed(b))
-    if (bare_a is None) == (bare_b is None):
-        return [(x, y)]
-    return [(x, y), (bare_a or x, bare_b or y)]
-
-
-def unnamed(value: Answer) -> Answer | None:
-    """The right side of `x = …`, where it doesn't hold x."""
-    if (
-        not isinstance(value, Several)
-        or value.kind not in ("=", "∈")
-        or not isinstance(value.parts[0], Formula)
-    ):
-        return None
-    letter, right = value.parts[0].letter(), value.parts[1]
-    held = letter is not None and f"'{letter}'" in repr(right)
-    return right if letter is not None and not held else None
-
-
-def read(
-    text: str,
-    units: Mapping[str, Any] | None = None,
-    lang: str = "en",
-    loose: bool = False,
-    short: bool = False,
-) -> Reading | None:
-    """The reading of the text, or None where it isn't in the grammar.
-
-    `loose`: a blank may part thousands.  `short`: a letter after a blank may be a unit.
+def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en") -> list[Reading]:
+    """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
+    in the grammar.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
-        return None
+        return []
     unit, worth = "", Fraction(1)
     if units:
         text, unit = measures.named(without_text(text), units)
         worth = Fraction(str(units[unit])) if unit else worth
-    found = latex.tokens(text, lang, loose)
+    found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
+    guess = None
     if not units:
-        found, unit = measures.parted(found, short)
-    return understood(found, unit, worth)
+        whole, (found, unit) = found, measures.parted(found)
+        guess = None if unit else measures.guessed(whole)
+    read = [understood(found, unit, worth)]
+    if guess:
+        counted = understood(*guess[:2], Fraction(1))
+        if counted and isinstance(counted.value, Formula) and counted.value.number():
+            read.append(dataclasses.replace(counted, omissible=guess[2]))
+    return [reading for reading in read if reading]
 
 
 def understood(found: list[Token], unit: str, worth: Fraction) -> Reading | None:
     if spelled := measures.spelled(" ".join(token.text for token in found)):
         return Reading(rational(Fraction(*spelled)), 0, unit)
+    found = measures.scaled(measures.signed(found))
     letters = any(token.kind == "name" for token in found)
     formal = any(token.kind == "number" or token.text in FORMAL for token in found)
     if not found or (letters and not formal):
@@ -164,7 +184,7 @@ def understood(found: list[Token], unit: str, worth: Fraction) -> Reading | None
             value = scaled(value, worth, reader.algebra)
     except Unread:
         return None
-    return Reading(value, reader.algebra.numbers.undone, unit)
+    return Reading(value, reader.algebra.numbers.undone, unit, reader.powers_of_ten)
 
 
 def scaled(value: Answer, worth: Fraction, algebra: Algebra) -> Answer:
@@ -180,12 +200,12 @@ def without_text(text: str) -> str:
 
 def parse(text: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> Reading | None:
     """What the text is read as, or None where it is neither a number nor a formula nor made of them."""
-    return read(text, units, lang)
+    return next(iter(readings(text, units, lang)), None)
 
 
 def number(text: str, *, lang: str = "en") -> Fraction | None:
     """The rational number that the text is."""
-    reading = read(text, lang=lang)
+    reading = parse(text, lang=lang)
     value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
     return value.fraction() if value else None
 
@@ -290,7 +310,8 @@ def boxed(text: str) -> str | None:
 
 def clean(text: str) -> str:
     """What is in the box, if there is one, without the marks of bold type and of code around it."""
-    text = (boxed(text) or text).strip()
+    text = narrow(boxed(text) or text).strip()
+    text = measures.words()["synonyms"].get(text.strip("$. ").lower(), text)
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
         if (
@@ -302,7 +323,24 @@ def clean(text: str) -> str:
     return text
 
 
+def narrow(text: str) -> str:
+    """The text with digits of all scripts as 0 to 9, and the wide forms of ASCII as they are."""
+    return text if text.isascii() else "".join(map(_narrow, text))
+
+
+def _narrow(char: str) -> str:
+    if char in "℃℉":
+        return unicodedata.normalize("NFKC", char)
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    return unicodedata.normalize("NFKC", char) if "\uff01" <= char <= "\uff5e" or char == "\u3000" else char
+
+
 def plain(text: str, lang: str = "en") -> str:
     """What texts that aren't numbers are compared by: no blanks beside signs, no capital ASCII letters."""
-    text = latex.plain(latex.tokens(clean(text), lang))
-    return re.sub(r"^\((\w)\)$", r"\1", text)
+    text = clean(text)
+    if choice := CHOICE.fullmatch(without_text(text)):
+        text = text if choice["said"] else choice[1]
+    found = latex.tokens(text, lang)
+    text = measures.quantities(found) or latex.plain(found).removeprefix("the ")
+    return re.sub(r"^\((\w)\)$|^\[([a-z])\]$", r"\1\2", text)

@@ -33,7 +33,7 @@ UNSEEN = (
     "rewriting",
     "sequence",
 )  # no shipped recipe trains on them: they measure transfer
-FOREIGN = "FILE.jsonl[:checker], FILE.jsonl:FILE.py:function (also .json, .csv) or rg:NAME"
+FOREIGN = "FILE.jsonl[:checker], FILE.jsonl:FILE.py:function (also .json, .csv, .tsv) or rg:NAME"
 
 
 def families() -> dict[str, Task]:
@@ -52,7 +52,8 @@ def find(name: str) -> Task:
         return load_file(name)
     if name.startswith("rg:"):
         return gym.load(name.removeprefix("rg:"))
-    expected = FOREIGN if ":" in name else f"a .py, .jsonl, .json, .csv file or one of: {', '.join(FAMILIES)}"
+    known = f"a .py, .jsonl, .json, .csv, .tsv file or one of: {', '.join(FAMILIES)}"
+    expected = FOREIGN if ":" in name else known
     raise TaskError(f"no task {name!r}; expected {expected}; choose one")
 
 

@@ -5,6 +5,7 @@ may be the question.  A formula without letters is a number of `values`.  Severa
 not, are a `Several`.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ Key = tuple  # of nested tuples, texts and fractions: equal where the forms are
 Monomial = tuple  # of (atom's key, exponent), in order
 NUMBER: Monomial = ()
 MAX_TERMS = 60
+MAX_FACTORIAL = 60  # what a factorial or a binomial is computed of
 UNITY = Value(ONE, ONE)
 ZERO = Value({}, ONE)
 UNORDERED = ("{}", "∪")
@@ -162,19 +164,72 @@ class Algebra:
 
     def power(self, a: Answer, exponent: Answer, limit: int) -> Formula:
         n = exponent.whole() if isinstance(exponent, Formula) else None
-        power = key_of(exponent) if n is None else n
+        power = n
+        if n is None:
+            power = key_of(exponent)
         value = numeric(a)
         if value is None:
             return Formula({((base_of(a), power),): UNITY})
         if n is not None and abs(n) <= limit:
             return number(self.numbers.raised(value, n))
+        part = numeric(exponent) if isinstance(exponent, Formula) else None
+        fraction = part.fraction() if part else None
+        if fraction and abs(fraction.numerator) <= limit and 1 < fraction.denominator < 10:
+            return self.broken_power(value, fraction)
         return atom("base", number_key(value), exponent=power)
+
+    def broken_power(self, value: Value, exponent: Fraction) -> Formula:
+        if exponent.numerator != 1:
+            value = self.numbers.raised(value, exponent.numerator)
+        return number(self.numbers.rooted(value, exponent.denominator))
 
     def root(self, a: Answer, index: int) -> Formula:
         value = numeric(a)
         if value is None:
             return atom("root", index, key_of(a))
         return number(self.numbers.rooted(value, index))
+
+    def factorial(self, a: Answer) -> Formula:
+        """a!; as it stands where it isn't computed."""
+        n = a.whole() if isinstance(a, Formula) else None
+        if n is None or not 0 <= n <= MAX_FACTORIAL:
+            return atom("factorial", key_of(a))
+        self.numbers.undone += 1
+        return rational(Fraction(math.factorial(n)))
+
+    def binomial(self, a: Answer, b: Answer) -> Formula:
+        n, k = (part.whole() if isinstance(part, Formula) else None for part in (a, b))
+        if n is None or k is None or not 0 <= k <= n <= MAX_FACTORIAL:
+            return atom("binomial", key_of(a), key_of(b))
+        self.numbers.undone += 1
+        return rational(Fraction(math.comb(n, k)))
+
+    def magnitude(self, a: Answer) -> Formula:
+        """|a|, where the sign is known; else one thing, the same for -a."""
+        value = numeric(a)
+        if value is None or len(value.top) > 1 or len(value.below) > 1:
+            keys = key_of(a), key_of(self.negative(a))
+            return atom("magnitude", min(keys, key=repr))
+        self.numbers.undone += 1
+        top = min(value.top.values(), default=0)
+        below = min(value.below.values())
+        if (top < 0) != (below < 0):
+            return self.negative(a)
+        return number(value)
+
+    def function(self, name: str, base: Answer | None, a: Answer) -> Formula:
+        """A function of a; a logarithm whose base is written is a number where it is whole."""
+        if base is not None and name == "log":
+            b, x = numeric(base), numeric(a)
+            power = self.numbers.logarithm(x, b) if x and b else None
+            if power is not None:
+                self.numbers.undone += 1
+                return rational(Fraction(power))
+        if name == "exp" and base is None:
+            return self.power(atom("letter", "e"), a, MAX_FACTORIAL)
+        if base is not None:
+            name += f"_{key_of(base)}"
+        return atom("function", name, key_of(a))
 
     def same(self, a: Answer, b: Answer) -> bool:
         """Whether the answers are equal, whatever was left undone."""
@@ -237,38 +292,3 @@ def numeric(a: Answer) -> Value | None:
     """The number that a formula without letters is."""
     terms = terms_of(a)
     return terms.get(NUMBER) if len(terms) == 1 else None
-
-
-def several(parts: list[Answer]) -> Answer:
-    """One value, or a list; an unordered one where ± makes several of one, and x = 1, x = 2 as x = 1, 2."""
-    flat = flattened(parts)
-    if len(flat) == 1:
-        return flat[0]
-    kind = "{}" if any(map(marked, parts)) else ","
-    name = named(flat[0])
-    if name is not None and all(named(part) in (name, None) for part in flat):
-        sides = [part if named(part) is None else part.parts[1] for part in flat]
-        if all(isinstance(side, Formula) for side in sides):
-            together = Several(kind, tuple(sides))
-            return Several("=", (flat[0].parts[0], together))
-    return Several(kind, tuple(flat))
-
-
-def marked(part: Answer) -> bool:
-    return isinstance(part, Several) and part.kind == "±"
-
-
-def flattened(parts: list[Answer]) -> list[Answer]:
-    return [each for part in parts for each in (part.parts if marked(part) else (part,))]
-
-
-def in_set(parts: list[Answer]) -> Answer:
-    flat = flattened(parts)
-    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
-
-
-def named(part: Answer) -> str | None:
-    """The letter x of `x = …`, or of `x ∈ …`."""
-    if not isinstance(part, Several) or part.kind not in ("=", "∈") or not isinstance(part.parts[0], Formula):
-        return None
-    return part.parts[0].letter()

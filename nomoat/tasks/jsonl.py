@@ -1,7 +1,7 @@
 """Files of problems as tasks, judged by comparison, by hidden tests, or by a reward function as TRL's are.
 
     mine.jsonl              question|problem|prompt and answer|solution a line; GSM8K, MATH, HumanEval as is;
-                            messages that end with the answer; also .json and .csv, see tables.py
+                            messages that end with the answer; also .json, .csv, .tsv, see tables.py
     mine.csv:question=q,answer=a    the columns q and a under other names
     mine.jsonl:exact        or :number (the last one counts), :line (the text), :code (f(x) on hidden inputs)
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
@@ -13,19 +13,17 @@ what it lets pass.
 
 import functools
 import itertools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, exact, programs, rewards, tables
+from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables
 from nomoat.tasks.base import Problem
+from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
-QUESTION = ("question", "problem", "prompt")
-ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
@@ -59,11 +57,7 @@ def load(name: str) -> SimpleNamespace:
     if options and options[0].endswith(".py"):
         problems = {place: posed(row, place, "line", "test" in options) for place, row in rows.items()}
         return rewards.task(name, path, options, rows, problems)
-    checker = next((option for option in options if option != "test"), usual_checker(rows))
-    if checker not in CHECKERS:
-        raise TaskError(
-            f"no checker {checker!r} for {path}; expected one of {', '.join(CHECKERS)}; choose one"
-        )
+    checker = named_checker(path, options) or usual_checker(rows)
     problems = distinct(rows, checker, held="test" in options)
     form, notes = "line", []
     if checker == "code":
@@ -80,6 +74,18 @@ def load(name: str) -> SimpleNamespace:
     return task
 
 
+def named_checker(path: str, options: Sequence[str]) -> str | None:
+    """The checker that the options name, if they do."""
+    names = [option for option in options if option not in ("test", "")]
+    expected = f"expected one of {', '.join(CHECKERS)}, or test; choose one"
+    for name in names:
+        if name not in CHECKERS:
+            raise TaskError(f"no checker {name!r} for {path}; {expected}")
+    if len(names) > 1:
+        raise TaskError(f"{len(names)} checkers for {path}; {expected}")
+    return names[0] if names else None
+
+
 def usual_checker(rows: Mapping[str, Row]) -> str:
     first = next(iter(rows.values()))
     return "code" if "inputs" in first or "test" in first else "exact"
@@ -91,8 +97,12 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
         judges_itself(problem, place, checker)
-        if problems.setdefault(problem.key, problem).witness != problem.witness:
-            raise TaskError(f"{place}: the question has another answer above; expected one; drop a line")
+        first = problems.setdefault(problem.key, problem)
+        a, b = first.witness, problem.witness
+        if a == b or (checker == "exact" and columns.alike(a, b)):
+            continue
+        found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
+        raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
     return list(problems.values())
 
 
@@ -115,11 +125,15 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
-        fits = not answers.SPECIAL.search(prompt + witness)
-    except (LookupError, TypeError, SyntaxError):
-        fits = False
-    if not fits:
-        raise TaskError(f"{place}: {str(dict(row))[:80]}; expected {EXPECTED}; mend it")
+        special = answers.SPECIAL.search(prompt + witness)
+        fault = "special tokens" if special else None
+    except (LookupError, TypeError, SyntaxError) as error:
+        fault = str(error.args[0]) if isinstance(error, LookupError) else "what can't be read"
+    if checker != "code":
+        columns.agree(row, place)
+    if fault:
+        found = f"{fault} in {str(dict(row))[:80]}"
+        raise TaskError(f"{place}: {found}; expected {EXPECTED}; mend it")
     facts["place"], facts["reads"] = place, row.get("lang", "en")
     if len(turns) > 1:
         facts["messages"] = turns
@@ -131,11 +145,12 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
-    witness = as_text(given)
+    witness = columns.as_text(given)
     work = row.get("solution", "")
+    laid_out = "\n" in witness.strip() and exact.boxed(witness)
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
-    elif column == "solution":  # MATH
+    elif column == "solution" or laid_out:  # MATH
         witness = " ".join((exact.boxed(witness) or witness).split())
     witness = witness.strip()
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
@@ -152,17 +167,14 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
         if len(facts["inputs"]) != len(facts["outputs"]):
-            raise LookupError("not as many outputs as inputs")
-    return as_text(first_of(row, ANSWER)[1]), facts
+            found = f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs"
+            raise LookupError(found)
+    return columns.as_text(first_of(row, ANSWER)[1]), facts
 
 
-def first_of(row: Row, columns: Sequence[str]) -> tuple[str, Any]:
+def first_of(row: Row, names: Sequence[str]) -> tuple[str, Any]:
     """(column, value) of the first of them that is filled; LookupError where none is."""
-    for column in columns:
+    for column in names:
         if row.get(column) not in (None, ""):
             return column, row[column]
-    raise LookupError(columns)
-
-
-def as_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    raise LookupError(f"no {names[0]}")

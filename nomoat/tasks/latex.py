@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 # What a command is called here: a sign, or "" for what is only looks.
 COMMANDS = {
+    "binom": "binom", "dbinom": "binom", "tbinom": "binom",
     "frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sqrt": "√",
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "colon": ":",
     "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "cap": "∩", "infty": "∞", "pi": "π", "emptyset": "∅",
+    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪",
+    "bigcup": "∪", "cap": "∩", "infty": "∞", "pi": "π", "emptyset": "∅",
     "varnothing": "∅", "setminus": "∖", "backslash": "∖", "langle": "⟨", "rangle": "⟩", "lvert": "|",
     "rvert": "|", "vert": "|", "mid": "|", "degree": "°", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
     "rbrack": "]", "cr": r"\\", "newline": r"\\", "land": "and", "lor": "or", "euro": "€", "pounds": "£",
@@ -35,11 +37,14 @@ GREEK = {
     "sigma": "σ", "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ",
     "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
 }  # fmt: skip
+INFINITE = ("infinity", "infty", "inf", "unendlich")
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 # Between thousands; no two of them begin alike, so that there is one way to read a row of them.
 THIN = r"(?:,\s?\\!\s?|\{,\}|\\[,;: ]|\\!,|[~\u00a0\u2009\u202f])"
 BLANK_MARK = "(?: (?=[0-9]{3}(?![0-9])))"
+# Numbers of three digits with plain blanks between them, three and more: a list, not one number.
+BLANK_LIST = re.compile(r"[1-9][0-9]{2}(?: [1-9][0-9]{2}){2,}")
 POINTS = {"en": (r"\.", ","), "de": ("[.,]", r"\.")}  # of decimals, and between thousands
 BLANK = re.compile(r"(?:\s|~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
 STYLE = re.compile(
@@ -47,10 +52,12 @@ STYLE = re.compile(
     r"|math(?:bf|bb|cal|it|sf)|boldsymbol|operatorname)(?![a-zA-Z])\s*\{"
 )
 CIRCLE = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
+SCALE = re.compile(rf"(?:{CIRCLE.pattern})\s*(?:\\(?:text|mathrm)\s*\{{)?\s*([CF])(?![a-zA-Z])\}}?")
 ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([a-z]+)\*?\}(?:(?<=\{array\})\s*\{[^{}]*\})?")
 ROW = re.compile(r"\\\\(?:\s*\[[^\[\]]{0,12}\])?")
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 NO_BRACKET = re.compile(r"\s*\.")  # \left.
+OPENING, CLOSING = ("(", "[", r"\{"), (")", "]", r"\}")
 NAME = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u052f]+")
 REPEATED = (
     r"\\(?:overline|bar|dot)\s*\{?\s*(?P<line>[0-9]+)\s*\}?|\((?P<round>[0-9]+)\)|(?P<bars>(?:[0-9]\u0305)+)"
@@ -115,6 +122,8 @@ class Lexer:
             self.styles.append((len(self.groups), bool(style["words"])))
             self.groups.append("")
             self.space = True
+        elif scale := self.match(SCALE):
+            yield Token("name", {"C": "celsius", "F": "fahrenheit"}[scale[1]], True)
         elif self.match(CIRCLE):
             yield Token("sign", "°")
         elif number := self.match(self.inside if any(self.groups) else self.outside):
@@ -129,8 +138,10 @@ class Lexer:
             yield from self.sign()
 
     def named(self, name: str) -> Iterator[Token]:
-        kind = "word" if any(words for _, words in self.styles) else "name"
-        for piece in re.split("([π∞])", "π" if name == "pi" else name):
+        upright = name in ("i", "e")  # numbers, also where they are set as text
+        kind = "word" if not upright and any(words for _, words in self.styles) else "name"
+        name = {"pi": "π", "Pi": "π"}.get(name) or ("∞" if name.lower() in INFINITE else name)
+        for piece in re.split("([π∞])", name):
             if piece:
                 yield Token("sign" if piece in "π∞" else kind, piece)
 
@@ -240,7 +251,22 @@ def tokens(text: str, lang: str = "en", loose: bool = False) -> list[Token]:
     found = list(Lexer(text, lang, loose).tokens())
     if found and found[-1][1] == "." and (len(found) < 2 or found[-2][1] != "."):
         found.pop()
-    return braced(found)
+    return braced([united(found, i) for i in range(len(found))])
+
+
+def united(found: list[Token], i: int) -> Token:
+    """The token; a U between brackets is ∪, `in` after a letter and before a bracket ∈."""
+    token = found[i]
+    if token.text not in ("U", "in") or not 0 < i < len(found) - 1:
+        return token
+    before, after = found[i - 1], found[i + 1]
+    if after.text not in OPENING:
+        return token
+    if token.text == "U" and before.text in CLOSING:
+        return token._replace(kind="sign", text="∪")
+    if token.text == "in" and before.kind == "name":
+        return token._replace(kind="sign", text="∈")
+    return token
 
 
 def braced(found: list[Token]) -> list[Token]:
@@ -249,7 +275,7 @@ def braced(found: list[Token]) -> list[Token]:
     while rest:
         token = rest.pop()
         done.append(token)
-        if token.text == "frac" and token.kind == "sign":
+        if token.text in ("frac", "binom") and token.kind == "sign":
             for _ in range(2):
                 argument(rest, done)
     return done

@@ -6,8 +6,8 @@
     union      sum {∪ sum}
     sum        [+|-|±] term {(+|-|±) factor}
     term       factor {[*|/] factor}                without a sign before letters, roots, brackets
-    factor     primary {%|°} [^ exponent]
-    primary    number, letter, f(x), fraction, root, matrix, answer in brackets
+    factor     primary {%|°|!} [^ exponent]
+    primary    number, letter, f(x), fraction, binomial, root, |sum|, matrix, answer in brackets
 
 Every text has a budget of steps and a greatest depth; beyond them, and for all else, `Unread` is raised.
 """
@@ -15,12 +15,12 @@ Every text has a budget of steps and a greatest depth; beyond them, and for all 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from nomoat.tasks import formulas, values
-from nomoat.tasks.formulas import RELATIONS, Algebra, Answer, Formula, Several, atom, key_of, number, rational
-from nomoat.tasks.latex import Token, worth
+from nomoat.tasks import lists
+from nomoat.tasks.formulas import RELATIONS, Answer, Formula, Several, atom, key_of, number
+from nomoat.tasks.latex import Token
+from nomoat.tasks.numerals import Numerals
 from nomoat.tasks.values import ONE, PI, Unread, Value
 
-MAX_DEPTH = 24  # brackets within brackets
 MAX_PARTS = 40  # values side by side
 MAX_STEPS = 4000  # factors that are read
 MAX_EXPONENT = 64
@@ -28,56 +28,34 @@ SEPARATORS = (",", ";", "and", "or", "und", "oder")
 TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
-FRACTION = ["frac", "{", "}", "{", "}"]
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
 
 
-class Reader:
+class Reader(Numerals):
     """`mark` is the sign that ± stands for now, `marked` whether one was read."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        self.tokens, self.at, self.depth, self.steps = tokens, 0, 0, 0
-        self.mark, self.marked = 1, False
-        self.algebra = Algebra()
+        super().__init__(tokens)
+        self.steps, self.mark, self.marked = 0, 1, False
+        self.joints: set[str] = set()  # what stood between the last items
 
     def whole(self) -> Answer:
         """All of the text."""
-        answer = formulas.several(self.items())
+        parts = self.items()
         if self.at != len(self.tokens):
             raise Unread
-        return answer
-
-    def ahead(self, place: int = 0) -> Token:
-        at = self.at + place
-        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
-
-    def take(self, *texts: str) -> str:
-        token = self.ahead()
-        if token.text in texts:
-            self.at += 1
-            return token.text
-        return ""
-
-    def expect(self, *texts: str) -> str:
-        if taken := self.take(*texts):
-            return taken
-        raise Unread
-
-    def deeper(self, part: Callable[[], Answer]) -> Answer:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unread
-        value = part()
-        self.depth -= 1
-        return value
+        if self.joints and self.joints <= {"or", "oder"}:
+            return lists.either(parts)
+        return lists.several(parts)
 
     def items(self) -> list[Answer]:
-        parts = [self.deeper(self.item)]
-        while self.take(*SEPARATORS):
-            self.take("and", "or", "und", "oder")  # 1, 2, and 3
+        parts, joints = [self.deeper(self.item)], set()
+        while joint := self.take(*SEPARATORS):
+            joints.add(self.take("and", "or", "und", "oder") or joint)  # 1, 2, and 3
             parts.append(self.deeper(self.item))
         if len(parts) > MAX_PARTS:
             raise Unread
+        self.joints = joints
         return parts
 
     def item(self) -> Answer:
@@ -166,9 +144,11 @@ class Reader:
         if self.steps > MAX_STEPS:
             raise Unread
         value = self.primary()
-        while sign := self.take("%", "°"):
+        while sign := self.take("%", "°", "!"):
             if sign == "%":
                 value = self.percent(value)
+            elif sign == "!":
+                value = self.factorial(value)
         if self.take("^"):
             value = self.algebra.power(value, self.exponent(), MAX_EXPONENT)
         return value
@@ -178,13 +158,18 @@ class Reader:
             raise Unread
         return number(self.algebra.numbers.scaled(plain, Fraction(1, 100)))
 
+    def factorial(self, value: Answer) -> Answer:
+        if self.ahead().text == "!":  # 7!!, another function
+            raise Unread
+        return self.algebra.factorial(value)
+
     def exponent(self) -> Answer:
         if self.take("{"):
             value = self.sum()
             self.expect("}")
             return value
         sign = self.take("-", "+")
-        value = self.primary()
+        value = self.decimal() if self.ahead().kind == "number" else self.primary()
         return self.algebra.negative(value) if sign == "-" else value
 
     def primary(self) -> Answer:
@@ -202,6 +187,10 @@ class Reader:
             return atom("letter", token.text)
         if token.text == "frac":
             return self.algebra.over(self.argument(), self.argument())
+        if token.text == "binom":
+            return self.algebra.binomial(self.argument(), self.argument())
+        if token.text == "|":
+            return self.magnitude()
         if token.text == "√":
             return self.rooted()
         if token.text in ("begin matrix", "begin array", "begin smallmatrix"):
@@ -216,14 +205,21 @@ class Reader:
             if self.take(")"):
                 return value
             self.at, self.marked = start, marked
+        if opened == r"\{" and self.take(r"\}"):
+            return atom("letter", "∅")
         parts = self.items()
         closed = self.expect(*CLOSERS[opened])
         kind = (opened + closed).replace("\\", "")
         if kind == "{}":
-            return formulas.in_set(parts)
+            return lists.in_set(parts)
         if len(parts) == 1:
             raise Unread
         return Several(kind, tuple(parts))
+
+    def magnitude(self) -> Answer:
+        value = self.deeper(self.sum)
+        self.expect("|")
+        return self.algebra.magnitude(value)
 
     def argument(self) -> Answer:
         self.expect("{")
@@ -285,8 +281,7 @@ class Reader:
         return atom("letter", letter)
 
     def function(self, name: str) -> Answer:
-        if self.take("_"):
-            name += f"_{key_of(self.exponent())}"
+        base = self.exponent() if self.take("_") else None
         exponent = self.exponent() if self.take("^") else None
         if self.ahead().text in CLOSERS:
             value = self.primary()
@@ -298,50 +293,5 @@ class Reader:
                 and self.follows()
             ):
                 value = self.algebra.times(value, self.factor())
-        result = atom("function", name, key_of(value))
+        result = self.algebra.function(name, base, value)
         return result if exponent is None else self.algebra.power(result, exponent, MAX_EXPONENT)
-
-    def numeral(self) -> Answer:
-        text = self.ahead().text
-        value = self.decimal()
-        if text.isdigit():
-            value = rational(value.number().top.get(values.UNIT, Fraction(0)) + self.mixed())
-        return self.ten(value)
-
-    def decimal(self) -> Formula:
-        """The number of one token."""
-        token = self.ahead()
-        if token.kind != "number":
-            raise Unread
-        self.at += 1
-        return rational(worth(token.text))
-
-    def ten(self, value: Formula) -> Formula:
-        """The number with its power of ten, if one follows: 3 * 10^8."""
-        start = self.at
-        times = self.take("*") or (self.ahead(1).text == "10" and self.take("x"))
-        if times and self.take("10") and self.take("^"):
-            power = self.exponent()
-            n = power.whole() if isinstance(power, Formula) else None
-            if n is not None and abs(n) < 1000 and (fraction := value.number().fraction()) is not None:
-                return rational(fraction * Fraction(10) ** n)
-        self.at = start
-        return value
-
-    def mixed(self) -> Fraction:
-        """The fraction of a mixed number, after its whole part; 0 where there is none."""
-        texts = [token.text for token in self.tokens[self.at : self.at + 7]]
-        if len(texts) == 7 and [*texts[:2], *texts[3:5], texts[6]] == FRACTION:
-            top, below, size = texts[2], texts[5], 7
-        elif len(texts) > 2 and texts[1] == "/" and self.ahead().space:
-            top, below, size = texts[0], texts[2], 3
-        else:
-            return Fraction(0)
-        if not (top.isdigit() and below.isdigit()):
-            return Fraction(0)
-        top, below = int(top), int(below)
-        if not 0 < top < below:
-            raise Unread
-        self.at += size
-        self.algebra.numbers.undone += values.mixed_number(top, below)
-        return Fraction(top, below)

@@ -1,6 +1,8 @@
-"""Files of problems as rows, each by its place: .jsonl, .json and .csv, in UTF-8, with or without its mark.
+"""Files of problems as rows, each by its place: .jsonl, .json, .csv and .tsv, in UTF-8, with or without mark.
 
     mine.csv:question=q,answer=a    the column q is called question, a answer
+
+Names of columns are also read in other case and with blanks around them.
 
 What can't be is a TaskError with file and line, before anything is made of it.
 """
@@ -15,9 +17,12 @@ from typing import Any
 
 from nomoat.config import JsonObject, TaskError, nearest
 
-SUFFIXES = (".jsonl", ".json", ".csv")
-NAME = re.compile(r"(.+?\.(?:jsonl|json|csv))(?::(.*))?", re.DOTALL)
+QUESTION = ("question", "problem", "prompt")
+ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+NAME = re.compile(r"(.+?\.(?:jsonl|json|csv|tsv))(?::(.*))?", re.DOTALL | re.IGNORECASE)
 ROLES = ("system", "user", "assistant")
+KNOWN = (*QUESTION, *ANSWER, "test", "entry_point", "inputs", "outputs", "units", "messages", "lang")
 STRUCTURED = ("inputs", "outputs", "units", "messages")  # columns of a .csv that hold JSON
 PARTS = ",;\t"  # what may stand between the columns
 
@@ -31,15 +36,31 @@ def parted(name: str) -> list[str]:
 def read(path: str, options: Sequence[str] = ()) -> dict[str, JsonObject]:
     """The rows of a file by their place, their columns called as the options say; at least one."""
     text = _text(Path(path))
-    reader = READERS[Path(path).suffix]
+    reader = READERS[Path(path).suffix.lower()]
     renamed = dict(_renamings(path, options))
     rows = {}
     for place, row in reader(path, text):
         _checked(place, row)
-        rows[place] = _renamed(place, row, renamed)
+        rows[place] = _called(place, _renamed(place, row, renamed))
     if rows:
         return rows
-    raise TaskError(f"{path} is empty; expected a JSON object with question and answer a line; add some")
+    expected = "a JSON object with question and answer a line"
+    if READERS[Path(path).suffix.lower()] is _cells:
+        expected = "a first line that names the columns question and answer, and rows below it"
+    raise TaskError(f"{path} is empty; expected {expected}; add some")
+
+
+def _called(place: str, row: JsonObject) -> JsonObject:
+    """The row, also under the names that are known, in small letters and without blanks."""
+    plain = {}
+    for key in row:
+        name = key.strip("\ufeff\u200b\u00a0 \t").lower()
+        if name != key and name in KNOWN and name not in row:
+            if name in plain:
+                found = f"{place} has the columns {plain[name]!r} and {key!r}"
+                raise TaskError(f"{found}; expected one of them; drop or rename the other")
+            plain[name] = key
+    return row | {name: row[key] for name, key in plain.items()}
 
 
 def _renamed(place: str, row: JsonObject, renamed: Mapping[str, str]) -> JsonObject:
@@ -63,26 +84,54 @@ def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
+        if b"\0" in content:  # no text has it, and UTF-16 at every second place
+            raise UnicodeDecodeError("utf-8", content, content.index(b"\0"), len(content), "zero")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise TaskError(f"{path}: {error.strerror}; expected a file of problems; check the path") from None
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        found = "UTF-16" if wide else f"the byte 0x{content[error.start]:02x}"
-        expected = "expected a JSON object a line, in UTF-8"
-        cure = "convert it, for example with `iconv -t utf-8`"
-        raise TaskError(f"{path}, line {line}: {found}; {expected}; {cure}") from None
+        raise TaskError(_undecoded(path, content, error.start)) from None
+
+
+def _undecoded(path: Path, content: bytes, at: int) -> str:
+    """What is no UTF-8 in a file, in which line, and how to convert it."""
+    line = content.count(b"\n", 0, at) + 1
+    found, guess = "UTF-16", ""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        code = "utf-16"
+    elif content.count(b"\0") * 3 > len(content):
+        code = "utf-16le" if content[0] else "utf-16be"
+    else:
+        code = "latin1"
+        guess = " (if that is what it is in)"
+        found = f"the byte 0x{content[at]:02x}"
+    cure = f"convert it: `iconv -f {code} -t utf-8 {path} > utf8{path.suffix}`{guess}"
+    if guess and not content[at]:
+        cure = "take it out"
+    return f"{path}, line {line}: {found}; expected text in UTF-8; {cure}"
 
 
 def loads(text: str, place: str, expected: str) -> Any:
     """The JSON value in a text; TaskError for what is none, nested too deeply, or a number too long."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise TaskError(f"{place}: nested too deeply; expected {expected}; mend it") from None
     except ValueError as error:
+        if digits := re.search(r"limit \((\d+) digits\).*has (\d+) digits", str(error)):
+            found = f"a number of {digits[2]} digits; expected at most {digits[1]}"
+            raise TaskError(f"{place}: {found}; shorten it, or quote it as text") from None
         raise TaskError(f"{place}: {error}; expected {expected}; mend it") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """The object of these pairs; ValueError where a key is there twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
+    return row
 
 
 def _lines(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
@@ -111,10 +160,11 @@ def _array(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
 def _cells(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
     """A table whose first line names the columns; what is between them is what the first line has most of."""
     header = text.partition("\n")[0]
-    between = max(PARTS, key=header.count)
+    tabs = path.lower().endswith(".tsv")
+    between = "\t" if tabs else max(PARTS, key=header.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     try:
-        names = next(lines, [])
+        names = [name.strip() for name in next(lines, [])]
         if len(set(names)) < len(names) or "" in names:
             found = f"{path}, line 1 names the columns {names}"
             raise TaskError(f"{found}; expected each once, with a name; mend it")
@@ -135,7 +185,7 @@ def _structured(place: str, row: Mapping[str, str]) -> JsonObject:
     return {name: loads(row[name], f"{place}, {name}", "JSON in this column") for name in columns}
 
 
-READERS = {".jsonl": _lines, ".json": _array, ".csv": _cells}
+READERS = {".jsonl": _lines, ".json": _array, ".csv": _cells, ".tsv": _cells}
 
 
 def _checked(place: str, row: Any) -> None:
@@ -164,13 +214,13 @@ def asked(
     """
     column = next((name for name in (*columns, "messages") if row.get(name) not in (None, "", [])), None)
     if column is None or not isinstance(row[column], str | list):
-        raise LookupError(f"none of {columns}")
+        raise LookupError(f"no {columns[0]}")
     if isinstance(row[column], str):
         return [{"role": "user", "content": row[column]}], dict(row)
     turns = [_turn(message, f"{place}, {column}") for message in row[column]]
     row = dict(row)
     if column == "messages" and turns[-1]["role"] == "assistant":
-        row.setdefault("answer", turns.pop()["content"])
+        row.setdefault("solution" if row.get("answer") else "answer", turns.pop()["content"])
     if not turns or turns[-1]["role"] != "user":
         expected = "expected a last turn of the user, which is to be answered"
         last = turns[-1]["role"] if turns else "nothing"

@@ -1,18 +1,20 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
 import functools
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nomoat.tasks.latex import Token
+from nomoat.tasks.latex import GREEK, Token
 
 PERCENT = ("percent", "Prozent")
 JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
 MONEY = ("$", "€", "£", "¢")
+MAX_UNIT = 12  # tokens
+DEGREES = ("degree", "degrees", "Grad")
+SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
@@ -27,17 +29,21 @@ def unit_names() -> dict[str, str]:
     return {name: unit for unit, others in words()["units"].items() for name in (unit, *others)}
 
 
-def parted(tokens: Sequence[Token], short: bool = False) -> tuple[list[Token], str]:
+@functools.cache
+def unit_powers() -> dict[str, int]:
+    """square -> 2, cubic -> 3 and the like."""
+    return {name: int(n) for n, names in words()["powers"].items() for name in names}
+
+
+def parted(tokens: Sequence[Token]) -> tuple[list[Token], str]:
     r"""(the tokens without a unit at the end or a sign of money, the unit or "").
 
-    A unit is one of words.toml, to a power of 2 or 3, or any words in \text{…} after something else.  Where
-    `short`, it may be one letter after a blank.
+    A unit is one of words.toml that has more than one letter, or any words in \text{…} after something else.
     """
     tokens = with_percent(tokens)
-    power, end = power_at_end(tokens)
-    start = start_of_words(tokens, end, short)
-    if 0 < start < end and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
-        unit = unit_of(tokens[start:end], power)
+    start = start_of_words(tokens)
+    if 0 < start < len(tokens) and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
+        unit = unit_of(tokens[start:])
         if unit:
             return without_money(tokens[:start])[0], unit
     rest, money = without_money(tokens)
@@ -46,69 +52,184 @@ def parted(tokens: Sequence[Token], short: bool = False) -> tuple[list[Token], s
     return rest, money
 
 
-def power_at_end(tokens: list[Token]) -> tuple[int, int]:
-    """(2 or 3 where the tokens end in that exponent, else 1; where it begins)."""
-    texts = [token.text for token in tokens[-4:]]
-    for exponent in ("2", "3"):
-        if texts[-2:] == ["^", exponent]:
-            return int(exponent), len(tokens) - 2
-        if texts == ["^", "{", exponent, "}"]:
-            return int(exponent), len(tokens) - 4
-    return 1, len(tokens)
+def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
+    """(the tokens without it, what may be a unit at the end, whether it may be left out): a letter after a
+    blank, 5 m, which may stand for a number and has to be there, or a noun, 3 apples.
+    """
+    for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
+        first = tokens[start]
+        if first.kind == "name" and first.space:
+            unit = compound(tokens[start:])
+            if unit:
+                return [*tokens[:start]], unit, False
+    if len(tokens) < 2:
+        return None
+    number, last = tokens[-2:]
+    counts = number.kind == "number" or number.text == "}"
+    if counts and last.kind == "name" and last.space and noun(last.text):
+        return [*tokens[:-1]], stem(last.text), True
+    return None
 
 
-def start_of_words(tokens: Sequence[Token], end: int, short: bool) -> int:
-    r"""Where the words at the end begin: all of \text{…}, or the names of one unit."""
-    start = end
+def noun(name: str) -> bool:
+    """Whether the name can be what is counted."""
+    name = name.lower()
+    return (len(name) > 3 or name in words()["nouns"]["short"]) and name not in no_nouns()
+
+
+@functools.cache
+def no_nouns() -> set[str]:
+    """Words that make another number of the one before them, or none."""
+    table = words()
+    numbers = {*table["numbers"], *table["parts"], *table["scales"], *unit_powers(), *GREEK}
+    return numbers | {*NO_UNITS, *table["nouns"]["none"], *(word.lower() for word in PERCENT)}
+
+
+def stem(name: str) -> str:
+    """A noun in the singular, as far as its end tells."""
+    name = name.lower()
+    for end, singular in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+        if name.endswith(end):
+            return name.removesuffix(end) + singular
+    return name if name.endswith("ss") else name.removesuffix("s")
+
+
+def start_of_words(tokens: Sequence[Token]) -> int:
+    r"""Where the words at the end begin: all of \text{…} and its power, or a unit with a long name."""
+    start = end = len(tokens) - len(power_at_end(tokens))
     while start and tokens[start - 1].kind == "word":
         start -= 1
         while start and tokens[start - 1].text in JOINING and tokens[start - 1].kind == "sign":
             start -= 1
     while start < end and tokens[start].kind == "sign":
         start += 1
-    return start if start < end else end - n_names(tokens[:end], short)
+    if start < end:
+        return start
+    for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
+        long = len(tokens[start].text) > 1 and tokens[start].kind == "name"
+        if long and compound(tokens[start:]):
+            return start
+    return len(tokens)
 
 
-def n_names(tokens: Sequence[Token], short: bool) -> int:
-    """How many names of one unit the tokens end in."""
-    texts = [token.text for token in tokens[-3:]]
-    for n in (3, 2):
-        last = texts[-n:]
-        if len(last) == n and (" ".join(last) in long_names() or "".join(last) in unit_names()):
-            return n
-    if not texts or texts[-1] not in unit_names():
-        return 0
-    if re.fullmatch("[A-Za-z]", texts[-1]):
-        return 1 if short and tokens[-1].space else 0
-    return 1
+def power_at_end(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The tokens of ^2 or ^{2} at the end."""
+    for n in (2, 4):
+        if power_of(tokens[-n:])[1] == n == len(tokens[-n:]):
+            return tokens[-n:]
+    return []
 
 
-@functools.cache
-def long_names() -> set[str]:
-    """Units of two and three words: square feet, miles per hour."""
-    powers = [name for names in words()["powers"].values() for name in names]
-    long = [name for name in unit_names() if len(name) > 1]
-    return {f"{power} {name}" for power in powers for name in long} | {"miles per hour", "meters per second"}
+def power_of(tokens: Sequence[Token]) -> tuple[int, int]:
+    """(the exponent that the tokens begin with, of how many it is): ^2, ^{3}, squared; (1, 0) for none."""
+    texts = [token.text for token in tokens[:4]]
+    if not texts:
+        return 1, 0
+    if texts[0] in ("squared", "cubed"):
+        return unit_powers()[texts[0]], 1
+    for exponent in ("2", "3"):
+        if texts[:2] == ["^", exponent]:
+            return int(exponent), 2
+        if texts == ["^", "{", exponent, "}"]:
+            return int(exponent), 4
+    return 1, 0
 
 
-def unit_of(tokens: Sequence[Token], power: int) -> str:
+def compound(tokens: Sequence[Token]) -> str:
+    """The one name of a unit that all of the tokens are: m^2, km/h, square feet, miles per hour; or ""."""
+    at, parts, sign = 0, [], 1
+    while at < len(tokens):
+        unit, power, n = simple(tokens[at:])
+        if not unit:
+            return ""
+        top, _, below = unit.partition("/")
+        parts.append((top, sign * power))
+        if below:
+            parts.append((below, -sign * power))
+        at += n
+        if at < len(tokens):
+            if tokens[at].text not in ("/", "per", "*", "a") or at + 1 == len(tokens):
+                return ""
+            sign = 1 if tokens[at].text == "*" else -1
+            at += 1
+    above = "*".join(powers(parts, 1))
+    return "/".join((above or "1", *powers(parts, -1)))
+
+
+def simple(tokens: Sequence[Token]) -> tuple[str, int, int]:
+    """(the unit that the tokens begin with, or "", its power, of how many tokens it is)."""
+    at, power = 0, 1
+    if tokens[0].text in unit_powers():
+        power = unit_powers()[tokens[0].text]
+        at = 1 + follows_dot(tokens[1:])
+    words = [token.text for token in tokens[at : at + 2]]
+    scale = SCALES.get(words[-1].lower()) if words else None
+    if scale and words[0] in DEGREES:
+        at += 1
+        words = [scale]
+    if not words:
+        return "", 1, 0
+    name = words[0]
+    unit = unit_names().get(name, "")
+    if not unit and len(name) > 2:
+        unit = unit_names().get(name.lower(), "")
+    at += 1 + follows_dot(tokens[at + 1 :])
+    raised, n = power_of(tokens[at:])
+    return unit, power * raised, at + n
+
+
+def follows_dot(tokens: Sequence[Token]) -> bool:
+    return bool(tokens) and tokens[0].text == "."
+
+
+def powers(parts: Sequence[tuple[str, int]], sign: int) -> list[str]:
+    """The units of one side of the stroke, with their exponents."""
+    wanted = sorted((unit, abs(n)) for unit, n in parts if n * sign > 0)
+    return [unit if n == 1 else f"{unit}^{n}" for unit, n in wanted]
+
+
+def unit_of(tokens: Sequence[Token]) -> str:
     """The name that the unit goes by; "" where the words are none, or are another value."""
+    if unit := compound(tokens):
+        return unit
+    raised = power_at_end(tokens)
+    power = power_of(raised)[0]
+    tokens = tokens[: len(tokens) - len(raised)]
     names = [token.text for token in tokens if token.text not in (".", "-")]
     if any(name in NO_UNITS for name in names) or names in (["a", "m"], ["p", "m"]):
         return ""
-    powers = {name: int(n) for n, others in words()["powers"].items() for name in others}
-    if names and names[0] in powers:
-        power = powers[names[0]]
+    if len(names) == 1 and names[0].lower() in no_nouns():
+        return ""
+    if names and names[0] in unit_powers():
+        power *= unit_powers()[names[0]]
         names = names[1:]
-    unit = "".join(names)
-    if names == ["miles", "per", "hour"]:
-        unit = "mph"
-    unit = unit_names().get(unit, unit)
+    unit = stem(" ".join(names))
     return unit if power == 1 else f"{unit}^{power}"
 
 
 def with_percent(tokens: Sequence[Token]) -> list[Token]:
-    return [token._replace(kind="sign", text="%") if token.text in PERCENT else token for token in tokens]
+    found = []
+    for token in tokens:
+        if token.text == "cent" and found and found[-1].text == "per":
+            found[-1] = token._replace(kind="sign", text="%")
+        else:
+            found.append(token._replace(kind="sign", text="%") if token.text in PERCENT else token)
+    return found
+
+
+def quantities(tokens: Sequence[Token]) -> str:
+    """Several numbers with units in one spelling: 3 h 20 min as 3 hour 20 minute; "" for all else."""
+    found, at = [], 0
+    while at < len(tokens):
+        name = tokens[at + 1].text if at + 1 < len(tokens) else ""
+        unit = unit_names().get(name) or unit_names().get(name.lower())
+        if tokens[at].kind != "number" or not unit:
+            return ""
+        found.append(f"{tokens[at].text} {unit}")
+        at += 2
+        while at < len(tokens) and tokens[at].text in (",", ".", "and", "und"):
+            at += 1
+    return " ".join(found) if len(found) > 1 else ""
 
 
 def without_money(tokens: list[Token]) -> tuple[list[Token], str]:
@@ -121,6 +242,21 @@ def without_money(tokens: list[Token]) -> tuple[list[Token], str]:
         if sign in MONEY:
             return [*tokens[:at], *tokens[at + 1 :]], unit_names().get(sign, sign)
     return tokens, ""
+
+
+def signed(tokens: Sequence[Token]) -> list[Token]:
+    """minus 5 as -5."""
+    first = len(tokens) > 1 and tokens[1].kind == "number" and tokens[0].text.lower()
+    return [Token("sign", "-"), *tokens[1:]] if first in ("minus", "negative") else [*tokens]
+
+
+def scaled(tokens: Sequence[Token]) -> list[Token]:
+    """2.5 million as 2.5 * 10^6, where the tokens end in such a word."""
+    power = words()["scales"].get(tokens[-1].text.lower()) if len(tokens) > 1 else None
+    if power is None or tokens[-2].kind != "number":
+        return [*tokens]
+    signs = (Token("sign", "*"), Token("number", "10"), Token("sign", "^"), Token("number", str(power)))
+    return [*tokens[:-1], *signs]
 
 
 def spelled(text: str) -> tuple[int, int] | None:

@@ -147,6 +147,25 @@ class Arithmetic:
         count = Fraction(outside, radicand.denominator)
         return self.ratio({(inside, 0): count} if count else {}, ONE)
 
+    def logarithm(self, a: Value, base: Value) -> int | None:
+        """The whole power of the base that the number is, of fractions; None where there is none."""
+        x, b = a.fraction(), base.fraction()
+        if x is None or b is None or min(x, b) <= 0 or b == 1:
+            return None
+        self.work += ROOT_WORK
+        size = max(x.numerator, x.denominator).bit_length()
+        if self.work > MAX_WORK or size > MAX_BITS or max(b.numerator, b.denominator) > MAX_RADICAND:
+            raise Unread
+        if (x < 1) != (b < 1):
+            power = self.logarithm(Value({UNIT: 1 / x}, ONE), base)
+            return -power if power is not None else None
+        found = Fraction(1)
+        for power in range(size + 1):
+            if found == x:
+                return power
+            found *= b
+        return None
+
     def same(self, a: Value, b: Value) -> bool:
         """Whether the numbers are equal, whatever was left undone."""
         return self.times(a.top, b.below) == self.times(b.top, a.below)

@@ -165,7 +165,10 @@ def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     shutil.copytree(smoke.root, tmp_path / "runs" / "a")
     assert main.main(["runs"]) == 0
-    assert re.search(r"runs/a +smoke +0 +8 of 8 .* MB", capsys.readouterr().out)
+    listed = capsys.readouterr().out
+    assert re.search(r"runs/a +smoke +0 +8 of 8 .* MB", listed)
+    assert main.main(["runs", "runs"]) == 0
+    assert capsys.readouterr().out == listed
     assert main.main(["runs", "compare", "runs/a", str(smoke.root)]) == 0
     assert "Loss, or reward" in capsys.readouterr().out
     assert main.main(["runs", "clean", "runs", "--plan"]) == 0
@@ -178,6 +181,13 @@ def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsy
         (["clean"], "expected runs"),
         (["compare", "runs/a"], "found 1 runs; expected two"),
         (["list", "nowhere"], "no run in nowhere"),
+        (["nowhere"], "no run in nowhere; expected a directory that `nomoat run` made"),
     ):
         assert main.main(["runs", *argv]) == 2
         assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--problems", "--samples", "--max-tokens"])
+def test_nothing_is_measured_with_none(tmp_path, capsys, flag):
+    assert main.main(["eval", str(tmp_path), flag, "0"]) == 2
+    assert f"found {flag} 0; expected 1 or more" in capsys.readouterr().err

@@ -175,7 +175,7 @@ def test_parameters_flops_and_cache_are_those_that_the_spec_says(model):
     ("changed", "complaint"),
     [
         ({"n_kv_heads": 4}, "expected n_kv_heads to divide n_heads = 6, found 4"),
-        ({"n_kv_heads": 0}, "greater than or equal to 1"),
+        ({"n_kv_heads": 0}, "expected 1 or more"),
         ({"d_head": 7}, "multiple of 2"),
         ({"d_kv_latent": 8}, "unknown key `spec.d_kv_latent`"),
         ({"n_windowed": 2}, "expected a window beside n_windowed = 2"),

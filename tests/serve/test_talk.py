@@ -1,6 +1,8 @@
 """Laws of the chat's commands, without a terminal."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -77,6 +79,20 @@ def test_save_writes_json_or_markdown_and_no_foreign_file(talk, tmp_path):
     assert (tmp_path / "mine").read_text() == "precious"
     assert "could not write" in obey(talk, f"/save {tmp_path / 'no' / 'a'}").say
     assert "needs a file name" in obey(talk, "/save").say
+
+
+def test_a_save_that_fails_leaves_the_file_as_it_was(talk, tmp_path, monkeypatch):
+    assert "saved" in obey(talk, f"/save {tmp_path / 'a.md'}").say
+    before = (tmp_path / "a.md").read_text()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for name in ("a.md", "new.md"):
+        assert "could not write it: no space for" in obey(talk, f"/save {tmp_path / name}").say
+    assert (tmp_path / "a.md").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.md"]
 
 
 def test_a_model_without_marks_is_not_made_to_think():

@@ -13,11 +13,11 @@ import pytest
         ("sft.optim.muon_lrr=3", "did you mean `muon_lr`"),
         (
             "models.main.attention.d_rope=7",
-            "`models.main.attention.d_rope` = 7: Input should be a multiple of 2",
+            "`models.main.attention.d_rope` = 7: expected a multiple of 2; choose",
         ),
         ("models.main.ffn.n_groups=3", "expected n_groups to divide"),
         ("models.main.attention.n_heds=3", "did you mean `n_heads`"),
-        ("pretrain.steps=many", "valid integer"),
+        ("pretrain.steps=many", "expected a whole number"),
         ("pretrain.model=mian", "did you mean `main`"),
         ("rl.tasks.lamp=[99]", "has level 99"),
         ("rl.tasks.lampe=[4]", "no task 'lampe'"),

@@ -3,8 +3,10 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nomoat.tasks import audit
+from nomoat.tasks import audit, exact
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,33 @@ def test_golds_are_listed_once_and_name_their_likes():
     assert len(set(texts)) == len(texts)
     assert {row["of"] for row in golds} == {"MATH-500", "GSM8K"}
     assert all(texts.index(row.get("same", row["gold"])) <= i for i, row in enumerate(golds))
+
+
+TEXT = st.text("0123456789.,+-*/^()[]{}%$= \\x!|mhUABor≤<∞", max_size=30)
+ROLES = ("worked out", "denies", "one box")  # rules about what an answer has to be, not about equality
+
+
+def alike_both_ways(a, b, **options):
+    one, other = exact.compared(a, b, **options), exact.compared(b, a, **options)
+    of_role = any(role in rule for _, rule in (one, other) for role in ROLES)
+    assert one[0] == other[0] or of_role, (a, b, one, other)
+
+
+def test_equality_is_symmetric_over_the_labelled_answers():
+    for row in audit.table("answers.jsonl"):
+        options = {"units": row.get("units"), "lang": row.get("lang", "en")}
+        alike_both_ways(row["answer"], row["expected"], **options)
+
+
+@pytest.mark.check
+def test_equality_is_symmetric_over_all_golds_in_every_dressing():
+    for row in audit.table("golds.jsonl"):
+        for dress in audit.DRESSINGS.values():
+            alike_both_ways(row["gold"], dress(row["gold"]))
+
+
+@given(TEXT, TEXT)
+@settings(max_examples=200, deadline=None)
+def test_equality_is_symmetric_over_any_text(a, b):
+    alike_both_ways(a, b)
+    alike_both_ways(a, f"({a})")

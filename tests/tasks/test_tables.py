@@ -19,6 +19,9 @@ KINDS = {
     "a.csv": 'question,answer\n1+1?,2\n"Wie, »so«?",a;b\n'.encode(),
     "semicolons.csv": '\ufeffquestion;answer\r\n1+1?;2\r\nWie, »so«?;"a;b"\r\n'.encode(),
     "tabs.csv": "question\tanswer\n1+1?\t2\n\nWie, »so«?\ta;b\n".encode(),
+    "a.tsv": "question\tanswer\n1+1?\t2\nWie, »so«?\ta;b\n".encode(),
+    "mark.TSV": "\ufeffquestion\tanswer\r\n1+1?\t2\r\nWie, »so«?\ta;b\r\n".encode(),
+    "blanks.csv": 'question , answer\n1+1?,2\n"Wie, »so«?",a;b\n'.encode(),
     "turned.csv": 'answer,question\n2,1+1?\na;b,"Wie, »so«?"'.encode(),
 }
 
@@ -52,7 +55,28 @@ def test_a_renamed_column_takes_the_place_of_one_of_that_name(tmp_path):
     assert [*tables.read(str(path), ["answer=truth"]).values()] == [{"answer": "2"}]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
+def test_known_columns_may_be_in_other_case(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name].replace(b"question", b"Question").replace(b"answer", b" ANSWER"))
+    assert [(r["question"], r["answer"]) for r in tables.read(str(path)).values()] == [
+        (r["question"], r["answer"]) for r in ROWS
+    ]
+    twice = tmp_path / f"twice_{name}"
+    twice.write_text('{"Question": "a", "QUESTION": "b", "answer": "1"}')
+    if name == "a.jsonl":
+        with pytest.raises(TaskError, match="line 1 has the columns 'Question' and 'QUESTION'; expected one"):
+            tables.read(str(twice))
+
+
 BAD = {
+    "key.jsonl": (b'{"question": "?", "answer": "1", "answer": "2"}', "line 1: the key 'answer' is there tw"),
+    "key.json": (b'[{"question": "?", "answer": "1", "answer": "2"}]', "the key 'answer' is there twice"),
+    "role.jsonl": (b'{"messages": [{"role": "user", "role": "x"}]}', "line 1: the key 'role' is there twice"),
+    "empty.tsv": (b"", "is empty; expected a first line that names the columns"),
+    "wide.csv": ("question,answer\n1,2\n".encode("utf-16-le"), "line 1: UTF-16; .*iconv -f utf-16le"),
+    "big.jsonl": ('{"question": "?"}'.encode("utf-16-be"), "line 1: UTF-16; .*iconv -f utf-16be"),
+    "nul.csv": (b"question,answer\n1\0,2\n", "line 2: the byte 0x00; expected text in UTF-8; take it out"),
     "empty.csv": (b"", "is empty"),
     "header.csv": (b"question,answer\n", "is empty"),
     "empty.json": (b" ", "is empty"),

@@ -1,0 +1,172 @@
+"""Answers of several parts, lists, sets, intervals, relations: how they are put together, and which say the
+same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4), x = 5 and 5.
+"""
+
+from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom
+
+INFINITY = atom("letter", "∞")
+LOWEST = Algebra().negative(INFINITY)
+OPENING, CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
+
+
+def several(parts: list[Answer]) -> Answer:
+    """One value, or a list; an unordered one where ± makes several of one, or for equations of several
+    letters; x = 1, x = 2 as x = 1, 2.
+    """
+    flat = flattened(parts)
+    if len(flat) == 1:
+        return flat[0]
+    names = [named(part) for part in flat]
+    if None not in names and len(set(names)) == len(names):
+        return Several("{}", tuple(flat))
+    kind = "{}" if any(map(marked, parts)) else ","
+    if names[0] is not None and all(name in (names[0], None) for name in names):
+        sides = [part if named(part) is None else part.parts[1] for part in flat]
+        if all(isinstance(side, Formula) for side in sides):
+            together = Several(kind, tuple(sides))
+            return Several("=", (flat[0].parts[0], together))
+    return Several(kind, tuple(flat))
+
+
+def either(parts: list[Answer]) -> Answer:
+    """`x < 1 or x > 3`, `[0, 1) or (2, ∞)` as a union; of all else a list in any order."""
+    members = [member(part) for part in parts]
+    if None not in members:
+        letters = {part.parts[0].letter() for part in members}
+        regions = [piece for part in members for piece in pieces(part.parts[1])]
+        if len(letters) == 1:
+            return Several("∈", (members[0].parts[0], Several("∪", tuple(regions))))
+    if all(map(interval, parts)) and any(map(unbounded, parts)):
+        return Several("∪", tuple(parts))
+    listed = several(parts)
+    if listed.kind == ",":
+        return Several("{}", listed.parts)
+    if listed.kind == "=":  # x = 1 or x = 2
+        letter, values = listed.parts
+        return Several("=", (letter, Several("{}", values.parts)))
+    return listed
+
+
+def pieces(region: Several) -> tuple[Answer, ...]:
+    return region.parts if region.kind == "∪" else (region,)
+
+
+def interval(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind in ("()", "[]", "[)", "(]") and len(part.parts) == 2
+
+
+def unbounded(part: Several) -> bool:
+    """Whether an interval can't be a tuple."""
+    return part.kind != "()" or "∞" in repr(part.parts)
+
+
+def member(relation: Answer) -> Several | None:
+    """x ∈ (1, 3] for 1 < x ≤ 3, x ∈ (-∞, 2) ∪ (2, ∞) for x ≠ 2; None for what is no such relation."""
+    if not isinstance(relation, Several):
+        return None
+    kind, sides = relation.kind, relation.parts
+    if kind == "∈":
+        return relation if named(relation) else None
+    if kind == "≠":
+        letter, value = sides if letter_of(sides[0]) else sides[::-1]
+        below, above = Several("()", (LOWEST, value)), Several("()", (value, INFINITY))
+        return within(letter, Several("∪", (below, above)))
+    if not kind or not set(kind) <= OPENING.keys() or len(sides) > 3:
+        return None
+    if len(sides) == 3:
+        low, letter, high = sides
+    elif letter_of(sides[0]):
+        low, letter, high = LOWEST, *sides
+        kind = "<" + kind
+    else:
+        low, letter, high = *sides, INFINITY
+        kind = kind + "<"
+    return within(letter, Several(OPENING[kind[0]] + CLOSING[kind[1]], (low, high)))
+
+
+def within(letter: Answer, region: Several) -> Several | None:
+    name = letter_of(letter)
+    return Several("∈", (letter, region)) if name and not holds(region, name) else None
+
+
+def letter_of(part: Answer) -> str | None:
+    name = part.letter() if isinstance(part, Formula) else None
+    return None if name == "∞" else name
+
+
+def holds(part: Answer, letter: str) -> bool:
+    return f"'{letter}'" in repr(part)
+
+
+def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
+    """What may be compared: the two, also in one form, and where only one names its letters, that without."""
+    x, y = uniform(a), uniform(b)
+    found = [(a, b)]
+    if x is not a or y is not b:
+        found.append((x, y))
+    bare_a = unnamed(a) or unnamed(x)
+    bare_b = unnamed(b) or unnamed(y)
+    if (bare_a is None) != (bare_b is None):
+        found.append((bare_a or a, bare_b or b))
+    return found
+
+
+def uniform(value: Answer) -> Answer:
+    """Relations as x ∈ …, (x, y) = (3, 4) as the two equations, [[1, 2], [3, 4]] as a matrix."""
+    if not isinstance(value, Several):
+        return value
+    if value.kind == "=" and len(value.parts) == 2:
+        left, right = value.parts
+        n = len(letters_of(left))
+        if n and isinstance(right, Several) and right.kind == "()" and len(right.parts) == n:
+            equations = zip(left.parts, right.parts)
+            return Several("{}", tuple(Several("=", equation) for equation in equations))
+    if value.kind == "[]" and all(map(row_like, value.parts)):
+        rows = [Several("row", row.parts) for row in value.parts]
+        if len({len(row.parts) for row in rows}) == 1:
+            return Several("matrix", tuple(rows))
+    return member(value) or value
+
+
+def row_like(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind == "[]"
+
+
+def letters_of(part: Answer) -> list[str]:
+    """The letters of (x, y), each another; none where there is anything else."""
+    if not isinstance(part, Several) or part.kind != "()":
+        return []
+    names = [letter_of(each) for each in part.parts]
+    return names if None not in names and len(set(names)) == len(names) else []
+
+
+def unnamed(value: Answer) -> Answer | None:
+    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters."""
+    if not isinstance(value, Several):
+        return None
+    if value.kind in ("=", "∈") and len(value.parts) == 2:
+        left, right = value.parts
+        names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
+        if names and None not in names and not any(holds(right, name) for name in names):
+            return right
+    return None
+
+
+def marked(part: Answer) -> bool:
+    return isinstance(part, Several) and part.kind == "±"
+
+
+def flattened(parts: list[Answer]) -> list[Answer]:
+    return [each for part in parts for each in (part.parts if marked(part) else (part,))]
+
+
+def in_set(parts: list[Answer]) -> Answer:
+    flat = flattened(parts)
+    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
+
+
+def named(part: Answer) -> str | None:
+    """The letter x of `x = …`, or of `x ∈ …`."""
+    if not isinstance(part, Several) or part.kind not in ("=", "∈") or len(part.parts) != 2:
+        return None
+    return letter_of(part.parts[0])

@@ -16,6 +16,7 @@ from nomoat.parallel import mesh
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
 from nomoat.report.scores import is_done
+from nomoat.run import memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
@@ -101,10 +102,12 @@ def run_stages(
             if meter:
                 config = ranks.broadcast(meter.cut(config))
             _begin(session, config, device, units, again)
+            memory.mark_peak()
             with Polite():
                 outputs = module_of(config.kind).run(session, config, recipe)
+            peak = memory.peak_bytes()
             release_memory()
-            session.log("stage_end", outputs=outputs)
+            session.log("stage_end", outputs=outputs, peak_bytes=peak)
             ranks.barrier()
             ran.append(config.name)
     except Interrupted as stopped:

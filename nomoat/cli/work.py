@@ -13,6 +13,7 @@ from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 
 if TYPE_CHECKING:
+    from nomoat.plan.outlook import Outlook
     from nomoat.stages.recipe import Recipe
 
 
@@ -43,24 +44,29 @@ def teach(table: JsonObject, task: str | None, columns: str | None = None) -> Js
 
 
 def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
-    """The recipe in a table; where a run has begun in `out`, as that run goes on with it."""
+    """The recipe in a table; where a run has begun in `out`, as that run goes on with it.  One with a budget
+    is cut to it by what a probe measures."""
     from nomoat.plan import budget
+    from nomoat.plan.probe import machine_here
 
     begun = out is not None and (out / "recipe.json").exists()
-    return budget.resolve(table, Run.open(out).recipe if begun else None)
+    return budget.resolve(table, Run.open(out).recipe if begun else None, machine_here)
 
 
 def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: Any) -> int:
     """Says what stages would cost; errors as for a run, but of texts just the first document is read.
 
-    `machine` as machine_of takes it.
+    `machine` as machine_of takes it; without one, this machine, as a probe measures it.
     """
-    from nomoat.plan.budget import machine_of
     from nomoat.plan.forecast import forecast
+    from nomoat.plan.machine import machine_of
+    from nomoat.plan.probe import machine_here
     from nomoat.stages.pipeline import check
 
     check(recipe, whole=False)
-    estimate = forecast(recipe, only, machine_of(recipe, **machine))
+    elsewhere = any(value is not None for value in machine.values())
+    where = machine_of(recipe, **machine) if elsewhere else machine_here(recipe, only)
+    estimate = forecast(recipe, only, where)
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
 
@@ -105,13 +111,31 @@ def work(
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
-                watch = Watch(say.progress(), names, finished, units=units, device=device)
+                outlook = _outlook(recipe, run, names) if ranks.world == 1 else None
+                watch = Watch(
+                    say.progress(), names, finished, units=units, device=device, outlook=outlook
+                )
                 run.observers.append(stack.enter_context(watch))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
         return ran, run if leads else None
     finally:
         mesh.stop()
+
+
+def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
+    """What is left of a run, by the rates in its log; a run that has none is measured now."""
+    from nomoat.plan.outlook import Outlook
+    from nomoat.plan.probe import machine_here
+    from nomoat.plan.rates import measured
+
+    if measured(run.events()) is None:
+        rates = machine_here(recipe).rates
+        if rates:
+            run.log("rates", **rates.event())
+    outlook = Outlook(recipe, run, names)
+    say.aside(f"estimated: {outlook.says()}")
+    return outlook
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:

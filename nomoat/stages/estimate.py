@@ -14,6 +14,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 
 DEAD = 0.27  # groups of rollouts without news, measured on recipes/cpu.toml as all rates of budget.toml
 PROSE_BYTES_PER_TOKEN = 2.8
+PROBE_SECONDS = 0.053  # of plan/probe.py's host work, on the machine of estimate.toml
 N_WORKED = 128  # problems that lengths are estimated from
 
 
@@ -34,6 +35,16 @@ def encoding(n_documents: int, n_bytes: int) -> float:
     """Seconds to tokenize worked problems or conversations, and text."""
     rates = shipped(__file__)["host"]
     return n_documents / rates["documents_per_second"] + n_bytes / rates["bytes_per_second"]
+
+
+def counting(n_orders: int, n_bytes: int) -> float:
+    """Seconds to count n-grams of a text, and to measure them."""
+    return n_orders * n_bytes / shipped(__file__)["host"]["ngram_bytes_per_second"]
+
+
+def exporting(n_models: int) -> float:
+    """Seconds to write models of a few megabytes."""
+    return n_models * shipped(__file__)["host"]["export_seconds"]
 
 
 def lengths(tasks: documents.Levels, think: bool | None, longest: int) -> tuple[float, float]:

@@ -78,6 +78,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
         "memory_bytes": n_params * 4 * 4,
-        "sampled": tokens * forward + (prefill + learned * passes) / 2,
+        "sampled": tokens * forward + prefill / 2,
+        "learned": learned * passes,
         "rollouts": round(drawn * config.group),
     }

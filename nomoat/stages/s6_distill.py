@@ -258,6 +258,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
         "trained": read["trained"] + taught + optimized,
-        "sampled": drawn + judged / 2,
+        "sampled": drawn,
+        "learned": judged,
         "host": read["host"] if config.steps > config.policy_steps else 0,
     }

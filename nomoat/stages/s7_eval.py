@@ -135,6 +135,9 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     written = answers * answer
     read = 2 * config.n_problems * prompt
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
+    n_read = 0
+    if config.ngram_orders:
+        n_read = estimate.text_bytes("train", inputs.text_of(recipe, config).text_bytes)
     flops = scored = 0.0
     for spec in specs:
         flops += counts.flops_forward(spec, prompt + answer / 2)
@@ -142,6 +145,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     return {
         "tokens": round(len(specs) * (written + read + text)),
         "flops": (written + read) * flops + scored,
-        "sampled": written * flops + (read * flops + scored) / 2,
+        "sampled": (written + read / 2) * flops,
+        "scored": scored,
+        "host": estimate.counting(len(config.ngram_orders), n_read),
         "answers": len(specs) * answers,
     }

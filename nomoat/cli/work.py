@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,6 @@ def work(
     ranks = mesh.start(recipe.device)
     try:
         leads = ranks.rank == 0
-        device = device_class(ranks.device)
         begun = source or (out if (out / "recipe.json").exists() else None)
         check(recipe, Run.open(begun) if begun else None, only)
         run = _begin(recipe, out, source, goes_on) if leads else None
@@ -112,9 +112,8 @@ def work(
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
                 outlook = _outlook(recipe, run, names) if ranks.world == 1 else None
-                watch = Watch(
-                    say.progress(), names, finished, units=units, device=device, outlook=outlook
-                )
+                how = {"units": units, "device": device_class(ranks.device), "outlook": outlook}
+                watch = Watch(say.progress(), names, finished, **how)
                 run.observers.append(stack.enter_context(watch))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
@@ -132,7 +131,7 @@ def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
     if measured(run.events()) is None:
         rates = machine_here(recipe).rates
         if rates:
-            run.log("rates", **rates.event())
+            run.log("rates", **rates.event(), cpu_seconds=time.process_time())
     outlook = Outlook(recipe, run, names)
     say.aside(f"estimated: {outlook.says()}")
     return outlook

@@ -17,6 +17,7 @@ from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batc
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
+BATCH = 64  # texts that are encoded at a time
 PASSED_BYTES = 2**20  # of text in a row that a file may have too much of, before it is left
 
 
@@ -29,7 +30,7 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     trained.
     """
     marks = tokenizer.layout
-    for chunk in _batched(documents, 64):
+    for chunk in batched(documents, BATCH):
         talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
         texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
         for document in chunk:
@@ -175,11 +176,11 @@ def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    for chunk in _batched(talks, 2000):
+    for chunk in batched(talks, 2000):
         yield from render_batch(tokenizer, chunk, generate=False)
 
 
-def _batched(things: Iterable[T], n: int) -> Iterator[list[T]]:
+def batched(things: Iterable[T], n: int) -> Iterator[list[T]]:
     things = iter(things)
     while chunk := list(itertools.islice(things, n)):
         yield chunk

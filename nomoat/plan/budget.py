@@ -1,9 +1,9 @@
 """What a recipe will take, and recipes that are cut to a budget of time, energy or money.
 
-A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, the kinds of work of
-rates.py: FLOPs `trained` (executed, in bf16's terms), `sampled`, `learned` and `scored`, and `host` seconds.  A
-probe says how long a FLOP of each takes here (probe.py).  Without one, training goes at a share of the peak,
-sampling at another, and what is learned from or scored, many tokens at once, twice as fast as that.
+A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, the kinds of work
+of rates.py: FLOPs `trained` (executed, in bf16's terms), `sampled`, `learned` and `scored`, and seconds of
+the `host`.  A probe says how long a FLOP of each takes here (probe.py).  Without one, training goes at a share
+of the peak, sampling at another, and what is learned from or scored, many tokens at once, twice as fast.
 """
 
 import math
@@ -68,8 +68,9 @@ def _line(config: StageConfig, recipe: Recipe, machine: Machine) -> Line:
     parts = tuple(machine.part(config.name, kind, plan.pop(kind)) for kind in KINDS if kind in plan)
     seconds, low, high = total(parts)
     memory_bytes = plan.pop("memory_bytes", None)
+    host_bytes = plan.pop("host_bytes", 0)
     if machine.rates:
-        memory_bytes = machine.rates.base_bytes + machine.rates.bytes.get(config.name, memory_bytes or 0)
+        memory_bytes = machine.rates.holds(config.name, memory_bytes or 0, host_bytes)
     prices = read_prices()
     price = prices.device(machine.device)
     joules = price.watts * machine.units * seconds
@@ -187,7 +188,8 @@ def fit(recipe: Recipe, machine: Machine | None = None) -> Recipe:
     and documents take what is left.  Learning rates stay.
     """
     what, limit = amount(recipe.budget)
-    usable, whole = limit * (1 - KEPT_BACK), needed(recipe, what, machine)
+    usable = limit * (1 - KEPT_BACK)
+    whole = needed(recipe, what, machine)
     first = next(iter(recipe.models.values()))
     n_heads = nearest_heads(first, math.sqrt(usable / whole))
 
@@ -212,9 +214,10 @@ def fit(recipe: Recipe, machine: Machine | None = None) -> Recipe:
     fitted = cut(recipe, width, factor)
     device = machine_of(recipe).device
     if what == "money" and not read_prices().device(device).per_hour:
+        time = duration(needed(fitted, "seconds", machine))
         reason += (
-            f"; the {device} costs nothing but its electricity, so that this is "
-            f"{duration(needed(fitted, 'seconds', machine))}: name a time, such as 10 min, if that is not meant"
+            f"; the {device} costs nothing but its electricity, so that this is {time}: name a time, such as "
+            "10 min, if that is not meant"
         )
     return fitted.model_copy(update={"fitted": reason, "cut": (width, factor)})
 

@@ -1,8 +1,8 @@
 """What each stage of a recipe will take: tokens, parameters, FLOPs, memory, time, energy and money.
 
-FLOPs follow from the recipe; time is FLOPs at the rates that a probe has measured here (probe.py), or else at
-the shares of the peak that hardware.toml gives for such runs: of another machine, and of models of more than a
-million parameters.
+FLOPs follow from the recipe; time is FLOPs at the rates that a probe has measured here (probe.py), or else
+at the shares of the peak that hardware.toml gives for such runs: of another machine, and of models of more
+than a million parameters.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from nomoat.run.ledger import Row, duration, money, read_prices, short
 from nomoat.stages.recipe import Recipe
 
 MEMORY = {False: "memory: weights, gradients, optimiser", True: "memory: all that the process holds"}
+HEADER = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "interval", "energy")
 SUMMED = ("tokens", "flops", "seconds", "joules", "money")
 
 
@@ -31,7 +32,7 @@ class Forecast:
     source: str
 
     def table(self) -> Table:
-        header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "from", "to", "energy", self.currency, "and")
+        header = (*HEADER, self.currency, "and")
         rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
         return Table(title, header, rows, self.source, ("and",), total=True)
@@ -53,8 +54,7 @@ def line_cells(line: Line) -> tuple[str, ...]:
         _short(line.flops),
         _short(line.memory_bytes, "B"),
         duration(line.seconds),
-        duration(line.low_seconds),
-        duration(line.high_seconds),
+        f"{duration(line.low_seconds)} to {duration(line.high_seconds)}",
         short(line.joules, "J"),
         money(line.money),
         ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in line.others.items()),
@@ -73,7 +73,7 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
     source = (
         f"Estimated: {machine.source}; {prices.device(machine.device).watts:g} W a unit, "
         f"prices of {prices.date}; "
-        f"{MEMORY[machine.rates is not None]}; time from … to … in nine cases of ten."
+        f"{MEMORY[machine.rates is not None]}; times within the interval in nine cases of ten."
     )
     largest = max((line.memory_bytes or 0 for line in estimate(recipe, only, machine)), default=0)
     device = read_hardware().device(machine.device)

@@ -22,8 +22,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a recipe runs: how many of a class of prices.toml, FLOP/s of all, and where these are from; what a
-    probe measured goes before."""
+    """Where a recipe runs: how many of a class of prices.toml, FLOP/s of all, and where these are from; what
+    a probe measured goes before."""
 
     device: str
     units: int
@@ -75,10 +75,8 @@ def with_rates(machine: Machine, rates: Rates | None) -> Machine:
     """The machine, by what was measured on it."""
     if rates is None:
         return machine
-    source = (
-        f"rates measured here in {rates.took:.1f} s, errors by what plans have missed; what was not measured, by "
-    )
-    return replace(machine, rates=rates, source=source + machine.source)
+    had = f"with {rates.busy:.1f} of {rates.threads} processors"
+    return replace(machine, rates=rates, source=f"rates measured here in {rates.took:.1f} s, {had}")
 
 
 def machine_of_run(recipe: Recipe, run: Run) -> Machine:

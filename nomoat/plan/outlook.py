@@ -34,14 +34,21 @@ class Progress:
     def seen(self) -> float:
         return self.planned * self.share
 
+    def left(self, pace: float) -> tuple[str, float, float]:
+        """(kind, seconds, their standard deviation as a share), at its own pace and as far as it has none at
+        that of its kind; the more it was seen, the less it errs."""
+        trust = TRUST * self.planned
+        own = (trust * pace + self.seconds) / (trust + self.seen)
+        error = self.error * sqrt(trust / (trust + self.seen))
+        return self.kind, own * self.planned * (1 - self.share), error
+
 
 class Outlook:
     """Hears the events of a run; `left()` tells the seconds that are left of all its stages in `only`."""
 
     def __init__(self, recipe: Recipe, run: Run, only: Sequence[str] = ()) -> None:
+        self.recipe = recipe
         lines = estimate(recipe, only, machine_of_run(recipe, run))
-        self.configs = {line.stage: recipe.stage(line.stage) for line in lines}
-        self.n_models = {name: n_measured(config, recipe) for name, config in self.configs.items()}
         self.stages = {line.stage: progress_of(line) for line in lines}
         self.over: set[str] = set()
         for event in run.events():
@@ -54,19 +61,17 @@ class Outlook:
             return
         if kind == "stage_start":
             self.over.discard(stage)
-            self.stages[stage] = {
-                name: Progress(name, p.planned, p.error) for name, p in self.stages[stage].items()
-            }
+            for progress in self.stages[stage].values():
+                progress.share = progress.seconds = 0.0
         elif kind == "stage_end":
             self.over.add(stage)
             for progress in self.stages[stage].values():
                 progress.share = 1.0
         elif kind in ("step", "work") and not event.get("redone"):
-            self._count(event, self.stages[stage], self.configs[stage])
+            self._count(event, self.stages[stage], self.recipe.stage(stage))
 
     def _count(self, event: Event, parts: dict[str, Progress], config: StageConfig) -> None:
         """What a record took, and how far its kind of work is now."""
-        n_models = self.n_models[event["stage"]]
         for kind, seconds in split(event):
             progress = parts.setdefault(kind, Progress(kind, 0.0, 0.0))
             progress.seconds += seconds
@@ -75,18 +80,15 @@ class Outlook:
             elif kind == HOST:
                 progress.share = min(1.0, progress.seconds / max(progress.planned, 1e-9))
             else:
-                progress.share = min(1.0, progress.share + 1 / n_models)
+                progress.share = min(1.0, progress.share + 1 / n_records(config, self.recipe))
 
     def left(self) -> Span:
         """Seconds, and between what they lie in nine cases of ten."""
         paces = {kind: self.pace(kind) for kind in KINDS}
         parts = []
         for stage, kinds in self.stages.items():
-            for p in kinds.values() if stage not in self.over else ():
-                trust = TRUST * p.planned
-                pace = (trust * paces[p.kind] + p.seconds) / (trust + p.seen) if trust else 0.0
-                certain = sqrt(trust / (trust + p.seen)) if trust else 0.0
-                parts.append((p.kind, pace * p.planned * (1 - p.share), p.error * certain))
+            if stage not in self.over:
+                parts += [p.left(paces[p.kind]) for p in kinds.values() if p.planned]
         return total(parts)
 
     def pace(self, kind: str) -> float:
@@ -106,7 +108,7 @@ def progress_of(line: Line) -> dict[str, Progress]:
     return {part.kind: Progress(part.kind, part.seconds, part.error) for part in line.parts}
 
 
-def n_measured(config: StageConfig, recipe: Recipe) -> int:
+def n_records(config: StageConfig, recipe: Recipe) -> int:
     """How many records of each kind an evaluation, or a stage of rejection sampling, makes."""
     if config.kind == "reject":
         return max(config.problems // 256, 1)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -18,7 +19,8 @@ from nomoat.parallel.process import release_memory
 from nomoat.plan.budget import estimate as lines_of
 from nomoat.plan.machine import Machine, machine_of, with_rates
 from nomoat.plan.rates import Rate, Rates
-from nomoat.plan.works import Answering, Hosting, Learning, Sampling, Scoring, Training
+from nomoat.plan.waves import Answering, Learning, Sampling, Scoring
+from nomoat.plan.works import Hosting, Training
 from nomoat.run import memory
 from nomoat.stages import estimate
 from nomoat.stages.recipe import Recipe, StageConfig, Tasks
@@ -28,12 +30,14 @@ ROUNDS = 5  # of each piece of work, at most
 FEWEST = 2
 UNSTEADY = 0.2  # spread of the rounds, with which there are more of them
 SMALL = 0.05  # share of the whole time
+TRAINED, ASKED = ("pretrain", "extend", "sft", "distill"), ("rl", "distill", "eval", "reject")  # kinds
 Work = Training | Sampling | Learning | Scoring | Hosting
 
 
 @dataclass
 class Timing:
-    """A piece of work, the (stage, kind) that it tells of, and what its rounds took."""
+    """A piece of work, what the plan counts for it, the (stage, kind) pairs that it tells of, what its rounds
+    took."""
 
     work: Work
     amount: float
@@ -58,8 +62,8 @@ class Timing:
 def probe(recipe: Recipe, only: Sequence[str] = (), seconds: float = SECONDS) -> Rates:
     """What this machine does with a recipe's stages, or those in `only`, on the threads of the recipe.
 
-    The works take turns, so that a machine that drifts slows all alike, until `seconds` are over; each is done
-    twice at least, behind one round that warms it up, and some more times where its rounds differ much.
+    The works take turns, so that a machine that drifts slows all alike, until `seconds` are over; each is
+    done twice at least, behind one round that warms it up, and more often where its rounds differ much.
     """
     start, spent = time.perf_counter(), time.process_time()
     stages, held = {}, {}
@@ -108,38 +112,49 @@ def machine_here(recipe: Recipe, only: Sequence[str] = ()) -> Machine:
     return with_rates(machine, probe(recipe, only))
 
 
+class Told(NamedTuple):
+    """A stage's kind of work, how long it is by hardware.toml, and what tells of it; works of one `key` are
+    the same."""
+
+    seconds: float
+    stage: str
+    kind: str
+    key: object
+    work: Work
+    amount: float
+
+
 def timings_of(recipe: Recipe, only: Sequence[str] = ()) -> list[Timing]:
-    """The pieces of work that tell of a recipe's stages; what several stages do is done once, and what is a
-    SMALL part of the whole only where no other stage does the like."""
+    """The pieces of work that tell of a recipe's stages; what several stages do is done once, and of what is a
+    SMALL part of the whole the longest of its kind tells."""
     timings: dict[object, Timing] = {}
-    for small, config, kind, key, work in _by_size(recipe, only):
-        timing = timings.get(key)
+    of_kind: dict[str, Timing] = {}  # the longest
+    told = [t for config in recipe.stages if not only or config.name in only for t in _told(recipe, config)]
+    small = SMALL * sum(t.seconds for t in told)
+    for t in sorted(told, key=lambda t: -t.seconds):
+        timing = timings.get(t.key)
+        if timing is None and t.seconds < small:
+            timing = of_kind.get(t.kind)
         if timing is None:
-            if small and any(kind == known for t in timings.values() for _, known in t.tells):
-                continue
-            timing = timings[key] = Timing(work, amount_of(recipe, config, kind, work), [])
-        timing.tells.append((config.name, kind))
+            timing = timings[t.key] = Timing(t.work, t.amount, [])
+        of_kind.setdefault(t.kind, timing)
+        timing.tells.append((t.stage, t.kind))
     tasks = next((c.tasks for c in recipe.stages if getattr(c, "tasks", None)), {})
     if tasks:
         timings["host"] = Timing(Hosting(tasks), estimate.PROBE_SECONDS, [("host", "host")])
     return list(timings.values())
 
 
-def _by_size(recipe: Recipe, only: Sequence[str]) -> list[tuple[bool, StageConfig, str, object, Work]]:
-    """(whether it is small, stage, kind, key, work), the longest first by the rates of hardware.toml."""
-    lines = {line.stage: line for line in lines_of(recipe, only)}
-    whole = sum(line.seconds for line in lines.values())
-    found = []
-    for config in recipe.stages:
-        if config.name in lines:
-            seconds = {part.kind: part.seconds for part in lines[config.name].parts}
-            for kind, key, work in works_of(recipe, config):
-                found.append((seconds.get(kind, 0.0), config, kind, key, work))
-    found.sort(key=lambda row: -row[0])
-    return [(seconds < SMALL * whole, *row) for seconds, *row in found]
+def _told(recipe: Recipe, config: StageConfig) -> Iterator[Told]:
+    """Of one stage."""
+    (line,) = lines_of(recipe, [config.name])
+    seconds = {part.kind: part.seconds for part in line.parts}
+    for kind, key, work in works_of(recipe, config):
+        amount = amount_of(recipe, config, work)
+        yield Told(seconds.get(kind, 0.0), config.name, kind, key, work, amount)
 
 
-def amount_of(recipe: Recipe, config: StageConfig, kind: str, work: Work) -> float:
+def amount_of(recipe: Recipe, config: StageConfig, work: Work) -> float:
     """What the plan counts for a unit of the work."""
     if isinstance(work, Training):
         return recipe.plan(config)["trained"] / work.n_units
@@ -148,20 +163,28 @@ def amount_of(recipe: Recipe, config: StageConfig, kind: str, work: Work) -> flo
 
 def works_of(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, object, Work]]:
     """(kind, what makes it the same as another, the work) of a stage."""
-    trains = config.kind in ("pretrain", "extend", "sft", "distill")
-    if trains and config.steps > getattr(config, "policy_steps", 0):
-        shape, how = recipe.shape(config), (config.precision, config.optim.matrices, config.kind == "distill")
-        yield "trained", (shape, how), Training(recipe, config)
-    if config.kind not in ("rl", "distill", "eval", "reject"):
-        return
-    asked = asked_of(recipe, config)
-    if asked.n_prompts:
-        wave = "wave", asked.spec, min(asked.n_prompts * asked.group, ROWS)
-        yield "sampled", wave, Sampling(asked)
-    if asked.n_prompts and config.kind in ("rl", "distill"):
-        teacher = recipe.shape(recipe.stage(config.source)) if config.kind == "distill" else None
+    if config.kind in TRAINED and config.steps > getattr(config, "policy_steps", 0):
+        shape, taught = recipe.shape(config), config.kind == "distill"
+        alike = shape, taught, config.precision, config.optim.matrices
+        yield "trained", alike, Training(recipe, config)
+    if config.kind in ASKED:
+        asked = asked_of(recipe, config)
+        if asked.n_prompts:
+            yield from _asked_works(recipe, config, asked)
+
+
+def _asked_works(
+    recipe: Recipe, config: StageConfig, asked: Answering
+) -> Iterator[tuple[str, object, Work]]:
+    """What a stage does with a policy that it asks."""
+    wave = "wave", asked.spec, min(asked.n_prompts * asked.group, ROWS)
+    yield "sampled", wave, Sampling(asked)
+    if config.kind == "rl":
+        yield "learned", config.name, Learning(asked, config)
+    elif config.kind == "distill":
+        teacher = recipe.shape(recipe.stage(config.source))
         yield "learned", config.name, Learning(asked, config, teacher)
-    if config.kind == "eval" and config.heldout_bytes != 0:
+    elif config.kind == "eval" and config.heldout_bytes != 0:
         yield "scored", ("scored", asked.spec), Scoring(asked)
 
 

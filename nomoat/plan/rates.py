@@ -1,8 +1,8 @@
 """What this machine does, as a probe measured it: seconds for a FLOP of each kind of work, stage by stage.
 
-Kinds of work, as stages plan them: `trained` (steps on documents), `learned` (updates on what a policy wrote),
-`sampled` (tokens drawn), `scored` (forward passes over text), in FLOPs; `host` (data, judging, files), in
-seconds of the machine that stages/estimate.toml was measured on.
+Kinds of work, as stages plan them: `trained` (steps on documents), `learned` (updates on what a policy
+wrote), `sampled` (tokens drawn), `scored` (forward passes over text), in FLOPs; `host` (data, judging,
+files), in seconds of the machine that stages/estimate.toml was measured on.
 """
 
 import math
@@ -64,6 +64,10 @@ class Rates:
         """
         every = [self.stages.get(stage, {}), *self.stages.values()]
         return next((rates[kind] for rates in every if kind in rates), None)
+
+    def holds(self, stage: str, *others: float) -> float:
+        """Bytes that the process holds at most in a stage, which also takes `others` at other times."""
+        return self.base_bytes + max(self.bytes.get(stage, 0.0), *others)
 
     def event(self) -> JsonObject:
         """The fields of its "rates" event."""

@@ -1,9 +1,12 @@
-"""How much memory this process holds: resident now, and at most since a mark.  No torch here."""
+"""What this process holds and has used: memory, now and at most since a mark, and seconds of processors."""
 
 import contextlib
 import resource
 import sys
+import time
 from pathlib import Path
+
+from nomoat.config import JsonObject
 
 STATUS = Path("/proc/self/status")
 MARK = Path("/proc/self/clear_refs")  # "5" resets the peak of Linux: proc(5)
@@ -23,6 +26,11 @@ def mark_peak() -> None:
     """From here on the peak is counted anew; without Linux's /proc it goes on."""
     with contextlib.suppress(OSError):
         MARK.write_text("5")
+
+
+def held() -> JsonObject:
+    """What a record says of the process: `peak_bytes`, and `cpu_seconds` of all its threads so far."""
+    return {"peak_bytes": peak_bytes(), "cpu_seconds": time.process_time()}
 
 
 def _status(name: str) -> int | None:

@@ -14,7 +14,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 
 DEAD = 0.27  # groups of rollouts without news, measured on recipes/cpu.toml as all rates of budget.toml
 PROSE_BYTES_PER_TOKEN = 2.8
-PROBE_SECONDS = 0.053  # of plan/probe.py's host work, on the machine of estimate.toml
+PROBE_SECONDS = 0.019  # of plan/probe.py's host work, on the machine of estimate.toml
 N_WORKED = 128  # problems that lengths are estimated from
 
 
@@ -26,9 +26,25 @@ def newton_schulz(spec: Spec, optim: OptimConfig) -> int:
 
 
 @cache
+def _batches(split: str, per_language: int | None) -> tuple[int, ...]:
+    """Bytes of each batch of shipped text that is encoded at a time, each of the two languages cut."""
+    texts = (d.text.encode() for d in documents.first(sources.shipped_files(split), per_language))
+    return tuple(sum(map(len, batch)) for batch in documents.batched(texts, documents.BATCH))
+
+
 def text_bytes(split: str, per_language: int | None) -> int:
     """Bytes of shipped text, each of the two languages cut; text of the user's own is taken to be as much."""
-    return sum(len(d.text.encode()) for d in documents.first(sources.shipped_files(split), per_language))
+    return sum(_batches(split, per_language))
+
+
+def largest_batch(per_language: int | None) -> int:
+    """Bytes of training text that are encoded at a time, at most."""
+    return max(_batches("train", per_language), default=0)
+
+
+def held(what: str, n_bytes: int) -> float:
+    """Bytes of memory for a text of which a tokenizer or n-grams are made, or that is "encoded"."""
+    return n_bytes * shipped(__file__)["memory"][what]
 
 
 def encoding(n_documents: int, n_bytes: int) -> float:

@@ -182,6 +182,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         executed += n_tokens * counts.flops_train(spec, keys_read(recipe.kernels, width), recipe.kernels)
     slower = 2 if config.precision == "fp32" else 1
     n_bytes = estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
+    n_held = estimate.largest_batch(config.text_bytes) if config.shares.get("prose") else 0
     n_documents = 0
     if config.shares.get("tasks"):
         n_documents += config.task_documents
@@ -195,4 +196,5 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
         "host": estimate.encoding(n_documents, n_bytes),
+        "host_bytes": estimate.held("encoded", n_held),
     }

@@ -102,12 +102,10 @@ def run_stages(
             if meter:
                 config = ranks.broadcast(meter.cut(config))
             _begin(session, config, device, units, again)
-            memory.mark_peak()
             with Polite():
                 outputs = module_of(config.kind).run(session, config, recipe)
-            peak = memory.peak_bytes()
+            session.log("stage_end", outputs=outputs, **memory.held())
             release_memory()
-            session.log("stage_end", outputs=outputs, peak_bytes=peak)
             ranks.barrier()
             ran.append(config.name)
     except Interrupted as stopped:
@@ -125,6 +123,7 @@ def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:
 
 def _begin(session: Session, config: StageConfig, device: str, units: int, again: bool) -> None:
     """The log says that a stage begins, from nothing unless it goes on under a changed recipe; not twice."""
+    memory.mark_peak()
     if session.run.begun(config.name) is not None and not again:
         return
     goes_on = session.run.goes_on(config.name)

@@ -148,5 +148,6 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "sampled": (written + read / 2) * flops,
         "scored": scored,
         "host": estimate.counting(len(config.ngram_orders), n_read),
+        "host_bytes": estimate.held("ngrams", n_read),
         "answers": len(specs) * answers,
     }

@@ -2,8 +2,8 @@
 
 A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, the kinds of work
 of rates.py: FLOPs `trained` (executed, in bf16's terms), `sampled`, `learned` and `scored`, and seconds of
-the `host`.  A probe says how long a FLOP of each takes here (probe.py).  Without one, training goes at a share
-of the peak, sampling at another, and what is learned from or scored, many tokens at once, twice as fast.
+the `host`.  A probe says how long a FLOP of each takes here (probe.py).  Without one, training goes at a
+share of the peak, sampling at another, and what is learned or scored, many tokens at once, twice as fast.
 """
 
 import math
@@ -256,14 +256,17 @@ def resolve(
     be spent.
     """
     recipe = recipe_of(table)
-    if not recipe.budget or recipe.fitted:
+    if not recipe.budget:
         return recipe
-    if run and run.get("fitted"):
-        kept = {key: run.get(key) for key in ("budget", "fitted", "cut")}
-        if run.get("cut"):
-            return cut(recipe, *run["cut"]).model_copy(update=kept | {"cut": tuple(run["cut"])})
-        begun = resolve({**table, "budget": run.get("budget")})  # of a run from before `cut` was kept
-        return begun.model_copy(update={"limit": recipe.limit})
+    begun = run if run and run.get("fitted") else {}
+    kept = {"budget": begun.get("budget", recipe.budget)}
+    if recipe.fitted:
+        return recipe.model_copy(update=kept)
+    if begun.get("cut"):
+        kept |= {"fitted": begun["fitted"], "cut": tuple(begun["cut"])}
+        return cut(recipe, *begun["cut"]).model_copy(update=kept)
+    if begun:  # from before `cut` was kept
+        return fit(recipe.model_copy(update=kept)).model_copy(update={"limit": recipe.limit})
     return fit(recipe, here(recipe))
 
 

@@ -23,7 +23,7 @@ from nomoat.plan.waves import Answering, Learning, Sampling, Scoring
 from nomoat.plan.works import Hosting, Training
 from nomoat.run import memory
 from nomoat.stages import estimate
-from nomoat.stages.recipe import Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Recipe, StageConfig
 
 SECONDS = 2.0  # that all of it may take, about
 ROUNDS = 5  # of each piece of work, at most
@@ -125,24 +125,32 @@ class Told(NamedTuple):
 
 
 def timings_of(recipe: Recipe, only: Sequence[str] = ()) -> list[Timing]:
-    """The pieces of work that tell of a recipe's stages; what several stages do is done once, and of what is a
-    SMALL part of the whole the longest of its kind tells."""
-    timings: dict[object, Timing] = {}
-    of_kind: dict[str, Timing] = {}  # the longest
-    told = [t for config in recipe.stages if not only or config.name in only for t in _told(recipe, config)]
+    """The pieces of work that tell of a recipe's stages; what several stages do is done once, and of what is
+    a SMALL part of the whole the longest of its kind tells."""
+    told = []
+    for config in recipe.stages:
+        if not only or config.name in only:
+            told += _told(recipe, config)
     small = SMALL * sum(t.seconds for t in told)
+    timings: dict[object, Timing] = {}
+    longest: dict[str, Timing] = {}  # of each kind
     for t in sorted(told, key=lambda t: -t.seconds):
         timing = timings.get(t.key)
         if timing is None and t.seconds < small:
-            timing = of_kind.get(t.kind)
+            timing = longest.get(t.kind)
         if timing is None:
             timing = timings[t.key] = Timing(t.work, t.amount, [])
-        of_kind.setdefault(t.kind, timing)
+        longest.setdefault(t.kind, timing)
         timing.tells.append((t.stage, t.kind))
-    tasks = next((c.tasks for c in recipe.stages if getattr(c, "tasks", None)), {})
-    if tasks:
-        timings["host"] = Timing(Hosting(tasks), estimate.PROBE_SECONDS, [("host", "host")])
-    return list(timings.values())
+    return [*timings.values(), *_hosting(recipe)]
+
+
+def _hosting(recipe: Recipe) -> Iterator[Timing]:
+    """Of the host's work, with the tasks of the first stage that has some."""
+    for config in recipe.stages:
+        if getattr(config, "tasks", None):
+            yield Timing(Hosting(config.tasks), estimate.PROBE_SECONDS, [("host", "host")])
+            return
 
 
 def _told(recipe: Recipe, config: StageConfig) -> Iterator[Told]:
@@ -163,10 +171,10 @@ def amount_of(recipe: Recipe, config: StageConfig, work: Work) -> float:
 
 def works_of(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, object, Work]]:
     """(kind, what makes it the same as another, the work) of a stage."""
-    if config.kind in TRAINED and config.steps > getattr(config, "policy_steps", 0):
-        shape, taught = recipe.shape(config), config.kind == "distill"
-        alike = shape, taught, config.precision, config.optim.matrices
-        yield "trained", alike, Training(recipe, config)
+    n_policy_steps = getattr(config, "policy_steps", 0)
+    if config.kind in TRAINED and config.steps > n_policy_steps:
+        training = Training(recipe, config)
+        yield "trained", training.alike, training
     if config.kind in ASKED:
         asked = asked_of(recipe, config)
         if asked.n_prompts:

@@ -107,6 +107,12 @@ class Training:
         return made(shape, self.recipe.kernels, self.config.precision).eval().requires_grad_(False)
 
     @property
+    def alike(self) -> object:
+        """What makes a FLOP of two stages' steps the same."""
+        c = self.config
+        return self.recipe.shape(c), c.kind == "distill", c.precision, c.optim.matrices
+
+    @property
     def n_units(self) -> float:
         """Whole steps that the stage's plan is made of."""
         c = self.config

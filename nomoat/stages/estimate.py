@@ -50,7 +50,13 @@ def held(what: str, n_bytes: int) -> float:
 def encoding(n_documents: int, n_bytes: int) -> float:
     """Seconds to tokenize worked problems or conversations, and text."""
     rates = shipped(__file__)["host"]
-    return n_documents / rates["documents_per_second"] + n_bytes / rates["bytes_per_second"]
+    text = rates["opening_seconds"] + n_bytes / rates["bytes_per_second"] if n_bytes else 0.0
+    return n_documents / rates["documents_per_second"] + text
+
+
+def saving() -> float:
+    """Seconds to save a stage's weights, and to load those that it began with."""
+    return shipped(__file__)["host"]["saving_seconds"]
 
 
 def counting(n_orders: int, n_bytes: int) -> float:

@@ -195,6 +195,6 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "flops": flops,
         "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
-        "host": estimate.encoding(n_documents, n_bytes),
+        "host": estimate.encoding(n_documents, n_bytes) + estimate.saving(),
         "host_bytes": estimate.held("encoded", n_held),
     }

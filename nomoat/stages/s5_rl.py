@@ -80,5 +80,6 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "memory_bytes": n_params * 4 * 4,
         "sampled": tokens * forward + prefill / 2,
         "learned": learned * passes,
+        "host": estimate.saving(),
         "rollouts": round(drawn * config.group),
     }

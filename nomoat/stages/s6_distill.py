@@ -257,8 +257,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"] + taught + optimized,
+        "trained": read["trained"] + taught,
         "sampled": drawn,
-        "learned": judged,
-        "host": read["host"] if config.steps > config.policy_steps else 0,
+        "learned": judged + optimized,
+        "host": read["host"] if config.steps > config.policy_steps else estimate.saving(),
     }

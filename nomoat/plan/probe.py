@@ -26,6 +26,7 @@ from nomoat.stages import estimate
 from nomoat.stages.recipe import Recipe, StageConfig
 
 SECONDS = 2.0  # that all of it may take, about
+MORE_SECONDS = 1.0  # behind these, for what is unsteady
 ROUNDS = 5  # of each piece of work, at most
 FEWEST = 2
 UNSTEADY = 0.2  # spread of the rounds, with which there are more of them
@@ -36,12 +37,13 @@ Work = Training | Sampling | Learning | Scoring | Hosting
 
 @dataclass
 class Timing:
-    """A piece of work, what the plan counts for it, the (stage, kind) pairs that it tells of, what its rounds
-    took."""
+    """A piece of work, what the plan counts for it, what its rounds took, and the (stage, kind) pairs that it
+    tells of: its own, and those that only go as fast."""
 
     work: Work
     amount: float
-    tells: list[tuple[str, str]]
+    own: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     bytes: float = 0.0
 
@@ -69,8 +71,9 @@ def probe(recipe: Recipe, only: Sequence[str] = (), seconds: float = SECONDS) ->
     stages, held = {}, {}
     with _threads(recipe.threads), torch.random.fork_rng(devices=[]), Polite():
         for timing in _timed(timings_of(recipe, only), start + seconds):
-            for stage, kind in timing.tells:
+            for stage, kind in (*timing.own, *timing.others):
                 stages.setdefault(stage, {})[kind] = Rate.of(timing.rounds, timing.amount)
+            for stage, _ in timing.own:
                 held[stage] = max(held.get(stage, 0.0), timing.bytes)
     release_memory()
     took = time.perf_counter() - start
@@ -90,6 +93,8 @@ def _timed(timings: list[Timing], until: float) -> list[Timing]:
             timing.rounds.append(timing.work())
     for timing in timings:
         while len(timing.rounds) < ROUNDS and Rate.of(timing.rounds, 1.0).spread > UNSTEADY:
+            if time.perf_counter() > until + MORE_SECONDS:
+                break
             timing.rounds.append(timing.work())
     return timings
 
@@ -136,12 +141,13 @@ def timings_of(recipe: Recipe, only: Sequence[str] = ()) -> list[Timing]:
     longest: dict[str, Timing] = {}  # of each kind
     for t in sorted(told, key=lambda t: -t.seconds):
         timing = timings.get(t.key)
-        if timing is None and t.seconds < small:
-            timing = longest.get(t.kind)
+        if timing is None and t.seconds < small and t.kind in longest:
+            longest[t.kind].others.append((t.stage, t.kind))
+            continue
         if timing is None:
-            timing = timings[t.key] = Timing(t.work, t.amount, [])
+            timing = timings[t.key] = Timing(t.work, t.amount)
         longest.setdefault(t.kind, timing)
-        timing.tells.append((t.stage, t.kind))
+        timing.own.append((t.stage, t.kind))
     return [*timings.values(), *_hosting(recipe)]
 
 
@@ -149,7 +155,7 @@ def _hosting(recipe: Recipe) -> Iterator[Timing]:
     """Of the host's work, with the tasks of the first stage that has some."""
     for config in recipe.stages:
         if getattr(config, "tasks", None):
-            yield Timing(Hosting(config.tasks), estimate.PROBE_SECONDS, [("host", "host")])
+            yield Timing(Hosting(config.tasks), estimate.PROBE_SECONDS, own=[("host", "host")])
             return
 
 

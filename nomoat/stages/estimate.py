@@ -43,7 +43,7 @@ def largest_batch(per_language: int | None) -> int:
 
 
 def held(what: str, n_bytes: int) -> float:
-    """Bytes of memory for a text of which a tokenizer or n-grams are made, or that is "encoded"."""
+    """Bytes of memory for a text of which a "tokenizer" or "ngrams" are made, or that is "encoded"."""
     return n_bytes * shipped(__file__)["memory"][what]
 
 

@@ -40,4 +40,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 def plan(config: Config, recipe: Recipe) -> Fields:
     names = config.models or [config.source]
     n_directories = len([recipe.shape(recipe.stage(name)) for name in names])
-    return {"directories": n_directories, "host": estimate.exporting(n_directories)}
+    return {
+        "directories": n_directories,
+        "host": estimate.exporting(n_directories),
+        "host_bytes": estimate.held("export", 1),
+    }

@@ -144,7 +144,8 @@ def test_what_is_measured_cuts_a_new_run_and_no_run_that_goes_on():
         faster = {"train_flops": 2 * machine.train_flops, "sample_flops": 2 * machine.sample_flops}
         return replace(machine, **faster)
 
-    slow, fast = resolve(table("cpu", budget="5 min")), resolve(table("cpu", budget="5 min"), here=twice_as_fast)
+    slow = resolve(table("cpu", budget="5 min"))
+    fast = resolve(table("cpu", budget="5 min"), here=twice_as_fast)
     assert fast.stage("pretrain").steps > slow.stage("pretrain").steps
     for now in (machine_of, twice_as_fast):  # however fast it is by now
         assert resolve(table("cpu", budget="5 min"), fast.table, now) == fast

@@ -88,8 +88,10 @@ def test_records_are_parted_by_kind(run):
     assert share_of(n // 2, n, "trained", distill) == pytest.approx(n // 2 / (n - n_policy))
     assert share_of(n - n_policy, n, "sampled", distill) == 0
     assert share_of(n, n, "sampled", distill) == share_of(n, n, "trained", distill) == 1
-    assert split({"kind": "step", "seconds": 5.0, "sample_seconds": 2.0}) == [("sampled", 2.0), ("learned", 3.0)]
-    for what, kind in (("encode prose", "host"), ("bits per byte of rl", "scored"), ("problems for rl", "sampled")):
+    step = {"kind": "step", "seconds": 5.0, "sample_seconds": 2.0}
+    assert split(step) == [("sampled", 2.0), ("learned", 3.0)]
+    known = {"encode prose": "host", "bits per byte of rl": "scored", "problems for rl": "sampled"}
+    for what, kind in known.items():
         assert split({"kind": "work", "what": what, "seconds": 1.0}) == [(kind, 1.0)]
 
 

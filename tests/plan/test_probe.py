@@ -21,7 +21,7 @@ def recipe(name: str):
 def test_every_kind_of_work_of_every_stage_is_told_of():
     for name in ("cpu", "smoke", "r1"):
         resolved = recipe(name)
-        told = [tell for timing in probe.timings_of(resolved) for tell in timing.tells]
+        told = [tell for timing in probe.timings_of(resolved) for tell in (*timing.own, *timing.others)]
         assert len(told) == len(set(told))
         for config in resolved.stages:
             kinds = {kind for stage, kind in told if stage == config.name} | {"host"}

@@ -111,7 +111,8 @@ def work(
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 units = recipe.threads if ranks.device.type == "cpu" else ranks.world
-                outlook = _outlook(recipe, run, names) if ranks.world == 1 else None
+                to_do = [name for name in names if name not in finished]
+                outlook = _outlook(recipe, run, to_do) if ranks.world == 1 else None
                 how = {"units": units, "device": device_class(ranks.device), "outlook": outlook}
                 watch = Watch(say.progress(), names, finished, **how)
                 run.observers.append(stack.enter_context(watch))
@@ -123,12 +124,15 @@ def work(
 
 
 def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
-    """What is left of a run, by the rates in its log; a run that has none is measured now."""
+    """What is left of a run, by the rates in its log; one that has none for as many threads is measured now,
+    if there is more to do than to evaluate and to export."""
     from nomoat.plan.outlook import Outlook
     from nomoat.plan.probe import machine_here
     from nomoat.plan.rates import measured
 
-    if measured(run.events()) is None:
+    known = measured(run.events())
+    to_train = any(recipe.stage(name).kind not in ("eval", "export") for name in names)
+    if to_train and (known is None or known.threads != recipe.threads):
         rates = machine_here(recipe).rates
         if rates:
             run.log("rates", **rates.event(), cpu_seconds=time.process_time())

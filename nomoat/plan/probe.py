@@ -5,6 +5,7 @@ answers, a forward pass over text, documents made, encoded and judged: see works
 nothing of a run, and draws from no stream that a run draws from.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from nomoat.engine.engine import ROWS
+from nomoat.model import counts
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
 from nomoat.plan.budget import estimate as lines_of
@@ -22,7 +24,6 @@ from nomoat.plan.rates import Rate, Rates
 from nomoat.plan.waves import Answering, Learning, Sampling, Scoring
 from nomoat.plan.works import Hosting, Training
 from nomoat.run import memory
-from nomoat.stages import estimate
 from nomoat.stages.recipe import Recipe, StageConfig
 
 SECONDS = 2.0  # that all of it may take, about
@@ -31,17 +32,18 @@ ROUNDS = 5  # of each piece of work, at most
 FEWEST = 2
 UNSTEADY = 0.2  # spread of the rounds, with which there are more of them
 SMALL = 0.05  # share of the whole time
+LONG = 1.0  # seconds of one round by hardware.toml
+BYTES_PER_PARAMETER, MEMORY_SHARE = 64, 0.25  # two copies, trained, of all the memory there is
 TRAINED, ASKED = ("pretrain", "extend", "sft", "distill"), ("rl", "distill", "eval", "reject")  # kinds
 Work = Training | Sampling | Learning | Scoring | Hosting
 
 
 @dataclass
 class Timing:
-    """A piece of work, what the plan counts for it, what its rounds took, and the (stage, kind) pairs that it
-    tells of: its own, and those that only go as fast."""
+    """A piece of work, what its rounds took, and the (stage, kind) pairs that it tells of: its own, and those
+    that only go as fast."""
 
     work: Work
-    amount: float
     own: list[tuple[str, str]] = field(default_factory=list)
     others: list[tuple[str, str]] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
@@ -72,7 +74,7 @@ def probe(recipe: Recipe, only: Sequence[str] = (), seconds: float = SECONDS) ->
     with _threads(recipe.threads), torch.random.fork_rng(devices=[]), Polite():
         for timing in _timed(timings_of(recipe, only), start + seconds):
             for stage, kind in (*timing.own, *timing.others):
-                stages.setdefault(stage, {})[kind] = Rate.of(timing.rounds, timing.amount)
+                stages.setdefault(stage, {})[kind] = Rate.of(timing.rounds, timing.work.amount)
             for stage, _ in timing.own:
                 held[stage] = max(held.get(stage, 0.0), timing.bytes)
     release_memory()
@@ -126,15 +128,14 @@ class Told(NamedTuple):
     kind: str
     key: object
     work: Work
-    amount: float
 
 
 def timings_of(recipe: Recipe, only: Sequence[str] = ()) -> list[Timing]:
-    """The pieces of work that tell of a recipe's stages; what several stages do is done once, and of what is
-    a SMALL part of the whole the longest of its kind tells."""
+    """The pieces of work that tell of a recipe's stages; what several stages do is done once, of what is a
+    SMALL part of the whole the longest of its kind tells, and nothing of what is too LONG."""
     told = []
     for config in recipe.stages:
-        if not only or config.name in only:
+        if (not only or config.name in only) and small_enough(recipe, config):
             told += _told(recipe, config)
     small = SMALL * sum(t.seconds for t in told)
     timings: dict[object, Timing] = {}
@@ -145,34 +146,30 @@ def timings_of(recipe: Recipe, only: Sequence[str] = ()) -> list[Timing]:
             longest[t.kind].others.append((t.stage, t.kind))
             continue
         if timing is None:
-            timing = timings[t.key] = Timing(t.work, t.amount)
+            timing = timings[t.key] = Timing(t.work)
         longest.setdefault(t.kind, timing)
         timing.own.append((t.stage, t.kind))
-    return [*timings.values(), *_hosting(recipe)]
+    return [*timings.values(), Timing(Hosting(), own=[("host", "host")])]
 
 
-def _hosting(recipe: Recipe) -> Iterator[Timing]:
-    """Of the host's work, with the tasks of the first stage that has some."""
-    for config in recipe.stages:
-        if getattr(config, "tasks", None):
-            yield Timing(Hosting(config.tasks), estimate.PROBE_SECONDS, own=[("host", "host")])
-            return
+def small_enough(recipe: Recipe, config: StageConfig) -> bool:
+    """Whether the models of a stage may be made just to time them."""
+    held = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    n_params = sum(counts.params_total(spec) + counts.params_mtp(spec) for spec in recipe.models.values())
+    return BYTES_PER_PARAMETER * n_params < MEMORY_SHARE * held
 
 
 def _told(recipe: Recipe, config: StageConfig) -> Iterator[Told]:
     """Of one stage."""
-    (line,) = lines_of(recipe, [config.name])
+    machine = machine_of(recipe)
+    (line,) = lines_of(recipe, [config.name], machine)
     seconds = {part.kind: part.seconds for part in line.parts}
     for kind, key, work in works_of(recipe, config):
-        amount = amount_of(recipe, config, work)
-        yield Told(seconds.get(kind, 0.0), config.name, kind, key, work, amount)
-
-
-def amount_of(recipe: Recipe, config: StageConfig, work: Work) -> float:
-    """What the plan counts for a unit of the work."""
-    if isinstance(work, Training):
-        return recipe.plan(config)["trained"] / work.n_units
-    return work.amount
+        once = machine.part(config.name, kind, work.amount).seconds
+        if isinstance(work, Training):
+            once /= work.larger
+        if once < LONG:
+            yield Told(seconds.get(kind, 0.0), config.name, kind, key, work)
 
 
 def works_of(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, object, Work]]:

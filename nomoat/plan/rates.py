@@ -85,8 +85,9 @@ def read(event: Event) -> Rates:
 
 
 def measured(events: Iterable[Event]) -> Rates | None:
-    """The first rates of a log, by which its run was planned; None for a run of no probe."""
-    return next((read(event) for event in events if event["kind"] == "rates"), None)
+    """The last rates of a log, by which its run is planned; None for a run of no probe."""
+    every = [event for event in events if event["kind"] == "rates"]
+    return read(every[-1]) if every else None
 
 
 def error(kind: str, spread: float = 0.0) -> float:

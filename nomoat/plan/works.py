@@ -23,7 +23,7 @@ from nomoat.rl import reward
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate, s6_distill
 from nomoat.stages.models import DTYPES
-from nomoat.stages.recipe import Recipe, StageConfig, Tasks
+from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import bpe
 from nomoat.train.objective import gradient
@@ -33,6 +33,7 @@ from nomoat.train.schedule import rows_before
 STEP_TOKENS = 512  # of a step that is timed, at most: the rest of a larger one takes as long for each
 TRAINED = 0.6  # share of tokens with a target, measured in pretraining (0.7) and fine-tuning (0.45)
 TEXT_CHARACTERS, N_DOCUMENTS = 20_000, 128  # of two texts that the host encodes, and of problems
+TASKS = {"lamp": [4], "sorting": [3]}
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,14 @@ class Training:
 
     @property
     def larger(self) -> float:
-        """How many times as much a pass of a real step holds as one that is timed."""
+        """How many times as much a real step is as one that is timed."""
         c = self.config
-        return max(c.rows * c.context / STEP_TOKENS, 1.0)
+        return max(c.rows * c.context / max(STEP_TOKENS, c.context), 1.0)
+
+    @property
+    def amount(self) -> float:
+        """What the plan counts for a whole step."""
+        return self.recipe.plan(self.config)["trained"] / self.n_units
 
 
 @dataclass(frozen=True)
@@ -157,9 +163,6 @@ class Hosting:
     """Text encoded, problems made, worked, encoded and judged; counted in seconds of the machine that
     stages/estimate.toml was measured on."""
 
-    tasks: Tasks
-
-    n_units = 1.0
     amount = estimate.PROBE_SECONDS
     bytes = 0.0
     larger = 1.0
@@ -180,7 +183,7 @@ class Hosting:
     def pass_of(self, text: list[sources.Document], tokenizer: bpe.Tokenizer) -> None:
         for _ in documents.prose(text, tokenizer):
             pass
-        for _ in documents.worked(self.tasks, N_DOCUMENTS, 1.0, tokenizer, 0):
+        for _ in documents.worked(TASKS, N_DOCUMENTS, 1.0, tokenizer, 0):
             pass
-        for exercise in exercises(self.tasks, N_DOCUMENTS, 0):
+        for exercise in exercises(TASKS, N_DOCUMENTS, 0):
             reward.grade(exercise, exercise.problem.witness, True, Verdicts())

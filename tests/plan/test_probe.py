@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nomoat.config import read_recipe
+from nomoat.model.spec import PRESETS
 from nomoat.plan import probe
 from nomoat.plan.budget import estimate, resolve
 from nomoat.plan.machine import UNMEASURED, machine_of, machine_of_run, with_rates
@@ -29,6 +30,13 @@ def test_every_kind_of_work_of_every_stage_is_told_of():
             assert planned <= kinds, config.name
     few = probe.timings_of(recipe("cpu"))
     assert len(few) < 8  # of 16 kinds of work in its stages
+
+
+def test_what_is_too_large_to_be_tried_is_left_to_the_data_sheet():
+    resolved = recipe("smoke")
+    models = dict.fromkeys(resolved.models, PRESETS["deepseek-v3"])
+    large = resolved.model_copy(update={"models": models})
+    assert [timing.own for timing in probe.timings_of(large, ["pretrain"])] == [[("host", "host")]]
 
 
 def test_a_probe_leaves_randomness_and_threads_alone_and_sees_memory():

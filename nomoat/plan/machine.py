@@ -36,7 +36,7 @@ class Machine:
         """A stage's work of one kind on the clock."""
         rate = self.rates.of(stage, kind) if self.rates else None
         if rate is not None:
-            return Part(kind, amount * rate.seconds, error(kind, rate.spread))
+            return Part(kind, amount * rate.seconds, error(kind, rate.spread, self.rates.taken))
         flops = {"trained": self.train_flops, "sampled": self.sample_flops, "host": 1.0}
         return Part(kind, amount / flops.get(kind, 2 * self.sample_flops), UNMEASURED)
 

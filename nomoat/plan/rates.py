@@ -69,6 +69,11 @@ class Rates:
         """Bytes that the process holds at most in a stage, which also takes `others` at other times."""
         return self.base_bytes + max(self.bytes.get(stage, 0.0), *others)
 
+    @property
+    def taken(self) -> float:
+        """The share of its processors that the probe did not have."""
+        return max(1 - self.busy / self.threads, 0.0)
+
     def event(self) -> JsonObject:
         """The fields of its "rates" event."""
         return asdict(self)
@@ -90,10 +95,12 @@ def measured(events: Iterable[Event]) -> Rates | None:
     return read(every[-1]) if every else None
 
 
-def error(kind: str, spread: float = 0.0) -> float:
+def error(kind: str, spread: float = 0.0, taken: float = 0.0) -> float:
     """The standard deviation that a forecast of a kind of work has, as a share: what plans of that kind have
-    missed by (rates.toml), and the spread of the probe that it rests on."""
-    return math.hypot(shipped(__file__)["error"][kind], spread)
+    missed by (rates.toml), the spread of the probe that it rests on, and the share of the processors that
+    others had `taken` meanwhile, which they may give back."""
+    errors = shipped(__file__)["error"]
+    return math.hypot(errors[kind], spread, errors["taken"] * taken)
 
 
 def total(parts: Iterable[tuple[str, float, float]]) -> Span:

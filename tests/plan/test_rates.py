@@ -32,6 +32,8 @@ def test_the_spread_of_a_probe_is_a_part_of_the_error():
     assert (rate.seconds, rate.low, rate.high) == (0.5, 0.25, 2.25)
     assert rate.spread == 2.0
     assert error("trained", 2.0) == pytest.approx(math.hypot(error("trained"), 2.0))
+    assert error("trained", 0.0, 0.6) > error("trained", 0.0, 0.2) > error("trained")
+    assert RATES.taken == pytest.approx(0.1)
 
 
 def test_rates_are_read_as_they_were_logged():

@@ -1,6 +1,6 @@
 """The verbs that use a model, whatever it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,16 +84,7 @@ def evaluate(
 ) -> int:
     """What a run's models score, or one model on tasks."""
     if (Path(source) / "recipe.json").is_file():
-        if task:
-            raise ConfigError(
-                f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
-                "models and evaluate that"
-            )
-        if (problems, samples, max_tokens, think) != (20, 2, 96, "auto"):
-            raise ConfigError(
-                f"{source} is a run, whose recipe says how its models are measured; expected no --problems, "
-                "--samples, --max-tokens or --think; change its stage of kind eval"
-            )
+        _as_its_recipe_says(source, task, (problems, samples, max_tokens, think) != (20, 2, 96, "auto"))
         return runs.evaluate(Path(source), json, name, plan, again)
     if name or plan or again:
         raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
@@ -117,6 +108,20 @@ def evaluate(
     if json:
         return say.as_json({"model": source, "mean": mean_accuracy(answered), "scores": records})
     return say.tables(score_tables(scores_of({"kind": "score", **record} for record in records)))
+
+
+def _as_its_recipe_says(source: str, task: Sequence[str], otherwise: bool) -> None:
+    """ConfigError for a run that is to be measured in another way than its recipe says."""
+    if task:
+        raise ConfigError(
+            f"{source} is a run, whose recipe names the tasks; expected no --task; export one of its "
+            "models and evaluate that"
+        )
+    if otherwise:
+        raise ConfigError(
+            f"{source} is a run, whose recipe says how its models are measured; expected no --problems, "
+            "--samples, --max-tokens or --think; change its stage of kind eval"
+        )
 
 
 def _at_least_one(counts: Mapping[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
 
 if TYPE_CHECKING:
+    from nomoat.parallel.mesh import Mesh
+    from nomoat.plan.outlook import Outlook
+    from nomoat.report.progress import Watch
     from nomoat.stages.recipe import Recipe
 
 SAMPLED = {"rl", "reject", "distill", "eval"}  # kinds of stages whose models answer
@@ -45,24 +49,29 @@ def teach(table: JsonObject, task: str | None, columns: str | None = None) -> Js
 
 
 def resolve(table: JsonObject, out: Path | None = None) -> "Recipe":
-    """The recipe in a table; where a run has begun in `out`, as that run goes on with it."""
+    """The recipe in a table; where a run has begun in `out`, as that run goes on with it.  One with a budget
+    is cut to it by what a probe measures."""
     from nomoat.plan import budget
+    from nomoat.plan.probe import machine_here
 
     begun = out is not None and (out / "recipe.json").exists()
-    return budget.resolve(table, Run.open(out).recipe if begun else None)
+    return budget.resolve(table, Run.open(out).recipe if begun else None, machine_here)
 
 
 def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: Any) -> int:
     """Says what stages would cost; errors as for a run, but of texts just the first document is read.
 
-    `machine` as machine_of takes it.
+    `machine` as machine_of takes it; without one, this machine, as a probe measures it.
     """
-    from nomoat.plan.budget import machine_of
     from nomoat.plan.forecast import forecast
+    from nomoat.plan.machine import machine_of
+    from nomoat.plan.probe import machine_here
     from nomoat.stages.pipeline import check
 
     check(recipe, whole=False)
-    estimate = forecast(recipe, only, machine_of(recipe, **machine))
+    elsewhere = any(value is not None for value in machine.values())
+    where = machine_of(recipe, **machine) if elsewhere else machine_here(recipe, only)
+    estimate = forecast(recipe, only, where)
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
 
@@ -85,15 +94,13 @@ def work(
     from nomoat.parallel import mesh
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
-    from nomoat.report.progress import Watch
     from nomoat.report.scores import is_done
-    from nomoat.stages.pipeline import check, device_class, run_stages
+    from nomoat.stages.pipeline import check, run_stages
 
     keep_freed_memory()
     ranks = mesh.start(recipe.device)
     try:
         leads = ranks.rank == 0
-        device = device_class(ranks.device)
         begun = source or (out if (out / "recipe.json").exists() else None)
         check(recipe, Run.open(begun) if begun else None, only)
         run = _begin(recipe, out, source, goes_on) if leads else None
@@ -106,9 +113,7 @@ def work(
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
-                _tell_speed(recipe, {*names} - finished, ranks.device.type)
-                units = recipe.threads if ranks.device.type == "cpu" else ranks.world
-                watch = Watch(say.progress(), names, finished, units=units, device=device)
+                watch = _watch(recipe, run, ranks, names, finished)
                 run.observers.append(stack.enter_context(watch))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, recipe, stop, **how)
@@ -117,11 +122,44 @@ def work(
         mesh.stop()
 
 
+def _watch(
+    recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]
+) -> "Watch":
+    """What shows the progress, and what is left."""
+    from nomoat.report.progress import Watch
+    from nomoat.stages.pipeline import device_class
+
+    _tell_speed(recipe, {*names} - finished, ranks.device.type)
+    units = recipe.threads if ranks.device.type == "cpu" else ranks.world
+    to_do = [name for name in names if name not in finished]
+    outlook = _outlook(recipe, run, to_do) if ranks.world == 1 else None
+    how = {"units": units, "device": device_class(ranks.device), "outlook": outlook}
+    return Watch(say.progress(), names, finished, **how)
+
+
 def _tell_speed(recipe: "Recipe", names: set[str], device: str) -> None:
     """Where models will answer on the processor."""
     kinds = {stage.kind for stage in recipe.stages if stage.name in names}
     if device == "cpu" and kinds & SAMPLED:
         say.speed()
+
+
+def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
+    """What is left of a run, by the rates in its log; one that has none for as many threads is measured now,
+    if there is more to do than to evaluate and to export."""
+    from nomoat.plan.outlook import Outlook
+    from nomoat.plan.probe import machine_here
+    from nomoat.plan.rates import measured
+
+    known = measured(run.events())
+    to_train = any(recipe.stage(name).kind not in ("eval", "export") for name in names)
+    if to_train and (known is None or known.threads != recipe.threads):
+        rates = machine_here(recipe).rates
+        if rates:
+            run.log("rates", **rates.event(), cpu_seconds=time.process_time())
+    outlook = Outlook(recipe, run, names)
+    say.aside(f"estimated: {outlook.says()}")
+    return outlook
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:

@@ -25,6 +25,7 @@ from nomoat.tokenizer.layout import (
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
+BATCH = 64  # texts that are encoded at a time
 PASSED_BYTES = 2**20  # of text in a row that a file may have too much of, before it is left
 
 
@@ -37,10 +38,8 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     trained.
     """
     marks = tokenizer.layout
-    for chunk in _batched(documents, 64):
-        talks = iter(
-            render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False)
-        )
+    for chunk in batched(documents, BATCH):
+        talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
         texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
         for document in chunk:
             if document.turns:
@@ -199,16 +198,16 @@ def spoken(
 ) -> Iterator[Rendered]:
     """`n` conversations of problems and talk (data/dialogue.py): latest turns, at most `longest` tokens."""
     talks = itertools.islice(dialogues(levels, chains, seed), n)
-    for chunk in _batched(talks, 2000):
+    for chunk in batched(talks, 2000):
         yield from render_latest(tokenizer, chunk, longest, generate=False)
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    for chunk in _batched(talks, 2000):
+    for chunk in batched(talks, 2000):
         yield from render_batch(tokenizer, chunk, generate=False)
 
 
-def _batched(things: Iterable[T], n: int) -> Iterator[list[T]]:
+def batched(things: Iterable[T], n: int) -> Iterator[list[T]]:
     things = iter(things)
     while chunk := list(itertools.islice(things, n)):
         yield chunk

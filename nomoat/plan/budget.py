@@ -1,8 +1,9 @@
 """What a recipe will take, and recipes that are cut to a budget of time, energy or money.
 
-A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, FLOPs `trained`
-(executed, in bf16's terms), FLOPs `sampled` (many tokens at once count half: they go twice as fast) and
-`host` seconds.
+A stage's `plan` tells its model FLOPs as the receipt will count them and, for the clock, the kinds of work
+of rates.py: FLOPs `trained` (executed, in bf16's terms), `sampled`, `learned` and `scored`, and seconds of
+the `host`.  A probe says how long a FLOP of each takes here (probe.py).  Without one, training goes at a
+share of the peak, sampling at another, and what is learned or scored, many tokens at once, twice as fast.
 """
 
 import math
@@ -15,7 +16,8 @@ from nomoat.config import C, ConfigError, JsonObject, look_up, parse
 from nomoat.files import shipped
 from nomoat.model import counts
 from nomoat.model.spec import Spec
-from nomoat.plan.hardware import Mfu, read_hardware, share
+from nomoat.plan.machine import Machine, Part, machine_of, machine_of_run
+from nomoat.plan.rates import KINDS, total
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Event, duration, read_prices, receipt
 from nomoat.run.stop import Stop
@@ -31,7 +33,11 @@ PARTS_OF_STEPS = ("policy_steps", "ramp_steps")
 
 @dataclass(frozen=True)
 class Line:
-    """One stage's estimate; None where it does not train or sample.  `others`: what else its plan says."""
+    """One stage's estimate; None where it does not train or sample.  `others`: what else its plan says.
+
+    It takes between `low_seconds` and `high_seconds` in nine cases of ten.  `memory_bytes`: what the process
+    will hold where a probe has measured that, else weights, gradients and optimiser.
+    """
 
     stage: str
     tokens: int | None
@@ -43,47 +49,9 @@ class Line:
     joules: float
     money: float
     others: JsonObject
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a recipe runs: how many of a class of prices.toml, FLOP/s of all, and where these are from."""
-
-    device: str
-    units: int
-    train_flops: float
-    sample_flops: float
-    source: str
-
-
-def machine_of(
-    recipe: Recipe, gpu: str | None = None, gpus: int | None = None, mfu: float | None = None
-) -> Machine:
-    """Where a recipe says that it runs, or on cards of another name; one core samples as fast as several, and
-    cuda is an h100.  `mfu` is the share of the peak in training, if it is not the one of hardware.toml.
-    """
-    on_cpu = recipe.device == "cpu" if gpu is None else gpu == "cpu"
-    if on_cpu and gpus is not None:
-        raise ConfigError(
-            f"--gpus {gpus}, but recipe {recipe.name} runs on the processor; add --gpu, such as h100"
-        )
-    if gpus is not None and gpus < 1:
-        raise ConfigError(f"--gpus {gpus}; expected one or more")
-    device, units = ("cpu", recipe.threads) if on_cpu else (gpu or "h100", gpus or 1)
-    hardware, kind = read_hardware(), "cpu" if on_cpu else "cuda"
-    train, sample = hardware.mfu[f"{kind}-executed"], hardware.mfu[f"{kind}-sampling"]
-    if mfu is not None:
-        train = Mfu(value=share(mfu), source="given")
-    train_source = f"{100 * train.value:.0f} % of the peak in training ({train.source})"
-    sample_source = f"{100 * sample.value:.0f} % of the peak in sampling, of one unit's ({sample.source})"
-    peak = hardware.device(device).flops_bf16
-    return Machine(
-        device=device,
-        units=units,
-        train_flops=peak * units * train.value,
-        sample_flops=peak * sample.value,
-        source=f"{train_source}, {sample_source}",
-    )
+    low_seconds: float = 0.0
+    high_seconds: float = 0.0
+    parts: tuple[Part, ...] = ()
 
 
 def estimate(
@@ -97,8 +65,12 @@ def estimate(
 
 def _line(config: StageConfig, recipe: Recipe, machine: Machine) -> Line:
     plan = dict(recipe.plan(config))
-    seconds = plan.pop("trained", 0) / machine.train_flops + plan.pop("sampled", 0) / machine.sample_flops
-    seconds += plan.pop("host", 0)
+    parts = tuple(machine.part(config.name, kind, plan.pop(kind)) for kind in KINDS if kind in plan)
+    seconds, low, high = total(parts)
+    memory_bytes = plan.pop("memory_bytes", None)
+    host_bytes = plan.pop("host_bytes", 0)
+    if machine.rates:
+        memory_bytes = machine.rates.holds(config.name, memory_bytes or 0, host_bytes)
     prices = read_prices()
     price = prices.device(machine.device)
     joules = price.watts * machine.units * seconds
@@ -108,17 +80,20 @@ def _line(config: StageConfig, recipe: Recipe, machine: Machine) -> Line:
         parameters=plan.pop("parameters", None),
         active=plan.pop("active", None),
         flops=plan.pop("flops", None),
-        memory_bytes=plan.pop("memory_bytes", None),
+        memory_bytes=memory_bytes,
         seconds=seconds,
         joules=joules,
         money=prices.money(price, joules, seconds * machine.units),
         others=plan,
+        low_seconds=low,
+        high_seconds=high,
+        parts=parts,
     )
 
 
-def needed(recipe: Recipe, what: str) -> float:
+def needed(recipe: Recipe, what: str, machine: Machine | None = None) -> float:
     """Seconds, joules or money that the whole recipe is estimated to take."""
-    return sum(getattr(line, what) for line in estimate(recipe))
+    return sum(getattr(line, what) for line in estimate(recipe, machine=machine))
 
 
 class Amount(NamedTuple):
@@ -205,7 +180,7 @@ def cut(recipe: Recipe, width: float, factor: float) -> Recipe:
     return recipe.model_copy(update={"models": models, "stages": stages})
 
 
-def fit(recipe: Recipe) -> Recipe:
+def fit(recipe: Recipe, machine: Machine | None = None) -> Recipe:
     """The recipe cut to its budget, with the reason; ConfigError with the smallest budget that would do.
 
     Parameters and tokens both grow as the root of the FLOPs (arXiv 2203.15556, table 2): the first model's
@@ -213,12 +188,13 @@ def fit(recipe: Recipe) -> Recipe:
     and documents take what is left.  Learning rates stay.
     """
     what, limit = amount(recipe.budget)
-    usable, whole = limit * (1 - KEPT_BACK), needed(recipe, what)
+    usable = limit * (1 - KEPT_BACK)
+    whole = needed(recipe, what, machine)
     first = next(iter(recipe.models.values()))
     n_heads = nearest_heads(first, math.sqrt(usable / whole))
 
     def takes(factor: float) -> float:
-        return needed(cut(recipe, n_heads / first.attention.n_heads, factor), what)
+        return needed(cut(recipe, n_heads / first.attention.n_heads, factor), what, machine)
 
     while n_heads > 1 and takes(0.0) > usable:
         n_heads -= 1
@@ -234,14 +210,16 @@ def fit(recipe: Recipe) -> Recipe:
         f"active parameters, {factor:.3g} times its steps, problems and documents "
         f"{worded(takes(factor), recipe.budget)} of {recipe.budget}"
     )
-    fitted = cut(recipe, n_heads / first.attention.n_heads, factor)
+    width = n_heads / first.attention.n_heads
+    fitted = cut(recipe, width, factor)
     device = machine_of(recipe).device
     if what == "money" and not read_prices().device(device).per_hour:
+        time = duration(needed(fitted, "seconds", machine))
         reason += (
-            f"; the {device} costs nothing but its electricity, so that this is "
-            f"{duration(needed(fitted, 'seconds'))}: name a time, such as 10 min, if that is not meant"
+            f"; the {device} costs nothing but its electricity, so that this is {time}: name a time, such as "
+            "10 min, if that is not meant"
         )
-    return fitted.model_copy(update={"fitted": reason})
+    return fitted.model_copy(update={"fitted": reason, "cut": (width, factor)})
 
 
 def growth(spec: Spec, n_heads: int) -> float:
@@ -267,17 +245,29 @@ def largest(fits: Callable[[float], bool]) -> float:
     return low
 
 
-def resolve(table: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in a table, cut to its budget unless it is already.
+def resolve(
+    table: Mapping[str, Any],
+    run: Mapping[str, Any] | None = None,
+    here: Callable[[Recipe], Machine] = machine_of,
+) -> Recipe:
+    """The recipe in a table, cut to its budget unless it is already, by what `here` says of this machine.
 
     `run` is the resolved recipe of a run that goes on: it stays cut as it is, the table's budget is what may
     be spent.
     """
-    if table.get("budget") and run and run.get("fitted"):
-        begun = resolve({**table, "budget": run.get("budget")})
-        return begun.model_copy(update={"limit": recipe_of(table).limit})
     recipe = recipe_of(table)
-    return fit(recipe) if recipe.budget and not recipe.fitted else recipe
+    if not recipe.budget:
+        return recipe
+    begun = run if run and run.get("fitted") else {}
+    kept = {"budget": begun.get("budget", recipe.budget)}
+    if recipe.fitted:
+        return recipe.model_copy(update=kept)
+    if begun.get("cut"):
+        kept |= {"fitted": begun["fitted"], "cut": tuple(begun["cut"])}
+        return cut(recipe, *begun["cut"]).model_copy(update=kept)
+    if begun:  # from before `cut` was kept
+        return fit(recipe.model_copy(update=kept)).model_copy(update={"limit": recipe.limit})
+    return fit(recipe, here(recipe))
 
 
 class Meter:
@@ -288,6 +278,7 @@ class Meter:
         self.device, self.units = device, units
         self.what, self.limit = amount(recipe.limit)
         self.spent = 0.0
+        self.machine = machine_of_run(recipe, run)
         self.hear(*run.events())
 
     def _bill(self, events: Iterable[Event]) -> dict[str, float]:
@@ -309,7 +300,7 @@ class Meter:
         bill, margin = self._bill(self.run.events()), KEPT_BACK * self.limit
         took = planned = margin
         to_come = 0.0
-        for line in estimate(self.recipe):
+        for line in estimate(self.recipe, machine=self.machine):
             if self.run.finished(line.stage):
                 took += bill[line.stage]
                 planned += getattr(line, self.what)

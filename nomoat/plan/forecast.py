@@ -1,20 +1,25 @@
 """What each stage of a recipe will take: tokens, parameters, FLOPs, memory, time, energy and money.
 
-FLOPs follow from the recipe; time is FLOPs over the shares of the peak that hardware.toml gives for such
-runs, and so an estimate.  Models of less than a million parameters take longer than it says.
+FLOPs follow from the recipe; time is FLOPs at the rates that a probe has measured here (probe.py), or else
+at the shares of the peak that hardware.toml gives for such runs: of another machine, and of models of more
+than a million parameters.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nomoat.plan.budget import Line, Machine, estimate, machine_of, resolve
+from nomoat.plan.budget import Line, estimate, resolve
 from nomoat.plan.hardware import read_hardware
+from nomoat.plan.machine import Machine, machine_of, machine_of_run
+from nomoat.plan.rates import total
 from nomoat.report.receipt import receipt_of
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
 from nomoat.run.ledger import Row, duration, money, read_prices, short
 from nomoat.stages.recipe import Recipe
 
+MEMORY = {False: "memory: weights, gradients, optimiser", True: "memory: all that the process holds"}
+HEADER = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "interval", "energy")
 SUMMED = ("tokens", "flops", "seconds", "joules", "money")
 
 
@@ -27,7 +32,7 @@ class Forecast:
     source: str
 
     def table(self) -> Table:
-        header = ("stage", "tokens", "parameters", "FLOPs", "memory", "time", "energy", self.currency, "and")
+        header = (*HEADER, self.currency, "and")
         rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
         return Table(title, header, rows, self.source, ("and",), total=True)
@@ -35,6 +40,9 @@ class Forecast:
     def total(self) -> Line:
         most = max((line.memory_bytes or 0 for line in self.lines), default=0)
         sums = {key: sum(getattr(line, key) or 0 for line in self.lines) for key in SUMMED}
+        parts = tuple(part for line in self.lines for part in line.parts)
+        _, low, high = total(parts)
+        sums |= {"low_seconds": low, "high_seconds": high, "parts": parts}
         return Line("total", parameters=None, active=None, memory_bytes=most or None, others={}, **sums)
 
 
@@ -46,6 +54,7 @@ def line_cells(line: Line) -> tuple[str, ...]:
         _short(line.flops),
         _short(line.memory_bytes, "B"),
         duration(line.seconds),
+        f"{duration(line.low_seconds)} to {duration(line.high_seconds)}",
         short(line.joules, "J"),
         money(line.money),
         ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in line.others.items()),
@@ -64,7 +73,7 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
     source = (
         f"Estimated: {machine.source}; {prices.device(machine.device).watts:g} W a unit, "
         f"prices of {prices.date}; "
-        "memory: weights, gradients, optimiser."
+        f"{MEMORY[machine.rates is not None]}; times within the interval in nine cases of ten."
     )
     largest = max((line.memory_bytes or 0 for line in estimate(recipe, only, machine)), default=0)
     device = read_hardware().device(machine.device)
@@ -77,24 +86,32 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
     return Forecast(estimate(recipe, only, machine), machine.device, machine.units, prices.currency, source)
 
 
-HEADER_AGAINST = ("stage", "tokens", "of plan", "model FLOPs", "of plan", "time", "planned", "of plan")
+HEADER_AGAINST = (
+    "stage", "tokens", "of plan", "model FLOPs", "of plan", "time", "planned", "of plan", "memory", "of plan",
+)  # fmt: skip
 
 
 def against_plan(run: Run) -> Table:
-    """What each stage took beside what its plan said, for stages that have begun; time on the clock."""
+    """What each stage took beside what its plan said, for stages that have begun: time on the clock, and the
+    most memory that the process held, where that was measured."""
     spent = {row.stage: row for row in receipt_of(run).rows}
+    peaks = {event["stage"]: event.get("peak_bytes") for event in run.events("stage_end")}
+    recipe = resolve(run.recipe)
+    machine = machine_of_run(recipe, run)
     rows, seconds, planned = [], 0.0, 0.0
-    for line in estimate(resolve(run.recipe)):
+    for line in estimate(recipe, machine=machine):
         if row := spent.get(line.stage):
-            rows.append(stage_cells(row, line))
+            rows.append(stage_cells(row, line, peaks.get(line.stage), whole=machine.rates is not None))
             seconds += row.seconds
             planned += line.seconds
-    rows.append(("total", "", "", "", "", duration(seconds), duration(planned), _ratio(seconds, planned)))
-    note = "Time on the clock, work done twice included."
+    times = duration(seconds), duration(planned), _ratio(seconds, planned)
+    rows.append(("total", "", "", "", "", *times, "", ""))
+    note = "Time on the clock, work done twice included; memory: the most that the process held."
     return Table("Receipt and plan", HEADER_AGAINST, rows, note, total=True)
 
 
-def stage_cells(row: Row, line: Line) -> tuple[str, ...]:
+def stage_cells(row: Row, line: Line, peak: int | None, *, whole: bool) -> tuple[str, ...]:
+    """`whole`: the plan's memory is that of the whole process."""
     return (
         row.stage,
         short(row.tokens) if row.tokens else "",
@@ -104,8 +121,10 @@ def stage_cells(row: Row, line: Line) -> tuple[str, ...]:
         duration(row.seconds),
         duration(line.seconds),
         _ratio(row.seconds, line.seconds),
+        _short(peak, "B"),
+        _ratio(peak, line.memory_bytes) if whole else "",
     )
 
 
-def _ratio(took: float, planned: float | None) -> str:
+def _ratio(took: float | None, planned: float | None) -> str:
     return f"{took / planned:.2f}" if planned and took else ""

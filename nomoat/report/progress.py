@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -15,10 +15,18 @@ LINE_SECONDS = 5.0
 ROOM_FOR_BARS = 72  # columns of a terminal
 
 
+class Outlook(Protocol):
+    """What says how much is left of a whole run: plan/outlook.py."""
+
+    def hear(self, event: Event) -> None: ...
+
+    def says(self) -> str: ...
+
+
 class Watch:
     """`run.observers.append(watch)` inside `with Watch(...) as watch`.
 
-    Cost: what this process spent, as the ledger counts.
+    Cost: what this process spent, as the ledger counts.  `outlook` tells the time that is left of the whole.
     """
 
     def __init__(
@@ -29,9 +37,11 @@ class Watch:
         *,
         units: int = 1,
         device: str = "cpu",
+        outlook: Outlook | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.clock, self.units = console, clock, units
+        self.outlook = outlook
         self.device = device
         self.joules = self.money = 0.0
         self._began: dict[str, tuple[float, int]] = {}  # of a stage's first step here: when, at which step
@@ -59,6 +69,8 @@ class Watch:
 
     def __call__(self, event: Event) -> None:
         kind, stage = event["kind"], event.get("stage") or ""
+        if self.outlook:
+            self.outlook.hear(event)
         if kind in ("step", "work"):
             self._count(event)
         if kind == "note":
@@ -96,6 +108,8 @@ class Watch:
         if step > first:
             a_step = (now - began) / (step - first)
             parts.append(f"{duration(a_step * (n_steps - step))} left")
+        if self.outlook:
+            parts.append(self.outlook.says())
         parts.append(self.cost())
         return " ".join(parts)
 

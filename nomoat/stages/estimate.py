@@ -14,6 +14,9 @@ from nomoat.train.optim import OptimConfig, Optimizer
 
 DEAD = 0.27  # groups of rollouts without news, measured on recipes/cpu.toml as all rates of budget.toml
 PROSE_BYTES_PER_TOKEN = 2.8
+PROBE_SECONDS = 0.019  # of plan/probe.py's host work, on the machine of estimate.toml
+EARLIER = 2.0  # exchanges before a question that stands behind some, each about as long as it
+TALK_TOKENS = 80  # of a conversation that keeps a model talking
 N_WORKED = 128  # problems that lengths are estimated from
 
 
@@ -25,15 +28,47 @@ def newton_schulz(spec: Spec, optim: OptimConfig) -> int:
 
 
 @cache
+def _batches(split: str, per_language: int | None) -> tuple[int, ...]:
+    """Bytes of each batch of shipped text that is encoded at a time, each of the two languages cut."""
+    texts = (d.text.encode() for d in documents.first(sources.shipped_files(split), per_language))
+    return tuple(sum(map(len, batch)) for batch in documents.batched(texts, documents.BATCH))
+
+
 def text_bytes(split: str, per_language: int | None) -> int:
     """Bytes of shipped text, each of the two languages cut; text of the user's own is taken to be as much."""
-    return sum(len(d.text.encode()) for d in documents.first(sources.shipped_files(split), per_language))
+    return sum(_batches(split, per_language))
+
+
+def largest_batch(per_language: int | None) -> int:
+    """Bytes of training text that are encoded at a time, at most."""
+    return max(_batches("train", per_language), default=0)
+
+
+def held(what: str, n_bytes: int) -> float:
+    """Bytes of memory for a text of which a "tokenizer" or "ngrams" are made, or that is "encoded"."""
+    return n_bytes * shipped(__file__)["memory"][what]
 
 
 def encoding(n_documents: int, n_bytes: int) -> float:
     """Seconds to tokenize worked problems or conversations, and text."""
     rates = shipped(__file__)["host"]
-    return n_documents / rates["documents_per_second"] + n_bytes / rates["bytes_per_second"]
+    text = rates["opening_seconds"] + n_bytes / rates["bytes_per_second"] if n_bytes else 0.0
+    return n_documents / rates["documents_per_second"] + text
+
+
+def saving() -> float:
+    """Seconds to save a stage's weights, and to load those that it began with."""
+    return shipped(__file__)["host"]["saving_seconds"]
+
+
+def counting(n_orders: int, n_bytes: int) -> float:
+    """Seconds to count n-grams of a text, and to measure them."""
+    return n_orders * n_bytes / shipped(__file__)["host"]["ngram_bytes_per_second"]
+
+
+def exporting(n_models: int) -> float:
+    """Seconds to write models of a few megabytes."""
+    return n_models * shipped(__file__)["host"]["export_seconds"]
 
 
 def lengths(tasks: documents.Levels, think: bool | None, longest: int) -> tuple[float, float]:

@@ -197,22 +197,28 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     tokens = T * rows_before(steps, *config.ramp)
-    executed = tokens * counts.flops_train(spec, keys_read(recipe.kernels, T), recipe.kernels)
+    short = T * rows_before(int(config.short * steps), *config.ramp)
+    flops = executed = 0.0
+    for n_tokens, width in ((short, config.short_context or T), (tokens - short, T)):
+        flops += n_tokens * counts.flops_train(spec, (width + 1) / 2)
+        executed += n_tokens * counts.flops_train(spec, keys_read(recipe.kernels, width), recipe.kernels)
     slower = 2 if config.precision == "fp32" else 1
-    n_bytes = (
-        estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
-    )
+    n_bytes = estimate.text_bytes("train", config.text_bytes) if config.shares.get("prose") else 0
+    n_held = estimate.largest_batch(config.text_bytes) if config.shares.get("prose") else 0
     n_documents = 0
     if config.shares.get("tasks"):
         n_documents += config.task_documents
     if config.shares.get("talk"):
         n_documents += config.talk_documents
+    if config.shares.get("dialogues"):
+        n_documents += round(config.dialogue_documents * (1 + estimate.EARLIER))
     return {
         "parameters": n_params,
         "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": tokens * counts.flops_train(spec, (T + 1) / 2),
+        "flops": flops,
         "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
         "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
-        "host": estimate.encoding(n_documents, n_bytes),
+        "host": estimate.encoding(n_documents, n_bytes) + estimate.saving(),
+        "host_bytes": estimate.held("encoded", n_held),
     }

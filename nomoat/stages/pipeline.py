@@ -16,6 +16,7 @@ from nomoat.parallel import mesh
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
 from nomoat.report.scores import is_done
+from nomoat.run import memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
@@ -103,8 +104,8 @@ def run_stages(
             _begin(session, config, device, units, again)
             with Polite():
                 outputs = module_of(config.kind).run(session, config, recipe)
+            session.log("stage_end", outputs=outputs, **memory.held())
             release_memory()
-            session.log("stage_end", outputs=outputs)
             ranks.barrier()
             ran.append(config.name)
     except Interrupted as stopped:
@@ -122,6 +123,7 @@ def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:
 
 def _begin(session: Session, config: StageConfig, device: str, units: int, again: bool) -> None:
     """The log says that a stage begins, from nothing unless it goes on under a changed recipe; not twice."""
+    memory.mark_peak()
     if session.run.begun(config.name) is not None and not again:
         return
     goes_on = session.run.goes_on(config.name)

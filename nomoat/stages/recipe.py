@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from nomoat.config import ConfigError, JsonObject, Seed, Strict, look_up, parse
+from nomoat.config import Amount, ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.tasks import base, find
 
@@ -41,7 +41,8 @@ class StageConfig(Strict):
 
 class _Settings(Strict):
     """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is
-    spent."""
+    spent.  `fitted` says in words how it was cut, `cut` how wide its models and how long its stages are now.
+    """
 
     name: str
     seed: Seed = 0
@@ -51,6 +52,7 @@ class _Settings(Strict):
     kernels: Kernels = Kernels()
     budget: str | None = None
     fitted: str | None = None
+    cut: tuple[Amount, Amount] | None = None
 
     @field_validator("device")
     @classmethod

@@ -45,5 +45,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 def plan(config: Config, recipe: Recipe) -> Fields:
     n_documents = config.task_documents if config.tasks else 0
-    host = estimate.encoding(n_documents, estimate.text_bytes("train", config.text_bytes))
-    return {"host": host, "vocabulary": config.vocab_size}
+    n_bytes = estimate.text_bytes("train", config.text_bytes)
+    return {
+        "host": estimate.encoding(n_documents, n_bytes),
+        "host_bytes": estimate.held("tokenizer", n_bytes),
+        "vocabulary": config.vocab_size,
+    }

@@ -62,6 +62,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     n_prompts = config.steps * config.prompts
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
+    prompt += config.behind * estimate.EARLIER * prompt
     drawn = n_prompts
     live = n_prompts * (1 - estimate.DEAD)
     if config.refill:
@@ -71,6 +72,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = 3 * live * (prompt + config.group * answer) * forward
+    learned += 3 * config.steps * config.talk * estimate.TALK_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
         "parameters": counts.params_total(spec),
@@ -78,6 +80,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
         "memory_bytes": n_params * 4 * 4,
-        "sampled": tokens * forward + (prefill + learned * passes) / 2,
+        "sampled": tokens * forward + prefill / 2,
+        "learned": learned * passes,
+        "host": estimate.saving(),
         "rollouts": round(drawn * config.group),
     }

@@ -245,6 +245,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     read = fit.plan(reading, recipe)
     tasks = config.policy_tasks or config.tasks
     prompt, answer = estimate.lengths(tasks, config.policy_think, config.max_new_tokens)
+    prompt += config.behind * estimate.EARLIER * prompt
 
     attended = prompt + answer / 2
     written = n_prompts * (prompt + config.group * answer)
@@ -258,7 +259,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     return read | {
         "tokens": read["tokens"] + round(written),
         "flops": read["flops"] + taught + judged,
-        "trained": read["trained"] + taught + optimized,
-        "sampled": drawn + judged / 2,
-        "host": read["host"] if config.steps > config.policy_steps else 0,
+        "trained": read["trained"] + taught,
+        "sampled": drawn,
+        "learned": judged + optimized,
+        "host": read["host"] if config.steps > config.policy_steps else estimate.saving(),
     }

@@ -13,6 +13,7 @@ from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.report.scores import measurable, unmeasured
+from nomoat.rl.reward import Group
 from nomoat.rl.rollout import exercises
 from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
@@ -83,10 +84,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         seed = recipe.key("eval", "sample")
         with Work(session, f"problems for {label}") as work:
             answered = candidate.both(work, asked, config.samples, seed)
+            said = conversation(work, candidate, config, answered[: config.n_turns], seed)
         log_samples(session, label, answered)
         log_scores(session, label, answered)
-        log_talk(session, label, candidate, config, seed)
-        log_turns(session, label, candidate, config, answered[: config.n_turns], seed)
+        log_conversation(session, label, said)
         means[label] = mean_accuracy(answered)
     bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
     return {kind: means, "measured": models, "bought": bought}
@@ -141,48 +142,39 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
         session.log("score", **fields)
 
 
-def log_talk(
-    session: Session, name: str, candidate: Candidate, config: Config, seed: int
-) -> None:
-    """How much small talk is answered sensibly, and what a model said to the first questions."""
-    if not config.talk:
-        return
-    for how, questions in talk.questions(config.tasks, config.talk, seed).items():
-        with Work(session, f"talk for {name}") as work:
-            groups = candidate.answers(work, questions, samples=1, seed=seed, greedy=True)
-        missed = {topic: f"{wrong} of {n}" for topic, wrong, n in talk.missed(groups)}
-        session.log("score", **talk.score(f"talk/{how}", name, groups), missed=missed)
-        if how == talk.FREE:
-            log_samples(
-                session, name, [Answered(g[0].rollout.exercise, g[0], ()) for g in groups[:1]]
-            )
+def conversation(
+    work: Work, candidate: Candidate, config: Config, first: Sequence[Answered], seed: int
+) -> dict[str, list[Group]]:
+    """Greedy answers to small talk, and to the same problems in several turns; those of the first are given.
+    """
+    said = {}
+    if config.talk:
+        questions = talk.questions(config.tasks, config.talk, seed)
+        said = {f"talk/{how}": asked for how, asked in questions.items()}
+    if first:
+        exercises = [a.exercise for a in first]
+        behind = {n: talk.at_turn(exercises, n, config.tasks, seed) for n in talk.TURNS}
+        said |= {f"turn/{n}": asked for n, asked in behind.items() if n > 1}
+    answers = {
+        name: candidate.answers(work, asked, samples=1, seed=seed, greedy=True)
+        for name, asked in said.items()
+    }
+    if first:
+        answers["turn/1"] = [(a.greedy,) for a in first]
+    return answers
 
 
-def log_turns(
-    session: Session,
-    name: str,
-    candidate: Candidate,
-    config: Config,
-    first: Sequence[Answered],
-    seed: int,
-) -> None:
-    """Greedy accuracy of the same problems in several turns; those of the first have been answered."""
-    if not first:
-        return
-    exercises = [a.exercise for a in first]
-    for turn in talk.TURNS:
-        groups = [(a.greedy,) for a in first]
-        if turn > 1:
-            behind = talk.at_turn(exercises, turn, config.tasks, seed)
-            with Work(session, f"turn {turn} for {name}") as work:
-                groups = candidate.answers(work, behind, samples=1, seed=seed, greedy=True)
-        session.log("score", **talk.score(f"turn/{turn}", name, groups))
+def log_conversation(session: Session, name: str, said: Mapping[str, Sequence[Group]]) -> None:
+    """How many were answered well, which topics and families were not, and the first reply to small talk."""
+    for what, groups in said.items():
+        missed = {place: f"{wrong} of {n}" for place, wrong, n in talk.missed(groups)}
+        session.log("score", **talk.score(what, name, groups), missed=missed)
+    for (judged,) in said.get(f"talk/{talk.FREE}", ())[:1]:
+        log_samples(session, name, [Answered(judged.rollout.exercise, judged, ())])
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
-    n_talk = (
-        2 * config.talk + 2 * config.n_turns
-    )  # answers to questions that mostly stand behind others
+    n_talk = 2 * config.talk + 2 * config.n_turns  # answers, most of them behind other turns
     answers = config.n_problems * (1 + config.samples) + n_talk
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []
@@ -195,8 +187,11 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer
-    read = (2 * config.n_problems + 2 * n_talk) * prompt
+    read = (2 * config.n_problems + (1 + estimate.EARLIER) * n_talk) * prompt
     text = estimate.text_bytes("heldout", config.heldout_bytes) / estimate.PROSE_BYTES_PER_TOKEN
+    n_read = 0
+    if config.ngram_orders:
+        n_read = estimate.text_bytes("train", inputs.text_of(recipe, config).text_bytes)
     flops = scored = 0.0
     for spec in specs:
         flops += counts.flops_forward(spec, prompt + answer / 2)
@@ -204,6 +199,9 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     return {
         "tokens": round(len(specs) * (written + read + text)),
         "flops": (written + read) * flops + scored,
-        "sampled": written * flops + (read * flops + scored) / 2,
+        "sampled": (written + read / 2) * flops,
+        "scored": scored,
+        "host": estimate.counting(len(config.ngram_orders), n_read),
+        "host_bytes": estimate.held("ngrams", n_read),
         "answers": len(specs) * answers,
     }

@@ -8,6 +8,7 @@ import torch
 from nomoat.model import counts
 from nomoat.report import card
 from nomoat.report.panel import panel_of
+from nomoat.stages import estimate
 from nomoat.stages.models import load_model, load_tokenizer
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.session import Session, Work
@@ -41,4 +42,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 def plan(config: Config, recipe: Recipe) -> Fields:
     names = config.models or [config.source]
-    return {"directories": len([recipe.shape(recipe.stage(name)) for name in names])}
+    n_directories = len([recipe.shape(recipe.stage(name)) for name in names])
+    return {
+        "directories": n_directories,
+        "host": estimate.exporting(n_directories),
+        "host_bytes": estimate.held("export", 1),
+    }

@@ -10,6 +10,7 @@ from nomoat.model import counts
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.process import release_memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.stop import Interrupted, Stop
@@ -53,7 +54,8 @@ class Session:
 
 
 class Work:
-    """`with Work(session, "what") as work:` logs device time that is not a training step."""
+    """`with Work(session, "what") as work:` logs device time that is not a training step; what it held goes
+    back to the system."""
 
     def __init__(self, session: Session, what: str):
         self.session, self.what, self.fields = (
@@ -72,6 +74,7 @@ class Work:
         if kind is None:
             spent = self.session.spent(time.perf_counter() - self.start)
             self.session.log("work", what=self.what, **spent, **self.fields)
+            release_memory()
 
 
 def count(work: Work, model: Transformer, tokens: int, attended: float) -> None:

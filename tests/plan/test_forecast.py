@@ -3,9 +3,10 @@
 import pytest
 
 from nomoat.model.spec import PRESETS
-from nomoat.plan.budget import machine_of, resolve
+from nomoat.plan.budget import resolve
 from nomoat.plan.forecast import against_plan, forecast
 from nomoat.plan.hardware import read_hardware
+from nomoat.plan.machine import machine_of
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 

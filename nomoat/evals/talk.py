@@ -39,11 +39,18 @@ def questions(levels: Levels, n: int, seed: int) -> dict[str, list[Exercise]]:
         alone = _exercise(question.text, question.lang, [question.topic])
         first.append(alone)
         later.append(replace(alone, before=earlier(levels, rng, "eval")))
-    free = [
-        _exercise(probe["say"], probe["lang"], probe["topics"])
-        for probe in shipped(__file__)["probe"]
-    ]
+    free = [_exercise(probe["say"], probe["lang"], probe["topics"]) for probe in written_apart()]
     return {FIRST: first, LATER: later, FREE: free}
+
+
+def written_apart() -> list[dict]:
+    """The questions of talk.toml: `say`, `lang`, `topics`."""
+    return shipped(__file__)["probe"]
+
+
+def n_questions(n: int) -> int:
+    """How many `questions` gives for `n`, none for 0."""
+    return 2 * n + len(written_apart()) if n else 0
 
 
 def _exercise(text: str, lang: str, about: Sequence[str]) -> Exercise:

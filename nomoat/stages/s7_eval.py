@@ -174,7 +174,7 @@ def log_conversation(session: Session, name: str, said: Mapping[str, Sequence[Gr
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
-    n_talk = 2 * config.talk + 2 * config.n_turns  # answers, most of them behind other turns
+    n_talk = talk.n_questions(config.talk) + 2 * config.n_turns  # answers, most behind other turns
     answers = config.n_problems * (1 + config.samples) + n_talk
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []

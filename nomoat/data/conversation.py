@@ -32,6 +32,7 @@ class Topic:
     answers: list[dict[str, str]]  # by language, each with one meaning
     weight: int  # how often it is talked about
     accepts: tuple[str, ...] = ()  # what a sensible answer says, in any of these words
+    alike: tuple[str, ...] = ()  # topics whose answers are as good
 
 
 def conversations(seed: int) -> Iterator[Conversation]:
@@ -56,7 +57,8 @@ def topics() -> dict[str, Topic]:
     for topic in words["topic"]:
         asked = {lang: tuple(topic[lang]) for lang in LANGS}
         accepts = tuple(topic.get("accepts", ()))
-        by_name[topic["name"]] = Topic(asked, topic["answers"], topic["weight"], accepts)
+        alike = tuple(topic.get("alike", ()))
+        by_name[topic["name"]] = Topic(asked, topic["answers"], topic["weight"], accepts, alike)
     for task in words["task"]:
         asked = {
             lang: tuple(template.replace("TASK", task[lang]) for template in words["can"][lang])
@@ -121,19 +123,22 @@ def fold(text: str) -> str:
 
 
 def accepted(name: str, lang: str, reply: str) -> bool:
-    """Whether a reply is a sensible one to a question of a topic: one of its answers in that language, or a
-    sentence or two, not an answer of another topic, that say one of the words which the topic accepts.
+    """Whether a reply is a sensible one to a question of a topic: an answer of that topic, or of one alike, in
+    that language; or a sentence or two that say a word which the topic accepts, and no other topic's answer.
     """
     said = fold(" ".join(reply.split()))
     topic = topics()[name]
-    if said in {fold(answer[lang]) for answer in topic.answers}:
+    if any(said in _answers(other, lang) for other in (name, *topic.alike)):
         return True
-    others = {
-        fold(answer[other]) for t in topics().values() for answer in t.answers for other in LANGS
-    }
-    if said in others or len(reply) > LONGEST or reply.rstrip()[-1:] not in (".", "!", "?"):
+    if any(said in _answers(other, either) for other in topics() for either in LANGS):
         return False
-    return any(word in said for word in topic.accepts)
+    ended = reply.rstrip()[-1:] in (".", "!", "?")
+    return ended and len(reply) <= LONGEST and any(word in said for word in topic.accepts)
+
+
+@cache
+def _answers(name: str, lang: str) -> frozenset[str]:
+    return frozenset(fold(answer[lang]) for answer in topics()[name].answers)
 
 
 def _stream(split: str, seed: int) -> Iterator[Conversation]:

@@ -123,7 +123,7 @@ def fold(text: str) -> str:
 
 
 def accepted(name: str, lang: str, reply: str) -> bool:
-    """Whether a reply is a sensible one to a question of a topic: an answer of that topic, or of one alike, in
+    """Whether a reply to a question of a topic is sensible: an answer of that topic, or of one alike, in
     that language; or a sentence or two that say a word which the topic accepts, and no other topic's answer.
     """
     said = fold(" ".join(reply.split()))

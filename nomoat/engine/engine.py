@@ -86,13 +86,15 @@ class Engine:
         self.unread: dict[int, deque[Token]] = {}  # of requests whose tokens someone waits for
         self.pace = Pace()
 
-    def submit(self, request: Request, name: str = "the prompt") -> int:
-        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be
-        continued.
-        """
+    def limit(self, request: Request) -> int:
+        """How many ids a row of the request has at most."""
+        return min(len(request.prompt) + request.max_new_tokens, self.model.spec.context)
+
+    def check(self, request: Request, name: str = "the prompt") -> None:
+        """DataError or ConfigError for what can't be continued; any thread may ask."""
         spec = self.model.spec
         request.check(spec.vocab_size, spec.context, name)
-        limit = min(len(request.prompt) + request.max_new_tokens, spec.context)
+        limit = self.limit(request)
         if n_blocks(limit) > self.blocks.n:
             raise ConfigError(
                 f"the cache holds {self.blocks.n * BLOCK} positions; "
@@ -102,8 +104,15 @@ class Engine:
             raise ConfigError(
                 "stop strings need the engine's tokenizer; pass it, or use stop_ids"
             )
+
+    def submit(self, request: Request, name: str = "the prompt") -> int:
+        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be
+        continued.
+        """
+        self.check(request, name)
         number = self.n_requests
         self.n_requests += 1
+        limit = self.limit(request)
         row = Row(number, 0, request, list(request.prompt), limit, n_twins=request.n - 1)
         self.scheduler.waiting.append(row)
         return number

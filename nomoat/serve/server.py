@@ -1,0 +1,96 @@
+"""Where the server listens, how long it waits for a request, and how it ends."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nomoat.config import ConfigError
+from nomoat.serve.app import App
+from nomoat.serve.limits import Bounds
+
+BACKLOG = 2048  # connections that the kernel holds until they are taken
+
+
+def listening(address: str, port: int) -> socket.socket:
+    """A socket that is bound, and refuses connections until it is served; ConfigError where that can't be."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{address}, port {port}: {error}; expected a free one of this machine; choose another --port") from None
+    return bound
+
+
+def serve(app: App, bound: socket.socket) -> None:
+    """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
+    bounds = app.bounds
+    config = uvicorn.Config(
+        app,
+        http=protocol(bounds),
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=bounds.header_bytes,
+        timeout_graceful_shutdown=int(bounds.drain_seconds),
+    )
+    with quiet_end():
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def quiet_end() -> Iterator[None]:
+    """Uvicorn sends the signals that ended it once more, to whoever had them before: here nobody."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def protocol(bounds: Bounds) -> type[H11Protocol]:
+    """HTTP/1.1 that closes a connection whose request does not become whole in time."""
+
+    class Timed(H11Protocol):
+        timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > bounds.connections:
+                transport.abort()
+            self.watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.watch()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.stop()
+            super().connection_lost(error)
+
+        def watch(self) -> None:
+            """A timer runs exactly while a request is incomplete."""
+            if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+                if self.timer is None:
+                    self.timer = self.loop.call_later(bounds.receive_seconds, self.transport.abort)
+            else:
+                self.stop()
+
+        def stop(self) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+
+    return Timed

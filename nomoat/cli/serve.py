@@ -10,7 +10,9 @@ from nomoat.cli.args import said
 
 
 def serve(
-    source: Positional[Annotated[tuple[str, ...], said("what `chat` takes; of a run, every stage", "MODEL")]] = (),
+    source: Positional[
+        Annotated[tuple[str, ...], said("what `chat` takes; of a run, every stage", "MODEL")]
+    ] = (),
     /,
     *,
     model: Annotated[tuple[str, ...], said("one more, under a name of its own", "NAME=MODEL")] = (),

@@ -22,7 +22,7 @@ from nomoat.engine.native.layout import Precision
 from nomoat.engine.native.runner import NativeRunner
 from nomoat.engine.request import Request, Stop, Token
 from nomoat.engine.runner import Runner, TorchRunner
-from nomoat.engine.sampling import choose, shaped, truncated
+from nomoat.engine.sampling import choose, scored, shaped, truncated
 from nomoat.engine.scheduler import Part, Row, Scheduler
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
@@ -151,7 +151,11 @@ class Engine:
         if not parts:
             return []
         step = gathered(parts, self.scheduler.tables)
-        tokens = self.postprocess(parts, step.outs, self.runner.run(step.batch))
+        drawn = self.runner.run(step.batch)
+        for part, out in zip(parts, step.scored):
+            if out:
+                self.score(part.row, drawn.logits[out.start : out.stop])
+        tokens = self.postprocess(parts, step.outs, drawn)
         if self.drafts != "off":
             self.guess(parts, step.batch, tokens)
         return tokens
@@ -177,6 +181,11 @@ class Engine:
             else:
                 self.scheduler.computed(row, part.n)
         return tokens
+
+    def score(self, row: Row, logits_MV: torch.Tensor) -> None:
+        """The next of the prompt's ids are scored."""
+        n = len(row.scores) + 1
+        row.scores += scored(logits_MV, row.ids[n : n + len(logits_MV)], row.request.prompt_logprobs)
 
     def share(self, row: Row, n: int, twin: Row) -> None:
         """What was computed is the twin's, too: the block that both will write is copied."""
@@ -215,7 +224,9 @@ class Engine:
             id, logp, top, plain = chosen(logits_V, row, forced)
         stop = self.stop(row, id)
         n_cached = None if row.n_new else row.n_cached
-        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached)
+        asked = row.request.prompt_logprobs is not None and not (row.n_new or row.sample)
+        prompt = tuple(row.scores) if asked else None
+        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached, prompt)
 
     def stop(self, row: Row, id: int) -> Stop | None:
         """Why the row ends with this token, if it does."""

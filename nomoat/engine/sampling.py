@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nomoat.engine.request import Sampling
+from nomoat.engine.request import Sampling, Scored
 
 LOG2_E = math.log2(math.e)
 BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
+FEW = 32  # rows whose softmax over the vocabulary lies in memory at a time
 BLOCK = 64  # the CDF is searched by blocks, then inside one: no running sum over the whole vocabulary
 
 
@@ -92,6 +93,19 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
     ids = order[:n][kept]
     out[ids] = logits_V[ids]
     return out
+
+
+def scored(logits_MV: Tensor, ids: Sequence[int], n_top: int) -> list[Scored]:
+    """What softmax(logits) gave to each id, and the `n_top` ids that it gave most."""
+    found = []
+    for start in range(0, len(ids), FEW):
+        logp_MV = logits_MV[start : start + FEW].float().log_softmax(-1)
+        id_M1 = torch.tensor(ids[start : start + FEW], device=logits_MV.device)[:, None]
+        logp_M = logp_MV.gather(1, id_M1)[:, 0].tolist()
+        best = logp_MV.topk(min(n_top, logp_MV.shape[1]))
+        tops = zip(best.indices.tolist(), best.values.tolist())
+        found += [Scored(logp, tuple(zip(*top))) for logp, top in zip(logp_M, tops)]
+    return found
 
 
 def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import nomoat
 from nomoat.config import JsonObject
-from nomoat.serve import fields, openai
+from nomoat.serve import completions, fields, openai, openapi
 from nomoat.serve.answer import Gone, answer
 from nomoat.serve.asked import Asked, Form
 from nomoat.serve.limits import Bounds, Doors, decode
@@ -38,6 +38,12 @@ class App:
         self.worker, self.metrics = Worker(), Metrics()
         routes = [
             self.continuing("/v1/chat/completions", fields.ChatBody, openai.chat, openai.Chat),
+            self.continuing(
+                "/v1/completions", fields.CompletionBody, completions.completion, completions.Completion
+            ),
+            self.at_once("/v1/tokenize", fields.TokenizeBody, completions.tokenize),
+            self.at_once("/v1/detokenize", fields.DetokenizeBody, completions.detokenize),
+            Route("/openapi.json", self.described_api, methods=["GET"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{name:path}", self.model, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
@@ -68,9 +74,16 @@ class App:
         except (Gone, ClientDisconnect):
             pass
         except Exception as error:  # a bug: told by where it is, never by what was asked
-            LOG.error("%s in %s\n%s", type(error).__name__, scope["path"], "".join(traceback.format_tb(error.__traceback__)))
+            LOG.error(
+                "%s in %s\n%s",
+                type(error).__name__,
+                scope["path"],
+                "".join(traceback.format_tb(error.__traceback__)),
+            )
             if not started:
-                failure = Refusal("a mistake of the server; its log says where", status=500, code="internal_error")
+                failure = Refusal(
+                    "a mistake of the server; its log says where", status=500, code="internal_error"
+                )
                 await refused(Request(scope), failure)(scope, receive, sending)
         return None
 
@@ -88,7 +101,11 @@ class App:
     # --- routes that continue a text ---
 
     def continuing(
-        self, path: str, cls: type[B], asked_by: Callable[[B, Served], Asked], form: Callable[[B, Served], Form]
+        self,
+        path: str,
+        cls: type[B],
+        asked_by: Callable[[B, Served], Asked],
+        form: Callable[[B, Served, Asked], Form],
     ) -> Route:
         """A route: a body of `cls` is read into what is asked, and answered in a form."""
 
@@ -97,7 +114,18 @@ class App:
             large = int(request.headers.get("content-length", LARGE_BYTES)) >= LARGE_BYTES
             asked = await asyncio.to_thread(asked_by, body, served) if large else asked_by(body, served)
             self.admit(sum(each.n for each in asked.requests))
-            return await answer(request, self.worker, self.metrics, served, asked, form(body, served))
+            return await answer(request, self.worker, self.metrics, served, asked, form(body, served, asked))
+
+        return Route(path, endpoint, methods=["POST"])
+
+    def at_once(
+        self, path: str, cls: type[fields.M], answered: Callable[[fields.M, Served], JsonObject]
+    ) -> Route:
+        """A route that needs no engine."""
+
+        async def endpoint(request: Request) -> Response:
+            body, served = await self.body(request, cls)
+            return JSONResponse(await asyncio.to_thread(answered, body, served))
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -118,7 +146,9 @@ class App:
                 parts.append(part)
         if n_bytes > most:
             close = {"Connection": "close"}
-            raise Refusal(f"the body is longer than {most} bytes", status=413, code="too_large", headers=close)
+            raise Refusal(
+                f"the body is longer than {most} bytes", status=413, code="too_large", headers=close
+            )
         return b"".join(parts)
 
     def admit(self, n_rows: int) -> None:
@@ -128,7 +158,9 @@ class App:
             raise Refusal(f"{n_rows} choices; expected {most} at most in one request", "n")
         if self.worker.n_rows + n_rows > most:
             wait = {"Retry-After": "1"}
-            raise Refusal("too many requests wait already; try again", status=429, code="queue_full", headers=wait)
+            raise Refusal(
+                "too many requests wait already; try again", status=429, code="queue_full", headers=wait
+            )
 
     # --- the others ---
 
@@ -159,6 +191,9 @@ class App:
                 self.metrics.running.labels(entry.name).set(len(scheduler.running))
                 self.metrics.waiting.labels(entry.name).set(len(scheduler.waiting))
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def described_api(self, request: Request) -> Response:
+        return JSONResponse(openapi.document())
 
     async def version(self, request: Request) -> Response:
         return JSONResponse({"version": nomoat.__version__})

@@ -20,14 +20,13 @@ class Asked:
     """What a body of any route asks of the engine.
 
     The samples of `requests[i]` are the choices from `i * n` on.  `spelled` are control ids that are text of
-    the reply.  `silent`: nothing of a reply is told, for a prompt that is only to be scored.
+    the reply.
     """
 
     requests: tuple[Request, ...]
     stream: bool = False
     thinking: bool = False  # whether the prompts end within a think block
     spelled: frozenset[int] = frozenset()
-    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

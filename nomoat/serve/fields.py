@@ -47,9 +47,9 @@ class Sampled(Body):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None = (
-        None
-    )
+    logit_bias: (
+        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
+    ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = Field(None, description="go on behind what ends a reply")
@@ -113,6 +113,7 @@ class TokenizeBody(Body):
     model: str | None = None
     prompt: Text | None = None
     content: Text | None = Field(None, description="another name of prompt")
+    add_special_tokens: bool | None = Field(None, description="false: not the beginning-of-text token")
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)] | None = None
 
 
@@ -137,7 +138,9 @@ def parse(cls: type[M], table: JsonObject) -> M:
         if name in table and name not in cls.model_fields:
             value = table[name]
             if not any(value is nothing or value == nothing for nothing in (*NOTHING, *harmless)):
-                raise Refusal(f"`{name}` is not supported here; leave it out", name, code="unsupported_parameter")
+                raise Refusal(
+                    f"`{name}` is not supported here; leave it out", name, code="unsupported_parameter"
+                )
     try:
         return cls.model_validate(table)
     except ValidationError as error:
@@ -162,7 +165,9 @@ def _path(place: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:
     for n, part in enumerate(place):
         inside = isinstance(value, dict) and part in value
         inside |= isinstance(value, list) and isinstance(part, int) and part < len(value)
-        missing = isinstance(value, dict) and isinstance(part, str) and n == len(place) - 1 and part.isidentifier()
+        missing = (
+            isinstance(value, dict) and isinstance(part, str) and n == len(place) - 1 and part.isidentifier()
+        )
         if inside:
             value = value[part]
         if inside or missing:

@@ -24,16 +24,28 @@ class Metrics:
         self.cached = Counter(
             "nomoat_cached_tokens", "tokens of prompts that were not computed again", NAMES, registry=registry
         )
-        self.completion = Counter("nomoat_completion_tokens", "tokens that were generated", NAMES, registry=registry)
+        self.completion = Counter(
+            "nomoat_completion_tokens", "tokens that were generated", NAMES, registry=registry
+        )
         self.refused = Counter("nomoat_refused", "requests that got an error", ("status",), registry=registry)
         self.active = Gauge("nomoat_requests_active", "requests that wait or run", NAMES, registry=registry)
         self.running = Gauge("nomoat_rows_running", "samples that are continued", NAMES, registry=registry)
-        self.waiting = Gauge("nomoat_rows_waiting", "samples that wait for a row or memory", NAMES, registry=registry)
+        self.waiting = Gauge(
+            "nomoat_rows_waiting", "samples that wait for a row or memory", NAMES, registry=registry
+        )
         self.first = Histogram(
-            "nomoat_first_token_seconds", "from a request to its first token", NAMES, registry=registry, buckets=SECONDS
+            "nomoat_first_token_seconds",
+            "from a request to its first token",
+            NAMES,
+            registry=registry,
+            buckets=SECONDS,
         )
         self.seconds = Histogram(
-            "nomoat_answer_seconds", "from a request to its last token", NAMES, registry=registry, buckets=SECONDS
+            "nomoat_answer_seconds",
+            "from a request to its last token",
+            NAMES,
+            registry=registry,
+            buckets=SECONDS,
         )
 
     @contextlib.contextmanager

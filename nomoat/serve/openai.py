@@ -10,7 +10,7 @@ from nomoat.config import JsonObject, UserError
 from nomoat.engine.blocks import BLOCK
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
-from nomoat.serve.fields import ChatBody, ChatMessage, CompletionBody, Effort, Sampled
+from nomoat.serve.fields import ChatBody, ChatMessage, Effort, Sampled
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
 from nomoat.serve.tokens import chat_logprobs
@@ -29,7 +29,9 @@ def chat(body: ChatBody, served: Served) -> Asked:
     think, budget = thinking_of(body, served)
     prompt = rendered(conversation(body.messages, served), served, think)
     marks = served.tokenizer.layout
-    limit = Thinking(budget, marks.think_id, marks.end_think_id, prompt.thinking) if budget is not None else None
+    limit = (
+        Thinking(budget, marks.think_id, marks.end_think_id, prompt.thinking) if budget is not None else None
+    )
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal("`top_logprobs`: expected `logprobs: true` beside it", "top_logprobs")
     top = (body.top_logprobs or 0) if body.logprobs else None
@@ -137,7 +139,9 @@ def thinking_of(body: ChatBody, served: Served) -> tuple[bool | None, int | None
     if served.tokenizer.layout.think_id is None:
         if think or (budget and think is None):
             name = next(iter(said), "thinking_token_budget")
-            raise Refusal(f"`{name}`: this model marks no thinking; leave it out", name, code="unsupported_parameter")
+            raise Refusal(
+                f"`{name}`: this model marks no thinking; leave it out", name, code="unsupported_parameter"
+            )
         return None, None
     return think, 0 if think is False else budget
 
@@ -166,10 +170,10 @@ class Head:
 class Chat:
     """The form of /v1/chat/completions; one is for one answer."""
 
-    def __init__(self, body: ChatBody, served: Served):
-        self.body, self.head = body, Head(served, f"chatcmpl-{secrets.token_hex(12)}")
-        options = body.stream_options
-        self.with_usage = options is not None and options.include_usage
+    def __init__(self, body: ChatBody, served: Served, asked: Asked):
+        self.head = Head(served, f"chatcmpl-{secrets.token_hex(12)}")
+        self.with_logprobs = asked.requests[0].sampling.top_logprobs is not None
+        self.with_usage = includes_usage(body)
 
     def chunk(self, choices: list[JsonObject], usage: Any = None) -> Event:
         fields = self.head.fields("chat.completion.chunk") | {"choices": choices}
@@ -200,7 +204,12 @@ class Chat:
     def whole(self, choices: Sequence[Choice], usage: Usage) -> JsonObject:
         said = []
         for index, choice in enumerate(choices):
-            message: JsonObject = {"role": "assistant", "content": choice.answer, "refusal": None, "annotations": []}
+            message: JsonObject = {
+                "role": "assistant",
+                "content": choice.answer,
+                "refusal": None,
+                "annotations": [],
+            }
             if choice.thinking:
                 message |= {"reasoning_content": choice.thinking, "reasoning": choice.thinking}
             logprobs = self.logprobs(choice.deltas)
@@ -209,7 +218,12 @@ class Chat:
         return self.head.fields("chat.completion") | {"choices": said} | costs
 
     def logprobs(self, deltas: Sequence[Delta]) -> JsonObject | None:
-        return chat_logprobs(deltas, self.head.served.tokenizer) if self.body.logprobs else None
+        return chat_logprobs(deltas, self.head.served.tokenizer) if self.with_logprobs else None
+
+
+def includes_usage(body: Sampled) -> bool:
+    """Whether a stream ends with what it cost."""
+    return body.stream_options is not None and body.stream_options.include_usage
 
 
 def choice_of(index: int, *, finish: str | None = None, logprobs: Any = None, **said: Any) -> JsonObject:

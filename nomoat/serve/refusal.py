@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from nomoat.config import JsonObject
 
-KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
 class Refusal(Exception):

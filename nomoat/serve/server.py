@@ -25,14 +25,22 @@ def listening(address: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(place)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{address}, port {port}: {error}; expected a free one of this machine; choose another --port") from None
+        raise ConfigError(
+            f"{address}, port {port}: {error}; expected a free one of this machine; choose another --port"
+        ) from None
     return bound
 
 
 def serve(app: App, bound: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
+    with quiet_end():
+        uvicorn.Server(configured(app)).run(sockets=[bound])
+
+
+def configured(app: App) -> uvicorn.Config:
+    """Nothing is logged of a request, and nobody is believed about whom it is from."""
     bounds = app.bounds
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=protocol(bounds),
         ws="none",
@@ -45,8 +53,6 @@ def serve(app: App, bound: socket.socket) -> None:
         h11_max_incomplete_event_size=bounds.header_bytes,
         timeout_graceful_shutdown=int(bounds.drain_seconds),
     )
-    with quiet_end():
-        uvicorn.Server(config).run(sockets=[bound])
 
 
 @contextlib.contextmanager

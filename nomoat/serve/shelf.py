@@ -110,7 +110,9 @@ def entries_of(source: str, name: str | None = None) -> list[Entry]:
     root = Path(source)
     name = name or re.sub(r"[^A-Za-z0-9._-]", "-", root.resolve().stem if root.is_file() else root.name)
     if not NAME.fullmatch(name):
-        raise ConfigError(f"`{name}` can't name a model; expected letters, digits and ._:/- ; --model NAME={source}")
+        raise ConfigError(
+            f"`{name}` can't name a model; expected letters, digits and ._:/- ; --model NAME={source}"
+        )
     if not (root / "recipe.json").is_file():
         return [Entry(name, source)]
     run = Run.open(root)
@@ -127,9 +129,13 @@ def entries(sources: Sequence[str], named: Sequence[str]) -> list[Entry]:
             raise ConfigError(f"--model {text}; expected NAME=SOURCE, as --model small=smollm2")
         found += entries_of(source, name)
     if not found:
-        raise ConfigError("no model to serve; expected a run, a directory, a .gguf file or a name, or --model NAME=SOURCE")
+        raise ConfigError(
+            "no model to serve; expected a run, a directory, a .gguf file or a name, or --model NAME=SOURCE"
+        )
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two models are called `{name}`; expected each name once; --model OTHER=SOURCE")
+            raise ConfigError(
+                f"two models are called `{name}`; expected each name once; --model OTHER=SOURCE"
+            )
     return found

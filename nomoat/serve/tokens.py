@@ -34,6 +34,15 @@ def named(id: int, logp: float, tokenizer: Tokenizer) -> JsonObject:
     return {"token": data.decode("utf-8", "replace"), "logprob": max(logp, LOWEST), "bytes": list(data)}
 
 
+def text_of(id: int, tokenizer: Tokenizer) -> str:
+    """What a token reads as, or `bytes:` and its bytes where these are no characters."""
+    data = bytes_of(id, tokenizer)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
 def bytes_of(id: int, tokenizer: Tokenizer) -> bytes:
     """What a token stands for, a control token for its spelling."""
     return tokenizer.token_bytes(id) or tokenizer.decode([id], specials=True).encode()

@@ -168,3 +168,11 @@ def drops_first_blank(table: JsonObject) -> bool:
         if strips or (rule.get("type") == "Metaspace" and scheme != "never"):
             return True
     return False
+
+
+def adds_bos(table: JsonObject, config: JsonObject) -> bool:
+    """Whether a foreign tokenizer puts its first token before a text: it says so, or its post-processor does."""
+    post = table.get("post_processor") or {}
+    steps = post.get("processors") or [post]
+    firsts = [step["single"][0] for step in steps if step.get("single") and isinstance(step["single"], list)]
+    return bool(config.get("add_bos_token", any("SpecialToken" in first for first in firsts)))

@@ -224,7 +224,7 @@ class Engine:
             id, logp, top, plain = chosen(logits_V, row, forced)
         stop = self.stop(row, id)
         n_cached = None if row.n_new else row.n_cached
-        asked = row.request.prompt_logprobs is not None and not (row.n_new or row.sample)
+        asked = row.request.prompt_logprobs is not None and not row.n_new
         prompt = tuple(row.scores) if asked else None
         return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached, prompt)
 

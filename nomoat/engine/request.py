@@ -182,7 +182,7 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     truncation. `top` are the most probable ids with theirs, under softmax(logits), if asked for.
     `n_cached`, on the first token of each sample: how many ids of the prompt were not computed for it,
     since the cache had them; a sample that shares the prompt of the first one counts all of them.
-    `prompt`, on the first token of sample 0: the prompt's ids but the first, scored, if asked for.
+    `prompt`, on the first token of each sample: the prompt's ids but the first, scored, if asked for.
     """
 
     request: int

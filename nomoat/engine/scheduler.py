@@ -157,7 +157,7 @@ class Scheduler:
     def twin(self, row: Row) -> Row:
         request, row.n_twins = row.request, row.n_twins - 1
         sample = request.n - 1 - row.n_twins
-        return Row(row.number, sample, request, list(row.ids), row.limit)
+        return Row(row.number, sample, request, list(row.ids), row.limit, scores=row.scores)
 
     def enter(self, row: Row) -> None:
         row.slot = self.slots.pop()

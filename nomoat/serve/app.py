@@ -67,7 +67,7 @@ class App:
             await send(message)
 
         try:
-            self.doors.check(headers_of(scope), scope["path"], (scope.get("server") or [None])[0])
+            self.check(scope)
             await self.router(scope, receive, sending)
         except Refusal as refusal:
             await refused(Request(scope), refusal)(scope, receive, sending)
@@ -86,6 +86,17 @@ class App:
                 )
                 await refused(Request(scope), failure)(scope, receive, sending)
         return None
+
+    def check(self, scope: Scope) -> None:
+        """Refusal for who may not ask, or says too much before asking."""
+        headers = headers_of(scope)
+        self.doors.check(headers, scope["path"], (scope.get("server") or [None])[0])
+        n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        n_bytes += sum(len(name) + len(value) for name, values in headers.items() for value in values)
+        if n_bytes > self.bounds.header_bytes:
+            raise Refusal(
+                f"headers of {n_bytes} bytes; expected {self.bounds.header_bytes} at most", status=431
+            )
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
         while True:

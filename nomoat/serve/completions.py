@@ -1,5 +1,6 @@
 """/v1/completions, /v1/tokenize and /v1/detokenize: texts as they are, without turns."""
 
+import codecs
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nomoat.serve.openai import (
 )
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
-from nomoat.serve.tokens import LOWEST, text_of
+from nomoat.serve.tokens import LOWEST, bytes_of, text_of
 from nomoat.tokenizer.bpe import Tokenizer
 
 DEFAULT_TOKENS = 16  # OpenAI's
@@ -113,7 +114,8 @@ class Completion:
             listed = self.listed[index] = Listed(self.head.served.tokenizer)
             if self.body.echo:
                 ids, echo = self.echo(index)
-                text, listed.length = echo + text, len(echo) - sum(map(listed.width, ids))
+                text = echo + text
+                listed.begin(ids, echo)
                 scored = [Row(id, *score) for id, score in zip(ids[1:], scores)]
                 rows = [Row(ids[0], None, None), *scored, *rows]
         return text, None if self.body.logprobs is None else self.listed[index].read(rows)
@@ -142,6 +144,13 @@ class Listed:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer, self.length = tokenizer, 0
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def begin(self, ids: Sequence[int], echo: str) -> None:
+        """A prompt's text stands first; what is set before its ids takes no room."""
+        self.length = len(echo) - len(
+            b"".join(bytes_of(id, self.tokenizer) for id in ids).decode("utf-8", "replace")
+        )
 
     def read(self, rows: Sequence[Row]) -> JsonObject | None:
         """Four lists of one length."""
@@ -163,14 +172,10 @@ class Listed:
         return found
 
     def offset(self, id: int) -> int:
-        """Where a token begins in the text."""
-        begin, self.length = self.length, self.length + self.width(id)
+        """Where a token begins in the text, or the character that it goes on with."""
+        begin = self.length
+        self.length += len(self.decoder.decode(bytes_of(id, self.tokenizer)))
         return max(begin, 0)
-
-    def width(self, id: int) -> int:
-        """Characters of a token; bytes that are none take no room."""
-        text = text_of(id, self.tokenizer)
-        return 0 if text.startswith("bytes:") else len(text)
 
 
 def tokenize(body: TokenizeBody, served: Served) -> JsonObject:

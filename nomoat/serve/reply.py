@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from nomoat.engine.request import Token
 from nomoat.serve.asked import Asked, Delta
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.pieces import Kind, Reader
+from nomoat.tokenizer.pieces import Reader
 
 
 class Reply:
@@ -27,21 +27,19 @@ class Reply:
         self.tokens.append(token)
         before = self.reader.kind
         self.n_thinking += before == "thinking"
-        piece = self.reader.read(token.id)
-        if piece:
-            yield from self.add(piece.text, piece.kind)
+        if piece := self.reader.read(token.id):
+            yield from self.add(piece.text)
+        if self.reader.kind != before:  # a mark stands between the two
+            yield self.delta(self.held)
+            self.held, self.kind = "", self.reader.kind
         if token.stop:
             if rest := self.reader.end():
-                yield from self.add(rest.text, rest.kind)
+                yield from self.add(rest.text)
             text = self.held.partition(self.first_stop())[0] if token.stop == "stop" else self.held
             self.held = ""
             yield self.delta(text, "length" if token.stop == "length" else "stop")
 
-    def add(self, text: str, kind: Kind) -> Iterator[Delta]:
-        if kind != self.kind:
-            if self.held:
-                yield self.delta(self.held)
-            self.held, self.kind = "", kind
+    def add(self, text: str) -> Iterator[Delta]:
         self.held += text
         if self.tokens[-1].stop:
             return

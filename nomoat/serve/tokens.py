@@ -11,13 +11,14 @@ LOWEST = -9999.0  # instead of minus infinity, which JSON can't hold
 
 
 def chat_logprobs(deltas: Sequence[Delta], tokenizer: Tokenizer) -> JsonObject | None:
-    """Of the answer's tokens under `content`, of the thinking's under `reasoning_content`; None where there is
-    neither.
+    """Of the answer's tokens under `content`, of the thinking's under `reasoning_content`; None where there
+    is neither.
     """
     lists: dict[str, list[JsonObject]] = {"answer": [], "thinking": []}
-    ends = tokenizer.layout.turn_ends
+    marks = tokenizer.layout
+    silent = marks.turn_ends | {marks.think_id, marks.end_think_id}  # no text of the reply
     for delta in deltas:
-        lists[delta.kind] += [entry(token, tokenizer) for token in delta.tokens if token.id not in ends]
+        lists[delta.kind] += [entry(token, tokenizer) for token in delta.tokens if token.id not in silent]
     if not any(lists.values()):
         return None
     thinking = {"reasoning_content": lists["thinking"]} if lists["thinking"] else {}

@@ -98,13 +98,15 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
 def scored(logits_MV: Tensor, ids: Sequence[int], n_top: int) -> list[Scored]:
     """What softmax(logits) gave to each id, and the `n_top` ids that it gave most."""
     found = []
-    for start in range(0, len(ids), FEW):
-        logp_MV = logits_MV[start : start + FEW].float().log_softmax(-1)
-        id_M1 = torch.tensor(ids[start : start + FEW], device=logits_MV.device)[:, None]
-        logp_M = logp_MV.gather(1, id_M1)[:, 0].tolist()
+    id_M1 = torch.tensor(ids, device=logits_MV.device)[:, None]
+    for few_MV, few_M1 in zip(logits_MV.split(FEW), id_M1.split(FEW)):
+        logp_MV = few_MV.float().log_softmax(-1)
         best = logp_MV.topk(min(n_top, logp_MV.shape[1]))
-        tops = zip(best.indices.tolist(), best.values.tolist())
-        found += [Scored(logp, tuple(zip(*top))) for logp, top in zip(logp_M, tops)]
+        logps = logp_MV.gather(1, few_M1)[:, 0].tolist()
+        best_ids, best_logps = best.indices.tolist(), best.values.tolist()
+        for i, logp in enumerate(logps):
+            top = zip(best_ids[i], best_logps[i])
+            found.append(Scored(logp, tuple(top)))
     return found
 
 

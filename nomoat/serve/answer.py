@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
-from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from nomoat.serve.worker import Job, Worker
 
 PING_SECONDS = 15.0  # of silence, before a comment says that the connection lives
 PING = b": ping\n\n"
+Write = Callable[[Iterable[Event]], Awaitable[None]]
 
 
 class Gone(Exception):
@@ -54,6 +55,7 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
     began = time.perf_counter()
     n = asked.requests[0].n
     replies: dict[int, Reply] = {}
+    ended: set[int] = set()
     async for i, token in job.tokens():
         number = i * n + token.sample
         if number not in replies:
@@ -66,21 +68,32 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
         for delta in replies[number].read(token):
             yield delta
         if token.stop:
-            usage.reasoning_tokens += replies[number].n_thinking
+            usage.reasoning_tokens += replies.pop(number).n_thinking
+            ended.add(number)
+    for number in range(n * len(asked.requests)):  # those that took too long
+        if number not in ended:
+            yield replies.get(number, Reply(asked, number, served.tokenizer)).cut()
     usage.seconds = time.perf_counter() - began
 
 
-async def answer(
-    request: HttpRequest, worker: Worker, metrics: Metrics, served: Served, asked: Asked, form: Form
-) -> Response:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Who answers, how long at most, and who counts."""
+
+    worker: Worker
+    metrics: Metrics
+    seconds: float
+
+
+async def answer(desk: Desk, receive: Receive, served: Served, asked: Asked, form: Form) -> Response:
     """The whole answer, or a response that streams it."""
     if asked.stream:
-        return Stream(worker, metrics, served, asked, form)
+        return Stream(desk, served, asked, form)
     usage = usage_of(asked)
     choices = [Choice() for request in asked.requests for _ in range(request.n)]
-    with metrics.answering(served.name, usage):
-        async with connected(request.receive):
-            with worker.queue(served.engine, asked.requests) as job:
+    with desk.metrics.answering(served.name, usage):
+        async with connected(receive):
+            with desk.worker.queue(served.engine, asked.requests, desk.seconds) as job:
                 async for delta in deltas(job, asked, served, usage):
                     choices[delta.choice].add(delta)
     return JSONResponse(form.whole(choices, usage))
@@ -89,41 +102,53 @@ async def answer(
 class Stream(Response):
     """Server-sent events of one answer."""
 
-    def __init__(self, worker: Worker, metrics: Metrics, served: Served, asked: Asked, form: Form):
+    def __init__(self, desk: Desk, served: Served, asked: Asked, form: Form):
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
-        self.worker, self.metrics, self.served, self.asked, self.form = worker, metrics, served, asked, form
+        self.desk, self.served, self.asked, self.form = desk, served, asked, form
         self.sent = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        usage = usage_of(self.asked)
+        desk, usage = self.desk, usage_of(self.asked)
 
-        async def write(data: bytes) -> None:
-            self.sent = time.monotonic()
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        async def write(events: Iterable[Event]) -> None:
+            if data := written(events):
+                self.sent = time.monotonic()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        with self.metrics.answering(self.served.name, usage):
-            async with connected(receive):
-                with self.worker.queue(self.served.engine, self.asked.requests) as job:
+        with desk.metrics.answering(self.served.name, usage):
+            async with connected(receive), pinging(self, send):
+                with desk.worker.queue(self.served.engine, self.asked.requests, desk.seconds) as job:
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                    pinger = asyncio.create_task(self.ping(write))
-                    try:
-                        await write(written(self.form.begin(sum(r.n for r in self.asked.requests))))
-                        async for delta in deltas(job, self.asked, self.served, usage):
-                            if data := written(self.form.delta(delta)):
-                                await write(data)
-                        await write(written(self.form.end(usage)))
-                    except Refusal as refusal:
-                        await write(written(self.form.error(refusal.as_json())))
-                    finally:
-                        pinger.cancel()
+                    await self.events(job, usage, write)
                 await send({"type": "http.response.body", "body": b""})
 
-    async def ping(self, write) -> None:
+    async def events(self, job: Job, usage: Usage, write: Write) -> None:
+        form = self.form
+        try:
+            await write(form.begin(sum(request.n for request in self.asked.requests)))
+            async for delta in deltas(job, self.asked, self.served, usage):
+                await write(form.delta(delta))
+            await write(form.end(usage))
+        except Refusal as refusal:  # too late for a status
+            await write(form.error(refusal.as_json()))
+
+
+@contextlib.asynccontextmanager
+async def pinging(stream: Stream, send: Send) -> AsyncIterator[None]:
+    """A comment now and then, while nothing else is sent."""
+
+    async def ping() -> None:
         while True:
             await asyncio.sleep(PING_SECONDS)
-            if time.monotonic() - self.sent >= PING_SECONDS:
-                await write(PING)
+            if time.monotonic() - stream.sent >= PING_SECONDS:
+                await send({"type": "http.response.body", "body": PING, "more_body": True})
+
+    pinger = asyncio.create_task(ping())
+    try:
+        yield
+    finally:
+        pinger.cancel()
 
 
 def usage_of(asked: Asked) -> Usage:

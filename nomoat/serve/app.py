@@ -4,20 +4,20 @@ import asyncio
 import logging
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import nomoat
 from nomoat.config import JsonObject
 from nomoat.serve import completions, fields, openai, openapi
-from nomoat.serve.answer import Gone, answer
+from nomoat.serve.answer import Desk, Gone, answer
 from nomoat.serve.asked import Asked, Form
 from nomoat.serve.limits import Bounds, Doors, decode
 from nomoat.serve.metrics import Metrics
@@ -31,11 +31,21 @@ LARGE_BYTES = 8 << 10  # of a body: reading it takes long enough to be done besi
 
 
 class App:
-    """The ASGI application; `static` routes (pages) stand behind all others and ask for no key."""
+    """The ASGI application.  `static` are routes and mounts of files that hold no secret: they stand behind
+    all others, and ask for no key.
+    """
 
-    def __init__(self, shelf: Shelf, doors: Doors, bounds: Bounds = Bounds(), static: tuple[Route, ...] = ()):
-        self.shelf, self.doors, self.bounds = shelf, doors, bounds
+    def __init__(
+        self,
+        shelf: Shelf,
+        doors: Doors,
+        bounds: Bounds | None = None,
+        static: Sequence[Route | Mount] = (),
+    ):
+        self.shelf, self.doors, self.static = shelf, doors, static
+        self.bounds = bounds = bounds or Bounds()
         self.worker, self.metrics = Worker(), Metrics()
+        self.desk = Desk(self.worker, self.metrics, bounds.answer_seconds)
         routes = [
             self.continuing("/v1/chat/completions", fields.ChatBody, openai.chat, openai.Chat),
             self.continuing(
@@ -90,13 +100,20 @@ class App:
     def check(self, scope: Scope) -> None:
         """Refusal for who may not ask, or says too much before asking."""
         headers = headers_of(scope)
-        self.doors.check(headers, scope["path"], (scope.get("server") or [None])[0])
+        local, _ = scope.get("server") or (None, None)
+        self.doors.check(headers, local, self.is_free(scope["path"]))
         n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
         n_bytes += sum(len(name) + len(value) for name, values in headers.items() for value in values)
         if n_bytes > self.bounds.header_bytes:
             raise Refusal(
                 f"headers of {n_bytes} bytes; expected {self.bounds.header_bytes} at most", status=431
             )
+
+    def is_free(self, path: str) -> bool:
+        """Whether a path is answered without a key."""
+        files = [route.path for route in self.static if isinstance(route, Route)]
+        trees = [f"{route.path}/" for route in self.static if isinstance(route, Mount)]
+        return path in ("/health", *files) or path.startswith(tuple(trees))
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -125,7 +142,7 @@ class App:
             large = int(request.headers.get("content-length", LARGE_BYTES)) >= LARGE_BYTES
             asked = await asyncio.to_thread(asked_by, body, served) if large else asked_by(body, served)
             self.admit(sum(each.n for each in asked.requests))
-            return await answer(request, self.worker, self.metrics, served, asked, form(body, served, asked))
+            return await answer(self.desk, request.receive, served, asked, form(body, served, asked))
 
         return Route(path, endpoint, methods=["POST"])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nomoat.config import JsonObject, UserError
+from nomoat.engine.request import Token
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.fields import CompletionBody, DetokenizeBody, TokenizeBody
 from nomoat.serve.openai import (
@@ -105,20 +106,17 @@ class Completion:
     def said(self, index: int, deltas: Sequence[Delta]) -> tuple[str, JsonObject | None]:
         """The text of some deltas, the prompt before the first; their log-probabilities, if asked for."""
         tokens = [token for delta in deltas for token in delta.tokens]
-        scores = next((token.prompt for token in tokens if token.prompt is not None), ())
-        text = "".join(delta.text for delta in deltas)
-        if self.silent:
-            text, tokens = "", []
-        rows = [Row(token.id, token.plain_logp, token.top) for token in tokens]
-        if index not in self.listed:
-            listed = self.listed[index] = Listed(self.head.served.tokenizer)
-            if self.body.echo:
-                ids, echo = self.echo(index)
-                text = echo + text
-                listed.begin(ids, echo)
-                scored = [Row(id, *score) for id, score in zip(ids[1:], scores)]
-                rows = [Row(ids[0], None, None), *scored, *rows]
-        return text, None if self.body.logprobs is None else self.listed[index].read(rows)
+        text = "" if self.silent else "".join(delta.text for delta in deltas)
+        rows = [] if self.silent else rows_of(tokens)
+        begins = index not in self.listed
+        listed = self.listed.setdefault(index, Listed(self.head.served.tokenizer))
+        if begins and self.body.echo:
+            ids, echo = self.echo(index)
+            listed.begin(ids, echo)
+            text = echo + text
+            rows = prompt_rows(ids, tokens) + rows
+        logprobs = None if self.body.logprobs is None else listed.read(rows)
+        return text, logprobs
 
     def echo(self, index: int) -> tuple[Sequence[int], str]:
         """The prompt of a choice: its ids, and its text as it was sent, or as the ids read."""
@@ -137,6 +135,16 @@ class Row(NamedTuple):
     id: int
     logp: float | None
     top: tuple[tuple[int, float], ...] | None
+
+
+def rows_of(tokens: Sequence[Token]) -> list[Row]:
+    return [Row(token.id, token.plain_logp, token.top) for token in tokens]
+
+
+def prompt_rows(ids: Sequence[int], tokens: Sequence[Token]) -> list[Row]:
+    """The prompt's ids with the scores that stand beside the first token, if there are any."""
+    scores = next((token.prompt for token in tokens if token.prompt is not None), ())
+    return [Row(ids[0], None, None), *(Row(id, *score) for id, score in zip(ids[1:], scores))]
 
 
 class Listed:

@@ -130,6 +130,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {  # of the standard -> values that ask
     "response_format": ({"type": "text"},), "tools": (), "tool_choice": ("none", "auto"),
 }  # fmt: skip
 M = TypeVar("M", bound=Body)
+Path = tuple[str | int, ...]
 
 
 def parse(cls: type[M], table: JsonObject) -> M:
@@ -149,25 +150,32 @@ def parse(cls: type[M], table: JsonObject) -> M:
 
 def _complaint(error: ValidationError, table: JsonObject) -> Refusal:
     """Of several alternatives of a field, what is said of the one that went deepest."""
-    places = [(_path(item["loc"], table), item) for item in error.errors(include_url=False)]
-    first = next(path[0] for path, _ in places)
-    mine = [(path, item) for path, item in places if path[0] == first]
-    deepest = max(len(path) for path, _ in mine)
-    param = next(path for path, _ in mine if len(path) == deepest)
-    said = dict.fromkeys(item["msg"] for path, item in mine if path == param)
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in param).removeprefix(".")
-    return Refusal(f"`{name}`: {', or: '.join(said)}", name)
+    said: dict[Path, list[str]] = {}
+    for item in error.errors(include_url=False):
+        said.setdefault(_path(item["loc"], table), []).append(item["msg"])
+    first = next(iter(said))[0]
+    same_field = [path for path in said if path[0] == first]
+    deepest = max(same_field, key=len)
+    name = spelled(deepest)
+    words = dict.fromkeys(said[deepest])
+    return Refusal(f"`{name}`: {', or: '.join(words)}", name)
 
 
-def _path(place: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:
+def spelled(path: Path) -> str:
+    """As in messages[0].content."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
+    return "".join(parts).removeprefix(".")
+
+
+def _path(place: Path, value: Any) -> Path:
     """The keys and indices of a place, without the names of alternatives and of what keys are."""
     path: list[str | int] = []
     for n, part in enumerate(place):
-        inside = isinstance(value, dict) and part in value
-        inside |= isinstance(value, list) and isinstance(part, int) and part < len(value)
-        missing = (
-            isinstance(value, dict) and isinstance(part, str) and n == len(place) - 1 and part.isidentifier()
-        )
+        if isinstance(value, list):
+            inside, missing = isinstance(part, int) and part < len(value), False
+        else:
+            inside = isinstance(value, dict) and part in value
+            missing = isinstance(value, dict) and n == len(place) - 1 and str(part).isidentifier()
         if inside:
             value = value[part]
         if inside or missing:

@@ -14,7 +14,6 @@ from nomoat.config import ConfigError, DataError, JsonObject
 from nomoat.serve.refusal import Refusal
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-OPEN = ("/health",)  # what is answered without a key; static files are, too
 SHORTEST_KEY = 16
 HASHED = "sha256:"
 
@@ -34,7 +33,8 @@ class Bounds:
     queue: int = 64  # rows that wait for these
     connections: int = 512
     receive_seconds: float = 10.0  # from a request's first byte to its last
-    answer_seconds: float = 600.0
+    answer_seconds: float = 600.0  # to the last token; what is there by then is the answer
+    stalled_seconds: float = 30.0  # in which a client reads nothing of what was sent
     drain_seconds: float = 30.0  # for what runs when the server is asked to end
 
 
@@ -53,18 +53,21 @@ class Doors:
                 "clients have: --keys FILE with a line such as `openssl rand -hex 24` prints"
             )
 
-    def check(self, headers: Mapping[bytes, Sequence[bytes]], path: str, local: str | None) -> None:
-        """Refusal for who may not ask this; `local` is the address that was connected to."""
+    def check(self, headers: Mapping[bytes, Sequence[bytes]], local: str | None, free: bool) -> None:
+        """Refusal for who may not ask; `local` is the address that was connected to, `free` says that no key
+        is asked for.
+        """
         hosts = headers.get(b"host", ())
         if len(hosts) != 1 or not self.names(hosts[0], local):
             raise Refusal(
-                "the Host header names no name of this server; expected localhost, or one that was declared "
-                "with --host", status=403, code="host_not_allowed",
-            )  # fmt: skip
+                "the Host header names another server; expected localhost, or a name declared with --host",
+                status=403,
+                code="host_not_allowed",
+            )
         for origin in headers.get(b"origin", ()):
             if not self.names(urlsplit(origin.decode("latin-1")).netloc.encode("latin-1"), local):
                 raise Refusal("a page of another origin may not ask", status=403, code="origin_not_allowed")
-        if self.keys and path not in OPEN and not self.knows(headers):
+        if self.keys and not free and not self.knows(headers):
             raise Refusal(
                 "no key, or a wrong one; expected Authorization: Bearer KEY",
                 status=401,
@@ -82,7 +85,8 @@ class Doors:
         """Whether a key is among the headers; compared in constant time, with each that there is."""
         bearer = [value[7:] for value in headers.get(b"authorization", ()) if value[:7].lower() == b"bearer "]
         given = [hashlib.sha256(key.strip()).digest() for key in (*bearer, *headers.get(b"x-api-key", ()))]
-        return any([hmac.compare_digest(one, other) for one in given for other in self.keys])
+        equal = [hmac.compare_digest(one, other) for one in given for other in self.keys]  # all of them
+        return any(equal)
 
 
 def read_keys(path: Path) -> frozenset[bytes]:
@@ -99,8 +103,8 @@ def read_keys(path: Path) -> frozenset[bytes]:
                 raise DataError(f"{path}, line {number}: expected 64 hexadecimal digits behind {HASHED}")
             keys.add(bytes.fromhex(digest))
         elif line and len(line) < SHORTEST_KEY:
-            raise DataError(f"{path}, line {number}: a key of {len(line)} characters can be guessed; "
-                            f"expected {SHORTEST_KEY} or more")  # fmt: skip
+            found = f"{path}, line {number}: a key of {len(line)} characters can be guessed"
+            raise DataError(f"{found}; expected {SHORTEST_KEY} or more")
         elif line:
             keys.add(hashlib.sha256(line.encode()).digest())
     if not keys:

@@ -16,8 +16,10 @@ from nomoat.serve.shelf import Served
 from nomoat.serve.tokens import chat_logprobs
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.pieces import Kind
 
 SHARES: dict[Effort, float] = {"minimal": 1 / 16, "low": 1 / 8, "medium": 1 / 4, "high": 1 / 2}
+NAMES: dict[Kind, tuple[str, ...]] = {"answer": ("content",), "thinking": ("reasoning_content", "reasoning")}
 DONE = Event("[DONE]")
 
 
@@ -52,13 +54,11 @@ def continued(
 ) -> Request:
     """A request to the engine; Refusal, with the field, for what it can't continue."""
     tokenizer, engine = served.tokenizer, served.engine
-    room = min(served.context, engine.blocks.n * BLOCK) - len(ids)
+    most = min(served.context, engine.blocks.n * BLOCK)
+    room = most - len(ids)
     if room < 1:
-        raise Refusal(
-            f"the prompt has {len(ids)} tokens; expected fewer than the {len(ids) + room} of this model's context",
-            param,
-            code="context_length_exceeded",
-        )
+        message = f"the prompt has {len(ids)} tokens; expected fewer than the {most} of this model's context"
+        raise Refusal(message, param, code="context_length_exceeded")
     stop = body.stop or ()
     try:
         request = Request(
@@ -184,13 +184,12 @@ class Chat:
             yield self.chunk([choice_of(index, delta={"role": "assistant", "content": ""})])
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        logprobs = self.logprobs([delta])
+        index, logprobs = delta.choice, self.logprobs([delta])
         if delta.text or logprobs:
-            names = ("content",) if delta.kind == "answer" else ("reasoning_content", "reasoning")
-            fields = {"delta": {name: delta.text for name in names if delta.text}}
-            yield self.chunk([choice_of(delta.choice, **fields, logprobs=logprobs)])
+            said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
+            yield self.chunk([choice_of(index, delta=said, logprobs=logprobs)])
         if delta.finish:
-            yield self.chunk([choice_of(delta.choice, delta={}, finish=delta.finish)])
+            yield self.chunk([choice_of(index, delta={}, finish=delta.finish)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
         if self.with_usage:
@@ -211,7 +210,7 @@ class Chat:
                 "annotations": [],
             }
             if choice.thinking:
-                message |= {"reasoning_content": choice.thinking, "reasoning": choice.thinking}
+                message |= dict.fromkeys(NAMES["thinking"], choice.thinking)
             logprobs = self.logprobs(choice.deltas)
             said.append(choice_of(index, message=message, logprobs=logprobs, finish=choice.finish))
         costs = {"usage": usage_of(usage), "timings": timings_of(usage)}

@@ -39,6 +39,10 @@ class Reply:
             self.held = ""
             yield self.delta(text, "length" if token.stop == "length" else "stop")
 
+    def cut(self) -> Delta:
+        """The end of a reply that is given up."""
+        return self.delta(self.held, "length")
+
     def add(self, text: str) -> Iterator[Delta]:
         self.held += text
         if self.tokens[-1].stop:

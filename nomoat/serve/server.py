@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import h11
 import uvicorn
@@ -29,6 +29,12 @@ def listening(address: str, port: int) -> socket.socket:
             f"{address}, port {port}: {error}; expected a free one of this machine; choose another --port"
         ) from None
     return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a bound socket is asked."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(app: App, bound: socket.socket) -> None:
@@ -71,6 +77,7 @@ def protocol(bounds: Bounds) -> type[H11Protocol]:
 
     class Timed(H11Protocol):
         timer: asyncio.TimerHandle | None = None
+        stalled: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -84,7 +91,18 @@ def protocol(bounds: Bounds) -> type[H11Protocol]:
 
         def connection_lost(self, error: Exception | None) -> None:
             self.stop()
+            self.resume_writing()
             super().connection_lost(error)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.stalled = self.loop.call_later(bounds.stalled_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.stalled is not None:
+                self.stalled.cancel()
+                self.stalled = None
 
         def watch(self) -> None:
             """A timer runs exactly while a request is incomplete."""

@@ -11,13 +11,15 @@ from typing import Literal
 
 import torch
 
-from nomoat.config import ConfigError, UserError, nearest
+from nomoat.config import ConfigError, JsonObject, UserError, nearest
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
+from nomoat.serve import inspecting
 from nomoat.serve.loading import load
 from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
+from nomoat.weights import known
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}")
 Stored = Literal["f32", "bf16", "int8"]
@@ -26,6 +28,7 @@ KINDS: dict[Stored, tuple[torch.dtype, Precision]] = {
     "bf16": (torch.bfloat16, "as is"),
     "int8": (torch.float32, "int8"),
 }
+BYTES: dict[Stored, float] = {"f32": 4, "bf16": 2, "int8": 1}  # of a parameter, about
 STEP_TOKENS = 256  # of a step: for so long a row that goes on waits, and a cancelled one computes
 
 
@@ -92,8 +95,24 @@ class Shelf:
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
 
 
+def described(entry: Entry, stored: Stored) -> JsonObject:
+    """What an entry's headers say; errors as `loading.load`, but for what only the weights show."""
+    root = known.locate(entry.source)
+    if entry.stage is not None:
+        root = Run.open(root).weights(entry.stage).path
+    facts = inspecting.inspect(root).facts
+    return {
+        "model": entry.name,
+        "from": str(root),
+        "parameters": facts["parameters"],
+        "context": facts["context"],
+        "bytes": int(facts["parameters"] * BYTES[stored]),
+        "bytes of a full cache": facts["bytes of a full cache"],
+    }
+
+
 def fingerprint(engine: Engine, tokenizer: Tokenizer) -> str:
-    """Of the weights as they are computed with: the first and last numbers of each matrix, and the tokenizer."""
+    """Of the weights, by the first and last numbers of each matrix, and of the tokenizer."""
     digest = hashlib.sha256(tokenizer.fingerprint.encode())
     for name, parameter in engine.model.named_parameters():
         ends = torch.cat([parameter.detach().flatten()[:16], parameter.detach().flatten()[-16:]])

@@ -10,6 +10,9 @@ from nomoat.engine.engine import Engine
 from nomoat.engine.request import Request, Token
 from nomoat.serve.refusal import Refusal
 
+Jobs = dict[
+    tuple[Engine, int], tuple["Job", int]
+]  # (where, number there) -> (whose, of which of its requests)
 News = list[tuple["Job", int, Token]]  # (whose, of which of its requests, what)
 FAILED = "the model has failed and the server's log says how; restart the server"
 
@@ -24,14 +27,21 @@ class Job:
         self.numbers: list[int] = []  # of the requests, in the engine
         self.unread: deque[tuple[int, Token]] = deque()
         self.news = asyncio.Event()
-        self.failed = False
+        self.failed = self.late = False
+
+    def expire(self) -> None:
+        """No token is waited for any more."""
+        self.late = True
+        self.news.set()
 
     async def tokens(self) -> AsyncIterator[tuple[int, Token]]:
-        """(i, token of requests[i]) as they come."""
+        """(i, token of requests[i]) as they come; fewer than asked for where they take too long."""
         while self.left:
             while not self.unread:
                 if self.failed:
                     raise Refusal(FAILED, status=503, code="model_failed")
+                if self.late:
+                    return
                 self.news.clear()
                 await self.news.wait()
             i, token = self.unread.popleft()
@@ -43,7 +53,7 @@ class Worker:
     """Steps the engines of all models in one thread, as long as any of them has rows."""
 
     def __init__(self) -> None:
-        self.jobs: dict[tuple[Engine, int], tuple[Job, int]] = {}  # by engine and number of the request
+        self.jobs: Jobs = {}
         self.orders: deque[tuple[str, Job]] = deque()
         self.awake = threading.Event()
         self.closing = self.failed = False
@@ -64,9 +74,9 @@ class Worker:
             self.thread.join()
 
     @contextlib.contextmanager
-    def queue(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Job]:
-        """A job of requests that `engine.check` has passed; however the block is left, nothing of it stays
-        in the engine.
+    def queue(self, engine: Engine, requests: Sequence[Request], seconds: float) -> Iterator[Job]:
+        """A job of requests that `engine.check` has passed, for so many seconds; however the block is left,
+        nothing of it stays in the engine.
         """
         if self.failed:
             raise Refusal(FAILED, status=503, code="model_failed")
@@ -74,9 +84,11 @@ class Worker:
         n_rows = job.left
         self.n_rows += n_rows
         self._order("begin", job)
+        timer = self.loop.call_later(seconds, job.expire)
         try:
             yield job
         finally:
+            timer.cancel()
             self.n_rows -= n_rows
             self._order("end", job)
 

@@ -24,14 +24,14 @@ class Reader:
     """
 
     def __init__(self, tokenizer: Tokenizer, *, thinking: bool, spelled: Collection[int] = ()):
-        layout = tokenizer.layout
-        self.tokenizer = tokenizer
+        self.tokenizer, layout = tokenizer, tokenizer.layout
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.kind: Kind = "thinking" if thinking else "answer"
         self.n_tokens = 0  # since the last piece
         self.first = tokenizer.drops_first_blank
         self.spelled = {id: text for text, id in layout.specials.items() if id in spelled}
-        self.marks = {layout.think_id, layout.end_think_id} - {None} - self.spelled.keys()
+        self.marks = {layout.think_id, layout.end_think_id}
+        self.marks -= {None, *spelled}
 
     def read(self, id: int) -> Piece | None:
         """The text that is whole with this id."""

@@ -171,8 +171,14 @@ def drops_first_blank(table: JsonObject) -> bool:
 
 
 def adds_bos(table: JsonObject, config: JsonObject) -> bool:
-    """Whether a foreign tokenizer puts its first token before a text: it says so, or its post-processor does."""
+    """Whether a foreign tokenizer puts its first token before a text: it says so, or its post-processor
+    does.
+    """
+    if "add_bos_token" in config:
+        return bool(config["add_bos_token"])
     post = table.get("post_processor") or {}
-    steps = post.get("processors") or [post]
-    firsts = [step["single"][0] for step in steps if step.get("single") and isinstance(step["single"], list)]
-    return bool(config.get("add_bos_token", any("SpecialToken" in first for first in firsts)))
+    for step in post.get("processors") or [post]:
+        single = step.get("single")
+        if isinstance(single, list) and single and "SpecialToken" in single[0]:
+            return True
+    return False

@@ -97,17 +97,19 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
 
 def scored(logits_MV: Tensor, ids: Sequence[int], n_top: int) -> list[Scored]:
     """What softmax(logits) gave to each id, and the `n_top` ids that it gave most."""
-    found = []
     id_M1 = torch.tensor(ids, device=logits_MV.device)[:, None]
+    found = []
     for few_MV, few_M1 in zip(logits_MV.split(FEW), id_M1.split(FEW)):
-        logp_MV = few_MV.float().log_softmax(-1)
-        best = logp_MV.topk(min(n_top, logp_MV.shape[1]))
-        logps = logp_MV.gather(1, few_M1)[:, 0].tolist()
-        best_ids, best_logps = best.indices.tolist(), best.values.tolist()
-        for i, logp in enumerate(logps):
-            top = zip(best_ids[i], best_logps[i])
-            found.append(Scored(logp, tuple(top)))
+        found += _scored(few_MV, few_M1, n_top)
     return found
+
+
+def _scored(logits_MV: Tensor, id_M1: Tensor, n_top: int) -> list[Scored]:
+    logp_MV = logits_MV.float().log_softmax(-1)
+    best = logp_MV.topk(min(n_top, logp_MV.shape[1]))
+    logps = logp_MV.gather(1, id_M1)[:, 0].tolist()
+    tops = zip(best.indices.tolist(), best.values.tolist())
+    return [Scored(logp, tuple(zip(*top))) for logp, top in zip(logps, tops)]
 
 
 def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:

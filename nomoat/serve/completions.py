@@ -106,17 +106,22 @@ class Completion:
     def said(self, index: int, deltas: Sequence[Delta]) -> tuple[str, JsonObject | None]:
         """The text of some deltas, the prompt before the first; their log-probabilities, if asked for."""
         tokens = [token for delta in deltas for token in delta.tokens]
-        text = "" if self.silent else "".join(delta.text for delta in deltas)
-        rows = [] if self.silent else rows_of(tokens)
+        text, rows = "", []
+        if not self.silent:
+            text = "".join(delta.text for delta in deltas)
+            rows = rows_of(tokens)
         begins = index not in self.listed
-        listed = self.listed.setdefault(index, Listed(self.head.served.tokenizer))
+        if begins:
+            self.listed[index] = Listed(self.head.served.tokenizer)
+        listed = self.listed[index]
         if begins and self.body.echo:
             ids, echo = self.echo(index)
             listed.begin(ids, echo)
             text = echo + text
             rows = prompt_rows(ids, tokens) + rows
-        logprobs = None if self.body.logprobs is None else listed.read(rows)
-        return text, logprobs
+        if self.body.logprobs is None:
+            return text, None
+        return text, listed.read(rows)
 
     def echo(self, index: int) -> tuple[Sequence[int], str]:
         """The prompt of a choice: its ids, and its text as it was sent, or as the ids read."""

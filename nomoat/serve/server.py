@@ -18,16 +18,21 @@ BACKLOG = 2048  # connections that the kernel holds until they are taken
 
 
 def listening(address: str, port: int) -> socket.socket:
-    """A socket that is bound, and refuses connections until it is served; ConfigError where that can't be."""
+    """A socket that is bound, and refuses connections until it listens; ConfigError where that can't be."""
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port}; expected 0 to 65535; 0 takes a free one")
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        family, kind, number, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, number)
+    except OSError as error:
+        raise ConfigError(f"--address {address}: {error}; expected one of this machine's") from None
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
         bound.bind(place)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"{address}, port {port}: {error}; expected a free one of this machine; choose another --port"
-        ) from None
+    except OSError as error:
+        bound.close()
+        where = f"{address}, port {port}: {error.strerror}"
+        raise ConfigError(f"{where}; expected a free place of this machine; choose another --port") from None
     return bound
 
 

@@ -29,7 +29,8 @@ class Reader:
         self.kind: Kind = "thinking" if thinking else "answer"
         self.n_tokens = 0  # since the last piece
         self.first = tokenizer.drops_first_blank
-        self.spelled = {id: text for text, id in layout.specials.items() if id in spelled}
+        names = layout.specials.items()
+        self.spelled = {id: text for text, id in names if id in spelled}
         self.marks = {layout.think_id, layout.end_think_id}
         self.marks -= {None, *spelled}
 

@@ -1,0 +1,64 @@
+"""The command itself: where it listens, how it ends, and that nothing is left of one that was killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from nomoat.config import ConfigError
+from nomoat.serve import server
+
+
+def test_a_place_that_is_taken_is_said_before_anything_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(ConfigError, match="in use; expected a free"):
+            server.listening("127.0.0.1", taken.getsockname()[1])
+    for address, port, found in (
+        ("127.0.0.1", 70_000, "0 to 65535"),
+        ("no such name", 0, "--address no such name"),
+    ):
+        with pytest.raises(ConfigError, match=found):
+            server.listening(address, port)
+
+
+@pytest.mark.check
+def test_a_killed_server_starts_again_and_a_terminated_one_says_nothing(smoke):
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "nomoat",
+        "serve",
+        str(smoke.root),
+        "--port",
+        "0",
+        "--json",
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        ) as run:
+            told = json.loads(run.stdout.readline())
+            body = {
+                "model": told["models"][1],
+                "messages": [{"role": "user", "content": "2+2"}],
+                "max_tokens": 4,
+            }
+            with urllib.request.urlopen(
+                f"{told['url']}/chat/completions", json.dumps(body).encode()
+            ) as answer:
+                assert json.load(answer)["usage"]["completion_tokens"] <= 4
+            run.send_signal(number)
+            said = run.stderr.read()
+            assert run.wait(30) == (-9 if number == signal.SIGKILL else 0)
+            assert "2+2" not in said
+            assert "Traceback" not in said

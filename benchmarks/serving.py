@@ -150,8 +150,11 @@ def beside(args: argparse.Namespace) -> None:
                 ours(path, KINDS[kind], args.threads) as mine,
                 theirs(path, max(args.clients), args.threads) as other,
             ):
+                seconds = sorted(leaving(mine, 10))
                 for n_clients in args.clients:
                     print(row(kind, n_clients, (mine, other), args.rounds, args.each), flush=True)
+                told = f"median {1e3 * statistics.median(seconds):.0f} ms, longest {1e3 * seconds[-1]:.0f} ms"
+                print(f"\n{kind}: who leaves frees its place, {told}\n", flush=True)
 
 
 def row(kind: str, n_clients: int, ports: tuple[int, int], rounds: int, n_each: int) -> str:
@@ -165,6 +168,34 @@ def row(kind: str, n_clients: int, ports: tuple[int, int], rounds: int, n_each: 
     return (
         f"| {kind} | {n_clients} | {rates[0]:.2f} | {rates[1]:.2f} | {ratio} | "
         f"{firsts[0]:.2f} s | {firsts[1]:.2f} s |"
+    )
+
+
+def leaving(port: int, n: int) -> list[float]:
+    """Seconds from a client's leaving, in the middle of a stream, until its place is free."""
+    found = []
+    for _ in range(n):
+        body = {"messages": [{"role": "user", "content": "A long story"}], "stream": True, "ignore_eos": True}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        answer = connection.getresponse()
+        for _ in range(20):
+            answer.readline()
+        start = time.perf_counter()
+        answer.close()
+        connection.close()
+        while rows_running(port):
+            pass
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def rows_running(port: int) -> float:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    return sum(
+        float(line.split()[1]) for line in text.splitlines() if line.startswith("nomoat_rows_running{")
     )
 
 

@@ -27,11 +27,12 @@ class Bounds:
     depth: int = 64  # of JSON
     choices: int = 8  # `n`
     prompts: int = 64  # of one body
-    stops: int = 4
+    stops: int = 16
     stop_characters: int = 256
     rows: int = 32  # that run at the same time
     queue: int = 64  # rows that wait for these
     connections: int = 512
+    idle_seconds: int = 60  # between two requests of a connection
     receive_seconds: float = 10.0  # from a request's first byte to its last
     answer_seconds: float = 600.0  # to the last token; what is there by then is the answer
     stalled_seconds: float = 30.0  # in which a client reads nothing of what was sent

@@ -62,6 +62,7 @@ def configured(app: App) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=bounds.header_bytes,
+        timeout_keep_alive=bounds.idle_seconds,
         timeout_graceful_shutdown=int(bounds.drain_seconds),
     )
 

@@ -29,7 +29,7 @@ KINDS: dict[Stored, tuple[torch.dtype, Precision]] = {
     "int8": (torch.float32, "int8"),
 }
 BYTES: dict[Stored, float] = {"f32": 4, "bf16": 2, "int8": 1}  # of a parameter, about
-STEP_TOKENS = 256  # of a step: for so long a row that goes on waits, and a cancelled one computes
+STEP_TOKENS = 128  # of a step: for so long a row that goes on waits, and a cancelled one computes
 
 
 @dataclass(frozen=True, slots=True)

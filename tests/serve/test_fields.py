@@ -48,7 +48,7 @@ WRONG = [
             ("seed", 2**63),
             ("seed", 1.5),
             ("stop", ""),
-            ("stop", ["a"] * 5),
+            ("stop", ["a"] * 17),
             ("stop", "x" * 257),
             ("presence_penalty", 3),
             ("frequency_penalty", -3),

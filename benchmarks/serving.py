@@ -29,7 +29,20 @@ from nomoat.serve.loading import load
 
 N_NEW = 32
 CLIENTS = (1, 8, 32)
-TOPICS = "rain bread clocks rivers glass salt wool iron tea paper honey snow brick silk sand coal".split()
+TOPICS = (
+    "rain",
+    "bread",
+    "clocks",
+    "rivers",
+    "glass",
+    "salt",
+    "wool",
+    "iron",
+    "tea",
+    "paper",
+    "honey",
+    "snow",
+)
 KINDS = {"bf16": "bf16", "q8_0": "int8"}  # of the file, and what ours is started with
 
 
@@ -55,9 +68,8 @@ def ask(port: int, topic: str, n_new: int = N_NEW) -> Answered:
     start = time.perf_counter()
     first, usage = 0.0, {}
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
-        connection.request(
-            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
-        )
+        kind = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), kind)
         answer = connection.getresponse()
         if answer.status != 200:
             raise RuntimeError(answer.read().decode())
@@ -73,7 +85,7 @@ def ask(port: int, topic: str, n_new: int = N_NEW) -> Answered:
 
 
 def load_of(port: int, n_clients: int, n_each: int, round: int) -> tuple[float, float]:
-    """(requests a second, median of seconds to the first token) of clients that ask one thing after another."""
+    """(requests a second, median seconds to the first token) of clients that ask one thing after another."""
     answers: list[Answered] = []
 
     def client(number: int) -> None:
@@ -138,7 +150,7 @@ def beside(args: argparse.Namespace) -> None:
     """A table: each kind of numbers, each number of clients."""
     print(f"{processor()}, {args.threads} threads, {args.rounds} rounds, {N_NEW} tokens a reply\n")
     print(
-        "| SmolLM2-135M | clients | ours, requests/s | llama.cpp | ratio (range) | ours, first token | llama.cpp |"
+        "| SmolLM2-135M | clients | ours, requests/s | llama.cpp | ratio (range) | first token | llama.cpp |"
     )
     print("|---|---|---|---|---|---|---|")
     loaded = load("smollm2")

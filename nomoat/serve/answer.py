@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from nomoat.config import JsonObject
@@ -96,7 +96,7 @@ async def answer(desk: Desk, receive: Receive, served: Served, asked: Asked, for
             with desk.worker.queue(served.engine, asked.requests, desk.seconds) as job:
                 async for delta in deltas(job, asked, served, usage):
                     choices[delta.choice].add(delta)
-    return JSONResponse(form.whole(choices, usage))
+    return Json(form.whole(choices, usage))
 
 
 class Stream(Response):
@@ -151,6 +151,13 @@ async def pinging(stream: Stream, send: Send) -> AsyncIterator[None]:
         pinger.cancel()
 
 
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: JsonObject) -> bytes:
+        return encoded(content)
+
+
 def usage_of(asked: Asked) -> Usage:
     return Usage(sum(len(request.prompt) for request in asked.requests))
 
@@ -164,6 +171,7 @@ def written(events: Iterable[Event]) -> bytes:
 
 
 def encoded(data: JsonObject | str) -> bytes:
+    """UTF-8; half a surrogate pair, which a client may have sent in a name, becomes `?`."""
     if isinstance(data, str):
         return data.encode()
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

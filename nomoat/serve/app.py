@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import Mount, Route, Router
+from starlette.types import Receive, Scope, Send
 
 import nomoat
 from nomoat.config import JsonObject
 from nomoat.serve import completions, fields, openai, openapi
-from nomoat.serve.answer import Desk, Gone, answer
+from nomoat.serve.answer import Desk, Gone, Json, answer
 from nomoat.serve.asked import Asked, Form
 from nomoat.serve.limits import Bounds, Doors, decode
 from nomoat.serve.metrics import Metrics
@@ -61,8 +60,7 @@ class App:
             Route("/version", self.version, methods=["GET"]),
             *static,
         ]
-        handlers = {Refusal: refused, HTTPException: unknown}
-        self.router: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+        self.router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,9 +76,11 @@ class App:
 
         try:
             self.check(scope)
-            await self.router(scope, receive, sending)
+            await self.router(scope | {"app": self}, receive, sending)
         except Refusal as refusal:
-            await refused(Request(scope), refusal)(scope, receive, sending)
+            await refused(refusal)(scope, receive, sending)
+        except HTTPException as error:
+            await unknown(scope, error)(scope, receive, sending)
         except (Gone, ClientDisconnect):
             pass
         except Exception as error:  # a bug: told by where it is, never by what was asked
@@ -91,10 +91,8 @@ class App:
                 "".join(traceback.format_tb(error.__traceback__)),
             )
             if not started:
-                failure = Refusal(
-                    "a mistake of the server; its log says where", status=500, code="internal_error"
-                )
-                await refused(Request(scope), failure)(scope, receive, sending)
+                failure = Refusal("a mistake of the server; its log says where", status=500, code="bug")
+                await refused(failure)(scope, receive, sending)
         return None
 
     def check(self, scope: Scope) -> None:
@@ -153,7 +151,7 @@ class App:
 
         async def endpoint(request: Request) -> Response:
             body, served = await self.body(request, cls)
-            return JSONResponse(await asyncio.to_thread(answered, body, served))
+            return Json(await asyncio.to_thread(answered, body, served))
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -194,13 +192,13 @@ class App:
 
     async def models(self, request: Request) -> Response:
         listed = [self.described(name) for name in self.shelf.entries]
-        return JSONResponse({"object": "list", "data": listed})
+        return Json({"object": "list", "data": listed})
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self.shelf.entries:
             await self.shelf.get(name)
-        return JSONResponse(self.described(name))
+        return Json(self.described(name))
 
     def described(self, name: str) -> JsonObject:
         entry = self.shelf.entries[name]
@@ -210,7 +208,7 @@ class App:
     async def health(self, request: Request) -> Response:
         if self.worker.failed:
             raise Refusal("the model has failed; restart the server", status=503, code="model_failed")
-        return JSONResponse({"status": "ok"})
+        return Json({"status": "ok"})
 
     async def counted(self, request: Request) -> Response:
         for entry in self.shelf.entries.values():
@@ -221,10 +219,10 @@ class App:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def described_api(self, request: Request) -> Response:
-        return JSONResponse(openapi.document())
+        return Json(openapi.document())
 
     async def version(self, request: Request) -> Response:
-        return JSONResponse({"version": nomoat.__version__})
+        return Json({"version": nomoat.__version__})
 
 
 def headers_of(scope: Scope) -> Mapping[bytes, list[bytes]]:
@@ -234,12 +232,12 @@ def headers_of(scope: Scope) -> Mapping[bytes, list[bytes]]:
     return found
 
 
-def refused(request: Request, refusal: Refusal) -> Response:
-    return JSONResponse(refusal.as_json(), refusal.status, headers=refusal.headers)
+def refused(refusal: Refusal) -> Response:
+    return Json(refusal.as_json(), refusal.status, headers=refusal.headers)
 
 
-def unknown(request: Request, error: HTTPException) -> Response:
+def unknown(scope: Scope, error: HTTPException) -> Response:
     """No route, or not with this method."""
-    words = {404: f"no route {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
+    words = {404: f"no route {scope['path']}", 405: f"{scope['method']} is not for {scope['path']}"}
     message = words.get(error.status_code, error.detail)
-    return refused(request, Refusal(message, status=error.status_code, headers=error.headers))
+    return refused(Refusal(message, status=error.status_code, headers=error.headers))

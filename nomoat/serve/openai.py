@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,13 +59,14 @@ def continued(
     if room < 1:
         message = f"the prompt has {len(ids)} tokens; expected fewer than the {most} of this model's context"
         raise Refusal(message, param, code="context_length_exceeded")
-    stop = body.stop or ()
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    check_texts_and_ids(stop, body.logit_bias or (), engine.model.spec.vocab_size)
     try:
         request = Request(
             ids,
             min(longest or room, room),
             stop_ids=frozenset() if body.ignore_eos else tokenizer.layout.turn_ends,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=stop,
             sampling=sampling(body, top),
             thinking=thinking,
             n=body.n or 1,
@@ -75,6 +76,16 @@ def continued(
     except UserError as error:
         raise Refusal(str(error), param) from None
     return request
+
+
+def check_texts_and_ids(stop: Sequence[str], biased: Iterable[str], vocab_size: int) -> None:
+    """Refusal with the field's name for a stop string that is no text, or an id that no token has."""
+    for text in stop:
+        if text.encode("utf-8", "replace").decode() != text:
+            raise Refusal(f"`stop`: {text!r} has half a surrogate pair; expected text", "stop")
+    for id in biased:
+        if int(id) >= vocab_size:
+            raise Refusal(f"`logit_bias`: id {id}; expected 0 to {vocab_size - 1}", "logit_bias")
 
 
 def sampling(body: Sampled, top: int | None) -> Sampling:

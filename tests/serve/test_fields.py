@@ -65,12 +65,14 @@ WRONG = [
             ("logit_bias", {"41": 101}),
             ("logit_bias", {"-1": 1}),
             ("logit_bias", [1]),
+            ("logit_bias", {"\ud800": 1}),
             ("prediction", {"type": "content"}),
             ("web_search_options", {"x": 1}),
             ("store", True),
         ]
     ),
-    ({"messages": MESSAGES, "logit_bias": {"300": 1}}, "messages"),
+    ({"messages": MESSAGES, "logit_bias": {"300": 1}}, "logit_bias"),
+    ({"messages": MESSAGES, "stop": ["a", "\ud800"]}, "stop"),
     ({"messages": MESSAGES, "enable_thinking": True, "reasoning_effort": "none"}, "reasoning_effort"),
 ]
 WRONG_TEXT = [

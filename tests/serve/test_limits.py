@@ -114,6 +114,7 @@ def test_who_leaves_frees_the_place(client, stream):
     assert time.monotonic() - began < 2  # seconds on any machine; benchmarks/serving.py measures milliseconds
     assert client.app.worker.n_rows == 0
     assert not client.app.worker.jobs
+    assert b'nomoat_refused_total{status="500"}' not in client.raw("GET", "/metrics")[2]
 
 
 def test_slow_senders_stop_nobody_and_are_let_go(served):
@@ -157,14 +158,17 @@ def test_a_model_that_fails_says_so_to_everyone(served, monkeypatch):
 
 
 def test_a_bug_is_told_by_its_place_and_not_by_what_was_asked(client, monkeypatch, caplog):
-    def wrong(scope):
+    def wrong(*_):
         raise ValueError(HI["messages"])
 
-    monkeypatch.setattr("nomoat.serve.app.headers_of", wrong)
-    status, said = client.post(CHAT, **HI)
-    assert (status, said["error"]["type"]) == (500, "server_error")
-    assert "ValueError in /v1/chat/completions" in caplog.text
-    assert "The lamp" not in caplog.text
+    for place in ("headers_of", "fields.parse"):
+        monkeypatch.setattr(f"nomoat.serve.app.{place}", wrong)
+        status, said = client.post(CHAT, **HI)
+        assert (status, said["error"]["type"]) == (500, "server_error")
+        assert "ValueError in /v1/chat/completions" in caplog.text
+        assert "The lamp" not in caplog.text
+        monkeypatch.undo()
+        caplog.clear()
 
 
 def test_a_reply_that_takes_too_long_ends_as_it_is(served):

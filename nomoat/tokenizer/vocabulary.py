@@ -176,9 +176,11 @@ def adds_bos(table: JsonObject, config: JsonObject) -> bool:
     """
     if "add_bos_token" in config:
         return bool(config["add_bos_token"])
-    post = table.get("post_processor") or {}
-    for step in post.get("processors") or [post]:
-        single = step.get("single")
-        if isinstance(single, list) and single and "SpecialToken" in single[0]:
+    post = table.get("post_processor")
+    steps = post.get("processors") if isinstance(post, dict) else None
+    for step in steps if isinstance(steps, list) else [post]:
+        single = step.get("single") if isinstance(step, dict) else None
+        first = single[0] if isinstance(single, list) and single else None
+        if isinstance(first, dict) and "SpecialToken" in first:
             return True
     return False

@@ -1,5 +1,6 @@
 """The verb that serves models to other programs."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,9 @@ def serve(
     from nomoat.serve.limits import Doors, read_keys
     from nomoat.serve.shelf import Shelf, described, entries
 
-    doors = Doors(address, frozenset(host), read_keys(keys) if keys else frozenset())
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests are short: threads would only wait
+    names = frozenset(name.lower() for name in host)
+    doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
     models = [described(entry, type) for entry in listed]
     if plan:

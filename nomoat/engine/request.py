@@ -70,8 +70,11 @@ class Sampling:
     @property
     def plain(self) -> bool:
         """Whether a token is drawn from softmax(logits / temperature) as it is."""
-        truncated = self.top_k is not None or self.top_p < 1 or self.min_p > 0
-        return not (truncated or self.penalised or self.top_logprobs is not None)
+        return not (self.truncates or self.penalised or self.top_logprobs is not None)
+
+    @property
+    def truncates(self) -> bool:
+        return self.top_k is not None or self.top_p < 1 or self.min_p > 0
 
     @property
     def penalised(self) -> bool:

@@ -19,6 +19,8 @@ Id = Annotated[int, Field(ge=0, lt=2**31)]
 Text = Annotated[str, Field(max_length=B.body_bytes)]
 StopText = Annotated[str, Field(min_length=1, max_length=B.stop_characters)]
 Tokens = Annotated[int, Field(ge=1, le=2**31)]
+IdText = Annotated[str, Field(pattern=r"^\d{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
@@ -47,9 +49,7 @@ class Sampled(Body):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    logit_bias: (
-        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
-    ) = None
+    logit_bias: Annotated[dict[IdText, Bias], Field(max_length=1024)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = Field(None, description="go on behind what ends a reply")

@@ -48,6 +48,9 @@ class Doors:
     keys: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
+        for host in self.hosts:
+            if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
+                raise ConfigError(f"--host {host}; expected a name or an address, without a port: box.lan")
         if self.address not in LOOPBACK and not self.keys:
             raise ConfigError(
                 f"--address {self.address} can be reached from other machines; expected a key that its "

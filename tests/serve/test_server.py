@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 
+from nomoat.cli import main
 from nomoat.config import ConfigError
 from nomoat.serve import server
 
@@ -26,6 +27,24 @@ def test_a_place_that_is_taken_is_said_before_anything_is_loaded():
     ):
         with pytest.raises(ConfigError, match=found):
             server.listening(address, port)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "no model to serve; expected a run"),
+        (["runs/none"], "no runs/none; expected a run"),
+        (["a", "--address", "0.0.0.0"], "expected a key"),
+        (["a", "--host", "box:8000"], "--host box:8000; expected a name"),
+        (["a", "--keys", "/none"], "no keys in /none"),
+        (["--model", "a"], "--model a; expected NAME=SOURCE"),
+        (["README.md", "--port", "0"], "README.md"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_loaded(argv, said, capsys):
+    assert main.main(["serve", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert (out, said in err) == ("", True), err
 
 
 @pytest.mark.check

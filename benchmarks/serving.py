@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.common import processor
+from benchmarks.common import compare, processor
 from nomoat.serve.exporting import gguf
 from nomoat.serve.loading import load
 
@@ -170,17 +170,19 @@ def beside(args: argparse.Namespace) -> None:
 
 
 def row(kind: str, n_clients: int, ports: tuple[int, int], rounds: int, n_each: int) -> str:
-    for port in ports:
-        load_of(port, n_clients, 1, 999)
-    found = [[load_of(port, n_clients, n_each, number) for port in ports] for number in range(rounds)]
-    ratios = [mine[0] / other[0] for mine, other in found]
-    rates = [statistics.median(both[side][0] for both in found) for side in (0, 1)]
-    firsts = [statistics.median(both[side][1] for both in found) for side in (0, 1)]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return (
-        f"| {kind} | {n_clients} | {rates[0]:.2f} | {rates[1]:.2f} | {ratio} | "
-        f"{firsts[0]:.2f} s | {firsts[1]:.2f} s |"
-    )
+    """One line of the table; a round of each side that is not counted comes first."""
+    rates: tuple[list[float], list[float]] = [], []
+    firsts: tuple[list[float], list[float]] = [], []
+    for number in range(-1, rounds):
+        for side, port in enumerate(ports):
+            rate, first = load_of(port, n_clients, n_each, number)
+            if number >= 0:
+                rates[side].append(rate)
+                firsts[side].append(first)
+    both = compare(kind, "requests/s", *rates)
+    ratio = f"{both.ratio:.2f} ({both.ratio_low:.2f} to {both.ratio_high:.2f})"
+    mine, other = map(statistics.median, firsts)
+    return f"| {kind} | {n_clients} | {both.ours:.2f} | {both.peer:.2f} | {ratio} | {mine:.2f} s | {other:.2f} s |"
 
 
 def leaving(port: int, n: int) -> list[float]:

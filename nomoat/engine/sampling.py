@@ -107,12 +107,12 @@ def kept(logits_V: Tensor, ids: Tensor, sampling: Sampling) -> int:
     """How many of the best ids the rules keep, one at least."""
     scaled_V = logits_V / sampling.temperature
     weights_V = (scaled_V - scaled_V.amax()).exp().double()
-    if sampling.top_k is not None:
-        ids = ids[: sampling.top_k]
-    weights = weights_V[ids]
-    cdf = weights.cumsum(-1)  # whose end is the same bits for any number of threads
-    total = cdf[-1:] if sampling.top_k is not None else weights_V.cumsum(-1)[-1]
-    stays = (cdf - weights < sampling.top_p * total) & (weights >= sampling.min_p)
+    weights = weights_V[ids[: sampling.top_k]]
+    cdf = weights.cumsum(-1)
+    everything = weights if sampling.top_k is not None else weights_V
+    total = everything.cumsum(-1)[-1]  # the same bits for any number of threads
+    stays = cdf - weights < sampling.top_p * total
+    stays &= weights >= sampling.min_p
     return max(int(stays.sum()), 1)
 
 

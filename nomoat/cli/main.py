@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import Positional
 
 import nomoat
-from nomoat.cli import data, lab, look, models, runs, say, shelf, tasks
+from nomoat.cli import data, lab, look, models, runs, say, serve, shelf, tasks
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -76,6 +76,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "run": runs.run,
         **{kind: runs.stage_verb(kind) for kind in runs.KINDS},
         "chat": models.chat,
+        "serve": serve.serve,
         "eval": models.evaluate,
         "export": models.export,
         "import": models.import_,

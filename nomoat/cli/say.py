@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from nomoat.report.table import Table
 
 
-def result(text: object) -> int:
+def result(text: object, *, at_once: bool = False) -> int:
     """What was asked for, on stdout; the exit code of a verb that is done."""
-    print(text)
+    print(text, flush=at_once)
     return 0
 
 

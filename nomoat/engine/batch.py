@@ -40,21 +40,29 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is computed, and which of its draws belong to each part: those of its row, then its twins'."""
+    """What is computed, and which of its draws belong to each part: those of its row, then its twins'.
+
+    `scored`: those of `out` before them whose logits score the row's prompt.
+    """
 
     batch: Batch
     outs: list[range]
+    scored: list[range]
 
 
 def gathered(parts: Sequence[Part], tables: np.ndarray) -> Step:
     """The tokens of all parts, and where each of them draws."""
     lists = Lists()
-    outs = []
+    outs, scored = [], []
     for part in parts:
         begin = len(lists.out)
+        if part.row.n_unscored:
+            lists.score(part)
+        drawn = len(lists.out)
         lists.add(part)
-        outs.append(range(begin, len(lists.out)))
-    return Step(lists.batch(tables), outs)
+        scored.append(range(begin, drawn))
+        outs.append(range(drawn, len(lists.out)))
+    return Step(lists.batch(tables), outs, scored)
 
 
 class Lists:
@@ -67,6 +75,15 @@ class Lists:
         self.out: list[int] = []
         self.temperature: list[float] = []
         self.uniform: list[float] = []
+
+    def score(self, part: Part) -> None:
+        """The logits behind the prompt's tokens of a part, but the last one and those that are scored."""
+        row, n, _ = part
+        first, begin = row.n_computed, len(self.ids)
+        for pos in range(max(first, len(row.scores)), min(first + n, row.n_prompt - 1)):
+            self.out.append(begin + pos - first)
+            self.temperature.append(1.0)
+            self.uniform.append(-1.0)
 
     def add(self, part: Part) -> None:
         row, n, twins = part

@@ -22,7 +22,7 @@ from nomoat.engine.native.layout import Precision
 from nomoat.engine.native.runner import NativeRunner
 from nomoat.engine.request import Request, Stop, Token
 from nomoat.engine.runner import Runner, TorchRunner
-from nomoat.engine.sampling import choose, shaped, truncated
+from nomoat.engine.sampling import choose, scored, shaped, truncated
 from nomoat.engine.scheduler import Part, Row, Scheduler
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
@@ -86,13 +86,15 @@ class Engine:
         self.unread: dict[int, deque[Token]] = {}  # of requests whose tokens someone waits for
         self.pace = Pace()
 
-    def submit(self, request: Request, name: str = "the prompt") -> int:
-        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be
-        continued.
-        """
+    def limit(self, request: Request) -> int:
+        """How many ids a row of the request has at most."""
+        return min(len(request.prompt) + request.max_new_tokens, self.model.spec.context)
+
+    def check(self, request: Request, name: str = "the prompt") -> None:
+        """DataError or ConfigError for what can't be continued; any thread may ask."""
         spec = self.model.spec
         request.check(spec.vocab_size, spec.context, name)
-        limit = min(len(request.prompt) + request.max_new_tokens, spec.context)
+        limit = self.limit(request)
         if n_blocks(limit) > self.blocks.n:
             raise ConfigError(
                 f"the cache holds {self.blocks.n * BLOCK} positions; "
@@ -102,8 +104,15 @@ class Engine:
             raise ConfigError(
                 "stop strings need the engine's tokenizer; pass it, or use stop_ids"
             )
+
+    def submit(self, request: Request, name: str = "the prompt") -> int:
+        """The request's number.  DataError or ConfigError, before anything is computed, if it can't be
+        continued.
+        """
+        self.check(request, name)
         number = self.n_requests
         self.n_requests += 1
+        limit = self.limit(request)
         row = Row(number, 0, request, list(request.prompt), limit, n_twins=request.n - 1)
         self.scheduler.waiting.append(row)
         return number
@@ -142,7 +151,11 @@ class Engine:
         if not parts:
             return []
         step = gathered(parts, self.scheduler.tables)
-        tokens = self.postprocess(parts, step.outs, self.runner.run(step.batch))
+        drawn = self.runner.run(step.batch)
+        for part, out in zip(parts, step.scored):
+            if out:
+                self.score(part.row, drawn.logits[out.start : out.stop])
+        tokens = self.postprocess(parts, step.outs, drawn)
         if self.drafts != "off":
             self.guess(parts, step.batch, tokens)
         return tokens
@@ -168,6 +181,11 @@ class Engine:
             else:
                 self.scheduler.computed(row, part.n)
         return tokens
+
+    def score(self, row: Row, logits_MV: torch.Tensor) -> None:
+        """The next of the prompt's ids are scored."""
+        n = len(row.scores) + 1
+        row.scores += scored(logits_MV, row.ids[n : n + len(logits_MV)], row.request.prompt_logprobs)
 
     def share(self, row: Row, n: int, twin: Row) -> None:
         """What was computed is the twin's, too: the block that both will write is copied."""
@@ -206,7 +224,9 @@ class Engine:
             id, logp, top, plain = chosen(logits_V, row, forced)
         stop = self.stop(row, id)
         n_cached = None if row.n_new else row.n_cached
-        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached)
+        asked = row.request.prompt_logprobs is not None and not row.n_new
+        prompt = tuple(row.scores) if asked else None
+        return Token(row.number, row.sample, id, logp, stop, top, plain, n_cached, prompt)
 
     def stop(self, row: Row, id: int) -> Stop | None:
         """Why the row ends with this token, if it does."""

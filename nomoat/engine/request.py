@@ -70,8 +70,11 @@ class Sampling:
     @property
     def plain(self) -> bool:
         """Whether a token is drawn from softmax(logits / temperature) as it is."""
-        truncated = self.top_k is not None or self.top_p < 1 or self.min_p > 0
-        return not (truncated or self.penalised or self.top_logprobs is not None)
+        return not (self.truncates or self.penalised or self.top_logprobs is not None)
+
+    @property
+    def truncates(self) -> bool:
+        return self.top_k is not None or self.top_p < 1 or self.min_p > 0
 
     @property
     def penalised(self) -> bool:
@@ -109,6 +112,7 @@ class Request:
     n: int = 1
     seed: int = 0
     key: int = 0
+    prompt_logprobs: int | None = None  # how many alternatives to tell of each of the prompt's own ids
 
     def check(self, vocab_size: int, context: int, name: str = "the prompt") -> None:
         """DataError or ConfigError for what can't be continued."""
@@ -118,6 +122,9 @@ class Request:
                 raise ConfigError(f"{field_name} = {number!r}; expected a whole number")
             if field_name in ("max_new_tokens", "n") and number < 1:
                 raise ConfigError(f"{field_name} = {number}; expected 1 or more")
+        top = self.prompt_logprobs
+        if top is not None and not (whole(top) and 0 <= top <= TOP):
+            raise ConfigError(f"prompt_logprobs = {top}; expected 0 to {TOP}, or None")
         if isinstance(self.stop, str):
             raise ConfigError(f"stop = {self.stop!r}; expected a tuple of texts, as ({self.stop!r},)")
         for text in self.stop:
@@ -162,6 +169,15 @@ def whole(number: object) -> bool:
     return isinstance(number, Integral)
 
 
+class Scored(NamedTuple):
+    """What a model expected where it read an id: its log-probability under softmax(logits), and the most
+    probable ids with theirs.
+    """
+
+    logp: float
+    top: tuple[tuple[int, float], ...]
+
+
 class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
@@ -169,6 +185,7 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     truncation. `top` are the most probable ids with theirs, under softmax(logits), if asked for.
     `n_cached`, on the first token of each sample: how many ids of the prompt were not computed for it,
     since the cache had them; a sample that shares the prompt of the first one counts all of them.
+    `prompt`, on the first token of each sample: the prompt's ids but the first, scored, if asked for.
     """
 
     request: int
@@ -179,6 +196,7 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     top: tuple[tuple[int, float], ...] | None = None
     plain_logp: float | None = None  # of `id` under softmax(logits), beside `top`
     n_cached: int | None = None
+    prompt: tuple[Scored, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nomoat.engine.request import Sampling
+from nomoat.engine.request import Sampling, Scored
 
 LOG2_E = math.log2(math.e)
 BELOW_ONE = 1 - 2**-24  # the largest float32 under 1: times it, a sum of weights stays below itself
+MOST_KEPT = 512  # ids that are looked at first, where a few of the vocabulary are kept
+FEW = 32  # rows whose softmax over the vocabulary lies in memory at a time
 BLOCK = 64  # the CDF is searched by blocks, then inside one: no running sum over the whole vocabulary
 
 
@@ -70,8 +72,9 @@ def shaped(
         )
     for id, times in Counter(reply).items():
         logits_V[id] -= sampling.presence + times * sampling.frequency
-    for id, bias in sampling.bias.items():
-        logits_V[id] += bias
+    if sampling.bias:
+        biased = torch.tensor([*sampling.bias], device=logits_V.device)
+        logits_V[biased] += logits_V.new_tensor([*sampling.bias.values()])
     return logits_V
 
 
@@ -79,19 +82,55 @@ def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
     """The logits, -inf where top-k, then top-p (arXiv 1904.09751), then min-p (arXiv 2407.01082) leave a
     token out; of equals lower ids stay.
     """
-    order = logits_V.sort(descending=True, stable=True).indices
-    probability = (logits_V[order] / (sampling.temperature or 1)).double().softmax(-1)
-    n = len(order) if sampling.top_k is None else min(sampling.top_k, len(order))
-    probability = probability[:n]
-    cdf = probability.cumsum(-1)  # whose end is the same bits for any number of threads
-    kept = (cdf - probability < sampling.top_p * cdf[-1]) & (
-        probability >= sampling.min_p * probability[0]
-    )
-    kept[0] = True
+    if not (sampling.truncates and sampling.temperature):
+        return logits_V
+    ids = best(logits_V, min(MOST_KEPT, len(logits_V)))
+    n_kept = kept(logits_V, ids, sampling)
+    if n_kept == len(ids) or len(ids) < (sampling.top_k or 0):  # there may be more
+        ids = best(logits_V, len(logits_V))
+        n_kept = kept(logits_V, ids, sampling)
     out = torch.full_like(logits_V, -math.inf)
-    ids = order[:n][kept]
-    out[ids] = logits_V[ids]
+    out[ids[:n_kept]] = logits_V[ids[:n_kept]]
     return out
+
+
+def best(logits_V: Tensor, n: int) -> Tensor:
+    """At most the `n` ids of the largest logits, in their order; equal ones are all there or none is."""
+    if n == len(logits_V):
+        return logits_V.sort(descending=True, stable=True).indices
+    found = logits_V.topk(n)
+    ids = found.indices[found.values > found.values[-1]].sort().values
+    return ids[logits_V[ids].sort(descending=True, stable=True).indices]
+
+
+def kept(logits_V: Tensor, ids: Tensor, sampling: Sampling) -> int:
+    """How many of the best ids the rules keep, one at least."""
+    scaled_V = logits_V / sampling.temperature
+    weights_V = (scaled_V - scaled_V.amax()).exp().double()
+    weights = weights_V[ids[: sampling.top_k]]
+    cdf = weights.cumsum(-1)
+    everything = weights if sampling.top_k is not None else weights_V
+    total = everything.cumsum(-1)[-1]  # the same bits for any number of threads
+    stays = cdf - weights < sampling.top_p * total
+    stays &= weights >= sampling.min_p
+    return max(int(stays.sum()), 1)
+
+
+def scored(logits_MV: Tensor, ids: Sequence[int], n_top: int) -> list[Scored]:
+    """What softmax(logits) gave to each id, and the `n_top` ids that it gave most."""
+    id_M1 = torch.tensor(ids, device=logits_MV.device)[:, None]
+    found = []
+    for few_MV, few_M1 in zip(logits_MV.split(FEW), id_M1.split(FEW)):
+        found += _scored(few_MV, few_M1, n_top)
+    return found
+
+
+def _scored(logits_MV: Tensor, id_M1: Tensor, n_top: int) -> list[Scored]:
+    logp_MV = logits_MV.float().log_softmax(-1)
+    best = logp_MV.topk(min(n_top, logp_MV.shape[1]))
+    logps = logp_MV.gather(1, id_M1)[:, 0].tolist()
+    tops = zip(best.indices.tolist(), best.values.tolist())
+    return [Scored(logp, tuple(zip(*top))) for logp, top in zip(logps, tops)]
 
 
 def _draw(blocks: Tensor, cdf: Tensor, uniform_B: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
-from nomoat.engine.request import Request, Thinking
+from nomoat.engine.request import Request, Scored, Thinking
 from nomoat.engine.sampling import uniforms
 
 
@@ -32,6 +32,7 @@ class Row:
     n_thinking: int = -1  # tokens since a think block was opened; -1: outside of one
     text: bytes = b""  # the end of the reply, for stop strings
     uniform_T: list[float] | None = None  # one number a new token, once the first was drawn
+    scores: list[Scored] = field(default_factory=list)  # of the prompt's ids behind the first, if asked for
 
     def __post_init__(self) -> None:
         self.n_prompt = len(self.request.prompt)
@@ -43,6 +44,12 @@ class Row:
     @property
     def n_new(self) -> int:
         return len(self.ids) - self.n_prompt
+
+    @property
+    def n_unscored(self) -> int:
+        """How many of the prompt's ids are still to be scored."""
+        asked = self.request.prompt_logprobs is not None and self.sample == 0
+        return self.n_prompt - 1 - len(self.scores) if asked else 0
 
     def uniform(self, k: int) -> float:
         """The number that the k-th token from here is drawn with; negative for the most probable one."""
@@ -150,7 +157,7 @@ class Scheduler:
     def twin(self, row: Row) -> Row:
         request, row.n_twins = row.request, row.n_twins - 1
         sample = request.n - 1 - row.n_twins
-        return Row(row.number, sample, request, list(row.ids), row.limit)
+        return Row(row.number, sample, request, list(row.ids), row.limit, scores=row.scores)
 
     def enter(self, row: Row) -> None:
         row.slot = self.slots.pop()
@@ -158,7 +165,7 @@ class Scheduler:
 
     def admit(self, row: Row) -> bool:
         """Whether there are blocks for the row's ids now; then it runs, on the prefix that is known."""
-        seen = self.blocks.seen(row.ids)
+        seen = [] if row.n_unscored else self.blocks.seen(row.ids)
         kept = sum(self.blocks.holders[block] == 0 for block in seen)
         missing = n_blocks(len(row.ids) + 1) - len(seen)
         if self.running and missing + kept > self.blocks.n_available:

@@ -31,9 +31,16 @@ WORD_BYTES = 1000  # training cuts longer ones: its time grows with the square o
 class Tokenizer:
     """Encodes content only: no text gives one of the special ids.  Equal fingerprints encode alike."""
 
-    def __init__(self, table: JsonObject, layout: Layout = NOMOAT, config: JsonObject | None = None) -> None:
+    def __init__(
+        self,
+        table: JsonObject,
+        layout: Layout = NOMOAT,
+        config: JsonObject | None = None,
+        adds_bos: bool | None = None,
+    ) -> None:
         """`table` is a parsed tokenizer.json, `layout` ours or that of a foreign one (`foreign.layout_of`),
-        `config` its tokenizer_config.json, which `save` writes back.
+        `config` its tokenizer_config.json, which `save` writes back; `adds_bos`, where the files don't say
+        it, whether the first token stands before a text that no template wrote.
 
         WeightsError if the table is none that can be read, or its special tokens aren't the layout's.
         """
@@ -46,6 +53,9 @@ class Tokenizer:
         self._table, self._config = table, config
         self._control = frozenset(layout.specials.values())
         self.vocab_size: int = 1 + max(vocabulary.ids_of(table).values())
+        if adds_bos is None:
+            adds_bos = layout is NOMOAT or vocabulary.adds_bos(table, config or {})
+        self.adds_bos = adds_bos
         self.drops_first_blank: bool = vocabulary.drops_first_blank(table)
 
     @cached_property

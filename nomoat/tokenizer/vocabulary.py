@@ -168,3 +168,19 @@ def drops_first_blank(table: JsonObject) -> bool:
         if strips or (rule.get("type") == "Metaspace" and scheme != "never"):
             return True
     return False
+
+
+def adds_bos(table: JsonObject, config: JsonObject) -> bool:
+    """Whether a foreign tokenizer puts its first token before a text: it says so, or its post-processor
+    does.
+    """
+    if "add_bos_token" in config:
+        return bool(config["add_bos_token"])
+    post = table.get("post_processor")
+    steps = post.get("processors") if isinstance(post, dict) else None
+    for step in steps if isinstance(steps, list) else [post]:
+        single = step.get("single") if isinstance(step, dict) else None
+        first = single[0] if isinstance(single, list) and single else None
+        if isinstance(first, dict) and "SpecialToken" in first:
+            return True
+    return False

@@ -91,6 +91,32 @@ def test_truncation_keeps_what_its_rules_say():
     assert torch.equal(survivors, logits_V[[0, 2, 3]])
 
 
+def test_truncation_keeps_what_sorting_the_whole_vocabulary_keeps():
+    generator = torch.Generator().manual_seed(0)
+    settings = [{"top_k": k} for k in (1, 40, 511, 512, 600)] + [{"top_p": p} for p in (0.1, 0.9, 0.999)]
+    settings += [{"top_k": 600, "top_p": 0.5}, {"min_p": 0.1}, {"min_p": 1e-6}]
+    settings += [{"top_k": 50, "top_p": 0.8, "min_p": 0.01}]
+    for width in (0.1, 1.0, 4.0):
+        logits_V = width * torch.randn(3000, generator=generator)
+        logits_V = logits_V.mul(4).round().div(4)  # with many equals
+        logits_V[::7] = -math.inf
+        for rules in settings:
+            for temperature in (0.7, 1.5):
+                sampling = Sampling(temperature, **rules)
+                found = torch.isfinite(truncated(logits_V, sampling)).nonzero()[:, 0].tolist()
+                assert found == sorted(by_rule(logits_V, sampling)), (width, rules)
+
+
+def by_rule(logits_V, sampling):
+    """The ids that stay, one after the other."""
+    logits = logits_V.tolist()
+    order = sorted(range(len(logits)), key=lambda id: (-logits[id], id))[: sampling.top_k]
+    p_V = (logits_V[order] / sampling.temperature).double().softmax(-1)
+    before, p = (p_V.cumsum(-1) - p_V).tolist(), p_V.tolist()
+    return [id for n, id in enumerate(order) if n == 0 or (
+        before[n] < sampling.top_p - 1e-9 and p[n] >= sampling.min_p * p[0] * (1 - 1e-6))]  # fmt: skip
+
+
 def test_penalties_and_bias_change_the_logits_they_name():
     logits_V = torch.tensor([2.0, -2.0, 1.0, 0.0])
     asked = Sampling(repetition=2.0, presence=0.5, frequency=0.25, bias={3: -100.0})

@@ -25,6 +25,8 @@ import torch
 
 import nomoat
 from nomoat.config import read_recipe
+from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.generate import stream
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.plan.budget import resolve
@@ -32,7 +34,11 @@ from nomoat.rl import trace
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.stop import Stop
+from nomoat.serve import fields, openai
+from nomoat.serve.asked import Choice, Usage
 from nomoat.serve.bot import Bot
+from nomoat.serve.reply import Reply
+from nomoat.serve.shelf import Served
 from nomoat.stages import fit, models
 from nomoat.stages.pipeline import run_stages
 from nomoat.tokenizer import bpe
@@ -276,6 +282,23 @@ def test_a_message_goes_from_the_bot_to_its_pieces_in_four_changes(model, tokeni
         assert list(bot.stream([Message("user", MARKED)], think=None, stop=lambda: False))
     assert way.rooms == ["serve", "tokenizer", "serve", "engine", "tokenizer"], way.stops
     assert way.changes <= 4
+
+
+def test_a_request_goes_from_its_body_to_its_answer_in_six_changes(model, tokenizer):
+    """Two more than a message of the terminal: the engine checks it before the answer begins."""
+    engine = Engine(model.eval(), Limits(rows=1), tokenizer=tokenizer)
+    served = Served("m", engine, tokenizer, "")
+    data = Datum(text=MARKED, ids=tokenizer.encode(MARKED)), Datum(kind=Piece)
+    with Way(*data) as way:
+        table = {"messages": [{"role": "user", "content": MARKED}], "max_tokens": 4, "ignore_eos": True}
+        body = fields.parse(fields.ChatBody, table)
+        asked = openai.chat(body, served)
+        reply, choice = Reply(asked, 0, tokenizer), Choice()
+        for token in stream(engine, asked.requests[0]):
+            for delta in reply.read(token):
+                choice.add(delta)
+        assert openai.Chat(body, served, asked).whole([choice], Usage(1))["choices"]
+    assert way.rooms == ["serve", "tokenizer", "serve", "engine", "serve", "engine", "tokenizer"], way.stops
 
 
 def test_weights_go_out_and_in_by_the_rooms_that_know_files(tmp_path, model, tokenizer):

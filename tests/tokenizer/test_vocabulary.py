@@ -142,3 +142,17 @@ def test_a_table_that_cannot_be_read_says_why():
         assert "".join(parts) in vocab
     with pytest.raises(DataError, match="no token of this tokenizer ends a reply"):
         foreign.layout_of(whole, None, {})
+
+
+def test_a_first_token_stands_before_a_text_where_the_files_say_so():
+    begin, end = ({"SpecialToken": {"id": name}} for name in ("<s>", "</s>"))
+    text = {"Sequence": {"id": "A"}}
+    bos = {"type": "TemplateProcessing", "single": [begin, text]}
+    plain = {"type": "TemplateProcessing", "single": [text, end]}
+    both = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, bos]}
+    for post, config, expected in (
+        (bos, {}, True), (both, {}, True), (plain, {}, False), (None, {}, False),
+        ("x", {}, False), ({"single": [5]}, {}, False),
+        (bos, {"add_bos_token": False}, False), (None, {"add_bos_token": True}, True),
+    ):  # fmt: skip
+        assert vocabulary.adds_bos({"post_processor": post}, config) is expected

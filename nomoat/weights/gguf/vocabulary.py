@@ -81,7 +81,7 @@ def tokenizer_of(header: Header) -> Tokenizer:
     named = {word: _token(meta, name, tokens) for name, word in _WORDS.items()}
     words = {word: token for word, token in named.items() if token is not None}
     ends = [tokens.index(token) for name in ("eot", "eom") if (token := _token(meta, name, tokens))]
-    return Tokenizer(table, foreign.layout_of(table, template, words, ends))
+    return Tokenizer(table, foreign.layout_of(table, template, words, ends), adds_bos=adds_bos(meta))
 
 
 def _token(meta: Mapping[str, Any], name: str, tokens: Sequence[str]) -> str | None:

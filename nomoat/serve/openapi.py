@@ -1,0 +1,89 @@
+"""The OpenAPI document of the server, made from the records that its bodies are read with."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import nomoat
+from nomoat.config import JsonObject
+from nomoat.serve import fields
+
+POSTS: dict[str, tuple[type[BaseModel], str, bool]] = {  # path -> body, what it does, whether it can stream
+    "/v1/chat/completions": (fields.ChatBody, "The next turn of a conversation", True),
+    "/v1/completions": (fields.CompletionBody, "What follows a text, or how probable it is", True),
+    "/v1/tokenize": (fields.TokenizeBody, "The ids of a text or a conversation", False),
+    "/v1/detokenize": (fields.DetokenizeBody, "The text of ids", False),
+}
+GETS = {
+    "/v1/models": "The models that can be asked",
+    "/v1/models/{name}": "One of them",
+    "/health": "Whether it answers; asks for no key",
+    "/metrics": "Counters for Prometheus",
+    "/version": "Of the program",
+    "/openapi.json": "This document",
+}
+ERRORS = {
+    "400": "a field is wrong or can't be honoured; `param` names it",
+    "401": "no key, or a wrong one",
+    "403": "a Host or Origin that is not this server's",
+    "404": "no such model",
+    "413": "the body is too long",
+    "429": "too many wait; try again",
+    "503": "the model could not be loaded, or has failed",
+}
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def document() -> JsonObject:
+    """OpenAPI 3.1."""
+    refs = "#/components/schemas/{model}"
+    bodies = [(cls, "validation") for cls, _, _ in POSTS.values()]
+    named, schemas = models_json_schema(bodies, ref_template=refs)
+    paths = {path: {"get": operation(words, {}, GET_TYPES.get(path))} for path, words in GETS.items()}
+    paths["/v1/models/{name}"]["get"]["parameters"] = [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    ]
+    for path, (cls, words, streams) in POSTS.items():
+        content = {"application/json": {"schema": named[cls, "validation"]}}
+        asked = {"requestBody": {"required": True, "content": content}}
+        paths[path] = {"post": operation(words, asked, "text/event-stream" if streams else None)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "nomoat", "version": nomoat.__version__},
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas.get("$defs", {}), "Error": ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+GET_TYPES = {"/metrics": "text/plain"}
+
+
+def operation(words: str, asked: JsonObject, other: str | None) -> JsonObject:
+    """One operation; `other` is a type of its answer beside JSON."""
+    types: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if other:
+        types[other] = {"schema": {"type": "string"}}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    responses = {"200": {"description": "the answer", "content": types}}
+    responses |= {status: {"description": words, "content": error} for status, words in ERRORS.items()}
+    return {"summary": words, **asked, "responses": responses}

@@ -186,7 +186,7 @@ class Grammar:
             return None
         try:
             self._validator.validate(json.loads(text, parse_float=Decimal))
-        except ValueError as error:  # of json or of the validator
+        except (ValueError, RecursionError) as error:  # of json or of the validator
             return visible(str(error).partition("\n")[0])[:300]
         return None
 

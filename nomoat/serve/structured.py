@@ -16,6 +16,7 @@ from nomoat.serve.refusal import Refusal
 Pattern = Annotated[str, Field(max_length=10_000)]
 Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
 Schema = JsonObject | str
+SLOW = ("tools", "text", "output_config", "output_format")  # of other bodies
 
 
 class JsonSchema(Body):
@@ -56,7 +57,7 @@ class Formed(Body):
 
 def asks(body: Body) -> bool:
     """Whether a body asks for what takes time to make."""
-    return any(getattr(body, name, None) for name in (*Formed.model_fields, "tools"))
+    return any(getattr(body, name, None) for name in (*Formed.model_fields, *SLOW))
 
 
 def compiled(source: Source | None, engine: Engine) -> Grammar | None:

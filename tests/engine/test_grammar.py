@@ -228,6 +228,7 @@ def test_a_finished_text_is_checked(compiler):
     assert "required" in made.wrong('{"a": 3}')
     assert made.wrong('{"a": 3, ')
     assert compiler(of_regex("a")).wrong("whatever") is None
+    assert "recursion" in compiler(of_schema({"items": {"$ref": "#"}})).wrong("[" * 9999 + "]" * 9999)
 
 
 @pytest.mark.parametrize("name", ["llguidance", "jsonschema_rs"])

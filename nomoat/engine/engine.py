@@ -17,12 +17,13 @@ from nomoat.config import ConfigError
 from nomoat.engine.batch import Batch, Drawn, gathered
 from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
 from nomoat.engine.draft import FEW_ROWS, Drafts, Pace, by_depth, by_lookup
+from nomoat.engine.grammar import Compiler
 from nomoat.engine.native import build
 from nomoat.engine.native.layout import Precision
 from nomoat.engine.native.runner import NativeRunner
 from nomoat.engine.request import Request, Stop, Token
 from nomoat.engine.runner import Runner, TorchRunner
-from nomoat.engine.sampling import choose, scored, shaped, truncated
+from nomoat.engine.sampling import choose, masked, scored, shaped, truncated
 from nomoat.engine.scheduler import Part, Row, Scheduler
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
@@ -53,8 +54,8 @@ class Engine:
     """Continues the requests that are submitted, a token of each row a step.
 
     `compiled`: whether steps are computed by step.c; None: where that is possible.  `precision` int8 stores
-    the weights of a compiled step in a quarter of the memory.  `tokenizer` is needed for stop strings.  One
-    thread owns an engine.
+    the weights of a compiled step in a quarter of the memory.  `tokenizer` is needed for stop strings and
+    for grammars, which `compiler` makes.  One thread owns an engine.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Engine:
         drafts: Drafts = "off",
     ):
         self.model, self.tokenizer, self.drafts = model, tokenizer, drafts
+        self.compiler = None if tokenizer is None else Compiler(tokenizer)
         self.limits = limits = limits or Limits()
         spec = model.spec
         compiled = is_compiled(model, compiled, precision, drafts)
@@ -231,9 +233,10 @@ class Engine:
     def stop(self, row: Row, id: int) -> Stop | None:
         """Why the row ends with this token, if it does."""
         request = row.request
-        if request.thinking:
-            row.think(id, request.thinking)
-        if id in request.stop_ids:
+        row.take(id)
+        if row.matcher and row.matcher.broken:
+            return "grammar"
+        if id in request.stop_ids or (row.matcher and row.matcher.done):
             return "end"
         if request.stop:
             ends = [text.encode() for text in request.stop]
@@ -266,6 +269,7 @@ def chosen(
     """The id by the row's own rules, or the one that is forced; its log-probability; alternatives."""
     sampling = row.request.sampling
     logits = shaped(logits_V, sampling, row.request.prompt, row.ids[row.n_prompt :])
+    logits = masked(logits, row.allowed(logits))
     temperature, uniform = sampling.temperature or 1.0, row.uniform(0)
     if forced is None:
         id_1, _ = choose(

@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from nomoat.config import ConfigError, DataError
+from nomoat.engine.grammar import Grammar
 
 TOP = 20  # log-probabilities beside the chosen one, at most
 FAR = 1e4  # settings beyond it mean nothing, and lead out of float32
-Stop = Literal["end", "stop", "length"]
+Stop = Literal["end", "stop", "length", "grammar"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,10 @@ class Request:
 
     A continuation ends at one of `stop_ids` ("end"), where its text holds one of `stop` ("stop"; the engine
     needs a tokenizer for it), after `max_new_tokens` or at the model's context ("length").
+
+    With a `grammar` it holds to that, behind its think block if it has one: where `thinking` is given and
+    the prompt opens none, it may open one first if the model likes nothing better.  It ends at a stop id or
+    where the grammar has no more ("end"); "grammar" says that llguidance gave up on the way.
     """
 
     prompt: Sequence[int]
@@ -113,6 +118,7 @@ class Request:
     seed: int = 0
     key: int = 0
     prompt_logprobs: int | None = None  # how many alternatives to tell of each of the prompt's own ids
+    grammar: Grammar | None = None
 
     def check(self, vocab_size: int, context: int, name: str = "the prompt") -> None:
         """DataError or ConfigError for what can't be continued."""
@@ -147,6 +153,8 @@ class Request:
                 f"{name} has {len(self.prompt)} ids and the model's context is {context}; "
                 f"expected at most {context - 1}; shorten it or extend the context"
             )
+        if self.grammar is not None:
+            self.grammar.check(vocab_size)
         marks = [self.thinking.open_id, self.thinking.close_id] if self.thinking else []
         for what, ids in {
             name: self.prompt,
@@ -181,8 +189,8 @@ class Scored(NamedTuple):
 class Token(NamedTuple):  # which is made faster than a frozen dataclass
     """One token of sample `sample` of a request; `stop` says why it was the last one, if it was.
 
-    `logp` is its log-probability under softmax(logits / temperature) behind all penalties, before
-    truncation. `top` are the most probable ids with theirs, under softmax(logits), if asked for.
+    `logp` is its log-probability under softmax(logits / temperature) behind all penalties and the grammar,
+    before truncation. `top` are the most probable ids with theirs, under softmax(logits), if asked for.
     `n_cached`, on the first token of each sample: how many ids of the prompt were not computed for it,
     since the cache had them; a sample that shares the prompt of the first one counts all of them.
     `prompt`, on the first token of each sample: the prompt's ids but the first, scored, if asked for.

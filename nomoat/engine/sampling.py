@@ -78,6 +78,13 @@ def shaped(
     return logits_V
 
 
+def masked(logits_V: Tensor, allowed_V: Tensor | None) -> Tensor:
+    """The logits, -inf where an id is not allowed; all of them where none is, or all are."""
+    if allowed_V is None or not allowed_V.any():
+        return logits_V
+    return logits_V.masked_fill(~allowed_V.to(logits_V.device), -math.inf)
+
+
 def truncated(logits_V: Tensor, sampling: Sampling) -> Tensor:
     """The logits, -inf where top-k, then top-p (arXiv 1904.09751), then min-p (arXiv 2407.01082) leave a
     token out; of equals lower ids stay.

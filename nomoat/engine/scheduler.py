@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from nomoat.engine.blocks import BLOCK, Blocks, n_blocks
+from nomoat.engine.grammar import Matcher
 from nomoat.engine.request import Request, Scored, Thinking
 from nomoat.engine.sampling import uniforms
 
@@ -33,10 +35,13 @@ class Row:
     text: bytes = b""  # the end of the reply, for stop strings
     uniform_T: list[float] | None = None  # one number a new token, once the first was drawn
     scores: list[Scored] = field(default_factory=list)  # of the prompt's ids behind the first, if asked for
+    matcher: Matcher | None = field(init=False)  # how far the reply has come in its grammar
 
     def __post_init__(self) -> None:
         self.n_prompt = len(self.request.prompt)
-        self.plain = self.request.sampling.plain
+        grammar = self.request.grammar
+        self.matcher = None if grammar is None else grammar.matcher()
+        self.plain = self.request.sampling.plain and grammar is None
         thinking = self.request.thinking
         if thinking and thinking.opened:
             self.n_thinking = 0
@@ -62,6 +67,28 @@ class Row:
             ].tolist()
         place = len(self.ids) - self.n_prompt + k
         return self.uniform_T[place] if place < len(self.uniform_T) else 0.0
+
+    def allowed(self, logits_V: Tensor) -> Tensor | None:
+        """True for the ids that may come next; None: all.  Before a grammar stands a think block only where
+        that is what the model likes most.
+        """
+        matcher, thinking = self.matcher, self.request.thinking
+        if matcher is None:
+            return None
+        if self.n_thinking >= 0:
+            return matcher.before(len(logits_V), thinking.close_id)
+        allowed_V = matcher.allowed(len(logits_V))
+        if thinking and not thinking.opened and not self.n_new and logits_V.argmax() == thinking.open_id:
+            allowed_V[thinking.open_id] = True
+        return allowed_V
+
+    def take(self, id: int) -> None:
+        """Count the token within a think block, or go on with it in the grammar."""
+        thinking, outside = self.request.thinking, self.n_thinking < 0
+        if thinking:
+            self.think(id, thinking)
+        if self.matcher and outside and self.n_thinking < 0:
+            self.matcher.take(id)
 
     def think(self, id: int, thinking: Thinking) -> None:
         """Count the tokens within a think block."""

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 import nomoat
 from nomoat.config import JsonObject
-from nomoat.serve import completions, fields, openai, openapi
+from nomoat.serve import completions, fields, items, messages, openai, openapi, responses, structured
 from nomoat.serve.answer import Desk, Gone, Json, answer
 from nomoat.serve.asked import Asked, Form
 from nomoat.serve.limits import Bounds, Doors, decode
@@ -50,6 +50,9 @@ class App:
             self.continuing(
                 "/v1/completions", fields.CompletionBody, completions.completion, completions.Completion
             ),
+            self.continuing("/v1/responses", responses.ResponseBody, responses.response, items.Response),
+            self.continuing("/v1/messages", messages.MessageBody, messages.message, messages.Message),
+            self.at_once("/v1/messages/count_tokens", messages.CountBody, messages.count),
             self.at_once("/v1/tokenize", fields.TokenizeBody, completions.tokenize),
             self.at_once("/v1/detokenize", fields.DetokenizeBody, completions.detokenize),
             Route("/openapi.json", self.described_api, methods=["GET"]),
@@ -78,7 +81,7 @@ class App:
             self.check(scope)
             await self.router(scope | {"app": self}, receive, sending)
         except Refusal as refusal:
-            await refused(refusal)(scope, receive, sending)
+            await refused(scope, refusal)(scope, receive, sending)
         except HTTPException as error:
             await unknown(scope, error)(scope, receive, sending)
         except (Gone, ClientDisconnect):
@@ -92,7 +95,7 @@ class App:
             )
             if not started:
                 failure = Refusal("a mistake of the server; its log says where", status=500, code="bug")
-                await refused(failure)(scope, receive, sending)
+                await refused(scope, failure)(scope, receive, sending)
         return None
 
     def check(self, scope: Scope) -> None:
@@ -138,7 +141,8 @@ class App:
         async def endpoint(request: Request) -> Response:
             body, served = await self.body(request, cls)
             large = int(request.headers.get("content-length", LARGE_BYTES)) >= LARGE_BYTES
-            asked = await asyncio.to_thread(asked_by, body, served) if large else asked_by(body, served)
+            slow = large or structured.asks(body)
+            asked = await asyncio.to_thread(asked_by, body, served) if slow else asked_by(body, served)
             self.admit(sum(each.n for each in asked.requests))
             return await answer(self.desk, request.receive, served, asked, form(body, served, asked))
 
@@ -232,12 +236,13 @@ def headers_of(scope: Scope) -> Mapping[bytes, list[bytes]]:
     return found
 
 
-def refused(refusal: Refusal) -> Response:
-    return Json(refusal.as_json(), refusal.status, headers=refusal.headers)
+def refused(scope: Scope, refusal: Refusal) -> Response:
+    kind = {"type": "error"} if scope["path"].startswith("/v1/messages") else {}  # as Anthropic's are
+    return Json(kind | refusal.as_json(), refusal.status, headers=refusal.headers)
 
 
 def unknown(scope: Scope, error: HTTPException) -> Response:
     """No route, or not with this method."""
     words = {404: f"no route {scope['path']}", 405: f"{scope['method']} is not for {scope['path']}"}
     message = words.get(error.status_code, error.detail)
-    return refused(Refusal(message, status=error.status_code, headers=error.headers))
+    return refused(scope, Refusal(message, status=error.status_code, headers=error.headers))

@@ -10,9 +10,10 @@ from typing import Literal, Protocol
 
 from nomoat.config import JsonObject
 from nomoat.engine.request import Request, Token
+from nomoat.serve.tools import Call, Tools
 from nomoat.tokenizer.pieces import Kind
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +21,26 @@ class Asked:
     """What a body of any route asks of the engine.
 
     The samples of `requests[i]` are the choices from `i * n` on.  `spelled` are control ids that are text of
-    the reply.
+    the reply, `tools` those that it may call.
     """
 
     requests: tuple[Request, ...]
     stream: bool = False
     thinking: bool = False  # whether the prompts end within a think block
     spelled: frozenset[int] = frozenset()
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a choice has more: text of one kind, and the tokens since the last one; or its end."""
+    """What a choice has more: text of one kind, calls, and the tokens since the last one; or its end."""
 
     choice: int
     text: str
     kind: Kind
     tokens: tuple[Token, ...]
     finish: Finish | None = None
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,11 +49,13 @@ class Choice:
 
     thinking: str = ""
     answer: str = ""
+    calls: list[Call] = field(default_factory=list)
     deltas: list[Delta] = field(default_factory=list)
     finish: Finish = "stop"
 
     def add(self, delta: Delta) -> None:
         self.deltas.append(delta)
+        self.calls += delta.calls
         if delta.kind == "thinking":
             self.thinking += delta.text
         else:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nomoat.config import JsonObject, UserError
 from nomoat.engine.request import Token
+from nomoat.serve import structured
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.fields import CompletionBody, DetokenizeBody, TokenizeBody
 from nomoat.serve.openai import (
@@ -33,7 +34,9 @@ def completion(body: CompletionBody, served: Served) -> Asked:
     """What a completion asks; Refusal for what this model can't do."""
     prompts = prompts_of(body.prompt, served.tokenizer)
     longest = DEFAULT_TOKENS if body.max_tokens is None else max(body.max_tokens, 1)
-    request = [continued(body, served, ids, longest, body.logprobs, None, "prompt") for ids in prompts]
+    held = structured.compiled(structured.source_of(body), served.engine)
+    how = (longest, body.logprobs, None, "prompt", held)
+    request = [continued(body, served, ids, *how) for ids in prompts]
     if body.echo and body.logprobs is not None:
         request = [replace(each, prompt_logprobs=body.logprobs) for each in request]
     marks = served.tokenizer.layout

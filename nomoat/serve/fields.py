@@ -7,12 +7,15 @@ server can't honour is refused by name (`REFUSED`), unless its value asks for no
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from nomoat.config import JsonObject
 from nomoat.engine.request import TOP
+from nomoat.serve.body import Body
 from nomoat.serve.limits import Bounds
 from nomoat.serve.refusal import Refusal
+from nomoat.serve.structured import Formed
+from nomoat.serve.tools import Calling, ToolCall
 
 B = Bounds()
 Id = Annotated[int, Field(ge=0, lt=2**31)]
@@ -24,17 +27,11 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Body(BaseModel):
-    """Base of all bodies: strict values, other fields passed over."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
-
-
 class StreamOptions(Body):
     include_usage: bool = False
 
 
-class Sampled(Body):
+class Sampled(Formed):
     """What the routes that continue a text have in common."""
 
     model: str | None = Field(None, description="as /v1/models calls it; the first one if left out")
@@ -65,11 +62,13 @@ class Part(Body):
 
 
 class ChatMessage(Body):
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[Part] | None = None
     reasoning_content: Text | None = Field(None, description="an earlier chain of thought; not read again")
     reasoning: Text | None = None
     name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: str | None = None
 
 
 class ThinkingSwitch(Body):
@@ -85,7 +84,7 @@ class TemplateArguments(Body):
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
-class ChatBody(Sampled):
+class ChatBody(Sampled, Calling):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Tokens | None = None
     logprobs: bool | None = None
@@ -127,7 +126,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {  # of the standard -> values that ask
     "audio": (), "modalities": (["text"],), "prediction": (), "functions": (), "function_call": ("none",),
     "web_search_options": (), "verbosity": ("medium",), "store": (), "service_tier": ("auto", "default"),
     "suffix": (), "best_of": (1,), "moderation": (),
-    "response_format": ({"type": "text"},), "tools": (), "tool_choice": ("none", "auto"),
+    "tools": (), "tool_choice": ("none", "auto"), "guided_grammar": (), "grammar": (), "json_schema": (),
 }  # fmt: skip
 M = TypeVar("M", bound=Body)
 Path = tuple[str | int, ...]
@@ -135,7 +134,7 @@ Path = tuple[str | int, ...]
 
 def parse(cls: type[M], table: JsonObject) -> M:
     """A body as its record; Refusal with the name of the first field that is wrong."""
-    for name, harmless in REFUSED.items():
+    for name, harmless in {**REFUSED, **cls.refused}.items():
         if name in table and name not in cls.model_fields:
             value = table[name]
             if not any(value is nothing or value == nothing for nothing in (*NOTHING, *harmless)):

@@ -2,20 +2,24 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nomoat.config import JsonObject, UserError
 from nomoat.engine.blocks import BLOCK
+from nomoat.engine.grammar import Grammar
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
+from nomoat.serve import structured, tools
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.fields import ChatBody, ChatMessage, Effort, Sampled
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
 from nomoat.serve.tokens import chat_logprobs
+from nomoat.serve.tools import Call, Tools
 from nomoat.tokenizer import layout
-from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.layout import Layout, Message
 from nomoat.tokenizer.pieces import Kind
 
 SHARES: dict[Effort, float] = {"minimal": 1 / 16, "low": 1 / 8, "medium": 1 / 4, "high": 1 / 2}
@@ -29,18 +33,32 @@ DONE = Event("[DONE]")
 def chat(body: ChatBody, served: Served) -> Asked:
     """What a chat asks; Refusal for what this model can't do."""
     think, budget = thinking_of(body, served)
-    prompt = rendered(conversation(body.messages, served), served, think)
-    marks = served.tokenizer.layout
-    limit = (
-        Thinking(budget, marks.think_id, marks.end_think_id, prompt.thinking) if budget is not None else None
-    )
+    marks, offered = served.tokenizer.layout, tools.tools_of(body)
+    source = tools.source_of(offered, structured.source_of(body), marks)
+    held = structured.compiled(source, served.engine)
+    if held and budget is None and think is not False:
+        budget = served.context  # the grammar has to know where a chain ends
+    prompt = prompt_of(body.messages, offered, served, think)
+    limit = bounded(marks, budget, prompt)
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal("`top_logprobs`: expected `logprobs: true` beside it", "top_logprobs")
-    top = (body.top_logprobs or 0) if body.logprobs else None
+    top = None
+    if body.logprobs:
+        top = body.top_logprobs or 0
     longest = body.max_completion_tokens or body.max_tokens
-    request = continued(body, served, prompt.ids, longest, top, limit, "messages")
-    spelled = frozenset(marks.specials.values()) - marks.turn_ends - {marks.think_id, marks.end_think_id}
-    return Asked((request,), bool(body.stream), prompt.thinking, spelled)
+    request = continued(body, served, prompt.ids, longest, top, limit, "messages", held)
+    return Asked((request,), bool(body.stream), prompt.thinking, spelled(marks), offered)
+
+
+def spelled(marks: Layout) -> frozenset[int]:
+    """Control ids that are text of a chat's reply: marks of tools and the like."""
+    return frozenset(marks.specials.values()) - marks.turn_ends - {marks.think_id, marks.end_think_id}
+
+
+def bounded(marks: Layout, budget: int | None, prompt: layout.Rendered) -> Thinking | None:
+    if budget is None or marks.think_id is None:
+        return None
+    return Thinking(budget, marks.think_id, marks.end_think_id, prompt.thinking)
 
 
 def continued(
@@ -51,6 +69,7 @@ def continued(
     top: int | None,
     thinking: Thinking | None,
     param: str,
+    grammar: Grammar | None = None,
 ) -> Request:
     """A request to the engine; Refusal, with the field, for what it can't continue."""
     tokenizer, engine = served.tokenizer, served.engine
@@ -71,6 +90,7 @@ def continued(
             thinking=thinking,
             n=body.n or 1,
             seed=secrets.randbits(63) if body.seed is None else body.seed,
+            grammar=grammar,
         )
         engine.check(request)
     except UserError as error:
@@ -103,6 +123,42 @@ def sampling(body: Sampled, top: int | None) -> Sampling:
     )
 
 
+def prompt_of(
+    messages: Sequence[ChatMessage], offered: Tools | None, served: Served, think: bool | None
+) -> layout.Rendered:
+    """The prompt of a chat, in which the model is told of tools."""
+    marks = served.tokenizer.layout
+    calls = offered is not None or any(m.tool_calls or m.role == "tool" for m in messages)
+    if calls and tools.known_to(marks):
+        turns = [as_dict(message) for message in messages]
+        described = (
+            [tools.described_by(function) for function in offered.functions.values()] if offered else None
+        )
+        try:
+            return layout.render_dicts(served.tokenizer, turns, tools=described, think=think)
+        except UserError as error:
+            raise Refusal(str(error), "messages") from None
+    turns = conversation(messages, served)
+    if offered:
+        told = tools.told(offered)
+        if turns[0].role == "system":
+            turns[0] = Message("system", f"{turns[0].content}\n\n{told}")
+        else:
+            turns.insert(0, Message("system", told))
+    return rendered(turns, served, think)
+
+
+def as_dict(message: ChatMessage) -> JsonObject:
+    """A message as templates take it that know of tools."""
+    said = {"role": "system" if message.role == "developer" else message.role, "content": text_of(message)}
+    if message.role == "assistant" and (chain := message.reasoning_content or message.reasoning):
+        said["reasoning_content"] = chain
+    if message.tool_calls:
+        called = [{"name": c.function.name, "arguments": tools.arguments_of(c)} for c in message.tool_calls]
+        said["tool_calls"] = [{"type": "function", "function": function} for function in called]
+    return said
+
+
 def conversation(messages: Sequence[ChatMessage], served: Served) -> list[Message]:
     """The turns of a layout.  A chain of thought is passed on where the model marks any."""
     marks = served.tokenizer.layout.think_id is not None
@@ -112,7 +168,10 @@ def conversation(messages: Sequence[ChatMessage], served: Served) -> list[Messag
         if message.content is None and role != "assistant":
             raise Refusal(f"`messages[{n}].content` is null; expected a text", f"messages[{n}].content")
         chain = (message.reasoning_content or message.reasoning) if role == "assistant" and marks else None
-        turns.append(Message(role, text_of(message), chain))
+        text = text_of(message)
+        if role == "tool":
+            role, text = "user", f"<tool_response>{text}</tool_response>"
+        turns.append(Message(role, text + tools.written(message.tool_calls or ()), chain))
     return turns
 
 
@@ -185,6 +244,7 @@ class Chat:
         self.head = Head(served, f"chatcmpl-{secrets.token_hex(12)}")
         self.with_logprobs = asked.requests[0].sampling.top_logprobs is not None
         self.with_usage = includes_usage(body)
+        self.n_calls: Counter[int] = Counter()  # of each choice
 
     def chunk(self, choices: list[JsonObject], usage: Any = None) -> Event:
         fields = self.head.fields("chat.completion.chunk") | {"choices": choices}
@@ -195,12 +255,20 @@ class Chat:
             yield self.chunk([choice_of(index, delta={"role": "assistant", "content": ""})])
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        index, logprobs = delta.choice, self.logprobs([delta])
+        index = delta.choice
+        logprobs = self.logprobs([delta])
         if delta.text or logprobs:
             said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
             yield self.chunk([choice_of(index, delta=said, logprobs=logprobs)])
+        for call in delta.calls:
+            yield self.called(index, call)
         if delta.finish:
             yield self.chunk([choice_of(index, delta={}, finish=delta.finish)])
+
+    def called(self, index: int, call: Call) -> Event:
+        said = {"tool_calls": [{"index": self.n_calls[index], **call_of(call)}]}
+        self.n_calls[index] += 1
+        return self.chunk([choice_of(index, delta=said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
         if self.with_usage:
@@ -220,6 +288,8 @@ class Chat:
                 "refusal": None,
                 "annotations": [],
             }
+            if choice.calls:
+                message |= {"content": choice.answer or None, "tool_calls": [*map(call_of, choice.calls)]}
             if choice.thinking:
                 message |= dict.fromkeys(NAMES["thinking"], choice.thinking)
             logprobs = self.logprobs(choice.deltas)
@@ -238,6 +308,10 @@ def includes_usage(body: Sampled) -> bool:
 
 def choice_of(index: int, *, finish: str | None = None, logprobs: Any = None, **said: Any) -> JsonObject:
     return {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
+
+
+def call_of(call: Call) -> JsonObject:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def usage_of(usage: Usage) -> JsonObject:

@@ -7,11 +7,14 @@ from pydantic.json_schema import models_json_schema
 
 import nomoat
 from nomoat.config import JsonObject
-from nomoat.serve import fields
+from nomoat.serve import fields, messages, responses
 
 POSTS: dict[str, tuple[type[BaseModel], str, bool]] = {  # path -> body, what it does, whether it can stream
     "/v1/chat/completions": (fields.ChatBody, "The next turn of a conversation", True),
     "/v1/completions": (fields.CompletionBody, "What follows a text, or how probable it is", True),
+    "/v1/responses": (responses.ResponseBody, "The next turn, as OpenAI's newer clients ask", True),
+    "/v1/messages": (messages.MessageBody, "The next turn, as Anthropic's clients ask", True),
+    "/v1/messages/count_tokens": (messages.CountBody, "How many tokens the prompt of a message has", False),
     "/v1/tokenize": (fields.TokenizeBody, "The ids of a text or a conversation", False),
     "/v1/detokenize": (fields.DetokenizeBody, "The text of ids", False),
 }

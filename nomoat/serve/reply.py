@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from nomoat.engine.request import Token
+from nomoat.serve import tools
 from nomoat.serve.asked import Asked, Delta
+from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.pieces import Reader
+
+TOO_MUCH = "the grammar takes too much to enforce: llguidance gave up in the middle; simplify it"
 
 
 class Reply:
@@ -18,9 +22,13 @@ class Reply:
         self.number, self.asked = number, asked
         self.stops = asked.requests[0].stop
         self.reader = Reader(tokenizer, thinking=asked.thinking, spelled=asked.spelled)
-        self.held, self.kind = "", self.reader.kind
+        self.held = ""
+        self.kind = self.reader.kind
         self.tokens: list[Token] = []  # whose text is not told yet
         self.n_thinking = 0
+        self.calls = None if asked.tools is None else tools.Reader(asked.tools)
+        self.grammar = asked.requests[0].grammar
+        self.answer = ""  # which the grammar's schema looks at when it is whole
 
     def read(self, token: Token) -> Iterator[Delta]:
         """What can be told with this token; the last delta of a choice says how it ended."""
@@ -37,7 +45,11 @@ class Reply:
                 yield from self.add(rest.text)
             text = self.held.partition(self.first_stop())[0] if token.stop == "stop" else self.held
             self.held = ""
-            yield self.delta(text, "length" if token.stop == "length" else "stop")
+            if token.stop == "grammar":
+                raise Refusal(TOO_MUCH, code="grammar_too_complex")
+            delta = self.delta(text, "length" if token.stop == "length" else "stop")
+            self.check(token)
+            yield delta
 
     def cut(self) -> Delta:
         """The end of a reply that is given up."""
@@ -58,8 +70,28 @@ class Reply:
         return min(places)[1] if places else "\0"
 
     def delta(self, text: str, finish: str | None = None) -> Delta:
-        tokens, self.tokens = tuple(self.tokens), []
-        return Delta(self.number, text, self.kind, tokens, finish)
+        calls: tuple[tools.Call, ...] = ()
+        tokens = tuple(self.tokens)
+        self.tokens = []
+        if self.kind == "answer" and self.calls:
+            text, calls = self.calls.read(text, last=finish is not None)
+        if self.kind == "answer" and self.grammar:
+            self.answer += text
+        if finish == "stop" and self.n_calls:
+            finish = "tool_calls"
+        return Delta(self.number, text, self.kind, tokens, finish, calls)
+
+    @property
+    def n_calls(self) -> int:
+        return self.calls.n_calls if self.calls else 0
+
+    def check(self, token: Token) -> None:
+        """Refusal if a finished text is not what was asked for."""
+        if token.stop != "end" or self.grammar is None or self.n_calls:
+            return
+        if wrong := self.grammar.wrong(self.answer):
+            message = f"the reply does not hold to its schema: {wrong}"
+            raise Refusal(message, status=500, code="invalid_output")
 
 
 def n_held(text: str, stops: Sequence[str]) -> int:

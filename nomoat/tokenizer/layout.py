@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nomoat.config import DataError
+from nomoat.config import DataError, JsonObject
 from nomoat.tokenizer.turns import Template, Written
 
 
@@ -125,6 +125,18 @@ def render(
     return render_batch(tokenizer, [messages], generate=generate, think=think)[0]
 
 
+def render_dicts(
+    tokenizer: Encoder, turns: Sequence[JsonObject], *, tools: Sequence[JsonObject] | None, think: bool | None
+) -> Rendered:
+    """The ids of turns as a foreign template takes them, with tools and calls among them, up to where the
+    assistant is to write.
+    """
+    layout = tokenizer.layout
+    written = _writer(layout, layout.template).prompt(turns, tools, think)
+    ids, _ = tokenizer.encode_written([written])[0]
+    return Rendered(ids, [False] * len(ids), ends_thinking(layout, ids))
+
+
 def render_batch(
     tokenizer: Encoder,
     conversations: Sequence[Conversation],
@@ -223,9 +235,7 @@ def _by_template(
 ) -> list[Rendered]:
     """`render_batch` for a foreign template."""
     layout = tokenizer.layout
-    spelled = {id: text for text, id in layout.specials.items()}
-    marks = (spelled[layout.think_id], spelled[layout.end_think_id]) if layout.think_id is not None else None
-    writer = Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
+    writer = _writer(layout, source)
     written = [
         writer.write([_as_dict(message) for message in messages], generate=generate, think=think)
         for messages in conversations
@@ -235,6 +245,12 @@ def _by_template(
         trained = [any(start <= place < end for start, end in conversation.chosen) for place in places]
         rendered.append(Rendered(ids, trained, generate and ends_thinking(layout, ids)))
     return rendered
+
+
+def _writer(layout: Layout, source: str) -> Template:
+    spelled = {id: text for text, id in layout.specials.items()}
+    marks = (spelled[layout.think_id], spelled[layout.end_think_id]) if layout.think_id is not None else None
+    return Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
 
 
 def _as_dict(message: Message) -> dict[str, str]:

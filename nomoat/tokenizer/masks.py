@@ -9,6 +9,7 @@ whole.  Blanks stay, since templates trim.  Places in the masked text are places
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 from nomoat.config import DataError
 from nomoat.tokenizer.jinja import BEGIN, END
@@ -43,6 +44,16 @@ class Masks:
     def put_in(self, message: Mapping[str, str]) -> dict[str, str]:
         """The message with its texts as a template may have them; its role is none of the user's."""
         return {name: text if name == "role" else self.put(text) for name, text in message.items()}
+
+    def put_all(self, value: Any) -> Any:
+        """A value of JSON with all its texts as a template may have them; keys that are plain words stay, as
+        templates look for them.
+        """
+        if isinstance(value, str):
+            return self.put(value)
+        if isinstance(value, Mapping):
+            return {key if key.isidentifier() else self.put(key): self.put_all(v) for key, v in value.items()}
+        return [self.put_all(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def take(self, text: str) -> str:
         """The text with its own characters again."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
-from nomoat.config import DataError
+from nomoat.config import DataError, JsonObject
 from nomoat.tokenizer import jinja
 from nomoat.tokenizer.masks import Masks, found
 
@@ -80,6 +80,17 @@ class Template:
         blocks = _blocks(marked) or [*self._spans(turns, masked, text)]
         return self._written(masks, text, blocks)
 
+    def prompt(
+        self, turns: Sequence[JsonObject], tools: Sequence[JsonObject] | None, think: bool | None
+    ) -> Written:
+        """Turns with calls among them, up to where the assistant is to write, and what tools there are."""
+        texts = texts_in([*turns, *(tools or ())])
+        masks = Masks(self.control, [self.source, *texts])
+        masked = [{**masks.put_all(turn), "role": turn["role"]} for turn in turns]
+        told = None if tools is None else masks.put_all(tools)
+        text = self._render(masked, True, think, told)
+        return self._written(masks, text, [])
+
     def _written(self, masks: Masks, text: str, chosen: Spans) -> Written:
         """A masked text, and what the assistant wrote: up to the last token that ends a reply."""
         marks = [*found(text, self.control)]
@@ -97,17 +108,23 @@ class Template:
         content = f"{begin}\n{chain}\n{end}\n\n{message['content']}"
         return {"role": message["role"], "content": content}
 
-    def _render(self, turns: Dicts, generate: bool, think: bool | None = None) -> str:
+    def _render(
+        self,
+        turns: Dicts,
+        generate: bool,
+        think: bool | None = None,
+        tools: Sequence[JsonObject] | None = None,
+    ) -> str:
         variables: dict[str, Any] = {
             **self.words,
             "messages": [*turns],
             "add_generation_prompt": generate,
-            "tools": None,
+            "tools": tools,
             "documents": None,
         }
         if think is not None:
             variables |= {"enable_thinking": think, "thinking": think}
-        return jinja.render(self.source, variables, sum(len(v) for turn in turns for v in turn.values()))
+        return jinja.render(self.source, variables, sum(map(len, texts_in([*turns, *(tools or ())]))))
 
     def _drops_chain(self, turns: Dicts, last: Mapping[str, str], marked: str) -> bool:
         """Whether the last turn's chain leaves no trace in the text: BEGIN in its place doesn't."""
@@ -158,6 +175,19 @@ class Template:
             return None
         start = len(commonprefix([asked, text]))
         return start if text.startswith(before) and start >= len(before) else None
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts within a value of JSON, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from texts_in(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from texts_in(inner)
 
 
 def _cut(span: tuple[int, int], ends: Spans) -> tuple[int, int]:

@@ -1,0 +1,270 @@
+"""Tools: how a model is told of them, what it is held to when it has to call one, how its calls are read.
+
+A call is written as most open models have learned it: `<tool_call>{"name": …, "arguments": …}</tool_call>`.
+A foreign template that knows this form tells of tools in its own words; for others a system message does.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nomoat.config import ConfigError, JsonObject
+from nomoat.engine import grammar
+from nomoat.engine.grammar import Source
+from nomoat.serve.body import Body
+from nomoat.serve.refusal import Refusal
+from nomoat.tokenizer.layout import Layout
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+TOLD = """You can call these functions, each described by a JSON schema:
+{tools}
+To call one, write {open}{{"name": "its name", "arguments": {{...}}}}{close} and nothing behind it."""
+MOST = 8  # calls of one reply
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class Function(Body):
+    name: Name
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = Field(
+        None, description="hold calls to the schema where the model may choose to call"
+    )
+
+
+class Tool(Body):
+    type: Literal["function"]
+    function: Function
+
+
+class Called(Body):
+    name: str
+    arguments: str | JsonObject = "{}"
+
+
+class ToolCall(Body):
+    """A call in an earlier turn."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: Called
+
+
+class ChosenFunction(Body):
+    name: str
+
+
+class Chosen(Body):
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class Calling(Body):
+    """The fields of a body that are about tools."""
+
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    parallel_tool_calls: bool | None = Field(None, description="false: one call at most; true if left out")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a model may call, and has to: the functions by name, of which `chosen` are allowed."""
+
+    functions: Mapping[str, Function]
+    chosen: frozenset[str]
+    required: bool
+    most: int  # calls
+
+
+def tools_of(body: Calling) -> Tools | None:
+    """What may be called; None: nothing.  Refusal where tools and choice don't fit."""
+    functions = {tool.function.name: tool.function for tool in body.tools or ()}
+    choice = body.tool_choice or "auto"
+    if len(functions) < len(body.tools or ()):
+        raise Refusal("`tools`: two functions of one name; expected each name once", "tools")
+    named = choice.function.name if isinstance(choice, Chosen) else None
+    if named is not None and named not in functions:
+        raise Refusal(f"`tool_choice`: no function {named!r} among `tools`", "tool_choice.function.name")
+    if choice == "required" and not functions:
+        raise Refusal("`tool_choice` = required without `tools`; expected one or more", "tool_choice")
+    if choice == "none" or not functions:
+        return None
+    chosen = frozenset(functions) if named is None else frozenset([named])
+    single = named is not None or body.parallel_tool_calls is False
+    return Tools(functions, chosen, choice != "auto", 1 if single else MOST)
+
+
+def source_of(tools: Tools | None, form: Source | None, layout: Layout) -> Source | None:
+    """The grammar of a reply that calls tools, or has a form; None: it is free.
+
+    Calls are held to schemas where one is required, where a function says `strict`, or beside a form.
+    """
+    if tools is None:
+        return form
+    strict = any(tools.functions[name].strict for name in tools.chosen)
+    if not (tools.required or strict or form):
+        return None
+    try:
+        return Source(
+            "\n".join(_rules(tools, form, layout)), "the schema of `tools`", form.schema if form else None
+        )
+    except ConfigError as error:
+        raise Refusal(str(error), "tools") from None
+
+
+def _rules(tools: Tools, form: Source | None, layout: Layout) -> list[str]:
+    """Lark's rules: calls, or the form, or text with calls in it."""
+    opening, closing = (
+        f"<[{layout.specials[m]}]>" if m in layout.specials else grammar.quoted(m) for m in (OPEN, CLOSE)
+    )
+    blank = blank_of(layout)
+    names = sorted(tools.chosen)
+    most = tools.most - 1
+    more = f"({grammar.quoted(chr(10))} call){{0,{most}}}" if most else ""
+    calls = [f"call: {opening} body", f"calls: call {more}"]
+    if tools.required:
+        rules = ["start: calls", *calls]
+    elif form:
+        rules = ["start: calls | form", form.lark.replace("start:", "form:", 1), *calls]
+    else:
+        rules = _free(opening, tools.most)
+    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(names))))
+    for n, name in enumerate(names):
+        begin = f'{blank}{{"name": {json.dumps(name)}, "arguments": '
+        term = _parameters(tools.functions[name], tools.required)
+        end = grammar.quoted("}" + blank)
+        rules.append(f"body_{n}: {grammar.quoted(begin)} {term} {end} {closing}")
+    return rules
+
+
+def _parameters(function: Function, required: bool) -> str:
+    held = (required or function.strict) and function.parameters
+    schema = function.parameters if held else {"type": "object"}
+    return grammar.inside(schema, f"the parameters' schema of function {function.name}")
+
+
+def _free(opening: str, most: int) -> list[str]:
+    """Text that may hold calls."""
+    marked = f"opening: TEXT {opening}" if opening.startswith("<[") else f"opening[lazy]: TEXT {opening}"
+    return [f"start: (opening body){{0,{most}}} TEXT", r"TEXT: /(.|\n)*/", marked]
+
+
+def blank_of(layout: Layout) -> str:
+    """What stands between a call and its marks."""
+    return "\n" if layout.template is not None else ""
+
+
+def known_to(layout: Layout) -> bool:
+    """Whether a foreign template tells of tools, and in the form that is read here."""
+    source = layout.template or ""
+    return bool(re.search(r"\btools\b", source)) and OPEN in source and "<function=" not in source
+
+
+def told(tools: Tools) -> str:
+    """What a system message says of tools."""
+    described = [
+        json.dumps(described_by(function), ensure_ascii=False) for function in tools.functions.values()
+    ]
+    return TOLD.format(tools="\n".join(described), open=OPEN, close=CLOSE)
+
+
+def described_by(function: Function) -> JsonObject:
+    fields = {"name": function.name, "description": function.description, "parameters": function.parameters}
+    return {
+        "type": "function",
+        "function": {name: value for name, value in fields.items() if value is not None},
+    }
+
+
+def written(calls: Sequence[ToolCall]) -> str:
+    """Calls of an earlier turn, for templates that don't write them."""
+    texts = []
+    for called in (call.function for call in calls):
+        arguments = _as_json(called.arguments)
+        texts.append(f'{OPEN}{{"name": {json.dumps(called.name)}, "arguments": {arguments}}}{CLOSE}')
+    return "".join(texts)
+
+
+def _as_json(arguments: str | JsonObject) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def arguments_of(call: ToolCall) -> Any:
+    """The arguments as an object, for templates; as they are where they are no JSON."""
+    arguments = call.function.arguments
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that a model made; `arguments` is JSON."""
+
+    name: str
+    arguments: str
+    id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
+
+
+class Reader:
+    """Reads the calls out of an answer as it comes; what is none of a declared tool stays text."""
+
+    def __init__(self, tools: Tools):
+        self.tools = tools
+        self.held = ""
+        self.n_calls = 0
+
+    def read(self, text: str, *, last: bool) -> tuple[str, tuple[Call, ...]]:
+        """The text and the calls that are whole now; blanks around calls are left out."""
+        self.held += text
+        said, calls = "", []
+        while OPEN in self.held:
+            before, _, behind = self.held.partition(OPEN)
+            inner, closing, rest = behind.partition(CLOSE)
+            said += self.outside(before.rstrip())
+            self.held = OPEN + behind
+            if not closing and not last:
+                return said, tuple(calls)
+            call = self.call(inner)
+            if call is None:
+                said += OPEN + inner + closing
+            else:
+                calls.append(call)
+                self.n_calls += 1
+            self.held = rest
+        n = 0 if last else _n_held(self.held)
+        told = len(self.held) - n
+        text, self.held = self.held[:told], self.held[told:]
+        return said + self.outside(text), tuple(calls)
+
+    def outside(self, text: str) -> str:
+        """Text beside calls, but not what parts them."""
+        return "" if self.n_calls and not text.strip() else text
+
+    def call(self, text: str) -> Call | None:
+        """The call that a text between marks is, if it is one."""
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(table, dict):
+            return None
+        name, arguments = table.get("name"), table.get("arguments", {})
+        if not isinstance(name, str) or name not in self.tools.functions or not isinstance(arguments, dict):
+            return None
+        return Call(name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _n_held(text: str) -> int:
+    """How many characters at the end may belong to a call: blanks, and the beginning of its mark."""
+    for n in range(min(len(OPEN) - 1, len(text)), 0, -1):
+        if OPEN.startswith(text[-n:]):
+            return n + len(text[:-n]) - len(text[:-n].rstrip())
+    return len(text) - len(text.rstrip())

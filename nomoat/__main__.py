@@ -10,8 +10,9 @@ def main() -> int:
     Whoever asks it to end finds what was being written cleared away; a run has a better answer (run.stop).
     """
     from nomoat.cli.main import main
+    from nomoat.run.stop import end
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, end)
     return main(sys.argv[1:])
 
 

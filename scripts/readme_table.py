@@ -80,12 +80,11 @@ def bits(run: Run) -> str:
 
 def right_answers(run: Run) -> str:
     """Of the last model of each kind."""
-    scores, kinds = scores_of(run.events()), kinds_of(run)
+    sampled, kinds = scores_of(run.events()).accuracy["sampled"], kinds_of(run)
     texts = []
     for kind in ("sft", "rl", "distill"):
-        models = [model for model in scores.models if kinds.get(model) == kind]
-        last = models[-1] if models else None
-        share = scores.accuracy["sampled"][last]["mean"].value if last else None
+        models = [model for model in sampled if kinds.get(model) == kind]
+        share = sampled[models[-1]]["mean"].value if models else None
         texts.append("-" if share is None else f"{100 * share:.0f} %")
     return ", ".join(texts)
 

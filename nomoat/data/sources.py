@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
-from nomoat.tasks.tables import text_in
+from nomoat.tasks.tables import once, text_in
 from nomoat.tokenizer.layout import ROLES, Message
 
 LANGUAGES = ("en", "de")
@@ -287,7 +287,7 @@ def _jsonl(path: Path) -> Iterator[Document]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=once)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "

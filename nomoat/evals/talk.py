@@ -66,7 +66,8 @@ def at_turn(
     moved = []
     for i, exercise in enumerate(exercises):
         rng = random.Random(f"turn/{turn}/{seed}/{i}")
-        before = earlier(levels, rng, "eval", turn - 1) if turn > 1 else ()
+        whole = "messages" in exercise.problem.facts  # a conversation, which nothing stands before
+        before = earlier(levels, rng, "eval", turn - 1) if turn > 1 and not whole else ()
         moved.append(replace(exercise, before=before))
     return moved
 

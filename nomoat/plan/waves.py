@@ -44,7 +44,10 @@ class Answering:
 
     @cached_property
     def lengths(self) -> tuple[float, float]:
-        return estimate.lengths(self.tasks, self.think, self.longest)
+        """Those that fit: a question that doesn't is told where there is a tokenizer (stages/vetting.py)."""
+        prompt, answer = estimate.lengths(self.tasks, self.think, self.longest)
+        prompt = min(prompt, self.context - 1.0)
+        return prompt, min(answer, self.context - prompt)
 
     @property
     def attended(self) -> float:

@@ -72,6 +72,20 @@ class Rollout:
 Rollouts = tuple[Rollout, ...]  # of one exercise
 
 
+def prompts_of(
+    exercises: Sequence[Exercise], tokenizer: Tokenizer, room: int, think: bool | None
+) -> list[layout.Rendered]:
+    """Each question whole, behind as much of what was said before as has room."""
+    asked = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
+    prompts = list(layout.render_batch(tokenizer, asked, generate=True, think=think))
+    later = {i: [*e.before, *asked[i]] for i, e in enumerate(exercises) if e.before}
+    for i, prompt in zip(
+        later, layout.render_latest(tokenizer, list(later.values()), room, generate=True, think=think)
+    ):
+        prompts[i] = prompt
+    return prompts
+
+
 def sample(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -88,9 +102,7 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
-    room = model.spec.context - max_new_tokens
-    prompts = layout.render_latest(tokenizer, talks, room, generate=True, think=think)
+    prompts = prompts_of(exercises, tokenizer, model.spec.context - max_new_tokens, think)
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written
 

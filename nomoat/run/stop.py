@@ -22,6 +22,15 @@ class Interrupted(Exception):
     """
 
 
+class Ended(SystemExit):
+    """A signal asked a command to end that has nothing to save."""
+
+
+def end(number: int, _: FrameType | None) -> None:
+    """Handles a signal: what was being written is cleared away on the way out."""
+    raise Ended(128 + number)
+
+
 class Stop:
     """`with Stop() as stop:` turns SIGTERM, SIGINT and SIGHUP into `stop.requested`; a second signal ends the
     process.

@@ -82,12 +82,16 @@ def _worked_lengths(tasks: str, chain: bool) -> tuple[float, float]:
     rates = shipped(__file__)["answers"]
     prompt_bytes = 0
     answer_bytes = 0
-    for family, _, problem in documents.problems(json.loads(tasks), N_WORKED, 0):
+    levels = json.loads(tasks)
+    listed = [getattr(find.find(family), "listed", None) for family in levels]
+    split = "eval" if any(of and not of["train"] for of in listed) else "train"
+    drawn = list(documents.problems(levels, N_WORKED, 0, split))
+    for family, _, problem in drawn:
         work, answer = base.worked(find.find(family), problem)
         if chain:
             answer += work
         prompt_bytes += len(problem.prompt.encode())
         answer_bytes += len(answer.encode())
-    prompt = prompt_bytes / N_WORKED / rates["prompt_bytes_per_token"]
-    answer = answer_bytes / N_WORKED / rates["answer_bytes_per_token"]
+    prompt = prompt_bytes / len(drawn) / rates["prompt_bytes_per_token"]
+    answer = answer_bytes / len(drawn) / rates["answer_bytes_per_token"]
     return prompt + rates["marks"], answer + rates["marks"]

@@ -23,7 +23,7 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting, texts
+from nomoat.stages.vetting import Vetting, apart, texts
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -53,6 +53,7 @@ def check(
                     f"stage {config.name} needs what stage {earlier} leaves, which has not finished; "
                     f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
                 )
+    apart(recipe, run)
     texts(recipe, run, whole=whole)
 
 

@@ -183,7 +183,8 @@ def _shows_work(config: StageConfig, family: str) -> bool:
     """Whether a stage reads worked examples of a family."""
     chains = getattr(config, "chains", 0.0)
     share = chains.get(family, 1.0) if isinstance(chains, dict) else chains
-    return bool(share and getattr(config, "shares", {}).get("tasks"))
+    shares = getattr(config, "shares", {})
+    return bool(share and (shares.get("tasks") or shares.get("dialogues")))
 
 
 def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from nomoat.config import ConfigError, DataError
+from nomoat.evals import talk
 from nomoat.run.directory import Run
 from nomoat.stages.inputs import ReadsText
 from nomoat.stages.models import load_tokenizer
@@ -73,21 +74,57 @@ def questions(recipe: Recipe, run: Run) -> None:
         if run.finished(config.name) or not hasattr(config, "max_new_tokens"):
             continue
         think = getattr(config, "policy_think", getattr(config, "think", None))
-        for asked in asked_of(config):
-            problems = list(tried(asked))
+        of_tasks = ((asked.family, tried(asked)) for asked in asked_of(config))
+        for place, problems in (*of_tasks, *small_talk(config)):
+            problems = list(problems)
             talks = [turns(problem.prompt, problem.facts) for problem in problems]
             prompts = render_batch(tokenizer, talks, generate=True, think=think)
             lengths = [len(prompt.ids) for prompt in prompts]
             for name, context in contexts(recipe, config):
-                _check_room(asked, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
+                _check_room(place, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
 
 
-def _check_room(asked: Asked, of_length: Mapping[int, Problem], context: int, model: str) -> None:
+def apart(recipe: Recipe, run: Run | None = None) -> None:
+    """DataError for a question of a file that one stage learns and another, not finished in `run`, measures.
+
+    Of one file the split keeps them apart; another file, or the same with :test, may hold it again.
+    """
+    learnt: dict[str, tuple[str, Problem]] = {}
+    for config in recipe.stages:
+        if config.kind not in ("tokenizer", "eval"):
+            for problem in _listed(config, "train"):
+                learnt.setdefault(_same(problem), (config.name, problem))
+    for config in recipe.stages:
+        if config.kind != "eval" or (run and run.finished(config.name)):
+            continue
+        both = [problem for problem in _listed(config, "eval") if _same(problem) in learnt]
+        if both:
+            stage, trained = learnt[_same(both[0])]
+            raise DataError(
+                f"{both[0].facts['place']}: the question {both[0].prompt[:60]!r} is measured by {config.name} "
+                f"and learnt by {stage} ({trained.facts['place']}), as are {len(both):,} in all; expected "
+                "questions that no stage trains on; drop them from one of the files, or name one file, without "
+                ":test, in both stages"
+            )
+
+
+def _listed(config: StageConfig, split: str) -> Iterator[Problem]:
+    """The problems of a stage's files on one side of the split."""
+    for family in {**getattr(config, "tasks", {}), **getattr(config, "policy_tasks", {})}:
+        yield from getattr(find.find(family), "listed", {}).get(split, ())
+
+
+def _same(problem: Problem) -> str:
+    """Two questions that differ in blanks and case alone are one."""
+    return " ".join(problem.prompt.casefold().split())
+
+
+def _check_room(family: str, of_length: Mapping[int, Problem], context: int, model: str) -> None:
     longest = max(of_length)
     if longest < context:
         return
     problem = of_length[longest]
-    place = problem.facts.get("place", asked.family)
+    place = problem.facts.get("place", family)
     raise DataError(
         f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens, and the "
         f"context of {model} is {context:,}; expected room for an answer; drop or shorten it, or "
@@ -101,6 +138,13 @@ def asked_of(config: StageConfig) -> Iterator[Asked]:
     tasks = getattr(config, "policy_tasks", None) or config.tasks
     for family, levels in tasks.items():
         yield Asked(family, levels, "eval" if config.kind == "eval" else "train")
+
+
+def small_talk(config: StageConfig) -> Iterator[tuple[str, list[Problem]]]:
+    """What an evaluation asks of small talk, whatever its seed; training leaves out what doesn't fit."""
+    if config.kind == "eval" and config.talk:
+        free = talk.questions(config.tasks, 0, 0)[talk.FREE]
+        yield f"`{config.name}.talk`", [exercise.problem for exercise in free]
 
 
 def tried(asked: Asked) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from nomoat.config import TaskError, UserError
+from nomoat.run.stop import Ended
 from nomoat.tasks.base import Undecided
 
 LIBRARIES = (
@@ -35,10 +36,10 @@ class Fault:
 
 
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
-    """What the function gives, or the Fault that it raised; Undecided and a UserError pass."""
+    """What the function gives, or the Fault that it raised; Undecided, a UserError and a signal's end pass."""
     try:
         return function(*args, **named)
-    except (Undecided, UserError):
+    except (Undecided, UserError, Ended):
         raise
     except (Exception, SystemExit) as error:
         return Fault(type(error).__name__, told(error))

@@ -14,8 +14,8 @@ import inspect
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,10 +55,11 @@ class Judge:
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.loop: tuple[ThreadPoolExecutor, asyncio.Runner] | None = None  # one for all calls
+        self.loop: asyncio.AbstractEventLoop | None = None  # one for all calls
 
     def rewards(self, prompts: list, completions: list, columns: Mapping[str, list]) -> list[float | None]:
         """A reward for each completion; TypeError or ValueError for anything else."""
+        n = len(completions)
         given = self.function(
             prompts=prompts,
             completions=completions,
@@ -73,18 +74,25 @@ class Judge:
         if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
             raise TypeError(f"it gives a {type(given).__name__}; expected a list with a reward a completion")
         given = list(given)
-        if len(given) != len(completions):
-            n = len(completions)
+        if len(given) != n:
             raise ValueError(f"it gives {len(given)} rewards for {n} completions; expected as many")
         return [_number(reward) for reward in given]
 
     def _awaited(self, given: Any) -> Any:
-        """What an async function gives, always in one loop: clients belong to that of their first call."""
+        """What an async function gives, always in one loop: clients belong to that of their first call.
+
+        Its thread is no reason to wait where the command ends.
+        """
         if self.loop is None:
-            self.loop = ThreadPoolExecutor(1), asyncio.Runner()
-            weakref.finalize(self, self.loop[1].close)
-        pool, runner = self.loop
-        return pool.submit(runner.run, _result(given)).result()
+            self.loop = asyncio.new_event_loop()
+            Thread(target=_run, args=(self.loop,), daemon=True).start()
+            weakref.finalize(self, self.loop.call_soon_threadsafe, self.loop.stop)
+        return asyncio.run_coroutine_threadsafe(_result(given), self.loop).result()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 async def _result(awaitable: Any) -> Any:

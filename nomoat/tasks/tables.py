@@ -114,7 +114,7 @@ def _undecoded(path: Path, content: bytes, at: int) -> str:
 def loads(text: str, place: str, expected: str) -> Any:
     """The JSON value in a text; TaskError for what is none, nested too deeply, or a number too long."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=once)
     except RecursionError:
         raise TaskError(f"{place}: nested too deeply; expected {expected}; mend it") from None
     except ValueError as error:
@@ -124,7 +124,7 @@ def loads(text: str, place: str, expected: str) -> Any:
         raise TaskError(f"{place}: {error}; expected {expected}; mend it") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
+def once(pairs: list[tuple[str, Any]]) -> JsonObject:
     """The object of these pairs; ValueError where a key is there twice."""
     row = dict(pairs)
     if len(row) < len(pairs):

@@ -168,6 +168,10 @@ BAD = {
         r"not UTF-8: byte 0xf6 at offset 5; convert it.*iconv -f latin1",
     ),
     "bom.txt": (b"\xef\xbb\xbfa\xff", r"byte 0xff at offset 4"),
+    "twice.jsonl": (
+        b'{"messages": [], "messages": [{"role": "assistant", "content": "a"}]}',
+        r"twice\.jsonl:1 can't be read \(the key 'messages' is there twice\)",
+    ),
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),

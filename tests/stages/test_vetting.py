@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.config import DataError, read_recipe
+from nomoat.config import ConfigError, DataError, read_recipe
 from nomoat.run.directory import Run
 from nomoat.stages import recipe as recipes
 from nomoat.stages import vetting
@@ -75,3 +75,45 @@ def test_texts_of_later_stages_are_read_before_the_first(tmp_path, begun):
     table = read_recipe(SMOKE, [f"sft.text={other}"])
     with pytest.raises(DataError, match="other.jsonl:301 has no turn"):
         vetting.texts(recipes.resolve(table), run)
+
+
+def test_a_question_is_not_learnt_from_one_file_and_measured_from_another(tmp_path):
+    rows = [{"question": f"What is {n}?", "answer": str(n)} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    again = {"question": " what is  7?", "answer": "7"}
+    (tmp_path / "again.jsonl").write_text(json.dumps({"question": "New?", "answer": "1"}) + "\n" + json.dumps(again))
+
+    def of(measured, stage="rl"):
+        table = read_recipe(SMOKE)
+        for config in table["stages"]:
+            if config["kind"] in (stage, "eval"):
+                config["tasks"] = {str(tmp_path / (measured if config["kind"] == "eval" else "mine.jsonl")): [0]}
+        return recipes.resolve(table)
+
+    vetting.apart(of("mine.jsonl"))
+    vetting.apart(of("again.jsonl:test", stage="tokenizer"))
+    for measured, found in (("again.jsonl:test", "line 2: .* is measured by eval and learnt by rl .*line 8"),
+                            ("mine.jsonl:exact:test", "as are 3[0-9] in all; expected questions that no")):
+        with pytest.raises(DataError, match=found):
+            vetting.apart(of(measured))
+
+
+def test_conversations_of_problems_need_worked_examples(tmp_path):
+    lacks = tmp_path / "lacks.py"
+    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
+    lacks.write_text(source.replace("def work(", "def worked("))
+    for shares in ("{dialogues = 1.0}", "{tasks = 0.5, dialogues = 0.5}"):
+        with pytest.raises(ConfigError, match="shows worked examples, and .*lacks.py has no `work`"):
+            recipes.resolve(read_recipe(SMOKE, [f"sft.shares={shares}", f'sft.tasks={{"{lacks}" = [4]}}']))
+
+
+def test_a_file_that_is_there_to_measure_can_be_planned(tmp_path):
+    (tmp_path / "held.jsonl").write_text("\n".join(f'{{"question": "{n}?", "answer": "{n}"}}' for n in range(9)))
+    recipe = recipes.resolve(read_recipe(SMOKE, [f'eval.tasks={{"{tmp_path}/held.jsonl:test" = [0], lamp = [4]}}']))
+    assert recipe.plan(recipe.stage("eval"))["tokens"] > 0
+
+
+def test_small_talk_that_has_no_room_is_told_before_the_first_model(begun):
+    small = [f"{place}.context=70" for place in ("models.main", "models.student", "extend")]
+    with pytest.raises(DataError, match="`eval.talk`: the question .* and the context of .* is 70"):
+        vetting.questions(*begun({"sorting": [3]}, *small, "eval.talk=1"))

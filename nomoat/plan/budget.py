@@ -256,7 +256,7 @@ def resolve(
     be spent.
     """
     recipe = recipe_of(table)
-    if not recipe.budget:
+    if recipe.budget is None:
         return recipe
     begun = run if run and run.get("fitted") else {}
     kept = {"budget": begun.get("budget", recipe.budget)}

@@ -54,7 +54,7 @@ def machine_of(
         )
     if gpus is not None and gpus < 1:
         raise ConfigError(f"--gpus {gpus}; expected one or more")
-    device, units = ("cpu", recipe.threads) if on_cpu else (gpu or "h100", gpus or 1)
+    device, units = ("cpu", recipe.threads) if on_cpu else ("h100" if gpu is None else gpu, gpus or 1)
     hardware, kind = read_hardware(), "cpu" if on_cpu else "cuda"
     train, sample = hardware.mfu[f"{kind}-executed"], hardware.mfu[f"{kind}-sampling"]
     if mfu is not None:

@@ -74,10 +74,15 @@ def _renamed(place: str, row: JsonObject, renamed: Mapping[str, str]) -> JsonObj
 
 
 def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(new name, column) of each pair, every name and column once."""
+    seen = set()
     for pair in (pair for option in options if "=" in option for pair in option.split(",")):
         new, equals, old = (part.strip() for part in pair.partition("="))
         if not (new and equals and old):
             raise TaskError(f"{path}: columns {pair!r}; expected such as question=q,answer=a; mend it")
+        if twice := seen & {(0, new), (1, old)}:
+            raise TaskError(f"{path}: columns {pair!r}: {min(twice)[1]} is there twice; expected it once; mend it")
+        seen |= {(0, new), (1, old)}
         yield new, old
 
 

@@ -2,10 +2,12 @@
 
 import json
 import sys
+import threading
 
 import pytest
 
 from nomoat.config import TaskError
+from nomoat.run.stop import Ended
 from nomoat.tasks import base, find, verdicts
 
 HEAD = """
@@ -169,3 +171,12 @@ def test_a_question_that_stands_twice_with_other_columns_is_told(task_of):
     rows = [{"question": "1?", "answer": "1", "hint": hint} for hint in ("a", "b")]
     with pytest.raises(TaskError, match="line 2: the question stands above with other columns"):
         task_of(RIGHT["an object"], rows=rows)
+
+
+def test_a_signal_ends_a_function_and_waits_for_no_other(task_of):
+    """What asks the command to end is no verdict, and an async function's thread is none to wait for."""
+    with pytest.raises(Ended):
+        task_of("import signal\nfrom nomoat.run.stop import end\n"
+                "def f(completions, answer, **kwargs):\n    end(signal.SIGTERM, None)\n")
+    task_of(RIGHT["async"])
+    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())

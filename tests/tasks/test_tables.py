@@ -45,6 +45,9 @@ def test_columns_may_have_other_names(tmp_path, name):
         tables.read(str(path), ["question=p"])
     with pytest.raises(TaskError, match="columns 'question='; expected such as question=q,answer=a"):
         tables.read(str(path), ["question="])
+    for twice, found in (("question=q,question=a", "question"), ("question=q,answer=q", "q")):
+        with pytest.raises(TaskError, match=f": {found} is there twice; expected it once"):
+            find.find(f"{path}:{twice}")
     with pytest.raises(TaskError, match="other names of columns as in"):
         find.find(f"{path}:test")
 

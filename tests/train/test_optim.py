@@ -119,3 +119,4 @@ def test_the_loaders_position_is_the_sum_of_the_batches_before(ramp):
     for step in range(25):
         assert rows_before(step, *ramp) == position
         position += ramp_rows(step, *ramp)
+    assert rows_before(10**12, 8, 4, 10**11) == 775 * 10**10  # at once, too

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from nomoat.config import DataError, JsonObject, UserError
 
@@ -23,6 +24,16 @@ def shipped(file: str, name: str | None = None) -> JsonObject:
     """The TOML that ships beside a module (its `__file__`): `name`, or the module's own name in .toml."""
     path = Path(file)
     return tomllib.loads((path.with_name(name) if name else path.with_suffix(".toml")).read_text("utf-8"))
+
+
+def once(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """The object of these pairs, for json.loads; ValueError where a key is there twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
+    return row
 
 
 def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> JsonObject:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
-from nomoat.tasks.tables import once, text_in
+from nomoat.tasks.tables import text_in
 from nomoat.tokenizer.layout import ROLES, Message
 
 LANGUAGES = ("en", "de")
@@ -287,7 +287,7 @@ def _jsonl(path: Path) -> Iterator[Document]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=once)
+            row = json.loads(line, object_pairs_hook=_once)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{n} is not JSON ({error.msg} at column {error.colno}); expected one object a "
@@ -299,6 +299,16 @@ def _jsonl(path: Path) -> Iterator[Document]:
                 f"{path}:{n} can't be read ({found}); expected one object a line: mend or drop the line"
             ) from None
         yield _row(row, f"{path}:{n}", path.name)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError where a key is there twice.  Here: a text goes no detour."""
+    row = {}
+    for key, value in pairs:
+        if key in row:
+            raise ValueError(f"the key {key[:40]!r} is there twice")
+        row[key] = value
+    return row
 
 
 def _parquet(path: Path) -> Iterator[Document]:

@@ -72,18 +72,9 @@ class Rollout:
 Rollouts = tuple[Rollout, ...]  # of one exercise
 
 
-def prompts_of(
-    exercises: Sequence[Exercise], tokenizer: Tokenizer, room: int, think: bool | None
-) -> list[layout.Rendered]:
-    """Each question whole, behind as much of what was said before as has room."""
-    asked = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
-    prompts = list(layout.render_batch(tokenizer, asked, generate=True, think=think))
-    later = {i: [*e.before, *asked[i]] for i, e in enumerate(exercises) if e.before}
-    for i, prompt in zip(
-        later, layout.render_latest(tokenizer, list(later.values()), room, generate=True, think=think)
-    ):
-        prompts[i] = prompt
-    return prompts
+def turns_asked(exercises: Sequence[Exercise]) -> list[int]:
+    """Of how many turns each question is, all of which are asked."""
+    return [len(e.problem.facts.get("messages", [None])) for e in exercises]
 
 
 def sample(
@@ -102,7 +93,16 @@ def sample(
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    prompts = prompts_of(exercises, tokenizer, model.spec.context - max_new_tokens, think)
+    whole = turns_asked(exercises)
+    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
+    prompts = layout.render_latest(
+        tokenizer,
+        talks,
+        model.spec.context - max_new_tokens,
+        generate=True,
+        think=think,
+        whole=whole,
+    )
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written
 
@@ -121,7 +121,8 @@ def sample(
     )
     groups = []
     for i, (exercise, prompt) in enumerate(zip(exercises, prompts)):
-        prompt_T, rollouts = torch.tensor(prompt.ids), []
+        prompt_T = torch.tensor(prompt.ids)
+        rollouts = []
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
                 texts[i, j] = openings[i] + tokenizer.decode(drawn.written, specials=True)

@@ -77,15 +77,19 @@ def lengths(tasks: documents.Levels, think: bool | None, longest: int) -> tuple[
     return prompt, min(answer, longest)
 
 
+def _drawn(levels: documents.Levels) -> list[tuple[str, int, base.Problem]]:
+    """Problems to train on, or those that are held out, where a file has no others."""
+    listed = [getattr(find.find(family), "listed", None) for family in levels]
+    split = "eval" if any(of and not of["train"] for of in listed) else "train"
+    return list(documents.problems(levels, N_WORKED, 0, split))
+
+
 @cache
 def _worked_lengths(tasks: str, chain: bool) -> tuple[float, float]:
     rates = shipped(__file__)["answers"]
     prompt_bytes = 0
     answer_bytes = 0
-    levels = json.loads(tasks)
-    listed = [getattr(find.find(family), "listed", None) for family in levels]
-    split = "eval" if any(of and not of["train"] for of in listed) else "train"
-    drawn = list(documents.problems(levels, N_WORKED, 0, split))
+    drawn = _drawn(json.loads(tasks))
     for family, _, problem in drawn:
         work, answer = base.worked(find.find(family), problem)
         if chain:

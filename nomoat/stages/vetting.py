@@ -101,10 +101,10 @@ def apart(recipe: Recipe, run: Run | None = None) -> None:
         if both:
             stage, trained = learnt[_same(both[0])]
             raise DataError(
-                f"{both[0].facts['place']}: the question {both[0].prompt[:60]!r} is measured by {config.name} "
-                f"and learnt by {stage} ({trained.facts['place']}), as are {len(both):,} in all; expected "
-                "questions that no stage trains on; drop them from one of the files, or name one file, without "
-                ":test, in both stages"
+                f"{both[0].facts['place']}: the question {both[0].prompt[:60]!r} is measured by "
+                f"{config.name} and learnt by {stage} ({trained.facts['place']}), as are {len(both):,} "
+                "in all; expected questions that no stage trains on; drop them from one of the files, or "
+                "name one file, without :test, in both stages"
             )
 
 

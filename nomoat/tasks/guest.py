@@ -36,7 +36,7 @@ class Fault:
 
 
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
-    """What the function gives, or the Fault that it raised; Undecided, a UserError and a signal's end pass."""
+    """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass."""
     try:
         return function(*args, **named)
     except (Undecided, UserError, Ended):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, nearest
+from nomoat.files import once
 
 QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
@@ -80,9 +81,11 @@ def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
         new, equals, old = (part.strip() for part in pair.partition("="))
         if not (new and equals and old):
             raise TaskError(f"{path}: columns {pair!r}; expected such as question=q,answer=a; mend it")
-        if twice := seen & {(0, new), (1, old)}:
-            raise TaskError(f"{path}: columns {pair!r}: {min(twice)[1]} is there twice; expected it once; mend it")
-        seen |= {(0, new), (1, old)}
+        for part in (f"{new}=", f"={old}"):
+            if part in seen:
+                found = f"{path}: columns {pair!r}: {part.strip('=')} is there twice"
+                raise TaskError(f"{found}; expected it once; mend it")
+            seen.add(part)
         yield new, old
 
 
@@ -127,16 +130,6 @@ def loads(text: str, place: str, expected: str) -> Any:
             found = f"a number of {digits[2]} digits; expected at most {digits[1]}"
             raise TaskError(f"{place}: {found}; shorten it, or quote it as text") from None
         raise TaskError(f"{place}: {error}; expected {expected}; mend it") from None
-
-
-def once(pairs: list[tuple[str, Any]]) -> JsonObject:
-    """The object of these pairs; ValueError where a key is there twice."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:40]!r} is there twice")
-    return row
 
 
 def _lines(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:

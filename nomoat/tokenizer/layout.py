@@ -174,28 +174,32 @@ def render_latest(
     *,
     generate: bool,
     think: bool | None = None,
+    whole: Sequence[int] | None = None,
 ) -> list[Rendered]:
     """`render` of the latest turns of each conversation that have at most `longest` tokens.
 
-    The first exchanges go, never a system prompt and never the last question, however long it is.
+    The first exchanges go, never a system prompt and never the last question, however long it is; nor any of
+    the last `whole` turns of each.
     """
     talks, rendered = list(conversations), []
     left = list(range(len(talks)))
+    whole = whole or [1] * len(talks)
     while left:
         made = render_batch(tokenizer, [talks[i] for i in left], generate=generate, think=think)
         rendered = rendered or made
         for i, latest in zip(left, made):
             rendered[i] = latest
-        left = [i for i in left if len(rendered[i].ids) > longest and _earlier(talks[i])]
+        left = [i for i in left if len(rendered[i].ids) > longest and _earlier(talks[i], whole[i])]
         for i in left:
             n_system = int(talks[i][0].role == "system")
             talks[i] = [*talks[i][:n_system], *talks[i][n_system + 2 :]]
     return rendered
 
 
-def _earlier(talk: Conversation) -> bool:
-    """Whether there is an exchange before the last question."""
-    return len(talk) - (talk[0].role == "system") > 1 + (talk[-1].role == "assistant")
+def _earlier(talk: Conversation, whole: int) -> bool:
+    """Whether there is an exchange before the last question, or the last `whole` turns."""
+    n_last = max(whole, 1 + (talk[-1].role == "assistant"))
+    return len(talk) - (talk[0].role == "system") > n_last
 
 
 def _by_layout(

@@ -45,9 +45,14 @@ def ramp_rows(step: int, n_rows: int, first_rows: int, ramp_steps: int) -> int:
 
 def rows_before(step: int, n_rows: int, first_rows: int, ramp_steps: int) -> int:
     """Rows that the steps before `step` consumed: the loader's position, without a counter to save."""
-    n, more = min(step, ramp_steps), n_rows - first_rows
-    if 0 < more < n:  # each further row from the step on that has it
-        ramped = n * first_rows + sum(max(n + (-k * ramp_steps) // more, 0) for k in range(1, more + 1))
+    n = min(step, ramp_steps)
+    more = max(n_rows - first_rows, 0)
+    ramped = n * (n_rows - more)
+    if more < n:
+        for k in range(1, more + 1):  # each further row counts from the step on that has it
+            first = -(-k * ramp_steps // more)
+            ramped += max(n - first, 0)
     else:
-        ramped = sum(ramp_rows(s, n_rows, first_rows, ramp_steps) for s in range(n)) if more > 0 else n * n_rows
+        for s in range(n):
+            ramped += more * s // ramp_steps
     return ramped + max(step - ramp_steps, 0) * n_rows

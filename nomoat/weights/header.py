@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nomoat.config import WeightsError
+from nomoat.files import once
 
 LIMIT_BYTES = 32 << 20  # of a header: three hundred thousand tensors
 N_EXPERTS = 4096  # the most that one stacked tensor may hold
@@ -74,19 +75,12 @@ def _table(path: Path) -> tuple[dict[str, Any], int, int]:
             raise _broken(path, f"its first bytes announce a header of {n_header:,} bytes in {n_file:,}")
         text = file.read(n_header)
     try:
-        table = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"its header is no JSON ({type(error).__name__})") from None
     if not isinstance(table, dict):
         raise _broken(path, f"its header is a {type(table).__name__}, expected an object")
     return table, 8 + n_header, n_file
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands twice")
-    return table
 
 
 def _entry(path: Path, name: str, fields: Any, begin: int) -> Entry:

@@ -1,5 +1,8 @@
 """A table fits the terminal that it is shown in, and loses nothing."""
 
+import importlib.util
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +56,19 @@ def test_the_tables_of_a_run_fit_any_terminal(smoke):
     shown = [receipt_table(bill), shares_table(shares_of(run, bill)), *score_tables(scores_of(run.events()))]
     for width in (40, 50, 80, 110):
         assert all(max(map(len, table.text(width).splitlines())) <= width for table in shown)
+
+
+def test_a_run_is_a_row_with_what_each_kind_of_model_answers(smoke):
+    place = Path(__file__).resolve().parents[2] / "scripts" / "readme_table.py"
+    spec = importlib.util.spec_from_file_location("readme_table", place)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    run = Run.open(smoke.root)
+    sampled = {
+        event["model"]: event["value"]
+        for event in run.events("score")
+        if event["name"] == "accuracy/sampled" and event["family"] == "lamp"
+    }
+    assert {"sft", "rl", "distill"} <= set(sampled)
+    assert script.right_answers(run).count("%") == 3
+    assert script.table([run]).splitlines()[2].startswith("| smoke | 0 |")

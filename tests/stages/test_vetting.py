@@ -81,13 +81,15 @@ def test_a_question_is_not_learnt_from_one_file_and_measured_from_another(tmp_pa
     rows = [{"question": f"What is {n}?", "answer": str(n)} for n in range(40)]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
     again = {"question": " what is  7?", "answer": "7"}
-    (tmp_path / "again.jsonl").write_text(json.dumps({"question": "New?", "answer": "1"}) + "\n" + json.dumps(again))
+    others = [{"question": "New?", "answer": "1"}, again]
+    (tmp_path / "again.jsonl").write_text("\n".join(map(json.dumps, others)))
 
     def of(measured, stage="rl"):
         table = read_recipe(SMOKE)
         for config in table["stages"]:
             if config["kind"] in (stage, "eval"):
-                config["tasks"] = {str(tmp_path / (measured if config["kind"] == "eval" else "mine.jsonl")): [0]}
+                name = measured if config["kind"] == "eval" else "mine.jsonl"
+                config["tasks"] = {str(tmp_path / name): [0]}
         return recipes.resolve(table)
 
     vetting.apart(of("mine.jsonl"))
@@ -108,8 +110,10 @@ def test_conversations_of_problems_need_worked_examples(tmp_path):
 
 
 def test_a_file_that_is_there_to_measure_can_be_planned(tmp_path):
-    (tmp_path / "held.jsonl").write_text("\n".join(f'{{"question": "{n}?", "answer": "{n}"}}' for n in range(9)))
-    recipe = recipes.resolve(read_recipe(SMOKE, [f'eval.tasks={{"{tmp_path}/held.jsonl:test" = [0], lamp = [4]}}']))
+    rows = [json.dumps({"question": f"{n}?", "answer": str(n)}) for n in range(9)]
+    (tmp_path / "held.jsonl").write_text("\n".join(rows))
+    change = f'eval.tasks={{"{tmp_path}/held.jsonl:test" = [0], lamp = [4]}}'
+    recipe = recipes.resolve(read_recipe(SMOKE, [change]))
     assert recipe.plan(recipe.stage("eval"))["tokens"] > 0
 
 

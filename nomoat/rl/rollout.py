@@ -96,12 +96,7 @@ def sample(
     whole = turns_asked(exercises)
     talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
     prompts = layout.render_latest(
-        tokenizer,
-        talks,
-        model.spec.context - max_new_tokens,
-        generate=True,
-        think=think,
-        whole=whole,
+        tokenizer, talks, model.spec.context - max_new_tokens, generate=True, think=think, whole=whole
     )
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written

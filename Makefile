@@ -19,7 +19,7 @@ run: $(STAMP)-report
 	$(BIN)/nomoat run recipes/cpu.toml --out runs/cpu
 
 test: $(STAMP)-test $(STAMP)-smollm2
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)-test $(STAMP)-smollm2 clients
 	$(BIN)/python -m pytest -m 'check or not check'

@@ -180,7 +180,8 @@ def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
 
 def test_the_panels_are_those_of_the_recipe():
     assert (TABLE["learn"], TABLE["judge"]) == (CPU["panels"]["learn"], CPU["panels"]["judge"])
-    assert TABLE["corpus"]["shares"] == next(s for s in CPU["stages"] if s["kind"] == "pretrain")["shares"]
+    shares = next(s for s in CPU["stages"] if s["kind"] == "pretrain")["shares"]
+    assert set(TABLE["corpus"]["shares"]) <= set(shares)  # its arms read no conversation
 
 
 def test_nonsense_is_refused(tmp_path):

@@ -40,7 +40,7 @@ def test_a_real_model_is_inspected_from_its_header(forge, smollm2):
 def test_a_run_leaves_for_llama_cpp_thinking_included(forge, smoke, tmp_path):
     file = tmp_path / "student.gguf"
     done = forge("export", smoke.root, "--to", "gguf", "--out", file)
-    assert done.out.splitlines() == [str(file), f"{file}.Modelfile"], done.err
+    assert done.out.splitlines() == [str(file), f"{file}.Modelfile", f"{file}.README.md"], done.err
     model, tokenizer, frame = nomoat.load(file)
     asked = layout.render(tokenizer, [layout.Message("user", "How much is 4+5?")], generate=True).ids
     server = Server(file)

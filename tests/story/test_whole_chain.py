@@ -61,10 +61,13 @@ def test_run_again_says_that_it_is_done_and_changes_nothing(forge, smoke, recipe
     assert (smoke.root / "events.jsonl").read_bytes() == before
 
 
+KINDS_OF_SCORES = {"accuracy", "bpb", "pass@2", "talk", "turn"}
+
+
 def test_scores_and_receipt_are_json_and_agree_with_the_log(forge, smoke):
     scores = json.loads(forge("eval", smoke.root, "--json").out)
     assert set(scores["means"]) == set(TRAINED)
-    assert {s["name"].partition("/")[0] for s in scores["scores"]} == {"accuracy", "bpb", "pass@2"}
+    assert {s["name"].partition("/")[0] for s in scores["scores"]} == KINDS_OF_SCORES
     receipt = json.loads(forge("receipt", smoke.root, "--json").out)
     events = Run.open(smoke.root).events()
     spent = [e for e in events if e["kind"] in ("step", "work")]

@@ -9,7 +9,9 @@ from tyro.conf import Positional
 from nomoat.cli import say
 from nomoat.cli.args import Json, said
 
-MODELS = Positional[Annotated[tuple[str, ...], said("what `chat` takes; of a run, every stage", "MODEL")]]
+MODELS = Positional[
+    Annotated[tuple[str, ...], said("what `chat` takes, with every stage (default: what ships)", "[MODEL …]")]
+]
 
 
 def serve(

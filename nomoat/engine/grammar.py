@@ -37,6 +37,8 @@ _COMBINED = {"allOf", "oneOf"}
 _OPEN = {"additionalProperties", "patternProperties", "minProperties", "$ref", "anyOf"}
 _KEYWORDS = (  # where llguidance speaks of a keyword without its name
     (r"Unknown format", "format"),
+    (r"range: min=Some", "minimum"),
+    (r"range: min=None", "maximum"),
     (r"regex|look-around|backreference", "pattern"),
     (r"Resource '|Pointer '", "$ref"),
     (r"Invalid type", "type"),
@@ -46,12 +48,13 @@ _KEYWORDS = (  # where llguidance speaks of a keyword without its name
 @dataclass(frozen=True, slots=True)
 class Source:
     """A grammar as it is written, in Lark's form.  `what` is what errors call it, `schema` the JSON of what a
-    finished text is checked against.
+    finished text is checked against, `functions` names and schemas of what may be called.
     """
 
     lark: str
     what: str
     schema: str | None = None
+    functions: tuple[tuple[str, str], ...] = ()
 
 
 def of_schema(schema: object, what: str = "the schema") -> Source:
@@ -153,9 +156,11 @@ class Compiler:
         first = library.LLMatcher(self._table, source.lark, limits=limits, log_level=0)
         if first.is_error():
             raise ConfigError(_refused(source.what, first.get_error()))
-        schema = None if source.schema is None else json.loads(source.schema)
-        validator = None if schema is None else _validator(schema, source.what)
-        grammar = Grammar(first, self._spoken_V, validator)
+        schemas = {None: source.schema, **dict(source.functions)}
+        validators = {
+            name: _validator(json.loads(schema), source.what) for name, schema in schemas.items() if schema
+        }
+        grammar = Grammar(first, self._spoken_V, validators)
         begin = grammar.matcher()
         if not begin.allowed(len(self._spoken_V)).any() or begin.broken:
             found = f"{source.what} allows no text that this model's tokens can spell"
@@ -169,7 +174,7 @@ class Grammar:
 
     _first: Any
     spoken_V: Tensor  # True for the ids that are no control tokens
-    _validator: Any | None
+    _validators: dict[str | None, Any]  # by function; None: of the whole text
 
     def matcher(self) -> "Matcher":
         return Matcher(self._first.deep_copy(), self.spoken_V)
@@ -180,12 +185,15 @@ class Grammar:
             found = f"the grammar is for {n} ids and the model has {vocab_size}"
             raise DataError(f"{found}; expected one that was made with the model's tokenizer")
 
-    def wrong(self, text: str) -> str | None:
-        """What is wrong with a finished text, if it is JSON of a schema; None: nothing."""
-        if self._validator is None:
+    def wrong(self, text: str, function: str | None = None) -> str | None:
+        """What is wrong with a finished text, if it is JSON of a schema, or with a function's arguments; None:
+        nothing.
+        """
+        validator = self._validators.get(function)
+        if validator is None:
             return None
         try:
-            self._validator.validate(json.loads(text, parse_float=Decimal))
+            validator.validate(json.loads(text, parse_float=Decimal))
         except (ValueError, RecursionError) as error:  # of json or of the validator
             return visible(str(error).partition("\n")[0])[:300]
         return None

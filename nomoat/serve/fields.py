@@ -148,9 +148,12 @@ def parse(cls: type[M], table: JsonObject) -> M:
 
 
 def _complaint(error: ValidationError, table: JsonObject) -> Refusal:
-    """Of several alternatives of a field, what is said of the one that went deepest."""
+    """A list that is too long; or, of several alternatives of a field, what is said of the one that went
+    deepest.
+    """
     said: dict[Path, list[str]] = {}
-    for item in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for item in [item for item in errors if item["type"] == "too_long"] or errors:
         said.setdefault(_path(item["loc"], table), []).append(item["msg"])
     first = next(iter(said))[0]
     same_field = [path for path in said if path[0] == first]

@@ -19,6 +19,7 @@ from nomoat.serve.shelf import Served
 from nomoat.serve.tools import Call, Name
 
 RENAMED = {  # fields of the chat that is asked -> of this route
+    "tool_choice.function.name": "tool_choice.name",
     "max_completion_tokens": "max_tokens",
     "response_format.json_schema": "output_config.format",
     "response_format": "output_config.format",

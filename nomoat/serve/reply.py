@@ -75,6 +75,7 @@ class Reply:
         self.tokens = []
         if self.kind == "answer" and self.calls:
             text, calls = self.calls.read(text, last=finish is not None)
+            self.check_calls(calls)
         if self.kind == "answer" and self.grammar:
             self.answer += text
         if finish == "stop" and self.n_calls:
@@ -85,12 +86,19 @@ class Reply:
     def n_calls(self) -> int:
         return self.calls.n_calls if self.calls else 0
 
+    def check_calls(self, calls: Sequence[tools.Call]) -> None:
+        """Refusal if arguments are not what was asked for."""
+        for call in calls if self.grammar else ():
+            self.complain(self.grammar.wrong(call.arguments, call.name), f"the call of {call.name}")
+
     def check(self, token: Token) -> None:
         """Refusal if a finished text is not what was asked for."""
-        if token.stop != "end" or self.grammar is None or self.n_calls:
-            return
-        if wrong := self.grammar.wrong(self.answer):
-            message = f"the reply does not hold to its schema: {wrong}"
+        if token.stop == "end" and self.grammar and not self.n_calls:
+            self.complain(self.grammar.wrong(self.answer), "the reply")
+
+    def complain(self, wrong: str | None, what: str) -> None:
+        if wrong:
+            message = f"{what} does not hold to its schema: {wrong}"
             raise Refusal(message, status=500, code="invalid_output")
 
 

@@ -19,7 +19,7 @@ from nomoat.serve import inspecting
 from nomoat.serve.loading import load
 from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import known
+from nomoat.weights import known, shelf
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}")
 Stored = Literal["f32", "bf16", "int8"]
@@ -122,16 +122,22 @@ def fingerprint(engine: Engine, tokenizer: Tokenizer) -> str:
 
 def entries_of(source: str, name: str | None = None) -> list[Entry]:
     """What a source gives under a name of its own or the given one: a run its best model, and each stage's as
-    NAME:STAGE.
+    NAME:STAGE; so does a model that ships.
 
-    ConfigError for a name that can't be one.
+    ConfigError for a name that can't be one, WeightsError for a stage that did not ship.
     """
     root = Path(source)
+    ships = None if root.exists() else shelf.named(source)
+    if ships and name is None:
+        name = source
     name = name or re.sub(r"[^A-Za-z0-9._-]", "-", root.resolve().stem if root.is_file() else root.name)
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"`{name}` can't name a model; expected letters, digits and ._:/- ; --model NAME={source}"
         )
+    if ships and source == ships.model:
+        stages = [one.stage for one in shelf.shelved() if one.model == source]
+        return [Entry(name, source), *(Entry(f"{name}:{stage}", f"{source}:{stage}") for stage in stages)]
     if not (root / "recipe.json").is_file():
         return [Entry(name, source)]
     run = Run.open(root)
@@ -140,17 +146,17 @@ def entries_of(source: str, name: str | None = None) -> list[Entry]:
 
 
 def entries(sources: Sequence[str], named: Sequence[str]) -> list[Entry]:
-    """The entries of all sources, `named` ones being NAME=SOURCE; ConfigError for two of one name."""
+    """The entries of all sources, `named` ones being NAME=SOURCE; where there are none, of the first model
+    that ships.  ConfigError for two of one name.
+    """
+    if not sources and not named:
+        sources = [shelf.first()]
     found = [entry for source in sources for entry in entries_of(source)]
     for text in named:
         name, equals, source = text.partition("=")
         if not equals or not name or not source:
             raise ConfigError(f"--model {text}; expected NAME=SOURCE, as --model small=smollm2")
         found += entries_of(source, name)
-    if not found:
-        raise ConfigError(
-            "no model to serve; expected a run, a directory, a .gguf file or a name, or --model NAME=SOURCE"
-        )
     names = [entry.name for entry in found]
     for name in names:
         if names.count(name) > 1:

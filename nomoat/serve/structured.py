@@ -105,8 +105,13 @@ def wishes(body: Formed) -> dict[str, Any]:
 
 
 def formats(form: ResponseFormat) -> dict[str, JsonObject | None]:
+    if form.type != "json_schema" and form.json_schema is not None:
+        field = "response_format.json_schema"
+        raise Refusal(f"`{field}` beside type {form.type}; expected type json_schema, or none of it", field)
+    if form.type == "json_object" and form.schema_ is None:
+        return {"response_format": {"type": "object"}}
     if form.type == "json_object":
-        return {"response_format.schema": form.schema_ or {"type": "object"}}
+        return {"response_format.schema": form.schema_}
     if form.type == "text":
         return {}
     schema = form.schema_ if form.json_schema is None else form.json_schema.schema_
@@ -132,5 +137,5 @@ def parsed(value: Schema, name: str) -> Any:
         return value
     try:
         return decode(value.encode(), Bounds().depth)
-    except Refusal:
+    except (Refusal, UnicodeEncodeError):
         raise Refusal(f"`{name}` is no JSON object; expected a JSON schema", name) from None

@@ -95,6 +95,10 @@ def tools_of(body: Calling) -> Tools | None:
         raise Refusal("`tool_choice` = required without `tools`; expected one or more", "tool_choice")
     if choice == "none" or not functions:
         return None
+    try:
+        json.dumps([*map(described_by, functions.values())], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refusal("`tools` has half a surrogate pair; expected text", "tools") from None
     chosen = frozenset(functions) if named is None else frozenset([named])
     single = named is not None or body.parallel_tool_calls is False
     return Tools(functions, chosen, choice != "auto", 1 if single else MOST)
@@ -111,20 +115,20 @@ def source_of(tools: Tools | None, form: Source | None, layout: Layout) -> Sourc
     if not (tools.required or strict or form):
         return None
     try:
-        return Source(
-            "\n".join(_rules(tools, form, layout)), "the schema of `tools`", form.schema if form else None
-        )
+        held = {name: _held(tools.functions[name], tools.required) for name in sorted(tools.chosen)}
+        rules = _rules(tools, held, form, layout)
     except ConfigError as error:
-        raise Refusal(str(error), "tools") from None
+        raise Refusal(str(error), "tools", code="unsupported_grammar") from None
+    schemas = tuple((name, json.dumps(schema)) for name, schema in held.items())
+    return Source("\n".join(rules), "the schema of `tools`", form.schema if form else None, schemas)
 
 
-def _rules(tools: Tools, form: Source | None, layout: Layout) -> list[str]:
+def _rules(tools: Tools, held: Mapping[str, JsonObject], form: Source | None, layout: Layout) -> list[str]:
     """Lark's rules: calls, or the form, or text with calls in it."""
     opening, closing = (
         f"<[{layout.specials[m]}]>" if m in layout.specials else grammar.quoted(m) for m in (OPEN, CLOSE)
     )
     blank = blank_of(layout)
-    names = sorted(tools.chosen)
     most = tools.most - 1
     more = f"({grammar.quoted(chr(10))} call){{0,{most}}}" if most else ""
     calls = [f"call: {opening} body", f"calls: call {more}"]
@@ -134,19 +138,28 @@ def _rules(tools: Tools, form: Source | None, layout: Layout) -> list[str]:
         rules = ["start: calls | form", form.lark.replace("start:", "form:", 1), *calls]
     else:
         rules = _free(opening, tools.most)
-    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(names))))
-    for n, name in enumerate(names):
+    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(held))))
+    for n, (name, schema) in enumerate(held.items()):
         begin = f'{blank}{{"name": {json.dumps(name)}, "arguments": '
-        term = _parameters(tools.functions[name], tools.required)
+        term = grammar.inside(schema, _what(name))
         end = grammar.quoted("}" + blank)
         rules.append(f"body_{n}: {grammar.quoted(begin)} {term} {end} {closing}")
     return rules
 
 
-def _parameters(function: Function, required: bool) -> str:
-    held = (required or function.strict) and function.parameters
-    schema = function.parameters if held else {"type": "object"}
-    return grammar.inside(schema, f"the parameters' schema of function {function.name}")
+def _held(function: Function, required: bool) -> JsonObject:
+    """What arguments are held to: an object, as calls have no others; ConfigError for a schema of none."""
+    schema = function.parameters if required or function.strict else None
+    kinds = (schema or {}).get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        grammar.inside(schema, _what(function.name))
+        found = f"type in {_what(function.name)} = {json.dumps(kinds)}"
+        raise ConfigError(f"{found}; expected object, which arguments are")
+    return {**(schema or {}), "type": "object"}
+
+
+def _what(name: str) -> str:
+    return f"the parameters' schema of function {name}"
 
 
 def _free(opening: str, most: int) -> list[str]:
@@ -259,7 +272,10 @@ class Reader:
         name, arguments = table.get("name"), table.get("arguments", {})
         if not isinstance(name, str) or name not in self.tools.functions or not isinstance(arguments, dict):
             return None
-        return Call(name, json.dumps(arguments, ensure_ascii=False))
+        try:
+            return Call(name, json.dumps(arguments, ensure_ascii=False, allow_nan=False))
+        except ValueError:  # a number that JSON has not
+            return None
 
 
 def _n_held(text: str) -> int:

@@ -80,6 +80,7 @@ WRONG_TEXT = [
     ({"prompt": None}, "prompt"),
     ({"prompt": []}, "prompt"),
     ({"prompt": [[]]}, "prompt[0]"),
+    ({"prompt": ["a"] * 65}, "prompt"),
     ({"prompt": [1, "a"]}, "prompt"),
     ({"prompt": [300]}, "prompt"),
     ({"prompt": [-1]}, "prompt[0]"),

@@ -32,7 +32,6 @@ def test_a_place_that_is_taken_is_said_before_anything_is_loaded():
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no model to serve; expected a run"),
         (["runs/none"], "no runs/none; expected a run"),
         (["a", "--address", "0.0.0.0"], "expected a key"),
         (["a", "--host", "box:8000"], "--host box:8000; expected a name"),

@@ -6,6 +6,11 @@ import borrowed
 import pytest
 from serving import CHAT, made, running
 
+from nomoat.engine.grammar import Source
+from nomoat.engine.request import Request, Token
+from nomoat.serve.asked import Asked
+from nomoat.serve.refusal import Refusal
+from nomoat.serve.reply import Reply
 from nomoat.serve.tools import Calling, Reader, known_to, tools_of
 from nomoat.tokenizer import foreign, layout
 from nomoat.tokenizer.bpe import Tokenizer
@@ -17,6 +22,8 @@ CLOCK = {"type": "function", "function": {"name": "clock"}}
 ASK = {"messages": [{"role": "user", "content": "The lamp"}], "max_tokens": 200, "model": "lamp", "seed": 1}
 OTHER = {"type": "function", "function": {"name": "x"}}
 UNHELD = {"type": "function", "function": {"name": "a", "parameters": {"not": {}}}}
+UNTABLED = {"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}
+HALVED = {"type": "function", "function": {"name": "a", "parameters": {"properties": {"\ud800": {}}}}}
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
 
 
@@ -55,6 +62,11 @@ ROME = ("weather", '{"city": "Rome"}')
         ("<tool_call>{not JSON}</tool_call>", "<tool_call>{not JSON}</tool_call>", []),
         (CALL.replace("weather", "other"), CALL.replace("weather", "other"), []),
         ('<tool_call>{"name": ["weather"]}</tool_call>', '<tool_call>{"name": ["weather"]}</tool_call>', []),
+        (
+            '<tool_call>{"name": "clock", "arguments": {"a": 1e999}}',
+            '<tool_call>{"name": "clock", "arguments": {"a": 1e999}}',
+            [],
+        ),
         ('<tool_call>{"name": "clock", "arguments": 3}', '<tool_call>{"name": "clock", "arguments": 3}', []),
         ("<tool_call>" + "[" * 99999, "<tool_call>" + "[" * 99999, []),
         ("two\n\nparagraphs\n", "two\n\nparagraphs\n", []),
@@ -81,6 +93,27 @@ def test_a_required_call_is_made_and_held(client, choice):
     assert (told["index"], told["function"]) == (0, call["function"])
     assert events[-1]["choices"][0] | {"delta": {}} == events[-1]["choices"][0]
     assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_arguments_are_checked_once_more():
+    pytest.importorskip("llguidance")
+    served = made(1024)
+    functions = (("weather", json.dumps(CITY)), ("clock", "{}"))
+    held = served.engine.compiler(Source(r"start: /(.|\n)*/", "the schema of `tools`", None, functions))
+    tools = tools_of(Calling.model_validate({"tools": [WEATHER, CLOCK]}))
+    asked = Asked((Request([1], 99, grammar=held),), tools=tools)
+
+    def said(text):
+        reply = Reply(asked, 0, served.tokenizer)
+        ids = served.tokenizer.encode(text)
+        tokens = [Token(0, 0, id, 0.0, stop="end" if n == len(ids) else None) for n, id in enumerate(ids, 1)]
+        return [call.arguments for token in tokens for delta in reply.read(token) for call in delta.calls]
+
+    assert said(CALL) == ['{"city": "Rome"}']
+    assert said('<tool_call>{"name": "clock", "arguments": {"city": 3}}</tool_call>') == ['{"city": 3}']
+    with pytest.raises(Refusal, match="the call of weather does not hold to its schema: .*Bonn") as refusal:
+        said(CALL.replace("Rome", "Bonn"))
+    assert refusal.value.code == "invalid_output"
 
 
 def test_several_calls_strict_ones_and_a_form_beside_them(client):
@@ -126,6 +159,8 @@ def test_a_whole_conversation_with_calls_is_read(client):
         ({"tools": "x"}, "tools"),
         ({"tools": [WEATHER], "tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": [UNHELD], "tool_choice": "required"}, "tools"),
+        ({"tools": [UNTABLED], "tool_choice": "required"}, "tools"),
+        ({"tools": [HALVED]}, "tools"),
         ({"functions": [{}]}, "functions"),
         ({"messages": [{"role": "tool", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].function"),

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from nomoat.cli import say
 from nomoat.cli.args import Json, said
@@ -12,16 +12,22 @@ from nomoat.cli.args import Json, said
 MODELS = Positional[
     Annotated[tuple[str, ...], said("what `chat` takes, with every stage (default: what ships)", "[MODEL …]")]
 ]
+Named = UseAppendAction[
+    Annotated[tuple[str, ...], said("one more, under a name of its own; repeat it", "NAME=MODEL")]
+]
+Hosts = UseAppendAction[
+    Annotated[tuple[str, ...], said("a name that clients call this machine by; repeat it", "NAME")]
+]
 
 
 def serve(
     sources: MODELS = (),
     /,
     *,
-    model: Annotated[tuple[str, ...], said("one more, under a name of its own", "NAME=MODEL")] = (),
+    model: Named = (),
     address: Annotated[str, said("any that others can reach asks for --keys", "ADDRESS")] = "127.0.0.1",
     port: Annotated[int, said("0: a free one", "N")] = 8000,
-    host: Annotated[tuple[str, ...], said("a name that clients call this machine by", "NAME")] = (),
+    host: Hosts = (),
     keys: Annotated[Path | None, said("API keys, one a line", "FILE")] = None,
     type: Annotated[Literal["f32", "bf16", "int8"], said("of the weights in memory")] = "f32",
     rows: Annotated[int, said("replies that are written at the same time", "N")] = 32,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nomoat.config import ConfigError, DataError, JsonObject
 from nomoat.serve.refusal import Refusal
@@ -69,7 +68,8 @@ class Doors:
                 code="host_not_allowed",
             )
         for origin in headers.get(b"origin", ()):
-            if not self.names(urlsplit(origin.decode("latin-1")).netloc.encode("latin-1"), local):
+            place = re.fullmatch(rb"[a-z]+://([^/]+)/?", origin)
+            if place is None or not self.names(place[1], local):
                 raise Refusal("a page of another origin may not ask", status=403, code="origin_not_allowed")
         if self.keys and not free and not self.knows(headers):
             raise Refusal(

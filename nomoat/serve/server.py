@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def url_of(bound: socket.socket) -> str:
 
 def serve(app: App, bound: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has left is no news
     with quiet_end():
         uvicorn.Server(configured(app)).run(sockets=[bound])
 

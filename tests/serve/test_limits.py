@@ -46,7 +46,10 @@ def test_only_this_machine_by_its_names(client):
     with socket.create_connection(("127.0.0.1", port)) as one:
         one.sendall(b"GET /health HTTP/1.0\r\n\r\n")
         assert one.recv(100).startswith(b"HTTP/1.1 403")
-    for origin, status in (("http://evil.example", 403), ("null", 403), (f"http://localhost:{port}", 200)):
+    for origin, status in (
+        ("http://evil.example", 403), ("null", 403), ("http://[x]", 403), ("http://[::1", 403),
+        ("http://localhost@evil.example", 403), (f"http://localhost:{port}", 200),
+    ):  # fmt: skip
         answer, headers, _ = client.raw("POST", CHAT, HI, {"Origin": origin})
         assert answer == status
         assert not [name for name in headers if name.lower().startswith("access-control")]

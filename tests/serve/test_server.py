@@ -46,6 +46,13 @@ def test_a_mistake_is_told_before_anything_is_loaded(argv, said, capsys):
     assert (out, said in err) == ("", True), err
 
 
+def test_each_of_several_names_counts(smoke, capsys):
+    argv = ["serve", f"--model=a={smoke.root}", f"--model=b={smoke.root}", "--host", "x", "--host", "y"]
+    assert main.main([*argv, "--plan", "--json"]) == 0
+    models = [model["model"] for model in json.loads(capsys.readouterr().out)["models"]]
+    assert {"a", "b"} <= {*models}
+
+
 @pytest.mark.check
 def test_a_killed_server_starts_again_and_a_terminated_one_finishes_what_runs(smoke):
     command = [

@@ -186,9 +186,7 @@ class Grammar:
             raise DataError(f"{found}; expected one that was made with the model's tokenizer")
 
     def wrong(self, text: str, function: str | None = None) -> str | None:
-        """What is wrong with a finished text, if it is JSON of a schema, or with a function's arguments; None:
-        nothing.
-        """
+        """What is wrong with a finished text of a schema, or with a function's arguments; None: nothing."""
         validator = self._validators.get(function)
         if validator is None:
             return None

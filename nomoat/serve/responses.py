@@ -15,7 +15,8 @@ from nomoat.serve.shelf import Served
 from nomoat.serve.tools import Name
 
 RENAMED = {  # fields of the chat that is asked -> of this route
-    "tool_choice.function.name": "tool_choice.name", "messages": "input", "max_completion_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort",
+    "messages": "input", "max_completion_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort",
+    "tool_choice.function.name": "tool_choice.name",
     "response_format.json_schema": "text.format", "response_format": "text.format",
 }  # fmt: skip
 

@@ -128,23 +128,29 @@ def _rules(tools: Tools, held: Mapping[str, JsonObject], form: Source | None, la
     opening, closing = (
         f"<[{layout.specials[m]}]>" if m in layout.specials else grammar.quoted(m) for m in (OPEN, CLOSE)
     )
-    blank = blank_of(layout)
+    rules = _start(tools, form, opening)
+    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(held))))
+    for n, (name, schema) in enumerate(held.items()):
+        rules.append(f"body_{n}: {_called(name, schema, blank_of(layout))} {closing}")
+    return rules
+
+
+def _start(tools: Tools, form: Source | None, opening: str) -> list[str]:
+    """What a reply may be."""
+    if not (tools.required or form):
+        return _free(opening, tools.most)
     most = tools.most - 1
     more = f"({grammar.quoted(chr(10))} call){{0,{most}}}" if most else ""
     calls = [f"call: {opening} body", f"calls: call {more}"]
     if tools.required:
-        rules = ["start: calls", *calls]
-    elif form:
-        rules = ["start: calls | form", form.lark.replace("start:", "form:", 1), *calls]
-    else:
-        rules = _free(opening, tools.most)
-    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(held))))
-    for n, (name, schema) in enumerate(held.items()):
-        begin = f'{blank}{{"name": {json.dumps(name)}, "arguments": '
-        term = grammar.inside(schema, _what(name))
-        end = grammar.quoted("}" + blank)
-        rules.append(f"body_{n}: {grammar.quoted(begin)} {term} {end} {closing}")
-    return rules
+        return ["start: calls", *calls]
+    return ["start: calls | form", form.lark.replace("start:", "form:", 1), *calls]
+
+
+def _called(name: str, schema: JsonObject, blank: str) -> str:
+    """What stands between the marks."""
+    begin = grammar.quoted(f'{blank}{{"name": {json.dumps(name)}, "arguments": ')
+    return f"{begin} {grammar.inside(schema, _what(name))} {grammar.quoted('}' + blank)}"
 
 
 def _held(function: Function, required: bool) -> JsonObject:

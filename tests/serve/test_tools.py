@@ -106,7 +106,7 @@ def test_arguments_are_checked_once_more():
     def said(text):
         reply = Reply(asked, 0, served.tokenizer)
         ids = served.tokenizer.encode(text)
-        tokens = [Token(0, 0, id, 0.0, stop="end" if n == len(ids) else None) for n, id in enumerate(ids, 1)]
+        tokens = [Token(0, 0, id, 0.0) for id in ids[:-1]] + [Token(0, 0, ids[-1], 0.0, stop="end")]
         return [call.arguments for token in tokens for delta in reply.read(token) for call in delta.calls]
 
     assert said(CALL) == ['{"city": "Rome"}']

@@ -7,7 +7,7 @@ A foreign template that knows this form tells of tools in its own words; for oth
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -116,27 +116,32 @@ def source_of(tools: Tools | None, form: Source | None, layout: Layout) -> Sourc
         return None
     try:
         held = {name: _held(tools.functions[name], tools.required) for name in sorted(tools.chosen)}
-        rules = _rules(tools, held, form, layout)
+        rules = [*_start(tools, form, _mark(OPEN, layout)), *_bodies(held, layout)]
     except ConfigError as error:
         raise Refusal(str(error), "tools", code="unsupported_grammar") from None
     schemas = tuple((name, json.dumps(schema)) for name, schema in held.items())
     return Source("\n".join(rules), "the schema of `tools`", form.schema if form else None, schemas)
 
 
-def _rules(tools: Tools, held: Mapping[str, JsonObject], form: Source | None, layout: Layout) -> list[str]:
-    """Lark's rules: calls, or the form, or text with calls in it."""
-    opening, closing = (
-        f"<[{layout.specials[m]}]>" if m in layout.specials else grammar.quoted(m) for m in (OPEN, CLOSE)
-    )
-    rules = _start(tools, form, opening)
-    rules.append("body: " + " | ".join(f"body_{n}" for n in range(len(held))))
-    for n, (name, schema) in enumerate(held.items()):
-        rules.append(f"body_{n}: {_called(name, schema, blank_of(layout))} {closing}")
-    return rules
+def _bodies(held: Mapping[str, JsonObject], layout: Layout) -> Iterator[str]:
+    """Lark's rules of what stands between the marks of a call, and of its end."""
+    bodies = [f"body_{n}" for n in range(len(held))]
+    yield f"body: {' | '.join(bodies)}"
+    blank = blank_of(layout)
+    closing = _mark(CLOSE, layout)
+    for body, (name, schema) in zip(bodies, held.items()):
+        called = _called(name, schema, blank)
+        yield f"{body}: {called} {closing}"
+
+
+def _mark(text: str, layout: Layout) -> str:
+    """A mark as a term: a control id where the layout has one, else its text."""
+    id = layout.specials.get(text)
+    return grammar.quoted(text) if id is None else f"<[{id}]>"
 
 
 def _start(tools: Tools, form: Source | None, opening: str) -> list[str]:
-    """What a reply may be."""
+    """Lark's rules: calls, or the form, or text with calls in it."""
     if not (tools.required or form):
         return _free(opening, tools.most)
     most = tools.most - 1

@@ -62,9 +62,7 @@ def shown(rng: random.Random, witness: str) -> str:
     return witness if rng.random() < 0.5 else witness.strip()
 
 
-def _problem(
-    levels: Mapping[str, Sequence[int]], rng: random.Random, split: str
-) -> tuple[str, base.Problem]:
+def _problem(levels: Mapping[str, Sequence[int]], rng: random.Random, split: str) -> tuple[str, base.Problem]:
     family = rng.choice(list(levels))
     task = find.find(family)
     level = rng.choice(levels[family])

@@ -14,14 +14,7 @@ from nomoat.data.conversation import conversations
 from nomoat.data.dialogue import dialogues
 from nomoat.tasks import base, find
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import (
-    Conversation,
-    Message,
-    Rendered,
-    render_batch,
-    render_latest,
-    turns,
-)
+from nomoat.tokenizer.layout import Conversation, Message, Rendered, render_batch, render_latest, turns
 
 Levels = Mapping[str, Sequence[int]]
 T = TypeVar("T")
@@ -57,14 +50,10 @@ def text(
     """
     if hub is not None:
         return first([sources.from_hub(hub)], n_bytes)
-    return first(
-        sources.shipped_files("train") if path is None else sources.files(path), n_bytes
-    )
+    return first(sources.shipped_files("train") if path is None else sources.files(path), n_bytes)
 
 
-def first(
-    files: Iterable[Iterable[sources.Document]], n_bytes: int | None
-) -> Iterator[sources.Document]:
+def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> Iterator[sources.Document]:
     """The documents of some files, of each language no more once it has given `n_bytes`; all of them for
     None.
 
@@ -170,14 +159,9 @@ def worked(
 
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
-    records = (
-        json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()
-    )
+    records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())
     talks = (
-        [
-            *turns(record["prompt"], record),
-            Message("assistant", record["answer"], record["thinking"]),
-        ]
+        [*turns(record["prompt"], record), Message("assistant", record["answer"], record["thinking"])]
         for record in records
     )
     return _rendered(talks, tokenizer)
@@ -189,12 +173,7 @@ def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
 
 
 def spoken(
-    levels: Levels,
-    n: int,
-    chains: Mapping[str, float] | float,
-    tokenizer: Tokenizer,
-    seed: int,
-    longest: int,
+    levels: Levels, n: int, chains: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int, longest: int
 ) -> Iterator[Rendered]:
     """`n` conversations of problems and talk (data/dialogue.py): latest turns, at most `longest` tokens."""
     talks = itertools.islice(dialogues(levels, chains, seed), n)

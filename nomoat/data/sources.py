@@ -193,6 +193,8 @@ def _row(row: Any, where: str, source: str) -> Document:
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
     turns = None
+    if isinstance(row.get("text"), str) and row.get("messages"):
+        raise DataError(f"{where} has a `text` and `messages`; expected one of them: drop the other")
     if isinstance(row.get("text"), str):
         text = row["text"]
     elif isinstance(row.get("messages"), list):
@@ -222,6 +224,10 @@ def _conversation(messages: list, where: str) -> tuple[Message, ...]:
         content = text_in(message)
         if content is None or message.get("tool_calls"):
             raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
+        if message.get("weight", 1) not in (None, 1):
+            raise DataError(
+                f"{place} has weight {message['weight']!r:.20}; every reply is learnt: drop it"
+            )
         turns.append(_turn(message, content))
     if not any(turn.role == "assistant" for turn in turns):
         raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")

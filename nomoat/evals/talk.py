@@ -59,9 +59,7 @@ def _exercise(text: str, lang: str, about: Sequence[str]) -> Exercise:
     return Exercise("talk", 1, TALK, Problem(text, text, witness, facts))
 
 
-def at_turn(
-    exercises: Iterable[Exercise], turn: int, levels: Levels, seed: int
-) -> list[Exercise]:
+def at_turn(exercises: Iterable[Exercise], turn: int, levels: Levels, seed: int) -> list[Exercise]:
     """The same problems as the `turn`-th question of a conversation."""
     moved = []
     for i, exercise in enumerate(exercises):
@@ -77,22 +75,13 @@ def score(name: str, model: str, groups: Sequence[Group]) -> JsonObject:
     rights = [group[0].score for group in groups]
     right, n = sum(s.strict for s in rights), len(rights)
     lenient = sum(s.lenient for s in rights) / n
-    return {
-        "name": name,
-        "model": model,
-        **asdict(Accuracy(right / n, *stats.wilson(right, n), lenient, n)),
-    }
+    return {"name": name, "model": model, **asdict(Accuracy(right / n, *stats.wilson(right, n), lenient, n))}
 
 
 def missed(groups: Sequence[Group]) -> Iterator[tuple[str, int, int]]:
     """(topic or family, wrong, asked) of those with a wrong answer, the worst first."""
-    cells = grouped(
-        (_place(group[0].rollout.exercise), group[0].score.strict) for group in groups
-    )
-    wrong = [
-        (place, sum(not right for right in rights), len(rights))
-        for place, rights in cells.items()
-    ]
+    cells = grouped((_place(group[0].rollout.exercise), group[0].score.strict) for group in groups)
+    wrong = [(place, sum(not right for right in rights), len(rights)) for place, rights in cells.items()]
     yield from sorted((cell for cell in wrong if cell[1]), key=lambda cell: -cell[1] / cell[2])
 
 

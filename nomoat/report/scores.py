@@ -31,9 +31,7 @@ class Scores:
     families: tuple[str, ...]
     accuracy: Mapping[str, ByModel]
     bits: Mapping[str, Mapping[str, float]]
-    conversation: Mapping[str, Mapping[str, Accuracy]] = field(
-        default_factory=dict
-    )  # what -> model
+    conversation: Mapping[str, Mapping[str, Accuracy]] = field(default_factory=dict)  # what -> model
 
 
 def scores_of(events: Iterable[Event]) -> Scores:
@@ -54,14 +52,10 @@ def scores_of(events: Iterable[Event]) -> Scores:
             level = Accuracy(value, e["low"], e["high"], lenient, e["n"])
             levels.append(((detail, model), (e.get("family"), level)))
         elif e["name"] in CONVERSATION:
-            conversation[e["name"]][model] = Accuracy(
-                value, e["low"], e["high"], e["lenient"], e["n"]
-            )
+            conversation[e["name"]][model] = Accuracy(value, e["low"], e["high"], e["lenient"], e["n"])
     for (how, model), of_model in grouped(levels).items():
         accuracy[how][model] = pooled(grouped(of_model), how)
-    families = dict.fromkeys(
-        family for by_family in accuracy["sampled"].values() for family in by_family
-    )
+    families = dict.fromkeys(family for by_family in accuracy["sampled"].values() for family in by_family)
     families.pop("mean", None)
     return Scores(tuple(families), accuracy, bits, conversation)
 
@@ -119,21 +113,13 @@ def unmeasured(run: Run, stage: str) -> list[str]:
     if "measured" in outputs:
         seen = outputs["measured"]
         return [name for name, when in models.items() if name not in seen or seen[name] != when]
-    labels = [
-        *outputs.get("means", ()),
-        *outputs.get("controls", ()),
-    ]  # in runs of earlier versions
-    return [
-        name for name in models if name not in {label.partition(",")[0] for label in labels}
-    ]
+    labels = [*outputs.get("means", ()), *outputs.get("controls", ())]  # in runs of earlier versions
+    return [name for name in models if name not in {label.partition(",")[0] for label in labels}]
 
 
 def is_done(run: Run, stage: str) -> bool:
     """Whether a stage has finished and, where it measures models, has measured them as they are now."""
-    kinds = {
-        other.get("name") or other["kind"]: other["kind"]
-        for other in run.recipe.get("stages", [])
-    }
+    kinds = {other.get("name") or other["kind"]: other["kind"] for other in run.recipe.get("stages", [])}
     finished = run.finished(stage) is not None
     return finished and (kinds.get(stage) != "eval" or not unmeasured(run, stage))
 
@@ -143,14 +129,10 @@ def score_tables(scores: Scores) -> list[Table]:
     tables = []
     if greedy := scores.accuracy.get("greedy"):
         n = next(iter(greedy.values()))["mean"].n
-        note = (
-            f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
-        )
+        note = f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
         tables.append(_accuracy_table("Greedy accuracy, %", greedy, scores.families, note))
     if sampled := scores.accuracy.get("sampled"):
-        means = ", ".join(
-            f"{model} {100 * found['mean'].lenient:.0f}" for model, found in sampled.items()
-        )
+        means = ", ".join(f"{model} {100 * found['mean'].lenient:.0f}" for model, found in sampled.items())
         note = f"At temperature 1. In a lenient reading the means are {means}."
         tables.append(_accuracy_table("Sampled accuracy, %", sampled, scores.families, note))
     if scores.conversation:

@@ -26,9 +26,7 @@ class Curriculum:
 
     def __init__(self, tasks: Levels, memory: float = 0.8, behind: float = 0.0):
         self.tasks, self.memory, self.behind = tasks, memory, behind
-        self.success = {
-            f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels
-        }
+        self.success = {f"{family}/{level}": 0.5 for family, levels in tasks.items() for level in levels}
 
     def draw(self, seed: int, n: int) -> list[Exercise]:
         chances = [rate * (1 - rate) + FLOOR for rate in self.success.values()]
@@ -45,9 +43,7 @@ class Curriculum:
                 rates.append((place, mean(score.strict for score in decided)))
         for of_rank in mesh.gather(rates):
             for place, rate in of_rank:
-                self.success[place] = (
-                    self.memory * self.success[place] + (1 - self.memory) * rate
-                )
+                self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
 
     def _exercise(self, place: str, seed: int) -> Exercise:
         family, _, level = place.rpartition("/")

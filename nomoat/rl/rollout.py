@@ -41,14 +41,10 @@ class Exercise:
         return "outputs" in self.problem.facts
 
 
-def exercises(
-    levels: documents.Levels, n: int, seed: int, split: str = "train"
-) -> list[Exercise]:
+def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train") -> list[Exercise]:
     """As data.documents.problems draws them."""
     drawn = documents.problems(levels, n, seed, split=split)
-    return [
-        Exercise(family, level, find.find(family), problem) for family, level, problem in drawn
-    ]
+    return [Exercise(family, level, find.find(family), problem) for family, level, problem in drawn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +117,7 @@ def sample(
         for j, drawn in enumerate(samples[i]):
             if (i, j) not in texts:
                 texts[i, j] = openings[i] + tokenizer.decode(drawn.written, specials=True)
-            rollouts.append(
-                Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop)
-            )
+            rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups
 

@@ -93,9 +93,7 @@ class Learner:
         kept = self.talk(number)
         if self.watches(number):
             s = self.settings
-            probes = trace.probe(
-                self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think
-            )
+            probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
             self.session.log("probe", step=number + 1, probes=probes)
         trace.write(self.session, number + 1, batch.groups)
         telemetry = trace.telemetry(batch.groups, len(batch.live), updates) | {
@@ -143,9 +141,7 @@ class Learner:
         if all(exercise.family in find.FAMILIES for exercise in exercises):
             return exercises
         talks = [layout.turns(e.problem.prompt, e.problem.facts) for e in exercises]
-        prompts = layout.render_batch(
-            self.tokenizer, talks, generate=True, think=self.settings.think
-        )
+        prompts = layout.render_batch(self.tokenizer, talks, generate=True, think=self.settings.think)
         context = self.policy.spec.context
         for exercise, prompt in zip(exercises, prompts):
             if len(prompt.ids) >= context:
@@ -163,9 +159,7 @@ class Learner:
             )
         return fitting
 
-    def rollouts(
-        self, number: int, attempt: int, exercises: Sequence[Exercise], first: int
-    ) -> list[Group]:
+    def rollouts(self, number: int, attempt: int, exercises: Sequence[Exercise], first: int) -> list[Group]:
         """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""
         s, rank = self.settings, self.session.mesh.rank
         with Verdicts() as verdicts:
@@ -279,9 +273,7 @@ def cost(
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
     sampled = prefill + written * counts.flops_forward(spec, attended)
     executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
-    executed += between_flops + updates[0].passes * columns * counts.flops_forward(
-        spec, width, model.kernels
-    )
+    executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
     flops = sampled + 3 * columns * counts.flops_forward(spec, attended)
     if kept is not None:
         flops += kept.tokens * counts.flops_train(spec, kept.width / 2)

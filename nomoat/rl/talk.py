@@ -5,19 +5,19 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from nomoat.data.conversation import conversations, exchange
 from nomoat.data.dialogue import earlier
-from nomoat.data.packing import Batch
-from nomoat.model.loss import IGNORED, cross_entropy
+from nomoat.data.packing import Batch, Packed
+from nomoat.data.shards import Shard
+from nomoat.model.loss import cross_entropy
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Conversation, Rendered, render_latest
 from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
-NOBODY = -1  # the document of padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,9 @@ def gradient(
     fitting = [r for r in rendered if len(r.ids) <= longest]
     if not fitting:
         return None
-    batch = rows(fitting, longest)
+    batch = rows(fitting, longest, seed)
     device = model.device
-    h_BTD, _ = model.hidden(
-        batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device))
-    )
+    h_BTD, _ = model.hidden(batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device)))
     h_MD = model.final(h_BTD).flatten(0, 1)
     loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.to(device).flatten())
     (weight * loss).backward()
@@ -61,36 +59,14 @@ def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conver
     talks = []
     for i, talk in enumerate(itertools.islice(conversations(seed), n)):
         rng = random.Random(f"kept/{seed}/{i}")
-        talks.append(
-            [*earlier(levels, rng, "train"), *exchange(rng, "train")] if i % 2 else talk
-        )
+        talks.append([*earlier(levels, rng, "train"), *exchange(rng, "train")] if i % 2 else talk)
     return talks
 
 
-def rows(rendered: Sequence[Rendered], widest: int) -> Batch:
-    """Conversations of at most `widest` tokens side by side in rows, the long ones first."""
-    left = sorted(rendered, key=lambda r: len(r.ids), reverse=True)
-    T = min(widest, sum(len(r.ids) for r in left))
-    lines: list[list[Rendered]] = []
-    for r in left:
-        line = next((line for line in lines if sum(len(q.ids) for q in [*line, r]) <= T), None)
-        if line is None:
-            lines.append([r])
-        else:
-            line.append(r)
-    B = len(lines)
-    ids_BT = torch.zeros(B, T, dtype=torch.long)
-    targets_BT = torch.full((B, T), IGNORED)
-    doc_BT = torch.full((B, T), NOBODY, dtype=torch.int32)
-    for b, line in enumerate(lines):
-        start = 0
-        for number, r in enumerate(line):
-            end = start + len(r.ids)
-            ids_BT[b, start:end] = torch.tensor(r.ids)
-            doc_BT[b, start:end] = number
-            ahead = [
-                id if trained else IGNORED for id, trained in zip(r.ids[1:], r.trained[1:])
-            ]
-            targets_BT[b, start : end - 1] = torch.tensor(ahead)
-            start = end
-    return Batch(ids_BT, targets_BT, doc_BT)
+def rows(rendered: Sequence[Rendered], T: int, seed: int) -> Batch:
+    """Conversations of at most `T` tokens side by side in rows, packed as a stage's documents are."""
+    tokens = np.concatenate([r.ids for r in rendered])
+    trained = np.concatenate([r.trained for r in rendered])
+    offsets = np.cumsum([0, *(len(r.ids) for r in rendered)])
+    packed = Packed({"talk": Shard(tokens, trained, offsets)}, {"talk": 1.0}, T, seed)
+    return packed.batch(0, packed.rows["talk"].n_rows)

@@ -74,14 +74,12 @@ class Bot:
     def marks_thinking(self) -> bool:
         return self.tokenizer.layout.think_id is not None
 
-    def stream(
-        self, messages: layout.Conversation, *, think: bool | None, stop: Callable[[], bool]
-    ) -> Reply:
+    def stream(self, messages: layout.Conversation, *, think: bool | None, stop: Callable[[], bool]) -> Reply:
         """The reply; asks `stop` about once a token and ends soon after it says True.
 
         Where the context is full, the oldest turns are left out, never the system prompt.
         """
-        prompt, n_forgotten = self.fit(messages, think)
+        prompt = self.fit(messages, think)
         self.n_replies += 1
         request = Request(
             prompt.ids,
@@ -90,31 +88,22 @@ class Bot:
             sampling=self.sampling,
             seed=self.seed + self.n_replies,
         )
-        reply = Reply(iter(()), len(prompt.ids), n_forgotten, self.model.spec.context)
+        reply = Reply(iter(()), len(prompt.ids), prompt.n_forgotten, self.model.spec.context)
         tokens = stream(self.engine, request, stop)
         ids = _counted(reply, tokens, self.tokenizer.layout, prompt.thinking)
         reply.source = pieces(ids, self.tokenizer, thinking=prompt.thinking)
         return reply
 
-    def fit(self, messages: layout.Conversation, think: bool | None) -> tuple[layout.Rendered, int]:
-        """As many of the latest turns as leave a quarter of the context for the reply; how many messages
-        that left out.
-        """
+    def fit(self, messages: layout.Conversation, think: bool | None) -> layout.Rendered:
+        """As many of the latest turns as leave a quarter of the context for the reply."""
         context = self.model.spec.context
-        room = self.room
-        n_system = int(messages[0].role == "system")
-        system, turns = messages[:n_system], messages[n_system:]
-        while True:
-            prompt = layout.render(self.tokenizer, [*system, *turns], generate=True, think=think)
-            if len(prompt.ids) <= room or len(turns) <= 1:
-                break
-            turns = turns[2:]
+        (prompt,) = layout.render_latest(self.tokenizer, [messages], self.room, generate=True, think=think)
         if len(prompt.ids) >= context:
             raise DataError(
                 f"the question has {len(prompt.ids)} tokens with its frame; expected fewer than the model's "
                 f"context of {context}; shorten it"
             )
-        return prompt, len(messages) - n_system - len(turns)
+        return prompt
 
     @property
     def room(self) -> int:
@@ -123,9 +112,7 @@ class Bot:
         return context - min(self.max_new_tokens, context // 4)
 
 
-def _counted(
-    reply: Reply, tokens: Iterator[Token], marks: layout.Layout, thinking: bool
-) -> Iterator[int]:
+def _counted(reply: Reply, tokens: Iterator[Token], marks: layout.Layout, thinking: bool) -> Iterator[int]:
     """The ids, while the reply is told how many they are and why they ended."""
     for token in tokens:
         thinking = (thinking or token.id == marks.think_id) and token.id != marks.end_think_id

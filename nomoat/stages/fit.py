@@ -63,11 +63,7 @@ class Config(inputs.ReadsText):
     @model_validator(mode="after")
     def _possible(self):
         divides = self.context % (self.short_context or 1) == 0
-        if (
-            bool(self.short_context) != bool(self.short)
-            or not divides
-            or not 0 <= self.short <= 1
-        ):
+        if bool(self.short_context) != bool(self.short) or not divides or not 0 <= self.short <= 1:
             raise ValueError(
                 f"expected short_context to divide context = {self.context}, with a share `short` of the "
                 f"steps, found {self.short_context} and {self.short}"
@@ -140,9 +136,7 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
 
 def _said(session: Session, config: Config, kind: str) -> bool:
     """Whether the log says what the text of a shard was: of one that a kill came behind, it may not."""
-    return kind != "prose" or any(
-        what == "text" for what, _ in inputs.reads(session.run, config.name)
-    )
+    return kind != "prose" or any(what == "text" for what, _ in inputs.reads(session.run, config.name))
 
 
 def documents_of(
@@ -152,22 +146,13 @@ def documents_of(
     if kind == "prose":
         return documents.prose(inputs.text(session, config), tokenizer)
     if kind == "tasks":
-        return documents.worked(
-            config.tasks, config.task_documents, config.chains, tokenizer, key
-        )
+        return documents.worked(config.tasks, config.task_documents, config.chains, tokenizer, key)
     if kind == "dialogues":
         return documents.spoken(
-            config.tasks,
-            config.dialogue_documents,
-            config.chains,
-            tokenizer,
-            key,
-            config.context,
+            config.tasks, config.dialogue_documents, config.chains, tokenizer, key, config.context
         )
     if kind == "samples":
-        return documents.sampled(
-            [inputs.samples(session, stage) for stage in config.samples], tokenizer
-        )
+        return documents.sampled([inputs.samples(session, stage) for stage in config.samples], tokenizer)
     return documents.talk(config.talk_documents, tokenizer, key)
 
 

@@ -21,11 +21,7 @@ from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session, Work, count
 
-THINKING = {
-    None: "",
-    True: ", thinking",
-    False: ", not thinking",
-}  # how the scores call a model
+THINKING = {None: "", True: ", thinking", False: ", not thinking"}  # how the scores call a model
 Held = Mapping[str, list[str]]  # language -> texts
 
 
@@ -104,9 +100,7 @@ def log_ngram_bits(session: Session, reader: inputs.ReadsText, order: int, held:
             session.log("score", name=f"bpb/{lang}", model=name, value=value)
 
 
-def log_bits(
-    session: Session, name: str, model: Transformer, tokenizer: Tokenizer, held: Held
-) -> None:
+def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokenizer, held: Held) -> None:
     with Work(session, f"bits per byte of {name}") as work:
         for lang, texts in held.items():
             n_tokens, n_bytes = (
@@ -145,8 +139,7 @@ def log_scores(session: Session, name: str, answered: Sequence[Answered]) -> Non
 def conversation(
     work: Work, candidate: Candidate, config: Config, first: Sequence[Answered], seed: int
 ) -> dict[str, list[Group]]:
-    """Greedy answers to small talk, and to the same problems in several turns; those of the first are given.
-    """
+    """Greedy answers to small talk, and to the same problems in several turns; the first turn's are given."""
     said = {}
     if config.talk:
         questions = talk.questions(config.tasks, config.talk, seed)
@@ -181,9 +174,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     for name in names:
         stage = recipe.stage(name)
         if not stage.leaves_weights:
-            raise ConfigError(
-                f"`{config.name}.models` names {name}, which leaves no weights; leave it out"
-            )
+            raise ConfigError(f"`{config.name}.models` names {name}, which leaves no weights; leave it out")
         specs.append(recipe.shape(stage))
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = answers * answer

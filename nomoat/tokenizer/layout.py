@@ -9,7 +9,7 @@ content is encoded apart by a tokenizer that can't emit them, so no content can 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +93,7 @@ class Rendered:
     ids: list[int]
     trained: list[bool]  # True where the assistant chose the token
     thinking: bool = False  # whether it ends within a think block
+    n_forgotten: int = field(default=0, compare=False)  # earlier messages that had no room
 
 
 def template(*, marked: bool = True) -> str:
@@ -188,7 +189,7 @@ def render_latest(
         made = render_batch(tokenizer, [talks[i] for i in left], generate=generate, think=think)
         rendered = rendered or made
         for i, latest in zip(left, made):
-            rendered[i] = latest
+            rendered[i] = replace(latest, n_forgotten=len(conversations[i]) - len(talks[i]))
         left = [i for i in left if len(rendered[i].ids) > longest and _earlier(talks[i], whole[i])]
         for i in left:
             n_system = int(talks[i][0].role == "system")

@@ -5,11 +5,13 @@ import { generateText, jsonSchema, Output, streamText, tool } from "ai";
 
 const ANSWER = "The lamp is on.";
 const lamp = createOpenAICompatible({
-  name: "nomoat", baseURL: process.env.BASE + "/v1", apiKey: "none", includeUsage: true, supportsStructuredOutputs: true,
+  name: "nomoat", baseURL: process.env.BASE + "/v1", apiKey: "none", includeUsage: true,
+  supportsStructuredOutputs: true,
 })("lamp");
 const ask = { model: lamp, prompt: "What is it?", temperature: 0, maxRetries: 0 };
 const inputSchema = jsonSchema({
-  type: "object", properties: { city: { enum: ["Paris", "Rome"] } }, required: ["city"], additionalProperties: false,
+  type: "object", properties: { city: { enum: ["Paris", "Rome"] } },
+  required: ["city"], additionalProperties: false,
 });
 
 assert.equal((await generateText(ask)).text, ANSWER);
@@ -25,6 +27,7 @@ const calls = await streamText(once).toolCalls;
 assert.ok(["Paris", "Rome"].includes(calls[0].input.city));
 const held = await generateText({ ...ask, output: Output.object({ schema: inputSchema }) });
 assert.ok(["Paris", "Rome"].includes(held.output.city));
-const thought = await generateText({ ...ask, maxOutputTokens: 12, providerOptions: { nomoat: { reasoningEffort: "low" } } });
+const low = { nomoat: { reasoningEffort: "low" } };
+const thought = await generateText({ ...ask, maxOutputTokens: 12, providerOptions: low });
 assert.ok(thought.reasoningText.length > 0);
 console.log("@ai-sdk/openai-compatible");

@@ -178,6 +178,14 @@ BAD = {
     "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1: a message without a text"),
     "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*'tool'"),
     "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn"),
+    "both.jsonl": (
+        b'{"text": "a", "messages": [{"role": "assistant", "content": "a"}]}\n',
+        "jsonl:1 has a `text` and `messages`",
+    ),
+    "unlearnt.jsonl": (
+        b'{"messages": [{"role": "assistant", "content": "a", "weight": 0}]}\n',
+        "jsonl:1, message 1 has weight 0",
+    ),
     "none.jsonl": (b'{"messages": []}\n', "none.jsonl:1 has no turn of the assistant"),
     "call.jsonl": (
         b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}\n',

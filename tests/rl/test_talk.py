@@ -51,7 +51,7 @@ def test_half_of_the_talk_stands_behind_problems_and_none_in_held_out_words():
 def test_rows_hold_each_conversation_once(tokenizer):
     rendered = render_batch(tokenizer, talk.drawn(LEVELS, 12, 0), generate=False)
     widest = max(len(r.ids) for r in rendered)
-    batch = talk.rows(rendered, widest)
+    batch = talk.rows(rendered, widest, 0)
     assert batch.ids_BT.shape[1] == widest
     found = []
     for b in range(len(batch.ids_BT)):
@@ -78,7 +78,7 @@ def test_the_gradient_is_the_weighted_one_of_training_on_the_same_rows(tokenizer
     rendered = [r for r in latest if len(r.ids) <= longest]
     assert rendered
     model.zero_grad()
-    trained = gradient(model, talk.rows(rendered, longest), ObjectiveConfig(balance_weight=0.0))
+    trained = gradient(model, talk.rows(rendered, longest, 5), ObjectiveConfig(balance_weight=0.0))
     assert kept.loss == pytest.approx(trained.loss)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:

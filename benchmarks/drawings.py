@@ -23,10 +23,13 @@ PROBLEMS, SAMPLES, TURNS, QUESTIONS, LONGEST = 60, 4, 20, 200, 96
 
 def measured(candidate: Candidate, seed: int) -> dict[str, float]:
     """Every score of one drawing."""
-    levels = tomllib.loads(RECIPE.read_text("utf-8"))["panels"]["judge"]
-    asked = exercises(levels, PROBLEMS * len(levels), 1000 + seed, "eval")
+    recipe = tomllib.loads(RECIPE.read_text("utf-8"))
+    levels = recipe["panels"]["judge"]
+    n_problems = PROBLEMS * len(levels)
+    asked = exercises(levels, n_problems, 1000 + seed, "eval")
     answered = candidate.both(None, asked, SAMPLES, seed)
-    scores = {"greedy": greedy_accuracy(answered), "sampled": mean_accuracy(answered)}
+    greedy = greedy_accuracy(answered)
+    scores = {"greedy": greedy, "sampled": mean_accuracy(answered)}
     for what, questions in spoken(levels, asked, seed).items():
         groups = candidate.answers(None, questions, samples=1, seed=seed, greedy=True)
         scores[what] = mean(group[0].score.strict for group in groups)

@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from nomoat.config import ConfigError, DataError
+from nomoat.config import DataError
 from nomoat.evals import talk
 from nomoat.run.directory import Run
 from nomoat.stages.inputs import ReadsText
+from nomoat.stages.limits import contexts
 from nomoat.stages.models import load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
@@ -159,25 +160,3 @@ def tried(asked: Asked) -> Iterator[Problem]:
         yield from (problem for problem, _ in zip(stream, range(n)))
 
 
-def contexts(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, int]]:
-    """The contexts of the models that answer in a stage, by the name of the model."""
-    names = [config.name]
-    if config.kind == "eval":
-        earlier = recipe.stages[: recipe.stages.index(config)]
-        names = config.models or [stage.name for stage in earlier if stage.leaves_weights]
-    for name in names:
-        try:
-            yield name, context_of(recipe, recipe.stage(name))
-        except ConfigError:  # a stage that another run has done, of which the recipe knows no shape
-            continue
-
-
-def context_of(recipe: Recipe, config: StageConfig) -> int:
-    """The context of the model that a stage works on: that of the last extension before it."""
-    if config.kind == "extend":
-        return config.context
-    if config.kind == "distill" and config.source is not None and config.start is None:
-        return context_of(recipe, recipe.stage(config.source))
-    if getattr(config, "model", None) is not None or config.source is None:
-        return recipe.shape(config).context
-    return context_of(recipe, recipe.stage(config.source))

@@ -23,7 +23,7 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs, limits
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting, apart, texts
+from nomoat.stages.vetting import Vetting, apart, room, texts
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -56,6 +56,7 @@ def check(
                     f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
                 )
     apart(recipe, run)
+    room(recipe, run)
     texts(recipe, run, whole=whole)
 
 

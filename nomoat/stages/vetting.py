@@ -14,6 +14,7 @@ from nomoat.stages.models import load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
 from nomoat.tasks.base import Problem
+from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import render_batch, turns
 from nomoat.train.session import Session
 
@@ -85,6 +86,21 @@ def questions(recipe: Recipe, run: Run) -> None:
                 _check_room(place, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
 
 
+def room(recipe: Recipe, run: Run | None = None) -> None:
+    """The same before there is a tokenizer: for a question of a file that has too many words for any."""
+    if not any(config.kind == "tokenizer" for config in recipe.stages):
+        return
+    for config in recipe.stages:
+        if (run and run.finished(config.name)) or not hasattr(config, "max_new_tokens"):
+            continue
+        for asked in asked_of(config):
+            problems = getattr(find.find(asked.family), "listed", {}).get(asked.split, ())
+            for name, context in contexts(recipe, config):
+                long = [problem for problem in problems if len(problem.prompt.encode()) >= context]
+                lengths = {bpe.fewest(problem.prompt): problem for problem in long}
+                _check_room(asked.family, lengths, context, f"{name} (stage {config.name})", " or more")
+
+
 def apart(recipe: Recipe, run: Run | None = None) -> None:
     """DataError for a question of a file that one stage learns and another, not finished in `run`, measures.
 
@@ -120,14 +136,16 @@ def _same(problem: Problem) -> str:
     return " ".join(problem.prompt.casefold().split())
 
 
-def _check_room(family: str, of_length: Mapping[int, Problem], context: int, model: str) -> None:
-    longest = max(of_length)
+def _check_room(
+    family: str, of_length: Mapping[int, Problem], context: int, model: str, more: str = ""
+) -> None:
+    longest = max(of_length, default=0)
     if longest < context:
         return
     problem = of_length[longest]
     place = problem.facts.get("place", family)
     raise DataError(
-        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens, and the "
+        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens{more}, and the "
         f"context of {model} is {context:,}; expected room for an answer; drop or shorten it, or "
         "raise the context"
     )

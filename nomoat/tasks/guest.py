@@ -4,9 +4,9 @@ It runs with your rights.  This is the one place of the tasks where anything may
 function raises is his, and has to be told with his file and line.
 """
 
+import dis
 import functools
 import importlib.util
-import signal
 import sys
 import sysconfig
 import traceback
@@ -45,11 +45,19 @@ def attempt(function: Callable, *args: Any, **named: Any) -> Any:
     except (Undecided, UserError, Ended):
         raise
     except KeyboardInterrupt as error:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a person at the keyboard
+        if not _by_statement(error):  # a person at the keyboard
             raise
         return Fault(type(error).__name__, told(error))
     except BaseException as error:
         return Fault(type(error).__name__, told(error))
+
+
+def _by_statement(error: BaseException) -> bool:
+    """Whether a `raise` raised the error, and no signal."""
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    return dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
 
 
 def within(seconds: float, function: Callable, *args: Any, **named: Any) -> Any:

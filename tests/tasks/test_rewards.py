@@ -1,6 +1,7 @@
 """Reward functions as TRL calls them: every name, every form of what they give, nothing accepted unseen."""
 
 import json
+import signal
 import sys
 import threading
 
@@ -190,11 +191,13 @@ def test_a_function_that_does_not_come_back_is_told(task_of, monkeypatch):
             task_of(f"import asyncio, threading\n{head}(completions, **_):\n    {wait}")
 
 
-def test_an_interrupt_that_a_function_raises_is_its_own(monkeypatch):
+def test_an_interrupt_that_a_function_raises_is_its_own_and_a_signal_is_not():
     def raises():
         raise KeyboardInterrupt
 
+    for call in ((raises,), (guest.within, 9, raises)):
+        fault = guest.attempt(*call)
+        assert fault.kind == "KeyboardInterrupt"
+        assert "test_rewards.py, line" in fault.words
     with pytest.raises(KeyboardInterrupt):
-        guest.attempt(raises)
-    monkeypatch.setattr(guest.signal, "getsignal", lambda _: None)  # as in a run, which hears it otherwise
-    assert guest.attempt(raises).kind == "KeyboardInterrupt"
+        guest.attempt(signal.raise_signal, signal.SIGINT)

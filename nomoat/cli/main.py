@@ -128,9 +128,13 @@ def lists_of(verb: str) -> list[str]:
     if function is None:
         return []
     named = inspect.signature(function).parameters.values()
-    words = {p.name: str(p.annotation) for p in named if p.kind is p.KEYWORD_ONLY and p.name != "set_"}
-    listed = [name for name, type in words.items() if "tuple[" in type and "UseAppend" not in type]
-    return [f"--{name.replace('_', '-')}" for name in listed]
+    listed = []
+    for parameter in named:
+        type = str(parameter.annotation)
+        flag = parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "set_"
+        if flag and "tuple[" in type and "UseAppend" not in type:
+            listed.append("--" + parameter.name.replace("_", "-"))
+    return listed
 
 
 def gather_sets(argv: Sequence[str]) -> list[str]:

@@ -96,8 +96,10 @@ def room(recipe: Recipe, run: Run | None = None) -> None:
         for asked in asked_of(config):
             problems = getattr(find.find(asked.family), "listed", {}).get(asked.split, ())
             for name, context in contexts(recipe, config):
-                long = [problem for problem in problems if len(problem.prompt.encode()) >= context]
-                lengths = {bpe.fewest(problem.prompt): problem for problem in long}
+                lengths = {}
+                for problem in problems:
+                    if len(problem.prompt.encode()) >= context:  # no token is less than a byte
+                        lengths[bpe.fewest(problem.prompt)] = problem
                 _check_room(asked.family, lengths, context, f"{name} (stage {config.name})", " or more")
 
 

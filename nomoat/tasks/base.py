@@ -169,7 +169,9 @@ def left(task: Task) -> str:
     """What the split leaves of a list of problems, and the cure where one side is empty."""
     n_train, n_eval = (len(task.listed[split]) for split in ("train", "eval"))
     n = n_train + n_eval
-    what = f"of {n} problem{'s' * (n != 1)} {n_train} {'is' if n_train == 1 else 'are'} for training and {n_eval} held out"
+    problems = "1 problem" if n == 1 else f"{n} problems"
+    are = "is" if n_train == 1 else "are"
+    what = f"of {problems} {n_train} {are} for training and {n_eval} held out"
     if n_eval and n_train:
         return what
     if n_train:

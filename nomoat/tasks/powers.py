@@ -7,6 +7,8 @@ from nomoat.tasks import latex
 from nomoat.tasks.latex import Token
 
 BOLD = re.compile(r"(?<![\w)\]}])\*\*|\*\*(?![\w(-])")  # marks of bold type, and not 2**3
+ROOTS = ("√", "sqrt")
+LEFT_TO_DO = ("^", "_", "π", "√")  # behind a number
 # Numbers in a row with one blank between them, which aren't the end of another.
 IN_A_ROW = re.compile(r"(?<![0-9.,:/^_])[0-9]+(?: [0-9]+)+")
 THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?: [0-9]{3})+")
@@ -70,11 +72,12 @@ def undone(found: Sequence[Token], last: int) -> bool:
     mark = raised(found)[last]
     if mark is not None:
         return of_ten(texts, last)[0] == last
-    before, after = texts[max(last - 2, 0) : last], texts[last + 1 : last + 2]
-    if after in (["}"], [")"]):
-        after = texts[last + 2 : last + 3] if before and before[-1] in ("{", "(") else []
-    rooted = before[-1:] == ["√"] or before in (["√", "{"], ["sqrt", "("], ["√", "("])
-    return rooted or after in (["^"], ["_"], ["π"], ["√"])
+    first = texts[last - 1] if last else ""
+    behind = texts[last + 1] if last + 1 < len(texts) else ""
+    if first in ("{", "(") and behind in ("}", ")"):
+        first = texts[last - 2] if last > 1 else ""
+        behind = texts[last + 2] if last + 2 < len(texts) else ""
+    return first in ROOTS or behind in LEFT_TO_DO
 
 
 def of_ten(texts: Sequence[str], last: int) -> tuple[int, int]:
@@ -82,15 +85,20 @@ def of_ten(texts: Sequence[str], last: int) -> tuple[int, int]:
     at = last - 1
     while at > 0 and texts[at] in ("-", "+", "{"):
         at -= 1
-    if at < 1 or texts[at] != "^" or texts[at - 1] != "10":
+    if at < 1:
+        return last, last + 1
+    if texts[at - 1 : at + 1] != ["10", "^"]:
         return last, last + 1
     braced = texts[at + 1] == "{"
     if braced and texts[last + 1 : last + 2] != ["}"]:
         return last, last + 1
     end = last + 1 + braced
-    if at > 2 and texts[at - 2] in ("*", "x") and texts[at - 3][:1].isdigit():
+    sign = texts[at - 2] if at > 1 else ""
+    if sign not in ("*", "x", "/"):
+        return at - 1, end
+    if sign != "/" and at > 2 and texts[at - 3][:1].isdigit():
         return at - 3, end
-    return (last, last + 1) if at > 1 and texts[at - 2] in ("*", "x", "/") else (at - 1, end)
+    return last, last + 1
 
 
 def is_of_ten(found: Sequence[Token], start: int, last: int) -> bool:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import lzma
-import os
 import re
 import sys
 from importlib import resources
@@ -11,10 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nomoat.config import ConfigError, DataError, Strict, TaskError, parse
+from nomoat.config import ConfigError, DataError, Strict, parse
 from nomoat.data import documents, shown, sources
 from nomoat.data.sources import DataSet, Document, from_hub, from_path
-from nomoat.tasks import find
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import Message
 
@@ -227,33 +225,6 @@ def test_a_long_line_comes_in_pieces_and_loses_nothing(tmp_path, monkeypatch, te
     assert max(len(piece.encode()) for piece in pieces) <= 100
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert len(list(documents.first([from_path(path)], 40))) == 1
-
-
-def test_what_is_no_file_is_called_what_it_is(tmp_path):
-    os.mkfifo(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="a.txt is a pipe; expected a text file"):
-        list(from_path(tmp_path / "a.txt"))
-    with pytest.raises(DataError, match="/dev/zero is a device; expected a text file"):
-        list(from_path("/dev/zero"))
-    os.mkfifo(tmp_path / "a.jsonl")
-    with pytest.raises(TaskError, match="a.jsonl is a pipe; expected a file of problems"):
-        find.find(f"{tmp_path}/a.jsonl")
-    (tmp_path / "b.py").mkdir()
-    with pytest.raises(TaskError, match="b.py is a folder; expected a Python file"):
-        find.find(f"{tmp_path}/b.py")
-
-
-def test_tools_of_a_row_are_not_dropped(tmp_path):
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "1"}]
-    row = {"messages": turns, "tools": [{"type": "function"}]}
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(row))
-    with pytest.raises(DataError, match="a.jsonl:1 has `tools`"):
-        list(from_path(path))
-    with pytest.raises(TaskError, match="line 1 has tools"):
-        find.find(str(path))
-    path.write_text(json.dumps({"messages": turns, "tools": []}))
-    assert len(list(from_path(path))) == 1
 
 
 def test_parquet_without_a_text_is_refused(tmp_path):

@@ -72,11 +72,13 @@ def undone(found: Sequence[Token], last: int) -> bool:
     mark = raised(found)[last]
     if mark is not None:
         return of_ten(texts, last)[0] == last
-    first = texts[last - 1] if last else ""
-    behind = texts[last + 1] if last + 1 < len(texts) else ""
+    padded = ["", "", *texts, "", ""]
+    at = last + 2
+    first = padded[at - 1]
+    behind = padded[at + 1]
     if first in ("{", "(") and behind in ("}", ")"):
-        first = texts[last - 2] if last > 1 else ""
-        behind = texts[last + 2] if last + 2 < len(texts) else ""
+        first = padded[at - 2]
+        behind = padded[at + 2]
     return first in ROOTS or behind in LEFT_TO_DO
 
 

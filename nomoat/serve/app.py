@@ -84,7 +84,7 @@ class App:
             await refused(scope, refusal)(scope, receive, sending)
         except HTTPException as error:
             await unknown(scope, error)(scope, receive, sending)
-        except (Gone, ClientDisconnect):
+        except (Gone, ClientDisconnect, asyncio.CancelledError):  # the last of these: the server has ended
             pass
         except Exception as error:  # a bug: told by where it is, never by what was asked
             LOG.error(

@@ -148,6 +148,19 @@ def test_a_server_that_ends_finishes_what_runs(served):
     assert not client.app.worker.thread.is_alive()
 
 
+def test_replies_that_outlast_the_end_are_cut(served, capfd):
+    said = []
+    with running(served, drain_seconds=0.0) as client:
+        asked = HI | {"max_tokens": 240, "ignore_eos": True, "logprobs": True}
+        thread = threading.Thread(target=lambda: said.append(client.events(CHAT, **asked)))
+        thread.start()
+        client.settled(1)
+    thread.join()
+    assert said[0][-1]["choices"][0]["finish_reason"] == "length"
+    assert sum(bool(event["choices"][0]["logprobs"]) for event in said[0]) < 240
+    assert capfd.readouterr().err == ""
+
+
 def test_a_model_that_fails_says_so_to_everyone(served, monkeypatch):
     with running(served) as client:
         monkeypatch.setattr(threading, "excepthook", lambda args: None)

@@ -1,6 +1,7 @@
 """The routes of the server, and what stands before them."""
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections import defaultdict
@@ -67,7 +68,9 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.lifespan(receive, send)
+            with contextlib.suppress(asyncio.CancelledError):  # by a second Ctrl-C
+                await self.lifespan(receive, send)
+            return None
         started = False
 
         async def sending(message: Mapping) -> None:

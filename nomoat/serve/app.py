@@ -70,7 +70,7 @@ class App:
         if scope["type"] != "http":
             with contextlib.suppress(asyncio.CancelledError):  # by a second Ctrl-C
                 await self.lifespan(receive, send)
-            return None
+            return
         started = False
 
         async def sending(message: Mapping) -> None:
@@ -99,7 +99,7 @@ class App:
             if not started:
                 failure = Refusal("a mistake of the server; its log says where", status=500, code="bug")
                 await refused(scope, failure)(scope, receive, sending)
-        return None
+        return
 
     def check(self, scope: Scope) -> None:
         """Refusal for who may not ask, or says too much before asking."""

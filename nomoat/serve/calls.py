@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nomoat.serve.tools import CLOSE, OPEN, Tools

@@ -80,7 +80,7 @@ def continued(
         message = f"the prompt has {len(ids)} tokens; expected fewer than the {most} of this model's context"
         raise Refusal(message, param, code="context_length_exceeded")
     if body.stream_options is not None and not body.stream:
-        raise Refusal("`stream_options` without `stream`; expected `stream: true` beside it", "stream_options")
+        raise Refusal("`stream_options` without `stream`; expected `stream: true`, too", "stream_options")
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     check_texts_and_ids(stop, body.logit_bias or (), engine.model.spec.vocab_size)
     try:

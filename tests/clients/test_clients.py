@@ -49,10 +49,10 @@ def test_llm_prompts_streams_and_holds_a_schema(installed, run, tmp_path, served
 
 def test_continue_asks_as_it_does_from_an_editor(installed, run, tmp_path, long):
     """The engine of Continue's extensions, with all that it tells a model of itself and its tools."""
-    model = {"name": "lamp", "provider": "openai", "model": "lamp", "apiBase": f"{long.base}/v1"}
-    (tmp_path / "config.yaml").write_text(
-        json.dumps({"name": "lamp", "version": "0.0.1", "schema": "v1", "models": [model | {"apiKey": "none"}]})
-    )
+    model = {"name": "lamp", "provider": "openai", "model": "lamp", "apiKey": "none"}
+    models = [model | {"apiBase": f"{long.base}/v1"}]
+    config = {"name": "lamp", "version": "0.0.1", "schema": "v1", "models": models}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
     ask = [installed("cn"), "-p", "--config", tmp_path / "config.yaml", "What is it?"]
     assert run(ask, HOME=str(tmp_path), CONTINUE_TELEMETRY_ENABLED="0").strip()
     with urllib.request.urlopen(f"{long.base}/metrics") as answer:

@@ -1,6 +1,7 @@
 """The routes of the server, and what stands before them."""
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections import defaultdict
@@ -67,7 +68,9 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.lifespan(receive, send)
+            with contextlib.suppress(asyncio.CancelledError):  # by a second Ctrl-C
+                await self.lifespan(receive, send)
+            return
         started = False
 
         async def sending(message: Mapping) -> None:
@@ -84,7 +87,7 @@ class App:
             await refused(scope, refusal)(scope, receive, sending)
         except HTTPException as error:
             await unknown(scope, error)(scope, receive, sending)
-        except (Gone, ClientDisconnect):
+        except (Gone, ClientDisconnect, asyncio.CancelledError):  # the last of these: the server has ended
             pass
         except Exception as error:  # a bug: told by where it is, never by what was asked
             LOG.error(
@@ -96,7 +99,7 @@ class App:
             if not started:
                 failure = Refusal("a mistake of the server; its log says where", status=500, code="bug")
                 await refused(scope, failure)(scope, receive, sending)
-        return None
+        return
 
     def check(self, scope: Scope) -> None:
         """Refusal for who may not ask, or says too much before asking."""

@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 
 from nomoat.config import JsonObject
 from nomoat.engine.request import Request, Token
-from nomoat.serve.tools import Call, Tools
+from nomoat.serve.calls import Call, Piece, gather
+from nomoat.serve.tools import Tools
 from nomoat.tokenizer.pieces import Kind
 
 Finish = Literal["stop", "length", "tool_calls"]
@@ -33,14 +34,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a choice has more: text of one kind, calls, and the tokens since the last one; or its end."""
+    """What a choice has more: text of one kind, parts of calls, and the tokens since the last one; or its
+    end.
+    """
 
     choice: int
     text: str
     kind: Kind
     tokens: tuple[Token, ...]
     finish: Finish | None = None
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Piece, ...] = ()
 
 
 @dataclass(slots=True)
@@ -55,7 +58,8 @@ class Choice:
 
     def add(self, delta: Delta) -> None:
         self.deltas.append(delta)
-        self.calls += delta.calls
+        for piece in delta.calls:
+            gather(self.calls, piece)
         if delta.kind == "thinking":
             self.thinking += delta.text
         else:

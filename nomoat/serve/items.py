@@ -7,10 +7,10 @@ from typing import Any
 
 from nomoat.config import JsonObject
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
+from nomoat.serve.calls import Piece
 from nomoat.serve.responses import LOGPROBS, FlatChoice, FlatTool, ResponseBody
 from nomoat.serve.shelf import Served
 from nomoat.serve.tokens import chat_logprobs
-from nomoat.serve.tools import Call
 
 
 class Response:
@@ -24,6 +24,7 @@ class Response:
         self.output: list[JsonObject] = []
         self.text: str | None = None  # of the last item, while that is open
         self.logprobs: list[JsonObject] = []  # of that text
+        self.arguments: str | None = None  # of the last item, while it is a call that goes on
         self.finish: str | None = None
         self.n_events = 0
 
@@ -40,9 +41,8 @@ class Response:
         logprobs = entries["content"] if entries else []
         if delta.text:
             yield from self.said(delta.text, delta.kind, logprobs)
-        for call in delta.calls:
-            yield from self.close()
-            yield from self.called(call)
+        for piece in delta.calls:
+            yield from self.called(piece)
         self.finish = delta.finish or self.finish
 
     def said(self, text: str, kind: str, logprobs: list[JsonObject]) -> Iterator[Event]:
@@ -83,22 +83,28 @@ class Response:
         yield self.event("response.output_item.done", output_index=len(self.output) - 1, item=item)
         self.text = None
 
-    def called(self, call: Call) -> Iterator[Event]:
-        item = {
-            "id": f"fc_{secrets.token_hex(16)}",
-            "type": "function_call",
-            "call_id": call.id,
-            "name": call.name,
-        }
-        self.output.append(item | {"arguments": "", "status": "in_progress"})
-        yield self.event(
-            "response.output_item.added", output_index=len(self.output) - 1, item=dict(self.output[-1])
-        )
-        yield self.event("response.function_call_arguments.delta", **self.place(), delta=call.arguments)
+    def called(self, piece: Piece) -> Iterator[Event]:
+        if piece.first:
+            yield from self.close()
+            item = {"id": f"fc_{secrets.token_hex(16)}", "type": "function_call", "call_id": piece.id}
+            self.output.append(item | {"name": piece.name, "arguments": "", "status": "in_progress"})
+            self.arguments = ""
+            yield self.event(
+                "response.output_item.added", output_index=len(self.output) - 1, item=dict(self.output[-1])
+            )
+        self.arguments += piece.text
+        yield self.event("response.function_call_arguments.delta", **self.place(), delta=piece.text)
+        if piece.last:
+            yield from self.close_call("completed")
+
+    def close_call(self, status: str) -> Iterator[Event]:
+        """The call that is open gets no more arguments."""
+        item = self.output[-1]
+        item |= {"arguments": self.arguments, "status": status}
         done = "response.function_call_arguments.done"
-        yield self.event(done, **self.place(), name=call.name, arguments=call.arguments)
-        self.output[-1] |= {"arguments": call.arguments, "status": "completed"}
-        yield self.event("response.output_item.done", output_index=len(self.output) - 1, item=self.output[-1])
+        yield self.event(done, **self.place(), name=item["name"], arguments=self.arguments)
+        yield self.event("response.output_item.done", output_index=len(self.output) - 1, item=item)
+        self.arguments = None
 
     def place(self) -> JsonObject:
         return {"item_id": self.output[-1]["id"], "output_index": len(self.output) - 1}
@@ -111,6 +117,8 @@ class Response:
     def end(self, usage: Usage) -> Iterator[Event]:
         yield from self.close()
         status = "incomplete" if self.finish == "length" else "completed"
+        if self.arguments is not None:
+            yield from self.close_call("incomplete")
         yield self.event(f"response.{status}", response=self.object(status, usage))
 
     def error(self, error: JsonObject) -> Iterator[Event]:

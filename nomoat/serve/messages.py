@@ -1,22 +1,23 @@
 """/v1/messages, as Anthropic's clients ask: bodies are read as chats, a chat's deltas written as blocks."""
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from nomoat.config import JsonObject
 from nomoat.serve import openai
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.body import Body
+from nomoat.serve.calls import Piece
 from nomoat.serve.fields import ChatBody, StopText, Text, ThinkingSwitch, Tokens, parse
 from nomoat.serve.limits import Bounds
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.responses import renamed
 from nomoat.serve.shelf import Served
-from nomoat.serve.tools import Call, Name
+from nomoat.serve.tools import Name
 
 RENAMED = {  # fields of the chat that is asked -> of this route
     "tool_choice.function.name": "tool_choice.name",
@@ -209,6 +210,7 @@ class Message:
         self.id = f"msg_{secrets.token_hex(12)}"
         self.blocks: list[JsonObject] = []
         self.opened = False  # whether the last of them goes on
+        self.arguments = ""  # of the last call
         self.finish, self.ids = "stop", []
         self.stopped = False  # by one of the sequences
 
@@ -231,9 +233,8 @@ class Message:
                 yield from self.open({"type": kind, **empty})
             self.blocks[-1][kind] += delta.text
             yield self.more({"type": f"{kind}_delta", kind: delta.text})
-        for call in delta.calls:
-            yield from self.close()
-            yield from self.called(call)
+        for piece in delta.calls:
+            yield from self.called(piece)
         self.finish = delta.finish or self.finish
 
     def open(self, block: JsonObject) -> Iterator[Event]:
@@ -244,17 +245,22 @@ class Message:
     def more(self, delta: JsonObject) -> Event:
         return event("content_block_delta", index=len(self.blocks) - 1, delta=delta)
 
-    def called(self, call: Call) -> Iterator[Event]:
-        made = call.id.replace("call_", "toolu_")
-        block = {"type": "tool_use", "id": made, "name": call.name, "input": {}, "caller": {"type": "direct"}}
-        yield from self.open(block)
-        yield self.more({"type": "input_json_delta", "partial_json": call.arguments})
-        self.blocks[-1]["input"] = json.loads(call.arguments)
-        yield from self.close()
+    def called(self, piece: Piece) -> Iterator[Event]:
+        if piece.first:
+            yield from self.close()
+            made = {"id": piece.id.replace("call_", "toolu_"), "name": piece.name, "input": {}}
+            yield from self.open({"type": "tool_use", **made, "caller": {"type": "direct"}})
+            self.arguments = ""
+        yield self.more({"type": "input_json_delta", "partial_json": piece.text})
+        self.arguments += piece.text
+        if piece.last:
+            yield from self.close()
 
     def close(self) -> Iterator[Event]:
         if self.opened:
             self.opened = False
+            if self.blocks[-1]["type"] == "tool_use":  # whose end may be missing
+                self.blocks[-1]["input"] = from_json(self.arguments, allow_partial=True)
             yield event("content_block_stop", index=len(self.blocks) - 1)
 
     def end(self, usage: Usage) -> Iterator[Event]:
@@ -269,8 +275,8 @@ class Message:
         yield event("error", error={"type": said["type"], "message": said["message"]})
 
     def whole(self, choices: Sequence[Choice], usage: Usage) -> JsonObject:
-        for delta in choices[0].deltas:
-            for _ in self.delta(delta):
+        for events in (*map(self.delta, choices[0].deltas), self.close()):
+            for _ in events:
                 pass
         return self.object(usage)
 

@@ -13,11 +13,12 @@ from nomoat.engine.grammar import Grammar
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
 from nomoat.serve import structured, tools
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
+from nomoat.serve.calls import Call, Piece
 from nomoat.serve.fields import ChatBody, ChatMessage, Effort, Sampled
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
 from nomoat.serve.tokens import chat_logprobs
-from nomoat.serve.tools import Call, Tools
+from nomoat.serve.tools import Tools
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.layout import Layout, Message
 from nomoat.tokenizer.pieces import Kind
@@ -78,6 +79,8 @@ def continued(
     if room < 1:
         message = f"the prompt has {len(ids)} tokens; expected fewer than the {most} of this model's context"
         raise Refusal(message, param, code="context_length_exceeded")
+    if body.stream_options is not None and not body.stream:
+        raise Refusal("`stream_options` without `stream`; expected `stream: true`, too", "stream_options")
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     check_texts_and_ids(stop, body.logit_bias or (), engine.model.spec.vocab_size)
     try:
@@ -260,14 +263,17 @@ class Chat:
         if delta.text or logprobs:
             said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
             yield self.chunk([choice_of(index, delta=said, logprobs=logprobs)])
-        for call in delta.calls:
-            yield self.called(index, call)
+        for piece in delta.calls:
+            yield self.called(index, piece)
         if delta.finish:
             yield self.chunk([choice_of(index, delta={}, finish=delta.finish)])
 
-    def called(self, index: int, call: Call) -> Event:
-        said = {"tool_calls": [{"index": self.n_calls[index], **call_of(call)}]}
-        self.n_calls[index] += 1
+    def called(self, index: int, piece: Piece) -> Event:
+        self.n_calls[index] += piece.first
+        said: JsonObject = {"function": {"arguments": piece.text}}
+        if piece.first:
+            said = call_of(Call(piece.name, piece.text, piece.id))
+        said = {"tool_calls": [{"index": self.n_calls[index] - 1, **said}]}
         return self.chunk([choice_of(index, delta=said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:

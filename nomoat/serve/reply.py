@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from nomoat.engine.request import Token
-from nomoat.serve import tools
+from nomoat.serve import calls
 from nomoat.serve.asked import Asked, Delta
 from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
@@ -26,8 +26,10 @@ class Reply:
         self.kind = self.reader.kind
         self.tokens: list[Token] = []  # whose text is not told yet
         self.n_thinking = 0
-        self.calls = None if asked.tools is None else tools.Reader(asked.tools)
         self.grammar = asked.requests[0].grammar
+        held = self.grammar is not None
+        self.calls = None if asked.tools is None else calls.Reader(asked.tools, held=held)
+        self.called: list[calls.Call] = []
         self.answer = ""  # which the grammar's schema looks at when it is whole
 
     def read(self, token: Token) -> Iterator[Delta]:
@@ -70,26 +72,29 @@ class Reply:
         return min(places)[1] if places else "\0"
 
     def delta(self, text: str, finish: str | None = None) -> Delta:
-        calls: tuple[tools.Call, ...] = ()
+        pieces: tuple[calls.Piece, ...] = ()
         tokens = tuple(self.tokens)
         self.tokens = []
         if self.kind == "answer" and self.calls:
-            text, calls = self.calls.read(text, last=finish is not None)
-            self.check_calls(calls)
+            text, pieces = self.calls.read(text, last=finish is not None)
+            self.check_calls(pieces)
         if self.kind == "answer" and self.grammar:
             self.answer += text
         if finish == "stop" and self.n_calls:
             finish = "tool_calls"
-        return Delta(self.number, text, self.kind, tokens, finish, calls)
+        return Delta(self.number, text, self.kind, tokens, finish, pieces)
 
     @property
     def n_calls(self) -> int:
         return self.calls.n_calls if self.calls else 0
 
-    def check_calls(self, calls: Sequence[tools.Call]) -> None:
-        """Refusal if arguments are not what was asked for."""
-        for call in calls if self.grammar else ():
-            self.complain(self.grammar.wrong(call.arguments, call.name), f"the call of {call.name}")
+    def check_calls(self, pieces: Sequence[calls.Piece]) -> None:
+        """Refusal if the arguments of a whole call are not what was asked for."""
+        for piece in pieces if self.grammar else ():
+            calls.gather(self.called, piece)
+            if piece.last:
+                arguments = self.called[-1].arguments
+                self.complain(self.grammar.wrong(arguments, piece.name), f"the call of {piece.name}")
 
     def check(self, token: Token) -> None:
         """Refusal if a finished text is not what was asked for."""

@@ -16,6 +16,7 @@ from nomoat.serve.app import App
 from nomoat.serve.limits import Bounds
 
 BACKLOG = 2048  # connections that the kernel holds until they are taken
+LAST_SECONDS = 5  # for clients to read what is left when the server ends
 
 
 def listening(address: str, port: int) -> socket.socket:
@@ -47,7 +48,21 @@ def serve(app: App, bound: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has left is no news
     with quiet_end():
-        uvicorn.Server(configured(app)).run(sockets=[bound])
+        Server(app).run(sockets=[bound])
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's; replies that are not finished `drain_seconds` after a signal end as they are by then."""
+
+    def __init__(self, app: App):
+        super().__init__(configured(app))
+        self.application = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app = self.application
+        timer = asyncio.get_running_loop().call_later(app.bounds.drain_seconds, app.worker.expire)
+        await super().shutdown(sockets)
+        timer.cancel()
 
 
 def configured(app: App) -> uvicorn.Config:
@@ -65,7 +80,7 @@ def configured(app: App) -> uvicorn.Config:
         proxy_headers=False,
         h11_max_incomplete_event_size=bounds.header_bytes,
         timeout_keep_alive=bounds.idle_seconds,
-        timeout_graceful_shutdown=int(bounds.drain_seconds),
+        timeout_graceful_shutdown=int(bounds.drain_seconds) + LAST_SECONDS,
     )
 
 

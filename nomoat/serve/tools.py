@@ -1,4 +1,4 @@
-"""Tools: how a model is told of them, what it is held to when it has to call one, how its calls are read.
+"""Tools: how a model is told of them, and what it is held to when it has to call one.
 
 A call is written as most open models have learned it: `<tool_call>{"name": …, "arguments": …}</tool_call>`.
 A foreign template that knows this form tells of tools in its own words; for others a system message does.
@@ -6,9 +6,8 @@ A foreign template that knows this form tells of tools in its own words; for oth
 
 import json
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -226,72 +225,3 @@ def arguments_of(call: ToolCall) -> Any:
         return json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
         return arguments
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that a model made; `arguments` is JSON."""
-
-    name: str
-    arguments: str
-    id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
-
-
-class Reader:
-    """Reads the calls out of an answer as it comes; what is none of a declared tool stays text."""
-
-    def __init__(self, tools: Tools):
-        self.tools = tools
-        self.held = ""
-        self.n_calls = 0
-
-    def read(self, text: str, *, last: bool) -> tuple[str, tuple[Call, ...]]:
-        """The text and the calls that are whole now; blanks around calls are left out."""
-        self.held += text
-        said, calls = "", []
-        while OPEN in self.held:
-            before, _, behind = self.held.partition(OPEN)
-            inner, closing, rest = behind.partition(CLOSE)
-            said += self.outside(before.rstrip())
-            self.held = OPEN + behind
-            if not closing and not last:
-                return said, tuple(calls)
-            call = self.call(inner)
-            if call is None:
-                said += OPEN + inner + closing
-            else:
-                calls.append(call)
-                self.n_calls += 1
-            self.held = rest
-        n = 0 if last else _n_held(self.held)
-        told = len(self.held) - n
-        text, self.held = self.held[:told], self.held[told:]
-        return said + self.outside(text), tuple(calls)
-
-    def outside(self, text: str) -> str:
-        """Text beside calls, but not what parts them."""
-        return "" if self.n_calls and not text.strip() else text
-
-    def call(self, text: str) -> Call | None:
-        """The call that a text between marks is, if it is one."""
-        try:
-            table = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(table, dict):
-            return None
-        name, arguments = table.get("name"), table.get("arguments", {})
-        if not isinstance(name, str) or name not in self.tools.functions or not isinstance(arguments, dict):
-            return None
-        try:
-            return Call(name, json.dumps(arguments, ensure_ascii=False, allow_nan=False))
-        except ValueError:  # a number that JSON has not
-            return None
-
-
-def _n_held(text: str) -> int:
-    """How many characters at the end may belong to a call: blanks, and the beginning of its mark."""
-    for n in range(min(len(OPEN) - 1, len(text)), 0, -1):
-        if OPEN.startswith(text[-n:]):
-            return n + len(text[:-n]) - len(text[:-n].rstrip())
-    return len(text) - len(text.rstrip())

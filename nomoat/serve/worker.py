@@ -60,11 +60,19 @@ class Worker:
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.n_rows = 0  # samples of the jobs that are queued or run; counted in the event loop
+        self.queued: set[Job] = set()
+        self.late = False  # whether nothing is waited for any more
 
     def start(self) -> None:
         """Begin; tokens are handed to the event loop that runs now."""
         self.loop = asyncio.get_running_loop()
         self.thread.start()
+
+    def expire(self) -> None:
+        """No token is waited for any more: replies end as they are."""
+        self.late = True
+        for job in self.queued:
+            job.expire()
 
     def close(self) -> None:
         """End after the step that is computed now."""
@@ -84,11 +92,13 @@ class Worker:
         n_rows = job.left
         self.n_rows += n_rows
         self._order("begin", job)
-        timer = self.loop.call_later(seconds, job.expire)
+        self.queued.add(job)
+        timer = self.loop.call_later(0 if self.late else seconds, job.expire)
         try:
             yield job
         finally:
             timer.cancel()
+            self.queued.discard(job)
             self.n_rows -= n_rows
             self._order("end", job)
 

@@ -94,6 +94,7 @@ for wish in ("required", {"type": "function", "function": {"name": "weather"}}):
         events = [event.type for event in stream]
         [streamed] = stream.get_final_completion().choices[0].message.tool_calls
     assert "tool_calls.function.arguments.done" in events
+    assert events.count("tool_calls.function.arguments.delta") > 3
     assert streamed.function.arguments == call.function.arguments
 told = [
     *ask["messages"],

@@ -1,6 +1,7 @@
 """A server with a tiny model that has learned one answer, and the clients that were installed to ask it."""
 
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -31,12 +32,13 @@ SPEC = shape(
 )  # fmt: skip
 
 
-def taught(context: int) -> tuple[Transformer, bpe.Tokenizer]:
+@functools.cache
+def taught() -> tuple[Transformer, bpe.Tokenizer]:
     """A model that says ANSWER to whatever it is asked, and knows how a call that it has to make goes on."""
     text = f"{ANSWER} {CALL} user, system: what is it? Die Lampe ist an. "
     tokenizer = bpe.train([text * 20], SPEC.vocab_size)
     torch.manual_seed(0)
-    model = Transformer(varied(SPEC, context=context)).initialise(0)
+    model = Transformer(SPEC).initialise(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     draw = random.Random(0)
     for _ in range(160):
@@ -51,6 +53,14 @@ def taught(context: int) -> tuple[Transformer, bpe.Tokenizer]:
         optimizer.step()
     assert loss < 0.2
     return model.eval(), tokenizer
+
+
+def exported(directory: Path, context: int) -> Path:
+    trained, tokenizer = taught()
+    model = Transformer(varied(SPEC, context=context))
+    model.load_state_dict(trained.state_dict())
+    export.to_directory(model, directory, tokenizer=tokenizer, card="", type="f32")
+    return directory
 
 
 def chat(tokenizer: bpe.Tokenizer, draw: random.Random) -> tuple[list[int], list[bool]]:
@@ -72,9 +82,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, context: int) -> Iterator[Served]:
-    model, tokenizer = taught(context)
-    export.to_directory(model, directory, tokenizer=tokenizer, card="", type="f32")
+def serving(directory: Path) -> Iterator[Served]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "nomoat", "serve", str(directory), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
@@ -89,15 +97,28 @@ def serving(directory: Path, context: int) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
+def serve():
+    """Serves a directory of weights for the time of a block."""
+    return serving
+
+
+@pytest.fixture(scope="session")
 def served(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("served") / "lamp", 4096) as made:
+    with serving(exported(tmp_path_factory.mktemp("served") / "lamp", 4096)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory):
     """A server whose replies end soon, whatever is asked."""
-    with serving(tmp_path_factory.mktemp("short") / "lamp", 320) as made:
+    with serving(exported(tmp_path_factory.mktemp("short") / "lamp", 320)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def long(tmp_path_factory):
+    """A server with room for all that an assistant tells of itself."""
+    with serving(exported(tmp_path_factory.mktemp("long") / "lamp", 1 << 16)) as made:
         yield made
 
 
@@ -130,10 +151,11 @@ def installed():
     """A program among the clients; skips where it isn't."""
 
     def found(program: str) -> Path:
-        path = CLIENTS / "bin" / program
-        if not path.exists():
-            pytest.skip(f"no {path}: make clients")
-        return path
+        paths = (CLIENTS / "bin" / program, CLIENTS / "node_modules" / ".bin" / program)
+        for path in paths:
+            if path.exists():
+                return path
+        pytest.skip(f"no {program} in {CLIENTS}: make clients")
 
     return found
 

@@ -2,11 +2,9 @@
 
 import json
 import re
+import urllib.request
 
 import pytest
-import torch
-
-from nomoat.serve.loading import Loaded, load
 
 pytestmark = pytest.mark.check
 
@@ -49,6 +47,21 @@ def test_llm_prompts_streams_and_holds_a_schema(installed, run, tmp_path, served
     assert run([*ask, "--schema", "on bool"], **where).strip() in ('{"on": true}', '{"on": false}')
 
 
+def test_continue_asks_as_it_does_from_an_editor(installed, run, tmp_path, long):
+    """The engine of Continue's extensions, with all that it tells a model of itself and its tools."""
+    model = {"name": "lamp", "provider": "openai", "model": "lamp", "apiKey": "none"}
+    models = [model | {"apiBase": f"{long.base}/v1"}]
+    config = {"name": "lamp", "version": "0.0.1", "schema": "v1", "models": models}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    ask = [installed("cn"), "-p", "--config", tmp_path / "config.yaml", "What is it?"]
+    assert run(ask, HOME=str(tmp_path), CONTINUE_TELEMETRY_ENABLED="0").strip()
+    with urllib.request.urlopen(f"{long.base}/metrics") as answer:
+        counted = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+    assert float(counted['nomoat_requests_total{end="done",model="lamp"}']) >= 1
+    assert float(counted['nomoat_prompt_tokens_total{model="lamp"}']) > 2000
+    assert not [name for name in counted if name.startswith("nomoat_refused_total")]
+
+
 UNMET = {  # what llm-comply wants of a model with eyes, and of a server with no first model to be meant
     "openai-chat": {"chat-image-input", "chat-error-handling"},
     "open-responses": {"image-input"},
@@ -63,95 +76,6 @@ def test_llm_comply_finds_the_forms_of_the_published_interfaces(installed, run, 
     results = {test["id"]: test["status"] for test in told["results"]}
     assert {id for id, status in results.items() if status == "failed"} == UNMET[form]
     assert sum(status == "passed" for status in results.values()) >= 6
-
-
-ITEMS = (
-    {"question": "The lamp", "choices": [" is on.", " is off.", " was on"], "answer": 0},
-    {"question": "Die Lampe", "choices": [" ist an.", " is on.", " grün 🙂"], "answer": 0},
-    {"question": "What is it?", "choices": [" user", " system", " it"], "answer": 2},
-)
-TASK = """
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {items}}}}}
-test_split: test
-doc_to_text: "{{{{question}}}}"
-target_delimiter: ""
-"""
-CHOICE = (
-    TASK
-    + """
-task: choice
-output_type: multiple_choice
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
-"""
-)
-SAID = (
-    TASK
-    + """
-task: said
-output_type: generate_until
-doc_to_target: "The lamp is on."
-generation_kwargs: {{until: ["\\n"], max_gen_toks: 20, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
-"""
-)
-
-
-@pytest.fixture
-def harness(installed, run, tmp_path):
-    """Runs a task of lm-evaluation-harness; its results and samples."""
-    items = tmp_path / "items.jsonl"
-    items.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
-    for name, text in {"choice": CHOICE, "said": SAID}.items():
-        (tmp_path / f"{name}.yaml").write_text(text.format(items=items))
-    program = installed("lm_eval")
-
-    def evaluated(kind: str, task: str, *more: str, **arguments: object) -> tuple[dict, list[dict]]:
-        told = ",".join(f"{name}={value}" for name, value in arguments.items())
-        out = tmp_path / "out"
-        command = [program, "run", "--model", kind, "--tasks", task, "--model_args", told, *more]
-        files = ["--include_path", tmp_path, "--output_path", out, "--log_samples"]
-        run([*command, *files], HF_HOME=str(tmp_path), HF_DATASETS_OFFLINE="1")
-        [results], [samples] = out.rglob("results_*.json"), out.rglob("samples_*.jsonl")
-        lines = samples.read_text("utf-8").splitlines()
-        return json.loads(results.read_text())["results"][task], [json.loads(line) for line in lines]
-
-    return evaluated
-
-
-def test_lm_evaluation_harness_scores_as_the_model_does(harness, served):
-    """local-completions: each choice's log-probability is that of a forward pass, the scores follow."""
-    loaded = load(served.directory)
-    address = f"{served.base}/v1/completions"
-    how = {"model": "lamp", "base_url": address, "tokenizer": served.directory, "max_retries": 1}
-    results, samples = harness("local-completions", "choice", **how)
-    rights = {"acc": 0, "acc_norm": 0}
-    for item, sample in zip(ITEMS, sorted(samples, key=lambda sample: sample["doc_id"])):
-        expected = [scored(loaded, item["question"], choice) for choice in item["choices"]]
-        assert [float(resp[0][0]) for resp in sample["resps"]] == pytest.approx(expected, abs=1e-3)
-        long = [logp / len(choice) for logp, choice in zip(expected, item["choices"])]
-        rights["acc"] += expected.index(max(expected)) == item["answer"]
-        rights["acc_norm"] += long.index(max(long)) == item["answer"]
-    assert {name: results[f"{name},none"] * len(ITEMS) for name in rights} == pytest.approx(rights)
-
-
-def scored(loaded: Loaded, context: str, choice: str) -> float:
-    """log p(choice | context), as ids."""
-    ids = loaded.tokenizer.encode(context + choice)
-    n = len(loaded.tokenizer.encode(context))
-    with torch.no_grad():
-        logp_TV = loaded.model(torch.tensor([ids]))[0].log_softmax(-1)
-    return sum(logp_TV[place - 1, ids[place]].item() for place in range(n, len(ids)))
-
-
-def test_lm_evaluation_harness_chats(harness, served):
-    address = f"{served.base}/v1/chat/completions"
-    how = {"model": "lamp", "base_url": address, "max_retries": 1}
-    results, samples = harness("local-chat-completions", "said", "--apply_chat_template", **how)
-    assert results["exact_match,none"] == 1
-    assert [sample["resps"][0][0] for sample in samples] == ["The lamp is on."] * len(ITEMS)
 
 
 N_REQUESTS = 10_000

@@ -72,6 +72,8 @@ WRONG = [
         ]
     ),
     ({"messages": MESSAGES, "logit_bias": {"300": 1}}, "logit_bias"),
+    ({"messages": MESSAGES, "stream_options": {"include_usage": False}}, "stream_options"),
+    ({"messages": MESSAGES, "stream": False, "stream_options": {}}, "stream_options"),
     ({"messages": MESSAGES, "stop": ["a", "\ud800"]}, "stop"),
     ({"messages": MESSAGES, "enable_thinking": True, "reasoning_effort": "none"}, "reasoning_effort"),
 ]
@@ -91,6 +93,7 @@ WRONG_TEXT = [
     ({"prompt": "a", "logprobs": True}, "logprobs"),
     ({"prompt": "x" * 3000}, "prompt"),
     ({"prompt": "a", "echo": 1}, "echo"),
+    ({"prompt": "a", "stream_options": {}}, "stream_options"),
     ({"prompt": {"a": 1}}, "prompt"),
 ]
 
@@ -139,6 +142,7 @@ def test_what_asks_for_nothing_is_passed_over(client):
         "max_completion_tokens": 4,
         "parallel_tool_calls": True,
         "model": None,
+        "stream_options": None,
     }
     parts = [{"type": "text", "text": "The"}, {"type": "text", "text": "lamp"}]
     messages = [

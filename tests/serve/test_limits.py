@@ -104,7 +104,15 @@ def test_a_full_queue_says_so(served):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_leaves_frees_the_place(client, stream):
+def test_who_leaves_frees_the_place(client, served, stream, monkeypatch):
+    """At once for who comes next, in the engine after the step that is computed."""
+    steps, left = [], {}
+    step, cancel, order = served.engine.step, served.engine.cancel, client.app.worker._order
+    monkeypatch.setattr(served.engine, "step", lambda: steps.append(1) or step())
+    monkeypatch.setattr(served.engine, "cancel", lambda n: left.update(freed=len(steps)) or cancel(n))
+    monkeypatch.setattr(
+        client.app.worker, "_order", lambda what, job: left.update({what: len(steps)}) or order(what, job)
+    )
     body = json.dumps(
         HI | {"ignore_eos": True, "max_tokens": 240, "n": 2, "logprobs": True, "stream": stream}
     ).encode()
@@ -117,6 +125,7 @@ def test_who_leaves_frees_the_place(client, stream):
     assert time.monotonic() - began < 2  # seconds on any machine; benchmarks/serving.py measures milliseconds
     assert client.app.worker.n_rows == 0
     assert not client.app.worker.jobs
+    assert left["freed"] - left["end"] <= 1
     assert b'nomoat_refused_total{status="500"}' not in client.raw("GET", "/metrics")[2]
 
 
@@ -146,6 +155,19 @@ def test_a_server_that_ends_finishes_what_runs(served):
     thread.join()
     assert said[0][-1]["choices"][0]["finish_reason"] == "length"
     assert not client.app.worker.thread.is_alive()
+
+
+def test_replies_that_outlast_the_end_are_cut(served, capfd):
+    said = []
+    with running(served, drain_seconds=0.0) as client:
+        asked = HI | {"max_tokens": 240, "ignore_eos": True, "logprobs": True}
+        thread = threading.Thread(target=lambda: said.append(client.events(CHAT, **asked)))
+        thread.start()
+        client.settled(1)
+    thread.join()
+    assert said[0][-1]["choices"][0]["finish_reason"] == "length"
+    assert sum(bool(event["choices"][0]["logprobs"]) for event in said[0]) < 240
+    assert capfd.readouterr().err == ""
 
 
 def test_a_model_that_fails_says_so_to_everyone(served, monkeypatch):

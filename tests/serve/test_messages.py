@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic_core import from_json
 from serving import made, running
 
 from nomoat.serve.messages import MessageBody, chat_of
@@ -57,7 +58,7 @@ def built(events: list[dict]) -> dict:
         elif event["type"] == "content_block_stop":
             block = message["content"][event["index"]]
             if block["type"] == "tool_use":
-                block["input"] = json.loads(parts[event["index"]])
+                block["input"] = from_json(parts[event["index"]], allow_partial=True)
             else:
                 block[block["type"]] = parts[event["index"]]
         elif event["type"] == "message_delta":
@@ -75,8 +76,12 @@ def bare(message: dict) -> dict:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, THINKING, FORCED, FORCED | THINKING, {"stop_sequences": ["a", "e", "n"]}]
-)
+    "fields",
+    [
+        {}, THINKING, FORCED, FORCED | THINKING, {"stop_sequences": ["a", "e", "n"]},
+        FORCED | {"max_tokens": 48},
+    ],
+)  # fmt: skip
 def test_events_build_what_is_said_whole(client, fields):
     _, whole = client.post(PATH, **ASK | fields)
     assert bare(built(streamed(client, **ASK | fields))) == bare(whole)
@@ -84,7 +89,8 @@ def test_events_build_what_is_said_whole(client, fields):
     if whole["stop_reason"] == "stop_sequence":
         assert whole["stop_sequence"] in fields["stop_sequences"]
     if "tools" in fields:
-        assert (whole["stop_reason"], whole["content"][-1]["input"]) == ("tool_use", {"on": 1})
+        whole_call = ("tool_use", {"on": 1}) if fields["max_tokens"] == 99 else ("max_tokens", {})
+        assert (whole["stop_reason"], whole["content"][-1]["input"]) == whole_call
 
 
 def test_tokens_are_counted_as_they_are_read(client):

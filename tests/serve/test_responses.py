@@ -53,11 +53,14 @@ FORM = {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"reasoning": {"effort": "low"}}, CHOICE, FORM, {"include": ["message.output_text.logprobs"]}],
-)
+    [
+        {}, {"reasoning": {"effort": "low"}}, CHOICE, FORM, {"include": ["message.output_text.logprobs"]},
+        CHOICE | {"max_output_tokens": 46}, CHOICE | {"max_output_tokens": 120},
+    ],
+)  # fmt: skip
 def test_events_build_what_is_said_whole(client, fields):
-    _, whole = client.post(PATH, **ASK, **fields)
-    events = streamed(client, PATH, **ASK, **fields)
+    _, whole = client.post(PATH, **ASK | fields)
+    events = streamed(client, PATH, **ASK | fields)
     assert [event["sequence_number"] for event in events] == [*range(len(events))]
     assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
     assert events[-1]["type"] == f"response.{whole['status']}"

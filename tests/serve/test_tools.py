@@ -8,10 +8,11 @@ from serving import CHAT, made, running
 
 from nomoat.engine.grammar import Source
 from nomoat.engine.request import Request, Token
-from nomoat.serve.asked import Asked
+from nomoat.serve.asked import Asked, Choice
+from nomoat.serve.calls import Reader, gather
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.reply import Reply
-from nomoat.serve.tools import Calling, Reader, known_to, tools_of
+from nomoat.serve.tools import Calling, known_to, tools_of
 from nomoat.tokenizer import foreign, layout
 from nomoat.tokenizer.bpe import Tokenizer
 
@@ -34,17 +35,17 @@ def client():
         yield client
 
 
-def read(text: str, cuts: list[int]) -> tuple[str, list[tuple[str, str]]]:
+def read(text: str, cuts: list[int], *, held: bool = False) -> tuple[str, list[tuple[str, str]]]:
     """What is read of a text that comes in parts."""
-    reader = Reader(tools_of(Calling.model_validate({"tools": [WEATHER, CLOCK]})))
+    reader = Reader(tools_of(Calling.model_validate({"tools": [WEATHER, CLOCK]})), held=held)
     said, calls = "", []
     ends = [*cuts, len(text)]
-    for start, end in zip([0, *cuts], ends):
-        more, made = reader.read(text[start:end], last=end == ends[-1] and start == ends[-2 if cuts else -1])
+    for start, end in [*zip([0, *cuts], ends), (len(text), None)]:
+        more, made = reader.read(text[start:end], last=end is None)
         said += more
-        calls += [(call.name, call.arguments) for call in made]
-    more, made = reader.read("", last=True)
-    return said + more, calls + [(call.name, call.arguments) for call in made]
+        for piece in made:
+            gather(calls, piece)
+    return said, [(call.name, call.arguments) for call in calls]
 
 
 ROME = ("weather", '{"city": "Rome"}')
@@ -79,6 +80,36 @@ def test_calls_are_read_wherever_a_text_is_cut(text, said, calls):
     assert read(text, [*cuts]) == (said, calls)
 
 
+ODD = '{"a": {"}": ["]}</tool_call>", "\\\\\\"{"]}, "b": 1e999}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "calls"),
+    [
+        (CALL, "", [ROME]),
+        (f"See.\n{CALL}\n{CALL}\n", "See.", [ROME, ROME]),
+        (CALL.replace("<tool_call>", "<tool_call>\n").replace("}</", "}\n</"), "", [ROME]),
+        (f'<tool_call>{{"name": "clock", "arguments": {ODD}}}</tool_call>', "", [("clock", ODD)]),
+        (CALL[:-17], "", [("weather", '{"city": "Ro')]),
+        (CALL[:35], CALL[:35], []),
+        (f"{CALL} Soon.", " Soon.", [ROME]),
+        ('"<tool_call>{\\"name\\": 1}"', '"<tool_call>{\\"name\\": 1}"', []),
+    ],
+)
+def test_calls_that_are_held_are_read_while_they_are_written(text, said, calls):
+    cuts = range(1, len(text))
+    assert read(text, [], held=True) == (said, calls)
+    assert all(read(text, [cut], held=True) == (said, calls) for cut in cuts)
+    assert read(text, [*cuts], held=True) == (said, calls)
+
+
+def test_no_argument_waits_for_the_next():
+    reader = Reader(tools_of(Calling.model_validate({"tools": [WEATHER]})), held=True)
+    begin = CALL.index(ROME[1])
+    told = [n for n, char in enumerate(CALL) if reader.read(char, last=False)[1]]
+    assert told == [*range(begin, begin + len(ROME[1]))]
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_required_call_is_made_and_held(client, choice):
     fields = {"tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False}
@@ -89,10 +120,25 @@ def test_a_required_call_is_made_and_held(client, choice):
     assert (call["type"], call["function"]["name"]) == ("function", "weather")
     assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo")
     events = client.events(CHAT, **ASK, **fields)
-    [told] = [c for e in events for c in e["choices"][0]["delta"].get("tool_calls", [])]
-    assert (told["index"], told["function"]) == (0, call["function"])
+    first, *rest = [c for e in events for c in e["choices"][0]["delta"].get("tool_calls", [])]
+    assert (first["index"], first["type"], first["function"]["name"]) == (0, "function", "weather")
+    assert len(rest) > 5
+    assert all(one == {"index": 0, "function": {"arguments": one["function"]["arguments"]}} for one in rest)
+    assert "".join(one["function"]["arguments"] for one in (first, *rest)) == call["function"]["arguments"]
     assert events[-1]["choices"][0] | {"delta": {}} == events[-1]["choices"][0]
     assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_call_that_is_cut_says_so(client):
+    """Whole and in a stream, what was written of the arguments is told, and that more is missing."""
+    cut = {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 54}
+    [choice] = client.post(CHAT, **ASK | cut)[1]["choices"]
+    [call] = choice["message"]["tool_calls"]
+    events = client.events(CHAT, **ASK | cut)
+    parts = [c for e in events for c in e["choices"][0]["delta"].get("tool_calls", [])]
+    assert "".join(part["function"]["arguments"] for part in parts) == call["function"]["arguments"]
+    assert call["function"]["arguments"].startswith('{"city')
+    assert choice["finish_reason"] == events[-1]["choices"][0]["finish_reason"] == "length"
 
 
 def test_arguments_are_checked_once_more():
@@ -107,7 +153,11 @@ def test_arguments_are_checked_once_more():
         reply = Reply(asked, 0, served.tokenizer)
         ids = served.tokenizer.encode(text)
         tokens = [Token(0, 0, id, 0.0) for id in ids[:-1]] + [Token(0, 0, ids[-1], 0.0, stop="end")]
-        return [call.arguments for token in tokens for delta in reply.read(token) for call in delta.calls]
+        choice = Choice()
+        for token in tokens:
+            for delta in reply.read(token):
+                choice.add(delta)
+        return [call.arguments for call in choice.calls]
 
     assert said(CALL) == ['{"city": "Rome"}']
     assert said('<tool_call>{"name": "clock", "arguments": {"city": 3}}</tool_call>') == ['{"city": 3}']

@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {  # of modules that are called otherwise, or that come with another package
     "pynvml": "nvidia-ml-py",
     "huggingface_hub": "tokenizers",
+    "pydantic_core": "pydantic",
     "prometheus_client": "prometheus-client",
 }
 

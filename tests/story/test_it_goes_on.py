@@ -148,7 +148,7 @@ def test_a_kill_while_it_takes_another_recipe_loses_nothing(forge, place, kind):
 
 def test_stages_to_come_may_be_others(forge, place):
     recipe = (place / "few.toml").read_text()
-    other = '{kind = "sft", name = "sft2", steps = 2, text = "corpus"}'
+    other = '{kind = "sft", name = "sft2", steps = 2, context = 32, text = "corpus"}'
     (place / "few.toml").write_text(recipe.replace('{kind = "export"}', other))
     assert forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", cwd=place).code == 2
     went_on = forge("sft", "--out", "run", "--recipe", "few.toml", "--name", "sft2", "--continue", cwd=place)

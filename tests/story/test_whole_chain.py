@@ -132,6 +132,7 @@ def test_a_stage_alone_takes_its_own_keys(forge, recipe, tmp_path):
         "--set",
         "steps=3",
         "rows=2",
+        "first_rows=2",
         "--set",
         "models.main.n_layers=2",
     )

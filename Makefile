@@ -21,7 +21,7 @@ run: $(STAMP)-report
 test: $(STAMP)-test $(STAMP)-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)-test $(STAMP)-smollm2 clients
+check: $(STAMP)-test $(STAMP)-browser $(STAMP)-smollm2 clients
 	$(BIN)/python -m pytest -m 'check or not check'
 
 clients: $(CLIENTS)/.installed

@@ -30,8 +30,8 @@ LARGE_BYTES = 8 << 10  # of a body: reading it takes long enough to be done besi
 
 
 class App:
-    """The ASGI application.  `static` are routes and mounts of files that hold no secret: they stand behind
-    all others, and ask for no key.
+    """The ASGI application.  `more` are further routes, which find it in their scope as `app`; `static` are
+    routes and mounts of files that hold no secret: they stand behind all others, and ask for no key.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class App:
         doors: Doors,
         bounds: Bounds | None = None,
         static: Sequence[Route | Mount] = (),
+        more: Sequence[Route] = (),
     ):
         self.shelf, self.doors, self.static = shelf, doors, static
         self.bounds = bounds = bounds or Bounds()
@@ -61,6 +62,7 @@ class App:
             Route("/health", self.health, methods=["GET"]),
             Route("/metrics", self.counted, methods=["GET"]),
             Route("/version", self.version, methods=["GET"]),
+            *more,
             *static,
         ]
         self.router = Router(routes, redirect_slashes=False)

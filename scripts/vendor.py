@@ -91,13 +91,20 @@ def packed(library: Library, scratch: Path) -> tuple[str, dict[str, bytes]]:
     asked = ["npm", "pack", f"{library.name}@{library.version}", "--json", "--pack-destination", scratch]
     told = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
     archive = scratch / f"{library.name}-{library.version}.tgz"
-    integrity = f"sha512-{base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()}"
+    integrity = integrity_of(archive.read_bytes())
     if integrity != told[0]["integrity"]:
         raise ValueError(f"{archive.name} has {integrity}; npm says {told[0]['integrity']}")
+    return integrity, {member.path: read(archive, member) for member in library.all_members}
+
+
+def integrity_of(data: bytes) -> str:
+    """As npm writes it."""
+    return f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
+
+
+def read(archive: Path, member: Member) -> bytes:
     with tarfile.open(archive) as files:
-        return integrity, {
-            member.path: files.extractfile(f"package/{member.path}").read() for member in library.all_members
-        }
+        return files.extractfile(f"package/{member.path}").read()
 
 
 def made() -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from nomoat.cli.args import Json, said
 
 DEFAULT_RUNS = Path("runs")
 MODELS = Positional[
-    Annotated[tuple[str, ...], said("what `chat` takes, with every stage (default: what ships)", "[MODEL …]")]
+    Annotated[tuple[str, ...], said("as `chat` takes, with its stages; or what ships", "[MODEL …]")]
 ]
 Named = UseAppendAction[
     Annotated[tuple[str, ...], said("one more, under a name of its own; repeat it", "NAME=MODEL")]
@@ -20,7 +20,7 @@ Hosts = UseAppendAction[
     Annotated[tuple[str, ...], said("a name that clients call this machine by; repeat it", "NAME")]
 ]
 Tasks = UseAppendAction[
-    Annotated[tuple[str, ...], said("a task of one's own for the page, as `run --task`; repeat it", "FILE")]
+    Annotated[tuple[str, ...], said("a task for the page, as of `run --task`; repeat it", "FILE")]
 ]
 
 
@@ -61,28 +61,33 @@ def serve(
     shelf = Shelf(listed, rows, stored=type)
     listed[0].served = shelf.load(listed[0], say.aside)
     bound.listen(server.BACKLOG)  # whoever comes from now on is answered
-    say.aside(f"{', '.join(shelf.entries)}; Ctrl-C ends it when what runs is finished")
-    url = f"{server.url_of(bound)}/v1"
-    say.result(dumped({"url": url, "models": list(shelf.entries)}) if json else url, at_once=True)
-    page = server.page_of(bound)
-    say.aside(f"to talk to it, open {page} in a browser")
-    if browser:
-        opened(page)
+    announced(list(shelf.entries), server.url_of(bound), json)
+    shown(server.page_of(bound), browser)
     with Polite():
         server.serve(App(shelf, doors, static=static.routes(), more=more), bound)
     return 0
 
 
-def opened(page: str) -> None:
-    """A browser shows the page; beside the server, which a browser in a terminal would keep waiting."""
+def announced(names: list[str], url: str, json: bool) -> None:
+    """The models on stderr, the address of the routes on stdout."""
+    say.aside(f"{', '.join(names)}; Ctrl-C ends it when what runs is finished")
+    routes = f"{url}/v1"
+    say.result(dumped({"url": routes, "models": names}) if json else routes, at_once=True)
+
+
+def shown(page: str, browser: bool) -> None:
+    """Says where the page is; `browser` opens it, beside the server, which no browser may keep waiting."""
     import threading
     import webbrowser
+
+    say.aside(f"to talk to it, open {page} in a browser")
 
     def show() -> None:
         if not webbrowser.open(page):
             say.aside("no browser could be started; open the page yourself")
 
-    threading.Thread(target=show, daemon=True).start()
+    if browser:
+        threading.Thread(target=show, daemon=True).start()
 
 
 def directory_of(runs: Path | None) -> Path | None:

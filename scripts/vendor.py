@@ -87,14 +87,12 @@ LIBRARIES = (
 
 
 def packed(library: Library, scratch: Path) -> tuple[str, dict[str, bytes]]:
-    """(integrity as npm writes it, path -> bytes of each member) of a package."""
-    asked = ["npm", "pack", f"{library.name}@{library.version}", "--json", "--pack-destination", scratch]
-    told = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+    """(integrity as npm writes it, path -> bytes of each member) of a package; npm compares what it fetches."""
+    asked = ["npm", "pack", f"{library.name}@{library.version}", "--pack-destination", scratch]
+    subprocess.run(asked, check=True, capture_output=True)
     archive = scratch / f"{library.name}-{library.version}.tgz"
-    integrity = integrity_of(archive.read_bytes())
-    if integrity != told[0]["integrity"]:
-        raise ValueError(f"{archive.name} has {integrity}; npm says {told[0]['integrity']}")
-    return integrity, {member.path: read(archive, member) for member in library.all_members}
+    files = {member.path: read(archive, member) for member in library.all_members}
+    return integrity_of(archive.read_bytes()), files
 
 
 def integrity_of(data: bytes) -> str:

@@ -91,7 +91,8 @@ class Shelf:
         dtype, precision = KINDS[self.stored]
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
         limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
-        engine = Engine(loaded.model.eval(), limits, tokenizer=loaded.tokenizer, precision=precision)
+        how = {"tokenizer": loaded.tokenizer, "precision": precision, "drafts": "lookup"}
+        engine = Engine(loaded.model.eval(), limits, **how)
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
 
 

@@ -87,7 +87,7 @@ LIBRARIES = (
 
 
 def packed(library: Library, scratch: Path) -> tuple[str, dict[str, bytes]]:
-    """(integrity as npm writes it, path -> bytes of each member) of a package; npm compares what it fetches."""
+    """(integrity as npm writes it, path -> bytes of each member) of a package, which npm compares."""
     asked = ["npm", "pack", f"{library.name}@{library.version}", "--pack-destination", scratch]
     subprocess.run(asked, check=True, capture_output=True)
     archive = scratch / f"{library.name}-{library.version}.tgz"

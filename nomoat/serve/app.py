@@ -225,7 +225,8 @@ class App:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def described_api(self, request: Request) -> Response:
-        return Json(openapi.document())
+        paths = {route.path.replace(":path", "") for route in self.router.routes}
+        return Json(openapi.document(paths))
 
     async def version(self, request: Request) -> Response:
         return Json({"version": nomoat.__version__})

@@ -32,6 +32,12 @@ class Asked:
     tools: Tools | None = None
     begun: tuple[int, ...] = ()
 
+    @property
+    def prompt(self) -> list[int]:
+        """The ids of the first request's prompt, without the reply that has begun."""
+        ids = list(self.requests[0].prompt)
+        return ids[: len(ids) - len(self.begun)]
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -67,8 +73,8 @@ class Choice:
 
 @dataclass(slots=True)
 class Usage:
-    """What an answer has cost: tokens, seconds from its arrival, joules; how many ids were guessed for it, and
-    how many of those were right.
+    """What an answer has cost: tokens, seconds from its arrival, joules; how many ids were guessed for it,
+    and how many of those were right.
     """
 
     prompt_tokens: int

@@ -12,12 +12,12 @@ from nomoat.engine.blocks import BLOCK
 from nomoat.engine.grammar import Grammar
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
 from nomoat.serve import structured, tools
-from nomoat.run.ledger import read_prices
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.begun import begun_of, left_of
 from nomoat.serve.fields import ChatBody, ChatMessage, Effort, Sampled
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
+from nomoat.serve.timings import timings_of
 from nomoat.serve.tokens import chat_logprobs
 from nomoat.serve.tools import Call, Tools
 from nomoat.tokenizer import layout
@@ -49,7 +49,8 @@ def chat(body: ChatBody, served: Served) -> Asked:
     if body.logprobs:
         top = body.top_logprobs or 0
     longest = body.max_completion_tokens or body.max_tokens
-    request = continued(body, served, [*prompt.ids, *begun], longest, top, limit, "messages", held)
+    ids = [*prompt.ids, *begun]
+    request = continued(body, served, ids, longest, top, limit, "messages", held)
     return Asked((request,), bool(body.stream), prompt.thinking, spelled(marks), offered, begun)
 
 
@@ -245,13 +246,12 @@ class Chat:
 
     def __init__(self, body: ChatBody, served: Served, asked: Asked):
         self.head = Head(served, f"chatcmpl-{secrets.token_hex(12)}")
-        self.with_logprobs = asked.requests[0].sampling.top_logprobs is not None
-        self.with_usage, self.with_timings = includes_usage(body), bool(body.timings)
+        self.with_logprobs = bool(body.logprobs)
+        self.with_usage = includes_usage(body)
+        self.with_timings = bool(body.timings)
         self.n_calls: Counter[int] = Counter()  # of each choice
         self.with_ids = bool(body.return_token_ids)
-        n_prompt = len(asked.requests[0].prompt) - len(asked.begun)
-        prompt = [*asked.requests[0].prompt[:n_prompt]]
-        self.prompt_ids = {"prompt_token_ids": prompt} if self.with_ids else {}
+        self.prompt_ids = {"prompt_token_ids": asked.prompt} if self.with_ids else {}
 
     def chunk(self, choices: list[JsonObject], usage: Any = None, **more: Any) -> Event:
         fields = self.head.fields("chat.completion.chunk") | {"choices": choices}
@@ -263,10 +263,9 @@ class Chat:
             yield self.chunk([opened], **({} if index else self.prompt_ids))
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        index = delta.choice
-        logprobs, ids = self.logprobs([delta]), self.ids([delta])
-        if delta.text or logprobs or ids.get("token_ids"):
-            said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
+        index, logprobs, ids = delta.choice, self.logprobs([delta]), self.ids([delta])
+        said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
+        if said or logprobs or any(ids.values()):
             yield self.chunk([choice_of(index, delta=said, logprobs=logprobs, **ids)])
         for call in delta.calls:
             yield self.called(index, call)
@@ -336,23 +335,4 @@ def usage_of(usage: Usage) -> JsonObject:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
-def timings_of(usage: Usage) -> JsonObject:
-    """Under the names of llama.cpp's server, which pages and tools read; joules and money are not in its."""
-    seconds = max(usage.seconds - usage.first_token_seconds, 1e-9)
-    prices = read_prices()
-    drafts = {"draft_n": usage.n_drafts, "draft_n_accepted": usage.n_accepted} if usage.n_drafts else {}
-    return {
-        "prompt_n": usage.prompt_tokens - usage.cached_tokens,
-        "prompt_ms": round(1e3 * usage.first_token_seconds, 3),
-        "predicted_n": usage.completion_tokens,
-        "predicted_ms": round(1e3 * seconds, 3),
-        "predicted_per_second": round(max(usage.completion_tokens - 1, 0) / seconds, 3),
-        **drafts,
-        "joules": usage.joules,
-        "joules_source": usage.joules_source,
-        "money": prices.money(prices.device("cpu"), usage.joules, 0.0),
-        "currency": prices.currency,
     }

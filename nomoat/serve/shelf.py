@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from nomoat.config import ConfigError, JsonObject, UserError, nearest
+from nomoat.engine.draft import Drafts
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
@@ -29,6 +30,7 @@ KINDS: dict[Stored, tuple[torch.dtype, Precision]] = {
     "int8": (torch.float32, "int8"),
 }
 BYTES: dict[Stored, float] = {"f32": 4, "bf16": 2, "int8": 1}  # of a parameter, about
+DRAFTS: Drafts = "lookup"  # of one to four replies, while it pays
 STEP_TOKENS = 128  # of a step: for so long a row that goes on waits, and a cancelled one computes
 
 
@@ -90,10 +92,10 @@ class Shelf:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
+        model, tokenizer = loaded.model.eval(), loaded.tokenizer
         limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
-        how = {"tokenizer": loaded.tokenizer, "precision": precision, "drafts": "lookup"}
-        engine = Engine(loaded.model.eval(), limits, **how)
-        return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
+        engine = Engine(model, limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
+        return Served(entry.name, engine, tokenizer, fingerprint(engine, tokenizer))
 
 
 def described(entry: Entry, stored: Stored) -> JsonObject:

@@ -32,7 +32,8 @@ class Job:
         self.unread: deque[tuple[int, Token]] = deque()
         self.news = asyncio.Event()
         self.failed = self.late = False
-        self.joules, self.joules_source = 0.0, "estimated"  # its share of the steps that it was in
+        self.joules = 0.0  # its share of the steps that it was in
+        self.joules_source = "estimated"
 
     def expire(self) -> None:
         """No token is waited for any more."""

@@ -263,14 +263,21 @@ class Chat:
             yield self.chunk([opened], **({} if index else self.prompt_ids))
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        index, logprobs, ids = delta.choice, self.logprobs([delta]), self.ids([delta])
-        said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
-        if said or logprobs or any(ids.values()):
-            yield self.chunk([choice_of(index, delta=said, logprobs=logprobs, **ids)])
+        index = delta.choice
+        if said := self.told(delta):
+            yield self.chunk([choice_of(index, **said)])
         for call in delta.calls:
             yield self.called(index, call)
         if delta.finish:
             yield self.chunk([choice_of(index, delta={}, finish=delta.finish)])
+
+    def told(self, delta: Delta) -> JsonObject | None:
+        """Its text, or what there is to say of tokens that have none."""
+        logprobs, ids = self.logprobs([delta]), self.ids([delta])
+        said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
+        if said or logprobs or any(ids.values()):
+            return {"delta": said, "logprobs": logprobs, **ids}
+        return None
 
     def called(self, index: int, call: Call) -> Event:
         said = {"tool_calls": [{"index": self.n_calls[index], **call_of(call)}]}

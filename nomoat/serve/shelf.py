@@ -17,7 +17,7 @@ from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
 from nomoat.serve import inspecting
-from nomoat.serve.loading import load
+from nomoat.serve.loading import Loaded, load
 from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import known, shelf
@@ -92,10 +92,13 @@ class Shelf:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
-        model, tokenizer = loaded.model.eval(), loaded.tokenizer
+        engine = self.engine(loaded, precision)
+        return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
+
+    def engine(self, loaded: Loaded, precision: Precision) -> Engine:
         limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
-        engine = Engine(model, limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
-        return Served(entry.name, engine, tokenizer, fingerprint(engine, tokenizer))
+        model, tokenizer = loaded.model.eval(), loaded.tokenizer
+        return Engine(model, limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
 
 
 def described(entry: Entry, stored: Stored) -> JsonObject:

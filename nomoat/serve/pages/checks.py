@@ -53,11 +53,9 @@ class Checks:
 
     def drawn(self, asked: ProblemBody | VerdictBody | AskBody, seed: int) -> tuple[Task, Problem]:
         """The task and its held-out problem of this seed: the same one each time."""
-        task, level = self.task(asked.family), asked.level
-        if level not in task.levels:
-            found = f"`level`: {asked.family} has no level {level}"
-            raise Refusal(f"{found}; expected one of {[*task.levels]}", "level")
-        held_out = base.problems(task, level, split="eval", seed=seed, lang=asked.lang)
+        task = self.task(asked.family)
+        check_level(task, asked.level)
+        held_out = base.problems(task, asked.level, split="eval", seed=seed, lang=asked.lang)
         return task, next(held_out)
 
     def problem(self, body: ProblemBody) -> JsonObject:
@@ -74,6 +72,13 @@ class Checks:
         with Verdicts() as verdicts:
             said = verdicts.verdict(task, problem, thinking + body.answer, ended=True)
         return told(said, problem) | {"rule": rule_of(task)}
+
+
+def check_level(task: Task, level: int) -> None:
+    """Refusal for one that the task hasn't."""
+    if level not in task.levels:
+        expected = f"expected one of {[*task.levels]}"
+        raise Refusal(f"`level`: {base.short(task)} has no level {level}; {expected}", "level")
 
 
 def told(verdict: Verdict, problem: Problem) -> JsonObject:

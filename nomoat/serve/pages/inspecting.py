@@ -5,6 +5,7 @@ from torch import Tensor
 
 from nomoat.config import JsonObject
 from nomoat.model.moe import Routing
+from nomoat.model.transformer import Transformer
 from nomoat.serve.pages.bodies import InspectBody
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
@@ -61,11 +62,16 @@ def computed(body: InspectBody, served: Served) -> tuple[list[Score], list[Routi
     ids_BT = torch.tensor([ids], device=model.device)
     h_BTD, routings = model.hidden(ids_BT)
     n = len(body.reply_tokens)
-    id_M = ids_BT[0, -n:]
-    h_MD = h_BTD[0, -n - 1 : -1]  # each where the one before it was read
-    parts = zip(h_MD.split(ROWS), id_M.split(ROWS))
-    scores = [scored(model.logits(h_ND), id_N) for h_ND, id_N in parts]
-    return [score for part in scores for score in part], routings
+    read_MD = h_BTD[0, -n - 1 : -1]  # each where the one before it was read
+    return scores_of(model, read_MD, ids_BT[0, -n:]), routings
+
+
+def scores_of(model: Transformer, h_MD: Tensor, id_M: Tensor) -> list[Score]:
+    scores: list[Score] = []
+    for first in range(0, len(id_M), ROWS):
+        rows = slice(first, first + ROWS)
+        scores += scored(model.logits(h_MD[rows]), id_M[rows])
+    return scores
 
 
 def scored(logits_MV: Tensor, id_M: Tensor) -> list[Score]:

@@ -31,12 +31,17 @@ export async function post(path, body, { signal } = {}) {
  */
 export async function* stream(path, body, { signal } = {}) {
   const response = await answered(path, posting(body, signal));
-  for await (const { data } of parsed(response.body)) {
-    if (data === "[DONE]") return;
-    const value = JSON.parse(data);
-    if (value.error) throw new ApiError(value.error.message, 500, value.error.code);
-    yield value;
+  try {
+    for await (const { data } of parsed(response.body)) {
+      if (data === "[DONE]") return;
+      const value = JSON.parse(data);
+      if (value.error) throw new ApiError(value.error.message, 500, value.error.code);
+      yield value;
+    }
+  } catch (error) {
+    if (error instanceof ApiError || signal?.aborted) throw error;
   }
+  throw new ApiError(t("error.away"));  // it broke off before its end
 }
 
 /**

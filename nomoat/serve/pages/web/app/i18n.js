@@ -58,9 +58,9 @@ export const short = (value) => new Intl.NumberFormat(now, { notation: "compact"
 
 /** A share as percent: 82 %, 0.3 %, <0.1 %. */
 export function percent(share) {
-  if (share > 0 && share < 0.001) return `<${number(0.1)} %`;
-  const digits = share >= 0.1 || share === 0 ? 0 : 1;
-  return `${new Intl.NumberFormat(now, { maximumFractionDigits: digits }).format(100 * share)} %`;
+  const shown = (value, digits) => new Intl.NumberFormat(now, { style: "percent", maximumFractionDigits: digits }).format(value);
+  if (share > 0 && share < 0.001) return `<${shown(0.001, 1)}`;
+  return shown(share, share >= 0.1 || share === 0 ? 0 : 1);
 }
 
 /** Seconds as people say them: 0.42 s, 12 s, 3 min, 2 h 25 min, 4 d. */

@@ -32,7 +32,7 @@ const PATHS = {
   remove: "M4.5 6h11M8 6V4.2h4V6M6 6l.7 10h6.6L14 6M8.7 9v4.5M11.3 9v4.5",
   away: "M3.5 3.5l13 13M6.6 8.9A7.6 7.6 0 0 1 10 8c1 0 2 .2 2.9.6M4 6.2a11 11 0 0 1 2.4-1.3M10 5c2.3 0 4.4.8 6 2.2M10 14.6v.1",
   dice: "M4 4h12v12H4zM7.3 7.3v.01M12.7 7.3v.01M10 10v.01M7.3 12.7v.01M12.7 12.7v.01",
-  branch: "M6 4v12M6 12c0-3.5 8-2 8-6.5M14 5.5V4",
+  branch: "M6 16.5v-13M6 12c5.5 0 8-1.8 8-7M11.2 6.6 14 3.8l2.8 2.8",
 };
 
 /** A drawing by its name; it says nothing to a screen reader. */

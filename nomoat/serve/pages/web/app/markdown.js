@@ -3,10 +3,10 @@
 
 import { Marked } from "../vendor/marked.js";
 import DOMPurify from "../vendor/dompurify.js";
-import { $, fill, h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
 import { t } from "./i18n.js";
-import { escaped, mathematics } from "./mathematics.js";
+import { escaped, mathematics, typeset } from "./mathematics.js";
 
 const TAGS = ["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "del", "code", "pre", "blockquote",
   "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "input", "span", "div", "sup", "sub"];
@@ -71,31 +71,6 @@ export async function copied(button, text) {
   const before = [...button.childNodes];
   fill(button, icon("done", 16));
   setTimeout(() => fill(button, before), 1500);
-}
-
-let temml = null;
-
-async function typeset(formulas) {
-  try {
-    temml ??= (await import("../vendor/temml.js")).default;
-  } catch {
-    return;  // the source of a formula is there to be read
-  }
-  for (const box of formulas) {
-    const made = h("span");
-    const displayMode = box.hasAttribute("data-display");
-    try {
-      temml.render(box.dataset.tex, made, { displayMode, throwOnError: true, trust: false, maxExpand: 200, maxSize: [20, 20] });
-    } catch {
-      continue;
-    }
-    for (const link of made.querySelectorAll("a, [href], [src]")) link.remove();
-    const math = $("math", made);
-    if (math) {
-      math.setAttribute("aria-label", box.dataset.tex);
-      fill(box, math);
-    }
-  }
 }
 
 /**

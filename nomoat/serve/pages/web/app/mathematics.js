@@ -1,5 +1,7 @@
 // Formulas in Markdown: $…$ and \(…\) in a line, $$…$$ and \[…\] by themselves.
 
+import { fill } from "./dom.js";
+
 const LONGEST = 4000;
 const INLINE = [/^\$(?![\s$])((?:\\.|[^\\$\n])+?)(?<!\s)\$(?!\d)/, /^\\\(((?:\\.|[^\\\n])+?)\\\)/];
 const BLOCK = [/^\$\$\s*((?:\\.|[^\\$])+?)\s*\$\$(?:\n|$)/, /^\\\[\s*([\s\S]+?)\s*\\\](?:\n|$)/];
@@ -28,4 +30,46 @@ export function mathematics(level) {
         : `<span class="math" data-tex="${safe}">${safe}</span>`;
     },
   };
+}
+
+let temml = null;
+
+/** Puts MathML into elements that hold a formula; where Temml can't read one, its source stays. */
+export async function typeset(boxes) {
+  try {
+    temml ??= (await import("../vendor/temml.js")).default;
+  } catch {
+    return;  // it can't be loaded: the sources are there to be read
+  }
+  for (const box of boxes) {
+    const math = mathOf(box.dataset.tex, box.hasAttribute("data-display"));
+    if (!math) continue;
+    math.setAttribute("aria-label", box.dataset.tex);
+    fill(box, math);
+  }
+}
+
+function mathOf(tex, displayMode) {
+  try {
+    const tree = temml.__renderToMathMLTree(tex, { displayMode, throwOnError: true, trust: false, maxExpand: 200, maxSize: [20, 20] });
+    styled(tree);
+    const math = tree.toNode();
+    for (const link of math.querySelectorAll("a, [href], [src]")) link.remove();
+    return math;
+  } catch {
+    return null;
+  }
+}
+
+/** Styles as the page's policy allows them: by the CSSOM, not as an attribute. */
+function styled(node) {
+  const { style, ...others } = node.attributes ?? {};
+  if (style) {
+    for (const each of style.split(";").filter(Boolean)) {
+      const [name, value] = each.split(":").map((part) => part.trim());
+      node.style[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())] = value;
+    }
+    node.attributes = others;
+  }
+  for (const child of node.children ?? []) styled(child);
 }

@@ -4,7 +4,7 @@ import { fill, h } from "../app/dom.js";
 import { icon } from "../app/icons.js";
 import { number, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
-import { choose, chosen, labelOf, modelOf, models, stagesOf } from "./models.js";
+import { choose, chosen, labelOf, modelOf, models, single, stagesOf } from "./models.js";
 import { openProblems } from "./problems.js";
 import { openSettings } from "./settings.js";
 import { session } from "./session.js";
@@ -122,7 +122,7 @@ export class Composer {
   #toggleCompare() {
     this.#comparing = !this.#comparing;
     const stages = stagesOf(chosen()[0]);
-    if (!this.#comparing) choose(chosen().slice(0, 1));
+    if (!this.#comparing) choose([single()]);
     else choose(stages.length > 1 ? stages.map(({ id }) => id) : models().slice(0, 2).map(({ id }) => id));
   }
 

@@ -3,7 +3,7 @@
 import { h } from "../app/dom.js";
 import { short, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
-import { choose, chosen, costOf, labelOf, modelOf, models, sizeOf, stagesOf } from "./models.js";
+import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf } from "./models.js";
 import { session } from "./session.js";
 import { stageMap } from "./stages.js";
 
@@ -28,10 +28,10 @@ export function emptyState() {
 }
 
 function about(model) {
-  const cost = costOf(model);
+  const cost = wholeCostOf(model);
   const size = model.parameters ? short(model.parameters) : null;
   if (!size) return t("empty.about.unknown", { name: labelOf(model.id) });
-  return t(cost ? "empty.about" : "empty.about.free", { size, cost: cost ?? "", name: labelOf(model.id), n: model.context ?? 0, all: sizeOf(model) });
+  return t(cost ? "empty.about" : "empty.about.free", { size, cost: cost ?? "", name: model.id, n: model.context ?? 0 });
 }
 
 function examples(model) {

@@ -27,6 +27,7 @@ async function start() {
   const { line, watch } = healthLine(refresh);
   const fresh = h("button", { class: "icon-button", "aria-label": t("new.chat.short"), title: t("new.chat"), on: { click: () => session.open() } }, icon("plus"));
   const main = h("main", { id: "main", tabindex: "-1" }, line, view.element, h("div", { class: "dock" }, view.foot, composer.element));
+  document.body.classList.remove("loading");
   document.body.replaceChildren(shell("chat", { before: [sidebar.button], after: [fresh] }), sidebar.element, sidebar.veil, main);
   keys({ composer, sidebar, view });
   await session.reopen();

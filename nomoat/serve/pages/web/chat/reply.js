@@ -31,7 +31,7 @@ export class Reply {
     p.foot = h("footer", { class: "reply-foot" });
     p.switch = h("span");
     this.element = h("article", { class: "reply", id: `m-${reply.id}`, "aria-label": reply.model },
-      head && h("header", { class: "reply-head" }, h("span", { class: "speaker", text: labelOf(reply.model) }), idOf(reply.model)),
+      head && h("header", { class: "reply-head" }, h("span", { class: "speaker", text: reply.model }), stageOf(reply.model)),
       p.thinking, this.#body.element, p.tokens, p.waiting, p.error, p.verdict, p.foot);
     this.place(lane);
     this.update();
@@ -148,7 +148,7 @@ export class Reply {
 
 const goesOn = (reply) => reply.n > 0 && !(reply.error?.code === "context_length_exceeded");
 
-const idOf = (id) => (labelOf(id) === id ? null : h("span", { class: "muted small", text: id }));
+const stageOf = (id) => (labelOf(id) === id ? null : h("span", { class: "muted small", text: labelOf(id) }));
 
 function small(name, drawing, go) {
   return h("button", { class: "action", "aria-label": t(name), title: t(name), on: { click: go } }, icon(drawing, 16));
@@ -170,6 +170,18 @@ function problemOf({ error, model }) {
   return { text: t("error.refused"), detail: error.message };
 }
 
+/** Joules, with a sign before those that nobody measured. */
+function energy({ joules: spent, joules_source: source }) {
+  const isMeasured = source && !/estim/.test(source);
+  return h("span", { title: t(isMeasured ? "joules.measured" : "joules.estimated"), text: `${isMeasured ? "" : "≈ "}${joules(spent)}` });
+}
+
+/** What a reply cost; what is too little to be read is told of a million of them. */
+function price({ money: spent, currency = "USD" }) {
+  if (spent > 1e-3) return money(spent, currency);
+  return h("span", { title: t("price.million.why"), text: t("price.million", { price: money(spent * 1e6, currency) }) });
+}
+
 /** What a reply cost, in one quiet line. */
 function facts(reply) {
   const { timings: spent = {}, n } = reply;
@@ -177,8 +189,8 @@ function facts(reply) {
   const parts = [t("tokens", { n })];
   if (spent.predicted_per_second > 0) parts.push(t("per.second", { n: number(spent.predicted_per_second) }));
   if (spent.draft_n > 0) parts.push(t("drafts", { taken: spent.draft_n_accepted ?? 0, of: spent.draft_n }));
-  if (spent.joules > 0) parts.push(h("span", { title: t(`joules.${spent.joules_source ?? "estimated"}`), text: joules(spent.joules) }));
-  if (spent.money > 0) parts.push(money(spent.money, spent.currency ?? "USD"));
+  if (spent.joules > 0) parts.push(energy(spent));
+  if (spent.money > 0) parts.push(price(spent));
   if (reply.finish === "length") parts.push(t("finish.length"));
   if (reply.finish === "stopped") parts.push(t("finish.stopped"));
   return parts.map((part) => h("span", { class: "fact" }, part));

@@ -21,6 +21,6 @@ export function stageMap(stages) {
     return h("li", null,
       h("div", { class: "stage-name" }, h("span", { text: labelOf(model.id) }), score && h("b", { class: "number", text: score.said })),
       score && scoreBar(score),
-      h("p", { class: "small muted", text: [costOf(model), sizeOf(model)].filter(Boolean).join(" · ") }));
+      h("p", { class: "small muted", text: costOf(model) ?? "" }), h("p", { class: "small muted", text: sizeOf(model) }));
   }));
 }

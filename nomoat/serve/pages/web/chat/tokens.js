@@ -42,7 +42,7 @@ function shown(token, n, all) {
   const text = token.text === "" ? "∅" : token.text;
   const begins = n > 0 && all[n - 1].kind === "thinking" && token.kind === "answer";
   return [begins && h("span", { class: "token-border" }), h("span", {
-    class: `token ${token.kind}`, role: "button", tabindex: "-1", dataset: { n }, style: { "--p": p.toFixed(4) },
+    class: `token in-${token.kind}`, role: "button", tabindex: "-1", dataset: { n }, style: { "--p": p.toFixed(4) },
     "aria-label": `${spoken(text)}, ${percent(p)}`, text,
   })];
 }

@@ -1,0 +1,103 @@
+// What the server has to offer, and which of it was chosen.
+
+import { get } from "../app/api.js";
+import { joules, money, percent, seconds, short, t } from "../app/i18n.js";
+import { keep, kept } from "../app/kept.js";
+
+const joined = (parts) => parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
+const MOST = 6;  // side by side: as many as a browser keeps connections
+let list = kept("models", []);  // as they were last time, for when the server is away
+let standard = null;  // who answers if nobody was chosen
+
+/** Asks the server for its models; the first is the default. */
+export async function readModels() {
+  const all = (await get("/api/models")).models;
+  list = once(all);
+  standard = all[0]?.id ?? null;
+  keep("models", list);
+  return list;
+}
+
+/** Each model once: the name of a run also stands for one of its stages, and takes that one's place. */
+function once(all) {
+  const names = new Map();
+  for (const model of all) {
+    const key = model.run && model.stage ? `${model.run}/${model.stage}` : model.id;
+    const first = names.get(key) ?? model;
+    names.delete(key);
+    names.set(key, first);
+  }
+  return [...names.values()];
+}
+
+export const models = () => list;
+
+export const modelOf = (id) => list.find((model) => model.id === id);
+
+/** The name of a model as a person reads it; of one that is no longer served, its id. */
+export function labelOf(id) {
+  const model = modelOf(id);
+  if (!model) return id;
+  const key = `stage.${model.kind}`;
+  const said = t(key);
+  return said === key ? model.label || model.id : said;
+}
+
+/** The stages of the run of a model, in their order, each once. */
+export function stagesOf(id) {
+  const run = modelOf(id)?.run ?? list[0]?.run;
+  return list.filter((model) => run && model.run === run && model.stage).slice(0, MOST);
+}
+
+/** The chosen models: one, or several side by side. */
+export function chosen() {
+  const ids = kept("chosen", []).filter(modelOf).slice(0, MOST);
+  return ids.length ? ids : [standard ?? list[0]?.id].filter(modelOf);
+}
+
+/** The one that answered before several did. */
+export const single = () => [kept("single", null), standard, list[0]?.id].find(modelOf);
+
+export function choose(ids) {
+  if (ids.length === 1) keep("single", ids[0]);
+  keep("chosen", ids.slice(0, MOST));
+  document.dispatchEvent(new CustomEvent("modelschange"));
+}
+
+/** What a stage took, in words: "2 h 25 min · 0.31 kWh · €0.21"; null if nobody knows. */
+export const costOf = (model) => (model.cost ? spelled(model.cost) : null);
+
+/** What a model took with all stages before it; null if one of them is not known. */
+export function wholeCostOf(model) {
+  const stages = stagesOf(model.id);
+  const until = stages.findIndex(({ stage }) => stage === model.stage);
+  const costs = (until < 0 ? [model] : stages.slice(0, until + 1)).map(({ cost }) => cost);
+  if (costs.some((cost) => !cost)) return null;
+  const sum = (name) => costs.reduce((all, cost) => all + (cost[name] ?? 0), 0);
+  return spelled({ seconds: sum("seconds"), joules: sum("joules"), money: sum("money"), currency: costs.at(-1).currency });
+}
+
+function spelled(cost) {
+  const parts = [];
+  if (cost.seconds) parts.push(seconds(cost.seconds));
+  if (cost.joules) parts.push(energy(cost.joules));
+  if (cost.money) parts.push(money(cost.money, cost.currency ?? "USD"));
+  return parts.length ? joined(parts) : null;
+}
+
+const energy = (value) => (value > 3.6e5 ? `${Number((value / 3.6e6).toPrecision(2)).toLocaleString(document.documentElement.lang)} kWh` : joules(value));
+
+/** How much a model gets right: `{share, low, high, said}`; null if it was not measured. */
+export function scoreOf(model) {
+  const scores = model.scores;
+  const share = scores?.greedy ?? scores?.sampled;
+  if (share === null || share === undefined) return null;
+  return { share, low: scores.low ?? share, high: scores.high ?? share, said: percent(share), of: model.score_of };
+}
+
+/** "1.9M parameters · 1.2M active". */
+export function sizeOf(model) {
+  if (!model.parameters) return "";
+  const all = t("model.parameters", { size: short(model.parameters) });
+  return joined(model.active && model.active < model.parameters ? [all, t("model.active", { size: short(model.active) })] : [all]);
+}

@@ -29,7 +29,8 @@ def inspected(body: InspectBody, served: Served, worker: Worker) -> JsonObject:
         return told
     check(body, served)
     with worker.resting():
-        scores, routings = computed(body, served)
+        model = served.engine.model
+        scores, routings = computed(model, body.prompt_tokens, body.reply_tokens)
     tokens = [
         token_of(id, score, served.tokenizer) | experts_at(routings, len(body.prompt_tokens) + n)
         for n, (id, score) in enumerate(zip(body.reply_tokens, scores))
@@ -55,15 +56,16 @@ Score = tuple[float, list[tuple[int, float]]]
 
 
 @torch.inference_mode()
-def computed(body: InspectBody, served: Served) -> tuple[list[Score], list[Routing]]:
+def computed(
+    model: Transformer, prompt: list[int], reply: list[int]
+) -> tuple[list[Score], list[Routing]]:
     """(log-probability, the likeliest with theirs) of each of the reply's ids, and what the routers chose."""
-    model = served.engine.model
-    ids = [*body.prompt_tokens, *body.reply_tokens]
-    ids_BT = torch.tensor([ids], device=model.device)
+    ids_BT = torch.tensor([prompt + reply], device=model.device)
     h_BTD, routings = model.hidden(ids_BT)
-    n = len(body.reply_tokens)
-    read_MD = h_BTD[0, -n - 1 : -1]  # each where the one before it was read
-    return scores_of(model, read_MD, ids_BT[0, -n:]), routings
+    n = len(reply)
+    read_MD = h_BTD[0, -n - 1 : -1]
+    said_M = ids_BT[0, -n:]
+    return scores_of(model, read_MD, said_M), routings
 
 
 def scores_of(model: Transformer, h_MD: Tensor, id_M: Tensor) -> list[Score]:

@@ -19,9 +19,10 @@ from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.vocabulary import tokenizer_of
 
+MEASURED = ("cost", "cost_total", "scores", "score_of")
 FIELDS = (
     *("run", "stage", "kind", "label", "place", "parameters", "active", "context", "thinks", "loaded"),
-    *("panel", "experts", "cost", "scores", "score_of"),
+    *("panel", "experts", *MEASURED),
 )
 
 
@@ -33,13 +34,13 @@ class Models:
     logs: dict[Path, tuple[int, dict[str, JsonObject]]] = field(default_factory=dict)
 
     def all(self, entries: Iterable[Entry]) -> JsonObject:
-        """The default first; a stage that another entry already stands for is left out."""
-        listed: dict[object, JsonObject] = {}
-        for entry in entries:
-            facts = self.one(entry)
-            place = (facts["run"], facts["stage"]) if facts["run"] else entry.name
-            listed.setdefault(place, facts)
-        return {"models": [*listed.values()]}
+        """The default first, then each run's models in the order of its stages; a run's name stands for one
+        of them once more.
+        """
+        first, *others = map(self.one, entries)
+        runs = [each["run"] for each in (first, *others)]
+        others.sort(key=lambda each: (runs.index(each["run"]), each["place"] or 0))
+        return {"models": [first, *others]}
 
     def one(self, entry: Entry) -> JsonObject:
         """All that is known of an entry, None where nothing is; `place` is its stage's in the order of the
@@ -68,7 +69,7 @@ class Models:
         run, stage = Run.open(root), entry.stage
         n_bytes = run.lines.path.stat().st_size
         if self.logs.get(root, (-1, {}))[0] != n_bytes:
-            self.logs[root] = n_bytes, standings(run)
+            self.logs[root] = n_bytes, standings(run, [*run.all_weights()])
         panel = panel_of(run, stage)
         return {
             "run": entry.name.removesuffix(f":{stage}"),
@@ -91,7 +92,7 @@ def of_shelf(ships: shelf.Shelved) -> JsonObject:
         "label": ships.facts["what"],
         "place": stages.index(ships.stage),
         "panel": panel and panel.to_json(),
-        **{name: ships.facts.get(name) for name in ("cost", "scores", "score_of")},
+        **{name: ships.facts.get(name) for name in MEASURED},
     }
 
 

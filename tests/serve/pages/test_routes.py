@@ -8,6 +8,8 @@ from serving import CHAT, HI, made, running
 
 from nomoat.serve.limits import Doors
 from nomoat.serve.pages import routes
+from nomoat.serve.pages.models import Models
+from nomoat.serve.shelf import entries
 from nomoat.tasks import base, find
 from nomoat.tasks.verdicts import Verdicts
 
@@ -27,6 +29,7 @@ def near_misses(problem):
     return ["no"]
 '''
 WEEKDAY = {"family": "weekday", "level": 2}
+STAGES = ("extend", "sft", "rl", "distill")  # of what ships
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +278,18 @@ def test_a_task_that_cannot_be_read_is_told_before_anything_is_served(tmp_path, 
 def test_the_document_describes_these_routes_too(client):
     paths = client.get("/openapi.json")[1]["paths"]
     assert {route.path for route in routes.api()} <= paths.keys()
+
+
+def test_what_ships_is_listed_with_its_default_first_and_its_stages_in_order():
+    listed = Models().all(entries((), ()))["models"]
+    assert [model["id"] for model in listed] == ["evening", *(f"evening:{s}" for s in STAGES)]
+    assert [model["place"] for model in listed[1:]] == [0, 1, 2, 3]
+    by_stage = {model["stage"]: model for model in listed}
+    assert listed[0] | {"id": "evening:rl", "label": by_stage["rl"]["label"]} == by_stage["rl"]
+    for model in listed:
+        assert model["run"] == "evening"
+        assert model["scores"]["low"] < model["scores"]["greedy"] < model["scores"]["high"]
+        costs = [each["cost"]["joules"] for each in listed[1:] if each["place"] <= model["place"]]
+        assert model["cost_total"]["joules"] == pytest.approx(sum(costs))
+        assert (model["loaded"], model["thinks"], model["context"]) == (False, True, 512)
+    assert by_stage["rl"]["experts"]["n_active"] < by_stage["rl"]["experts"]["n_routed"]

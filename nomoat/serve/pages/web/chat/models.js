@@ -69,6 +69,7 @@ export const costOf = (model) => (model.cost ? spelled(model.cost) : null);
 
 /** What a model took with all stages before it; null if one of them is not known. */
 export function wholeCostOf(model) {
+  if (model.cost_total) return spelled(model.cost_total);
   const stages = stagesOf(model.id);
   const until = stages.findIndex(({ stage }) => stage === model.stage);
   const costs = (until < 0 ? [model] : stages.slice(0, until + 1)).map(({ cost }) => cost);

@@ -13,7 +13,8 @@ const TAGS = ["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em
 const ATTRIBUTES = ["href", "title", "start", "type", "checked", "disabled", "class", "align", "data-tex", "data-display"];
 const RULES = {
   ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ATTRIBUTES, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false,
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i, RETURN_DOM_FRAGMENT: true, SANITIZE_NAMED_PROPS: true,
+  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i, RETURN_DOM_FRAGMENT: true,
+  ADD_URI_SAFE_ATTR: ATTRIBUTES.filter((name) => name !== "href"), SANITIZE_NAMED_PROPS: true,
 };
 const CLASSES = /^(language-[\w+#-]{1,30}|math)$/;
 

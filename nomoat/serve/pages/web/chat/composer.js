@@ -19,12 +19,12 @@ export class Composer {
   #models = h("span", { class: "model-picker" });
   #lanes = h("div");
   #gauge = h("span", { class: "gauge" });
-  #compare = h("button", { class: "tool", type: "button", "aria-pressed": "false", title: t("compare.why") }, icon("columns", 18), h("span", { text: t("compare") }));
+  #compare = h("button", { class: "tool", type: "button", "aria-pressed": "false", "aria-label": t("compare"), title: t("compare.why") }, icon("columns", 18), h("span", { text: t("compare") }));
   #check = null;
   #comparing = chosen().length > 1;
 
   constructor() {
-    const tool = (name, drawing, go) => h("button", { class: "tool", type: "button", title: t(`${name}.hint`), on: { click: go } },
+    const tool = (name, drawing, go) => h("button", { class: "tool", type: "button", "aria-label": t(name), title: t(`${name}.hint`), on: { click: go } },
       icon(drawing, 18), h("span", { text: t(name) }));
     this.element = h("div", { class: "composer" }, this.#lanes, h("div", { class: "card" }, this.#chip, this.#input,
       h("div", { class: "tools" }, this.#models, this.#compare, tool("check", "check", () => this.openProblems()),

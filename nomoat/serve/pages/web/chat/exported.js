@@ -3,6 +3,7 @@
 import { h } from "../app/dom.js";
 import { language, t } from "../app/i18n.js";
 import { markdown } from "../app/markdown.js";
+import { escaped } from "../app/mathematics.js";
 import { labelOf } from "./models.js";
 import { turns } from "./tree.js";
 
@@ -37,10 +38,19 @@ export async function asHtml(chat) {
   for (const button of main.querySelectorAll("button")) button.remove();
   const style = await (await fetch("/assets/chat/exported.css")).text();
   const policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
-  const page = document.implementation.createHTMLDocument(chat.title);
-  page.documentElement.lang = language();
-  page.head.append(h("meta", { charset: "utf-8" }), h("meta", { "http-equiv": "Content-Security-Policy", content: policy }),
-    h("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }), h("style", { text: style }));
-  page.body.append(page.adoptNode(main));
-  return `<!doctype html>\n${page.documentElement.outerHTML}\n`;
+  return `<!doctype html>
+<html lang="${language()}">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escaped(chat.title)}</title>
+<style>
+${style}</style>
+</head>
+<body>
+${main.outerHTML}
+</body>
+</html>
+`;
 }

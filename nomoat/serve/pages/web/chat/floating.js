@@ -57,5 +57,10 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   if (open?.box.contains(event.target) && event.target.closest("button")) close();
 });
-addEventListener("scroll", (event) => open && !open.box.contains(event.target) && close(), true);
+addEventListener("scroll", (event) => {
+  if (!open || open.box.contains(event.target)) return;
+  const { top, bottom } = open.anchor.getBoundingClientRect();
+  if (bottom < 0 || top > innerHeight) close();
+  else placed(open.box, open.anchor);
+}, true);
 addEventListener("resize", () => close());

@@ -52,7 +52,7 @@ function askedFrom(value, renamed) {
   const id = renamed(value.id);
   const models = (Array.isArray(value.models) ? value.models : []).slice(0, MOST.models).map(line).filter(Boolean);
   if (!id || !models.length) return null;
-  const check = isTable(value.check) && { family: line(value.check.family), level: number(value.check.level), seed: whole(value.check.seed) };
+  const check = isTable(value.check) && { family: line(value.check.family), level: number(value.check.level), seed: whole(value.check.seed), lang: line(value.check.lang) || null };
   return { id, role: "user", parent: value.parent === null ? null : renamed(value.parent), text: long(value.text), models,
     check: check?.family ? check : null, created: time(value.created) };
 }
@@ -103,5 +103,6 @@ function numbers(value) {
   for (const name of ["prompt_n", "predicted_n", "predicted_per_second", "draft_n", "draft_n_accepted", "joules"]) {
     if (isTable(value) && Number.isFinite(value[name])) kept[name] = value[name];
   }
+  if (kept.joules && value.joules_source) kept.joules_source = line(value.joules_source);
   return kept;
 }

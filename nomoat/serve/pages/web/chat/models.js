@@ -12,22 +12,17 @@ let standard = null;  // who answers if nobody was chosen
 /** Asks the server for its models; the first is the default. */
 export async function readModels() {
   const all = (await get("/api/models")).models;
-  list = once(all);
+  list = ordered(all);
   standard = all[0]?.id ?? null;
   keep("models", list);
   return list;
 }
 
-/** Each model once: the name of a run also stands for one of its stages, and takes that one's place. */
-function once(all) {
-  const names = new Map();
-  for (const model of all) {
-    const key = model.run && model.stage ? `${model.run}/${model.stage}` : model.id;
-    const first = names.get(key) ?? model;
-    names.delete(key);
-    names.set(key, first);
-  }
-  return [...names.values()];
+/** The models of one run beside each other, in the order of its stages. */
+function ordered(all) {
+  const runs = [...new Set(all.map((model) => model.run ?? model.id))];
+  const at = (model) => runs.indexOf(model.run ?? model.id);
+  return [...all].sort((a, b) => at(a) - at(b) || (a.place ?? 0) - (b.place ?? 0));
 }
 
 export const models = () => list;

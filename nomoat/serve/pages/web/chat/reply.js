@@ -108,14 +108,14 @@ export class Reply {
       const stop = h("button", { class: "action", "aria-label": t("stop.this"), title: `${t("stop")} (Esc)`,
         on: { click: () => session.stop(reply) } }, icon("stop", 16));
       const several = session.chat.nodes[reply.parent]?.models.length > 1;
-      fill(this.#parts.foot, h("span", { class: "facts live number", text: t("tokens", { n: reply.n }) }), several && stop);
+      fill(this.#parts.foot, several && stop, h("span", { class: "facts live number", text: t("tokens", { n: reply.n }) }));
     }
   }
 
   #drawError() {
     const { reply } = this;
     const why = reply.error ? problemOf(reply) : reply.finish === null && reply.text ? { text: t("reply.broken"), on: true } : null;
-    fill(this.#parts.error, why && h("div", { class: `problem ${reply.error ? "wrong" : ""}`, role: reply.error ? "alert" : null },
+    fill(this.#parts.error, why && h("div", { class: `problem ${reply.error && !why.full ? "wrong" : ""}`, role: reply.error ? "alert" : null },
       h("p", { text: why.text }), why.detail && h("p", { class: "small muted", text: why.detail }),
       h("div", { class: "row" }, this.#cures(why))));
   }

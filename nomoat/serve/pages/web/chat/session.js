@@ -7,7 +7,7 @@ import { answer, branched, endOfThinking, noTokens, textOf, unended } from "./an
 import { judge } from "./judging.js";
 import { chosen } from "./models.js";
 import { chatOf, persist, putChat, putTokens, tokensOf } from "./store.js";
-import { addAsked, addReply, history, newChat } from "./tree.js";
+import { addAsked, addReply, history, newChat, turns } from "./tree.js";
 
 const SAVE_MS = 1000;
 
@@ -71,6 +71,16 @@ class Session extends EventTarget {
     const record = await this.recordOf(reply);
     record.ids = unended(reply, record);
     this.run(this.chat, this.chat.nodes[reply.parent], reply, record);
+    this.tell("change", this.chat);
+  }
+
+  /** Asks once more for what the server went away from; the same reply goes on. */
+  retry() {
+    for (const { reply } of turns(this.chat).at(-1)?.lanes ?? []) {
+      if (reply?.error?.status !== 0 || this.running.has(reply.id)) continue;
+      if (reply.n) this.goOn(reply);
+      else this.run(this.chat, this.chat.nodes[reply.parent], reply);
+    }
     this.tell("change", this.chat);
   }
 

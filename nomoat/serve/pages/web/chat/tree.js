@@ -50,8 +50,12 @@ function lane(chat, asked, replies, model) {
   return { model, branches, place, reply: picked(chat, place, branches) };
 }
 
-/** The messages that a model reads before it replies to `asked`: its own replies where several stand side by side. */
+/**
+ * The messages that a model reads before it replies to `asked`: its own replies where several stand side by side.
+ * A problem of a task is asked alone, as it is when a model is measured.
+ */
 export function history(chat, asked, model) {
+  if (asked.check) return asked.check.messages ?? [{ role: "user", content: asked.text }];
   const messages = [];
   for (const turn of turns(chat)) {
     if (turn.asked.id === asked.id) break;

@@ -49,7 +49,7 @@ export class Turn {
     const copy = h("button", { class: "action", "aria-label": t("copy"), title: t("copy"), on: { click: () => copied(copy, asked.text) } }, icon("copy", 16));
     const edit = h("button", { class: "action", "aria-label": t("edit"), title: t("edit"), on: { click: () => this.edit() } }, icon("edit", 16));
     fill(this.#asked,
-      asked.check && h("div", { class: "chip" }, icon("check", 16), t("check.of", { family: asked.check.family, level: asked.check.level })),
+      asked.check && h("div", { class: "chip", title: t("check.alone") }, icon("check", 16), t("check.of", asked.check)),
       h("div", { class: "asked-text", text: asked.text }),
       h("footer", { class: "asked-foot" }, switcher(branches, asked, place), copy, edit));
   }

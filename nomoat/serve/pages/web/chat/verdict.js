@@ -1,7 +1,7 @@
 // What the task's verifier says under an answer, and the answers of 32 tries.
 
 import { fill, h, svg } from "../app/dom.js";
-import { number, percent, seconds, t } from "../app/i18n.js";
+import { has, number, percent, seconds, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
 import { ask } from "./judging.js";
 import { session } from "./session.js";
@@ -16,14 +16,13 @@ export function verdictOf(asked, reply) {
   if (!verdict) return null;
   if (verdict.failed) return h("div", { class: "problem" }, h("p", { text: t("check.failed") }), h("p", { class: "small muted", text: verdict.failed }));
   const { right, lenient, expected } = verdict;
-  const kind = right ? "right" : lenient ? "doubt" : "wrong";
-  const why = !right && (verdict.why ?? verdict.rule);
+  const kind = right ? "right" : lenient || verdict.why === "undecided" ? "doubt" : "wrong";
+  const word = has(`verdict.${verdict.why}`) ? verdict.why : kind === "doubt" ? "form" : kind;
   return h("section", { class: `verdict ${kind}`, "aria-label": t("verdict") },
     h("div", { class: "verdict-head" },
       h("span", { class: "seal" }, icon(right ? "done" : "cross", 18)),
-      h("div", { class: "verdict-text" }, h("b", { text: t(`verdict.${kind}`) }),
-        !right && expected !== undefined && expected !== null && h("span", null, t("verdict.expected"), " ", h("code", { text: String(expected) })),
-        why && h("span", { class: "small", text: String(why) })),
+      h("div", { class: "verdict-text" }, h("b", { text: t(`verdict.${word}`) }),
+        !right && expected !== undefined && expected !== null && h("span", null, t("verdict.expected"), " ", h("code", { text: String(expected) }))),
       tries(asked, reply)),
     reply.spread && spread(reply.spread));
 }

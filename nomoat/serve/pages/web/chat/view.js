@@ -30,7 +30,7 @@ export class View {
     session.addEventListener("idle", ({ detail }) => this.#idle(detail));
     session.addEventListener("judged", ({ detail }) => this.#reply(detail)?.judged());
     document.addEventListener("modelschange", () => this.#shown.size || this.#sync());
-    new ResizeObserver(() => this.#follows && this.end()).observe(this.#log);
+    new ResizeObserver(() => this.#follows && this.#shown.size && this.end()).observe(this.#log);
   }
 
   /** To the last line. */
@@ -51,7 +51,7 @@ export class View {
     this.#shown.clear();
     this.#log.replaceChildren();
     this.#sync({ follow: true });
-    requestAnimationFrame(() => this.end());
+    requestAnimationFrame(() => (this.#shown.size ? this.end() : this.element.scrollTo(0, 0)));
   }
 
   #sync({ follow = false } = {}) {

@@ -8,7 +8,8 @@ import { labelOf } from "./models.js";
 import { turns } from "./tree.js";
 
 /** All branches of conversations, as `imported` reads them. */
-export const asJson = (chats) => JSON.stringify({ format: "nomoat-chats", version: 1, exported: new Date().toISOString(), chats }, null, 1);
+export const asJson = (chats) =>
+  JSON.stringify({ format: "nomoat-chats", version: 1, exported: new Date().toISOString(), chats }, null, 1);
 
 /** What is seen of a conversation. */
 export function asMarkdown(chat) {
@@ -18,7 +19,8 @@ export function asMarkdown(chat) {
     for (const { reply } of lanes) {
       if (!reply) continue;
       parts.push(`## ${reply.model}`);
-      if (reply.thinking) parts.push(`<details><summary>${t("thinking.word")}</summary>\n\n${reply.thinking}\n\n</details>`);
+      if (reply.thinking)
+        parts.push(`<details><summary>${t("thinking.word")}</summary>\n\n${reply.thinking}\n\n</details>`);
       parts.push(reply.text);
     }
   }
@@ -27,14 +29,42 @@ export function asMarkdown(chat) {
 
 /** As it is seen, in one file without any script. */
 export async function asHtml(chat) {
-  const main = h("main", null, h("h1", { text: chat.title }), turns(chat).map(({ asked, lanes }) => [
-    h("section", { class: "asked" }, h("h2", { text: t("you") }), h("p", { class: "plain", text: asked.text })),
-    h("div", { class: "lanes" }, lanes.filter(({ reply }) => reply).map(({ reply }) => h("section", { class: "reply" },
-      h("h2", { text: labelOf(reply.model) }),
-      reply.thinking && h("details", null, h("summary", { text: t("thinking.word") }), h("p", { class: "plain", text: reply.thinking })),
-      markdown(reply.text)))),
-  ]));
-  for (let n = 0; n < 50 && main.querySelector(".math:not(:has(math))"); n += 1) await new Promise((done) => setTimeout(done, 20));
+  const main = h(
+    "main",
+    null,
+    h("h1", { text: chat.title }),
+    turns(chat).map(({ asked, lanes }) => [
+      h(
+        "section",
+        { class: "asked" },
+        h("h2", { text: t("you") }),
+        h("p", { class: "plain", text: asked.text }),
+      ),
+      h(
+        "div",
+        { class: "lanes" },
+        lanes
+          .filter(({ reply }) => reply)
+          .map(({ reply }) =>
+            h(
+              "section",
+              { class: "reply" },
+              h("h2", { text: labelOf(reply.model) }),
+              reply.thinking &&
+                h(
+                  "details",
+                  null,
+                  h("summary", { text: t("thinking.word") }),
+                  h("p", { class: "plain", text: reply.thinking }),
+                ),
+              markdown(reply.text),
+            ),
+          ),
+      ),
+    ]),
+  );
+  for (let n = 0; n < 50 && main.querySelector(".math:not(:has(math))"); n += 1)
+    await new Promise((done) => setTimeout(done, 20));
   for (const button of main.querySelectorAll("button")) button.remove();
   const style = await (await fetch("/assets/chat/exported.css")).text();
   const policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";

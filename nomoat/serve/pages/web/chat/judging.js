@@ -20,7 +20,11 @@ const placeOf = ({ check: { family, level, seed, lang } }) => ({ family, level, 
 /** Asks the verifier; its verdict is kept in the reply. */
 export async function judge(session, chat, asked, reply) {
   try {
-    reply.verdict = await post("/api/verdict", { ...placeOf(asked), answer: reply.text, thinking: reply.thinking || null });
+    reply.verdict = await post("/api/verdict", {
+      ...placeOf(asked),
+      answer: reply.text,
+      thinking: reply.thinking || null,
+    });
   } catch (error) {
     reply.verdict = { failed: error.message };
   }

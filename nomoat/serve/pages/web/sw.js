@@ -2,20 +2,76 @@
 
 const CACHE = "nomoat-1";
 const SHELL = [
-  "/", "/manifest.webmanifest", "/assets/base.css", "/assets/chat.css", "/assets/icon.svg", "/assets/text/en.json", "/assets/text/de.json",
-  "/assets/vendor/marked.js", "/assets/vendor/dompurify.js", "/assets/vendor/temml.js",
-  ...["api", "dialog", "dom", "early", "i18n", "icons", "kept", "keys", "markdown", "mathematics", "shell", "theme", "trusted"].map((name) => `/assets/app/${name}.js`),
-  ...["answering", "body", "composer", "empty", "experts", "exported", "floating", "health", "imported", "judging", "main", "models", "problems",
-    "reply", "search", "session", "settings", "sidebar", "stages", "store", "switcher", "tokens", "transfer", "tree", "turn", "verdict", "view"].map((name) => `/assets/chat/${name}.js`),
+  "/",
+  "/manifest.webmanifest",
+  "/assets/base.css",
+  "/assets/chat.css",
+  "/assets/icon.svg",
+  "/assets/text/en.json",
+  "/assets/text/de.json",
+  "/assets/vendor/marked.js",
+  "/assets/vendor/dompurify.js",
+  "/assets/vendor/temml.js",
+  ...[
+    "api",
+    "dialog",
+    "dom",
+    "early",
+    "i18n",
+    "icons",
+    "kept",
+    "keys",
+    "markdown",
+    "mathematics",
+    "shell",
+    "theme",
+    "trusted",
+  ].map((name) => `/assets/app/${name}.js`),
+  ...[
+    "answering",
+    "body",
+    "composer",
+    "empty",
+    "experts",
+    "exported",
+    "floating",
+    "health",
+    "imported",
+    "judging",
+    "main",
+    "models",
+    "problems",
+    "reply",
+    "search",
+    "session",
+    "settings",
+    "sidebar",
+    "stages",
+    "store",
+    "switcher",
+    "tokens",
+    "transfer",
+    "tree",
+    "turn",
+    "verdict",
+    "view",
+  ].map((name) => `/assets/chat/${name}.js`),
   "/assets/chat/exported.css",
 ];
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(SHELL)).then(() => self.skipWaiting()));
+  event.waitUntil(
+    caches
+      .open(CACHE)
+      .then((cache) => cache.addAll(SHELL))
+      .then(() => self.skipWaiting()),
+  );
 });
 
 self.addEventListener("activate", (event) => {
-  const old = caches.keys().then((names) => Promise.all(names.filter((name) => name !== CACHE).map((name) => caches.delete(name))));
+  const old = caches
+    .keys()
+    .then((names) => Promise.all(names.filter((name) => name !== CACHE).map((name) => caches.delete(name))));
   event.waitUntil(old.then(() => self.clients.claim()));
 });
 

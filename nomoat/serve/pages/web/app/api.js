@@ -41,7 +41,7 @@ export async function* stream(path, body, { signal } = {}) {
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;
   }
-  throw new ApiError(t("error.away"));  // it broke off before its end
+  throw new ApiError(t("error.away")); // it broke off before its end
 }
 
 /**
@@ -80,7 +80,10 @@ async function follow(path, onEvent, onState, signal) {
 }
 
 const posting = (body, signal) => ({
-  method: "POST", body: JSON.stringify(body), signal, headers: { "Content-Type": "application/json" },
+  method: "POST",
+  body: JSON.stringify(body),
+  signal,
+  headers: { "Content-Type": "application/json" },
 });
 
 async function answered(path, options) {
@@ -97,18 +100,28 @@ async function answered(path, options) {
     await keyAsked();
     return answered(path, options);
   }
-  const said = await response.json().then((value) => value.error, () => null);
-  throw new ApiError(said?.message ?? `${response.status} ${response.statusText}`, response.status, said?.code, said?.param);
+  const said = await response.json().then(
+    (value) => value.error,
+    () => null,
+  );
+  throw new ApiError(
+    said?.message ?? `${response.status} ${response.statusText}`,
+    response.status,
+    said?.code,
+    said?.param,
+  );
 }
 
 /** One question for the key, however many requests want it. */
 function keyAsked() {
-  asking ??= ask(t("key.title"), h("p", { text: t("key.why") }), { label: t("key.label"), type: "password" })
-    .then((given) => {
-      asking = null;
-      if (!given) throw new ApiError(t("key.none"), 401);
-      key = given;
-    });
+  asking ??= ask(t("key.title"), h("p", { text: t("key.why") }), {
+    label: t("key.label"),
+    type: "password",
+  }).then((given) => {
+    asking = null;
+    if (!given) throw new ApiError(t("key.none"), 401);
+    key = given;
+  });
   return asking;
 }
 

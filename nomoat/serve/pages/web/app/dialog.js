@@ -13,10 +13,18 @@ import { t } from "./i18n.js";
  */
 export function sheet(title, children, { wide = false, onClose } = {}) {
   const name = `sheet-${Math.random().toString(36).slice(2)}`;
-  const cross = h("button", { class: "icon-button", "aria-label": t("close"), on: { click: () => box.close() } }, icon("cross"));
+  const cross = h(
+    "button",
+    { class: "icon-button", "aria-label": t("close"), on: { click: () => box.close() } },
+    icon("cross"),
+  );
   const head = h("header", { class: "sheet-head" }, h("h2", { id: name, text: title }), cross);
-  const box = h("dialog", { class: wide ? "sheet wide" : "sheet", "aria-labelledby": name }, head,
-    h("div", { class: "sheet-body" }, children));
+  const box = h(
+    "dialog",
+    { class: wide ? "sheet wide" : "sheet", "aria-labelledby": name },
+    head,
+    h("div", { class: "sheet-body" }, children),
+  );
   box.addEventListener("click", (event) => event.target === box && box.close());
   box.addEventListener("close", () => {
     box.remove();
@@ -37,9 +45,14 @@ export function ask(title, why, { label, type = "text", value = "", action = t("
       given = input.value.trim();
       box.close();
     };
-    const buttons = h("div", { class: "sheet-actions" }, h("button", { class: "button primary", type: "submit", text: action }));
-    const box = sheet(title, [h("form", { class: "stack", on: { submit } }, why, input, buttons)],
-      { onClose: () => done(given) });
+    const buttons = h(
+      "div",
+      { class: "sheet-actions" },
+      h("button", { class: "button primary", type: "submit", text: action }),
+    );
+    const box = sheet(title, [h("form", { class: "stack", on: { submit } }, why, input, buttons)], {
+      onClose: () => done(given),
+    });
     input.focus();
     input.select();
   });
@@ -53,9 +66,19 @@ export function confirmed(title, why, action) {
       yes = true;
       box.close();
     };
-    const box = sheet(title, [h("p", { text: why }), h("div", { class: "sheet-actions" },
-      h("button", { class: "button", text: t("cancel"), on: { click: () => box.close() } }),
-      h("button", { class: "button danger", text: action, on: { click: go } }))], { onClose: () => done(yes) });
+    const box = sheet(
+      title,
+      [
+        h("p", { text: why }),
+        h(
+          "div",
+          { class: "sheet-actions" },
+          h("button", { class: "button", text: t("cancel"), on: { click: () => box.close() } }),
+          h("button", { class: "button danger", text: action, on: { click: go } }),
+        ),
+      ],
+      { onClose: () => done(yes) },
+    );
   });
 }
 
@@ -68,7 +91,18 @@ export function notice(text, { kind = "plain", action = null, ms = 5000 } = {}) 
     document.body.append(notices);
   }
   const gone = () => box.remove();
-  const more = action && h("button", { class: "link", text: action.label, on: { click: () => { gone(); action.go(); } } });
+  const more =
+    action &&
+    h("button", {
+      class: "link",
+      text: action.label,
+      on: {
+        click: () => {
+          gone();
+          action.go();
+        },
+      },
+    });
   const box = h("div", { class: `notice ${kind}` }, h("span", { text }), more);
   notices.append(box);
   setTimeout(gone, ms);

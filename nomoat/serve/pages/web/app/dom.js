@@ -30,8 +30,10 @@ function set(element, name, value) {
   if (name === "text") element.textContent = value;
   else if (name === "ref") value(element);
   else if (name === "dataset") Object.assign(element.dataset, value);
-  else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
-  else if (name === "on") for (const [key, each] of Object.entries(value)) element.addEventListener(key, each);
+  else if (name === "style")
+    for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
+  else if (name === "on")
+    for (const [key, each] of Object.entries(value)) element.addEventListener(key, each);
   else if (name === "value" || name === "checked") element[name] = value;
   else if (/^on|^srcdoc$/i.test(name)) throw new TypeError(`${name}: handlers are given by \`on\``);
   else element.setAttribute(name, value === true ? "" : value);
@@ -75,10 +77,13 @@ export function throttled(work, ms) {
   let last = -Infinity;
   return (...given) => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      last = performance.now();
-      work(...given);
-    }, Math.max(0, last + ms - performance.now()));
+    timer = setTimeout(
+      () => {
+        last = performance.now();
+        work(...given);
+      },
+      Math.max(0, last + ms - performance.now()),
+    );
   };
 }
 

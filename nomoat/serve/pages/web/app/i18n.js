@@ -19,8 +19,13 @@ export async function load(page) {
   texts = Object.assign({}, ...read);
 }
 
-const preferred = () => (navigator.languages.some((each) => /^(de|en)/i.test(each))
-  ? navigator.languages.find((each) => /^(de|en)/i.test(each)).slice(0, 2).toLowerCase() : "en");
+const preferred = () =>
+  navigator.languages.some((each) => /^(de|en)/i.test(each))
+    ? navigator.languages
+        .find((each) => /^(de|en)/i.test(each))
+        .slice(0, 2)
+        .toLowerCase()
+    : "en";
 
 /** "en" or "de". */
 export const language = () => now;
@@ -54,11 +59,13 @@ export function number(value, digits = 3) {
 }
 
 /** 1,900,952 as 1.9M. */
-export const short = (value) => new Intl.NumberFormat(now, { notation: "compact", maximumFractionDigits: 1 }).format(value);
+export const short = (value) =>
+  new Intl.NumberFormat(now, { notation: "compact", maximumFractionDigits: 1 }).format(value);
 
 /** A share as percent: 82 %, 0.3 %, <0.1 %. */
 export function percent(share) {
-  const shown = (value, digits) => new Intl.NumberFormat(now, { style: "percent", maximumFractionDigits: digits }).format(value);
+  const shown = (value, digits) =>
+    new Intl.NumberFormat(now, { style: "percent", maximumFractionDigits: digits }).format(value);
   if (share > 0 && share < 0.001) return `<${shown(0.001, 1)}`;
   return shown(share, share >= 0.1 || share === 0 ? 0 : 1);
 }
@@ -75,7 +82,8 @@ export function seconds(value) {
 
 /** Joules as mJ, J, kJ, MJ. */
 export function joules(value) {
-  const [unit, factor] = value < 1 ? ["mJ", 1e3] : value < 1e3 ? ["J", 1] : value < 1e6 ? ["kJ", 1e-3] : ["MJ", 1e-6];
+  const [unit, factor] =
+    value < 1 ? ["mJ", 1e3] : value < 1e3 ? ["J", 1] : value < 1e6 ? ["kJ", 1e-3] : ["MJ", 1e-6];
   return `${number(value * factor)} ${unit}`;
 }
 

@@ -16,18 +16,27 @@ export const shortcuts = () => LIST.filter(({ label }) => label);
 
 /** The keys of a shortcut as they are printed on the keyboard. */
 export function caps(keys) {
-  const names = { Control: APPLE ? "⌘" : "Ctrl", Shift: "⇧", Escape: "Esc", ArrowUp: "↑", ArrowDown: "↓", Enter: "↵" };
+  const names = {
+    Control: APPLE ? "⌘" : "Ctrl",
+    Shift: "⇧",
+    Escape: "Esc",
+    ArrowUp: "↑",
+    ArrowDown: "↓",
+    Enter: "↵",
+  };
   return keys.split("+").map((key) => names[key] ?? (key.length === 1 ? key.toUpperCase() : key));
 }
 
-export const typing = (target) => target.matches?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
+export const typing = (target) =>
+  target.matches?.("input:not([type=checkbox], [type=range]), textarea, select, [contenteditable]");
 
 function pressed(event, keys) {
   const parts = keys.split("+");
   const key = parts.pop();
   const control = parts.includes("Control");
   if (control !== (APPLE ? event.metaKey : event.ctrlKey) || event.altKey) return false;
-  if (key.length > 1 || control) return parts.includes("Shift") === event.shiftKey && event.key.toLowerCase() === key.toLowerCase();
+  if (key.length > 1 || control)
+    return parts.includes("Shift") === event.shiftKey && event.key.toLowerCase() === key.toLowerCase();
   return event.key === key;
 }
 

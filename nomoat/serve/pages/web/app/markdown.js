@@ -8,12 +8,59 @@ import { icon } from "./icons.js";
 import { t } from "./i18n.js";
 import { escaped, mathematics, typeset } from "./mathematics.js";
 
-const TAGS = ["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "del", "code", "pre", "blockquote",
-  "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "input", "span", "div", "sup", "sub"];
-const ATTRIBUTES = ["href", "title", "start", "type", "checked", "disabled", "class", "align", "data-tex", "data-display"];
+const TAGS = [
+  "p",
+  "br",
+  "hr",
+  "h1",
+  "h2",
+  "h3",
+  "h4",
+  "h5",
+  "h6",
+  "strong",
+  "em",
+  "del",
+  "code",
+  "pre",
+  "blockquote",
+  "ul",
+  "ol",
+  "li",
+  "table",
+  "thead",
+  "tbody",
+  "tr",
+  "th",
+  "td",
+  "a",
+  "input",
+  "span",
+  "div",
+  "sup",
+  "sub",
+];
+const ATTRIBUTES = [
+  "href",
+  "title",
+  "start",
+  "type",
+  "checked",
+  "disabled",
+  "class",
+  "align",
+  "data-tex",
+  "data-display",
+];
 const RULES = {
-  ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ATTRIBUTES, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false,
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i, RETURN_DOM_FRAGMENT: true, SANITIZE_NAMED_PROPS: true,
+  ALLOWED_TAGS: TAGS,
+  ALLOWED_ATTR: ATTRIBUTES,
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i,
+  RETURN_DOM_FRAGMENT: true,
+  ADD_URI_SAFE_ATTR: ATTRIBUTES.filter((name) => name !== "href"),
+  SANITIZE_NAMED_PROPS: true,
 };
 const CLASSES = /^(language-[\w+#-]{1,30}|math)$/;
 
@@ -21,8 +68,8 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    html: ({ text }) => escaped(text),  // what a model writes as HTML is shown as it wrote it
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,  // nothing is fetched
+    html: ({ text }) => escaped(text), // what a model writes as HTML is shown as it wrote it
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`, // nothing is fetched
   },
   extensions: [mathematics("block"), mathematics("inline")],
 });
@@ -59,10 +106,19 @@ export function markdown(text) {
 
 function codeBlock(code) {
   const name = [...code.classList].find((each) => each.startsWith("language-"))?.slice(9) ?? "";
-  const copy = h("button", { class: "code-copy", type: "button", "aria-label": t("copy.code") }, icon("copy", 16));
+  const copy = h(
+    "button",
+    { class: "code-copy", type: "button", "aria-label": t("copy.code") },
+    icon("copy", 16),
+  );
   copy.addEventListener("click", () => copied(copy, code.textContent));
   const lines = h("pre", { tabindex: "0" }, h("code", { text: code.textContent.replace(/\n$/, "") }));
-  return h("div", { class: "code" }, h("div", { class: "code-head" }, h("span", { text: name }), copy), lines);
+  return h(
+    "div",
+    { class: "code" },
+    h("div", { class: "code-head" }, h("span", { text: name }), copy),
+    lines,
+  );
 }
 
 /** Copies a text, and says so on the button. */
@@ -94,7 +150,11 @@ export function pieces(text, from = 0) {
       starts.push(at);
       inList = false;
     }
-    if (fence) fence = mark && mark[0] === fence[0] && mark.length >= fence.length && !line.trim().slice(mark.length).trim() ? null : fence;
+    if (fence)
+      fence =
+        mark && mark[0] === fence[0] && mark.length >= fence.length && !line.trim().slice(mark.length).trim()
+          ? null
+          : fence;
     else if (mark) fence = mark;
     else if (/^\s*(\$\$|\\\[)/.test(line) && !/(\$\$|\\\])\s*$/.test(line.trim().slice(2))) inMath = !inMath;
     else if (inMath && /(\$\$|\\\])\s*$/.test(line)) inMath = false;

@@ -26,7 +26,8 @@ export function mathematics(level) {
     },
     renderer({ tex }) {
       const safe = escaped(tex);
-      return block ? `<div class="math" data-display="1" data-tex="${safe}">${safe}</div>`
+      return block
+        ? `<div class="math" data-display="1" data-tex="${safe}">${safe}</div>`
         : `<span class="math" data-tex="${safe}">${safe}</span>`;
     },
   };
@@ -39,7 +40,7 @@ export async function typeset(boxes) {
   try {
     temml ??= (await import("../vendor/temml.js")).default;
   } catch {
-    return;  // it can't be loaded: the sources are there to be read
+    return; // it can't be loaded: the sources are there to be read
   }
   for (const box of boxes) {
     const math = mathOf(box.dataset.tex, box.hasAttribute("data-display"));
@@ -51,7 +52,13 @@ export async function typeset(boxes) {
 
 function mathOf(tex, displayMode) {
   try {
-    const tree = temml.__renderToMathMLTree(tex, { displayMode, throwOnError: true, trust: false, maxExpand: 200, maxSize: [20, 20] });
+    const tree = temml.__renderToMathMLTree(tex, {
+      displayMode,
+      throwOnError: true,
+      trust: false,
+      maxExpand: 200,
+      maxSize: [20, 20],
+    });
     styled(tree);
     const math = tree.toNode();
     for (const link of math.querySelectorAll("a, [href], [src]")) link.remove();

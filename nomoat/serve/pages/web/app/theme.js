@@ -7,7 +7,9 @@ const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 /** "light" or "dark": what is seen now. */
 export function theme() {
-  return keptWord("theme", NAMES) ?? document.documentElement.dataset.theme ?? (DARK.matches ? "dark" : "light");
+  return (
+    keptWord("theme", NAMES) ?? document.documentElement.dataset.theme ?? (DARK.matches ? "dark" : "light")
+  );
 }
 
 /** Sets the theme (null: the system's); what draws by itself listens to "themechange" on document. */
@@ -21,7 +23,8 @@ export function setTheme(name) {
 export const otherTheme = () => setTheme(theme() === "dark" ? "light" : "dark");
 
 /** The value of a design token as it is now: `colour("accent")`. */
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export const colour = (name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function told() {
   const bar = document.querySelector('meta[name="theme-color"]');

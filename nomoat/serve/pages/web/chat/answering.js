@@ -18,8 +18,14 @@ export const noTokens = (chat, reply) => ({ id: reply.id, chat: chat.id, prompt:
 export async function answer({ messages, reply, record, signal, onPiece }) {
   const model = modelOf(reply.model);
   const body = {
-    model: reply.model, messages: told(messages), stream: true, stream_options: { include_usage: true }, timings: true,
-    return_token_ids: true, ...drawing(model), ...(settings().tokens ? { logprobs: true, top_logprobs: TOP } : {}),
+    model: reply.model,
+    messages: told(messages),
+    stream: true,
+    stream_options: { include_usage: true },
+    timings: true,
+    return_token_ids: true,
+    ...drawing(model),
+    ...(settings().tokens ? { logprobs: true, top_logprobs: TOP } : {}),
   };
   if (record.ids.length) body.reply_tokens = record.ids;
   reply.finish = null;
@@ -37,7 +43,11 @@ export async function answer({ messages, reply, record, signal, onPiece }) {
     }
   } finally {
     const spent = (performance.now() - (clock.first ?? begun)) / 1000;
-    reply.timings ??= { predicted_n: reply.n, predicted_per_second: spent > 0 ? reply.n / spent : 0, prompt_n: record.prompt.length };
+    reply.timings ??= {
+      predicted_n: reply.n,
+      predicted_per_second: spent > 0 ? reply.n / spent : 0,
+      prompt_n: record.prompt.length,
+    };
     reply.before = reply.timings;
   }
 }
@@ -45,7 +55,8 @@ export async function answer({ messages, reply, record, signal, onPiece }) {
 function take(choice, chunk, reply, record, clock) {
   const { delta = {}, logprobs, finish_reason: finish } = choice;
   const ids = choice.token_ids ?? delta.token_ids ?? [];
-  if (choice.prompt_token_ids ?? delta.prompt_token_ids) record.prompt = choice.prompt_token_ids ?? delta.prompt_token_ids;
+  if (choice.prompt_token_ids ?? delta.prompt_token_ids)
+    record.prompt = choice.prompt_token_ids ?? delta.prompt_token_ids;
   const thought = delta.reasoning_content ?? "";
   const text = delta.content ?? "";
   if (ids.length || thought || text) clock.first ??= performance.now();
@@ -57,7 +68,8 @@ function take(choice, chunk, reply, record, clock) {
     reply.thinking += thought;
     reply.thought = { tokens: (reply.thought?.tokens ?? 0) + (ids.length || 1), seconds: clock.thought };
   }
-  if (clock.thinking !== null) reply.thought.seconds = clock.thought + (performance.now() - clock.thinking) / 1000;
+  if (clock.thinking !== null)
+    reply.thought.seconds = clock.thought + (performance.now() - clock.thinking) / 1000;
   if (text) {
     clock.thinking = null;
     reply.text += reply.text ? text : text.trimStart();
@@ -70,16 +82,26 @@ function noted(ids, logprobs, record) {
   const begin = record.ids.length;
   record.ids.push(...ids);
   let at = begin;
-  for (const [kind, list] of [["thinking", logprobs?.reasoning_content], ["answer", logprobs?.content]]) {
+  for (const [kind, list] of [
+    ["thinking", logprobs?.reasoning_content],
+    ["answer", logprobs?.content],
+  ]) {
     for (const entry of list ?? []) {
-      while (at < record.ids.length && entry.token_id !== undefined && record.ids[at] !== entry.token_id) at += 1;
-      record.tokens.push({ at: Math.min(at, record.ids.length), kind, ...entryOf(entry), top: entry.top_logprobs.map(entryOf) });
+      while (at < record.ids.length && entry.token_id !== undefined && record.ids[at] !== entry.token_id)
+        at += 1;
+      record.tokens.push({
+        at: Math.min(at, record.ids.length),
+        kind,
+        ...entryOf(entry),
+        top: entry.top_logprobs.map(entryOf),
+      });
       at += 1;
     }
   }
 }
 
-const entryOf = ({ token_id: id, token: text, logprob, bytes }) => (text.includes("\ufffd") ? { id, text, logprob, bytes } : { id, text, logprob });
+const entryOf = ({ token_id: id, token: text, logprob, bytes }) =>
+  text.includes("\ufffd") ? { id, text, logprob, bytes } : { id, text, logprob };
 
 /** The timings of a reply that came in several goes: tokens and costs add up, the speed is the last one's. */
 function summed(now, before) {
@@ -111,7 +133,8 @@ export function branched(record, n, other) {
 export function textOf(tokens, kind) {
   const bytes = [];
   const encoder = new TextEncoder();
-  for (const token of tokens) if (token.kind === kind) bytes.push(...(token.bytes ?? encoder.encode(token.text)));
+  for (const token of tokens)
+    if (token.kind === kind) bytes.push(...(token.bytes ?? encoder.encode(token.text)));
   return new TextDecoder().decode(new Uint8Array(bytes));
 }
 
@@ -120,7 +143,11 @@ const ends = new Map();
 /** The id that ends a model's thinking; null if it has none. */
 export async function endOfThinking(model) {
   if (!ends.has(model)) {
-    const { end_thinking_id: id } = await post("/api/inspect", { model, prompt_tokens: [], reply_tokens: [] });
+    const { end_thinking_id: id } = await post("/api/inspect", {
+      model,
+      prompt_tokens: [],
+      reply_tokens: [],
+    });
     ends.set(model, id ?? null);
   }
   return ends.get(model);

@@ -4,23 +4,26 @@
 import { fill, h } from "../app/dom.js";
 import { markdown, pieces } from "../app/markdown.js";
 
-const AT_ONCE = 24;  // pieces of a finished text that are drawn without waiting to be near
-const near = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    near.unobserve(target);
-    target.draw?.();
-  }
-}, { rootMargin: "1200px 0px" });
+const AT_ONCE = 24; // pieces of a finished text that are drawn without waiting to be near
+const near = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      target.draw?.();
+    }
+  },
+  { rootMargin: "1200px 0px" },
+);
 
 export class Body {
   element = h("div", { class: "prose" });
   #text = "";
-  #begin = 0;  // where the last piece begins
+  #begin = 0; // where the last piece begins
   #last = null;
   #timer = 0;
   #done = false;
-  #cost = 0;  // milliseconds that the last drawing took
+  #cost = 0; // milliseconds that the last drawing took
 
   /** Shows a text; one that begins as the last one did is only added to. */
   show(text, { done = true } = {}) {
@@ -29,7 +32,10 @@ export class Body {
     this.#text = text;
     if (done && (grown || !this.#done)) this.#draw(true);
     else if (!done && grown && !this.#timer) {
-      this.#timer = setTimeout(() => requestAnimationFrame(() => this.#draw(false)), Math.min(500, 4 * this.#cost));
+      this.#timer = setTimeout(
+        () => requestAnimationFrame(() => this.#draw(false)),
+        Math.min(500, 4 * this.#cost),
+      );
     }
     this.#done = done;
   }

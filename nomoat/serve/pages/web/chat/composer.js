@@ -10,25 +10,67 @@ import { openSettings } from "./settings.js";
 import { session } from "./session.js";
 import { turns } from "./tree.js";
 
-const NEARLY = 0.85;  // of the context: time to say so
+const NEARLY = 0.85; // of the context: time to say so
 
 export class Composer {
-  #input = h("textarea", { class: "message", rows: 1, "aria-label": t("message"), placeholder: t("message.hint"), enterkeyhint: "send", maxlength: 400_000 });
+  #input = h("textarea", {
+    class: "message",
+    rows: 1,
+    "aria-label": t("message"),
+    placeholder: t("message.hint"),
+    enterkeyhint: "send",
+    maxlength: 400_000,
+  });
   #send = h("button", { class: "send", type: "button", "aria-label": t("send") }, icon("send"));
   #chip = h("div");
   #models = h("span", { class: "model-picker" });
   #lanes = h("div");
   #gauge = h("span", { class: "gauge" });
-  #compare = h("button", { class: "tool", type: "button", "aria-pressed": "false", title: t("compare.why") }, icon("columns", 18), h("span", { text: t("compare") }));
+  #compare = h(
+    "button",
+    {
+      class: "tool",
+      type: "button",
+      "aria-pressed": "false",
+      "aria-label": t("compare"),
+      title: t("compare.why"),
+    },
+    icon("columns", 18),
+    h("span", { text: t("compare") }),
+  );
   #check = null;
   #comparing = chosen().length > 1;
 
   constructor() {
-    const tool = (name, drawing, go) => h("button", { class: "tool", type: "button", title: t(`${name}.hint`), on: { click: go } },
-      icon(drawing, 18), h("span", { text: t(name) }));
-    this.element = h("div", { class: "composer" }, this.#lanes, h("div", { class: "card" }, this.#chip, this.#input,
-      h("div", { class: "tools" }, this.#models, this.#compare, tool("check", "check", () => this.openProblems()),
-        tool("settings", "settings", openSettings), h("span", { class: "room" }), this.#gauge, this.#send)));
+    const tool = (name, drawing, go) =>
+      h(
+        "button",
+        { class: "tool", type: "button", "aria-label": t(name), title: t(`${name}.hint`), on: { click: go } },
+        icon(drawing, 18),
+        h("span", { text: t(name) }),
+      );
+    this.element = h(
+      "div",
+      { class: "composer" },
+      this.#lanes,
+      h(
+        "div",
+        { class: "card" },
+        this.#chip,
+        this.#input,
+        h(
+          "div",
+          { class: "tools" },
+          this.#models,
+          this.#compare,
+          tool("check", "check", () => this.openProblems()),
+          tool("settings", "settings", openSettings),
+          h("span", { class: "room" }),
+          this.#gauge,
+          this.#send,
+        ),
+      ),
+    );
     this.#input.value = kept("draft", "");
     this.#input.addEventListener("input", () => this.#typed());
     this.#input.addEventListener("keydown", (event) => this.#key(event));
@@ -104,8 +146,21 @@ export class Composer {
       this.#check = null;
       this.#drawChip();
     };
-    fill(this.#chip, check && h("div", { class: "chip" }, icon("check", 16), t("check.of", check),
-      h("button", { "aria-label": t("check.off"), title: t("check.off"), on: { click: off } }, icon("cross", 14))));
+    fill(
+      this.#chip,
+      check &&
+        h(
+          "div",
+          { class: "chip" },
+          icon("check", 16),
+          t("check.of", check),
+          h(
+            "button",
+            { "aria-label": t("check.off"), title: t("check.off"), on: { click: off } },
+            icon("cross", 14),
+          ),
+        ),
+    );
   }
 
   #drawSend() {
@@ -123,7 +178,14 @@ export class Composer {
     this.#comparing = !this.#comparing;
     const stages = stagesOf(chosen()[0]);
     if (!this.#comparing) choose([single()]);
-    else choose(stages.length > 1 ? stages.map(({ id }) => id) : models().slice(0, 2).map(({ id }) => id));
+    else
+      choose(
+        stages.length > 1
+          ? stages.map(({ id }) => id)
+          : models()
+              .slice(0, 2)
+              .map(({ id }) => id),
+      );
   }
 
   #drawModels() {
@@ -132,11 +194,23 @@ export class Composer {
     if (now.length > 1) this.#comparing = true;
     this.#compare.setAttribute("aria-pressed", String(this.#comparing));
     this.#compare.hidden = all.length < 2;
-    const select = h("select", { "aria-label": t("model"), disabled: this.#comparing || !all.length, on: { change: () => choose([select.value]) } },
-      all.length ? grouped(all) : h("option", { text: t("model.none") }));
+    const select = h(
+      "select",
+      {
+        "aria-label": t("model"),
+        disabled: this.#comparing || !all.length,
+        on: { change: () => choose([select.value]) },
+      },
+      all.length ? grouped(all) : h("option", { text: t("model.none") }),
+    );
     select.value = now[0] ?? "";
     const several = this.#comparing && now.length > 1;
-    fill(this.#models, several ? h("span", { class: "several", text: t("models.several", { n: now.length }) }) : [select, icon("down", 14)]);
+    fill(
+      this.#models,
+      several
+        ? h("span", { class: "several", text: t("models.several", { n: now.length }) })
+        : [select, icon("down", 14)],
+    );
     fill(this.#lanes, this.#comparing && this.#laneChoice(all, now));
   }
 
@@ -144,26 +218,67 @@ export class Composer {
     const stages = stagesOf(now[0]).map(({ id }) => id);
     const isStages = stages.length === now.length && stages.every((id) => now.includes(id));
     const toggle = (id) => {
-      const next = now.includes(id) ? now.filter((each) => each !== id) : all.map((each) => each.id).filter((each) => each === id || now.includes(each));
+      const next = now.includes(id)
+        ? now.filter((each) => each !== id)
+        : all.map((each) => each.id).filter((each) => each === id || now.includes(each));
       if (next.length) choose(next);
     };
-    return h("div", { class: "lane-choice", role: "group", "aria-label": t("compare.who") },
-      stages.length > 1 && h("button", { class: "pill strong", "aria-pressed": String(isStages), text: t("stages"), title: t("stages.why"), on: { click: () => choose(stages) } }),
-      all.map((model) => h("button", { class: "pill", "aria-pressed": String(now.includes(model.id)), text: nameOf(model), title: model.id, on: { click: () => toggle(model.id) } })));
+    return h(
+      "div",
+      { class: "lane-choice", role: "group", "aria-label": t("compare.who") },
+      stages.length > 1 &&
+        h("button", {
+          class: "pill strong",
+          "aria-pressed": String(isStages),
+          text: t("stages"),
+          title: t("stages.why"),
+          on: { click: () => choose(stages) },
+        }),
+      all.map((model) =>
+        h("button", {
+          class: "pill",
+          "aria-pressed": String(now.includes(model.id)),
+          text: nameOf(model),
+          title: model.id,
+          on: { click: () => toggle(model.id) },
+        }),
+      ),
+    );
   }
 
   /** How much of the context the last reply has filled. */
   #drawGauge() {
-    const reply = turns(session.chat).at(-1)?.lanes.map((lane) => lane.reply).filter(Boolean).sort((a, b) => (b.context ?? 0) - (a.context ?? 0))[0];
+    const reply = turns(session.chat)
+      .at(-1)
+      ?.lanes.map((lane) => lane.reply)
+      .filter(Boolean)
+      .sort((a, b) => (b.context ?? 0) - (a.context ?? 0))[0];
     const most = modelOf(reply?.model ?? chosen()[0])?.context;
     const n = reply?.context ?? 0;
     if (!most || !n) return fill(this.#gauge);
     const share = Math.min(1, n / most);
     const said = t("context.of", { n: number(n, 7), most: number(most, 7) });
     this.#gauge.classList.toggle("nearly", share > NEARLY);
-    return fill(this.#gauge, h("span", { class: "meter", role: "meter", "aria-label": t("context"), "aria-valuemin": 0, "aria-valuemax": most, "aria-valuenow": n, "aria-valuetext": said, title: said },
-      h("i", { style: { "inline-size": `${100 * share}%` } })), h("span", { class: "small number", text: said }),
-      share > NEARLY && h("button", { class: "link small", text: t("new.chat"), on: { click: () => session.open() } }));
+    return fill(
+      this.#gauge,
+      h(
+        "span",
+        {
+          class: "meter",
+          role: "meter",
+          "aria-label": t("context"),
+          "aria-valuemin": 0,
+          "aria-valuemax": most,
+          "aria-valuenow": n,
+          "aria-valuetext": said,
+          title: said,
+        },
+        h("i", { style: { "inline-size": `${100 * share}%` } }),
+      ),
+      h("span", { class: "small number", text: said }),
+      share > NEARLY &&
+        h("button", { class: "link small", text: t("new.chat"), on: { click: () => session.open() } }),
+    );
   }
 }
 

@@ -41,21 +41,37 @@ function placed(box, anchor) {
   const below = place.bottom + GAP + height < innerHeight || place.top < height + GAP;
   const top = below ? place.bottom + GAP : place.top - height - GAP;
   box.style.setProperty("inset-block-start", `${Math.max(GAP, Math.min(top, innerHeight - height - GAP))}px`);
-  box.style.setProperty("inset-inline-start", `${Math.max(GAP, Math.min(place.left, innerWidth - width - GAP))}px`);
+  box.style.setProperty(
+    "inset-inline-start",
+    `${Math.max(GAP, Math.min(place.left, innerWidth - width - GAP))}px`,
+  );
   return undefined;
 }
 
 document.addEventListener("pointerdown", (event) => {
   if (open && !open.box.contains(event.target) && !open.anchor.contains(event.target)) close();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && close()) {
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  }
-}, true);
+document.addEventListener(
+  "keydown",
+  (event) => {
+    if (event.key === "Escape" && close()) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
+  },
+  true,
+);
 document.addEventListener("click", (event) => {
   if (open?.box.contains(event.target) && event.target.closest("button")) close();
 });
-addEventListener("scroll", (event) => open && !open.box.contains(event.target) && close(), true);
+addEventListener(
+  "scroll",
+  (event) => {
+    if (!open || open.box.contains(event.target)) return;
+    const { top, bottom } = open.anchor.getBoundingClientRect();
+    if (bottom < 0 || top > innerHeight) close();
+    else placed(open.box, open.anchor);
+  },
+  true,
+);
 addEventListener("resize", () => close());

@@ -38,6 +38,7 @@ export function healthLine(back) {
     document.body.classList.remove("away");
     notice(t("server.back"));
     await back();
+    session.retry();
   };
   session.addEventListener("away", watch);
   addEventListener("offline", watch);

@@ -33,7 +33,13 @@ function chatFrom(value) {
   };
   const nodes = {};
   for (const each of Object.values(value.nodes).slice(0, MOST.nodes)) {
-    const node = isTable(each) && (each.role === "user" ? askedFrom(each, renamed) : each.role === "assistant" ? replyFrom(each, renamed) : null);
+    const node =
+      isTable(each) &&
+      (each.role === "user"
+        ? askedFrom(each, renamed)
+        : each.role === "assistant"
+          ? replyFrom(each, renamed)
+          : null);
     if (node) nodes[node.id] = node;
   }
   rooted(nodes);
@@ -45,16 +51,38 @@ function chatFrom(value) {
     const to = renamed(id);
     if (at && nodes[to]) chosen[[at, ...model].join("/")] = to;
   }
-  return { id: freshId(), title: line(value.title), created: time(value.created), updated: Date.now(), nodes, chosen };
+  return {
+    id: freshId(),
+    title: line(value.title),
+    created: time(value.created),
+    updated: Date.now(),
+    nodes,
+    chosen,
+  };
 }
 
 function askedFrom(value, renamed) {
   const id = renamed(value.id);
-  const models = (Array.isArray(value.models) ? value.models : []).slice(0, MOST.models).map(line).filter(Boolean);
+  const models = (Array.isArray(value.models) ? value.models : [])
+    .slice(0, MOST.models)
+    .map(line)
+    .filter(Boolean);
   if (!id || !models.length) return null;
-  const check = isTable(value.check) && { family: line(value.check.family), level: number(value.check.level), seed: whole(value.check.seed) };
-  return { id, role: "user", parent: value.parent === null ? null : renamed(value.parent), text: long(value.text), models,
-    check: check?.family ? check : null, created: time(value.created) };
+  const check = isTable(value.check) && {
+    family: line(value.check.family),
+    level: number(value.check.level),
+    seed: whole(value.check.seed),
+    lang: line(value.check.lang) || null,
+  };
+  return {
+    id,
+    role: "user",
+    parent: value.parent === null ? null : renamed(value.parent),
+    text: long(value.text),
+    models,
+    check: check?.family ? check : null,
+    created: time(value.created),
+  };
 }
 
 function replyFrom(value, renamed) {
@@ -62,12 +90,28 @@ function replyFrom(value, renamed) {
   const parent = renamed(value.parent);
   const model = line(value.model);
   if (!id || !parent || !model) return null;
-  const reply = { id, role: "assistant", parent, model, text: long(value.text), thinking: long(value.thinking),
-    finish: FINISHES.includes(value.finish) ? value.finish : "stopped", n: number(value.n), created: time(value.created), timings: numbers(value.timings) };
-  if (isTable(value.thought)) reply.thought = { tokens: number(value.thought.tokens), seconds: number(value.thought.seconds) };
+  const reply = {
+    id,
+    role: "assistant",
+    parent,
+    model,
+    text: long(value.text),
+    thinking: long(value.thinking),
+    finish: FINISHES.includes(value.finish) ? value.finish : "stopped",
+    n: number(value.n),
+    created: time(value.created),
+    timings: numbers(value.timings),
+  };
+  if (isTable(value.thought))
+    reply.thought = { tokens: number(value.thought.tokens), seconds: number(value.thought.seconds) };
   if (isTable(value.verdict) && typeof value.verdict.right === "boolean") {
     const { right, lenient, expected, why } = value.verdict;
-    reply.verdict = { right, lenient: lenient === true, expected: expected === undefined ? null : line(String(expected)), why: why ? line(String(why)) : null };
+    reply.verdict = {
+      right,
+      lenient: lenient === true,
+      expected: expected === undefined ? null : line(String(expected)),
+      why: why ? line(String(why)) : null,
+    };
   }
   return reply;
 }
@@ -100,8 +144,16 @@ const time = (value) => (Number.isFinite(value) && value > 0 && value < 8e15 ? v
 
 function numbers(value) {
   const kept = {};
-  for (const name of ["prompt_n", "predicted_n", "predicted_per_second", "draft_n", "draft_n_accepted", "joules"]) {
+  for (const name of [
+    "prompt_n",
+    "predicted_n",
+    "predicted_per_second",
+    "draft_n",
+    "draft_n_accepted",
+    "joules",
+  ]) {
     if (isTable(value) && Number.isFinite(value[name])) kept[name] = value[name];
   }
+  if (kept.joules && value.joules_source) kept.joules_source = line(value.joules_source);
   return kept;
 }

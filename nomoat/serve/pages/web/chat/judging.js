@@ -15,11 +15,16 @@ const listed = (levels) => (Array.isArray(levels) ? levels : Array.from({ length
 /** A problem that no model was trained on: `{family, level, seed, prompt}`. */
 export const problem = (family, level, lang) => post("/api/problem", { family, level, lang });
 
+const placeOf = ({ check: { family, level, seed, lang } }) => ({ family, level, seed, lang });
+
 /** Asks the verifier; its verdict is kept in the reply. */
 export async function judge(session, chat, asked, reply) {
-  const { family, level, seed } = asked.check;
   try {
-    reply.verdict = await post("/api/verdict", { ...asked.check, family, level, seed, answer: reply.text });
+    reply.verdict = await post("/api/verdict", {
+      ...placeOf(asked),
+      answer: reply.text,
+      thinking: reply.thinking || null,
+    });
   } catch (error) {
     reply.verdict = { failed: error.message };
   }
@@ -29,7 +34,7 @@ export async function judge(session, chat, asked, reply) {
 
 /** Asks the same model the same problem many times; how its answers spread is kept in the reply. */
 export async function ask(session, chat, asked, reply, { n = 32, signal, temperature, thinking } = {}) {
-  const body = { ...asked.check, model: reply.model, n, temperature, thinking };
+  const body = { ...placeOf(asked), model: reply.model, n, temperature, thinking };
   reply.spread = await post("/api/ask", body, { signal });
   session.tell("judged", reply);
   await session.save(chat);

@@ -25,10 +25,30 @@ async function start() {
   const view = new View();
   const composer = new Composer();
   const { line, watch } = healthLine(refresh);
-  const fresh = h("button", { class: "icon-button", "aria-label": t("new.chat.short"), title: t("new.chat"), on: { click: () => session.open() } }, icon("plus"));
-  const main = h("main", { id: "main", tabindex: "-1" }, line, view.element, h("div", { class: "dock" }, view.foot, composer.element));
+  const fresh = h(
+    "button",
+    {
+      class: "icon-button",
+      "aria-label": t("new.chat.short"),
+      title: t("new.chat"),
+      on: { click: () => session.open() },
+    },
+    icon("plus"),
+  );
+  const main = h(
+    "main",
+    { id: "main", tabindex: "-1" },
+    line,
+    view.element,
+    h("div", { class: "dock" }, view.foot, composer.element),
+  );
   document.body.classList.remove("loading");
-  document.body.replaceChildren(shell("chat", { before: [sidebar.button], after: [fresh] }), sidebar.element, sidebar.veil, main);
+  document.body.replaceChildren(
+    shell("chat", { before: [sidebar.button], after: [fresh] }),
+    sidebar.element,
+    sidebar.veil,
+    main,
+  );
   keys({ composer, sidebar, view });
   await session.reopen();
   await refresh().catch((error) => (error.status === 0 ? watch() : notice(error.message, { kind: "wrong" })));
@@ -47,7 +67,9 @@ function keys({ composer, sidebar, view }) {
   shortcut("Enter", t("key.send"), () => false);
   shortcut("Shift+Enter", t("key.line"), () => false);
   shortcut("Escape", t("key.stop"), () => (session.busy ? session.stop() : false));
-  shortcut("ArrowUp", t("key.edit"), (event) => (event.target.matches?.(".message") && !composer.text && view.editLast() ? undefined : false));
+  shortcut("ArrowUp", t("key.edit"), (event) =>
+    event.target.matches?.(".message") && !composer.text && view.editLast() ? undefined : false,
+  );
   shortcut("/", t("key.focus"), () => composer.focus());
   shortcut("Control+k", t("search.chats"), openSearch);
   shortcut("Control+Shift+o", t("new.chat"), () => session.open());

@@ -5,29 +5,24 @@ import { joules, money, percent, seconds, short, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 
 const joined = (parts) => parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
-const MOST = 6;  // side by side: as many as a browser keeps connections
-let list = kept("models", []);  // as they were last time, for when the server is away
-let standard = null;  // who answers if nobody was chosen
+const MOST = 6; // side by side: as many as a browser keeps connections
+let list = kept("models", []); // as they were last time, for when the server is away
+let standard = null; // who answers if nobody was chosen
 
 /** Asks the server for its models; the first is the default. */
 export async function readModels() {
   const all = (await get("/api/models")).models;
-  list = once(all);
+  list = ordered(all);
   standard = all[0]?.id ?? null;
   keep("models", list);
   return list;
 }
 
-/** Each model once: the name of a run also stands for one of its stages, and takes that one's place. */
-function once(all) {
-  const names = new Map();
-  for (const model of all) {
-    const key = model.run && model.stage ? `${model.run}/${model.stage}` : model.id;
-    const first = names.get(key) ?? model;
-    names.delete(key);
-    names.set(key, first);
-  }
-  return [...names.values()];
+/** The models of one run beside each other, in the order of its stages. */
+function ordered(all) {
+  const runs = [...new Set(all.map((model) => model.run ?? model.id))];
+  const at = (model) => runs.indexOf(model.run ?? model.id);
+  return [...all].sort((a, b) => at(a) - at(b) || (a.place ?? 0) - (b.place ?? 0));
 }
 
 export const models = () => list;
@@ -75,7 +70,12 @@ export function wholeCostOf(model) {
   const costs = (until < 0 ? [model] : stages.slice(0, until + 1)).map(({ cost }) => cost);
   if (costs.some((cost) => !cost)) return null;
   const sum = (name) => costs.reduce((all, cost) => all + (cost[name] ?? 0), 0);
-  return spelled({ seconds: sum("seconds"), joules: sum("joules"), money: sum("money"), currency: costs.at(-1).currency });
+  return spelled({
+    seconds: sum("seconds"),
+    joules: sum("joules"),
+    money: sum("money"),
+    currency: costs.at(-1).currency,
+  });
 }
 
 function spelled(cost) {
@@ -86,19 +86,32 @@ function spelled(cost) {
   return parts.length ? joined(parts) : null;
 }
 
-const energy = (value) => (value > 3.6e5 ? `${Number((value / 3.6e6).toPrecision(2)).toLocaleString(document.documentElement.lang)} kWh` : joules(value));
+const energy = (value) =>
+  value > 3.6e5
+    ? `${Number((value / 3.6e6).toPrecision(2)).toLocaleString(document.documentElement.lang)} kWh`
+    : joules(value);
 
 /** How much a model gets right: `{share, low, high, said}`; null if it was not measured. */
 export function scoreOf(model) {
   const scores = model.scores;
   const share = scores?.greedy ?? scores?.sampled;
   if (share === null || share === undefined) return null;
-  return { share, low: scores.low ?? share, high: scores.high ?? share, said: percent(share), of: model.score_of };
+  return {
+    share,
+    low: scores.low ?? share,
+    high: scores.high ?? share,
+    said: percent(share),
+    of: model.score_of,
+  };
 }
 
 /** "1.9M parameters · 1.2M active". */
 export function sizeOf(model) {
   if (!model.parameters) return "";
   const all = t("model.parameters", { size: short(model.parameters) });
-  return joined(model.active && model.active < model.parameters ? [all, t("model.active", { size: short(model.active) })] : [all]);
+  return joined(
+    model.active && model.active < model.parameters
+      ? [all, t("model.active", { size: short(model.active) })]
+      : [all],
+  );
 }

@@ -12,7 +12,9 @@ import { kinds, problem } from "./judging.js";
  */
 export async function openProblems(taken) {
   const list = h("div", { class: "kinds" }, h("p", { class: "muted", text: t("loading") }));
-  const box = sheet(t("check"), [h("p", { class: "muted lead", text: t("check.why") }), list], { wide: true });
+  const box = sheet(t("check"), [h("p", { class: "muted lead", text: t("check.why") }), list], {
+    wide: true,
+  });
   const make = async (family, level) => {
     try {
       const made = await problem(family, level, language());
@@ -41,9 +43,26 @@ function any(all, make) {
 
 function row({ family, levels, own }, make) {
   const label = t(`family.${family}`) === `family.${family}` ? family : t(`family.${family}`);
-  return h("div", { class: "kind" },
-    h("div", { class: "kind-name" }, h("span", { text: label }), own && h("span", { class: "chip", text: t("check.own") })),
-    h("div", { class: "levels", role: "group", "aria-label": `${label}: ${t("check.levels")}` },
-      levels.map((level) => h("button", { class: "level number", text: level, "aria-label": t("check.make", { family: label, level }),
-        on: { click: () => make(family, level) } }))));
+  return h(
+    "div",
+    { class: "kind" },
+    h(
+      "div",
+      { class: "kind-name" },
+      h("span", { text: label }),
+      own && h("span", { class: "chip", text: t("check.own") }),
+    ),
+    h(
+      "div",
+      { class: "levels", role: "group", "aria-label": `${label}: ${t("check.levels")}` },
+      levels.map((level) =>
+        h("button", {
+          class: "level number",
+          text: level,
+          "aria-label": t("check.make", { family: label, level }),
+          on: { click: () => make(family, level) },
+        }),
+      ),
+    ),
+  );
 }

@@ -30,9 +30,24 @@ export class Reply {
     p.verdict = h("div");
     p.foot = h("footer", { class: "reply-foot" });
     p.switch = h("span");
-    this.element = h("article", { class: "reply", id: `m-${reply.id}`, "aria-label": reply.model },
-      head && h("header", { class: "reply-head" }, h("span", { class: "speaker", text: reply.model }), stageOf(reply.model)),
-      p.thinking, this.#body.element, p.tokens, p.waiting, p.error, p.verdict, p.foot);
+    this.element = h(
+      "article",
+      { class: "reply", id: `m-${reply.id}`, "aria-label": reply.model },
+      head &&
+        h(
+          "header",
+          { class: "reply-head" },
+          h("span", { class: "speaker", text: reply.model }),
+          stageOf(reply.model),
+        ),
+      p.thinking,
+      this.#body.element,
+      p.tokens,
+      p.waiting,
+      p.error,
+      p.verdict,
+      p.foot,
+    );
     this.place(lane);
     this.update();
   }
@@ -71,11 +86,22 @@ export class Reply {
   // --- thinking ---
 
   #thinking() {
-    const end = h("button", { class: "link small", text: t("end.thinking"), on: { click: (event) => {
-      event.preventDefault();
-      end.disabled = true;
-      session.endThinking(this.reply).catch((error) => console.warn(error)).finally(() => { end.disabled = false; });
-    } } });
+    const end = h("button", {
+      class: "link small",
+      text: t("end.thinking"),
+      on: {
+        click: (event) => {
+          event.preventDefault();
+          end.disabled = true;
+          session
+            .endThinking(this.reply)
+            .catch((error) => console.warn(error))
+            .finally(() => {
+              end.disabled = false;
+            });
+        },
+      },
+    });
     this.#parts.end = end;
     const head = h("summary", null, icon("right", 16), this.#summary);
     return h("div", { class: "thinking", hidden: true }, h("details", null, head, this.#thought), end);
@@ -91,7 +117,9 @@ export class Reply {
     end.hidden = !now;
     const said = { n: reply.thought?.tokens ?? 0, time: seconds(reply.thought?.seconds ?? 0) };
     this.#summary.textContent = t(now ? "thinking" : "thought", said);
-    const more = reply.thinking.startsWith(this.#thinkingShown) ? reply.thinking.slice(this.#thinkingShown.length) : null;
+    const more = reply.thinking.startsWith(this.#thinkingShown)
+      ? reply.thinking.slice(this.#thinkingShown.length)
+      : null;
     if (more === null) this.#thought.textContent = reply.thinking;
     else if (more) this.#thought.append(more);
     if (this.#thought.childNodes.length > 200) this.#thought.normalize();
@@ -105,37 +133,88 @@ export class Reply {
     fill(this.#parts.error);
     if ($(".live", this.#parts.foot)) $(".live", this.#parts.foot).textContent = t("tokens", { n: reply.n });
     else {
-      const stop = h("button", { class: "action", "aria-label": t("stop.this"), title: `${t("stop")} (Esc)`,
-        on: { click: () => session.stop(reply) } }, icon("stop", 16));
+      const stop = h(
+        "button",
+        {
+          class: "action",
+          "aria-label": t("stop.this"),
+          title: `${t("stop")} (Esc)`,
+          on: { click: () => session.stop(reply) },
+        },
+        icon("stop", 16),
+      );
       const several = session.chat.nodes[reply.parent]?.models.length > 1;
-      fill(this.#parts.foot, h("span", { class: "facts live number", text: t("tokens", { n: reply.n }) }), several && stop);
+      fill(
+        this.#parts.foot,
+        several && stop,
+        h("span", { class: "facts live number", text: t("tokens", { n: reply.n }) }),
+      );
     }
   }
 
   #drawError() {
     const { reply } = this;
-    const why = reply.error ? problemOf(reply) : reply.finish === null && reply.text ? { text: t("reply.broken"), on: true } : null;
-    fill(this.#parts.error, why && h("div", { class: `problem ${reply.error ? "wrong" : ""}`, role: reply.error ? "alert" : null },
-      h("p", { text: why.text }), why.detail && h("p", { class: "small muted", text: why.detail }),
-      h("div", { class: "row" }, this.#cures(why))));
+    const why = reply.error
+      ? problemOf(reply)
+      : reply.finish === null && reply.text
+        ? { text: t("reply.broken"), on: true }
+        : null;
+    fill(
+      this.#parts.error,
+      why &&
+        h(
+          "div",
+          { class: `problem ${reply.error && !why.full ? "wrong" : ""}`, role: reply.error ? "alert" : null },
+          h("p", { text: why.text }),
+          why.detail && h("p", { class: "small muted", text: why.detail }),
+          h("div", { class: "row" }, this.#cures(why)),
+        ),
+    );
   }
 
   #cures(why) {
     if (why.full) return [act("new", "plus", () => session.open())];
-    return [goesOn(this.reply) && act("continue", "on", () => session.goOn(this.reply)), act("again", "again", () => session.regenerate(this.reply))];
+    return [
+      goesOn(this.reply) && act("continue", "on", () => session.goOn(this.reply)),
+      act("again", "again", () => session.regenerate(this.reply)),
+    ];
   }
 
   #drawFoot() {
     const { reply } = this;
-    const copy = h("button", { class: "action", "aria-label": t("copy"), title: t("copy"), on: { click: () => copied(copy, reply.text) } }, icon("copy", 16));
-    const view = h("button", { class: "action", "aria-label": t("tokens.show"), title: t("tokens.why"), "aria-pressed": String(Boolean(this.#tokens)),
-      on: { click: () => this.#toggleTokens(view) } }, icon("tokens", 16));
+    const copy = h(
+      "button",
+      {
+        class: "action",
+        "aria-label": t("copy"),
+        title: t("copy"),
+        on: { click: () => copied(copy, reply.text) },
+      },
+      icon("copy", 16),
+    );
+    const view = h(
+      "button",
+      {
+        class: "action",
+        "aria-label": t("tokens.show"),
+        title: t("tokens.why"),
+        "aria-pressed": String(Boolean(this.#tokens)),
+        on: { click: () => this.#toggleTokens(view) },
+      },
+      icon("tokens", 16),
+    );
     const broken = reply.error && !reply.text;
-    fill(this.#parts.foot, this.#parts.switch,
-      !broken && [copy, small("regenerate", "again", () => session.regenerate(reply)),
+    fill(
+      this.#parts.foot,
+      this.#parts.switch,
+      !broken && [
+        copy,
+        small("regenerate", "again", () => session.regenerate(reply)),
         goesOn(reply) && small("continue", "on", () => session.goOn(reply)),
-        reply.n > 0 && view],
-      h("span", { class: "facts number" }, facts(reply)));
+        reply.n > 0 && view,
+      ],
+      h("span", { class: "facts number" }, facts(reply)),
+    );
   }
 
   async #toggleTokens(button) {
@@ -151,21 +230,35 @@ const goesOn = (reply) => reply.n > 0 && !(reply.error?.code === "context_length
 const stageOf = (id) => (labelOf(id) === id ? null : h("span", { class: "muted small", text: labelOf(id) }));
 
 function small(name, drawing, go) {
-  return h("button", { class: "action", "aria-label": t(name), title: t(name), on: { click: go } }, icon(drawing, 16));
+  return h(
+    "button",
+    { class: "action", "aria-label": t(name), title: t(name), on: { click: go } },
+    icon(drawing, 16),
+  );
 }
 
 function act(name, drawing, go) {
-  return h("button", { class: "button", on: { click: go } }, icon(drawing, 16), t(name === "again" ? "regenerate" : name === "new" ? "new.chat" : name));
+  return h(
+    "button",
+    { class: "button", on: { click: go } },
+    icon(drawing, 16),
+    t(name === "again" ? "regenerate" : name === "new" ? "new.chat" : name),
+  );
 }
 
 /** What went wrong, in words that help. */
 function problemOf({ error, model }) {
   if (error.code === "context_length_exceeded") {
     const n = modelOf(model)?.context;
-    return { text: n ? t("error.full", { n }) : t("error.full.unknown"), detail: t("error.full.do"), full: true };
+    return {
+      text: n ? t("error.full", { n }) : t("error.full.unknown"),
+      detail: t("error.full.do"),
+      full: true,
+    };
   }
   if (error.status === 0) return { text: t("error.away") };
-  if (error.code === "model_failed" || error.status >= 500) return { text: t("error.failed"), detail: error.message };
+  if (error.code === "model_failed" || error.status >= 500)
+    return { text: t("error.failed"), detail: error.message };
   if (error.status === 429) return { text: t("error.queue") };
   return { text: t("error.refused"), detail: error.message };
 }
@@ -173,13 +266,19 @@ function problemOf({ error, model }) {
 /** Joules, with a sign before those that nobody measured. */
 function energy({ joules: spent, joules_source: source }) {
   const isMeasured = source && !/estim/.test(source);
-  return h("span", { title: t(isMeasured ? "joules.measured" : "joules.estimated"), text: `${isMeasured ? "" : "≈ "}${joules(spent)}` });
+  return h("span", {
+    title: t(isMeasured ? "joules.measured" : "joules.estimated"),
+    text: `${isMeasured ? "" : "≈ "}${joules(spent)}`,
+  });
 }
 
 /** What a reply cost; what is too little to be read is told of a million of them. */
 function price({ money: spent, currency = "USD" }) {
   if (spent > 1e-3) return money(spent, currency);
-  return h("span", { title: t("price.million.why"), text: t("price.million", { price: money(spent * 1e6, currency) }) });
+  return h("span", {
+    title: t("price.million.why"),
+    text: t("price.million", { price: money(spent * 1e6, currency) }),
+  });
 }
 
 /** What a reply cost, in one quiet line. */

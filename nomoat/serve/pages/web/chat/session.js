@@ -7,14 +7,14 @@ import { answer, branched, endOfThinking, noTokens, textOf, unended } from "./an
 import { judge } from "./judging.js";
 import { chosen } from "./models.js";
 import { chatOf, persist, putChat, putTokens, tokensOf } from "./store.js";
-import { addAsked, addReply, history, newChat } from "./tree.js";
+import { addAsked, addReply, history, newChat, turns } from "./tree.js";
 
 const SAVE_MS = 1000;
 
 /** Events: "open" (another chat), "change" (its shape), "piece" (a reply grew), "idle" (a reply is done), "away". */
 class Session extends EventTarget {
   chat = newChat();
-  running = new Map();  // reply's id -> what stops it
+  running = new Map(); // reply's id -> what stops it
 
   tell(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
@@ -27,7 +27,7 @@ class Session extends EventTarget {
   /** Opens a chat; without an id, or one that is gone, a new one. */
   async open(id = null) {
     this.stop();
-    this.chat = (id && await chatOf(id).catch(() => null)) || newChat();
+    this.chat = (id && (await chatOf(id).catch(() => null))) || newChat();
     keep("open", this.chat.id);
     this.tell("open", this.chat);
   }
@@ -60,7 +60,7 @@ class Session extends EventTarget {
   regenerate(reply) {
     const { chat } = this;
     const asked = chat.nodes[reply.parent];
-    const model = asked.models.length > 1 ? reply.model : chosen()[0] ?? reply.model;
+    const model = asked.models.length > 1 ? reply.model : (chosen()[0] ?? reply.model);
     if (asked.models.length === 1) asked.models = [model];
     this.run(chat, asked, addReply(chat, asked, model));
     this.tell("change", chat);
@@ -71,6 +71,16 @@ class Session extends EventTarget {
     const record = await this.recordOf(reply);
     record.ids = unended(reply, record);
     this.run(this.chat, this.chat.nodes[reply.parent], reply, record);
+    this.tell("change", this.chat);
+  }
+
+  /** Asks once more for what the server went away from; the same reply goes on. */
+  retry() {
+    for (const { reply } of turns(this.chat).at(-1)?.lanes ?? []) {
+      if (reply?.error?.status !== 0 || this.running.has(reply.id)) continue;
+      if (reply.n) this.goOn(reply);
+      else this.run(this.chat, this.chat.nodes[reply.parent], reply);
+    }
     this.tell("change", this.chat);
   }
 
@@ -93,7 +103,11 @@ class Session extends EventTarget {
     const old = await this.recordOf(reply);
     const { ids, tokens } = branched(old, n, other);
     const asked = chat.nodes[reply.parent];
-    const beginning = { text: textOf(tokens, "answer").trimStart(), thinking: textOf(tokens, "thinking"), n: ids.length };
+    const beginning = {
+      text: textOf(tokens, "answer").trimStart(),
+      thinking: textOf(tokens, "thinking"),
+      n: ids.length,
+    };
     const thought = tokens.filter(({ kind }) => kind === "thinking").length;
     if (thought) beginning.thought = { tokens: thought, seconds: 0 };
     const next = addReply(chat, asked, reply.model, { ...beginning, from: { reply: reply.id, at: n } });
@@ -101,7 +115,8 @@ class Session extends EventTarget {
     this.tell("change", chat);
   }
 
-  recordOf = async (reply) => this.running.get(reply.id)?.record ?? await tokensOf(reply.id) ?? noTokens(this.chat, reply);
+  recordOf = async (reply) =>
+    this.running.get(reply.id)?.record ?? (await tokensOf(reply.id)) ?? noTokens(this.chat, reply);
 
   choose(place, id) {
     this.chat.chosen[place] = id;
@@ -130,7 +145,13 @@ class Session extends EventTarget {
       this.#keep(chat, record);
     };
     try {
-      await answer({ messages: history(chat, asked, reply.model), reply, record, signal: control.signal, onPiece });
+      await answer({
+        messages: history(chat, asked, reply.model),
+        reply,
+        record,
+        signal: control.signal,
+        onPiece,
+      });
     } catch (error) {
       if (control.signal.aborted) reply.finish = "stopped";
       else {

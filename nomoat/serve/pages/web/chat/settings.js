@@ -6,7 +6,14 @@ import { number, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 
 const DEFAULTS = {
-  temperature: 0.7, topP: 0.95, topK: 0, system: "", thinking: "auto", budget: null, longest: null, tokens: true,
+  temperature: 0.7,
+  topP: 0.95,
+  topK: 0,
+  system: "",
+  thinking: "auto",
+  budget: null,
+  longest: null,
+  tokens: true,
 };
 let now = { ...DEFAULTS, ...kept("settings", {}) };
 
@@ -22,21 +29,29 @@ export function drawing(model) {
   const fields = { temperature: now.temperature, top_p: now.topP };
   if (now.topK > 0) fields.top_k = now.topK;
   if (now.longest) fields.max_tokens = now.longest;
-  if (model?.thinks && now.thinking !== "auto") fields.thinking = { type: now.thinking === "on" ? "enabled" : "disabled" };
+  if (model?.thinks && now.thinking !== "auto")
+    fields.thinking = { type: now.thinking === "on" ? "enabled" : "disabled" };
   if (model?.thinks && now.thinking !== "off" && now.budget) fields.thinking_token_budget = now.budget;
   return fields;
 }
 
 /** The messages of a conversation, with what the person wants the model to be told first. */
-export const told = (messages) => (now.system.trim() ? [{ role: "system", content: now.system.trim() }, ...messages] : messages);
+export const told = (messages) =>
+  now.system.trim() ? [{ role: "system", content: now.system.trim() }, ...messages] : messages;
 
 /** The sheet of settings. */
 export function openSettings() {
   const rows = h("div", { class: "stack settings" });
-  const draw = () => rows.replaceChildren(
-    slider("temperature", 0, 2, 0.05), slider("topP", 0.05, 1, 0.05), whole("topK", 0, 1000),
-    choice("thinking", ["auto", "on", "off"]), whole("budget", 0, 1_000_000), whole("longest", 0, 1_000_000),
-    system());
+  const draw = () =>
+    rows.replaceChildren(
+      slider("temperature", 0, 2, 0.05),
+      slider("topP", 0.05, 1, 0.05),
+      whole("topK", 0, 1000),
+      choice("thinking", ["auto", "on", "off"]),
+      whole("budget", 0, 1_000_000),
+      whole("longest", 0, 1_000_000),
+      system(),
+    );
   const reset = h("button", { class: "button quiet", text: t("settings.reset") });
   reset.addEventListener("click", () => {
     now = { ...DEFAULTS };
@@ -51,9 +66,13 @@ function field(name, input, shown = null) {
   const id = `set-${name}`;
   input.id = id;
   input.setAttribute("aria-describedby", `${id}-why`);
-  return h("div", { class: "setting" },
+  return h(
+    "div",
+    { class: "setting" },
     h("div", { class: "setting-head" }, h("label", { for: id, text: t(`settings.${name}`) }), shown),
-    input, h("p", { id: `${id}-why`, class: "small muted", text: t(`settings.${name}.why`) }));
+    input,
+    h("p", { id: `${id}-why`, class: "small muted", text: t(`settings.${name}.why`) }),
+  );
 }
 
 function slider(name, min, max, step) {
@@ -67,7 +86,15 @@ function slider(name, min, max, step) {
 }
 
 function whole(name, min, max) {
-  const input = h("input", { type: "number", min, max, step: 1, inputmode: "numeric", value: now[name] || "", placeholder: t("settings.none") });
+  const input = h("input", {
+    type: "number",
+    min,
+    max,
+    step: 1,
+    inputmode: "numeric",
+    value: now[name] || "",
+    placeholder: t("settings.none"),
+  });
   input.addEventListener("change", () => {
     const value = Math.min(max, Math.max(min, Math.round(Number(input.value)) || 0));
     input.value = value || "";
@@ -77,14 +104,23 @@ function whole(name, min, max) {
 }
 
 function choice(name, options) {
-  const input = h("select", null, options.map((option) => h("option", { value: option, text: t(`settings.${name}.${option}`) })));
+  const input = h(
+    "select",
+    null,
+    options.map((option) => h("option", { value: option, text: t(`settings.${name}.${option}`) })),
+  );
   input.value = now[name];
   input.addEventListener("change", () => change(name, input.value));
   return field(name, input);
 }
 
 function system() {
-  const input = h("textarea", { rows: 3, maxlength: 20_000, value: now.system, placeholder: t("settings.system.none") });
+  const input = h("textarea", {
+    rows: 3,
+    maxlength: 20_000,
+    value: now.system,
+    placeholder: t("settings.system.none"),
+  });
   input.addEventListener("input", () => change("system", input.value));
   return field("system", input);
 }

@@ -17,15 +17,41 @@ export class Sidebar {
   #open = !NARROW.matches && kept("sidebar", true);
 
   constructor() {
-    const plain = (name, drawing, go, caps) => h("button", { class: "side-button", title: caps, on: { click: go } }, icon(drawing, 18), h("span", { text: t(name) }));
-    this.element = h("aside", { class: "sidebar", id: "sidebar", "aria-label": t("chats") },
-      h("div", { class: "side-head" },
+    const plain = (name, drawing, go, caps) =>
+      h(
+        "button",
+        { class: "side-button", title: caps, on: { click: go } },
+        icon(drawing, 18),
+        h("span", { text: t(name) }),
+      );
+    this.element = h(
+      "aside",
+      { class: "sidebar", id: "sidebar", "aria-label": t("chats") },
+      h(
+        "div",
+        { class: "side-head" },
         plain("new.chat", "plus", () => this.#leave(() => session.open())),
-        plain("search.chats", "search", () => this.#leave(() => openSearch()))),
+        plain("search.chats", "search", () => this.#leave(() => openSearch())),
+      ),
       this.#list,
-      h("div", { class: "side-foot" }, plain("export", "save", () => this.#leave(openTransfer))));
+      h(
+        "div",
+        { class: "side-foot" },
+        plain("export", "save", () => this.#leave(openTransfer)),
+      ),
+    );
     this.veil = h("div", { class: "veil", on: { click: () => this.toggle(false) } });
-    this.button = h("button", { class: "icon-button", "aria-label": t("chats.show"), "aria-controls": "sidebar", title: t("chats.show"), on: { click: () => this.toggle() } }, icon("panel"));
+    this.button = h(
+      "button",
+      {
+        class: "icon-button",
+        "aria-label": t("chats.show"),
+        "aria-controls": "sidebar",
+        title: t("chats.show"),
+        on: { click: () => this.toggle() },
+      },
+      icon("panel"),
+    );
     NARROW.addEventListener("change", () => this.toggle(!NARROW.matches && kept("sidebar", true)));
     for (const name of ["open", "saved", "imported"]) session.addEventListener(name, () => this.draw());
     this.toggle(this.#open);
@@ -63,13 +89,32 @@ export class Sidebar {
 
   #row(chat) {
     const now = chat.id === session.chat.id;
-    return h("div", { class: "chat-row" },
-      h("button", { class: "chat-link", "aria-current": now ? "true" : null, text: chat.title || t("chat.untitled"), title: chat.title, on: { click: () => this.#leave(() => session.open(chat.id)) } }),
-      h("button", { class: "action", "aria-label": t("chat.remove", { title: chat.title }), title: t("remove"), on: { click: () => this.#remove(chat) } }, icon("remove", 16)));
+    return h(
+      "div",
+      { class: "chat-row" },
+      h("button", {
+        class: "chat-link",
+        "aria-current": now ? "true" : null,
+        text: chat.title || t("chat.untitled"),
+        title: chat.title,
+        on: { click: () => this.#leave(() => session.open(chat.id)) },
+      }),
+      h(
+        "button",
+        {
+          class: "action",
+          "aria-label": t("chat.remove", { title: chat.title }),
+          title: t("remove"),
+          on: { click: () => this.#remove(chat) },
+        },
+        icon("remove", 16),
+      ),
+    );
   }
 
   async #remove(chat) {
-    if (!await confirmed(t("chat.remove.title"), t("chat.remove.why", { title: chat.title }), t("remove"))) return;
+    if (!(await confirmed(t("chat.remove.title"), t("chat.remove.why", { title: chat.title }), t("remove"))))
+      return;
     await removeChat(chat.id);
     if (chat.id === session.chat.id) await session.open();
     this.draw();

@@ -9,7 +9,7 @@ import { modelOf } from "./models.js";
 import { floating } from "./floating.js";
 import { session } from "./session.js";
 
-const AT_ONCE = 256;  // tokens in one piece, which the browser passes over while it is far
+const AT_ONCE = 256; // tokens in one piece, which the browser passes over while it is far
 const share = ({ logprob }) => Math.min(1, Math.exp(logprob));
 
 /** What is seen in the place of a reply's text. */
@@ -22,17 +22,26 @@ export async function tokenView(reply) {
   const pieces = [];
   for (let from = 0; from < record.tokens.length; from += AT_ONCE) {
     const some = record.tokens.slice(from, from + AT_ONCE);
-    pieces.push(h("div", { class: "token-piece" }, some.map((token, n) => shown(token, from + n, record.tokens))));
+    pieces.push(
+      h(
+        "div",
+        { class: "token-piece" },
+        some.map((token, n) => shown(token, from + n, record.tokens)),
+      ),
+    );
   }
   const list = h("div", { class: "token-list", role: "group", "aria-label": t("tokens.list") }, pieces);
   $(".token", list).tabIndex = 0;
   for (const [name, listener] of Object.entries(listeners(view, list))) list.addEventListener(name, listener);
   fill(box, legend(record), list, heat);
   if (modelOf(reply.model)?.experts) {
-    inspected(reply).then((fired) => {
-      view.fired = fired;
-      if (fired) fill(heat, heatStrip(fired.slice(-record.ids.length), modelOf(reply.model).experts));
-    }, () => {});
+    inspected(reply).then(
+      (fired) => {
+        view.fired = fired;
+        if (fired) fill(heat, heatStrip(fired.slice(-record.ids.length), modelOf(reply.model).experts));
+      },
+      () => {},
+    );
   }
   return box;
 }
@@ -41,18 +50,30 @@ function shown(token, n, all) {
   const p = share(token);
   const text = token.text === "" ? "∅" : token.text;
   const begins = n > 0 && all[n - 1].kind === "thinking" && token.kind === "answer";
-  return [begins && h("span", { class: "token-border" }), h("span", {
-    class: `token in-${token.kind}`, role: "button", tabindex: "-1", dataset: { n }, style: { "--p": p.toFixed(4) },
-    "aria-label": `${spoken(text)}, ${percent(p)}`, text,
-  })];
+  return [
+    begins && h("span", { class: "token-border" }),
+    h("span", {
+      class: `token in-${token.kind}`,
+      role: "button",
+      tabindex: "-1",
+      dataset: { n },
+      style: { "--p": p.toFixed(4) },
+      "aria-label": `${spoken(text)}, ${percent(p)}`,
+      text,
+    }),
+  ];
 }
 
 const spoken = (text) => text.replaceAll("\n", "⏎").trim() || "␣";
 
 function legend({ tokens }) {
   const mean = Math.exp(tokens.reduce((sum, { logprob }) => sum + Math.max(logprob, -30), 0) / tokens.length);
-  return h("p", { class: "token-legend small muted" },
-    h("span", { class: "scale", "aria-hidden": "true" }), h("span", { text: t("tokens.legend", { p: percent(mean) }) }));
+  return h(
+    "p",
+    { class: "token-legend small muted" },
+    h("span", { class: "scale", "aria-hidden": "true" }),
+    h("span", { text: t("tokens.legend", { p: percent(mean) }) }),
+  );
 }
 
 function listeners(view, list) {
@@ -63,7 +84,10 @@ function listeners(view, list) {
     const n = Number(element.dataset.n);
     $(".token.open", list)?.classList.remove("open");
     element.classList.add("open");
-    const box = floating(element, details(view, n), { focus, onClose: () => element.classList.remove("open") });
+    const box = floating(element, details(view, n), {
+      focus,
+      onClose: () => element.classList.remove("open"),
+    });
     box.setAttribute("aria-label", t("tokens.alternatives"));
   };
   return {
@@ -101,7 +125,11 @@ function details({ reply, record, fired }, n) {
   const ours = fired?.slice(-record.ids.length)[token.at];
   return [
     h("h3", { class: "small" }, t("tokens.here")),
-    h("ul", { class: "alternatives" }, rows.map((other) => h("li", null, alternative(reply, token, n, other)))),
+    h(
+      "ul",
+      { class: "alternatives" },
+      rows.map((other) => h("li", null, alternative(reply, token, n, other))),
+    ),
     ours?.experts?.length ? expertStrip(ours, modelOf(reply.model)?.experts) : null,
   ];
 }
@@ -110,12 +138,23 @@ function alternative(reply, token, n, other) {
   const p = share(other);
   const isTaken = other.id === token.id && other.text === token.text;
   const can = other.id !== undefined && !isTaken && !session.busy;
-  return h("button", {
-    class: isTaken ? "alternative taken" : "alternative", disabled: !can,
-    title: can ? t("tokens.branch") : null, on: { click: () => session.branch(reply, n, other) },
-  }, h("code", { text: visible(other.text) }),
-    h("span", { class: "bar", "aria-hidden": "true" }, h("i", { style: { "inline-size": `${Math.max(1, 100 * p)}%` } })),
-    h("span", { class: "number small", text: percent(p) }), can ? icon("branch", 14) : h("span"));
+  return h(
+    "button",
+    {
+      class: isTaken ? "alternative taken" : "alternative",
+      disabled: !can,
+      title: can ? t("tokens.branch") : null,
+      on: { click: () => session.branch(reply, n, other) },
+    },
+    h("code", { text: visible(other.text) }),
+    h(
+      "span",
+      { class: "bar", "aria-hidden": "true" },
+      h("i", { style: { "inline-size": `${Math.max(1, 100 * p)}%` } }),
+    ),
+    h("span", { class: "number small", text: percent(p) }),
+    can ? icon("branch", 14) : h("span"),
+  );
 }
 
 const visible = (text) => text.replace(/^ /, "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "∅";

@@ -14,20 +14,53 @@ const MOST_BYTES = 64 << 20;
 export function openTransfer() {
   const { chat } = session;
   const some = Object.keys(chat.nodes).length > 0;
-  const name = (chat.title || "nomoat").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40).toLowerCase() || "chat";
-  const one = (label, what, make) => h("button", { class: "way", disabled: !some, on: { click: make } }, h("b", { text: label }), h("span", { class: "small muted", text: what }));
-  const input = h("input", { type: "file", accept: ".json,application/json", hidden: true, "aria-label": t("import") });
+  const name =
+    (chat.title || "nomoat")
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .replace(/^-|-$/g, "")
+      .slice(0, 40)
+      .toLowerCase() || "chat";
+  const one = (label, what, make) =>
+    h(
+      "button",
+      { class: "way", disabled: !some, on: { click: make } },
+      h("b", { text: label }),
+      h("span", { class: "small muted", text: what }),
+    );
+  const input = h("input", {
+    type: "file",
+    accept: ".json,application/json",
+    hidden: true,
+    "aria-label": t("import"),
+  });
   input.addEventListener("change", () => take(input.files[0], box));
   const box = sheet(t("export"), [
     h("h3", { text: t("export.this") }),
-    h("div", { class: "ways" },
+    h(
+      "div",
+      { class: "ways" },
       one("JSON", t("export.json"), () => download(`${name}.json`, asJson([chat]), "application/json")),
       one("Markdown", t("export.markdown"), () => download(`${name}.md`, asMarkdown(chat), "text/markdown")),
-      one("HTML", t("export.html"), async () => download(`${name}.html`, await asHtml(chat), "text/html"))),
+      one("HTML", t("export.html"), async () => download(`${name}.html`, await asHtml(chat), "text/html")),
+    ),
     h("h3", { text: t("export.all") }),
-    h("div", { class: "row" },
-      h("button", { class: "button", on: { click: async () => download("nomoat-chats.json", asJson(await allChats()), "application/json") } }, icon("save", 18), t("export.all.do")),
-      h("button", { class: "button", on: { click: () => input.click() } }, icon("upload", 18), t("import")), input),
+    h(
+      "div",
+      { class: "row" },
+      h(
+        "button",
+        {
+          class: "button",
+          on: {
+            click: async () => download("nomoat-chats.json", asJson(await allChats()), "application/json"),
+          },
+        },
+        icon("save", 18),
+        t("export.all.do"),
+      ),
+      h("button", { class: "button", on: { click: () => input.click() } }, icon("upload", 18), t("import")),
+      input,
+    ),
   ]);
 }
 

@@ -8,7 +8,14 @@
 
 export const freshId = () => crypto.randomUUID();
 
-export const newChat = () => ({ id: freshId(), title: "", created: Date.now(), updated: Date.now(), nodes: {}, chosen: {} });
+export const newChat = () => ({
+  id: freshId(),
+  title: "",
+  created: Date.now(),
+  updated: Date.now(),
+  nodes: {},
+  chosen: {},
+});
 
 /** Lists of the nodes below each node, in the order of their making. */
 export function below(chat) {
@@ -36,8 +43,16 @@ export function turns(chat) {
     const asked = picked(chat, place, branches);
     const replies = lists.get(asked.id) ?? [];
     const apart = asked.models.length > 1;
-    const lanes = apart ? asked.models.map((model) => lane(chat, asked, replies, model))
-      : [{ model: asked.models[0], branches: replies, reply: picked(chat, asked.id, replies), place: asked.id }];
+    const lanes = apart
+      ? asked.models.map((model) => lane(chat, asked, replies, model))
+      : [
+          {
+            model: asked.models[0],
+            branches: replies,
+            reply: picked(chat, asked.id, replies),
+            place: asked.id,
+          },
+        ];
     seen.push({ asked, branches, place, lanes });
     place = lanes[0].reply?.id;
   }
@@ -50,8 +65,12 @@ function lane(chat, asked, replies, model) {
   return { model, branches, place, reply: picked(chat, place, branches) };
 }
 
-/** The messages that a model reads before it replies to `asked`: its own replies where several stand side by side. */
+/**
+ * The messages that a model reads before it replies to `asked`: its own replies where several stand side by side.
+ * A problem of a task is asked alone, as it is when a model is measured.
+ */
 export function history(chat, asked, model) {
+  if (asked.check) return asked.check.messages ?? [{ role: "user", content: asked.text }];
   const messages = [];
   for (const turn of turns(chat)) {
     if (turn.asked.id === asked.id) break;
@@ -65,7 +84,7 @@ export function history(chat, asked, model) {
 /** Adds a question after what is seen last, or beside `beside` as a branch of it. */
 export function addAsked(chat, { text, models, check = null, beside = null }) {
   const seen = turns(chat);
-  const parent = beside ? beside.parent : seen.at(-1)?.lanes[0].reply?.id ?? null;
+  const parent = beside ? beside.parent : (seen.at(-1)?.lanes[0].reply?.id ?? null);
   const asked = { id: freshId(), role: "user", parent, text, models, check, created: stamp(chat) };
   chat.nodes[asked.id] = asked;
   chat.chosen[parent ?? "root"] = asked.id;
@@ -76,8 +95,16 @@ export function addAsked(chat, { text, models, check = null, beside = null }) {
 /** Adds an empty reply of a model, and shows it. */
 export function addReply(chat, asked, model, more = {}) {
   const reply = {
-    id: freshId(), role: "assistant", parent: asked.id, model, text: "", thinking: "", finish: null, n: 0,
-    created: stamp(chat), ...more,
+    id: freshId(),
+    role: "assistant",
+    parent: asked.id,
+    model,
+    text: "",
+    thinking: "",
+    finish: null,
+    n: 0,
+    created: stamp(chat),
+    ...more,
   };
   chat.nodes[reply.id] = reply;
   chat.chosen[asked.models.length > 1 ? `${asked.id}/${model}` : asked.id] = reply.id;

@@ -13,7 +13,7 @@ import { scoreBar } from "./stages.js";
 export class Turn {
   #asked = h("article", { class: "asked", "aria-label": t("you") });
   #lanes = h("div", { class: "lanes" });
-  #replies = new Map();  // reply's id -> Reply
+  #replies = new Map(); // reply's id -> Reply
 
   constructor(turn) {
     this.element = h("section", { class: "turn" }, this.#asked, this.#lanes);
@@ -41,17 +41,34 @@ export class Turn {
       return apart ? h("div", { class: "lane" }, laneHead(lane.model), view.element) : view.element;
     });
     const now = [...this.#lanes.children];
-    if (apart || now.length !== columns.length || now.some((each, n) => each !== columns[n])) fill(this.#lanes, columns);
+    if (apart || now.length !== columns.length || now.some((each, n) => each !== columns[n]))
+      fill(this.#lanes, columns);
   }
 
   #drawAsked() {
     const { asked, branches, place } = this.turn;
-    const copy = h("button", { class: "action", "aria-label": t("copy"), title: t("copy"), on: { click: () => copied(copy, asked.text) } }, icon("copy", 16));
-    const edit = h("button", { class: "action", "aria-label": t("edit"), title: t("edit"), on: { click: () => this.edit() } }, icon("edit", 16));
-    fill(this.#asked,
-      asked.check && h("div", { class: "chip" }, icon("check", 16), t("check.of", { family: asked.check.family, level: asked.check.level })),
+    const copy = h(
+      "button",
+      {
+        class: "action",
+        "aria-label": t("copy"),
+        title: t("copy"),
+        on: { click: () => copied(copy, asked.text) },
+      },
+      icon("copy", 16),
+    );
+    const edit = h(
+      "button",
+      { class: "action", "aria-label": t("edit"), title: t("edit"), on: { click: () => this.edit() } },
+      icon("edit", 16),
+    );
+    fill(
+      this.#asked,
+      asked.check &&
+        h("div", { class: "chip", title: t("check.alone") }, icon("check", 16), t("check.of", asked.check)),
       h("div", { class: "asked-text", text: asked.text }),
-      h("footer", { class: "asked-foot" }, switcher(branches, asked, place), copy, edit));
+      h("footer", { class: "asked-foot" }, switcher(branches, asked, place), copy, edit),
+    );
   }
 
   /** Turns the question into a field; sending makes a branch, Esc leaves it as it was. */
@@ -77,9 +94,16 @@ export class Turn {
       event.preventDefault();
       event.stopPropagation();
     });
-    fill(this.#asked, input, h("div", { class: "row end" },
-      h("button", { class: "button quiet", text: t("cancel"), on: { click: leave } }),
-      h("button", { class: "button primary", text: t("edit.send"), on: { click: send } })));
+    fill(
+      this.#asked,
+      input,
+      h(
+        "div",
+        { class: "row end" },
+        h("button", { class: "button quiet", text: t("cancel"), on: { click: leave } }),
+        h("button", { class: "button primary", text: t("edit.send"), on: { click: send } }),
+      ),
+    );
     input.focus();
     input.setSelectionRange(input.value.length, input.value.length);
   }
@@ -90,8 +114,16 @@ function laneHead(id) {
   const model = modelOf(id);
   const cost = model && costOf(model);
   const score = model && scoreOf(model);
-  return h("header", { class: "lane-head" },
-    h("div", { class: "lane-name" }, h("span", { class: "speaker", text: labelOf(id) }), score && h("span", { class: "number score", text: score.said })),
+  return h(
+    "header",
+    { class: "lane-head" },
+    h(
+      "div",
+      { class: "lane-name" },
+      h("span", { class: "speaker", text: labelOf(id) }),
+      score && h("span", { class: "number score", text: score.said }),
+    ),
     score && scoreBar(score),
-    h("p", { class: "small muted", text: [model && sizeOf(model), cost].filter(Boolean).join(" · ") }));
+    h("p", { class: "small muted", text: [model && sizeOf(model), cost].filter(Boolean).join(" · ") }),
+  );
 }

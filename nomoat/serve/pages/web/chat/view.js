@@ -8,15 +8,25 @@ import { session } from "./session.js";
 import { Turn } from "./turn.js";
 import { turns } from "./tree.js";
 
-const NEAR = 90;  // pixels from the end that count as being there
+const NEAR = 90; // pixels from the end that count as being there
 const SAID_MS = 2500;
 
 /** The scrolling part of the page. */
 export class View {
-  #log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": t("conversation"), tabindex: "-1" });
+  #log = h("div", {
+    class: "log",
+    role: "log",
+    "aria-live": "off",
+    "aria-label": t("conversation"),
+    tabindex: "-1",
+  });
   #said = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
-  #down = h("button", { class: "to-end", "aria-label": t("to.end"), hidden: true, on: { click: () => this.end(true) } }, icon("down"));
-  #shown = new Map();  // asked's id -> Turn
+  #down = h(
+    "button",
+    { class: "to-end", "aria-label": t("to.end"), hidden: true, on: { click: () => this.end(true) } },
+    icon("down"),
+  );
+  #shown = new Map(); // asked's id -> Turn
   #follows = true;
   #spoken = 0;
 
@@ -30,7 +40,7 @@ export class View {
     session.addEventListener("idle", ({ detail }) => this.#idle(detail));
     session.addEventListener("judged", ({ detail }) => this.#reply(detail)?.judged());
     document.addEventListener("modelschange", () => this.#shown.size || this.#sync());
-    new ResizeObserver(() => this.#follows && this.end()).observe(this.#log);
+    new ResizeObserver(() => this.#follows && this.#shown.size && this.end()).observe(this.#log);
   }
 
   /** To the last line. */
@@ -51,7 +61,7 @@ export class View {
     this.#shown.clear();
     this.#log.replaceChildren();
     this.#sync({ follow: true });
-    requestAnimationFrame(() => this.end());
+    requestAnimationFrame(() => (this.#shown.size ? this.end() : this.element.scrollTo(0, 0)));
   }
 
   #sync({ follow = false } = {}) {
@@ -63,11 +73,13 @@ export class View {
       return;
     }
     const before = this.#shown;
-    this.#shown = new Map(seen.map((turn) => {
-      const old = before.get(turn.asked.id);
-      if (old) old.update(turn);
-      return [turn.asked.id, old ?? new Turn(turn)];
-    }));
+    this.#shown = new Map(
+      seen.map((turn) => {
+        const old = before.get(turn.asked.id);
+        if (old) old.update(turn);
+        return [turn.asked.id, old ?? new Turn(turn)];
+      }),
+    );
     const wanted = [...this.#shown.values()].map(({ element }) => element);
     for (const element of [...this.#log.children]) if (!wanted.includes(element)) element.remove();
     wanted.forEach((element, n) => {
@@ -101,7 +113,9 @@ export class View {
   #speak = throttled((reply) => {
     if (this.#spoken.id !== reply.id) this.#spoken = { id: reply.id, to: 0 };
     const text = reply.text.slice(this.#spoken.to);
-    const whole = session.running.has(reply.id) ? text.slice(0, 1 + Math.max(text.lastIndexOf(". "), text.lastIndexOf("\n"))) : text;
+    const whole = session.running.has(reply.id)
+      ? text.slice(0, 1 + Math.max(text.lastIndexOf(". "), text.lastIndexOf("\n")))
+      : text;
     if (!whole) return;
     this.#spoken.to += whole.length;
     this.#said.textContent = whole;

@@ -34,11 +34,12 @@ class Models:
     logs: dict[Path, tuple[int, dict[str, JsonObject]]] = field(default_factory=dict)
 
     def all(self, entries: Iterable[Entry]) -> JsonObject:
-        """The default first, then each run's models in the order of its stages; a run's name stands for one
-        of them once more.
-        """
-        first, *others = map(self.one, entries)
-        runs = [each["run"] for each in (first, *others)]
+        """The default first, then each run's models in the order of its stages; each stage once."""
+        stages: dict[object, JsonObject] = {}
+        for each in map(self.one, entries):
+            stages.setdefault((each["run"], each["stage"] or each["id"]), each)
+        first, *others = stages.values()
+        runs = [each["run"] for each in stages.values()]
         others.sort(key=lambda each: (runs.index(each["run"]), each["place"] or 0))
         return {"models": [first, *others]}
 

@@ -1,4 +1,5 @@
-// An answer of the test's own in the place of the server's: `fake.think`, then `fake.text`, a token each `fake.ms`.
+// An answer of the test's own in the place of the server's: `fake.think`, then `fake.text`, a token each
+// `fake.ms`.  A reply that has begun already thinks no more.
 window.asked = [];
 window.sent = 0;
 const plain = window.fetch;
@@ -6,10 +7,10 @@ window.fetch = (path, options) => {
   if (path !== "/v1/chat/completions") return plain(path, options);
   const body = JSON.parse(options.body);
   window.asked.push(body);
-  return Promise.resolve(new Response(answer(options.signal), { headers: { "Content-Type": "text/event-stream" } }));
+  return Promise.resolve(new Response(answer(options.signal, body.reply_tokens ? "" : window.fake.think), { headers: { "Content-Type": "text/event-stream" } }));
 };
 
-function answer(signal) {
+function answer(signal, think) {
   const encoder = new TextEncoder();
   return new ReadableStream({
     async start(to) {
@@ -17,10 +18,9 @@ function answer(signal) {
         to.enqueue(encoder.encode(`data: ${JSON.stringify({ choices: choice ? [choice] : [], ...more })}\n\n`));
       signal.addEventListener("abort", () => to.error(new DOMException("stopped", "AbortError")));
       send({ delta: { role: "assistant", content: "" } }, { prompt_token_ids: [1, 2, 3] });
-      for (const [field, text] of [["reasoning_content", window.fake.think ?? ""], ["content", window.fake.text ?? ""]]) {
+      for (const [field, text] of [["reasoning_content", think ?? ""], ["content", window.fake.text ?? ""]]) {
         for (const token of text.match(/\S*\s*/g).filter(Boolean)) {
           if (signal.aborted) return;
-          if (field === "reasoning_content" && window.fake.think === "") break;
           window.sent += 1;
           const entry = { token, token_id: 7, logprob: -0.1, top_logprobs: [] };
           send({ delta: { [field]: token }, token_ids: [7], logprobs: { [field]: [entry] } });

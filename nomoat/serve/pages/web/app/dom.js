@@ -3,8 +3,9 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element.  `props`: `class`, `text`, `dataset`, `style` (an object, set by the CSSOM), `on` (event -> handler),
- * `ref` (called with the element); everything else is an attribute, `true` an empty one, `false` and null none.
+ * An element.  `props`: `class`, `text`, `dataset`, `style` (an object, set by the CSSOM), `on` (event ->
+ * handler), `ref` (called with the element); everything else is an attribute, `true` an empty one, `false`
+ * and null none.
  * @param {string} tag
  * @param {Record<string, any> | null} [props]
  * @param {...any} children nodes, texts, lists of these; null and false are passed over

@@ -51,6 +51,9 @@ export const has = (key) => key in texts;
 
 const shown = (value) => (typeof value === "number" ? number(value) : String(value));
 
+/** The name of a family of tasks as people say it; of one's own, as it is. */
+export const familyName = (name) => (has(`family.${name}`) ? t(`family.${name}`) : name);
+
 /** A number with at most so many digits that count. */
 export function number(value, digits = 3) {
   const whole = Math.abs(value) >= 10 ** digits;

@@ -4,8 +4,8 @@ const LIST = [];
 const APPLE = /Mac|iPhone|iPad/.test(navigator.platform);
 
 /**
- * A shortcut: "?", "Escape", "Control+k", "Control+Shift+o".  One of a single character rests while a person types.
- * `handler` returns false if it had nothing to do: then the key does what it does elsewhere.
+ * A shortcut: "?", "Escape", "Control+k", "Control+Shift+o".  One of a single character rests while a person
+ * types. `handler` returns false if it had nothing to do: then the key does what it does elsewhere.
  */
 export function shortcut(keys, label, handler) {
   LIST.push({ keys, label, handler });

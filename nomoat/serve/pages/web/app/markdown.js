@@ -1,5 +1,6 @@
 // Text of a model or a file -> nodes.  marked reads Markdown, DOMPurify lets through what is harmless, and
-// what is neither link, picture of this page nor type stays text.  Mathematics is MathML (Temml, loaded when met).
+// what is neither link, picture of this page nor type stays text.  Mathematics is MathML (Temml, loaded when
+// met).
 
 import { Marked } from "../vendor/marked.js";
 import DOMPurify from "../vendor/dompurify.js";
@@ -69,14 +70,16 @@ const marked = new Marked({
   breaks: true,
   renderer: {
     html: ({ text }) => escaped(text), // what a model writes as HTML is shown as it wrote it
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`, // nothing is fetched
+    // nothing is fetched: a picture is a link to it
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
   },
   extensions: [mathematics("block"), mathematics("inline")],
 });
 
 /**
  * The nodes of a text in Markdown, sanitised: no script, no handler, no style, no foreign picture, links that
- * open apart and send no referrer.  Code has a button that copies it; mathematics comes as soon as Temml is there.
+ * open apart and send no referrer.  Code has a button that copies it; mathematics comes as soon as Temml is
+ * there.
  * @param {string} text
  * @returns {DocumentFragment}
  */
@@ -130,8 +133,8 @@ export async function copied(button, text) {
 }
 
 /**
- * Cuts a text in Markdown into pieces that can be shown one by one: at empty lines, but not inside code, formulas
- * or lists.  All but the last stay as they are while the text grows.
+ * Cuts a text in Markdown into pieces that can be shown one by one: at empty lines, but not inside code,
+ * formulas or lists.  All but the last stay as they are while the text grows.
  * @param {string} text
  * @returns {number[]} where each piece begins; the first is 0
  */

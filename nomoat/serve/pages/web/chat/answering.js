@@ -13,7 +13,7 @@ export const noTokens = (chat, reply) => ({ id: reply.id, chat: chat.id, prompt:
 /**
  * Streams a reply into `reply` and `record`; `onPiece` is called after each piece.
  * A reply that has tokens already is continued behind them.
- * @param {{chat: any, messages: any[], reply: any, record: any, signal: AbortSignal, onPiece: () => void}} job
+ * @param {{messages: any[], reply: any, record: any, signal: AbortSignal, onPiece: () => void}} job
  */
 export async function answer({ messages, reply, record, signal, onPiece }) {
   const model = modelOf(reply.model);

@@ -1,5 +1,5 @@
-// The text of a reply, in pieces: a piece that is whole is never drawn again, and one that nobody has seen yet
-// is plain text until it comes near.
+// The text of a reply, in pieces: a piece that is whole is never drawn again, and one that nobody has seen
+// yet is plain text until it comes near.
 
 import { fill, h } from "../app/dom.js";
 import { markdown, pieces } from "../app/markdown.js";

@@ -2,7 +2,7 @@
 
 import { fill, h } from "../app/dom.js";
 import { icon } from "../app/icons.js";
-import { number, t } from "../app/i18n.js";
+import { familyName, number, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 import { choose, chosen, labelOf, modelOf, models, single, stagesOf } from "./models.js";
 import { openProblems } from "./problems.js";
@@ -153,7 +153,7 @@ export class Composer {
           "div",
           { class: "chip" },
           icon("check", 16),
-          t("check.of", check),
+          t("check.of", { ...check, family: familyName(check.family) }),
           h(
             "button",
             { "aria-label": t("check.off"), title: t("check.off"), on: { click: off } },

@@ -1,7 +1,7 @@
 // What a new conversation shows: who is here, what it can, what it can't, and where it comes from.
 
 import { h } from "../app/dom.js";
-import { short, t } from "../app/i18n.js";
+import { familyName, short, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
 import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf } from "./models.js";
 import { session } from "./session.js";
@@ -31,7 +31,9 @@ export function emptyState() {
           h(
             "ul",
             { class: "kinds-list" },
-            model.panel.kinds.slice(0, KINDS).map((kind) => h("li", { class: "chip", text: kind })),
+            model.panel.kinds
+              .slice(0, KINDS)
+              .map((kind) => h("li", { class: "chip", text: familyName(kind) })),
           ),
         ),
         h("section", null, h("h2", { text: t("empty.cannot") }), h("p", { text: t("empty.cannot.why") })),

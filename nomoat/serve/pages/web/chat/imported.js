@@ -1,5 +1,5 @@
-// Conversations from a file.  A file is data of a stranger: only fields that are known are taken, of the kind that
-// they have to be, and their text goes the way of a model's text.
+// Conversations from a file.  A file is data of a stranger: only fields that are known are taken, of the
+// kind that they have to be, and their text goes the way of a model's text.
 
 import { t } from "../app/i18n.js";
 import { freshId } from "./tree.js";

@@ -5,6 +5,7 @@ import { joules, money, percent, seconds, short, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 
 const joined = (parts) => parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
+const CENT = 0.01;
 const MOST = 6; // side by side: as many as a browser keeps connections
 let list = kept("models", []); // as they were last time, for when the server is away
 let standard = null; // who answers if nobody was chosen
@@ -82,9 +83,11 @@ function spelled(cost) {
   const parts = [];
   if (cost.seconds) parts.push(seconds(cost.seconds));
   if (cost.joules) parts.push(energy(cost.joules));
-  if (cost.money) parts.push(money(cost.money, cost.currency ?? "USD"));
+  if (cost.money) parts.push(price(cost.money, cost.currency ?? "USD"));
   return parts.length ? joined(parts) : null;
 }
+
+const price = (value, currency) => (value < CENT ? `< ${money(CENT, currency)}` : money(value, currency));
 
 const energy = (value) =>
   value > 3.6e5

@@ -2,7 +2,7 @@
 
 import { h } from "../app/dom.js";
 import { sheet } from "../app/dialog.js";
-import { language, t } from "../app/i18n.js";
+import { familyName, language, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
 import { kinds, problem } from "./judging.js";
 
@@ -42,7 +42,7 @@ function any(all, make) {
 }
 
 function row({ family, levels, own }, make) {
-  const label = t(`family.${family}`) === `family.${family}` ? family : t(`family.${family}`);
+  const label = familyName(family);
   return h(
     "div",
     { class: "kind" },

@@ -11,7 +11,7 @@ import { addAsked, addReply, history, newChat, turns } from "./tree.js";
 
 const SAVE_MS = 1000;
 
-/** Events: "open" (another chat), "change" (its shape), "piece" (a reply grew), "idle" (a reply is done), "away". */
+/** Events: "open" (another chat), "change" (its shape), "piece" (a reply grew), "idle" (it ended), "away". */
 class Session extends EventTarget {
   chat = newChat();
   running = new Map(); // reply's id -> what stops it

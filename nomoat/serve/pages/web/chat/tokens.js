@@ -17,7 +17,8 @@ export async function tokenView(reply) {
   const record = await session.recordOf(reply);
   const box = h("div", { class: "tokens" });
   if (!record.tokens.length) return fill(box, h("p", { class: "muted", text: t("tokens.none") }));
-  const view = { reply, record, fired: null };
+  const isRouted = Boolean(modelOf(reply.model)?.experts);
+  const view = { reply, record, firing: isRouted ? inspected(reply).catch(() => null) : null };
   const heat = h("div");
   const pieces = [];
   for (let from = 0; from < record.tokens.length; from += AT_ONCE) {
@@ -34,15 +35,9 @@ export async function tokenView(reply) {
   $(".token", list).tabIndex = 0;
   for (const [name, listener] of Object.entries(listeners(view, list))) list.addEventListener(name, listener);
   fill(box, legend(record), list, heat);
-  if (modelOf(reply.model)?.experts) {
-    inspected(reply).then(
-      (fired) => {
-        view.fired = fired;
-        if (fired) fill(heat, heatStrip(fired.slice(-record.ids.length), modelOf(reply.model).experts));
-      },
-      () => {},
-    );
-  }
+  view.firing?.then((fired) => {
+    if (fired) fill(heat, heatStrip(fired, modelOf(reply.model).experts));
+  });
   return box;
 }
 
@@ -118,11 +113,15 @@ function moved(list, element, by) {
 }
 
 /** The place of token `n`: its probability, the alternatives, its experts. */
-function details({ reply, record, fired }, n) {
+function details({ reply, record, firing }, n) {
   const token = record.tokens[n];
   const isAmong = token.top.some(({ id }) => id === token.id);
   const rows = isAmong ? token.top : [token, ...token.top];
-  const ours = fired?.slice(-record.ids.length)[token.at];
+  const experts = h("div");
+  firing?.then((fired) => {
+    const ours = fired?.[token.at];
+    if (ours?.experts?.length) fill(experts, expertStrip(ours, modelOf(reply.model).experts));
+  });
   return [
     h("h3", { class: "small" }, t("tokens.here")),
     h(
@@ -130,7 +129,7 @@ function details({ reply, record, fired }, n) {
       { class: "alternatives" },
       rows.map((other) => h("li", null, alternative(reply, token, n, other))),
     ),
-    ours?.experts?.length ? expertStrip(ours, modelOf(reply.model)?.experts) : null,
+    experts,
   ];
 }
 

@@ -1,10 +1,10 @@
 // A conversation is a tree of messages: a reply hangs from what was asked, the next question from a reply.
 //
 // chat:  {id, title, created, updated, nodes: {id: node}, chosen: {place: id}}
-// asked: {id, role: "user", parent: reply's id | null, text, models: [ids], check: {family, level, seed, lang} | null}
+// asked: {id, role: "user", parent: reply's id | null, text, models: [ids], check: null or its problem's place}
 // reply: {id, role: "assistant", parent: asked's id, model, text, thinking, finish, …}
-// `chosen` says which branch is seen: of questions after a reply ("root" for the first), of replies to a question
-// (its id), and of replies of one model among several side by side (its id and the model).
+// `chosen` says which branch is seen: of questions after a reply ("root" for the first), of replies to a
+// question (its id), and of replies of one model among several side by side (its id and the model).
 
 export const freshId = () => crypto.randomUUID();
 
@@ -66,8 +66,8 @@ function lane(chat, asked, replies, model) {
 }
 
 /**
- * The messages that a model reads before it replies to `asked`: its own replies where several stand side by side.
- * A problem of a task is asked alone, as it is when a model is measured.
+ * The messages that a model reads before it replies to `asked`: its own replies where several stand side by
+ * side. A problem of a task is asked alone, as it is when a model is measured.
  */
 export function history(chat, asked, model) {
   if (asked.check) return asked.check.messages ?? [{ role: "user", content: asked.text }];

@@ -3,7 +3,7 @@
 import { fill, h } from "../app/dom.js";
 import { copied } from "../app/markdown.js";
 import { icon } from "../app/icons.js";
-import { t } from "../app/i18n.js";
+import { familyName, t } from "../app/i18n.js";
 import { costOf, labelOf, modelOf, scoreOf, sizeOf } from "./models.js";
 import { Reply } from "./reply.js";
 import { session } from "./session.js";
@@ -65,7 +65,12 @@ export class Turn {
     fill(
       this.#asked,
       asked.check &&
-        h("div", { class: "chip", title: t("check.alone") }, icon("check", 16), t("check.of", asked.check)),
+        h(
+          "div",
+          { class: "chip", title: t("check.alone") },
+          icon("check", 16),
+          t("check.of", { ...asked.check, family: familyName(asked.check.family) }),
+        ),
       h("div", { class: "asked-text", text: asked.text }),
       h("footer", { class: "asked-foot" }, switcher(branches, asked, place), copy, edit),
     );

@@ -27,6 +27,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+AXE = Path(os.environ.get("NOMOAT_AXE", Path(sys.prefix) / "pages/node_modules/axe-core/axe.min.js"))
 OURS = re.compile(r"(data|blob|about):")  # requests that go nowhere
 SECONDS = 20  # that a test waits for what a page is to show
 
@@ -122,7 +123,7 @@ def watch() -> Iterator[Watch]:
 
 @pytest.fixture
 def visit(chromium, watch, request):
-    """visit(path, server=…, **options of the context: viewport, color_scheme, locale …) -> a page, opened."""
+    """visit(path, server=…, **options of the context: viewport, color_scheme, …) -> a page, opened."""
     contexts = []
 
     def open_page(path: str = "/", server: Server | None = None, *, before=None, **options):
@@ -140,3 +141,23 @@ def visit(chromium, watch, request):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def accessible():
+    """accessible(page): fails where axe-core finds something serious in what is shown now."""
+    if not AXE.is_file():
+        pytest.skip(f"no axe-core at {AXE}: make check installs it where there is npm")
+    source = AXE.read_text("utf-8")
+
+    def check(page, where: str = "") -> None:
+        page.evaluate(f"() => {{ if (!window.axe) {{ {source} }} }}")
+        run = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+        found = [each for each in page.evaluate(run) if each["impact"] in ("serious", "critical")]
+        told = [
+            f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes'][:3]]}"
+            for each in found
+        ]
+        assert not told, (where, told)
+
+    return check

@@ -58,7 +58,7 @@ function languageButton() {
   return h(
     "button",
     { ...props, on: { click: () => setLanguage(other) } },
-    h("span", { text: other.toUpperCase() }),
+    h("span", { "aria-hidden": "true", text: other.toUpperCase() }),
   );
 }
 

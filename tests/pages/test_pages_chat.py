@@ -237,7 +237,7 @@ def test_german_and_dark_are_kept(chat):
     page = chat()
     button(page, "Theme").click()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    button(page, "Language").click()
+    button(page, "Language: DE").click()
     page.get_by_role("textbox", name="Nachricht").wait_for()
     root = page.locator("html")
     assert (root.get_attribute("lang"), root.get_attribute("data-theme")) == ("de", "dark")

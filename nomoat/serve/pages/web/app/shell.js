@@ -54,11 +54,12 @@ function themeButton() {
 
 function languageButton() {
   const other = language() === "en" ? "de" : "en";
-  const props = { class: "icon-button word", "aria-label": t("language"), title: LANGUAGES[other] };
+  const label = `${t("language")}: ${other.toUpperCase()}`;
+  const props = { class: "icon-button word", "aria-label": label, title: LANGUAGES[other] };
   return h(
     "button",
     { ...props, on: { click: () => setLanguage(other) } },
-    h("span", { "aria-hidden": "true", text: other.toUpperCase() }),
+    h("span", { text: other.toUpperCase() }),
   );
 }
 

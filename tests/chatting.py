@@ -3,8 +3,6 @@
 import json
 import re
 
-HANDLED = "window.__ran"
-
 
 def send(page, text):
     page.get_by_role("textbox", name="Message").fill(text)
@@ -34,9 +32,12 @@ def text_of(article):
 
 def stub(page, text, thinking=""):
     """The model says `text` from now on, whatever it is asked."""
+
+    def answer(route):
+        route.fulfill(content_type="text/event-stream", body=events(text, thinking))
+
     page.unroute("**/v1/chat/completions")
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(
-        content_type="text/event-stream", body=events(text, thinking)))  # fmt: skip
+    page.route("**/v1/chat/completions", answer)
 
 
 def events(text, thinking=""):

@@ -103,6 +103,10 @@ class Shelf:
 
 def described(entry: Entry, stored: Stored) -> JsonObject:
     """What an entry's headers say; errors as `loading.load`, but for what only the weights show."""
+    if not known.at_hand(entry.source):
+        megabytes = known.KNOWN[entry.source].megabytes
+        told = {"model": entry.name, "from": f"fetched when first asked for, {megabytes} MB"}
+        return told | dict.fromkeys(("parameters", "context", "bytes", "bytes of a full cache"), "")
     root = known.locate(entry.source)
     if entry.stage is not None:
         root = Run.open(root).weights(entry.stage).path
@@ -153,10 +157,10 @@ def entries_of(source: str, name: str | None = None) -> list[Entry]:
 
 def entries(sources: Sequence[str], named: Sequence[str]) -> list[Entry]:
     """The entries of all sources, `named` ones being NAME=SOURCE; where there are none, of the first model
-    that ships.  ConfigError for two of one name.
+    that ships, and of the known names beside it.  ConfigError for two of one name.
     """
     if not sources and not named:
-        sources = [shelf.first()]
+        sources = [shelf.first(), *known.openable()]
     found = [entry for source in sources for entry in entries_of(source)]
     for text in named:
         name, equals, source = text.partition("=")

@@ -105,6 +105,10 @@ def test_the_whole_journey_by_keyboard(visit):
     page.keyboard.type("How much is 1+2?")
     page.keyboard.press("Enter")
     answered(page)
+
+
+def test_problems_and_sheets_by_keyboard(visit):
+    page = opened(visit)
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keyboard").wait_for()

@@ -101,9 +101,17 @@ def test_no_history_runs_and_no_file_that_is_exported(page):
     with page.expect_download() as download:
         page.locator("button.way", has_text="HTML").click()
     html = download.value.path().read_text("utf-8")
-    policy = re.search(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", html)[0]
-    page.route("**/exported.html", lambda route: route.fulfill(
-        content_type="text/html", body=html.replace(policy, "")))  # fmt: skip
-    page.goto("/exported.html")
+    show(page, html)
     assert page.locator("section").count() > len(PAYLOADS)
     unharmed(page)
+
+
+def show(page, html):
+    """The exported file, without the policy that would hold it back."""
+    policy = re.search(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", html)[0]
+
+    def answer(route):
+        route.fulfill(content_type="text/html", body=html.replace(policy, ""))
+
+    page.route("**/exported.html", answer)
+    page.goto("/exported.html")

@@ -35,13 +35,16 @@ class Models:
 
     def all(self, entries: Iterable[Entry]) -> JsonObject:
         """The default first, then each run's models in the order of its stages; each stage once."""
-        stages: dict[object, JsonObject] = {}
+        once: dict[object, JsonObject] = {}
         for each in map(self.one, entries):
-            stages.setdefault((each["run"], each["stage"] or each["id"]), each)
-        first, *others = stages.values()
-        runs = [each["run"] for each in stages.values()]
-        others.sort(key=lambda each: (runs.index(each["run"]), each["place"] or 0))
-        return {"models": [first, *others]}
+            once.setdefault((each["run"], each["stage"] or each["id"]), each)
+        first, *others = once.values()
+        runs = [first["run"], *(each["run"] for each in others)]
+
+        def place(each: JsonObject) -> tuple[int, int]:
+            return runs.index(each["run"]), each["place"] or 0
+
+        return {"models": [first, *sorted(others, key=place)]}
 
     def one(self, entry: Entry) -> JsonObject:
         """All that is known of an entry, None where nothing is; `place` is its stage's in the order of the
@@ -55,6 +58,8 @@ class Models:
             return told | {"error": str(error)}
 
     def header(self, entry: Entry) -> JsonObject:
+        if not known.at_hand(entry.source):
+            return {}
         if entry.name not in self.headers:
             self.headers[entry.name] = header_of(entry)
         return self.headers[entry.name]
@@ -63,6 +68,8 @@ class Models:
         """Which run made it, and what is known from there."""
         if not Path(entry.source).exists() and (ships := shelf.named(entry.source)) is not None:
             return of_shelf(ships)
+        if not known.at_hand(entry.source):
+            return {}
         root = known.locate(entry.source)
         return self.of_run(entry, root) if (root / "recipe.json").is_file() else {}
 
@@ -90,7 +97,7 @@ def of_shelf(ships: shelf.Shelved) -> JsonObject:
         "run": ships.model,
         "stage": ships.stage,
         "kind": ships.facts.get("kind", ships.stage),
-        "label": ships.facts["what"],
+        "label": ships.facts.get("what", ships.stage),
         "place": stages.index(ships.stage),
         "panel": panel and panel.to_json(),
         **{name: ships.facts.get(name) for name in MEASURED},

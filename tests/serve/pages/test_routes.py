@@ -9,9 +9,10 @@ from serving import CHAT, HI, made, running
 from nomoat.serve.limits import Doors
 from nomoat.serve.pages import routes
 from nomoat.serve.pages.models import Models
-from nomoat.serve.shelf import entries
+from nomoat.serve.shelf import described, entries
 from nomoat.tasks import base, find
 from nomoat.tasks.verdicts import Verdicts
+from nomoat.weights import known
 
 KEY = "a key that is long enough"
 OWN = '''"""Say yes."""
@@ -281,7 +282,7 @@ def test_the_document_describes_these_routes_too(client):
 
 
 def test_what_ships_is_listed_with_its_default_first_and_its_stages_in_order():
-    listed = Models().all(entries((), ()))["models"]
+    listed = Models().all(entries(("evening",), ()))["models"]
     others = [stage for stage in STAGES if stage != "rl"]
     assert [model["id"] for model in listed] == ["evening", *(f"evening:{stage}" for stage in others)]
     assert [STAGES[model["place"]] for model in listed] == [model["stage"] for model in listed]
@@ -293,3 +294,15 @@ def test_what_ships_is_listed_with_its_default_first_and_its_stages_in_order():
         assert model["cost_total"]["joules"] == pytest.approx(sum(costs))
         assert (model["loaded"], model["thinks"], model["context"]) == (False, True, 512)
     assert by_stage["rl"]["experts"]["n_active"] < by_stage["rl"]["experts"]["n_routed"]
+
+
+def test_a_known_model_stands_beside_what_ships_and_is_fetched_by_no_list(monkeypatch, tmp_path):
+    monkeypatch.setattr(known, "openable", lambda: ["smollm2"])
+    monkeypatch.setattr(known, "_installed", lambda wheel: None)
+    monkeypatch.setattr(known, "user_cache", lambda: tmp_path)
+    monkeypatch.setattr(known, "_cached", lambda *_: pytest.fail("it was fetched"))
+    listed = entries((), ())
+    assert [entry.name for entry in listed][-1] == "smollm2"
+    facts = Models().all(listed)["models"][-1]
+    assert (facts["id"], facts["run"], facts["parameters"]) == ("smollm2", None, None)
+    assert "93 MB" in described(listed[-1], "f32")["from"]

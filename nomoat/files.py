@@ -49,6 +49,14 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
+def what_is(path: Path) -> str:
+    """What stands at a path where a file was expected: nothing, a folder, a pipe, a device, a socket."""
+    kinds = (("is a folder", Path.is_dir), ("is a pipe", Path.is_fifo), ("is a socket", Path.is_socket),
+             ("is a device", Path.is_char_device), ("is a device", Path.is_block_device))  # fmt: skip
+    found = next((kind for kind, holds in kinds if holds(path)), None)
+    return f"{path} {found}" if found else f"nothing at {path}"
+
+
 def user_cache() -> Path:
     """Where what can be made or fetched again is kept for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nomoat"

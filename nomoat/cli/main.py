@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 a mistake that you can mend (the message says how), 75 int
 again.  Nothing heavy is imported before a verb needs it, so that `nomoat --help` comes at once.
 """
 
+import inspect
 import os
 import shlex
 import sys
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         return say.result(f"nomoat {nomoat.__version__}")
     try:
-        code = _parsed(gather_sets(argv))
+        code = _parsed(gather_lists(gather_sets(argv)))
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -97,6 +98,43 @@ def verbs() -> dict[str, Callable[..., int]]:
         "doctor": look.doctor,
         "completion": completion,
     }
+
+
+def gather_lists(argv: Sequence[str]) -> list[str]:
+    """`--task a --task b` as `--task a b`, for every flag of the verb that takes a list."""
+    words = list(argv)
+    for flag in lists_of(words[0]) if words else ():
+        values, others, at, n = [], [], 0, 0
+        while at < len(words):
+            word, at = words[at], at + 1
+            if word.startswith(f"{flag}="):
+                values.append(word.removeprefix(f"{flag}="))
+                n += 1
+            elif word == flag:
+                first = at
+                while at < len(words) and not (words[at].startswith("--") or words[at] == "-n"):
+                    at += 1
+                values += words[first:at]
+                n += 1
+            else:
+                others.append(word)
+        words = [*others, flag, *values] if n > 1 else words
+    return words
+
+
+def lists_of(verb: str) -> list[str]:
+    """The flags of a verb that take a list, but --set, which is gathered otherwise."""
+    function = verbs().get(verb)
+    if function is None:
+        return []
+    named = inspect.signature(function).parameters.values()
+    listed = []
+    for parameter in named:
+        type = str(parameter.annotation)
+        flag = parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "set_"
+        if flag and "tuple[" in type and "UseAppend" not in type:
+            listed.append("--" + parameter.name.replace("_", "-"))
+    return listed
 
 
 def gather_sets(argv: Sequence[str]) -> list[str]:

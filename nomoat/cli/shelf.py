@@ -93,7 +93,8 @@ def _compare(places: Sequence[Path], json: bool) -> int:
     from nomoat.report.beside import Beside
 
     if len(places) != 2:
-        raise ConfigError(f"found {len(places)} runs; expected two: `nomoat runs compare runs/a runs/b`")
+        runs = "1 run" if len(places) == 1 else f"{len(places)} runs"
+        raise ConfigError(f"found {runs}; expected two: `nomoat runs compare runs/a runs/b`")
     beside = Beside(*map(Run.open, places))
     return say.as_json(beside.to_json()) if json else say.tables(beside.tables())
 

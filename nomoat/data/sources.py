@@ -17,12 +17,14 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
-from nomoat.tasks.tables import text_in
-from nomoat.tokenizer.layout import ROLES, Message
+from nomoat.data.messages import conversation
+from nomoat.files import what_is
+from nomoat.tokenizer.layout import Message
 
 LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
-DOCUMENT_BYTES = 2**20  # a plain text without form feeds is cut at the first line end after this much
+# A plain text without form feeds is cut at the first line end, or blank of a longer line, after this much.
+DOCUMENT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def files(path: str | Path) -> list[Iterator[Document]]:
             )
         chosen = [path]
     else:
-        raise DataError(f"nothing at {path}; expected a text file or a folder of them: check the path")
+        raise DataError(f"{what_is(path)}; expected a text file or a folder of them: check the path")
     return [_written(file) for file in chosen]
 
 
@@ -176,7 +178,7 @@ def _column(row: Any, asked: DataSet, n: int) -> Any:
             "those as its `column`"
         )
     text = row[asked.column]
-    text = "" if text is None else text
+    text = "" if text is None else text  # a row without a text is left out
     if not isinstance(text, str | list):
         raise DataError(
             f"{asked}, row {n} has a {type(text).__name__} in `{asked.column}`; expected a text or messages; "
@@ -198,7 +200,10 @@ def _row(row: Any, where: str, source: str) -> Document:
     if isinstance(row.get("text"), str):
         text = row["text"]
     elif isinstance(row.get("messages"), list):
-        turns = _conversation(row["messages"], where)
+        if told := [key for key in ("tools", "functions") if row.get(key)]:
+            expected = "which no layout of training tells; expected none: drop it"
+            raise DataError(f"{where} has `{told[0]}`, {expected}")
+        turns = conversation(row["messages"], where)
         text = "\n\n".join(part for turn in turns for part in (turn.thinking, turn.content) if part)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
@@ -209,47 +214,12 @@ def _row(row: Any, where: str, source: str) -> Document:
     return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source, turns)
 
 
-def _conversation(messages: list, where: str) -> tuple[Message, ...]:
-    """Messages as turns; the assistant's chain from `reasoning_content`, `thinking` or a leading think block.
+def _lines(path: Path, piece_bytes: int | None = None) -> Iterator[str]:
+    """The lines of a UTF-8 file; binary, wrongly encoded and endless lines are refused.
 
-    DataError for other roles, contents that are no text, calls of tools, and where nothing is to be learnt.
+    With `piece_bytes` longer lines come in pieces, parted behind a blank where there is one.
     """
-    turns = []
-    for n, message in enumerate(messages, 1):
-        place = f"{where}, message {n}"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            role = message.get("role") if isinstance(message, dict) else message
-            expected = f"expected one of {', '.join(ROLES)}: mend or drop it"
-            raise DataError(f"{place} has the role {role!r:.40}; {expected}")
-        content = text_in(message)
-        if content is None or message.get("tool_calls"):
-            raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
-        if message.get("weight", 1) not in (None, 1):
-            raise DataError(
-                f"{place} has weight {message['weight']!r:.20}; every reply is learnt: drop it"
-            )
-        turns.append(_turn(message, content))
-    if not any(turn.role == "assistant" for turn in turns):
-        raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")
-    return tuple(turns)
-
-
-def _turn(message: dict, content: str) -> Message:
-    if message["role"] != "assistant":
-        return Message(message["role"], content)
-    chain = message.get("reasoning_content", message.get("thinking"))
-    if isinstance(chain, str):
-        return Message("assistant", content, chain)
-    begin, closed, answer = content.partition("</think>")
-    begin = begin.lstrip()
-    if closed and begin.startswith("<think>"):
-        chain = begin.removeprefix("<think>").strip()
-        return Message("assistant", answer.strip(), chain)
-    return Message("assistant", content)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file; binary, wrongly encoded and endless lines are refused."""
+    limit = piece_bytes or LONGEST_LINE_BYTES + 1
     with path.open("rb") as file:
         head = file.read(2**16)
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -260,7 +230,10 @@ def _lines(path: Path) -> Iterator[str]:
                 "extract its text first"
             )
         offset = file.seek(len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0)
-        while line := file.readline(LONGEST_LINE_BYTES + 1):
+        while line := file.readline(limit):
+            if piece_bytes and len(line) == limit:
+                line = _piece(line)
+                file.seek(offset + len(line))
             if len(line) > LONGEST_LINE_BYTES:
                 raise DataError(
                     f"{path} has a line longer than {LONGEST_LINE_BYTES // 2**20} MB at byte {offset}; "
@@ -276,15 +249,28 @@ def _lines(path: Path) -> Iterator[str]:
             offset += len(line)
 
 
+def _piece(line: bytes) -> bytes:
+    """The begin of a line that goes on: up to behind its last blank, else to the last whole character."""
+    if line.endswith(b"\n"):
+        return line
+    if blank := line.rfind(b" ") + 1:
+        return line[:blank]
+    end = len(line)
+    while end > len(line) - 4 and line[end - 1] & 0xC0 == 0x80:
+        end -= 1
+    whole = line[: end - 1]
+    return whole if line[end - 1] >= 0xC0 and whole else line
+
+
 def _text(path: Path) -> Iterator[Document]:
     part, n_bytes = [], 0
-    for line in _lines(path):
+    for line in _lines(path, DOCUMENT_BYTES):
         for n, piece in enumerate(line.split("\f")):
-            if n or n_bytes > DOCUMENT_BYTES:
+            if n or n_bytes >= DOCUMENT_BYTES:
                 yield Document("".join(part).strip("\r\n"), None, path.name)
                 part, n_bytes = [], 0
             part.append(piece)
-            n_bytes += len(piece)
+            n_bytes += len(piece.encode())
     yield Document("".join(part).strip("\r\n"), None, path.name)
 
 

@@ -21,9 +21,9 @@ from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
-from nomoat.stages import inputs
+from nomoat.stages import inputs, limits
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting, apart, texts
+from nomoat.stages.vetting import Vetting, apart, room, texts
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -46,6 +46,8 @@ def check(
     for name, spec in recipe.models.items():
         trainable(name, spec)
     for config in recipe.stages:
+        if not (run and run.finished(config.name)):
+            limits.check(recipe, config)
         recipe.plan(config)
         for earlier in _needed(recipe, config) if config.name in only else ():
             if earlier not in only and not (run and run.finished(earlier)):
@@ -54,6 +56,7 @@ def check(
                     f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
                 )
     apart(recipe, run)
+    room(recipe, run)
     texts(recipe, run, whole=whole)
 
 

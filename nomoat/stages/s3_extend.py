@@ -5,9 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from nomoat.config import ConfigError
 from nomoat.model.spec import Scale, Yarn
-from nomoat.stages import fit
+from nomoat.stages import fit, limits
 from nomoat.stages.models import load_model, spec_of
 from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
@@ -24,10 +23,7 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     short = spec_of(session, config.source)
-    if config.context <= short.context:
-        raise ConfigError(
-            f"`{config.name}.context` = {config.context}; expected more than the {short.context} so far"
-        )
+    limits.check_longer(config.name, config.context, short.context)
     yarn = Yarn(
         factor=config.context / short.context,
         original_context=short.context,

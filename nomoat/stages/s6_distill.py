@@ -240,8 +240,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     teacher = recipe.shape(recipe.stage(config.source))
     if config.inherit and not config.start:
         check_heir(student, teacher)
-    n_prompts = config.policy_steps * config.prompts
-    reading = config.model_copy(update={"steps": config.steps - config.policy_steps})
+    n_prompts = min(config.policy_steps, config.steps) * config.prompts
+    reading = config.model_copy(update={"steps": max(config.steps - config.policy_steps, 0)})
     read = fit.plan(reading, recipe)
     tasks = config.policy_tasks or config.tasks
     prompt, answer = estimate.lengths(tasks, config.policy_think, config.max_new_tokens)
@@ -253,7 +253,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     matched += counts.flops_forward(teacher, attended)
     judged = written * matched
     taught = read["tokens"] * counts.flops_forward(teacher, config.context / 2)
-    optimized = config.policy_steps * estimate.newton_schulz(student, config.optim)
+    optimized = min(config.policy_steps, config.steps) * estimate.newton_schulz(student, config.optim)
     answers = n_prompts * config.group * answer
     drawn = answers * counts.flops_forward(student, attended)
     return read | {

@@ -5,14 +5,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from nomoat.config import ConfigError, DataError
+from nomoat.config import DataError
 from nomoat.evals import talk
 from nomoat.run.directory import Run
 from nomoat.stages.inputs import ReadsText
+from nomoat.stages.limits import contexts
 from nomoat.stages.models import load_tokenizer
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
 from nomoat.tasks.base import Problem
+from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import render_batch, turns
 from nomoat.train.session import Session
 
@@ -84,6 +86,23 @@ def questions(recipe: Recipe, run: Run) -> None:
                 _check_room(place, dict(zip(lengths, problems)), context, f"{name} (stage {config.name})")
 
 
+def room(recipe: Recipe, run: Run | None = None) -> None:
+    """The same before there is a tokenizer: for a question of a file that has too many words for any."""
+    if not any(config.kind == "tokenizer" for config in recipe.stages):
+        return
+    for config in recipe.stages:
+        if (run and run.finished(config.name)) or not hasattr(config, "max_new_tokens"):
+            continue
+        for asked in asked_of(config):
+            problems = getattr(find.find(asked.family), "listed", {}).get(asked.split, ())
+            for name, context in contexts(recipe, config):
+                lengths = {}
+                for problem in problems:
+                    if len(problem.prompt.encode()) >= context:  # no token is less than a byte
+                        lengths[bpe.fewest(problem.prompt)] = problem
+                _check_room(asked.family, lengths, context, f"{name} (stage {config.name})", " or more")
+
+
 def apart(recipe: Recipe, run: Run | None = None) -> None:
     """DataError for a question of a file that one stage learns and another, not finished in `run`, measures.
 
@@ -119,14 +138,16 @@ def _same(problem: Problem) -> str:
     return " ".join(problem.prompt.casefold().split())
 
 
-def _check_room(family: str, of_length: Mapping[int, Problem], context: int, model: str) -> None:
-    longest = max(of_length)
+def _check_room(
+    family: str, of_length: Mapping[int, Problem], context: int, model: str, more: str = ""
+) -> None:
+    longest = max(of_length, default=0)
     if longest < context:
         return
     problem = of_length[longest]
     place = problem.facts.get("place", family)
     raise DataError(
-        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens, and the "
+        f"{place}: the question {problem.prompt[:60]!r} has {longest:,} tokens{more}, and the "
         f"context of {model} is {context:,}; expected room for an answer; drop or shorten it, or "
         "raise the context"
     )
@@ -159,25 +180,3 @@ def tried(asked: Asked) -> Iterator[Problem]:
         yield from (problem for problem, _ in zip(stream, range(n)))
 
 
-def contexts(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, int]]:
-    """The contexts of the models that answer in a stage, by the name of the model."""
-    names = [config.name]
-    if config.kind == "eval":
-        earlier = recipe.stages[: recipe.stages.index(config)]
-        names = config.models or [stage.name for stage in earlier if stage.leaves_weights]
-    for name in names:
-        try:
-            yield name, context_of(recipe, recipe.stage(name))
-        except ConfigError:  # a stage that another run has done, of which the recipe knows no shape
-            continue
-
-
-def context_of(recipe: Recipe, config: StageConfig) -> int:
-    """The context of the model that a stage works on: that of the last extension before it."""
-    if config.kind == "extend":
-        return config.context
-    if config.kind == "distill" and config.source is not None and config.start is None:
-        return context_of(recipe, recipe.stage(config.source))
-    if getattr(config, "model", None) is not None or config.source is None:
-        return recipe.shape(config).context
-    return context_of(recipe, recipe.stage(config.source))

@@ -168,7 +168,10 @@ def _in_turn(task: Task, split: str, seed: int) -> Iterator[Problem]:
 def left(task: Task) -> str:
     """What the split leaves of a list of problems, and the cure where one side is empty."""
     n_train, n_eval = (len(task.listed[split]) for split in ("train", "eval"))
-    what = f"of {n_train + n_eval} problems {n_train} are for training and {n_eval} held out"
+    n = n_train + n_eval
+    problems = "1 problem" if n == 1 else f"{n} problems"
+    are = "is" if n_train == 1 else "are"
+    what = f"of {problems} {n_train} {are} for training and {n_eval} held out"
     if n_eval and n_train:
         return what
     if n_train:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks import latex, lists
+from nomoat.tasks import latex, lists, powers
 from nomoat.tasks import units as measures
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
@@ -86,6 +86,10 @@ def compared(
         return same, f"{SAME[same]} date, range or code"
     a = readings(answer, units, lang)
     b = readings(expected, units, lang)
+    if a and not b:
+        b = readings(expected, units, lang, letters=True)
+    elif b and not a:
+        a = readings(answer, units, lang, letters=True)
     if a and b and not wordy(answer):
         return matched(a, b, units)
     same = plain(answer, lang) == plain(expected, lang) != ""
@@ -146,9 +150,11 @@ def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
     return f", in {base}" if a.unit else f", without a unit in {base}"
 
 
-def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en") -> list[Reading]:
+def readings(
+    text: str, units: Mapping[str, Any] | None = None, lang: str = "en", *, letters: bool = False
+) -> list[Reading]:
     """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
-    in the grammar.
+    in the grammar.  `letters`: what would be words, as -a, i is a formula.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return []
@@ -161,7 +167,7 @@ def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en"
     if not units:
         whole, (found, unit) = found, measures.parted(found)
         guess = None if unit else measures.guessed(whole)
-    read = [understood(found, unit, worth)]
+    read = [understood(found, unit, worth, letters)]
     if guess:
         counted = understood(*guess[:2], Fraction(1))
         if counted and isinstance(counted.value, Formula) and counted.value.number():
@@ -169,12 +175,15 @@ def readings(text: str, units: Mapping[str, Any] | None = None, lang: str = "en"
     return [reading for reading in read if reading]
 
 
-def understood(found: list[Token], unit: str, worth: Fraction) -> Reading | None:
+def understood(found: list[Token], unit: str, worth: Fraction, formal: bool = False) -> Reading | None:
+    """What the tokens are read as; letters alone only where they have a minus, and the text is `formal`."""
     if spelled := measures.spelled(" ".join(token.text for token in found)):
         return Reading(rational(Fraction(*spelled)), 0, unit)
     found = measures.scaled(measures.signed(found))
     letters = any(token.kind == "name" for token in found)
-    formal = any(token.kind == "number" or token.text in FORMAL for token in found)
+    formal = any(token.kind == "number" or token.text in FORMAL for token in found) or (
+        formal and any(token.text == "-" for token in found)
+    )
     if not found or (letters and not formal):
         return None
     reader = Reader(found)
@@ -213,18 +222,21 @@ def number(text: str, *, lang: str = "en") -> Fraction | None:
 def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fraction | None:
     """The last number in the text, after `####` if that is there (GSM8K's layout).
 
-    1 1/2, \\frac{3}{4} and 25% are one number; where something is left to do, as in 84/2, the last numeral
-    is.  Without `percent`, 25% is 25.
+    1 1/2, \\frac{3}{4}, 12 345, 10⁻³ and 25% are one number; where something is left to do, as in 84/2, the
+    last numeral is, and none of 3² and √2.  Exponents and indices of letters are no numbers of their own.
+    Without `percent`, 25% is 25.
     """
-    found = latex.tokens(text[-2000:].rpartition("####")[2], lang)
+    text = powers.BOLD.sub(" ", text[-2000:].rpartition("####")[2])
+    found = latex.tokens(text, lang, loose=powers.in_thousands(text))
     found = [token for token in measures.with_percent(found) if percent or token.text != "%"]
-    last = max((i for i, token in enumerate(found) if token.kind == "number"), default=None)
-    if last is None or _goes_on(found, last):
+    last = powers.last_numeral(found)
+    if last is None or _goes_on(found, last) or powers.undone(found, last):
         return None
     for start, end in (phrase(found, last), (last, last + 1)):
         reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))
         value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
-        if value and not reading.undone and (fraction := value.fraction()) is not None:
+        done = reading and (not reading.undone or powers.is_of_ten(found, start, last))
+        if value and done and (fraction := value.fraction()) is not None:
             return fraction
     return None
 
@@ -247,7 +259,7 @@ def says_last(text: str, expected: str, *, lang: str = "en") -> bool:
 def phrase(found: list[Token], last: int) -> tuple[int, int]:
     """Where the number that ends in this numeral starts and ends: fraction, mixed number, percentage."""
     texts = [token.text for token in found]
-    start, end = power_of_ten(texts, last)
+    start, end = powers.of_ten(texts, last)
     if start == last:
         start, end = fraction_at(texts, last)
         if 0 < start < last and texts[start - 1].isdigit():
@@ -264,19 +276,6 @@ def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
     if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
         return last - 2, last + 1
     return last, last + 1
-
-
-def power_of_ten(texts: list[str], last: int) -> tuple[int, int]:
-    """Where 3 * 10^8 starts and ends, if the numeral is its exponent; else the numeral alone."""
-    at = last - 1
-    while at > 0 and texts[at] in ("-", "{"):
-        at -= 1
-    if at < 3 or texts[at] != "^" or texts[at - 1] != "10":
-        return last, last + 1
-    if texts[at - 2] not in ("*", "x"):
-        return last, last + 1
-    braced = texts[at + 1] == "{"
-    return at - 3, last + 1 + braced
 
 
 def negative(found: list[Token], start: int) -> int:

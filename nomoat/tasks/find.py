@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from nomoat.config import TaskError
+from nomoat.files import what_is
 from nomoat.tasks import base, contract, guest, gym, jsonl, tables
 from nomoat.tasks.base import NAMES, Problem, Task
 
@@ -69,7 +70,8 @@ def load_file(path: str | Path) -> Task:
     """
     path, names = Path(path), ", ".join(NAMES)
     if not path.is_file():
-        raise TaskError(f"no task file at {path}; expected a Python file with {names}; check the path")
+        found = what_is(path).replace("nothing at", "no task file at")
+        raise TaskError(f"{found}; expected a Python file with {names}; check the path")
     module = guest.module_at(path, "a task file")
     if missing := [name for name in NAMES if not hasattr(module, name)]:
         raise TaskError(f"{path} lacks {', '.join(missing)}; expected {names}; add what is missing")

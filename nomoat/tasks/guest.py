@@ -4,6 +4,7 @@ It runs with your rights.  This is the one place of the tasks where anything may
 function raises is his, and has to be told with his file and line.
 """
 
+import dis
 import functools
 import importlib.util
 import sys
@@ -11,9 +12,11 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -41,8 +44,46 @@ def attempt(function: Callable, *args: Any, **named: Any) -> Any:
         return function(*args, **named)
     except (Undecided, UserError, Ended):
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt as error:
+        if not _by_statement(error):  # a person at the keyboard
+            raise
         return Fault(type(error).__name__, told(error))
+    except BaseException as error:
+        return Fault(type(error).__name__, told(error))
+
+
+def _by_statement(error: BaseException) -> bool:
+    """Whether a `raise` raised the error, and no signal."""
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    return dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+
+
+def within(seconds: float, function: Callable, *args: Any, **named: Any) -> Any:
+    """What the function gives or raises; TaskError where it takes longer.
+
+    It works in a thread of its own, which nobody waits for any more then.
+    """
+    done: Future = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(function(*args, **named))
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    if not wait([done], seconds).done:
+        raise too_slow(function, seconds)
+    return done.result()
+
+
+def too_slow(function: Callable, seconds: float) -> TaskError:
+    """The error for a call that doesn't come back."""
+    name = getattr(function, "__name__", type(function).__name__)
+    expected = f"expected a verdict within {seconds:g} seconds a call"
+    return TaskError(f"{name} has not come back; {expected}; mend it; the checkpoints are kept")
 
 
 def told(error: BaseException) -> str:

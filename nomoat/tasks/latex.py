@@ -40,8 +40,10 @@ GREEK = {
 INFINITE = ("infinity", "infty", "inf", "unendlich")
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+SMALL = str.maketrans({**SUPERSCRIPTS, **SUBSCRIPTS})
+SMALL_FRACTION = re.compile("(?<![^\\W\\d])(?<![)}])([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)")
 # Between thousands; no two of them begin alike, so that there is one way to read a row of them.
-THIN = r"(?:,\s?\\!\s?|\{,\}|\\[,;: ]|\\!,|[~\u00a0\u2009\u202f])"
+THIN = r"(?:,\s?\\!\s?|\{,\}|\\[,;: ]|\\!,|[~\u00a0\u2009\u202f]|['’](?=[0-9]{3}(?![0-9])))"
 BLANK_MARK = "(?: (?=[0-9]{3}(?![0-9])))"
 # Numbers of three digits with plain blanks between them, three and more: a list, not one number.
 BLANK_LIST = re.compile(r"[1-9][0-9]{2}(?: [1-9][0-9]{2}){2,}")
@@ -174,7 +176,11 @@ class Lexer:
             yield Token("sign" if name in COMMANDS else "name", GREEK.get(name, sign))
 
     def raised(self) -> Iterator[Token]:
-        """x² as x^{2}, x₁ as x_{1}."""
+        """x² as x^{2}, x₁ as x_{1}, ²⁄₃ and ²/₃ as \\frac{2}{3}."""
+        if parts := self.match(SMALL_FRACTION):
+            small = parts[1].translate(SMALL), parts[2].translate(SMALL)
+            yield from fraction("⁄".join(small))
+            return
         above = self.text[self.at] in SUPERSCRIPTS
         table = SUPERSCRIPTS if above else SUBSCRIPTS
         digits = ""

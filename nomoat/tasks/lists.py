@@ -161,8 +161,10 @@ def flattened(parts: list[Answer]) -> list[Answer]:
 
 
 def in_set(parts: list[Answer]) -> Answer:
+    """A set; of one value, but for the empty set, that value."""
     flat = flattened(parts)
-    return flat[0] if len(flat) == 1 else Several("{}", tuple(flat))
+    bare = flat[0].letter() if len(flat) == 1 and isinstance(flat[0], Formula) else None
+    return flat[0] if len(flat) == 1 and bare != "∅" else Several("{}", tuple(flat))
 
 
 def named(part: Answer) -> str | None:

@@ -205,7 +205,7 @@ class Reader(Numerals):
             if self.take(")"):
                 return value
             self.at, self.marked = start, marked
-        if opened == r"\{" and self.take(r"\}"):
+        if opened in (r"\{", "{") and self.take(r"\}", "}"):
             return atom("letter", "∅")
         parts = self.items()
         closed = self.expect(*CLOSERS[opened])

@@ -20,11 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
+from nomoat.files import what_is
 from nomoat.tasks import base, contract, guest
 from nomoat.tasks.base import Problem
 
 NOT_COLUMNS = ("prompt", "completion", "completion_ids")  # as in TRL
 CHUNK = 64  # completions of one call
+LONGEST_SECONDS = 300.0  # of one call
 SIGNATURE = "TRL's signature, f(prompts, completions, **columns)"
 
 
@@ -60,7 +62,9 @@ class Judge:
     def rewards(self, prompts: list, completions: list, columns: Mapping[str, list]) -> list[float | None]:
         """A reward for each completion; TypeError or ValueError for anything else."""
         n = len(completions)
-        given = self.function(
+        given = guest.within(
+            LONGEST_SECONDS,
+            self.function,
             prompts=prompts,
             completions=completions,
             completion_ids=[Unknown("completion_ids") for _ in completions],
@@ -87,7 +91,13 @@ class Judge:
             self.loop = asyncio.new_event_loop()
             Thread(target=_run, args=(self.loop,), daemon=True).start()
             weakref.finalize(self, self.loop.call_soon_threadsafe, self.loop.stop)
-        return asyncio.run_coroutine_threadsafe(_result(given), self.loop).result()
+        future = asyncio.run_coroutine_threadsafe(_result(given), self.loop)
+        try:
+            return future.result(LONGEST_SECONDS)
+        except TimeoutError:
+            if future.done():  # its own
+                raise
+            raise guest.too_slow(self.function, LONGEST_SECONDS) from None
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -115,6 +125,7 @@ class Only:
     def __init__(self, function: Callable[..., Any]):
         self.function = function
         kinds = inspect.signature(function).parameters.values()
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.takes_all = any(kind.kind is inspect.Parameter.VAR_KEYWORD for kind in kinds)
         self.names = {kind.name for kind in kinds}
 
@@ -125,7 +136,7 @@ class Only:
 def function_in(file: str, name: str) -> Callable[..., Any]:
     """The function of that name in a Python file, which may import its neighbours."""
     if not Path(file).is_file():
-        found = f"no function {name!r} in {file}: there is no such file"
+        found = f"no function {name!r}: {what_is(Path(file))}"
         raise TaskError(f"{found}; expected {SIGNATURE}; check the path")
     function = getattr(guest.module_at(Path(file), f"a file with {SIGNATURE}"), name, None)
     if not callable(function):

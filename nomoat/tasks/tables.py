@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, nearest
-from nomoat.files import once
+from nomoat.files import once, what_is
 
 QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
@@ -90,6 +90,8 @@ def _renamings(path: str, options: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise TaskError(f"{what_is(path)}; expected a file of problems; check the path")
     try:
         content = path.read_bytes()
         if b"\0" in content:  # no text has it, and UTF-16 at every second place
@@ -217,6 +219,8 @@ def asked(
         return [{"role": "user", "content": row[column]}], dict(row)
     turns = [_turn(message, f"{place}, {column}") for message in row[column]]
     row = dict(row)
+    if row.get("tools") or row.get("functions"):
+        raise TaskError(f"{place} has tools, which no question tells; expected none; drop them, or the row")
     if column == "messages" and turns[-1]["role"] == "assistant":
         row.setdefault("solution" if row.get("answer") else "answer", turns.pop()["content"])
     if not turns or turns[-1]["role"] != "user":
@@ -240,7 +244,7 @@ def _turn(message: Any, place: str) -> JsonObject:
         expected = f"expected one of {', '.join(ROLES)}; mend it"
         raise TaskError(f"{place}: a message of role {role!r:.40}; {expected}")
     content = text_in(message)
-    if content is None or message.get("tool_calls"):
+    if content is None or message.get("tool_calls") or message.get("function_call"):
         raise TaskError(f"{place}: a message without a text as its content; expected one; mend or drop it")
     return {"role": role, "content": content}
 

@@ -176,11 +176,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
             f"vocab_size = {vocab_size}; expected {SMALLEST_VOCAB} or more: special tokens, 256 bytes"
         )
     made = tokenizers.Tokenizer(models.BPE())
-    split = [  # llama.cpp knows this pair as "smollm"
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-    ]
-    made.pre_tokenizer = pre_tokenizers.Sequence([*split, pre_tokenizers.FixedLength(length=WORD_BYTES)])
+    made.pre_tokenizer = _words()
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -200,8 +196,24 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     made.train_from_iterator(counted(), trainer)
     if not n_bytes:
         raise DataError("no text to train a tokenizer on; expected at least one non-empty document")
-    made.pre_tokenizer = pre_tokenizers.Sequence(split)
+    made.pre_tokenizer = pre_tokenizers.Sequence(_split())
     return Tokenizer(json.loads(made.to_str()))
+
+
+def _split() -> list[pre_tokenizers.PreTokenizer]:
+    return [  # llama.cpp knows this pair as "smollm"
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+    ]
+
+
+def _words() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([*_split(), pre_tokenizers.FixedLength(length=WORD_BYTES)])
+
+
+def fewest(text: str) -> int:
+    """The fewest tokens that any tokenizer of `train` makes of a text: no token spans two of its words."""
+    return len(_words().pre_tokenize_str(text))
 
 
 def _built(table: JsonObject) -> tokenizers.Tokenizer:

@@ -89,6 +89,22 @@ def test_every_way_to_write_set(argv, gathered):
     assert main.gather_sets(argv) == gathered
 
 
+@pytest.mark.parametrize(
+    ("argv", "gathered"),
+    [
+        ("eval M --task a --task b c --json", "eval M --json --task a b c"),
+        ("eval M --task=a --task=b", "eval M --task a b"),
+        ("eval M --task a b", "eval M --task a b"),
+        ("transfer R --files a --quick --files b", "transfer R --quick --files a b"),
+        ("serve --model a=b --model c=d", "serve --model a=b --model c=d"),  # the parser's own way
+        ("run r --task a --task b", "run r --task a --task b"),
+        ("", ""),
+    ],
+)
+def test_a_list_may_be_given_one_by_one(argv, gathered):
+    assert main.gather_lists(argv.split()) == gathered.split()
+
+
 def events(n_steps: int = 20):
     yield {"kind": "stage_start", "stage": "rl"}
     yield {"kind": "begin", "stage": "rl", "what": "encode [tasks]"}
@@ -179,7 +195,7 @@ def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsy
     assert not (tmp_path / "runs" / "a" / "pretrain" / "data").exists()
     for argv, complaint in (
         (["clean"], "expected runs"),
-        (["compare", "runs/a"], "found 1 runs; expected two"),
+        (["compare", "runs/a"], "found 1 run; expected two"),
         (["list", "nowhere"], "no run in nowhere"),
         (["nowhere"], "no run in nowhere; expected a directory that `nomoat run` made"),
     ):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from nomoat.config import ConfigError, DataError, Strict, parse
-from nomoat.data import shown, sources
+from nomoat.data import documents, shown, sources
 from nomoat.data.sources import DataSet, Document, from_hub, from_path
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import Message
@@ -211,9 +211,20 @@ def test_a_bad_file_says_what_is_wrong(tmp_path, name):
 
 def test_a_huge_line_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "LONGEST_LINE_BYTES", 2**20)
-    (tmp_path / "a.txt").write_bytes(b"short\n" + b"x" * (2**20 + 1))
+    (tmp_path / "a.jsonl").write_bytes(b"     \n" + b"x" * (2**20 + 1))
     with pytest.raises(DataError, match="longer than 1 MB at byte 6"):
-        list(from_path(tmp_path / "a.txt"))
+        list(from_path(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("text", ["so it goes " * 40, "ö" * 300, "€" * 300, "😀" * 100 + "x", "a\r\n" * 90])
+def test_a_long_line_comes_in_pieces_and_loses_nothing(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(sources, "DOCUMENT_BYTES", 50)
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode())
+    pieces = [document.text for document in from_path(path)]
+    assert max(len(piece.encode()) for piece in pieces) <= 100
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert len(list(documents.first([from_path(path)], 40))) == 1
 
 
 def test_parquet_without_a_text_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from nomoat.config import ConfigError, DataError, read_recipe
 from nomoat.run.directory import Run
 from nomoat.stages import recipe as recipes
-from nomoat.stages import vetting
+from nomoat.stages import pipeline, vetting
 from nomoat.tokenizer import bpe
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
@@ -121,3 +121,18 @@ def test_small_talk_that_has_no_room_is_told_before_the_first_model(begun):
     small = [f"{place}.context=70" for place in ("models.main", "models.student", "extend")]
     with pytest.raises(DataError, match="`eval.talk`: the question .* and the context of .* is 70"):
         vetting.questions(*begun({"sorting": [3]}, *small, "eval.talk=1"))
+
+
+def test_a_question_of_too_many_words_is_told_before_there_is_a_tokenizer(tmp_path):
+    place = tmp_path / "mine.jsonl"
+    rows = [{"question": f"{n}?" + " so" * (200 if n == 50 else 0), "answer": "7"} for n in range(100)]
+    place.write_text("\n".join(map(json.dumps, rows)))
+    table = read_recipe(SMOKE)
+    for stage in table["stages"]:
+        if stage.get("tasks"):
+            stage["tasks"] = {str(place): [0]}
+    recipe = recipes.resolve(table)
+    with pytest.raises(DataError, match=r"line 51: .* has 203 tokens or more, and the context of rl"):
+        pipeline.check(recipe, whole=False)
+    tokenizer = bpe.train([" so" * 9], bpe.SMALLEST_VOCAB + 4)
+    assert bpe.fewest(" so" * 200) == 200 == len(tokenizer.encode(" so" * 200))

@@ -159,7 +159,7 @@ def test_names_that_are_none(write, tmp_path):
         path + ":exactly": "no checker 'exactly'.*exact, number, line, code",
         path + ":exact:tset": "no checker 'tset' .*, or test; choose one",
         path + ":exact:number": "2 checkers for .*; expected one of",
-        path + ":none.py:f": "no function 'f' in none.py",
+        path + ":none.py:f": "no function 'f': nothing at none.py",
     }
     for name, complaint in complaints.items():
         with pytest.raises(TaskError, match=complaint):

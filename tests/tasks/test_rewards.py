@@ -1,6 +1,7 @@
 """Reward functions as TRL calls them: every name, every form of what they give, nothing accepted unseen."""
 
 import json
+import signal
 import sys
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 
 from nomoat.config import TaskError
 from nomoat.run.stop import Ended
-from nomoat.tasks import base, find, verdicts
+from nomoat.tasks import base, find, guest, rewards, verdicts
 
 HEAD = """
 import math
@@ -161,7 +162,7 @@ def test_a_missing_file_function_or_module_is_told(task_of, tmp_path):
     for source, complaint in complaints.items():
         with pytest.raises(TaskError, match=complaint):
             task_of(source)
-    with pytest.raises(TaskError, match="there is no such file"):
+    with pytest.raises(TaskError, match="nothing at .*none.py"):
         find.find(f"{tmp_path}/rewards_of.jsonl:{tmp_path}/none.py:f")
     with pytest.raises(TaskError, match="names no function"):
         find.find(f"{tmp_path}/rewards_of.jsonl:{tmp_path}/rewards.py")
@@ -180,3 +181,23 @@ def test_a_signal_ends_a_function_and_waits_for_no_other(task_of):
                 "def f(completions, answer, **kwargs):\n    end(signal.SIGTERM, None)\n")
     task_of(RIGHT["async"])
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+
+
+def test_a_function_that_does_not_come_back_is_told(task_of, monkeypatch):
+    monkeypatch.setattr(rewards, "LONGEST_SECONDS", 0.05)
+    for head in ("def f", "async def f"):
+        wait = "await asyncio.sleep(9)" if "async" in head else "threading.Event().wait(9)"
+        with pytest.raises(TaskError, match="f has not come back; expected a verdict within 0.05 seconds"):
+            task_of(f"import asyncio, threading\n{head}(completions, **_):\n    {wait}")
+
+
+def test_an_interrupt_that_a_function_raises_is_its_own_and_a_signal_is_not():
+    def raises():
+        raise KeyboardInterrupt
+
+    for call in ((raises,), (guest.within, 9, raises)):
+        fault = guest.attempt(*call)
+        assert fault.kind == "KeyboardInterrupt"
+        assert "test_rewards.py, line" in fault.words
+    with pytest.raises(KeyboardInterrupt):
+        guest.attempt(signal.raise_signal, signal.SIGINT)

@@ -1,0 +1,88 @@
+"""What the numbers of a stage mean beside those of others: its rows, answers and updates."""
+
+from collections.abc import Iterator
+
+from nomoat.config import ConfigError
+from nomoat.stages.recipe import Recipe, StageConfig
+
+
+def check(recipe: Recipe, config: StageConfig) -> None:
+    """ConfigError for numbers that can't do what they say."""
+    if hasattr(config, "shares"):
+        _check_rows(recipe, config)
+    if hasattr(config, "rewards"):
+        _check_updates(config)
+    if getattr(config, "max_new_tokens", None) and getattr(config, "policy_steps", True):
+        _check_answers(recipe, config)
+
+
+def check_longer(stage: str, context: int, before: int) -> None:
+    """ConfigError for an extension that doesn't extend."""
+    if context <= before:
+        raise _wrong(f"{stage}.context", context, f"more than the {before} so far", "raise it")
+
+
+def _check_rows(recipe: Recipe, config: StageConfig) -> None:
+    name = config.name
+    reads = config.steps > getattr(config, "policy_steps", 0)
+    if reads and not any(config.shares.values()):
+        raise _wrong(f"{name}.shares", config.shares, "some kind of document above 0", "such as prose = 1.0")
+    if (config.first_rows or 0) > config.rows:
+        expected = f"at most the rows = {config.rows} that a step ends with"
+        raise _wrong(f"{name}.first_rows", config.first_rows, expected, "lower it")
+    if config.kind == "extend":
+        if config.source is not None:
+            check_longer(name, config.context, context_of(recipe, recipe.stage(config.source)))
+    elif (known := _known(recipe, config)) and config.context > known:
+        expected = f"at most the model's context, which is {known:,}"
+        raise _wrong(f"{name}.context", config.context, expected, "lower it, or extend the model's")
+
+
+def _check_updates(config: StageConfig) -> None:
+    weights = config.rewards.model_dump()
+    if not any(weights.values()):
+        expected = f"one of {', '.join(weights)} above 0"
+        raise _wrong(f"{config.name}.rewards", weights, expected, "otherwise nothing is learnt")
+    if config.minibatches > config.prompts:
+        expected = f"at most one for each of prompts = {config.prompts}"
+        raise _wrong(f"{config.name}.minibatches", config.minibatches, expected, "lower it")
+
+
+def _check_answers(recipe: Recipe, config: StageConfig) -> None:
+    for name, context in contexts(recipe, config):
+        if config.max_new_tokens >= context:
+            expected = f"less than the context of {name}, which is {context:,}"
+            raise _wrong(f"{config.name}.max_new_tokens", config.max_new_tokens, expected, "lower it")
+
+
+def _wrong(place: str, value: object, expected: str, cure: str) -> ConfigError:
+    return ConfigError(f"`{place}` = {value}: expected {expected}; {cure}")
+
+
+def contexts(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, int]]:
+    """The contexts of the models that answer in a stage, by the name of the model."""
+    names = [config.name]
+    if config.kind == "eval":
+        earlier = recipe.stages[: recipe.stages.index(config)]
+        names = config.models or [stage.name for stage in earlier if stage.leaves_weights]
+    for name in names:
+        try:
+            yield name, context_of(recipe, recipe.stage(name))
+        except ConfigError:  # a stage that another run has done, of which the recipe knows no shape
+            continue
+
+
+def _known(recipe: Recipe, config: StageConfig) -> int | None:
+    """The context of a stage's model, where the recipe knows its shape."""
+    return next((context for _, context in contexts(recipe, config)), None)
+
+
+def context_of(recipe: Recipe, config: StageConfig) -> int:
+    """The context of the model that a stage works on: that of the last extension before it."""
+    if config.kind == "extend":
+        return config.context
+    if config.kind == "distill" and config.source is not None and config.start is None:
+        return context_of(recipe, recipe.stage(config.source))
+    if getattr(config, "model", None) is not None or config.source is None:
+        return recipe.shape(config).context
+    return context_of(recipe, recipe.stage(config.source))

@@ -1,0 +1,45 @@
+"""What the numbers of a stage mean beside those of others."""
+
+import pytest
+
+from nomoat.config import ConfigError, read_recipe, shipped_recipes
+from nomoat.stages import pipeline
+from nomoat.stages.recipe import resolve
+
+WRONG = {
+    "rl.rewards={accuracy=0}": "expected one of accuracy, format, language, random above 0",
+    "pretrain.context=100000": "at most the model's context, which is 96",
+    "sft.context=129": "at most the model's context, which is 128",
+    "distill.context=1000": "at most the model's context, which is 128",
+    "rl.minibatches=5": "at most one for each of prompts = 4",
+    "rl.max_new_tokens=128": "less than the context of rl, which is 128",
+    "eval.max_new_tokens=999": "less than the context of pretrain, which is 96",
+    "distill.max_new_tokens=999": "less than the context of distill, which is 128",
+    "extend.context=96": "more than the 96 so far",
+    "extend.context=64": "more than the 96 so far",
+    "pretrain.first_rows=9": "at most the rows = 8",
+    "pretrain.shares={}": "some kind of document above 0",
+    "sft.shares={prose=0.0}": "some kind of document above 0",
+}
+RIGHT = (
+    "rl.rewards={accuracy=0.0,random=1.0}", "rl.minibatches=4", "distill.group=1", "save_seconds=0",
+    "seed=-1", "models.main.d_model=34", "rl.max_new_tokens=127", "distill.policy_steps=100",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_what_can_not_do_what_it_says_is_refused_by_the_plan_and_the_run(change):
+    recipe = resolve(read_recipe("smoke", [change]))
+    for whole in (True, False):
+        with pytest.raises(ConfigError, match=WRONG[change]):
+            pipeline.check(recipe, whole=whole)
+
+
+@pytest.mark.parametrize("change", RIGHT)
+def test_what_means_something_is_left(change):
+    pipeline.check(resolve(read_recipe("smoke", [change])), whole=False)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_recipes_that_ship_mean_what_they_say(name):
+    pipeline.check(resolve(read_recipe(name)), whole=False)

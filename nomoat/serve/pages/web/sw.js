@@ -12,6 +12,8 @@ const SHELL = [
   "/assets/vendor/marked.js",
   "/assets/vendor/dompurify.js",
   "/assets/vendor/temml.js",
+  "/assets/vendor/temml.css",
+  "/assets/vendor/Temml.woff2",
   ...[
     "api",
     "dialog",

@@ -1,6 +1,6 @@
 // Formulas in Markdown: $…$ and \(…\) in a line, $$…$$ and \[…\] by themselves.
 
-import { fill } from "./dom.js";
+import { fill, h } from "./dom.js";
 
 const LONGEST = 4000;
 const INLINE = [/^\$(?![\s$])((?:\\.|[^\\$\n])+?)(?<!\s)\$(?!\d)/, /^\\\(((?:\\.|[^\\\n])+?)\\\)/];
@@ -38,6 +38,7 @@ let temml = null;
 /** Puts MathML into elements that hold a formula; where Temml can't read one, its source stays. */
 export async function typeset(boxes) {
   try {
+    if (!temml) document.head.append(h("link", { rel: "stylesheet", href: "/assets/vendor/temml.css" }));
     temml ??= (await import("../vendor/temml.js")).default;
   } catch {
     return; // it can't be loaded: the sources are there to be read

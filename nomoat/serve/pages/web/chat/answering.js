@@ -2,7 +2,7 @@
 
 import { post, stream } from "../app/api.js";
 import { modelOf } from "./models.js";
-import { drawing, settings, told } from "./settings.js";
+import { drawing, told } from "./settings.js";
 import { tokensOf } from "./store.js";
 
 const TOP = 5;
@@ -25,7 +25,8 @@ export async function answer({ messages, reply, record, signal, onPiece }) {
     timings: true,
     return_token_ids: true,
     ...drawing(model),
-    ...(settings().tokens ? { logprobs: true, top_logprobs: TOP } : {}),
+    logprobs: true,
+    top_logprobs: TOP,
   };
   if (record.ids.length) body.reply_tokens = record.ids;
   reply.finish = null;

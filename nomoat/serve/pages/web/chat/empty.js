@@ -3,15 +3,15 @@
 import { h } from "../app/dom.js";
 import { familyName, short, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
-import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf } from "./models.js";
+import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf, single } from "./models.js";
 import { session } from "./session.js";
 import { stageMap } from "./stages.js";
 
-const EXAMPLES = 4;
+const EXAMPLES = 3;
 const KINDS = 14;
 
 export function emptyState() {
-  const model = modelOf(chosen()[0]);
+  const model = modelOf(chosen().length > 1 ? single() : chosen()[0]);
   if (!model) return away();
   const stages = stagesOf(model.id);
   return h(
@@ -70,22 +70,16 @@ function about(model) {
   });
 }
 
+/** What to try: questions that it was taught, and a problem that is judged. */
 function examples(model) {
-  const some = model.panel?.examples ?? [];
-  if (!some.length) return null;
+  const asked = (model.panel?.examples ?? []).slice(0, EXAMPLES);
+  const card = (text, drawing, go) =>
+    h("button", { class: "example", on: { click: go } }, h("span", { text }), icon(drawing, 16));
   return h(
     "div",
     { class: "examples" },
-    some
-      .slice(0, EXAMPLES)
-      .map((text) =>
-        h(
-          "button",
-          { class: "example", on: { click: () => session.send(text) } },
-          h("span", { text }),
-          icon("right", 16),
-        ),
-      ),
+    asked.map((text) => card(text, "right", () => session.send(text))),
+    card(t("empty.check"), "check", () => session.tell("problems")),
   );
 }
 

@@ -55,7 +55,7 @@ async function start() {
   if (matchMedia("(pointer: fine)").matches) composer.focus();
   navigator.serviceWorker?.register(scriptURL("/sw.js")).catch(() => {});
   session.addEventListener("open", () => matchMedia("(pointer: fine)").matches && composer.focus());
-  session.addEventListener("draft", ({ detail }) => composer.write(detail));
+  session.addEventListener("problems", composer.openProblems);
 }
 
 async function refresh() {

@@ -1,10 +1,11 @@
 // What the server has to offer, and which of it was chosen.
 
 import { get } from "../app/api.js";
-import { joules, money, percent, seconds, short, t } from "../app/i18n.js";
+import { joules, language, money, percent, seconds, short, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 
-const joined = (parts) => parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
+const unbroken = (part) => part.replaceAll(" ", "\u00a0");
+const joined = (parts) => parts.map(unbroken).join(" · ");
 const CENT = 0.01;
 const MOST = 6; // side by side: as many as a browser keeps connections
 let list = kept("models", []); // as they were last time, for when the server is away
@@ -61,30 +62,35 @@ export function choose(ids) {
 }
 
 /** What a stage took, in words: "2 h 25 min · 0.31 kWh · €0.21"; null if nobody knows. */
-export const costOf = (model) => (model.cost ? spelled(model.cost) : null);
+export const costOf = (model) => (model.cost ? joined(amounts(model.cost)) : null);
 
 /** What a model took with all stages before it; null if one of them is not known. */
 export function wholeCostOf(model) {
-  if (model.cost_total) return spelled(model.cost_total);
+  if (model.cost_total) return listed(amounts(model.cost_total));
   const stages = stagesOf(model.id);
   const until = stages.findIndex(({ stage }) => stage === model.stage);
   const costs = (until < 0 ? [model] : stages.slice(0, until + 1)).map(({ cost }) => cost);
   if (costs.some((cost) => !cost)) return null;
   const sum = (name) => costs.reduce((all, cost) => all + (cost[name] ?? 0), 0);
-  return spelled({
-    seconds: sum("seconds"),
-    joules: sum("joules"),
-    money: sum("money"),
-    currency: costs.at(-1).currency,
-  });
+  return listed(
+    amounts({
+      seconds: sum("seconds"),
+      joules: sum("joules"),
+      money: sum("money"),
+      currency: costs.at(-1).currency,
+    }),
+  );
 }
 
-function spelled(cost) {
+/** Amounts as words of a sentence: "1 h 50 min, 66 kJ, and €0.02". */
+const listed = (parts) => new Intl.ListFormat(language()).format(parts.map(unbroken));
+
+function amounts(cost) {
   const parts = [];
   if (cost.seconds) parts.push(seconds(cost.seconds));
   if (cost.joules) parts.push(energy(cost.joules));
   if (cost.money) parts.push(price(cost.money, cost.currency ?? "USD"));
-  return parts.length ? joined(parts) : null;
+  return parts;
 }
 
 const price = (value, currency) => (value < CENT ? `< ${money(CENT, currency)}` : money(value, currency));

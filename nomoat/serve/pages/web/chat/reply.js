@@ -115,7 +115,7 @@ export class Reply {
     const now = running && !reply.text;
     box.classList.toggle("now", now);
     end.hidden = !now;
-    const said = { n: reply.thought?.tokens ?? 0, time: seconds(reply.thought?.seconds ?? 0) };
+    const said = { n: reply.thought?.tokens ?? 0, time: seconds(reply.thought?.seconds ?? 0).replaceAll(" ", "\u00a0") };
     this.#summary.textContent = t(now ? "thinking" : "thought", said);
     const more = reply.thinking.startsWith(this.#thinkingShown)
       ? reply.thinking.slice(this.#thinkingShown.length)
@@ -131,6 +131,7 @@ export class Reply {
   #live() {
     const { reply } = this;
     fill(this.#parts.error);
+    if (this.#tokens) this.#hideTokens();
     if ($(".live", this.#parts.foot)) $(".live", this.#parts.foot).textContent = t("tokens", { n: reply.n });
     else {
       const stop = h(
@@ -215,6 +216,12 @@ export class Reply {
       ],
       h("span", { class: "facts number" }, facts(reply)),
     );
+  }
+
+  #hideTokens() {
+    this.#tokens = null;
+    this.#body.element.hidden = false;
+    fill(this.#parts.tokens);
   }
 
   async #toggleTokens(button) {

@@ -13,7 +13,6 @@ const DEFAULTS = {
   thinking: "auto",
   budget: null,
   longest: null,
-  tokens: true,
 };
 let now = { ...DEFAULTS, ...kept("settings", {}) };
 

@@ -1,7 +1,7 @@
 // A conversation is a tree of messages: a reply hangs from what was asked, the next question from a reply.
 //
 // chat:  {id, title, created, updated, nodes: {id: node}, chosen: {place: id}}
-// asked: {id, role: "user", parent: reply's id | null, text, models: [ids], check: null or its problem's place}
+// asked: {id, role: "user", parent: reply's id | null, text, models: [ids], check: its problem | null}
 // reply: {id, role: "assistant", parent: asked's id, model, text, thinking, finish, …}
 // `chosen` says which branch is seen: of questions after a reply ("root" for the first), of replies to a
 // question (its id), and of replies of one model among several side by side (its id and the model).

@@ -124,6 +124,6 @@ export class View {
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
     this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.#down.hidden = this.#follows;
+    this.#down.hidden = this.#follows || !this.#shown.size;
   }
 }

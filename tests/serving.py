@@ -42,10 +42,10 @@ def made(context: int = SPEC.context) -> Served:
 
 
 @contextlib.contextmanager
-def running(served, doors=DOORS, **bounds):
+def running(served, doors=DOORS, static=(), more=(), **bounds):
     """A server in a thread, asked at its port."""
     shelf = Shelf([Entry("lamp", "", served=served)], ROWS)
-    app = App(shelf, doors, Bounds(**bounds))
+    app = App(shelf, doors, Bounds(**bounds), static, more)
     bound = server.listening("127.0.0.1", 0)
     bound.listen(64)
     uvicorn_server = server.Server(app)

@@ -9,14 +9,18 @@ from tyro.conf import Positional, UseAppendAction
 from nomoat.cli import say
 from nomoat.cli.args import Json, said
 
+DEFAULT_RUNS = Path("runs")
 MODELS = Positional[
-    Annotated[tuple[str, ...], said("what `chat` takes, with every stage (default: what ships)", "[MODEL …]")]
+    Annotated[tuple[str, ...], said("as `chat` takes, with its stages; or what ships", "[MODEL …]")]
 ]
 Named = UseAppendAction[
     Annotated[tuple[str, ...], said("one more, under a name of its own; repeat it", "NAME=MODEL")]
 ]
 Hosts = UseAppendAction[
     Annotated[tuple[str, ...], said("a name that clients call this machine by; repeat it", "NAME")]
+]
+Tasks = UseAppendAction[
+    Annotated[tuple[str, ...], said("a task for the page, as of `run --task`; repeat it", "FILE")]
 ]
 
 
@@ -30,21 +34,26 @@ def serve(
     host: Hosts = (),
     keys: Annotated[Path | None, said("API keys, one a line", "FILE")] = None,
     type: Annotated[Literal["f32", "bf16", "int8"], said("of the weights in memory")] = "f32",
+    runs: Annotated[Path | None, said("the lab shows the runs in it (default: runs)", "DIR")] = None,
+    task: Tasks = (),
+    browser: Annotated[bool, said("open the page in a browser", name="open")] = False,
     rows: Annotated[int, said("replies that are written at the same time", "N")] = 32,
     plan: Annotated[bool, said("print what would be served, and do nothing")] = False,
     json: Json = False,
 ) -> int:
-    """Serve models over HTTP, for OpenAI's clients."""
+    """Serve models over HTTP: a page to talk to them, and routes for OpenAI's clients."""
     from nomoat.parallel.contention import Polite
     from nomoat.serve import server
     from nomoat.serve.app import App
     from nomoat.serve.limits import Doors, read_keys
+    from nomoat.serve.pages import routes, static
     from nomoat.serve.shelf import Shelf, described, entries
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests are short: threads would only wait
     names = frozenset(name.lower() for name in host)
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
+    more = routes.api(task, directory_of(runs))
     models = [described(entry, type) for entry in listed]
     if plan:
         return told(models, json)
@@ -52,12 +61,44 @@ def serve(
     shelf = Shelf(listed, rows, stored=type)
     listed[0].served = shelf.load(listed[0], say.aside)
     bound.listen(server.BACKLOG)  # whoever comes from now on is answered
-    say.aside(f"{', '.join(shelf.entries)}; Ctrl-C ends it when what runs is finished")
-    url = f"{server.url_of(bound)}/v1"
-    say.result(dumped({"url": url, "models": list(shelf.entries)}) if json else url, at_once=True)
+    announced(list(shelf.entries), server.url_of(bound), json)
+    shown(server.page_of(bound), browser)
     with Polite():
-        server.serve(App(shelf, doors), bound)
+        server.serve(App(shelf, doors, static=static.routes(), more=more), bound)
     return 0
+
+
+def announced(names: list[str], url: str, json: bool) -> None:
+    """The models on stderr, the address of the routes on stdout."""
+    say.aside(f"{', '.join(names)}; Ctrl-C ends it when what runs is finished")
+    routes = f"{url}/v1"
+    say.result(dumped({"url": routes, "models": names}) if json else routes, at_once=True)
+
+
+def shown(page: str, browser: bool) -> None:
+    """Says where the page is; `browser` opens it, beside the server, which no browser may keep waiting."""
+    import threading
+    import webbrowser
+
+    say.aside(f"to talk to it, open {page} in a browser")
+
+    def show() -> None:
+        if not webbrowser.open(page):
+            say.aside("no browser could be started; open the page yourself")
+
+    if browser:
+        threading.Thread(target=show, daemon=True).start()
+
+
+def directory_of(runs: Path | None) -> Path | None:
+    """Where the runs are that the lab shows; ConfigError for a directory that isn't there."""
+    from nomoat.config import ConfigError
+
+    if runs is None:
+        return DEFAULT_RUNS if DEFAULT_RUNS.is_dir() else None
+    if not runs.is_dir():
+        raise ConfigError(f"--runs {runs}; expected a directory of runs; `nomoat run` writes runs/NAME")
+    return runs
 
 
 def told(models: list[dict[str, Any]], json: bool) -> int:

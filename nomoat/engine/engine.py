@@ -208,6 +208,8 @@ class Engine:
             if token.stop or token.id != guess:
                 break
         self.pace.accepted += len(tokens) - 1
+        if guesses:
+            tokens[0] = tokens[0]._replace(n_drafts=len(guesses), n_accepted=len(tokens) - 1)
         self.scheduler.computed(row, len(row.ids) - 1 - row.n_computed)
         if tokens[-1].stop:
             self.scheduler.leave(row)

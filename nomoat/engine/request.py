@@ -194,6 +194,8 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     `n_cached`, on the first token of each sample: how many ids of the prompt were not computed for it,
     since the cache had them; a sample that shares the prompt of the first one counts all of them.
     `prompt`, on the first token of each sample: the prompt's ids but the first, scored, if asked for.
+    `n_drafts` and `n_accepted`, on the first token of a step: how many ids were guessed for this step, and
+    how many of them were right.
     """
 
     request: int
@@ -205,6 +207,8 @@ class Token(NamedTuple):  # which is made faster than a frozen dataclass
     plain_logp: float | None = None  # of `id` under softmax(logits), beside `top`
     n_cached: int | None = None
     prompt: tuple[Scored, ...] | None = None
+    n_drafts: int = 0
+    n_accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

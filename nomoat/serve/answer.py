@@ -65,6 +65,8 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
         if not usage.completion_tokens:
             usage.first_token_seconds = time.perf_counter() - began
         usage.completion_tokens += 1
+        usage.n_drafts += token.n_drafts
+        usage.n_accepted += token.n_accepted
         for delta in replies[number].read(token):
             yield delta
         if token.stop:
@@ -74,6 +76,7 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
         if number not in ended:
             yield replies.get(number, Reply(asked, number, served.tokenizer)).cut()
     usage.seconds = time.perf_counter() - began
+    usage.joules, usage.joules_source = job.joules, job.joules_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ LARGE_BYTES = 8 << 10  # of a body: reading it takes long enough to be done besi
 
 
 class App:
-    """The ASGI application.  `static` are routes and mounts of files that hold no secret: they stand behind
-    all others, and ask for no key.
+    """The ASGI application.  `more` are further routes, which find it in their scope as `app`; `static` are
+    routes and mounts of files that hold no secret: they stand behind all others, and ask for no key.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class App:
         doors: Doors,
         bounds: Bounds | None = None,
         static: Sequence[Route | Mount] = (),
+        more: Sequence[Route] = (),
     ):
         self.shelf, self.doors, self.static = shelf, doors, static
         self.bounds = bounds = bounds or Bounds()
@@ -62,6 +63,7 @@ class App:
             Route("/health", self.health, methods=["GET"]),
             Route("/metrics", self.counted, methods=["GET"]),
             Route("/version", self.version, methods=["GET"]),
+            *more,
             *static,
         ]
         self.router = Router(routes, redirect_slashes=False)
@@ -226,7 +228,8 @@ class App:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def described_api(self, request: Request) -> Response:
-        return Json(openapi.document())
+        paths = {route.path.replace(":path", "") for route in self.router.routes}
+        return Json(openapi.document(paths))
 
     async def version(self, request: Request) -> Response:
         return Json({"version": nomoat.__version__})

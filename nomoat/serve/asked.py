@@ -22,7 +22,8 @@ class Asked:
     """What a body of any route asks of the engine.
 
     The samples of `requests[i]` are the choices from `i * n` on.  `spelled` are control ids that are text of
-    the reply, `tools` those that it may call.
+    the reply, `tools` those that it may call, `begun` ids of the reply that are there already: the prompts
+    end with them.
     """
 
     requests: tuple[Request, ...]
@@ -30,6 +31,13 @@ class Asked:
     thinking: bool = False  # whether the prompts end within a think block
     spelled: frozenset[int] = frozenset()
     tools: Tools | None = None
+    begun: tuple[int, ...] = ()
+
+    @property
+    def prompt(self) -> list[int]:
+        """The ids of the first request's prompt, without the reply that has begun."""
+        ids = list(self.requests[0].prompt)
+        return ids[: len(ids) - len(self.begun)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,9 @@ class Choice:
 
 @dataclass(slots=True)
 class Usage:
-    """What an answer has cost: tokens, and seconds from its arrival."""
+    """What an answer has cost: tokens, seconds from its arrival, joules; how many ids were guessed for it,
+    and how many of those were right.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
@@ -77,6 +87,10 @@ class Usage:
     reasoning_tokens: int = 0
     first_token_seconds: float = 0.0
     seconds: float = 0.0
+    n_drafts: int = 0
+    n_accepted: int = 0
+    joules: float = 0.0
+    joules_source: str = "estimated"
 
 
 @dataclass(frozen=True, slots=True)

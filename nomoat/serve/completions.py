@@ -19,11 +19,11 @@ from nomoat.serve.openai import (
     conversation,
     includes_usage,
     rendered,
-    timings_of,
     usage_of,
 )
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
+from nomoat.serve.timings import timings_of
 from nomoat.serve.tokens import LOWEST, bytes_of, text_of
 from nomoat.tokenizer.bpe import Tokenizer
 

@@ -94,6 +94,9 @@ class ChatBody(Sampled, Calling):
     enable_thinking: bool | None = None
     chat_template_kwargs: TemplateArguments | None = None
     thinking_token_budget: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    reply_tokens: list[Id] | None = Field(None, description="the reply begins with these and goes on")
+    return_token_ids: bool | None = Field(None, description="`prompt_token_ids`, and `token_ids` of choices")
+    timings: bool | None = Field(None, description="a stream ends with `timings`, as a whole answer has them")
 
 
 class CompletionBody(Sampled):

@@ -16,8 +16,8 @@ from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
 from nomoat.weights import known, shelf
-from nomoat.weights.gguf import load as gguf
 from nomoat.weights.directory import PANEL_FILE
+from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.vocabulary import tokenizer_of
 
@@ -74,7 +74,7 @@ def load(
                 f"{root} has no tokenizer.json; expected one beside the weights; export them together"
             )
         origin = Origin(root.resolve().name, licence(root), _card(root))
-        panel = _panel(root)
+        panel = panel_in(root)
         loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin, panel=panel)
     else:
         raise DataError(
@@ -107,7 +107,7 @@ def _card(root: Path) -> str | None:
     return readme.read_text("utf-8", "replace") if readme.is_file() else None
 
 
-def _panel(root: Path) -> Panel | None:
+def panel_in(root: Path) -> Panel | None:
     """What an exported directory says that its model was taught; None in one of others."""
     file = root / PANEL_FILE
     try:

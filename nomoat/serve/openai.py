@@ -13,10 +13,12 @@ from nomoat.engine.grammar import Grammar
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
 from nomoat.serve import structured, tools
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
+from nomoat.serve.begun import begun_of, left_of
 from nomoat.serve.calls import Call, Piece
 from nomoat.serve.fields import ChatBody, ChatMessage, Effort, Sampled
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
+from nomoat.serve.timings import timings_of
 from nomoat.serve.tokens import chat_logprobs
 from nomoat.serve.tools import Tools
 from nomoat.tokenizer import layout
@@ -40,15 +42,17 @@ def chat(body: ChatBody, served: Served) -> Asked:
     if held and budget is None and think is not False:
         budget = served.context  # the grammar has to know where a chain ends
     prompt = prompt_of(body.messages, offered, served, think)
-    limit = bounded(marks, budget, prompt)
+    begun = begun_of(body, served, formed=bool(held or offered))
+    limit = left_of(bounded(marks, budget, prompt), begun)
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal("`top_logprobs`: expected `logprobs: true` beside it", "top_logprobs")
     top = None
     if body.logprobs:
         top = body.top_logprobs or 0
     longest = body.max_completion_tokens or body.max_tokens
-    request = continued(body, served, prompt.ids, longest, top, limit, "messages", held)
-    return Asked((request,), bool(body.stream), prompt.thinking, spelled(marks), offered)
+    ids = [*prompt.ids, *begun]
+    request = continued(body, served, ids, longest, top, limit, "messages", held)
+    return Asked((request,), bool(body.stream), prompt.thinking, spelled(marks), offered, begun)
 
 
 def spelled(marks: Layout) -> frozenset[int]:
@@ -245,40 +249,50 @@ class Chat:
 
     def __init__(self, body: ChatBody, served: Served, asked: Asked):
         self.head = Head(served, f"chatcmpl-{secrets.token_hex(12)}")
-        self.with_logprobs = asked.requests[0].sampling.top_logprobs is not None
+        self.with_logprobs = bool(body.logprobs)
         self.with_usage = includes_usage(body)
+        self.with_timings = bool(body.timings)
         self.n_calls: Counter[int] = Counter()  # of each choice
+        self.with_ids = bool(body.return_token_ids)
+        self.prompt_ids = {"prompt_token_ids": asked.prompt} if self.with_ids else {}
 
-    def chunk(self, choices: list[JsonObject], usage: Any = None) -> Event:
+    def chunk(self, choices: list[JsonObject], usage: Any = None, **more: Any) -> Event:
         fields = self.head.fields("chat.completion.chunk") | {"choices": choices}
-        return Event(fields | {"usage": usage} if self.with_usage else fields)
+        return Event((fields | {"usage": usage} if self.with_usage else fields) | more)
 
     def begin(self, n_choices: int) -> Iterator[Event]:
         for index in range(n_choices):
-            yield self.chunk([choice_of(index, delta={"role": "assistant", "content": ""})])
+            opened = choice_of(index, delta={"role": "assistant", "content": ""})
+            yield self.chunk([opened], **({} if index else self.prompt_ids))
 
     def delta(self, delta: Delta) -> Iterator[Event]:
         index = delta.choice
-        logprobs = self.logprobs([delta])
-        if delta.text or logprobs:
-            said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
-            yield self.chunk([choice_of(index, delta=said, logprobs=logprobs)])
+        if said := self.told(delta):
+            yield self.chunk([choice_of(index, **said)])
         for piece in delta.calls:
             yield self.called(index, piece)
         if delta.finish:
             yield self.chunk([choice_of(index, delta={}, finish=delta.finish)])
 
+    def told(self, delta: Delta) -> JsonObject | None:
+        """Its text, or what there is to say of tokens that have none."""
+        logprobs, ids = self.logprobs([delta]), self.ids([delta])
+        said = {name: delta.text for name in NAMES[delta.kind] if delta.text}
+        if said or logprobs or any(ids.values()):
+            return {"delta": said, "logprobs": logprobs, **ids}
+        return None
+
     def called(self, index: int, piece: Piece) -> Event:
         self.n_calls[index] += piece.first
-        said: JsonObject = {"function": {"arguments": piece.text}}
-        if piece.first:
-            said = call_of(Call(piece.name, piece.text, piece.id))
+        later: JsonObject = {"function": {"arguments": piece.text}}
+        said = call_of(Call(piece.name, piece.text, piece.id)) if piece.first else later
         said = {"tool_calls": [{"index": self.n_calls[index] - 1, **said}]}
         return self.chunk([choice_of(index, delta=said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
-        if self.with_usage:
-            yield self.chunk([], usage_of(usage))
+        timed = {"timings": timings_of(usage)} if self.with_timings else {}
+        if self.with_usage or timed:
+            yield self.chunk([], usage_of(usage), **timed)
         yield DONE
 
     def error(self, error: JsonObject) -> Iterator[Event]:
@@ -299,9 +313,15 @@ class Chat:
             if choice.thinking:
                 message |= dict.fromkeys(NAMES["thinking"], choice.thinking)
             logprobs = self.logprobs(choice.deltas)
-            said.append(choice_of(index, message=message, logprobs=logprobs, finish=choice.finish))
+            ids = self.ids(choice.deltas)
+            said.append(choice_of(index, message=message, logprobs=logprobs, finish=choice.finish, **ids))
         costs = {"usage": usage_of(usage), "timings": timings_of(usage)}
-        return self.head.fields("chat.completion") | {"choices": said} | costs
+        return self.head.fields("chat.completion") | self.prompt_ids | {"choices": said} | costs
+
+    def ids(self, deltas: Sequence[Delta]) -> JsonObject:
+        """The ids that were generated, the one that ended the reply included, if they were asked for."""
+        listed = [token.id for delta in deltas for token in delta.tokens]
+        return {"token_ids": listed} if self.with_ids else {}
 
     def logprobs(self, deltas: Sequence[Delta]) -> JsonObject | None:
         return chat_logprobs(deltas, self.head.served.tokenizer) if self.with_logprobs else None
@@ -327,16 +347,4 @@ def usage_of(usage: Usage) -> JsonObject:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
-def timings_of(usage: Usage) -> JsonObject:
-    """Under the names of llama.cpp's server, which pages and tools read."""
-    seconds = max(usage.seconds - usage.first_token_seconds, 1e-9)
-    return {
-        "prompt_n": usage.prompt_tokens - usage.cached_tokens,
-        "prompt_ms": round(1e3 * usage.first_token_seconds, 3),
-        "predicted_n": usage.completion_tokens,
-        "predicted_ms": round(1e3 * seconds, 3),
-        "predicted_per_second": round(max(usage.completion_tokens - 1, 0) / seconds, 3),
     }

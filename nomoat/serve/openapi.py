@@ -1,5 +1,6 @@
 """The OpenAPI document of the server, made from the records that its bodies are read with."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -8,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 import nomoat
 from nomoat.config import JsonObject
 from nomoat.serve import fields, messages, responses
+from nomoat.serve.pages import bodies
 
 POSTS: dict[str, tuple[type[BaseModel], str, bool]] = {  # path -> body, what it does, whether it can stream
     "/v1/chat/completions": (fields.ChatBody, "The next turn of a conversation", True),
@@ -17,6 +19,10 @@ POSTS: dict[str, tuple[type[BaseModel], str, bool]] = {  # path -> body, what it
     "/v1/messages/count_tokens": (messages.CountBody, "How many tokens the prompt of a message has", False),
     "/v1/tokenize": (fields.TokenizeBody, "The ids of a text or a conversation", False),
     "/v1/detokenize": (fields.DetokenizeBody, "The text of ids", False),
+    "/api/inspect": (bodies.InspectBody, "Probabilities and experts of each token of a reply", False),
+    "/api/problem": (bodies.ProblemBody, "A problem that no model was trained on", False),
+    "/api/verdict": (bodies.VerdictBody, "What the task's verifier says of an answer", False),
+    "/api/ask": (bodies.AskBody, "How the answers to a problem spread", False),
 }
 GETS = {
     "/v1/models": "The models that can be asked",
@@ -25,6 +31,8 @@ GETS = {
     "/metrics": "Counters for Prometheus",
     "/version": "Of the program",
     "/openapi.json": "This document",
+    "/api/models": "The models with their stages, costs and scores",
+    "/api/kinds": "The tasks that make problems",
 }
 ERRORS = {
     "400": "a field is wrong or can't be honoured; `param` names it",
@@ -53,16 +61,18 @@ ERROR = {
 }
 
 
-def document() -> JsonObject:
-    """OpenAPI 3.1."""
+def document(served: Collection[str]) -> JsonObject:
+    """OpenAPI 3.1 of the paths that are served."""
     refs = "#/components/schemas/{model}"
-    bodies = [(cls, "validation") for cls, _, _ in POSTS.values()]
-    named, schemas = models_json_schema(bodies, ref_template=refs)
-    paths = {path: {"get": operation(words, {}, GET_TYPES.get(path))} for path, words in GETS.items()}
+    posts = {path: post for path, post in POSTS.items() if path in served}
+    shapes = [(cls, "validation") for cls, _, _ in posts.values()]
+    named, schemas = models_json_schema(shapes, ref_template=refs)
+    gets = {path: words for path, words in GETS.items() if path in served}
+    paths = {path: {"get": operation(words, {}, GET_TYPES.get(path))} for path, words in gets.items()}
     paths["/v1/models/{name}"]["get"]["parameters"] = [
         {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
-    for path, (cls, words, streams) in POSTS.items():
+    for path, (cls, words, streams) in posts.items():
         content = {"application/json": {"schema": named[cls, "validation"]}}
         asked = {"requestBody": {"required": True, "content": content}}
         paths[path] = {"post": operation(words, asked, "text/event-stream" if streams else None)}

@@ -22,6 +22,8 @@ class Reply:
         self.number, self.asked = number, asked
         self.stops = asked.requests[0].stop
         self.reader = Reader(tokenizer, thinking=asked.thinking, spelled=asked.spelled)
+        for id in asked.begun:
+            self.reader.read(id)
         self.held = ""
         self.kind = self.reader.kind
         self.tokens: list[Token] = []  # whose text is not told yet

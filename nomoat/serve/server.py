@@ -44,6 +44,12 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def page_of(bound: socket.socket) -> str:
+    """Where a browser of this machine finds the page."""
+    url = url_of(bound).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    return f"{url}/"
+
+
 def serve(app: App, bound: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has left is no news

@@ -12,11 +12,12 @@ from typing import Literal
 import torch
 
 from nomoat.config import ConfigError, JsonObject, UserError, nearest
+from nomoat.engine.draft import Drafts
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
 from nomoat.serve import inspecting
-from nomoat.serve.loading import load
+from nomoat.serve.loading import Loaded, load
 from nomoat.serve.refusal import Refusal
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import known, shelf
@@ -29,6 +30,7 @@ KINDS: dict[Stored, tuple[torch.dtype, Precision]] = {
     "int8": (torch.float32, "int8"),
 }
 BYTES: dict[Stored, float] = {"f32": 4, "bf16": 2, "int8": 1}  # of a parameter, about
+DRAFTS: Drafts = "lookup"  # of one to four replies, while it pays
 STEP_TOKENS = 128  # of a step: for so long a row that goes on waits, and a cancelled one computes
 
 
@@ -90,13 +92,21 @@ class Shelf:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
-        limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
-        engine = Engine(loaded.model.eval(), limits, tokenizer=loaded.tokenizer, precision=precision)
+        engine = self.engine(loaded, precision)
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
+
+    def engine(self, loaded: Loaded, precision: Precision) -> Engine:
+        limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
+        model, tokenizer = loaded.model.eval(), loaded.tokenizer
+        return Engine(model, limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
 
 
 def described(entry: Entry, stored: Stored) -> JsonObject:
     """What an entry's headers say; errors as `loading.load`, but for what only the weights show."""
+    if not known.at_hand(entry.source):
+        megabytes = known.KNOWN[entry.source].megabytes
+        told = {"model": entry.name, "from": f"fetched when first asked for, {megabytes} MB"}
+        return told | dict.fromkeys(("parameters", "context", "bytes", "bytes of a full cache"), "")
     root = known.locate(entry.source)
     if entry.stage is not None:
         root = Run.open(root).weights(entry.stage).path
@@ -147,10 +157,10 @@ def entries_of(source: str, name: str | None = None) -> list[Entry]:
 
 def entries(sources: Sequence[str], named: Sequence[str]) -> list[Entry]:
     """The entries of all sources, `named` ones being NAME=SOURCE; where there are none, of the first model
-    that ships.  ConfigError for two of one name.
+    that ships, and of the known names beside it.  ConfigError for two of one name.
     """
     if not sources and not named:
-        sources = [shelf.first()]
+        sources = [shelf.first(), *known.openable()]
     found = [entry for source in sources for entry in entries_of(source)]
     for text in named:
         name, equals, source = text.partition("=")

@@ -32,7 +32,8 @@ def entry(token: Token, tokenizer: Tokenizer) -> JsonObject:
 
 def named(id: int, logp: float, tokenizer: Tokenizer) -> JsonObject:
     data = bytes_of(id, tokenizer)
-    return {"token": data.decode("utf-8", "replace"), "logprob": max(logp, LOWEST), "bytes": list(data)}
+    text = data.decode("utf-8", "replace")
+    return {"token": text, "logprob": max(logp, LOWEST), "bytes": list(data), "token_id": id}
 
 
 def text_of(id: int, tokenizer: Tokenizer) -> str:

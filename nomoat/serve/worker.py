@@ -6,14 +6,18 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import torch
+
 from nomoat.engine.engine import Engine
 from nomoat.engine.request import Request, Token
+from nomoat.run.energy import Energy
 from nomoat.serve.refusal import Refusal
 
 Jobs = dict[
     tuple[Engine, int], tuple["Job", int]
 ]  # (where, number there) -> (whose, of which of its requests)
 News = list[tuple["Job", int, Token]]  # (whose, of which of its requests, what)
+REST_SECONDS = 0.1  # between two looks whether the thread still lives
 FAILED = "the model has failed and the server's log says how; restart the server"
 
 
@@ -28,6 +32,8 @@ class Job:
         self.unread: deque[tuple[int, Token]] = deque()
         self.news = asyncio.Event()
         self.failed = self.late = False
+        self.joules = 0.0  # its share of the steps that it was in
+        self.joules_source = "estimated"
 
     def expire(self) -> None:
         """No token is waited for any more."""
@@ -49,12 +55,19 @@ class Job:
             yield i, token
 
 
+class Rest:
+    """The engines stand still between these two."""
+
+    def __init__(self) -> None:
+        self.begun, self.over = threading.Event(), threading.Event()
+
+
 class Worker:
     """Steps the engines of all models in one thread, as long as any of them has rows."""
 
     def __init__(self) -> None:
         self.jobs: Jobs = {}
-        self.orders: deque[tuple[str, Job]] = deque()
+        self.orders: deque[tuple[str, Job | Rest]] = deque()
         self.awake = threading.Event()
         self.closing = self.failed = False
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -62,6 +75,7 @@ class Worker:
         self.n_rows = 0  # samples of the jobs that are queued or run; counted in the event loop
         self.queued: set[Job] = set()
         self.late = False  # whether nothing is waited for any more
+        self.meter = Energy("cpu", units=torch.get_num_threads())
 
     def start(self) -> None:
         """Begin; tokens are handed to the event loop that runs now."""
@@ -102,7 +116,20 @@ class Worker:
             self.n_rows -= n_rows
             self._order("end", job)
 
-    def _order(self, what: str, job: Job) -> None:
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """A block, in a thread of its own, during which no step is computed: the models are the block's."""
+        rest = Rest()
+        self._order("rest", rest)
+        try:
+            while not rest.begun.wait(REST_SECONDS):
+                if self.failed:
+                    raise Refusal(FAILED, status=503, code="model_failed")
+            yield
+        finally:
+            rest.over.set()
+
+    def _order(self, what: str, job: Job | Rest) -> None:
         self.orders.append((what, job))
         self.awake.set()
 
@@ -117,7 +144,8 @@ class Worker:
                 if not engines:
                     self.awake.wait()
                 for engine in engines:
-                    self._hand_out(engine, engine.step())
+                    self.meter.lap()
+                    self._hand_out(engine, engine.step(), *self.meter.lap())
         finally:  # a bug has its traceback; nobody waits for what never comes
             self.failed = True
             self._obey()
@@ -128,6 +156,10 @@ class Worker:
     def _obey(self) -> None:
         while self.orders:
             what, job = self.orders.popleft()
+            if isinstance(job, Rest):
+                job.begun.set()
+                job.over.wait()
+                continue
             if what == "begin":
                 for i, request in enumerate(job.requests):
                     number = job.engine.submit(request)
@@ -138,8 +170,15 @@ class Worker:
                 if self.jobs.pop((job.engine, number), None):
                     job.engine.cancel(number)
 
-    def _hand_out(self, engine: Engine, tokens: Sequence[Token]) -> None:
+    def _hand_out(self, engine: Engine, tokens: Sequence[Token], joules: float, source: str) -> None:
+        """Tokens to whom they belong; the step's joules are shared by the rows that it had."""
         news: News = []
+        rows = [row.number for row in engine.scheduler.running]
+        rows += [token.request for token in tokens if token.stop]
+        for number in rows:
+            job, _ = self.jobs[engine, number]
+            job.joules += joules / len(rows)
+            job.joules_source = source
         for token in tokens:
             job, i = self.jobs[engine, token.request]
             news.append((job, i, token))

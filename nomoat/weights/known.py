@@ -67,6 +67,19 @@ def locate(name: str | Path, say: Callable[[str], None] = lambda text: None) -> 
     )
 
 
+def at_hand(name: str) -> bool:
+    """Whether a known name can be opened without fetching it; true of what is none."""
+    wheel = KNOWN.get(name)
+    if wheel is None or Path(name).exists() or _installed(wheel):
+        return True
+    return (user_cache() / Path(wheel.member).name).is_file()
+
+
+def openable() -> list[str]:
+    """The known names, where the package that reads their files is installed."""
+    return list(KNOWN) if importlib.util.find_spec("gguf") else []
+
+
 def _installed(wheel: Wheel) -> Path | None:
     package, _, file = wheel.member.partition("/")
     found = importlib.util.find_spec(package)

@@ -9,7 +9,7 @@ from nomoat.config import ConfigError, DataError, WeightsError
 from nomoat.run.directory import Run
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Entry, Shelf, described, entries
-from nomoat.weights import shelf
+from nomoat.weights import known, shelf
 
 
 def test_a_run_is_its_best_model_and_each_of_its_stages(smoke):
@@ -39,7 +39,9 @@ def test_what_ships_is_served_without_a_name_with_its_stages(tmp_path, monkeypat
         return [(entry.name, entry.source) for entry in entries(*asked)]
 
     all_of_it = [("toy", "toy"), ("toy:rl", "toy:rl"), ("toy:sft", "toy:sft")]
-    assert named([], []) == named(["toy"], []) == all_of_it
+    assert named(["toy"], []) == all_of_it
+    beside = [(name, name) for name in known.openable()]
+    assert named([], []) == [*all_of_it, *beside]
     assert named(["toy:sft"], ["a=toy:rl"]) == [("toy:sft", "toy:sft"), ("a", "toy:rl")]
     assert named([], ["a=toy"]) == [(name.replace("toy", "a"), source) for name, source in all_of_it]
     with pytest.raises(WeightsError, match="toy has no stage `x`"):

@@ -68,6 +68,8 @@ def test_the_wheel_runs_a_recipe_by_name(tmp_path):
     subprocess.run([sys.executable, "-m", "pip", *asked], cwd=tmp_path, check=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", "zip")
+    web = {path.relative_to(ROOT) for path in (ROOT / "nomoat/serve/pages/web").rglob("*.*")}
+    assert not [path for path in web if not (tmp_path / "site" / path).is_file()]
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-m", "nomoat", "run", "cpu", "--plan"]
     done = subprocess.run(command, cwd=tmp_path / "dist", env=env, capture_output=True, text=True)

@@ -8,6 +8,8 @@ import pytest
 
 from nomoat.cli import main
 from nomoat.config import ConfigError, WeightsError
+from nomoat.report.receipt import receipt_of
+from nomoat.run.directory import Run
 from nomoat.serve import loading
 from nomoat.weights import known, shelf
 
@@ -50,6 +52,18 @@ def test_a_finished_run_is_put_there_with_its_receipt_and_listed(smoke, filled, 
         card = (filled / "toy" / stage / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "## Cost" in card
+    rows = receipt_of(Run.open(smoke.root)).rows
+    stages, money = table["stages"], 0.0
+    for number, (stage, facts) in enumerate(stages.items()):
+        money += facts["cost"]["money"]
+        assert facts["cost_total"]["money"] == pytest.approx(money)
+        assert (facts["place"], facts["kind"]) == (number, stage)
+        if facts["scores"]:
+            assert facts["scores"]["sampled"] == pytest.approx(facts["right"])
+    end = [row.stage for row in rows].index("distill") + 1
+    trained = [row.money for row in rows[:end] if row.stage != "eval"]
+    assert money == pytest.approx(sum(trained))
+    assert stages["rl"]["cost"]["joules"] == pytest.approx(*[row.joules for row in rows if row.stage == "rl"])
     assert not [path for path in filled.iterdir() if path.name.startswith(".")]
 
 

@@ -1,0 +1,1 @@
+"""The pages of a server, and the routes that only they ask."""

@@ -115,7 +115,10 @@ export class Reply {
     const now = running && !reply.text;
     box.classList.toggle("now", now);
     end.hidden = !now;
-    const said = { n: reply.thought?.tokens ?? 0, time: seconds(reply.thought?.seconds ?? 0).replaceAll(" ", "\u00a0") };
+    const said = {
+      n: reply.thought?.tokens ?? 0,
+      time: seconds(reply.thought?.seconds ?? 0).replaceAll(" ", "\u00a0"),
+    };
     this.#summary.textContent = t(now ? "thinking" : "thought", said);
     const more = reply.thinking.startsWith(this.#thinkingShown)
       ? reply.thinking.slice(this.#thinkingShown.length)

@@ -54,7 +54,9 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     loads = [r.load_E() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
-        telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
+        shares = [load_E / load_E.mean() for load_E in loads]
+        telemetry["load_max"] = float(torch.stack([share_E.max() for share_E in shares]).max())
+        telemetry["loads"] = shares
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])

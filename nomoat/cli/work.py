@@ -11,6 +11,7 @@ from nomoat.cli import say
 from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
+from nomoat.run.log import last_plan
 from nomoat.run.stop import Stop
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
         rates = machine_here(recipe).rates
         if rates:
             run.log("rates", **rates.event(), cpu_seconds=time.process_time())
-    if not run.planned():
+    if not last_plan(run.events()):
         run.log("plan", stages=planned(recipe, run))
     outlook = Outlook(recipe, run, names)
     say.aside(f"estimated: {outlook.says()}")

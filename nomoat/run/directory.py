@@ -225,14 +225,6 @@ class Run:
         """The stage's "step" records as if it had never been interrupted: each step once, in order."""
         return [e for e in self.events("step", stage) if not e.get("redone")]
 
-    def planned(self) -> list[JsonObject]:
-        """What each stage was to take, as it was estimated before the run; none where nobody did."""
-        plans = []
-        for event in self.events():
-            if event["kind"] in ("plan", "continue"):
-                plans = event.get("stages", [])
-        return plans
-
     # --- what the stages left ---
 
     def finished(self, stage: str) -> JsonObject | None:

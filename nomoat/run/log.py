@@ -133,6 +133,17 @@ def last_scores(events: Iterable[Event]) -> list[Event]:
     return list(last.values())
 
 
+def last_plan(events: Iterable[Event]) -> list[Event]:
+    """What each stage was to take, as it was estimated before the run; none where nobody did, or where the
+    recipe has changed since.
+    """
+    stages = []
+    for event in events:
+        if event["kind"] in ("plan", "continue"):
+            stages = event.get("stages", [])
+    return stages
+
+
 def is_blank(events: Iterable[Event]) -> bool:
     """Whether nothing was done yet: at most, stages began."""
     done = {"step", "work", "score", "stage_end", "resume"}

@@ -8,7 +8,6 @@ import threading
 import time
 
 import torch
-import uvicorn
 from shapes import shape, varied
 
 from nomoat.engine.engine import Engine, Limits
@@ -49,7 +48,7 @@ def running(served, doors=DOORS, static=(), more=(), **bounds):
     app = App(shelf, doors, Bounds(**bounds), static, more)
     bound = server.listening("127.0.0.1", 0)
     bound.listen(64)
-    uvicorn_server = uvicorn.Server(server.configured(app))
+    uvicorn_server = server.Server(server.configured(app))
     thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
     thread.start()
     try:

@@ -53,7 +53,7 @@ def serve(
     names = frozenset(name.lower() for name in host)
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
-    more = routes.api(task, directory_of(runs))
+    more = routes.api(task, directory_of(runs), runs_among(sources))
     models = [described(entry, type) for entry in listed]
     if plan:
         return told(models, json)
@@ -99,6 +99,12 @@ def directory_of(runs: Path | None) -> Path | None:
     if not runs.is_dir():
         raise ConfigError(f"--runs {runs}; expected a directory of runs; `nomoat run` writes runs/NAME")
     return runs
+
+
+def runs_among(sources: tuple[str, ...]) -> list[Path]:
+    """The runs among what is served: `RUN` or `RUN/STAGE`."""
+    places = [place for source in sources for place in (Path(source), Path(source).parent)]
+    return [place for place in dict.fromkeys(places) if (place / "recipe.json").is_file()]
 
 
 def told(models: list[dict[str, Any]], json: bool) -> int:

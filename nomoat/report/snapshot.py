@@ -23,7 +23,7 @@ def snapshot(run: Run, name: str | None = None) -> JsonObject:
     """The run under a name; bounded, however long its log is."""
     events = run.events()
     at = course.course_of(run)
-    scores = scores_of(events)
+    scores, receipt = scores_of(events), receipt_of(run)
     return {
         "name": name or run.root.name,
         "line": len(events),
@@ -33,8 +33,8 @@ def snapshot(run: Run, name: str | None = None) -> JsonObject:
         "best": best(scores),
         "before": before(run, scores),
         "scores": measured(scores),
-        "receipt": bill(run),
-        "plan": against(at, receipt_of(run), last_plan(events)),
+        "receipt": bill(run, receipt),
+        "plan": against(at, receipt, last_plan(events)),
         "learning": [learning(run, stage) for stage, kind in kinds_of(run).items() if kind == "rl"],
         "samples": samples(events),
         "transfer": carried(run),
@@ -118,9 +118,9 @@ def _source(stages: Mapping[str, Mapping], model: str, measured: ByModel) -> str
     return None
 
 
-def bill(run: Run) -> JsonObject:
+def bill(run: Run, receipt: Receipt) -> JsonObject:
     """The receipt, where the time went, and the prices that it counts with."""
-    receipt, prices = receipt_of(run), read_prices()
+    prices = read_prices()
     devices = {machine.device: prices.device(machine.device) for machine in receipt.machines}
     return {
         **asdict(receipt),

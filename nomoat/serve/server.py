@@ -53,7 +53,15 @@ def serve(app: App, bound: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM; then what runs is finished, for `drain_seconds` at most."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client has left is no news
     with quiet_end():
-        uvicorn.Server(configured(app)).run(sockets=[bound])
+        Server(configured(app)).run(sockets=[bound])
+
+
+class Server(uvicorn.Server):
+    """One that tells the application when it is asked to end: a stream of news has no end of its own."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.ending = True
+        await super().shutdown(sockets)
 
 
 def configured(app: App) -> uvicorn.Config:

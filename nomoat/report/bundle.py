@@ -40,18 +40,25 @@ def _visit(path: Path, order: dict[Path, str], above: tuple[Path, ...]) -> None:
 
 def _wrapped(path: Path, text: str, names: dict[Path, str]) -> str:
     def imported(found: re.Match[str]) -> str:
-        source = names[(path.parent / found["path"]).resolve()]
-        if found["all"]:
-            return f"const {found['all']} = {source};"
-        if found["default"]:
-            return f"const {found['default']} = {source}.default;"
-        return f"const {{{found['names'].replace(' as ', ': ')}}} = {source};"
+        return _constants(found, names[(path.parent / found["path"]).resolve()])
 
-    exported = [name for name in DECLARED.findall(text)]
+    exported = list(DECLARED.findall(text))
     for listed in LISTED.findall(text):
-        exported += [name.strip() for name in listed.split(",") if name.strip()]
+        exported += filter(None, map(str.strip, listed.split(",")))
     exported += [f"default: {name}" for name in DEFAULT.findall(text)]
-    body = LISTED.sub("", DEFAULT.sub("", DECLARED.sub("", IMPORT.sub(imported, text))))
+    body = IMPORT.sub(imported, text)
+    for form in (DECLARED, DEFAULT, LISTED):
+        body = form.sub("", body)
     if left := re.search(r"^(import|export)\b.*", body, re.M):
         raise ValueError(f"{path}: a form that the bundle does not know: {left[0]}")
     return f"const {names[path]} = (() => {{\n{body}\nreturn {{ {', '.join(exported)} }};\n}})();"
+
+
+def _constants(found: re.Match[str], source: str) -> str:
+    """What an import gives names to, from the object that a module became."""
+    if found["all"]:
+        return f"const {found['all']} = {source};"
+    if found["default"]:
+        return f"const {found['default']} = {source}.default;"
+    names = found["names"].replace(" as ", ": ")
+    return f"const {{{names}}} = {source};"

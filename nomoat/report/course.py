@@ -119,13 +119,19 @@ def _estimate(stages: Sequence[Stage], recent: Mapping[str, list[float]], now: f
     planned = sum(stage.planned_seconds for stage in known)
     pace = sum(stage.seconds for stage in known) / planned if planned else 1.0
     for stage in stages:
-        if stage.state == "finished":
-            continue
-        if stage.steps and recent.get(stage.name):
-            stage.eta_seconds = max(stage.steps - stage.step, 0) * mean(recent[stage.name])
-        elif stage.planned_seconds is not None:
-            spent = now - stage.started if stage.state == "running" and stage.started else 0.0
-            stage.eta_seconds = max(pace * stage.planned_seconds - spent, 0.0)
+        if stage.state != "finished":
+            stage.eta_seconds = _left(stage, recent.get(stage.name), pace, now)
+
+
+def _left(stage: Stage, recent: list[float] | None, pace: float, now: float | None) -> float | None:
+    if stage.steps and recent:
+        return max(stage.steps - stage.step, 0) * mean(recent)
+    if stage.planned_seconds is None:
+        return None
+    spent = 0.0
+    if stage.state == "running" and stage.started:
+        spent = now - stage.started
+    return max(pace * stage.planned_seconds - spent, 0.0)
 
 
 def _state(owner: str | None, events: Sequence[Event], stages: Sequence[Stage]) -> State:

@@ -14,8 +14,8 @@ HIDDEN = {"kind", "t", "stage", "step", "n_steps", "redone", "loads"}
 
 
 def curves(steps: Sequence[Event], points: int = POINTS) -> JsonObject:
-    """{"steps", "fields", "loads", "n"}: at most `points` means of neighbours of each field, None where none of
-    them has a value; of a family or level under "rewards/NAME" and "levels/NAME".
+    """{"steps", "fields", "loads", "n"}: at most `points` means of neighbours of each field, None where none
+    of them has a value; of a family or level under "rewards/NAME" and "levels/NAME".
 
     "loads": {"steps", "values"} of those steps whose records have them.
     """

@@ -75,9 +75,11 @@ class Rule:
         facts = self.facts(course)
         if facts is None:
             return None
+        said = {}
+        for _, name, form, _ in Formatter().parse(self.sentence):
+            if name:
+                said[name] = _spaced(format(facts[name], form))
         sentence = _spaced(self.sentence.format(**facts))
-        formats = {name: form for _, name, form, _ in Formatter().parse(self.sentence) if name}
-        said = {name: _spaced(format(facts[name], form)) for name, form in formats.items()}
         return Finding(sentence, self.setting, self.severity, self.name, said)
 
 

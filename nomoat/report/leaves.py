@@ -120,12 +120,13 @@ class Leaves:
         """A step begins again where its number or its first line comes back."""
         step, group = int(match[1]), int(match[2] or 0)
         again = torn or (line == self._first and self._group and not group)
-        if step < self._step:
-            self.segments = [segment for segment in self.segments if segment.step < step]
-        elif step == self._step and again and self.segments:
-            self.segments.pop()
-        if not self.segments or self.segments[-1].step != step:
-            self.segments.append(Segment(step, place, place))
+        segments = self.segments
+        while segments and step < self._step and segments[-1].step >= step:
+            segments.pop()
+        if segments and step == self._step and again:
+            segments.pop()
+        if not segments or segments[-1].step != step:
+            segments.append(Segment(step, place, place))
             self._first = line
         self._step, self._group = step, group
 

@@ -11,7 +11,7 @@ from nomoat.report.receipt import kinds_of, receipt_of, shares_of
 from nomoat.report.rollouts import parted
 from nomoat.report.scores import ByModel, Scores, scores_of
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Event, Receipt, read_prices
+from nomoat.run.ledger import Event, Receipt, Row, read_prices
 from nomoat.run.log import last_plan
 from nomoat.stats import difference, grouped
 
@@ -38,13 +38,17 @@ def snapshot(run: Run, name: str | None = None) -> JsonObject:
         "learning": [learning(run, stage) for stage, kind in kinds_of(run).items() if kind == "rl"],
         "samples": samples(events),
         "transfer": carried(run),
-        "notes": [{key: e.get(key) for key in ("t", "stage", "text")} for e in of(events, "note")][-MOST_NOTES:],
-        "texts": [{key: e.get(key) for key in ("stage", "source", "what")} for e in of(events, "read")],
+        "notes": picked(events, "note", ("t", "stage", "text"))[-MOST_NOTES:],
+        "texts": picked(events, "read", ("stage", "source", "what")),
     }
 
 
 def of(events: Sequence[Event], kind: str) -> list[Event]:
     return [event for event in events if event["kind"] == kind]
+
+
+def picked(events: Sequence[Event], kind: str, keys: Sequence[str]) -> list[JsonObject]:
+    return [{key: event.get(key) for key in keys} for event in of(events, kind)]
 
 
 def row(run: Run, name: str, n_bytes: int) -> JsonObject:
@@ -137,13 +141,16 @@ def against(at: Course, receipt: Receipt, plan: Sequence[Event]) -> list[JsonObj
     state = {stage.name: stage.state for stage in at.stages}
     found = []
     for planned in plan:
-        took = rows.get(planned["stage"])
-        spent = {} if took is None else {
-            "seconds": took.seconds, "tokens": took.tokens, "flops": took.flops_model,
-            "joules": took.joules, "money": took.money,
-        }  # fmt: skip
-        found.append({**planned, "state": state.get(planned["stage"]), "took": spent or None})
+        name = planned["stage"]
+        took = spent(rows[name]) if name in rows else None
+        found.append({**planned, "state": state.get(name), "took": took})
     return found
+
+
+def spent(row: Row) -> JsonObject:
+    """What a stage took, by the names that a plan has for it."""
+    costs = {key: getattr(row, key) for key in ("seconds", "tokens", "joules", "money")}
+    return {**costs, "flops": row.flops_model}
 
 
 def learning(run: Run, stage: str) -> JsonObject:
@@ -171,17 +178,21 @@ def learning(run: Run, stage: str) -> JsonObject:
 
 def samples(events: Sequence[Event]) -> list[JsonObject]:
     """The last answers of each model to the problems of the evaluation, those to one problem together."""
-    last = {(e["family"], e["model"]): e for e in of(events, "sample") if not e.get("redone") and e.get("model")}
-    asked = {}
+    known = [e for e in of(events, "sample") if e.get("model") and not e.get("redone")]
+    last = {(e["family"], e["model"]): e for e in known}
+    asked: dict[tuple[str, str], JsonObject] = {}
     for e in last.values():
-        thinking, answer = parted(e["reply"])
-        said = {"model": e["model"], "thinking": thinking, "answer": answer}
-        verdict = {"right": bool(e["right"]), "lenient": bool(e.get("lenient"))}
         problem = {key: e.get(key) for key in ("family", "level", "lang", "prompt")}
-        asked.setdefault((e["family"], e["prompt"]), {**problem, "answers": []})["answers"].append(
-            {**said, **verdict}
-        )
+        at = asked.setdefault((e["family"], e["prompt"]), {**problem, "answers": []})
+        at["answers"].append(answered(e))
     return list(asked.values())
+
+
+def answered(event: Event) -> JsonObject:
+    """What a model said, in its two parts, and the verdict."""
+    thinking, answer = parted(event["reply"])
+    verdict = {"right": bool(event["right"]), "lenient": bool(event.get("lenient"))}
+    return {"model": event["model"], "thinking": thinking, "answer": answer, **verdict}
 
 
 def carried(run: Run) -> JsonObject | None:

@@ -55,8 +55,8 @@ def identity() -> str:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a lock file, as `identity` says it; None where nobody does.  Only reads: to try the lock would
-    be in the way of a process that wants it.  One of another host is believed.
+    """Who holds a lock file, as `identity` says it; None where nobody does.  Only reads: to try the lock
+    would be in the way of a process that wants it.  One of another host is believed.
     """
     try:
         text, inode = path.read_text("utf-8", "replace"), path.stat().st_ino

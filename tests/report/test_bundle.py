@@ -14,7 +14,8 @@ def written(root, **files):
 def test_each_module_is_there_once_behind_what_it_needs(tmp_path):
     entry = written(
         tmp_path,
-        main='import { one, two as deux } from "./a.js";\nimport * as b from "./b.js";\none(deux, b.three);\n',
+        main='import { one, two as deux } from "./a.js";\n'
+        'import * as b from "./b.js";\none(deux, b.three);\n',
         a='import three from "./b.js";\nexport const one = (x) => x;\nexport async function two() {}\n',
         b="const three = 3;\nexport { three };\nexport default three;\n",
     )

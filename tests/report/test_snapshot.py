@@ -26,7 +26,8 @@ def step(run, stage, number, n=10, **fields):
 
 def planned(run, **seconds):
     rest = dict.fromkeys(("tokens", "flops", "memory_bytes", "joules", "money"), 1)
-    lines = [{"stage": s, "seconds": v, "low_seconds": v / 2, "high_seconds": 2 * v, **rest} for s, v in seconds.items()]
+    lines = [{"stage": name, "seconds": value, "low_seconds": value / 2, "high_seconds": 2 * value, **rest}
+             for name, value in seconds.items()]  # fmt: skip
     run.log("plan", stages=lines)
 
 

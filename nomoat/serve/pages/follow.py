@@ -59,8 +59,8 @@ class Tail:
 
 
 class Following(Response):
-    """Server-sent events: a line of the log each, its number as the id; "state" says whether somebody works on
-    the run, "reset" that all that was said before is void.
+    """Server-sent events: a line of the log each, its number as the id; "state" says whether somebody works
+    on the run, "reset" that all that was said before is void.
     """
 
     def __init__(self, root: Path, after: int) -> None:

@@ -59,7 +59,8 @@ class Lab:
         self.runs = runs
 
     def all(self, request: Request) -> JsonObject:
-        return {"runs": self.runs.rows(), "directory": None if self.runs.root is None else str(self.runs.root)}
+        root = self.runs.root
+        return {"runs": self.runs.rows(), "directory": None if root is None else str(root)}
 
     def one(self, request: Request) -> JsonObject:
         name = request.path_params["name"]
@@ -72,28 +73,29 @@ class Lab:
     def rollouts(self, request: Request) -> JsonObject:
         asked = request.query_params
         leaves = self.runs.leaves(request.path_params["name"], asked.get("stage", ""))
-        only = asked.get("only", "all")
+        only, family = asked.get("only", "all"), asked.get("family") or None
         if only not in ONLY:
             raise Refusal(f"only={only[:40]}; expected {', '.join(ONLY)}", "only")
         step = whole(asked.get("step"), "step")
-        limit = min(whole(asked.get("limit"), "limit", 20), MOST_ROLLOUTS)
-        page = leaves.page(fitting(asked.get("family") or None, only), limit, asked.get("at"), step)
+        limit = whole(asked.get("limit"), "limit", 20)
+        page = leaves.page(fitting(family, only), min(limit, MOST_ROLLOUTS), asked.get("at"), step)
         steps = leaves.steps()
-        return {"rollouts": page.records, "next": page.following, "first": steps[:1], "last": steps[-1:]}
+        ends = {"first": steps[:1], "last": steps[-1:]}
+        return {"rollouts": page.records, "next": page.following, **ends}
 
     def compare(self, request: Request) -> JsonObject:
         names = [request.query_params.get(key, "") for key in ("a", "b")]
-        one, other = map(self.runs.run, names)
-        both = beside.Beside(one, other)
-        rows = [{"model": s.model, "what": s.what, "one": s.one, "other": s.other, "low": s.low,
-                 "high": s.high, "clear": s.clear} for s in both.scores()]  # fmt: skip
+        runs = [self.runs.run(name) for name in names]
+        both = beside.Beside(*runs)
+        changes = both.changes()
+        samples = both.samples()[:MOST_SAMPLES]
         return {
-            "runs": [snapshot.row(run, name, 0) for run, name in zip((one, other), names)],
-            "recipe": [dict(zip(("key", "one", "other"), change)) for change in both.changes()],
-            "scores": rows,
-            "receipts": [snapshot.bill(run, receipt_of(run)) for run in (one, other)],
-            "curves": shared(one, other),
-            "samples": [vars(sample) for sample in both.samples()[:MOST_SAMPLES]],
+            "runs": [snapshot.row(run, name, 0) for run, name in zip(runs, names)],
+            "recipe": [dict(zip(("key", "one", "other"), change)) for change in changes],
+            "scores": [{**vars(score), "clear": score.clear} for score in both.scores()],
+            "receipts": [snapshot.bill(run, receipt_of(run)) for run in runs],
+            "curves": shared(*runs),
+            "samples": [vars(sample) for sample in samples],
         }
 
     async def events(self, request: Request) -> Response:
@@ -108,11 +110,12 @@ def shared(one: Run, other: Run) -> list[JsonObject]:
     """The loss, or the reward, of each stage that trained in both."""
     found = []
     for stage in one.recipe.get("stages", []):
-        name, key = snapshot.name_of(stage), "reward" if stage["kind"] == "rl" else "loss"
+        name, kind = snapshot.name_of(stage), stage["kind"]
+        key = "reward" if kind == "rl" else "loss"
         both = [curves.curves(run.curve(name), 400) for run in (one, other)]
-        if all(key in each["fields"] for each in both):
-            values = [{"steps": each["steps"], "values": each["fields"][key]} for each in both]
-            found.append({"stage": name, "kind": stage["kind"], "field": key, "runs": values})
+        values = [{"steps": each["steps"], "values": each["fields"].get(key)} for each in both]
+        if all(each["values"] for each in values):
+            found.append({"stage": name, "kind": kind, "field": key, "runs": values})
     return found
 
 

@@ -4,13 +4,14 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from nomoat.config import DataError, JsonObject, UserError
 from nomoat.report import course, snapshot
 from nomoat.report.leaves import Leaves
 from nomoat.run.directory import Run
+from nomoat.run.lock import holder
 from nomoat.run.log import Event, Log, mark_redone
 from nomoat.run.tidy import size
 from nomoat.serve.refusal import Refusal
@@ -72,11 +73,9 @@ class Runs:
     def places(self) -> dict[str, Path]:
         """name -> directory; no link leads out of the directory, no name into another one."""
         found: dict[str, Path] = {}
-        if self.root is not None and self.root.is_dir():
-            folders = [e for e in os.scandir(self.root) if e.is_dir(follow_symlinks=False)]
-            for entry in sorted(folders, key=lambda entry: entry.name):
-                if Path(entry.path, "recipe.json").is_file():
-                    found[entry.name] = Path(entry.path).resolve()
+        for folder in folders(self.root):
+            if (folder / "recipe.json").is_file():
+                found[folder.name] = folder.resolve()
         for path in self.others:
             if path not in found.values():
                 number = sum(name.partition("~")[0] == path.name for name in found)
@@ -117,11 +116,13 @@ class Runs:
     def _row(self, name: str, path: Path) -> JsonObject:
         log = path / "events.jsonl"
         stat = log.stat() if log.exists() else None
-        owner = course.holder(path / "lock")
-        key = (name, owner, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-        if path not in self._rows or self._rows[path][0] != key:
-            self._rows[path] = (key, self._read_row(name, path))
-        return self._rows[path][1]
+        grown = stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        key = (name, holder(path / "lock"), grown)
+        known, row = self._rows.get(path, (None, None))
+        if row is None or known != key:
+            row = self._read_row(name, path)
+            self._rows[path] = (key, row)
+        return row
 
     def _read_row(self, name: str, path: Path) -> JsonObject:
         try:
@@ -139,6 +140,8 @@ class Runs:
             return self._open[path]
 
 
-def directories(paths: Sequence[Path]) -> list[Path]:
-    """Those that hold a run."""
-    return [path for path in paths if (path / "recipe.json").is_file()]
+def folders(root: Path | None) -> list[Path]:
+    """Directories in a directory, by name; links are none."""
+    if root is None or not root.is_dir():
+        return []
+    return sorted(Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))

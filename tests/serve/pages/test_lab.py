@@ -170,7 +170,8 @@ def feed(app, headers, on_line):
         for line in message.get("body", b"").decode().splitlines():
             on_line(line)
 
-    scope = {"type": "http", "method": "GET", "path": "/api/runs/one/events", "raw_path": b"", "query_string": b"",
-             "headers": [(b"host", b"localhost"), *((k.lower().encode(), v.encode()) for k, v in headers.items())],
+    given = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
+    scope = {"type": "http", "method": "GET", "path": "/api/runs/one/events", "raw_path": b"",
+             "query_string": b"", "headers": [(b"host", b"localhost"), *given],
              "server": ("127.0.0.1", 1)}  # fmt: skip
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 20))

@@ -50,7 +50,7 @@ def serve(
     from nomoat.serve.shelf import Shelf, described, entries
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests are short: threads would only wait
-    names = frozenset(name.lower() for name in host)
+    names = frozenset(map(str.lower, host))
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
     more = apis(task, runs, sources)

@@ -42,16 +42,22 @@ def _wrapped(path: Path, text: str, names: dict[Path, str]) -> str:
     def imported(found: re.Match[str]) -> str:
         return _constants(found, names[(path.parent / found["path"]).resolve()])
 
-    exported = list(DECLARED.findall(text))
-    for listed in LISTED.findall(text):
-        exported += filter(None, map(str.strip, listed.split(",")))
-    exported += [f"default: {name}" for name in DEFAULT.findall(text)]
     body = IMPORT.sub(imported, text)
     for form in (DECLARED, DEFAULT, LISTED):
         body = form.sub("", body)
     if left := re.search(r"^(import|export)\b.*", body, re.M):
         raise ValueError(f"{path}: a form that the bundle does not know: {left[0]}")
-    return f"const {names[path]} = (() => {{\n{body}\nreturn {{ {', '.join(exported)} }};\n}})();"
+    exported = ", ".join(_exported(text))
+    name = names[path]
+    return f"const {name} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
+
+
+def _exported(text: str) -> list[str]:
+    """The names that a module gives away."""
+    names = list(DECLARED.findall(text))
+    for listed in LISTED.findall(text):
+        names += filter(None, map(str.strip, listed.split(",")))
+    return names + [f"default: {name}" for name in DEFAULT.findall(text)]
 
 
 def _constants(found: re.Match[str], source: str) -> str:

@@ -115,9 +115,12 @@ def _hear(stage: Stage, event: Event, recent: list[float]) -> None:
 
 def _estimate(stages: Sequence[Stage], recent: Mapping[str, list[float]], now: float | None) -> None:
     """What is left of each: a stage with steps at its own pace, others by the plan at the pace of the run."""
-    known = [stage for stage in stages if stage.planned_seconds and stage.state == "finished"]
-    planned = sum(stage.planned_seconds for stage in known)
-    pace = sum(stage.seconds for stage in known) / planned if planned else 1.0
+    took = planned = 0.0
+    for stage in stages:
+        if stage.planned_seconds and stage.state == "finished":
+            took += stage.seconds
+            planned += stage.planned_seconds
+    pace = took / planned if planned else 1.0
     for stage in stages:
         if stage.state != "finished":
             stage.eta_seconds = _left(stage, recent.get(stage.name), pace, now)

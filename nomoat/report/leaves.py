@@ -53,6 +53,11 @@ class Leaves:
             self._refresh()
             return [segment.step for segment in self.segments]
 
+    def ends(self) -> dict[str, list[int]]:
+        """The first and the last of these steps, each alone in a list, which is empty where there is none."""
+        steps = self.steps()
+        return {"first": steps[:1], "last": steps[-1:]}
+
     def page(
         self,
         fits: Callable[[Record], object],
@@ -118,13 +123,14 @@ class Leaves:
 
     def _take(self, line: bytes, place: int, torn: bool, match: re.Match[bytes]) -> None:
         """A step begins again where its number or its first line comes back."""
-        step, group = int(match[1]), int(match[2] or 0)
+        step = int(match[1])
+        group = int(match[2] or 0)
         again = torn or (line == self._first and self._group and not group)
         segments = self.segments
-        while segments and step < self._step and segments[-1].step >= step:
-            segments.pop()
-        if segments and step == self._step and again:
-            segments.pop()
+        if step == self._step and again:
+            del segments[-1:]
+        if step < self._step:
+            self.segments = segments = [each for each in segments if each.step < step]
         if not segments or segments[-1].step != step:
             segments.append(Segment(step, place, place))
             self._first = line

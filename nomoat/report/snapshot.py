@@ -178,14 +178,16 @@ def learning(run: Run, stage: str) -> JsonObject:
 
 def samples(events: Sequence[Event]) -> list[JsonObject]:
     """The last answers of each model to the problems of the evaluation, those to one problem together."""
-    known = [e for e in of(events, "sample") if e.get("model") and not e.get("redone")]
-    last = {(e["family"], e["model"]): e for e in known}
-    asked: dict[tuple[str, str], JsonObject] = {}
-    for e in last.values():
-        problem = {key: e.get(key) for key in ("family", "level", "lang", "prompt")}
-        at = asked.setdefault((e["family"], e["prompt"]), {**problem, "answers": []})
-        at["answers"].append(answered(e))
-    return list(asked.values())
+    last = {}
+    for event in of(events, "sample"):
+        if event.get("model") and not event.get("redone"):
+            last[event["family"], event["model"]] = event
+    problems = grouped([((event["family"], event["prompt"]), event) for event in last.values()])
+    found = []
+    for events in problems.values():
+        problem = {key: events[0].get(key) for key in ("family", "level", "lang", "prompt")}
+        found.append({**problem, "answers": [answered(event) for event in events]})
+    return found
 
 
 def answered(event: Event) -> JsonObject:

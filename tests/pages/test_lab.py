@@ -19,7 +19,8 @@ pytestmark = pytest.mark.check
 ROOT = Path(__file__).parents[2]
 SECONDS = 240  # for a stage of the smoke recipe on a busy machine
 HOSTILE = (
-    "<img src=x onerror=window.ran=1>", "<script>window.ran=1</script>", "</script><script>window.ran=1</script>",
+    "<img src=x onerror=window.ran=1>", "<script>window.ran=1</script>",
+    "</script><script>window.ran=1</script>",
     "<svg onload=window.ran=1>", "javascript:window.ran=1", "{{constructor.constructor('window.ran=1')()}}",
     "\u202e<b>reversed", "]]><!--", "'\"><iframe srcdoc='<script>parent.ran=1</script>'>",
 )  # fmt: skip
@@ -61,7 +62,8 @@ def long(root, name, n_steps, text="words"):
         for model in ("pretrain", "sft", "rl"):
             where = {"model": model, "family": "lamp", "level": 1, "n": 20, "lenient": 0.5}
             run.log("score", stage="eval", name="accuracy/sampled", value=0.5, low=0.3, high=0.7, **where)
-            run.log("sample", stage="eval", model=model, family=text, level=1, prompt=text, reply=text, right=False)
+            texts = {"family": text, "prompt": text, "reply": text}
+            run.log("sample", stage="eval", model=model, level=1, right=False, **texts)
         run.log("note", stage="rl", text=text)
     (run.root / "rl").mkdir(exist_ok=True)
     with (run.root / "rl" / "rollouts.jsonl").open("w") as file:
@@ -95,7 +97,8 @@ def test_a_run_is_followed_through_a_kill_and_a_resume(visit, lab, runs):
     out = runs / "live"
     with trains(out) as process:
         page = visit("/lab", lab)
-        page.get_by_role("navigation", name="Runs").get_by_role("link", name="live").click(timeout=SECONDS * 1000)
+        link = page.get_by_role("navigation", name="Runs").get_by_role("link", name="live")
+        link.click(timeout=SECONDS * 1000)
         now = page.get_by_role("region", name="Now")
         now.get_by_text("pretrain", exact=True).wait_for(timeout=SECONDS * 1000)
         first = now.locator(".stage-at").inner_text()
@@ -134,8 +137,8 @@ def test_the_page_goes_on_when_the_server_is_back(visit, watch, launch, runs):
     watch.errors.clear()
 
 
-VIEWS = ("overview", "stage/rl", "stage/rl/reward", "stage/pretrain/loads", "rollouts", "rollouts?stage=rl&only=wrong",
-         "rollouts?stage=rl&at=7.0", "learning", "cost", "recipe")  # fmt: skip
+VIEWS = ("overview", "stage/rl", "stage/rl/reward", "stage/pretrain/loads", "rollouts", "learning", "cost",
+         "rollouts?stage=rl&only=wrong", "rollouts?stage=rl&at=7.0", "recipe")  # fmt: skip
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -200,7 +203,7 @@ def test_ten_thousand_steps_stay_smooth(visit, lab, view):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_text_in_a_log_never_runs(visit, launch, tmp_path, text):
+def test_a_text_in_a_log_never_runs(visit, watch, launch, tmp_path, text):
     run = long(tmp_path, "hostile", 21, text)
     server = hostile_server(launch, tmp_path)
     for view in ("overview", "rollouts", "learning", "stage/rl", "recipe"):
@@ -208,12 +211,19 @@ def test_a_text_in_a_log_never_runs(visit, launch, tmp_path, text):
         settled(page)
         assert page.evaluate("window.ran") is None
         page.context.close()
-    file = report.write(run)
-    page = visit("/lab", server)
-    page.goto(file.as_uri())
-    page.locator("main > *").first.wait_for()
+    page = opened(visit("/lab", server), run, watch)
     assert page.evaluate("window.ran") is None
     assert page.locator("main script, main iframe, main img").count() == 0
+
+
+def opened(page, run, watch):
+    """The report of a run, as a file: it asks for nothing but itself."""
+    file = report.write(run).as_uri()
+    page.goto(file)
+    page.locator("main > *").first.wait_for()
+    assert watch.offsite == [file]
+    watch.offsite.clear()
+    return page
 
 
 def hostile_server(launch, root, kept={}):  # noqa: B006
@@ -233,18 +243,19 @@ def hostile_server(launch, root, kept={}):  # noqa: B006
 
 
 def test_the_report_is_the_lab_as_a_file(visit, lab, runs, watch):
-    page = visit("/lab", lab)
-    page.goto(report.write(Run.open(runs / "short")).as_uri())
+    page = opened(visit("/lab", lab), Run.open(runs / "short"), watch)
     assert page.get_by_role("region", name="The run in short").bounding_box()["y"] < 300
     assert page.get_by_role("region", name="One problem, every stage").bounding_box()["y"] < 800
     assert page.locator("figure.curves canvas").count() > 5
     page.get_by_role("button", name="Language").click()
     page.get_by_role("region", name="Eine Aufgabe, jede Stufe").wait_for()
-    watch.offsite.clear()  # file: is not this server
+    watch.offsite = [url for url in watch.offsite if not url.startswith("file:")]
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1440, 2200])
-@pytest.mark.parametrize("view", ["", "#/short/overview", "#/short/stage/rl", "#/short/rollouts", "#/compare/short/long"])
+@pytest.mark.parametrize(
+    "view", ["", "#/short/overview", "#/short/stage/rl", "#/short/rollouts", "#/compare/short/long"]
+)
 def test_no_view_is_wider_than_its_window(visit, lab, view, width):
     page = visit(f"/lab{view}", lab, viewport={"width": width, "height": 800})
     settled(page)

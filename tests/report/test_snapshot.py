@@ -70,8 +70,8 @@ def test_a_snapshot_is_json_and_tells_what_each_model_is_held_against(run):
             low, high = stats.wilson(right, 20)
             fields = {"model": model, "family": "lamp", "level": 1, "n": 20, "low": low, "high": high}
             run.log("score", stage="eval", name="accuracy/sampled", value=right / 20, lenient=1.0, **fields)
-            run.log("sample", stage="eval", model=model, family="lamp", level=1, prompt="On?", right=right > 9,
-                    reply="<think>off on</think>on")  # fmt: skip
+            run.log("sample", stage="eval", model=model, family="lamp", level=1, prompt="On?",
+                    right=right > 9, reply="<think>off on</think>on")  # fmt: skip
     found = json.loads(json.dumps(snapshot.snapshot(run)))
     assert found["best"]["model"] == "rl"
     assert found["before"]["rl"]["sampled"]["model"] == "sft"
@@ -97,7 +97,8 @@ def test_curves_are_thin_however_long_and_keep_every_mean(run):
 
 
 def rollout(step, group, i, right):
-    return {"step": step, "group": group, "family": "lamp" if group else "path", "reply": f"r{i}", "strict": right}
+    family = "lamp" if group else "path"
+    return {"step": step, "group": group, "family": family, "reply": f"r{i}", "strict": right}
 
 
 def write(path: Path, *records, mode="a", end="\n"):

@@ -21,6 +21,7 @@ from nomoat.serve.pages.runs import Runs
 from nomoat.serve.refusal import Refusal
 
 MOST_ROLLOUTS = 200  # of a page
+POINTS = 400  # of a curve that is held against another
 MOST_SAMPLES = 60  # that two runs are shown to answer
 
 
@@ -71,17 +72,15 @@ class Lab:
         return {"line": len(run.events()), **curves.curves(run.curve(stage))}
 
     def rollouts(self, request: Request) -> JsonObject:
-        asked = request.query_params
-        leaves = self.runs.leaves(request.path_params["name"], asked.get("stage", ""))
-        only, family = asked.get("only", "all"), asked.get("family") or None
-        if only not in ONLY:
-            raise Refusal(f"only={only[:40]}; expected {', '.join(ONLY)}", "only")
+        name, asked = request.path_params["name"], request.query_params
+        leaves = self.runs.leaves(name, asked.get("stage", ""))
+        only = kind(asked.get("only", "all"))
+        family = asked.get("family") or None
         step = whole(asked.get("step"), "step")
         limit = whole(asked.get("limit"), "limit", 20)
-        page = leaves.page(fitting(family, only), min(limit, MOST_ROLLOUTS), asked.get("at"), step)
-        steps = leaves.steps()
-        ends = {"first": steps[:1], "last": steps[-1:]}
-        return {"rollouts": page.records, "next": page.following, **ends}
+        limit = min(limit, MOST_ROLLOUTS)
+        page = leaves.page(fitting(family, only), limit, asked.get("at"), step)
+        return {"rollouts": page.records, "next": page.following, **leaves.ends()}
 
     def compare(self, request: Request) -> JsonObject:
         names = [request.query_params.get(key, "") for key in ("a", "b")]
@@ -112,11 +111,23 @@ def shared(one: Run, other: Run) -> list[JsonObject]:
     for stage in one.recipe.get("stages", []):
         name, kind = snapshot.name_of(stage), stage["kind"]
         key = "reward" if kind == "rl" else "loss"
-        both = [curves.curves(run.curve(name), 400) for run in (one, other)]
-        values = [{"steps": each["steps"], "values": each["fields"].get(key)} for each in both]
-        if all(each["values"] for each in values):
-            found.append({"stage": name, "kind": kind, "field": key, "runs": values})
+        both = [drawn(run, name, key) for run in (one, other)]
+        if all(each["values"] for each in both):
+            found.append({"stage": name, "kind": kind, "field": key, "runs": both})
     return found
+
+
+def drawn(run: Run, stage: str, key: str) -> JsonObject:
+    """One field of a stage's curve."""
+    curve = curves.curves(run.curve(stage), POINTS)
+    return {"steps": curve["steps"], "values": curve["fields"].get(key)}
+
+
+def kind(only: str) -> str:
+    """A kind of rollouts; Refusal for anything else."""
+    if only not in ONLY:
+        raise Refusal(f"only={only[:40]}; expected {', '.join(ONLY)}", "only")
+    return only
 
 
 def whole(text: str | None, name: str, otherwise: int | None = None) -> int | None:

@@ -1,4 +1,4 @@
-"""The lab's routes: runs of a directory and no other, a log as it grows, after a kill, and from any line on."""
+"""The lab's routes: runs of a directory and no other, a log as it grows, and from any line on."""
 
 import json
 import threading
@@ -64,16 +64,16 @@ def test_runs_are_listed_and_shown(client):
     assert both["curves"][0]["field"] == "reward"
 
 
-NAMES = ["..", "../one", "..%2Fone", "%2e%2e", "one/..", "/etc", "C:\\x", "one%00", "link", ".", "", "x" * 999]
+NAMES = ["..", "../one", "..%2Fone", "%2e%2e", "/etc", "C:\\x", "one%00", "link", "one%0a", "x" * 999]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_name_leads_out_of_the_directory(client, runs, name):
     made(runs.parent, "outside")
     (runs / "link").symlink_to(runs.parent / "outside")
-    for path in (f"/api/runs/{name}", f"/api/runs/{name}/events", f"/api/compare?a={name}&b=one"):
+    for path in (f"/api/runs/{name}/curve/rl", f"/api/runs/{name}/events", f"/api/compare?a={name}&b=one"):
         answer = client.get(path)
-        assert answer.status_code == 404 or path.startswith("/api/runs//") or not name or name in (".", "one/..")
+        assert answer.status_code == 404
         assert "outside" not in answer.text
 
 
@@ -83,9 +83,9 @@ def test_no_stage_leads_out_of_a_run(client, stage):
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage")
 
 
-@pytest.mark.parametrize(("query", "field"), [("only=some", "only"), ("step=-1", "step"), ("limit=x", "limit")])
-def test_a_query_that_means_nothing_is_refused(client, query, field):
-    answer = client.get(f"/api/runs/one/rollouts?stage=rl&{query}")
+@pytest.mark.parametrize(("field", "value"), [("only", "some"), ("step", "-1"), ("limit", "x")])
+def test_a_query_that_means_nothing_is_refused(client, field, value):
+    answer = client.get(f"/api/runs/one/rollouts?stage=rl&{field}={value}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
 
 

@@ -20,6 +20,7 @@ from nomoat.report import bundle, curves, snapshot
 from nomoat.report.leaves import Leaves, fitting
 from nomoat.report.rollouts import Record
 from nomoat.run.directory import Run
+from nomoat.run.log import Still
 
 WEB = Path(nomoat.__file__).parent / "serve" / "pages" / "web"
 STYLES = ("base.css", "vendor/uplot.css", "lab.css")
@@ -77,6 +78,8 @@ def render(run: Run) -> str:
 
 def data(run: Run) -> JsonObject:
     """All that the page shows."""
+    run = Run.open(run.root)
+    run.lines = Still(run.root / "events.jsonl")
     taught, tries = {}, {}
     for stage in run.recipe.get("stages", []):
         name = snapshot.name_of(stage)

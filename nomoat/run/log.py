@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 from nomoat.config import DataError, JsonObject
@@ -89,6 +90,17 @@ class Log:
                     raise
                 return
             del self._waiting[0]
+
+
+class Still(Log):
+    """A log that is read once, whatever becomes of its file."""
+
+    @cached_property
+    def _read(self) -> list[JsonObject]:
+        return super().events()
+
+    def events(self) -> list[JsonObject]:
+        return self._read
 
 
 def _open_whole(path: Path) -> int:

@@ -1,7 +1,7 @@
 """The routes of the lab: runs, their curves, their rollouts, their logs as they grow; nothing here writes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from nomoat.config import JsonObject, UserError
 from nomoat.report import beside, curves, snapshot
-from nomoat.report.leaves import fitting
+from nomoat.report.leaves import Leaves, Page, fitting
 from nomoat.report.receipt import receipt_of
 from nomoat.report.rollouts import ONLY
 from nomoat.run.directory import Run
@@ -72,14 +72,9 @@ class Lab:
         return {"line": len(run.events()), **curves.curves(run.curve(stage))}
 
     def rollouts(self, request: Request) -> JsonObject:
-        name, asked = request.path_params["name"], request.query_params
-        leaves = self.runs.leaves(name, asked.get("stage", ""))
-        only = kind(asked.get("only", "all"))
-        family = asked.get("family") or None
-        step = whole(asked.get("step"), "step")
-        limit = whole(asked.get("limit"), "limit", 20)
-        limit = min(limit, MOST_ROLLOUTS)
-        page = leaves.page(fitting(family, only), limit, asked.get("at"), step)
+        asked = request.query_params
+        leaves = self.runs.leaves(request.path_params["name"], asked.get("stage", ""))
+        page = leafed(leaves, asked)
         return {"rollouts": page.records, "next": page.following, **leaves.ends()}
 
     def compare(self, request: Request) -> JsonObject:
@@ -121,6 +116,16 @@ def drawn(run: Run, stage: str, key: str) -> JsonObject:
     """One field of a stage's curve."""
     curve = curves.curves(run.curve(stage), POINTS)
     return {"steps": curve["steps"], "values": curve["fields"].get(key)}
+
+
+def leafed(leaves: Leaves, asked: Mapping[str, str]) -> Page:
+    """The page that a query is about."""
+    only = kind(asked.get("only", "all"))
+    family = asked.get("family") or None
+    step = whole(asked.get("step"), "step")
+    limit = whole(asked.get("limit"), "limit", 20)
+    fits = fitting(family, only)
+    return leaves.page(fits, min(limit, MOST_ROLLOUTS), asked.get("at"), step)
 
 
 def kind(only: str) -> str:

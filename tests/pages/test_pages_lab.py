@@ -274,3 +274,11 @@ def test_the_lab_speaks_german_and_its_stages_are_leafed_through_by_keys(visit, 
     page.wait_for_url("**/lab#/short/stage/pretrain")
     page.keyboard.press("r")
     page.get_by_role("navigation", name="Läufe").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["", "#/compare/short/long", *(f"#/short/{view}" for view in VIEWS[:8])])
+def test_every_view_is_accessible(visit, accessible, lab, view, scheme):
+    page = visit(f"/lab{view}", lab, color_scheme=scheme)
+    settled(page)
+    accessible(page)

@@ -23,7 +23,7 @@ export function points(delta) {
 export const span = (low, high) => `[${points(low)}, ${points(high)}]`;
 
 /** "81–85 %". */
-export const between = ({ low, high }) => `${number(Math.round(100 * low))}–${number(Math.round(100 * high))} %`;
+export const between = ({ low, high }) => `${number(Math.round(100 * low))}–${percent(Math.round(100 * high) / 100)}`;
 
 /** Time with its unit, a dash where there is none. */
 export const time = (value) => (value === null || value === undefined ? "–" : seconds(value));

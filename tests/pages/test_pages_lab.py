@@ -279,6 +279,7 @@ def test_the_lab_speaks_german_and_its_stages_are_leafed_through_by_keys(visit, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["", "#/compare/short/long", *(f"#/short/{view}" for view in VIEWS[:8])])
 def test_every_view_is_accessible(visit, accessible, lab, view, scheme):
-    page = visit(f"/lab{view}", lab, color_scheme=scheme)
+    size = {"width": 1440 if scheme == "light" else 390, "height": 800}
+    page = visit(f"/lab{view}", lab, color_scheme=scheme, viewport=size)
     settled(page)
     accessible(page)

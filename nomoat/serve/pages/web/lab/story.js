@@ -11,6 +11,8 @@ export function told(run) {
   const values = { stages: run.stages.length, parameters: facts.parameters ? short(facts.parameters) : "?",
     tokens: facts.tokens ? short(facts.tokens) : "0", families: run.scores.families.length };
   if (facts.parameters) said.push(t(facts.tokens ? "told.made" : "told.size", values));
+  const at = run.stages.findIndex(({ state }) => state === "running");
+  if (at >= 0) said.push(t("told.now", { stage: run.stages[at].name, n: at + 1, of: run.stages.length }));
   if (run.best) said.push(told_best(run, values));
   else if (run.state !== "new") said.push(t("told.unmeasured"));
   if (run.state === "new") said.push(t("told.new", values));
@@ -59,7 +61,8 @@ function bits(run) {
 
 function size(run) {
   const { parameters, active } = sizes(run);
-  if (!parameters) return null;
+  if (!parameters && !run.receipt.total.tokens) return null;
+  if (!parameters) return { figure: short(run.receipt.total.tokens), what: t("head.tokens"), beside: t("head.tokens.beside") };
   return { figure: short(parameters), what: t("head.parameters"), beside: t("head.active", { active: short(active) }) };
 }
 

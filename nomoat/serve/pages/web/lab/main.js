@@ -10,7 +10,7 @@ import { aside, list } from "./list.js";
 import * as live from "./live.js";
 import { rollouts } from "./rollouts.js";
 import { address, comparison, parsed } from "./routes.js";
-import { at as progress, done } from "./story.js";
+import { at as progress, brief, done } from "./story.js";
 import * as views from "./views.js";
 import { time } from "./words.js";
 
@@ -91,6 +91,8 @@ function patch(stage) {
     $(".bar i", place)?.style.setProperty("inline-size", `${100 * done(stage)}%`);
     const words = $(".stage-at", place);
     if (words) words.textContent = progress(stage);
+    const few = $(".stage-brief", place);
+    if (few) few.textContent = brief(stage);
   }
 }
 

@@ -16,7 +16,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: run test check clients bench shelf bounds clean
 .DELETE_ON_ERROR:
 
-run: $(STAMP)-report
+run: $(STAMP)
 	$(BIN)/nomoat run recipes/cpu.toml --out runs/cpu
 
 test: $(STAMP)-test $(STAMP)-smollm2

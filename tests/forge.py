@@ -25,7 +25,7 @@ import sys
 import traceback
 
 PRELOAD = (
-    "torch", "numpy", "tokenizers", "safetensors.torch", "matplotlib.backends.backend_svg", "jinja2", "nomoat.cli.main",
+    "torch", "numpy", "tokenizers", "safetensors.torch", "jinja2", "nomoat.cli.main",
     "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.stages.pipeline",
     "nomoat.stages.s1_tokenizer",
     "nomoat.stages.s2_pretrain", "nomoat.stages.s3_extend", "nomoat.stages.s4_sft", "nomoat.stages.s5_rl",

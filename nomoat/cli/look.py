@@ -1,7 +1,5 @@
 """The verbs that look at what was done: receipt, report, learning, rollouts, doctor."""
 
-import importlib.util
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +7,7 @@ from typing import Annotated, Literal
 from nomoat.cli import say
 from nomoat.cli.args import Json, RlStage, RunDir, said
 from nomoat.cli.work import stage_names
-from nomoat.config import DataError, JsonObject, UserError
+from nomoat.config import DataError, JsonObject
 from nomoat.run.directory import Run
 
 
@@ -39,12 +37,7 @@ def report(directory: RunDir, /) -> int:
 
 
 def write_page(run: Run) -> Path:
-    """RUN/report.html; UserError without the package that draws its plots."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(
-            "the report draws with matplotlib, which is not installed; pip install 'nomoat[report]', "
-            f"then: nomoat report {shlex.quote(str(run.root))}"
-        )
+    """RUN/report.html."""
     from nomoat.report import page
 
     return page.write(run)

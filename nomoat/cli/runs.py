@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from nomoat.cli import look, say
 from nomoat.cli.args import Columns, Continue, From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, JsonObject, UserError, override, read_recipe
+from nomoat.config import ConfigError, JsonObject, override, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 
@@ -52,10 +52,7 @@ def run(
         return 0
     if not ran:
         say.aside(f"{out} is done: every stage of {resolved.name} has finished")
-    try:
-        page = str(look.write_page(done))
-    except UserError as error:  # the run itself is whole
-        page = str(error)
+    page = str(look.write_page(done))
     if json:
         return say.as_json(
             {"run": str(out), "ran": ran, "report": page, "receipt": look.receipt_as_json(done)}
@@ -78,7 +75,8 @@ def _tell(run: Run, recipe_name: str, page: str) -> int:
     say.result(f"report: {page}\n\nnext:")
     name, export_dir = shlex.quote(str(run.root)), shlex.quote(f"{recipe_name}-model")
     commands = {
-        f"nomoat chat {name}": "talk to it",
+        f"nomoat serve {name}": "talk to it and look at its run, in a browser",
+        f"nomoat chat {name}": "talk to it here",
         f"nomoat receipt {name}": "what it cost",
         f"nomoat eval {name} --json": "what it scores",
         f"nomoat report {name}": "write the page again",

@@ -46,14 +46,14 @@ def serve(
     from nomoat.serve import server
     from nomoat.serve.app import App
     from nomoat.serve.limits import Doors, read_keys
-    from nomoat.serve.pages import routes, static
+    from nomoat.serve.pages import static
     from nomoat.serve.shelf import Shelf, described, entries
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests are short: threads would only wait
-    names = frozenset(name.lower() for name in host)
+    names = frozenset(map(str.lower, host))
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
-    more = routes.api(task, directory_of(runs))
+    more = apis(task, runs, sources)
     models = [described(entry, type) for entry in listed]
     if plan:
         return told(models, json)
@@ -99,6 +99,19 @@ def directory_of(runs: Path | None) -> Path | None:
     if not runs.is_dir():
         raise ConfigError(f"--runs {runs}; expected a directory of runs; `nomoat run` writes runs/NAME")
     return runs
+
+
+def apis(tasks: tuple[str, ...], runs: Path | None, sources: tuple[str, ...]) -> list[Any]:
+    """The routes that the pages ask."""
+    from nomoat.serve.pages import routes
+
+    return routes.api(tasks, directory_of(runs), runs_among(sources))
+
+
+def runs_among(sources: tuple[str, ...]) -> list[Path]:
+    """The runs among what is served: `RUN` or `RUN/STAGE`."""
+    places = [place for source in sources for place in (Path(source), Path(source).parent)]
+    return [place for place in dict.fromkeys(places) if (place / "recipe.json").is_file()]
 
 
 def told(models: list[dict[str, Any]], json: bool) -> int:

@@ -11,6 +11,7 @@ from nomoat.cli import say
 from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
+from nomoat.run.log import last_plan
 from nomoat.run.stop import Stop
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _tell_speed(recipe: "Recipe", names: set[str], device: str) -> None:
 def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
     """What is left of a run, by the rates in its log; one that has none for as many threads is measured now,
     if there is more to do than to evaluate and to export."""
-    from nomoat.plan.outlook import Outlook
+    from nomoat.plan.outlook import Outlook, planned
     from nomoat.plan.probe import machine_here
     from nomoat.plan.rates import measured
 
@@ -157,6 +158,8 @@ def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
         rates = machine_here(recipe).rates
         if rates:
             run.log("rates", **rates.event(), cpu_seconds=time.process_time())
+    if not last_plan(run.events()):
+        run.log("plan", stages=planned(recipe, run))
     outlook = Outlook(recipe, run, names)
     say.aside(f"estimated: {outlook.says()}")
     return outlook

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from nomoat.config import JsonObject
 from nomoat.plan.budget import Line, estimate
 from nomoat.plan.machine import machine_of_run
 from nomoat.plan.rates import KINDS, Span, total
@@ -17,6 +18,9 @@ from nomoat.run.ledger import Event, duration
 from nomoat.stages.recipe import Recipe, StageConfig
 
 TRUST = 0.05  # a forecast weighs as much as this share of it that was seen
+PLANNED = (
+    "stage", "tokens", "flops", "memory_bytes", "seconds", "low_seconds", "high_seconds", "joules", "money",
+)  # fmt: skip
 HOST, SAMPLED, SCORED = "host", "problems for", "bits per byte"
 
 
@@ -102,6 +106,12 @@ class Outlook:
         """In a few words."""
         left = self.left()
         return f"{duration(left.value)} left of all ({duration(left.low)} to {duration(left.high)})"
+
+
+def planned(recipe: Recipe, run: Run) -> list[JsonObject]:
+    """What each stage is to take, for the log: it is kept from before anything was known."""
+    lines = estimate(recipe, machine=machine_of_run(recipe, run))
+    return [{key: getattr(line, key) for key in PLANNED} for line in lines]
 
 
 def progress_of(line: Line) -> dict[str, Progress]:

@@ -7,7 +7,8 @@ rules therefore weigh all families alike.  Their intervals count problems, not r
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, Literal
 
 from nomoat import stats
@@ -22,11 +23,14 @@ class Finding:
     """A sentence in plain words, the setting that it leads to, and how much it matters.
 
     severity: "bad" stops the learning or fakes it, "look" deserves a look, "good" is what one hopes for.
+    `rule` and its `facts` say the same to whoever has other words for it.
     """
 
     sentence: str
     setting: str
     severity: Literal["bad", "look", "good"]
+    rule: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Course:
 class Rule:
     """When something is said, what, how much it matters, and the setting that it leads to."""
 
+    name: str
     severity: Literal["bad", "look", "good"]
     setting: str
     sentence: str
@@ -70,8 +75,16 @@ class Rule:
         facts = self.facts(course)
         if facts is None:
             return None
-        sentence = re.sub(r"(\d)%", r"\1 %", self.sentence.format(**facts))
-        return Finding(sentence, self.setting, self.severity)
+        said = {}
+        for _, name, form, _ in Formatter().parse(self.sentence):
+            if name:
+                said[name] = _spaced(format(facts[name], form))
+        sentence = _spaced(self.sentence.format(**facts))
+        return Finding(sentence, self.setting, self.severity, self.name, said)
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"(\d)%", r"\1 %", text)
 
 
 def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Finding]:
@@ -172,6 +185,7 @@ def drift(course: Course) -> Facts:
 
 RULES = (
     Rule(
+        "hard",
         "bad",
         "tasks, group",
         "{x:.0%} of the groups teach nothing, nearly all of them because every answer is wrong: "
@@ -179,6 +193,7 @@ RULES = (
         lambda course: dead_groups(course, "hard"),
     ),
     Rule(
+        "easy",
         "bad",
         "tasks",
         "{x:.0%} of the groups teach nothing, nearly all of them because every answer is right: "
@@ -186,6 +201,7 @@ RULES = (
         lambda course: dead_groups(course, "easy"),
     ),
     Rule(
+        "split",
         "bad",
         "tasks",
         "{x:.0%} of the groups teach nothing, some all right and some all wrong: "
@@ -193,24 +209,28 @@ RULES = (
         lambda course: dead_groups(course, "split"),
     ),
     Rule(
+        "few",
         "look",
         "steps",
         "{n} steps so far: too few to tell whether it learns.",
         lambda course: {"n": len(course.steps)} if course.trend is None else None,
     ),
     Rule(
+        "rose",
         "good",
         "",
         "Right answers rose from {was} to {now}, families weighed alike.",
         lambda course: course.right if course.trend == 1 else None,
     ),
     Rule(
+        "fell",
         "bad",
         "optim.adam_lr",
         "Right answers fell from {was} to {now}, families weighed alike: lower optim.adam_lr.",
         lambda course: course.right if course.trend == -1 else None,
     ),
     Rule(
+        "flat",
         "look",
         "steps, optim.adam_lr",
         "No rise beyond chance in the last half, {third} and then {last}: "
@@ -218,6 +238,7 @@ RULES = (
         flat,
     ),
     Rule(
+        "entropy",
         "bad",
         "optim.adam_lr, kl",
         "Entropy fell to {x:.0%} of its start, from {start:.3f} to {end:.3f} nats: "
@@ -225,6 +246,7 @@ RULES = (
         entropy,
     ),
     Rule(
+        "length",
         "look",
         "variant, max_new_tokens",
         "Answers grew from {start:.0f} to {end:.0f} tokens and are not right more often: "
@@ -232,12 +254,14 @@ RULES = (
         length,
     ),
     Rule(
+        "truncated",
         "bad",
         "max_new_tokens",
         "{x:.0%} of the answers are cut off, which makes them wrong: raise max_new_tokens.",
         lambda course: above(0.1, "truncated", course.end),
     ),
     Rule(
+        "doubted",
         "bad",
         "tasks",
         "{x:.1%} of the right answers also pass for another problem, so it may have found a trick: "
@@ -245,18 +269,21 @@ RULES = (
         lambda course: above(0.01, "shadow", course.end),
     ),
     Rule(
+        "kl",
         "look",
         "kl, optim.adam_lr",
         "The policy is {x:.2f} nats a token from its start: raise kl or lower optim.adam_lr.",
         lambda course: above(0.5, "kl", course.steps[len(course.steps) // 2 :]),
     ),
     Rule(
+        "undecided",
         "look",
         "sandbox",
         "{x:.0f} answers could not be judged and were left out: see `nomoat doctor`.",
         lambda course: above(0, "undecided", course.steps),
     ),
     Rule(
+        "form",
         "bad",
         "from, rewards.format",
         "{x:.0%} of the answers are right, but not in the form that was asked for: "
@@ -264,6 +291,7 @@ RULES = (
         form,
     ),
     Rule(
+        "drift",
         "look",
         "precision",
         "Sampler and trainer disagree by more than {limit:g} in {n} of {of} steps, by {x:.1e} at most: "

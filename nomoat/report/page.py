@@ -1,65 +1,52 @@
-"""RUN/report.html: one file without network or scripts, made of the event log alone.
+"""RUN/report.html: the lab's page of one run as a file, with the run inside it and nothing to load.
 
-Whatever a model wrote is data: jinja escapes every text, and the page forbids scripts to itself.
+Whatever a model wrote is data: it stands in the page as JSON, and the page's script makes text of it.  The
+page allows itself exactly that script and that style sheet, by their hashes.
 """
 
+import base64
+import hashlib
+import html
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from nomoat.files import visible, write_whole
-from nomoat.report import charts, learning, transfer
-from nomoat.report.charts import Chart
-from nomoat.report.receipt import kinds_of, receipt_of, receipt_table, shares_of, shares_table
-from nomoat.report.rollouts import parted
-from nomoat.report.scores import Scores, score_tables, scores_of
-from nomoat.report.table import Table
+import nomoat
+from nomoat.config import JsonObject
+from nomoat.files import write_whole
+from nomoat.report import bundle, curves, snapshot
+from nomoat.report.leaves import Leaves, fitting
+from nomoat.report.rollouts import Record
 from nomoat.run.directory import Run
-from nomoat.run.ledger import Event, Receipt, duration, money, short
+from nomoat.run.log import Still
 
-N_SAMPLES = 5
-TRAINING = (
-    Chart("loss", {"next token": "loss", "further tokens": "mtp_loss"}, "bits"),
-    Chart("gradient norm", {"norm": "grad_norm"}, "log"),
-    Chart("busiest expert, times the mean", {"load": "load_max"}, floor=1.0),
-    Chart("right answers", {"strict": "reward"}, "percent"),
-)
-REINFORCEMENT = (
-    Chart("right answers", {"strict": "reward", "lenient": "lenient"}, "percent"),
-    Chart("tokens per answer", {"all": "length", "right ones": "length_right"}, floor=0.0),
-    Chart("entropy, nats per token", {"entropy": "entropy"}, floor=0.0),
-    Chart(
-        "groups without a lesson",
-        {"all right or all wrong": "dead_groups", "cut off": "truncated"},
-        "percent",
-    ),
-    Chart("gradient norm", {"norm": "grad_norm"}, "log"),
-    Chart("seconds a step", {"sampling": "sample_seconds", "update": "update_seconds"}, floor=0.0),
-)
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A figure, what it is, and what to hold it against."""
-
-    figure: str
-    what: str
-    beside: str = ""
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A problem of the evaluation, as its "sample" event has it, with the reply in two parts."""
-
-    event: Event
-    thinking: str | None
-    answer: str
+WEB = Path(nomoat.__file__).parent / "serve" / "pages" / "web"
+STYLES = ("base.css", "vendor/uplot.css", "lab.css")
+LANGUAGES = ("en", "de")
+# of JSON: what HTML could end a script by, and what nobody sees
+UNSEEN = re.compile(r"[<\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+POINTS = 300  # of a curve
+N_EACH = 6  # rollouts of each kind that the file carries
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<script type="application/json" id="words">{words}</script>
+<script type="application/json" id="snapshot">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
 
 
 def write(run: Run) -> Path:
@@ -71,141 +58,73 @@ def write(run: Run) -> Path:
 
 def render(run: Run) -> str:
     """The page as text."""
-    events, record = run.events(), run.record
-    scores, receipt = scores_of(events), receipt_of(run)
-    parts = shares_of(run, receipt)
-    speaker = best_model(scores)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["visible"] = visible
-    files = resources.files("nomoat.report")
-    template = environment.from_string((files / "page.html.jinja").read_text("utf-8"))
-    return template.render(
-        css=(files / "page.css").read_text("utf-8"),
-        name=run.recipe.get("name", run.root.name),
-        subtitle=subtitle(run, receipt),
-        headlines=list(headlines(run, scores, receipt, speaker)),
-        scores=score_tables(scores),
-        accuracy=accuracy(scores),
-        carried=carried(run),
-        shares=parts,
-        shares_table=shares_table(parts),
-        receipt=receipt_table(receipt),
-        samples=conversations(events, speaker)[:N_SAMPLES],
-        speaker=speaker,
-        notes=[f"{e.get('stage') or 'run'}: {e['text']}" for e in events if e["kind"] == "note"],
-        recipe=json.dumps(run.recipe, indent=1, ensure_ascii=False),
-        libraries=record.get("libraries") or {},
-        commit=record.get("commit") or "unknown",
-        **courses(run),
+    style, script = assets()
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src 'sha256-{digest(script)}'",
+            f"style-src 'sha256-{digest(style)}'",
+            "img-src data: blob:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+        ]
+    )
+    title = html.escape(f"{run.root.resolve().name} · nomoat")
+    return PAGE.format(
+        policy=policy, title=title, style=style, script=script, words=within(words()), data=within(data(run))
     )
 
 
-def subtitle(run: Run, receipt: Receipt) -> str:
-    """Version, seed, hardware, and the day of the last event."""
-    parts = [f"nomoat {run.record.get('nomoat')}", f"seed {run.seed}", f"{receipt.units} x {receipt.device}"]
-    if events := run.events():
-        parts.append(time.strftime("%Y-%m-%d", time.gmtime(events[-1]["t"])))
-    return ", ".join(parts)
+def data(run: Run) -> JsonObject:
+    """All that the page shows."""
+    run = Run.open(run.root)
+    run.lines = Still(run.root / "events.jsonl")
+    taught, tries = {}, {}
+    for stage in run.recipe.get("stages", []):
+        name = snapshot.name_of(stage)
+        if steps := run.curve(name):
+            taught[name] = curves.curves(steps, POINTS)
+        if stage["kind"] == "rl" and (found := telling(run, name)):
+            tries[name] = found
+    return {"run": snapshot.snapshot(run, run.root.resolve().name), "curves": taught, "tries": tries}
 
 
-def courses(run: Run) -> dict[str, Any]:
-    """Charts of the stages that trained, reinforcement apart, and whether that learns."""
-    rewarded, plain, learned = {}, {}, []
-    for name, kind in kinds_of(run).items():
-        curve = run.curve(name)
-        if kind == "rl" and curve:
-            rewarded[name] = pictures(name, curve, REINFORCEMENT)
-            learned.append(learning.screen(run, name))
-        elif curve:
-            plain[name] = pictures(name, curve, TRAINING)
-    return {"rewarded": rewarded, "plain": plain, "learning": learned}
+def telling(run: Run, stage: str) -> list[Record]:
+    """A few rollouts: the newest doubted, wrong and right ones."""
+    leaves = Leaves(run.stage_dir(stage) / "rollouts.jsonl")
+    pages = [leaves.page(fitting(None, only), N_EACH) for only in ("doubted", "wrong", "right")]
+    return list({record["id"]: record for page in pages for record in page.records}.values())
 
 
-def pictures(name: str, curve: Sequence[Event], drawn: Sequence[Chart]) -> list[str]:
-    """The charts of a stage, as far as the log has anything to draw."""
-    out = []
-    for chart in drawn:
-        series = {}
-        for label, key in chart.curves.items():
-            if points := [(e["step"], e[key]) for e in curve if e.get(key) is not None]:
-                series[label] = points
-        if series:
-            out.append(charts.lines(chart, name, series))
-    return out
+@cache
+def assets() -> tuple[str, str]:
+    """The style sheet and the script, as they stand in the page."""
+    style = "\n".join((WEB / name).read_text("utf-8") for name in STYLES)
+    if "</style" in style or re.search(r"url\(|@import", style):
+        raise ValueError("a style sheet of the page loads something, or ends before its end")
+    return style, bundle.bundle(WEB / "lab" / "report.js")
 
 
-def accuracy(scores: Scores) -> list[str]:
-    """The charts of right answers."""
-    rows = [*scores.families, "mean"]
-    drawn = ((how, scores.accuracy[how]) for how in ("sampled", "greedy"))
-    return [charts.whiskers(f"Right answers, {how}", models, rows) for how, models in drawn if models]
-
-
-def carried(run: Run) -> tuple[str, list[Table]] | None:
-    """The transfer report's sentence and tables, where one was measured."""
-    for name in ("transfer.json", "transfer-quick.json"):
-        if (path := run.root / name).exists():
-            result = json.loads(path.read_text("utf-8"))
-            return transfer.verdict(result), transfer.tables(result)
-    return None
-
-
-def best_model(scores: Scores) -> str | None:
-    """The model with the highest mean sampled accuracy, controls ("sft, thinking") aside."""
-    means = {
-        model: found["mean"].value for model, found in scores.accuracy["sampled"].items() if "," not in model
+def words() -> JsonObject:
+    """language -> what the page says in it."""
+    files = {name: (f"{name}.json", f"lab.{name}.json") for name in LANGUAGES}
+    return {
+        name: {key: text for file in both for key, text in read(file).items()} for name, both in files.items()
     }
-    return max(means, key=means.get) if means else None
 
 
-def headlines(run: Run, scores: Scores, receipt: Receipt, best: str | None) -> Iterator[Headline]:
-    """What a reader should know first; what was not measured is left out."""
-    kinds, total = kinds_of(run), receipt.total
-    if best is not None:
-        yield _right_answers(scores, kinds, best)
-    yield from _bits(scores, kinds)
-    for event in run.events("stage_end"):
-        size = event["outputs"]
-        if "parameters" in size:
-            yield Headline(short(size["parameters"]), "parameters", f"{short(size['active'])} active")
-            break
-    yield Headline(duration(total.device_seconds), "device time", f"{short(total.tokens)} tokens")
-    energy = f"{short(total.joules, 'J')} {total.joules_source}"
-    yield Headline(f"{money(total.money)} {total.currency}", "money", energy)
+def read(file: str) -> JsonObject:
+    return json.loads((WEB / "text" / file).read_text("utf-8"))
 
 
-def _bits(scores: Scores, kinds: Mapping[str, str]) -> Iterator[Headline]:
-    """Bits per byte after pretraining, by language."""
-    grams = [bits for model, bits in scores.bits.items() if model.endswith("-gram")]
-    for base, bits in scores.bits.items():
-        if kinds.get(base) not in ("extend", "pretrain"):
-            continue
-        for lang, value in bits.items():
-            beside = ""
-            if others := [gram[lang] for gram in grams if lang in gram]:
-                beside = f"best n-gram model {min(others):.2f}"
-            yield Headline(f"{value:.2f}", f"bits per byte, {lang}, {base}", beside)
-        break
+def within(value: Any) -> str:
+    """JSON that HTML can't take for anything else."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.encode("utf-8", "replace").decode()
 
 
-def _right_answers(scores: Scores, kinds: Mapping[str, str], best: str) -> Headline:
-    """How often the best model is right, and what it gained over fine-tuning."""
-    sampled = scores.accuracy["sampled"]
-    mean = sampled[best]["mean"]
-    low = 100 * mean.low
-    high = 100 * mean.high
-    beside = f"mean of {len(scores.families)} families, {low:.0f}-{high:.0f}"
-    tuned = (model for model in sampled if kinds.get(model) == "sft")
-    before = next(tuned, best)
-    if before != best:
-        gain = mean.value - sampled[before]["mean"].value
-        beside += f"; {100 * gain:+.0f} points over {before}"
-    figure = f"{100 * mean.value:.0f} %"
-    what = f"of answers right, {best}"
-    return Headline(figure, what, beside)
-
-
-def conversations(events: Sequence[Event], model: str | None) -> list[Conversation]:
-    """The last sample of each family for one model; those that think come first."""
-    last = {e["family"]: e for e in events if e["kind"] == "sample" and e.get("model") == model}
-    return sorted((Conversation(e, *parted(e["reply"])) for e in last.values()), key=lambda c: not c.thinking)
+def digest(text: str) -> str:
+    """SHA-256 as a policy names it."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -14,6 +14,7 @@ from nomoat.config import Amount, DataError, Strict, Whole, look_up, parse
 from nomoat.files import shipped
 from nomoat.run.log import Event
 
+EXACT = 2**53  # up to which every whole number is a float
 SUMMED = ("tokens", "flops_model", "flops_executed", "seconds")
 PARTS = {
     "tokenizer": "pretrain", "pretrain": "pretrain", "extend": "extend",
@@ -219,7 +220,10 @@ def exact_sum(values: Iterable[float | None]) -> float:
     values = [value for value in values if value is not None]
     try:
         whole = all(isinstance(v, int) for v in values)
-        return sum(values) if whole else float(sum(map(Fraction, values)))
+        if whole or any(abs(v) > EXACT for v in values):
+            return sum(values) if whole else float(sum(map(Fraction, values)))
+        total = math.fsum(values)  # exact too, and quicker
+        return total if math.isfinite(total) else float(Fraction(total))
     except (TypeError, ValueError, OverflowError):
         raise DataError(
             f"the log has something else than finite numbers among {values[:5]} …; mend that line"

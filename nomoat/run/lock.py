@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,3 +52,44 @@ def identity() -> str:
     file = Path("/proc/sys/kernel/random/boot_id")
     boot = file.read_text().strip() if file.exists() else "?"
     return f"process {os.getpid()} on {socket.gethostname()} (boot {boot})"
+
+
+def holder(path: Path) -> str | None:
+    """Who holds a lock file, as `identity` says it; None where nobody does.  Only reads: to try the lock
+    would be in the way of a process that wants it.  One of another host is believed.
+    """
+    try:
+        text, inode = path.read_text("utf-8", "replace"), path.stat().st_ino
+    except OSError:
+        return None
+    found = re.fullmatch(r"process (\d+) on (.+) \(boot (.+)\)", text)
+    if found is None:
+        return None
+    if text != identity().replace(str(os.getpid()), found[1], 1):
+        return text
+    return text if _alive(int(found[1])) and _locks(int(found[1]), inode) else None
+
+
+def is_here(owner: str) -> bool:
+    """Whether what `holder` says is about a process of this host, so that its end is seen."""
+    return owner.partition(" on ")[2] == identity().partition(" on ")[2]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def _locks(pid: int, inode: int) -> bool:
+    """Whether the kernel's table has the lock; true where it has no such table."""
+    try:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return True
+    held = {(row[-4], row[-3].rpartition(":")[2]) for row in rows if "FLOCK" in row}
+    return (str(pid), str(inode)) in held

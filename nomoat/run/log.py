@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 from nomoat.config import DataError, JsonObject
@@ -91,6 +92,17 @@ class Log:
             del self._waiting[0]
 
 
+class Still(Log):
+    """A log that is read once, whatever becomes of its file."""
+
+    @cached_property
+    def _read(self) -> list[JsonObject]:
+        return super().events()
+
+    def events(self) -> list[JsonObject]:
+        return self._read
+
+
 def _open_whole(path: Path) -> int:
     """A file descriptor to append with, after cutting a last line that a killed process left torn."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -131,6 +143,17 @@ def last_scores(events: Iterable[Event]) -> list[Event]:
         if event["kind"] == "score" and not event.get("redone"):
             last[event["name"], event.get("model"), event.get("family"), event.get("level")] = event
     return list(last.values())
+
+
+def last_plan(events: Iterable[Event]) -> list[Event]:
+    """What each stage was to take, as it was estimated before the run; none where nobody did, or where the
+    recipe has changed since.
+    """
+    stages = []
+    for event in events:
+        if event["kind"] in ("plan", "continue"):
+            stages = event.get("stages", [])
+    return stages
 
 
 def is_blank(events: Iterable[Event]) -> bool:

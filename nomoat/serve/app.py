@@ -44,6 +44,7 @@ class App:
         more: Sequence[Route] = (),
     ):
         self.shelf, self.doors, self.static = shelf, doors, static
+        self.ending = False  # no stream of news begins, none goes on
         self.bounds = bounds = bounds or Bounds()
         self.worker, self.metrics = Worker(), Metrics()
         self.desk = Desk(self.worker, self.metrics, bounds.answer_seconds)

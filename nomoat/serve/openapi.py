@@ -1,5 +1,6 @@
 """The OpenAPI document of the server, made from the records that its bodies are read with."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -33,7 +34,19 @@ GETS = {
     "/openapi.json": "This document",
     "/api/models": "The models with their stages, costs and scores",
     "/api/kinds": "The tasks that make problems",
+    "/api/runs": "The runs of a directory",
+    "/api/runs/{name}": "All that a page says of a run",
+    "/api/runs/{name}/curve/{stage}": "The fields of a stage's steps, thinned",
+    "/api/runs/{name}/rollouts": "What the policy wrote, the newest step first",
+    "/api/runs/{name}/events": "The event log from a line on, as it grows",
+    "/api/compare": "Two runs side by side",
 }
+QUERIES = {  # path -> what may stand in the query of a GET, and whether it has to
+    "/api/runs/{name}/rollouts": {"stage": True, "family": False, "only": False, "step": False, "at": False,
+                                  "limit": False},
+    "/api/runs/{name}/events": {"after": False},
+    "/api/compare": {"a": True, "b": True},
+}  # fmt: skip
 ERRORS = {
     "400": "a field is wrong or can't be honoured; `param` names it",
     "401": "no key, or a wrong one",
@@ -69,9 +82,8 @@ def document(served: Collection[str]) -> JsonObject:
     named, schemas = models_json_schema(shapes, ref_template=refs)
     gets = {path: words for path, words in GETS.items() if path in served}
     paths = {path: {"get": operation(words, {}, GET_TYPES.get(path))} for path, words in gets.items()}
-    paths["/v1/models/{name}"]["get"]["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    ]
+    for path in paths:
+        paths[path]["get"] |= {"parameters": parameters(path)}
     for path, (cls, words, streams) in posts.items():
         content = {"application/json": {"schema": named[cls, "validation"]}}
         asked = {"requestBody": {"required": True, "content": content}}
@@ -88,7 +100,15 @@ def document(served: Collection[str]) -> JsonObject:
     }
 
 
-GET_TYPES = {"/metrics": "text/plain"}
+GET_TYPES = {"/metrics": "text/plain", "/api/runs/{name}/events": "text/event-stream"}
+
+
+def parameters(path: str) -> list[JsonObject]:
+    """What stands in the path and in the query of a GET."""
+    places = [(name, "path", True) for name in re.findall(r"{(\w+)}", path)]
+    places += [(name, "query", must) for name, must in QUERIES.get(path, {}).items()]
+    text = {"type": "string"}
+    return [{"name": name, "in": place, "required": must, "schema": text} for name, place, must in places]
 
 
 def operation(words: str, asked: JsonObject, other: str | None) -> JsonObject:

@@ -58,7 +58,8 @@ def serve(app: App, bound: socket.socket) -> None:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's; replies that are not finished `drain_seconds` after a signal end as they are by then."""
+    """Uvicorn's; streams of news, which have no end of their own, end with it, and replies that are not
+    finished `drain_seconds` after a signal end as they are by then."""
 
     def __init__(self, app: App):
         super().__init__(configured(app))
@@ -66,6 +67,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app = self.application
+        app.ending = True
         timer = asyncio.get_running_loop().call_later(app.bounds.drain_seconds, app.worker.expire)
         await super().shutdown(sockets)
         timer.cancel()

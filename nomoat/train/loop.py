@@ -23,6 +23,8 @@ from nomoat.train.optim import Optimizer
 from nomoat.train.schedule import Schedule
 from nomoat.train.session import Session
 
+N_LOADS = 100  # steps of a training whose log has the load of each expert
+MOST_EXPERTS = 512  # of all layers, in a record of the log
 SKIPS_BEFORE_ROLLBACK = 3
 ROLLBACKS_BEFORE_STOP = 2
 
@@ -179,8 +181,18 @@ class _Training:
             flops_model=int(flops_model),
             flops_executed=int(flops_executed + mesh.world * self.optimizer.flops()),
             **self.session.spent(seconds),
-            **gradient.telemetry,
+            **gradient.telemetry | self.loads(gradient, fields["n_steps"]),
         )
+
+    def loads(self, gradient: Gradient, n_steps: int) -> JsonObject:
+        """The load of each expert, layer by layer, in percent of the mean: of some steps, as far as they are
+        few.
+        """
+        shares, every = gradient.telemetry.pop("loads", []), max(1, n_steps // N_LOADS)
+        seldom = self.at.step % every and self.at.step not in (1, n_steps)
+        if seldom or not 0 < sum(map(len, shares)) <= MOST_EXPERTS:
+            return {}
+        return {"loads": [[round(100 * share) for share in share_E.tolist()] for share_E in shares]}
 
 
 def reduce_gradients(mesh: Mesh, optimizer: Optimizer) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nomoat.config import Strict, Weight
+from nomoat.config import JsonObject, Strict, Weight
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
@@ -54,7 +54,7 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     loads = [r.load_E() for r in routings]
     mesh.all_reduce_mean(loads)
     if loads:
-        telemetry["load_max"] = float(torch.stack([load_E.max() / load_E.mean() for load_E in loads]).max())
+        telemetry |= load_telemetry(loads)
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])
@@ -104,6 +104,12 @@ def _targets_behind(batch: Batch, k: int) -> Tensor:
     same = batch.doc_BT[:, k:] == batch.doc_BT[:, :-k]
     targets_BT[:, :-k] = torch.where(same, batch.targets_BT[:, k:], IGNORED)
     return targets_BT
+
+
+def load_telemetry(loads: list[Tensor]) -> JsonObject:
+    """The load of each expert of each routed layer as a multiple of the layer's mean, and the largest."""
+    shares = [load_E / load_E.mean() for load_E in loads]
+    return {"load_max": float(torch.stack([share_E.max() for share_E in shares]).max()), "loads": shares}
 
 
 def balance_experts(model: Transformer, loads: list[Tensor], speed: float) -> None:

@@ -1,12 +1,13 @@
 """The page and its tables: everything escaped, everything from the log, nothing from the network."""
 
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from nomoat import stats
-from nomoat.report import charts, page
+from nomoat.report import diagnosis, page
 from nomoat.report.receipt import receipt_table
 from nomoat.report.scores import score_tables, scores_of
 from nomoat.report.table import Table
@@ -96,60 +97,77 @@ def make(root, texts, stages=("sft", "rl")):
     return Run.open(root)
 
 
+def read(text):
+    """The page's elements, and what its two tables of JSON hold."""
+    reader = Reader()
+    reader.feed(text)
+    assert reader.stack == []
+    tables = re.findall(r'<script type="application/json" id="\w+">(.*?)</script>', text, re.DOTALL)
+    return reader, *map(json.loads, tables)
+
+
 @pytest.mark.parametrize("shift", range(3))
 def test_no_text_becomes_markup(tmp_path, shift):
     texts = HOSTILE[shift * 4 :] + HOSTILE[: shift * 4]
-    hostile = page.write(make(tmp_path / "a", texts)).read_text("utf-8")
-    harmless = page.write(make(tmp_path / "b", [f"words{i}" for i in range(len(texts))])).read_text("utf-8")
-    found, expected = Reader(), Reader()
-    found.feed(hostile)
-    expected.feed(harmless)
-    assert found.stack == expected.stack == []
-    for tag in ("script", "img", "iframe", "svg", "b", "style", "details", "article"):
-        assert found.tags.count(tag) == expected.tags.count(tag), tag
-    assert not [key for key, _ in found.attributes if key.startswith("on")]
-    assert "135737" not in re.findall(r"\b135737\b", "".join(found.words))
-    assert HOSTILE[0] in "".join(found.words)
+    run = make(tmp_path / "a", texts)
+    hostile, _, data = read(page.render(run))
+    harmless, _, _ = read(page.render(make(tmp_path / "b", [f"words{i}" for i in range(len(texts))])))
+    assert hostile.tags == harmless.tags
+    assert hostile.attributes == harmless.attributes
+    assert HOSTILE[0] in json.dumps(data), "and none of it is lost"
 
 
-def test_nothing_comes_from_elsewhere(tmp_path):
+def test_a_page_allows_its_own_script_and_style_alone(tmp_path):
     text = page.render(make(tmp_path, ["words"]))
-    links = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert all(link.startswith("#") for link in links)
-    assert "url(http" not in text
-    ids = re.findall(r' id="([^"]*)"', text)
-    assert len(ids) == len(set(ids))
-    assert {link[1:] for link in links} <= set(ids)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    for tag, rule in (("script", "script-src"), ("style", "style-src")):
+        (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert rules[rule] == f"'sha256-{page.digest(body)}'"
+    assert rules["default-src"] == "'none'"
+    assert set(rules) >= {"base-uri", "form-action", "require-trusted-types-for"}
+    assert not re.search(r"""(?:src|href)=["']?http|url\(|@import|connect-src|unsafe""", text)
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
     run = Run.create(tmp_path, {"name": "new", "stages": [{"kind": "pretrain"}]})
-    reader = Reader()
-    reader.feed(page.render(run))
-    assert reader.stack == []
+    assert read(page.render(run))[2]["run"]["state"] == "new"
     with run.locked():
         run.log("stage_start", stage="pretrain", config={})
         run.log("step", stage="pretrain", step=1, n_steps=9, loss=None, grad_norm=None, seconds=1.0, tokens=1,
                 flops_model=1,
                 flops_executed=1)  # fmt: skip
-    assert "pretrain" in page.render(run)
+    _, _, data = read(page.render(run))
+    assert data["run"]["stages"][0]["steps"] == 9
+    assert data["curves"]["pretrain"]["steps"] == [1]
 
 
-def test_both_themes_have_every_colour():
-    css = (page.resources.files("nomoat.report") / "page.css").read_text("utf-8")
-    light, dark = (
-        set(re.findall(r"(--\w+):", part)) for part in css.split("@media (prefers-color-scheme: dark)")[:2]
-    )
-    assert light == dark & light
-    assert {ink[4:-1] for ink in charts.INKS.values()} <= dark
+def test_the_words_of_both_languages_are_the_same_ones():
+    words = page.words()
+    assert set(words["en"]) == set(words["de"])
+    places = {
+        lang: {key: re.findall(r"\{(\w+)\}", json.dumps(text)) for key, text in of.items()}
+        for lang, of in words.items()
+    }
+    for key, names in places["en"].items():
+        assert set(names) == set(places["de"][key]), key
 
 
-def test_charts_are_drawn_in_the_pages_colours(tmp_path):
-    for drawn in re.findall(
-        r"#[0-9a-f]{6}",
-        "".join(re.findall(r"<svg.*?</svg>", page.render(make(tmp_path, ["words"])), re.DOTALL)),
-    ):
-        assert drawn == "#000000", "a colour that no theme sets"
+def test_every_finding_has_words_in_german():
+    words = page.words()["de"]
+    for rule in diagnosis.RULES:
+        assert set(re.findall(r"\{(\w+)", words[f"finding.{rule.name}"])) <= set(
+            re.findall(r"\{(\w+)", rule.sentence)
+        )
+
+
+def test_every_word_that_the_lab_says_is_known():
+    words = page.words()["en"]
+    said = set()
+    for file in (page.WEB / "lab").glob("*.js"):
+        said |= set(re.findall(r'\bt\("([\w.-]+)"', file.read_text("utf-8")))
+    assert len(said) > 80
+    assert said <= set(words)
 
 
 def test_a_receipt_shows_the_sums_of_the_ledger(tmp_path):

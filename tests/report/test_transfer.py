@@ -2,7 +2,7 @@
 
 import json
 
-from nomoat.report import page, transfer
+from nomoat.report import snapshot, transfer
 from nomoat.run.directory import Run
 
 GAIN = {("R0", "trained tasks"): 0.3, ("R1", "harder, never shown"): 0.15, ("R2", "German"): 0.3}
@@ -102,13 +102,11 @@ def test_a_price_is_told_where_there_is_one():
     assert last.rows == (("1 TFLOPs", "3.0 s", "5 J", "0.20"),)
 
 
-def test_the_section_of_the_page_comes_from_json_and_escapes_names(tmp_path):
-    found = json.loads(json.dumps(result(FAR)).replace('"rl"', '"<b>rl"'))
+def test_the_page_has_what_was_measured_and_its_sentence(tmp_path):
     run = Run.create(tmp_path, {"name": "r", "stages": [{"kind": "rl"}]})
+    assert snapshot.snapshot(run)["transfer"] is None
+    found = json.loads(json.dumps(result(FAR)))
     (tmp_path / "transfer.json").write_text(json.dumps(found), encoding="utf-8")
-    html = page.render(run)
-    section = html[html.index("How far does it carry?") :]
-    section = section[: section.index("</section>")]
-    assert "<b>" not in section
-    assert "&lt;b&gt;rl raised the trained tasks by" in section
-    assert "<h3>Any of k samples right, %</h3>" in section
+    shown = snapshot.snapshot(run)["transfer"]
+    assert shown["result"] == found
+    assert shown["verdict"].startswith("RL raised the trained tasks by 30.0")

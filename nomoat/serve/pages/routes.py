@@ -14,7 +14,7 @@ from nomoat.serve import fields
 from nomoat.serve.answer import Json, connected
 from nomoat.serve.app import App
 from nomoat.serve.limits import decode
-from nomoat.serve.pages import asking, inspecting
+from nomoat.serve.pages import asking, inspecting, lab
 from nomoat.serve.pages.bodies import AskBody, InspectBody, ProblemBody, VerdictBody
 from nomoat.serve.pages.checks import Checks, tasks_of
 from nomoat.serve.pages.models import Models
@@ -62,6 +62,7 @@ def api(tasks: Sequence[str] = (), runs: Path | None = None, served: Sequence[Pa
         Route("/api/problem", posting(ProblemBody, problem), methods=["POST"]),
         Route("/api/verdict", posting(VerdictBody, verdict), methods=["POST"]),
         Route("/api/ask", posting(AskBody, ask), methods=["POST"]),
+        *lab.routes(runs, served),
     ]
 
 

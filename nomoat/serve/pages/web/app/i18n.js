@@ -19,6 +19,13 @@ export async function load(page) {
   texts = Object.assign({}, ...read);
 }
 
+/** Takes the words of both languages as they are given: for a page that is a file. */
+export function given(words) {
+  now = keptWord("language", Object.keys(LANGUAGES)) ?? preferred();
+  document.documentElement.lang = now;
+  texts = words[now];
+}
+
 const preferred = () =>
   navigator.languages.some((each) => /^(de|en)/i.test(each))
     ? navigator.languages

@@ -168,7 +168,8 @@ def test_growing_text_never_draws_again_what_is_whole(slow):
     page.evaluate("for (const piece of document.querySelectorAll('.piece')) piece.firstChild.marked = true")
     page.locator(".prose", has_text="End.").wait_for()
     done(page)
-    marked = page.evaluate("[...document.querySelectorAll('.piece')].map((each) => each.firstChild.marked === true)")
+    each = "[...document.querySelectorAll('.piece')].map((piece) => piece.firstChild.marked === true)"
+    marked = page.evaluate(each)
     assert marked[0] is True and len(marked) == 5 and not marked[-1]
     assert page.locator(".prose ul").count() == 1
 

@@ -1,4 +1,4 @@
-"""The chat page in a browser: streams, stops, branches, tokens, checks, comparison, history, absence of the server."""
+"""The chat page in a browser: streams, branches, tokens, checks, comparison, history, the server away."""
 
 import json
 import re

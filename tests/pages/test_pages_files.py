@@ -14,7 +14,7 @@ OURS = sorted([*WEB.glob("app/*.js"), *WEB.glob("chat/*.js")])
 MOST_BYTES = 250_000  # over the wire, until a page is there
 IMPORT = re.compile(r'^(?:import|export)[^;]*?from "([^"]+)"', re.M)
 CALL = re.compile(r'\bt\(\s*"([^"]+)"')
-GUESSED = ("family.", "joules.", "settings.", "stage.", "tab.", "verdict.")  # made of a name: t(`tab.${name}`)
+GUESSED = ("family.", "joules.", "settings.", "stage.", "tab.", "verdict.")  # t(`tab.${name}`)
 SINKS = re.compile(
     r"\.(innerHTML|outerHTML)\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc\s*="
 )

@@ -1,4 +1,4 @@
-"""The chat page in a browser: streams, stops, branches, tokens, checks, comparison, history, server gone."""
+"""The chat page in a browser: streams, branches, tokens, checks, comparison, history, the server away."""
 
 import json
 import re
@@ -56,7 +56,8 @@ def test_an_answer_streams_and_survives_a_reload_with_its_branches(chat):
     page = chat()
     say(page, "What is 12+30?")
     first = done(page)
-    assert first.get_attribute("aria-label") == "evening" and page.get_by_role("log").is_visible()
+    assert first.get_attribute("aria-label") == "evening"
+    assert page.get_by_role("log").is_visible()
     said = first.locator(".prose").inner_text()
     button(first, "Regenerate").click()
     page.get_by_text("2 of 2").wait_for()
@@ -100,7 +101,9 @@ def test_a_token_shows_its_alternatives_and_one_of_them_goes_another_way(chat):
     button(done(page), "Tokens").click()
     again = "".join(tokens.all_text_contents())
     begin = "".join(page.locator(".token").all_text_contents()[:2])
-    assert again != text and text.startswith(begin) and word.strip("␣") in again
+    assert again != text
+    assert text.startswith(begin)
+    assert word.strip("␣") in again
 
 
 def test_the_verifier_says_right_and_wrong_and_many_tries_show_their_spread(chat):
@@ -113,7 +116,8 @@ def test_the_verifier_says_right_and_wrong_and_many_tries_show_their_spread(chat
     button(page, "Ask 32 times").click()
     page.locator(".spread").wait_for()
     counts = [int(re.match(r"\d+", text)[0]) for text in page.locator(".bars .number").all_text_contents()]
-    assert sum(counts) <= 32 and page.locator(".passes > div").count() == 6
+    assert sum(counts) <= 32
+    assert page.locator(".passes > div").count() == 6
     wrong = {"right": False, "lenient": False, "expected": "7", "why": "wrong"}
     page.route("**/api/verdict", lambda route: route.fulfill(json=wrong))
     button(page.locator(".reply"), "Regenerate").click()
@@ -141,7 +145,8 @@ def test_stop_is_at_once_and_continue_goes_on_from_there(slow):
     at_stop = page.evaluate("window.sent")
     prose = page.locator(".prose").inner_text()
     page.wait_for_timeout(200)
-    assert page.evaluate("window.sent") == at_stop and page.locator(".prose").inner_text() == prose
+    assert page.evaluate("window.sent") == at_stop
+    assert page.locator(".prose").inner_text() == prose
     button(page, "Continue").click()
     page.locator(".facts", has_text=re.compile("^(?!.*stopped)")).wait_for()
     page.wait_for_timeout(50)
@@ -168,9 +173,11 @@ def test_growing_text_never_draws_again_what_is_whole(slow):
     page.evaluate("for (const piece of document.querySelectorAll('.piece')) piece.firstChild.marked = true")
     page.locator(".prose", has_text="End.").wait_for()
     done(page)
-    pieces = "[...document.querySelectorAll('.piece')]"
-    marked = page.evaluate(f"{pieces}.map((each) => each.firstChild.marked === true)")
-    assert marked[0] is True and len(marked) == 5 and not marked[-1]
+    each = "[...document.querySelectorAll('.piece')].map((piece) => piece.firstChild.marked === true)"
+    marked = page.evaluate(each)
+    assert marked[0] is True
+    assert len(marked) == 5
+    assert not marked[-1]
     assert page.locator(".prose ul").count() == 1
 
 
@@ -231,7 +238,8 @@ def test_what_was_said_is_found_and_goes_out_and_in_again(slow):
     with page.expect_download() as taken:
         page.get_by_role("button", name="HTML One").click()
     written = taken.value.path().read_text("utf-8")
-    assert "<strong>plumtree</strong>" in written and "<script" not in written
+    assert "<strong>plumtree</strong>" in written
+    assert "<script" not in written
 
 
 def test_german_and_dark_are_kept(chat):

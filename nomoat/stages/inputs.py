@@ -1,7 +1,8 @@
 """What stages read, by content: its digests stand in the log, and say later what is another thing by now.
 
-A "read" event: `what` ("text", "task", "tokenizer", "weights" or "samples"), its `source` and `sha256`; of
-text also how much of each language was read, and the `stamp` of its files, which spares reading them again.
+A "read" event: `what` ("text", "task", "tokenizer", "weights", "samples", or "model" of one that is given),
+its `source` and `sha256`; of text also how much of each language was read, and of text and given models the
+`stamp` of their files, which spares reading them again.
 """
 
 import hashlib
@@ -103,7 +104,7 @@ def log_setting(session: Session, config: StageConfig) -> None:
     """The files of a stage's tasks, and the tokenizer with which it reads."""
     for path in task_files(config):
         log(session, "task", str(path), sha256(path))
-    if config.kind != "tokenizer":
+    if config.kind not in ("tokenizer", "import"):
         files = session.run.tokenizer()
         log(session, "tokenizer", files.path.name, files.fingerprint)
 
@@ -183,6 +184,10 @@ def _now(
         return sha256(Path(source)) if Path(source).is_file() else None
     if what == "tokenizer":
         return read["sha256"] if not run.finished(source) else run.tokenizer().fingerprint
+    if what == "model":
+        place = Path(source)
+        same = read.get("stamp") is not None and stamp_of(place) == read["stamp"]
+        return read["sha256"] if same or not place.exists() else sha256(place)
     if what in ("weights", "samples"):
         end = None if config.kind == "eval" else run.finished(source)  # what is measured is measured again
         return end and end["outputs"].get("sha256")
@@ -229,8 +234,11 @@ def _is_remote(reader: ReadsText) -> bool:
 
 
 def _stamp(reader: ReadsText) -> str | None:
+    return stamp_of(_place(reader))
+
+
+def stamp_of(place: Path) -> str | None:
     """Of names, sizes and times of all files: where it is the same, so is what is in them."""
-    place = _place(reader)
     if not place.exists():
         return None
     found = place.rglob("*") if place.is_dir() else [place]

@@ -84,14 +84,24 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 def first_student(
     session: Session, config: Config, recipe: Recipe, teacher: Transformer, tokenizer: Tokenizer
 ) -> Transformer:
-    if config.start:
-        return load_model(session, config.start)
+    if start := start_of(config, recipe):
+        return load_model(session, start)
     shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
-    spec = new_spec(session, recipe.model(config.model), tokenizer).model_copy(update=shape)
+    spec = recipe.model(config.model)
+    if spec.vocab_size != teacher.spec.vocab_size:
+        spec = new_spec(session, spec, tokenizer)
+    spec = spec.model_copy(update=shape)
     student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:
         inherit(student, teacher)
     return student
+
+
+def start_of(config: Config, recipe: Recipe) -> str | None:
+    """The stage whose weights the student starts from: as the stage says, or the one that takes in a student
+    that is given."""
+    taken_in = (s.name for s in recipe.stages if s.kind == "import" and s.model == config.model)
+    return config.start or next(taken_in, None)
 
 
 @torch.no_grad()
@@ -238,7 +248,7 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
 def plan(config: Config, recipe: Recipe) -> Fields:
     student = recipe.shape(config)
     teacher = recipe.shape(recipe.stage(config.source))
-    if config.inherit and not config.start:
+    if config.inherit and not start_of(config, recipe):
         check_heir(student, teacher)
     n_prompts = min(config.policy_steps, config.steps) * config.prompts
     reading = config.model_copy(update={"steps": max(config.steps - config.policy_steps, 0)})

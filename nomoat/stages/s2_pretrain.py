@@ -13,10 +13,12 @@ class Config(fit.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
-    if config.model in recipe.given:
-        return _further(session, config, recipe)
-    tokenizer = load_tokenizer(session.run)
-    spec = new_spec(session, recipe.model(config.model), tokenizer)
+    begin = _further if config.model in recipe.given else _new
+    return begin(session, config, recipe)
+
+
+def _new(session: Session, config: Config, recipe: Recipe) -> Fields:
+    spec = new_spec(session, recipe.model(config.model), load_tokenizer(session.run))
     model = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     outputs = fit.fit(session, config, recipe, model, fresh=True)
     return {**outputs, "bought": f"{counts.params_total(model.spec) / 1e6:.2f} M parameters"}

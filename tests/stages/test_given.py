@@ -163,7 +163,7 @@ def spoilt(path, what):
     ("what", "error", "complaint"),
     [
         ("no turns", WeightsError, "this tokenizer has no chat template"),
-        ("answers dropped", WeightsError, "has no place for the assistant: of the answer 'It is 5.' it leaves"),
+        ("answers dropped", WeightsError, "no place for the assistant: of the answer 'It is 5.' it leaves"),
         ("short", DataError, r"the context of rl \(stage rl\) is 12; expected room for an answer"),
         ("cut", WeightsError, "model.safetensors"),
     ],

@@ -11,8 +11,8 @@ LLAMA = shape(
     vocab_size=40, n_layers=2, d_model=16, n_heads=4, n_kv_heads=2, d_head=8, d_ffn=24, context=32, tied=True
 )
 DEEPSEEK = shape(
-    vocab_size=40, n_layers=2, d_model=16, n_heads=2, d_nope=4, d_rope=4, d_value=4, d_kv_latent=8, d_q_latent=8,
-    d_ffn=24, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=8, context=32,
+    vocab_size=40, n_layers=2, d_model=16, n_heads=2, d_nope=4, d_rope=4, d_value=4, d_kv_latent=8,
+    d_q_latent=8, d_ffn=24, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=8, context=32,
 )  # fmt: skip
 SHAPES = pytest.mark.parametrize("spec", [LLAMA, DEEPSEEK], ids=["llama", "deepseek"])
 IDS = torch.arange(24).view(2, 12) % 40

@@ -59,32 +59,54 @@ class Adapted(Linear):
 
     def __init__(self, base: Linear, parts: Mapping[str, Part]):
         nn.Module.__init__(self)
-        self.role, self.weight, self.bias = base.role, base.weight, base.bias
-        ordered = sorted(parts.items(), key=lambda named: named[1].first)
-        self.firsts = {name: part.first for name, part in ordered}
-        self.scales = {name: part.pair.scale for name, part in ordered}
-        self.down = nn.ParameterDict({name: nn.Parameter(part.pair.down) for name, part in ordered})
-        self.up = nn.ParameterDict({name: nn.Parameter(part.pair.up) for name, part in ordered})
+        self.role = base.role
+        self.weight = base.weight
+        self.bias = base.bias
+        self.firsts: dict[str, int] = {}
+        self.scales: dict[str, float] = {}
+        self.down = nn.ParameterDict()
+        self.up = nn.ParameterDict()
+        in_order = sorted(parts, key=lambda name: parts[name].first)
+        for name in in_order:
+            self._take(name, parts[name])
+
+    def _take(self, name: str, part: Part) -> None:
+        self.firsts[name] = part.first
+        self.scales[name] = part.pair.scale
+        self.down[name] = nn.Parameter(part.pair.down)
+        self.up[name] = nn.Parameter(part.pair.up)
 
     def forward(self, h: Tensor) -> Tensor:
-        downs = [self.down[name] for name in self.firsts]
-        low = F.linear(h, torch.cat(downs)).split([len(down) for down in downs], -1)
-        out, columns, row = super().forward(h), [], 0
-        for (name, first), narrow in zip(self.firsts.items(), low):
-            if gap := first - row:
-                columns.append(out.new_zeros(*out.shape[:-1], gap))
-            columns.append(F.linear(narrow * self.scales[name], self.up[name]))
-            row = first + len(self.up[name])
-        if gap := out.shape[-1] - row:
-            columns.append(out.new_zeros(*out.shape[:-1], gap))
+        out = super().forward(h)
+        columns: list[Tensor] = []
+        row = 0
+        for name, low in self._low(h):
+            up = self.up[name]
+            columns += self._gap(out, self.firsts[name] - row)
+            columns.append(F.linear(low, up))
+            row = self.firsts[name]
+            row += len(up)
+        columns += self._gap(out, out.shape[-1] - row)
         return out + torch.cat(columns, -1)
+
+    def _low(self, h: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """s A h of each part, by one product."""
+        downs = [self.down[name] for name in self.firsts]
+        ranks = [len(down) for down in downs]
+        every = F.linear(h, torch.cat(downs)).split(ranks, -1)
+        return ((name, low * self.scales[name]) for name, low in zip(self.firsts, every))
+
+    @staticmethod
+    def _gap(out: Tensor, n: int) -> list[Tensor]:
+        """Columns of what doesn't learn."""
+        return [out.new_zeros(*out.shape[:-1], n)] if n else []
 
     def parts(self) -> dict[str, Part]:
         """What it has learnt so far."""
-        return {
-            name: Part(self.firsts[name], Pair(self.down[name], self.up[name], self.scales[name]))
-            for name in self.firsts
-        }
+        return {name: Part(first, self.pair(name)) for name, first in self.firsts.items()}
+
+    def pair(self, name: str) -> Pair:
+        return Pair(self.down[name], self.up[name], self.scales[name])
 
 
 Parts = Mapping[str, Mapping[str, Part]]  # module -> published name -> part
@@ -101,15 +123,22 @@ def attach(model: Transformer, parts: Parts) -> Transformer:
     """Adapters in the place of matrices; nothing else of the model learns any more."""
     model.requires_grad_(False)
     for name, of_module in parts.items():
-        above, _, own = name.rpartition(".")
-        adapted = Adapted(model.get_submodule(name), of_module)
-        setattr(model.get_submodule(above), own, adapted.to(model.dtype))
+        above, own = _place(model, name)
+        adapted = Adapted(getattr(above, own), of_module)
+        setattr(above, own, adapted.to(model.dtype))
     return model
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, Adapted]]:
     """The adapted matrices of a model, by the names of their modules; none where all of it learns."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Adapted))
+
+
+def passes(model: nn.Module) -> int:
+    """Forward and backward in passes: of a matrix that stays, the backward one is as much as the forward one,
+    of one that learns twice as much.
+    """
+    return 3 if next(adapted(model), None) is None else 2
 
 
 def without(model: Transformer) -> Transformer:
@@ -122,14 +151,20 @@ def without(model: Transformer) -> Transformer:
 
 def share(model: Transformer, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
     """Other tensors as those of the model, which then are the same storage."""
-    for module_name, module in model.named_modules():
-        at = f"{module_name}." if module_name else ""
-        for name, _ in [*module.named_parameters(recurse=False)]:
-            given = parameters.get(f"{at}{name}", parameters.get("embed.weight"))
-            module.register_parameter(name, nn.Parameter(given.detach(), requires_grad=False))
-        for name, _ in [*module.named_buffers(recurse=False)]:
-            module.register_buffer(name, buffers[f"{at}{name}"])
+    for name, _ in [*model.named_parameters()]:
+        above, own = _place(model, name)
+        shared = nn.Parameter(parameters[name].detach(), requires_grad=False)
+        above.register_parameter(own, shared)
+    for name, _ in [*model.named_buffers()]:
+        above, own = _place(model, name)
+        above.register_buffer(own, buffers[name])
     model.tie()
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that something is of, and what it is called there."""
+    above, _, own = name.rpartition(".")
+    return model.get_submodule(above), own
 
 
 @torch.no_grad()
@@ -141,3 +176,31 @@ def merge(model: Transformer, parts: Parts) -> None:
             delta = part.pair.delta()
             rows = weight[part.first : part.first + len(delta)]
             rows.copy_(rows.float() + delta)
+
+
+class Merged:
+    """A float32 model that follows an adapted one, whose float32 masters are `master`, with every `renew`."""
+
+    def __init__(self, model: Transformer, master: Mapping[str, Tensor]):
+        self.model = model
+        self.master = master
+        self.policy = without(model)
+        learns = {f"{name}.weight" for name, _ in adapted(model)}
+        for name, weight in self.policy.named_parameters():
+            whole = weight.data.float()  # what stays, of a float32 model, is shared
+            weight.data = whole.clone() if name in learns else whole
+        self.renew()
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        for name, module in adapted(self.model):
+            weight = self.policy.get_submodule(name).weight
+            weight.copy_(module.weight)
+            for own in module.firsts:
+                self._add(weight, name, module, own)
+
+    def _add(self, weight: Tensor, name: str, module: Adapted, own: str) -> None:
+        down = self.master[f"{name}.down.{own}"]
+        up = self.master[f"{name}.up.{own}"]
+        first = module.firsts[own]
+        weight[first : first + len(up)].addmm_(up, down, alpha=module.scales[own])

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
-from nomoat.model import counts
+from nomoat.model import counts, lora
+from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
@@ -22,7 +23,7 @@ from nomoat.tasks import find
 from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, reduce_gradients
+from nomoat.train.loop import Gradient, nothing, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 from nomoat.train.session import Session
@@ -56,6 +57,7 @@ class Settings(grpo.Objective):
     precision: Literal["bf16", "fp32"] = (
         "fp32"  # of the gradient; the policy that is sampled is always float32
     )
+    lora: Lora | None = None  # the reference is then the model with it switched off
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
 
@@ -78,11 +80,12 @@ class Learner:
     settings: Settings
     key: Callable[..., int]
     model: Transformer  # that is differentiated, in the precision of the settings
-    policy: Transformer  # that is sampled: its float32 master
+    policy: Transformer  # that is sampled: its float32 master, or what `renew` merges
     optimizer: Optimizer
     tokenizer: Tokenizer
     curriculum: Curriculum
     reference: Reference
+    renew: Callable[[], None] = nothing  # before each sampling
 
     def step(self, number: int) -> Gradient:
         """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
@@ -113,6 +116,7 @@ class Learner:
     def collect(self, number: int) -> Batch:
         """Samples and judges one step's groups; draws again in the place of those without news."""
         start = time.perf_counter()
+        self.renew()
         wanted = self.settings.prompts // self.session.mesh.world
         variant = VARIANTS[self.settings.variant]
         groups = []
@@ -274,7 +278,7 @@ def cost(
     sampled = prefill + written * counts.flops_forward(spec, attended)
     executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
     executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
-    flops = sampled + 3 * columns * counts.flops_forward(spec, attended)
+    flops = sampled + lora.passes(model) * columns * counts.flops_forward(spec, attended)
     if kept is not None:
         flops += kept.tokens * counts.flops_train(spec, kept.width / 2)
         executed += kept.tokens * counts.flops_train(spec, kept.width, model.kernels)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from nomoat.report.panel import Panel, panel_of
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
-from nomoat.weights import known, shelf
+from nomoat.weights import known, peft, shelf
 from nomoat.weights.directory import PANEL_FILE
 from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
@@ -68,9 +68,11 @@ def load(
     elif is_gguf(root):
         header = Header.of(root)
         origin = Origin(root.name, _said(header), _card(root))
-        panel = Panel.from_json({name: header.meta.get(f"nomoat.{name}", []) for name in PANEL})
+        panel = _panel_of(header)
         model = gguf.load(header, dtype=dtype or torch.float32)
         loaded = Loaded(model, tokenizer_of(header), origin, panel=panel)
+    elif peft.is_adapter(root):
+        return _adapted(root, say)
     elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
@@ -96,6 +98,24 @@ def place_of(
     if colon and not Path(source).exists() and (Path(run) / "recipe.json").is_file():
         return Path(run), of_run
     return known.locate(source, say), stage
+
+
+def _adapted(root: Path, say: Callable[[str], None]) -> Loaded:
+    """An adapter merged into its base, in float32."""
+    adapter = peft.opened(root)
+    based = load(base_of(adapter), say=say)
+    n, gap = peft.apply(based.model, adapter)
+    say(f"merged {n} matrices of {root} into {adapter.base}; logits as beside it, within {gap:.1g}")
+    return replace(based, origin=Origin(root.resolve().name, based.origin.licence), run=None)
+
+
+def base_of(adapter: peft.Adapter) -> str:
+    if adapter.base is None:
+        raise WeightsError(
+            f"{adapter.directory / peft.CONFIG} names no base_model_name_or_path; expected the model that it "
+            "was made for: a directory, a known name; add it"
+        )
+    return adapter.base
 
 
 def is_gguf(root: Path) -> bool:
@@ -128,6 +148,10 @@ def panel_in(root: Path) -> Panel | None:
         return Panel.from_json(json.loads(file.read_text("utf-8"))) if file.is_file() else None
     except (ValueError, RecursionError):
         return None
+
+
+def _panel_of(header: Header) -> Panel | None:
+    return Panel.from_json({name: header.meta.get(f"nomoat.{name}", []) for name in PANEL})
 
 
 def _said(header: Header) -> str | None:

@@ -12,9 +12,10 @@ from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
+from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
 from nomoat.stages import estimate, inputs
-from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
+from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
@@ -56,6 +57,7 @@ class Config(inputs.ReadsText):
     talk_documents: Count = 2_000
     dialogue_documents: Count = 10_000
     samples: list[str] = []
+    lora: Lora | None = None  # what learns beside weights that stay (model/lora.py)
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -90,7 +92,7 @@ def fit(
     too."""
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
-    model = to_device(model, session, config.precision)
+    model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
     optimizer = Optimizer(model, config.optim)
@@ -102,7 +104,7 @@ def fit(
         return gradient(model, batch, config.objective, mesh)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
-    return save_model(session, model, optimizer, tokenizer)
+    return save_model(session, model, optimizer, tokenizer, config.source)
 
 
 def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:

@@ -6,13 +6,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from nomoat.config import ConfigError, UserError, WeightsError, parse
 from nomoat.model.spec import Spec
+from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.serve import loading
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import facts
+from nomoat.weights import adapters, facts, peft
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.load import facts_of
 from nomoat.weights.gguf.vocabulary import tokenizer_of
@@ -25,7 +28,7 @@ class Given:
     """A model before it is loaded: where its weights and its tokenizer lie, and its shape."""
 
     source: str  # as the recipe spells it
-    weights: Path  # a directory or a .gguf file
+    weights: tuple[Path, ...]  # directories or .gguf files: of an adapter also its base's
     tokens: Path
     spec: Spec
 
@@ -41,7 +44,9 @@ def told(source: str) -> Given:
     if (root / "recipe.json").is_file():
         left = Run.open(root).weights(stage)
         spec = parse(Spec, left.spec, f"{source}.spec")
-        return Given(source, left.path, left.tokenizer.path, spec)
+        return Given(source, (left.path,), left.tokenizer.path, spec)
+    if peft.is_adapter(root):
+        return _adapted(source, root)
     found = facts_of(Header.of(root)) if loading.is_gguf(root) else facts.describe(root)
     wrong = [*found.missing, *found.misshapen]
     if wrong:
@@ -49,7 +54,16 @@ def told(source: str) -> Given:
             f"{source} lacks {len(wrong)} tensors of its shape ({', '.join(wrong[:3])}); expected all of "
             "them; fetch or export it again"
         )
-    return Given(source, root, root, found.spec)
+    return Given(source, (root,), root, found.spec)
+
+
+def _adapted(source: str, root: Path) -> Given:
+    """An adapter, and the base that it is merged into."""
+    adapter = peft.opened(root)
+    base = told(loading.base_of(adapter))
+    with torch.device("meta"):
+        adapter.match(adapters.places(Transformer(base.spec)))
+    return Given(source, (root, *base.weights), base.tokens, base.spec)
 
 
 def spec_of(name: str, table: dict[str, object]) -> Spec:

@@ -59,6 +59,8 @@ class Change:
         )
 
 
+KEPT = ("config.json", "adapter_config.json", "tokenizer.json")  # beside the weights in a directory
+
 # --- reading ---
 
 
@@ -125,7 +127,8 @@ def task_files(config: StageConfig) -> list[Path]:
 def sha256(path: Path) -> str:
     """Of a file, or of the weights, configuration and tokenizer in a model's directory."""
     if path.is_dir():
-        files = sorted([*path.glob("*.safetensors"), *path.glob("config.json"), *path.glob("tokenizer.json")])
+        kept = (path / name for name in KEPT if (path / name).is_file())
+        files = sorted([*path.glob("*.safetensors"), *kept])
         named = [f"{file.name} {sha256(file)}\n" for file in files]
         return hashlib.sha256("".join(named).encode()).hexdigest()
     with path.open("rb") as file:

@@ -130,6 +130,7 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     given = {name: entry["from"] for name, entry in head.models.items() if "from" in entry}
     stages = []
     leaves_weights = None
+    adapters = _Adapters(head.models)
     for number, entry in enumerate(_with_imports(head.stages, given)):
         kind = entry.get("kind")
         look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")
@@ -138,20 +139,50 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         shared = {}
         if isinstance(panel, str):  # families and levels that several stages share
             shared["tasks"] = look_up(panel, head.panels, f"`{name}.tasks` = {panel!r}")
-        config = parse(
-            module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
-        )
+        config_of = module_of(kind).Config
+        entry = {"name": name, "from": leaves_weights, **entry, **shared}
+        config = parse(config_of, adapters.written_out(config_of, entry), name)
         _check_earlier(config, {stage.name: stage for stage in stages})
         _check_tasks(config)
         stages.append(config)
         if config.leaves_weights and not (config.kind == "import" and leaves_weights):
             leaves_weights = name
-    models = _shapes(head.models, stages)
+    models = _shapes(adapters.models, stages)
     for config in stages:
         if getattr(config, "model", None) is not None:
             look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
     return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget, given=given)
+
+
+class _Adapters:
+    """`lora` of the models: what stages that train one of them have, unless they say otherwise.
+
+    `models` are the tables without it.
+    """
+
+    def __init__(self, models: Mapping[str, Fields]):
+        self.models = {name: dict(table) for name, table in models.items()}
+        for table in self.models.values():
+            table.pop("lora", None)
+        self.loras = {name: table["lora"] for name, table in models.items() if "lora" in table}
+        self.model_of: dict[str, str | None] = {}  # stage -> the model that it works on
+
+    def written_out(self, config: type[StageConfig], entry: Fields) -> Fields:
+        """The entry of a stage with its model's `lora`."""
+        default = config.model_fields.get("model")
+        model = entry.get("model") or (default and default.default) or self.model_of.get(entry["from"])
+        self.model_of[entry["name"]] = model
+        if "lora" not in config.model_fields:
+            return entry
+        entry = {"lora": self.loras.get(model), **entry}
+        new = entry["kind"] == "pretrain" or (entry["kind"] == "distill" and not entry.get("start"))
+        if entry["lora"] and new and "from" not in self.models.get(model, {}):
+            raise ConfigError(
+                f"`{entry['name']}.lora` learns beside weights that stay, and models.{model} begins with "
+                "none; expected a model with a `from`; leave lora out"
+            )
+        return entry
 
 
 def _shapes(models: Mapping[str, Fields], stages: list[StageConfig]) -> dict[str, Spec]:

@@ -25,27 +25,27 @@ class Config(StageConfig):
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     source, spec = recipe.given[config.model], recipe.model(config.model)
     found = given.told(source)
-    read = inputs.sha256(found.weights)
-    inputs.log(session, "model", str(found.weights.resolve()), read, stamp=inputs.stamp_of(found.weights))
+    read = {place: inputs.sha256(place) for place in found.weights}
+    for place, digest in read.items():
+        inputs.log(session, "model", str(place.resolve()), digest, stamp=inputs.stamp_of(place))
     relative = f"{session.stage}/model"
     with Work(session, f"read {source}"):
         given.check(config.model, found, spec)
-        loaded = loading.load(source, dtype=None)
+        loaded = loading.load(source, dtype=None, say=lambda text: session.log("note", text=text))
         finite(source, loaded.model)
         loaded.model.spec = spec
         if session.leads:
             with new_directory(session.run.root / relative) as directory:
                 weights.save(loaded.model, directory, tokenizer=loaded.tokenizer)
     session.mesh.barrier()
-    licence = loading.licence(found.weights) if loaded.run is None else loaded.origin.licence
     return {
         "tokenizer": relative,
         "fingerprint": loaded.tokenizer.fingerprint,
         "model": relative,
         "sha256": inputs.sha256(session.run.root / relative) if session.leads else None,
         "source": source,
-        "read": read,
-        "licence": licence,
+        "read": read[found.weights[0]],
+        "licence": loaded.origin.licence,
         "spec": spec.model_dump(),
         "parameters": counts.params_total(spec),
         "active": counts.params_active(spec),

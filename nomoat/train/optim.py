@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+AT_ONCE = 2**24  # numbers whose gradients AdamW takes at a time
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -126,8 +128,22 @@ class Optimizer:
             p = self.params[name]
             if p.grad is not None:
                 (matrices if p.ndim >= 2 else gains).append(name)
-        self._adamw(matrices, c.adam_lr * factor, c.weight_decay, scale)
+        for some in self._few(matrices):
+            self._adamw(some, c.adam_lr * factor, c.weight_decay, scale)
         self._adamw(gains, gain_lr * factor, 0.0, scale)
+
+    def _few(self, names: list[str]) -> Iterator[list[str]]:
+        """The names in groups of AT_ONCE numbers or one tensor: their gradients are copied to float32."""
+        group, held = [], 0
+        for name in names:
+            n = self.params[name].numel()
+            if group and held + n > AT_ONCE:
+                yield group
+                group, held = [], 0
+            group.append(name)
+            held += n
+        if group:
+            yield group
 
     def _adamw(self, names: list[str], lr: float, decay: float, scale: float) -> None:
         """AdamW (arXiv 1711.05101, algorithm 2), by PyTorch's fused kernel, on master weights w:

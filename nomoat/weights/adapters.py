@@ -38,11 +38,11 @@ class Place:
 
 def places(model: Transformer) -> dict[str, Place]:
     """The matrices of attention and of dense or shared feed-forward, by their published names; no tables of
-    the vocabulary, no routers, and no routed experts."""
+    the vocabulary, no routers, no routed experts, and nothing of the extra prediction depths."""
     modules = {
         id(module.weight): name
         for name, module in model.named_modules()
-        if isinstance(module, Linear) and module.role == "hidden"
+        if isinstance(module, Linear) and module.role == "hidden" and not name.startswith("depths.")
     }
     found = {}
     for name, view in family(chosen(model.spec)).slots(model).items():
@@ -98,11 +98,16 @@ def published(known: Mapping[str, Place], parts: Mapping[str, Mapping[str, Part]
     """The other way: what is learnt, under published names, in float32 of its own."""
     found = {}
     for name, place in known.items():
-        part = parts.get(place.module, {}).get(name.rpartition(".")[2])
+        _, _, own = name.rpartition(".")
+        part = parts.get(place.module, {}).get(own)
         if part is not None:
-            up = part.pair.up.detach().float()[place.order - place.first]
-            found[name] = Pair(part.pair.down.detach().float().clone(), up, part.pair.scale)
+            found[name] = _as_published(part.pair, place)
     return found
+
+
+def _as_published(pair: Pair, place: Place) -> Pair:
+    down, up = pair.down.detach(), pair.up.detach()
+    return Pair(down.float().clone(), up.float()[place.order - place.first], pair.scale)
 
 
 def of_model(model: Transformer) -> dict[str, Pair]:
@@ -113,10 +118,12 @@ def of_model(model: Transformer) -> dict[str, Pair]:
 def summed(first: Pairs, second: Pairs) -> dict[str, Pair]:
     """Both adapters as one, exactly: their ranks side by side, each scale within B."""
     both = {}
-    for name in [*first, *(name for name in second if name not in first)]:
-        pairs = [pairs[name] for pairs in (first, second) if name in pairs]
-        down = torch.cat([pair.down for pair in pairs])
-        up = torch.cat([pair.up * pair.scale for pair in pairs], 1)
+    names = dict.fromkeys([*first, *second])
+    for name in names:
+        pairs = [adapter[name] for adapter in (first, second) if name in adapter]
+        downs = [pair.down for pair in pairs]
+        ups = [pair.up * pair.scale for pair in pairs]
+        down, up = torch.cat(downs), torch.cat(ups, 1)
         both[name] = Pair(down, up, 1.0)
     return both
 

@@ -29,7 +29,8 @@ CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 NAME = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_(A|B)(\.default)?\.weight")
 PLAIN = {  # what a configuration may say of each: nothing that changes what is added to a matrix
-    "peft_type": ("LORA",), "use_dora": (False, None), "fan_in_fan_out": (False, None), "bias": ("none", None),
+    "peft_type": ("LORA",), "use_dora": (False, None), "fan_in_fan_out": (False, None),
+    "bias": ("none", None),
     "modules_to_save": (None, []), "lora_bias": (False, None), "trainable_token_indices": (None,),
     "use_qalora": (False, None), "alora_invocation_tokens": (None,),
 }  # fmt: skip
@@ -69,9 +70,9 @@ class Adapter:
         asked |= {name for name in known if adapters.is_target(f"{name}.weight", parameters)}
         if lacking := sorted(asked - set(self.ends)):
             raise WeightsError(
-                f"{where}: {CONFIG} names {len(asked)} matrices of the base model, and {len(lacking)} have no "
-                f"tensors ({', '.join(lacking[:3])}); expected a pair for each; the file is of another base, "
-                "or cut"
+                f"{where}: {CONFIG} names {len(asked)} matrices of the base model, and {len(lacking)} have "
+                f"no tensors ({', '.join(lacking[:3])}); expected a pair for each; the file is of another "
+                "base, or cut"
             )
 
     def pairs(self) -> dict[str, Pair]:
@@ -123,8 +124,8 @@ def opened(directory: Path) -> Adapter:
     for key, values in PLAIN.items():
         if config.get(key, values[-1]) not in values:
             raise WeightsError(
-                f"{directory / CONFIG} has {key} = {config[key]!r}; expected {values[0]!r}; merge it into its "
-                "base with peft (merge_and_unload), and bring that"
+                f"{directory / CONFIG} has {key} = {config[key]!r}; expected {values[0]!r}; merge it into "
+                "its base with peft (merge_and_unload), and bring that"
             )
     if not (directory / FILE).is_file():
         raise WeightsError(
@@ -139,8 +140,7 @@ def opened(directory: Path) -> Adapter:
             leftover.append(name)
         else:
             found.setdefault(parts[1], {})[parts[2]] = entry
-    odd = [name for name, pair in found.items() if set(pair) != {"A", "B"}]
-    odd += [name for name, pair in found.items() if name not in odd and pair["A"].shape[0] != pair["B"].shape[1]]
+    odd = [name for name, pair in found.items() if not _is_pair(pair)]
     if leftover or odd or not found:
         raise WeightsError(
             f"{directory / FILE}: {len(leftover) + len(odd)} of {len(entries)} tensors are no pair of a "
@@ -148,6 +148,10 @@ def opened(directory: Path) -> Adapter:
             "NAME.lora_B.weight; what adapts embeddings, heads, biases or stacked experts is not read here"
         )
     return Adapter(directory, config, {name: (pair["A"], pair["B"]) for name, pair in found.items()})
+
+
+def _is_pair(ends: Mapping[str, Entry]) -> bool:
+    return set(ends) == {"A", "B"} and ends["A"].shape[0] == ends["B"].shape[1]
 
 
 def apply(model: Transformer, adapter: Adapter) -> tuple[int, float]:

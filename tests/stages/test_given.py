@@ -1,22 +1,25 @@
 """A recipe that begins with given weights: what is read, what is said before, what stages make of them."""
 
+import json
+
 import borrowed
 import pytest
 import torch
 from shapes import built, shape
 
 from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
 from nomoat.report import card
 from nomoat.run.directory import Run
 from nomoat.run.record import difference, plain
 from nomoat.run.stop import Stop
-from nomoat.serve import loading
+from nomoat.serve import exporting, loading
 from nomoat.stages import inputs
 from nomoat.stages.pipeline import check, run_stages
 from nomoat.stages.recipe import resolve
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import directory
+from nomoat.weights import adapters, directory
 
 TOKENIZER = borrowed.made("smollm")
 V = TOKENIZER.vocab_size + 5  # rows without a token, as published models have them
@@ -194,3 +197,51 @@ def test_pairs_that_cant_be_are_told(base, models, stages, complaint):
     models = {k: {**m, "from": str(base[0]) if m["from"] == "BASE" else m["from"]} for k, m in models.items()}
     with pytest.raises(ConfigError, match=complaint):
         recipe_of(models, *stages)
+
+
+LORA = {"rank": 2, "alpha": 4}
+
+
+@pytest.fixture(scope="module", params=["llama", "deepseek"])
+def adapted(request, tmp_path_factory):
+    """A run whose stages learn beside a base."""
+    path = tmp_path_factory.mktemp("lora")
+    base = saved(path / "base", {"llama": LLAMA, "deepseek": DEEPSEEK}[request.param])
+    fast = {"matrices": "adamw", "adam_lr": 0.02}
+    recipe = recipe_of(
+        {"main": {"from": str(path / "base"), "lora": LORA}},
+        {"kind": "sft", **TRAINED, "steps": 2, "precision": "fp32", "optim": fast},
+        {"kind": "rl", "steps": 2, "prompts": 2, "group": 2, "kl": 0.1, "optim": fast, **ASKED},
+    )
+    assert [getattr(stage, "lora", None) for stage in recipe.stages] == [None, Lora(**LORA), Lora(**LORA)]
+    return base, done(path / "run", recipe)
+
+
+def test_stages_learn_beside_the_base_and_leave_it_merged_and_the_adapter(adapted):
+    base, run = adapted
+    merged = loading.load(run.root, "sft").model
+    assert 1e-3 < apart(merged, base) < 0.5
+    assert torch.equal(merged.embed.weight, base.embed.weight)
+    by_adapter = loading.load(run.root / "sft" / "adapter")  # in PEFT's layout, its base named in it
+    assert apart(by_adapter.model, merged) < 1e-6
+    assert by_adapter.tokenizer.fingerprint == TOKENIZER.fingerprint
+    assert not any(buffer.any() for buffer in merged.buffers())  # no balance is moved beside an adapter
+    notes = [event["text"] for event in run.events("note", "sft")]
+    n_matrices = len(adapters.places(base))
+    assert any(f"merged {n_matrices} matrices, logits as beside the base within" in text for text in notes)
+
+
+def test_the_adapter_of_a_run_is_one_for_all_its_stages(adapted, tmp_path):
+    base, run = adapted
+    exporting.adapter(run, "rl", tmp_path / "out")
+    expected = loading.load(run.root, "rl").model
+    assert apart(loading.load(tmp_path / "out").model, expected) < 1e-5
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["r"] == 2 * LORA["rank"]
+    assert config["base_model_name_or_path"] == str((run.root / "main" / "model").resolve())
+
+
+def test_new_weights_have_nothing_to_learn_beside():
+    table = {"main": {**LLAMA.model_dump(), "lora": LORA}}
+    with pytest.raises(ConfigError, match="`pretrain.lora` learns beside weights that stay, and models.main"):
+        recipe_of(table, {"kind": "pretrain", **TRAINED})

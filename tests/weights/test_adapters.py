@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from shapes import built
 
 from nomoat.config import ConfigError, WeightsError
-from nomoat.model.lora import Lora, Pair, adapted, attach, without
+from nomoat.model.lora import Lora, Merged, Pair, adapted, attach, without
+from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.weights import adapters, directory, peft
 
 @SHAPES
@@ -56,6 +57,26 @@ def test_switched_off_it_is_the_base_on_the_same_numbers(spec):
     torch.testing.assert_close(off(IDS), before, atol=0, rtol=0)
     assert off.embed.weight.data_ptr() == model.embed.weight.data_ptr()
     assert not [*adapted(off)]
+
+
+@SHAPES
+@pytest.mark.parametrize(
+    ("dtype", "mean", "most"), [(torch.float32, 1e-5, 1e-4), (torch.bfloat16, 0.05, 1.0)], ids=str
+)
+def test_the_merged_sampler_and_the_trainer_agree_in_log_probabilities(spec, dtype, mean, most):
+    model = toy(spec)
+    trained = beside(model, learnt(model)).to(dtype)
+    optimizer = Optimizer(trained.requires_grad_(True), OptimConfig())
+    merged = Merged(trained, optimizer.master)
+    gap = (merged.policy(IDS).log_softmax(-1) - trained(IDS).log_softmax(-1)).abs()
+    assert gap.mean() < mean
+    assert gap.max() < most
+    before = merged.policy(IDS)
+    for name, master in optimizer.master.items():
+        master.mul_(2 if ".up." in name else 1)  # as an update would
+    assert torch.equal(merged.policy(IDS), before)
+    merged.renew()
+    assert (merged.policy(IDS) - before).abs().max() > 0.05
 
 
 def test_what_was_learnt_comes_back_under_its_published_name():
@@ -136,7 +157,9 @@ def test_what_isnt_computed_is_refused(tmp_path, config, complaint):
         peft.apply(toy(LLAMA), peft.opened(tmp_path))
 
 
-@pytest.mark.parametrize(("change", "complaint"), [("n_layers", "are none of the base"), ("d_model", "another base")])
+@pytest.mark.parametrize(
+    ("change", "complaint"), [("n_layers", "are none of the base"), ("d_model", "another base")]
+)
 def test_an_adapter_of_another_base_is_refused(tmp_path, change, complaint):
     written(tmp_path)
     other = built(LLAMA, **{change: {"n_layers": 1, "d_model": 24}[change]})

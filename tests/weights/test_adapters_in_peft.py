@@ -41,7 +41,7 @@ def test_what_is_written_here_loads_there_with_every_tensor(spec, tmp_path):
 def test_what_is_made_there_loads_here_with_every_tensor(spec, targets, tmp_path):
     model, theirs = base_in_transformers(spec, tmp_path / "base")
     if spec is DEEPSEEK:
-        targets = {"all-linear": ["kv_b_proj", "o_proj", "q_a_proj"], str: "kv_b_proj"}.get(str(targets), ["o_proj"])
+        targets = ["kv_b_proj", "o_proj", "q_a_proj"] if targets == "all-linear" else ["o_proj"]
     config = library.LoraConfig(
         r=3, lora_alpha=7, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
     )

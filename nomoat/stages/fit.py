@@ -13,8 +13,9 @@ from nomoat.data.packing import Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.stages import estimate, inputs
+from nomoat.stages import estimate, inputs, room
 from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
@@ -180,6 +181,19 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     return Rows(data.at(config.short_context), parts * first, parts * n)
 
 
+def optimising(spec: Spec, config: Config) -> int:
+    """FLOPs of a step of the optimiser, none to speak of where only adapters learn."""
+    return 0 if config.lora else estimate.newton_schulz(spec, config.optim)
+
+
+def held(spec: Spec, recipe: Recipe, config: Config) -> float:
+    """Bytes: of given models all, of others weights, gradients and optimiser."""
+    if recipe.given:
+        return room.learning(spec, recipe, config, config.rows * config.context)
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
+    return n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize)
+
+
 def plan(config: Config, recipe: Recipe) -> Fields:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
@@ -199,13 +213,14 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         n_documents += config.talk_documents
     if config.shares.get("dialogues"):
         n_documents += round(config.dialogue_documents * (1 + estimate.EARLIER))
+    learns = 2 / 3 if config.lora else 1.0
     return {
         "parameters": n_params,
         "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": flops,
-        "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
-        "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
+        "flops": flops * learns,
+        "memory_bytes": held(spec, recipe, config),
+        "trained": learns * executed * slower + steps * optimising(spec, config),
         "host": estimate.encoding(n_documents, n_bytes) + estimate.saving(),
         "host_bytes": estimate.held("encoded", n_held),
     }

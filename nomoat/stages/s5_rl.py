@@ -12,7 +12,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
-from nomoat.stages import estimate
+from nomoat.stages import estimate, room
 from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.loop import nothing, train
@@ -94,7 +94,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     tokens = drawn * config.group * answer
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
-    learned = 3 * live * (prompt + config.group * answer) * forward
+    learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
     learned += 3 * config.steps * config.talk * estimate.TALK_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
@@ -102,7 +102,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
-        "memory_bytes": n_params * 4 * 4,
+        "memory_bytes": room.learning(spec, recipe, config, None) if recipe.given else n_params * 4 * 4,
         "sampled": tokens * forward + prefill / 2,
         "learned": learned * passes,
         "host": estimate.saving(),

@@ -78,6 +78,8 @@ class Template:
         if self._drops_chain(turns, masked[-1], marked):
             return self._written(masks, *self._kept(turns, masked[-1], text))
         blocks = _blocks(marked) or [*self._spans(turns, masked, text)]
+        blocks = [self._ended(span, text) for span in blocks]
+        self._check(blocks, masked, masks, text)
         return self._written(masks, text, blocks)
 
     def prompt(
@@ -96,6 +98,48 @@ class Template:
         marks = [*found(text, self.control)]
         ends = [(at, stop) for at, stop, id in marks if id in self.ends]
         return Written(masks.take(text), marks, [_cut(span, ends) for span in chosen])
+
+    def _ended(self, span: tuple[int, int], text: str) -> tuple[int, int]:
+        """A span with the token that ends the reply, where the template writes that right behind it."""
+        start, end = span
+        behind = next(found(text[end:], self.control), None)
+        inside = any(id in self.ends for _, _, id in found(text[start:end], self.control))
+        if inside or behind is None or behind[0] or behind[2] not in self.ends:
+            return span
+        return start, end + behind[1]
+
+    def _check(self, blocks: Spans, masked: Dicts, masks: Masks, text: str) -> None:
+        """DataError unless what is to be learnt is what the assistant's messages say, and ends."""
+        if not self.ends:  # it is not known yet what ends a reply
+            return
+        replies = [turn for turn in masked if turn["role"] == "assistant"]
+        left = iter(replies)
+        for span in blocks:
+            wrote = text[slice(*_cut(span, ()))]
+            ends = [stop for _, stop, id in found(wrote, self.control) if id in self.ends]
+            if not ends or not any(self._says(wrote[: ends[-1]], reply) for reply in left):
+                raise DataError(
+                    f"the chat template marks {masks.take(wrote)[:80]!r} as what the assistant wrote, which is "
+                    f"none of its replies with the token that ends it ({masks.take(replies[-1]['content'])[:80]!r}"
+                    "); expected each whole reply and its end; mend the template, or bring one without "
+                    "`generation` blocks"
+                )
+
+    def _says(self, wrote: str, reply: Mapping[str, str]) -> bool:
+        """Whether a text is a reply, its chain kept or dropped; blanks and marks aside."""
+        content, chain = reply["content"], reply.get("reasoning_content", "")
+        _, closed, answer = content.rpartition("</think>")
+        said = {self._bare(content), self._bare(chain + content), self._bare(answer if closed else content)}
+        return self._bare(wrote) in said
+
+    def _bare(self, text: str) -> str:
+        """Without blanks, marks of thinking and the tokens that end replies."""
+        for at, stop, id in reversed([*found(text, self.control)]):
+            if id in self.ends:
+                text = text[:at] + text[stop:]
+        for mark in self.think or ():
+            text = text.replace(mark, "")
+        return "".join(text.split())
 
     def _turn(self, message: Mapping[str, str]) -> Mapping[str, str]:
         """A message for the template, its chain where the template looks for it."""
@@ -174,6 +218,7 @@ class Template:
         except DataError:  # it wants more turns: no prefix to go by
             return None
         start = len(commonprefix([asked, text]))
+        start = min((at for at, stop, _ in found(text, self.control) if at < start < stop), default=start)
         return start if text.startswith(before) and start >= len(before) else None
 
 

@@ -16,7 +16,7 @@ from nomoat.rl.reward import Group, Judged, flat
 
 ROW_TOKENS = 224  # a row takes completions of its group until they are about this long
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass, at most
-MICRO_BYTES = 1.5 * 2**30  # that they leave for the backward pass, about
+MICRO_BYTES = 0.75 * 2**30  # that they leave for the backward pass, about
 PADDING, PROMPT = -1, 0  # segments of a row; its completions are those from 1 on
 
 

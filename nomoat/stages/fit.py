@@ -134,7 +134,23 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
             session.mesh.barrier()
             session.check_stop()
             encoded[kind] = shards.open(path)
+        say_cut(session, kind, encoded[kind].offsets, encoded[kind].trained, config.context)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def say_cut(
+    session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int
+) -> None:
+    """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn."""
+    cut, mute = shards.conversations_cut(offsets, trained, context)
+    said = []
+    if cut:
+        said.append(f"{cut:,} are longer than rows of {context:,} tokens, and are cut")
+    if mute:
+        said.append(f"{mute:,} have nothing to learn")
+    text = f"{kind}: of {len(offsets) - 1:,} documents, {' and '.join(said)}"
+    if said and all(event["text"] != text for event in session.run.events("note", session.stage)):
+        session.log("note", text=text)
 
 
 def _said(session: Session, config: Config, kind: str) -> bool:

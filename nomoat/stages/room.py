@@ -53,9 +53,11 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
     each = itemsize(config.precision)
     n = n_parameters(spec)
     learns = n_learning(spec, config.lora)
-    held = n * each + learns * 3 * FLOAT
+    held = n * each + learns * 2 * FLOAT  # weights and moments
     if config.lora:
         held += learns * each
+    if each != FLOAT:  # masters, which are a float32 model's own weights
+        held += learns * FLOAT
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
         return held + left + updating(spec, config.lora, each)

@@ -102,11 +102,15 @@ class Template:
     def _ended(self, span: tuple[int, int], text: str) -> tuple[int, int]:
         """A span with the token that ends the reply, where the template writes that right behind it."""
         start, end = span
-        behind = next(found(text[end:], self.control), None)
-        inside = any(id in self.ends for _, _, id in found(text[start:end], self.control))
-        if inside or behind is None or behind[0] or behind[2] not in self.ends:
+        if self._last_end(text[start:end]):
             return span
-        return start, end + behind[1]
+        at, stop, id = next(found(text[end:], self.control), (0, 0, None))
+        return (start, end + stop) if at == 0 and id in self.ends else span
+
+    def _last_end(self, text: str) -> int:
+        """Behind the last token of a text that ends a reply; 0 where there is none."""
+        marks = found(text, self.control)
+        return max((stop for _, stop, id in marks if id in self.ends), default=0)
 
     def _check(self, blocks: Spans, masked: Dicts, masks: Masks, text: str) -> None:
         """DataError unless what is to be learnt is what the assistant's messages say, and ends."""
@@ -116,13 +120,13 @@ class Template:
         left = iter(replies)
         for span in blocks:
             wrote = text[slice(*_cut(span, ()))]
-            ends = [stop for _, stop, id in found(wrote, self.control) if id in self.ends]
-            if not ends or not any(self._says(wrote[: ends[-1]], reply) for reply in left):
+            end = self._last_end(wrote)
+            if not end or not any(self._says(wrote[:end], reply) for reply in left):
+                said = masks.take(replies[-1]["content"])
                 raise DataError(
-                    f"the chat template marks {masks.take(wrote)[:80]!r} as what the assistant wrote, which is "
-                    f"none of its replies with the token that ends it ({masks.take(replies[-1]['content'])[:80]!r}"
-                    "); expected each whole reply and its end; mend the template, or bring one without "
-                    "`generation` blocks"
+                    f"the chat template marks {masks.take(wrote)[:80]!r} as what the assistant wrote, which "
+                    f"is none of its replies with the token that ends it ({said[:80]!r}); expected each "
+                    "whole reply and its end; mend the template, or bring one without `generation` blocks"
                 )
 
     def _says(self, wrote: str, reply: Mapping[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -70,8 +70,8 @@ class Optimizer:
             rows_and_columns = params[name].shape[-2:]
             self.stacks[tuple(rows_and_columns)].append(name)
 
-        # Weights and moments in float32.
-        self.master = {name: p.detach().float().clone() for name, p in params.items()}
+        # Weights and moments in float32; of a float32 model the weights are its own.
+        self.master = {name: p.detach().float() for name, p in params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
 
@@ -110,7 +110,7 @@ class Optimizer:
             if c.weight_decay:
                 master.mul_(1 - c.weight_decay * c.muon_lr * factor)
             master.sub_(update.view_as(master), alpha=lr)
-            self.params[name].copy_(master)
+        self._show(names)
 
     def _nesterov(self, name: str, scale: float) -> Tensor:
         """Moves the momentum of a matrix; gives where its update points."""
@@ -172,7 +172,15 @@ class Optimizer:
             maximize=False,
             grad_scale=None if scale == 1.0 else torch.tensor(1 / scale, device=device),
         )
-        torch._foreach_copy_([self.params[n].data for n in names], master)
+        self._show(names)
+
+    @torch.no_grad()
+    def _show(self, names: Iterable[str]) -> None:
+        """The model has the masters, rounded, where they aren't its own."""
+        for name in names:
+            p, master = self.params[name], self.master[name]
+            if p.data_ptr() != master.data_ptr():
+                p.copy_(master)
 
     def flops(self) -> int:
         """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""
@@ -196,5 +204,4 @@ class Optimizer:
         self.steps = int(tensors["steps"])
         for name, tensor in self._named().items():
             tensor.copy_(tensors[name])
-        for name, p in self.params.items():
-            p.copy_(self.master[name])
+        self._show(self.params)

@@ -144,12 +144,13 @@ def test_a_given_student_is_where_the_student_starts(base, tmp_path):
 def spoilt(path, what):
     """A given directory with one thing wrong; the model and recipe that name it."""
     tokenizer = TOKENIZER
-    if what in ("no turns", "answers dropped"):
+    if what in ("no turns", "answers dropped", "no assistant"):
         table, template, words = borrowed.parts("smollm")
-        if what == "no turns":
-            template = None
-        else:
-            template = template.replace("m['content']", "(m.content if m.role == 'user' else '')")
+        template = {
+            "no turns": None,
+            "answers dropped": template.replace("m['content']", "(m.content if m.role == 'user' else '')"),
+            "no assistant": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+        }[what]
         from nomoat.tokenizer import foreign
 
         tokenizer = Tokenizer(table, foreign.layout_of(table, template, words))
@@ -166,7 +167,8 @@ def spoilt(path, what):
     ("what", "error", "complaint"),
     [
         ("no turns", WeightsError, "this tokenizer has no chat template"),
-        ("answers dropped", WeightsError, "no place for the assistant: of the answer 'It is 5.' it leaves"),
+        ("answers dropped", WeightsError, "marks '<|im_end|>.n' as what the assistant wrote"),
+        ("no assistant", WeightsError, "the chat template marks"),
         ("short", DataError, r"the context of rl \(stage rl\) is 12; expected room for an answer"),
         ("cut", WeightsError, "model.safetensors"),
     ],

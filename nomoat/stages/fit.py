@@ -15,7 +15,7 @@ from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.stages import estimate, inputs, room
+from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
@@ -205,7 +205,7 @@ def optimising(spec: Spec, config: Config) -> int:
 def held(spec: Spec, recipe: Recipe, config: Config) -> float:
     """Bytes: of given models all, of others weights, gradients and optimiser."""
     if recipe.given:
-        return room.learning(spec, recipe, config, config.rows * config.context)
+        return footprint.learning(spec, recipe, config, config.rows * config.context)
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     return n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize)
 

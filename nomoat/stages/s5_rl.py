@@ -12,7 +12,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
-from nomoat.stages import estimate, room
+from nomoat.stages import estimate, footprint
 from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.loop import nothing, train
@@ -102,7 +102,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
-        "memory_bytes": room.learning(spec, recipe, config, None) if recipe.given else n_params * 4 * 4,
+        "memory_bytes": footprint.learning(spec, recipe, config, None) if recipe.given else n_params * 4 * 4,
         "sampled": tokens * forward + prefill / 2,
         "learned": learned * passes,
         "host": estimate.saving(),

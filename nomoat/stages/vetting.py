@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nomoat.config import ConfigError, DataError
 from nomoat.evals import talk
 from nomoat.run.directory import Run
-from nomoat.stages import given, room
+from nomoat.stages import footprint, given
 from nomoat.stages.inputs import ReadsText
 from nomoat.stages.limits import contexts
 from nomoat.stages.models import load_tokenizer
@@ -66,7 +66,7 @@ def vet_given(recipe: Recipe, run: Run | None = None) -> None:
         questions(recipe, run, next(iter(tokenizers.values())))
     for config in recipe.stages if recipe.given and recipe.device == "cpu" else ():
         if not (run and run.finished(config.name)):
-            room.fits(recipe, config)
+            footprint.fits(recipe, config)
 
 
 def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None:

@@ -15,7 +15,7 @@ from nomoat.run.directory import Run
 from nomoat.run.record import difference, plain
 from nomoat.run.stop import Stop
 from nomoat.serve import exporting, loading
-from nomoat.stages import inputs, room
+from nomoat.stages import footprint, inputs
 from nomoat.stages.pipeline import check, run_stages
 from nomoat.stages.recipe import resolve
 from nomoat.tokenizer.bpe import Tokenizer
@@ -251,16 +251,16 @@ def test_new_weights_have_nothing_to_learn_beside():
 
 def test_what_the_machine_cant_hold_is_said_with_what_would_fit(base, monkeypatch):
     models = {"main": {"from": str(base[0])}}
-    sft = {"kind": "sft", **TRAINED, "rows": 4096, "context": 1024}
+    sft = {"kind": "sft", **TRAINED, "rows": 4096}
     recipe = recipe_of(models, sft)
-    needed = room.planned(recipe, recipe.stage("sft"))
+    needed = footprint.planned(recipe, recipe.stage("sft"))
     monkeypatch.setattr(loading, "load", None)
-    monkeypatch.setattr(room.memory, "available_bytes", lambda: int(needed) + 1)
+    monkeypatch.setattr(footprint.memory, "available_bytes", lambda: int(needed) + 1)
     check(recipe)
-    monkeypatch.setattr(room.memory, "available_bytes", lambda: int(0.6 * needed))
+    monkeypatch.setattr(footprint.memory, "available_bytes", lambda: int(0.6 * needed))
     with pytest.raises(ConfigError, match=r"stage sft takes about .*fit: sft.lora=.* and sft.rows=2048 \("):
         check(recipe)
-    monkeypatch.setattr(room.memory, "available_bytes", lambda: 10)
+    monkeypatch.setattr(footprint.memory, "available_bytes", lambda: 10)
     with pytest.raises(ConfigError, match="choose a smaller model"):
         check(recipe)
 
@@ -269,4 +269,4 @@ def test_an_adapter_learns_as_many_numbers_as_are_planned(base):
     lora = Lora(rank=3, targets=("q_proj", "down_proj"))
     parts = adapters.new_parts(base[1], lora, 0)
     pairs = [part.pair for of_module in parts.values() for part in of_module.values()]
-    assert room.n_learning(LLAMA, lora) == sum(pair.down.numel() + pair.up.numel() for pair in pairs)
+    assert footprint.n_learning(LLAMA, lora) == sum(pair.down.numel() + pair.up.numel() for pair in pairs)

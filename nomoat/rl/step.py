@@ -13,6 +13,7 @@ from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
 from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import release_memory
 from nomoat.rl import grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
@@ -28,6 +29,7 @@ from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 from nomoat.train.session import Session
 
+LARGE = 2**26  # parameters of a policy whose freed memory is given back at once
 NO_NEWS = 1e-9  # an advantage that is nothing but rounding
 
 
@@ -98,6 +100,7 @@ class Learner:
             s = self.settings
             probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
             self.session.log("probe", step=number + 1, probes=probes)
+            self.release()
         trace.write(self.session, number + 1, batch.groups)
         telemetry = trace.telemetry(batch.groups, len(batch.live), updates) | {
             "levels": dict(self.curriculum.success),
@@ -128,7 +131,13 @@ class Learner:
             if len(live) == wanted:
                 break
         self.curriculum.learn(self.session.mesh, groups)
+        self.release()
         return Batch(tuple(groups), tuple(live), time.perf_counter() - start)
+
+    def release(self) -> None:
+        """What an engine held of a large policy goes back: its copy of the weights is as large again."""
+        if counts.params_total(self.policy.spec) > LARGE:
+            release_memory()
 
     def draw(self, number: int, attempt: int, n: int) -> list[Exercise]:
         """This rank's exercises: first its share of all, then `n` of its own."""

@@ -26,6 +26,7 @@ from nomoat.weights import adapters
 
 PROCESS_BYTES = 0.35e9  # of Python and its libraries
 FLOAT = 4
+COPIED = 1.6  # a policy's weights while it is sampled, the cache and what is copied on the way with them
 
 
 @cache
@@ -62,7 +63,7 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
         return held + left + updating(spec, config.lora, each)
     held += n * FLOAT if config.lora else n * each  # the merged policy, or the reference
-    sampling = n * FLOAT  # a copy in the order of the compiled step
+    sampling = COPIED * n * FLOAT  # in the order of the compiled step
     return held + max(sampling, MICRO_BYTES + updating(spec, config.lora, each))
 
 

@@ -14,6 +14,8 @@ from nomoat.run.directory import Run
 if TYPE_CHECKING:
     from nomoat.tokenizer.bpe import Tokenizer
 
+GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
+
 
 def data(
     action: Positional[Literal["show"]],
@@ -21,26 +23,32 @@ def data(
     /,
     *,
     tokenizer: Annotated[
-        Path | None, said("of a run or a model's directory (default: bytes)", "DIR")
+        str | None, said("of a run, a directory, a .gguf file, a name (default: bytes)", "MODEL")
     ] = None,
     limit: Annotated[int, said("how many documents", "N", aliases=["-n"])] = 3,
 ) -> int:
-    """See what is learnt: the targets of the loss behind a +."""
+    """See what is learnt: the targets of the loss behind a +, in green."""
     if limit < 1:
         raise ConfigError(f"--limit {limit}; expected 1 or more")
     from nomoat.data import shown
 
+    paint = say.paints()
     for line in shown.show(file, _tokenizer(tokenizer), limit, say.width()):
-        say.result(visible(line))
+        plain = visible(line)
+        say.result(f"{GREEN}{plain}{PLAIN}" if paint and shown.is_learnt(line) else plain)
     return 0
 
 
-def _tokenizer(directory: Path | None) -> "Tokenizer":
+def _tokenizer(model: str | None) -> "Tokenizer":
+    from nomoat.serve import loading
     from nomoat.tokenizer import bpe
+    from nomoat.weights.gguf.header import Header
+    from nomoat.weights.gguf.vocabulary import tokenizer_of
 
-    if directory is None:
+    if model is None:
         return bpe.train([" "], bpe.SMALLEST_VOCAB)
-    if (directory / "recipe.json").is_file():
-        files = Run.open(directory).tokenizer()
+    place, _ = loading.place_of(model, say.aside)
+    if (place / "recipe.json").is_file():
+        files = Run.open(place).tokenizer()
         return bpe.Tokenizer.load(files.path, files.fingerprint)
-    return bpe.Tokenizer.load(directory)
+    return tokenizer_of(Header.of(place)) if loading.is_gguf(place) else bpe.Tokenizer.load(place)

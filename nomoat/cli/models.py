@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from nomoat.cli import runs, say, shelf
 from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, said
 from nomoat.config import ConfigError
+from nomoat.run.directory import Run
 
 if TYPE_CHECKING:
     from nomoat.serve.loading import Loaded
@@ -137,7 +138,8 @@ def export(
         Path | None, said("a new directory or file (default: do the run's export stages)", "PATH")
     ] = None,
     to: Annotated[
-        Literal["hf", "gguf"], said("for transformers, or for llama.cpp")
+        Literal["hf", "gguf", "peft"],
+        said("for transformers, for llama.cpp, or what a run learnt by `lora`"),
     ] = "hf",
     type: Annotated[Type, said("of the numbers; fp8 only in hf, q8_0 and q4_0 only in gguf")] = "f32",
     stage: WhoseWeights = None,
@@ -152,13 +154,25 @@ def export(
                 "a place of their own; add it"
             )
         return runs.export(Path(source), stage, json)
+    if to == "peft" and type != "f32":
+        raise ConfigError(f"--to peft can't hold {type}; expected f32: adapters are float32; leave it out")
     if (to == "hf" and type.startswith("q")) or (to == "gguf" and type == "fp8"):
         raise ConfigError(f"--to {to} can't hold {type}; expected f32, bf16 or f16; or use the other --to")
     from nomoat.serve import exporting
 
+    if to == "peft":
+        paths = list(map(str, exporting.adapter(_run(source), stage, out)))
+        return say.as_json({"exports": paths}) if json else say.result("\n".join(paths))
     write = exporting.directory if to == "hf" else exporting.gguf
     paths = [str(path) for path in write(_load(source, stage), out, type)]
     return say.as_json({"exports": paths}) if json else say.result("\n".join(paths))
+
+
+def _run(source: str) -> Run:
+    """ConfigError for what is no run: only a run knows what it learnt beside its base."""
+    if not (Path(source) / "recipe.json").is_file():
+        raise ConfigError(f"{source} is no run; expected one, as only a run has adapters; use another --to")
+    return Run.open(Path(source))
 
 
 def import_(

@@ -49,6 +49,11 @@ def width() -> int:
     return shutil.get_terminal_size((110, 24)).columns if sys.stdout.isatty() else 110
 
 
+def paints() -> bool:
+    """Whether stdout is a terminal that wants colour."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def speed() -> None:
     """One line where the engine can't be as fast as it could be: no C compiler made its step."""
     from nomoat.engine.native import build

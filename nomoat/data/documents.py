@@ -32,7 +32,8 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     """
     marks = tokenizer.layout
     for chunk in batched(documents, BATCH):
-        talks = iter(render_batch(tokenizer, [d.turns for d in chunk if d.turns], generate=False))
+        spoken = [spelled(tokenizer, d.turns) for d in chunk if d.turns]
+        talks = iter(render_batch(tokenizer, spoken, generate=False))
         texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
         for document in chunk:
             if document.turns:
@@ -176,14 +177,26 @@ def spoken(
     levels: Levels, n: int, chains: Mapping[str, float] | float, tokenizer: Tokenizer, seed: int, longest: int
 ) -> Iterator[Rendered]:
     """`n` conversations of problems and talk (data/dialogue.py): latest turns, at most `longest` tokens."""
-    talks = itertools.islice(dialogues(levels, chains, seed), n)
+    talks = (spelled(tokenizer, talk) for talk in itertools.islice(dialogues(levels, chains, seed), n))
     for chunk in batched(talks, 2000):
         yield from render_latest(tokenizer, chunk, longest, generate=False)
 
 
 def _rendered(talks: Iterable[Conversation], tokenizer: Tokenizer) -> Iterator[Rendered]:
-    for chunk in batched(talks, 2000):
+    for chunk in batched((spelled(tokenizer, talk) for talk in talks), 2000):
         yield from render_batch(tokenizer, chunk, generate=False)
+
+
+def spelled(tokenizer: Tokenizer, talk: Conversation) -> Conversation:
+    """A conversation whose chain is spelled out before the last answer, where the tokenizer has no marks for
+    thinking: <think>chain</think>answer, in its ordinary tokens.
+    """
+    if tokenizer.layout.think_id is not None:
+        return talk
+    plain = [Message(message.role, message.content) for message in talk]
+    if talk and talk[-1].thinking:
+        plain[-1] = Message(talk[-1].role, f"<think>{talk[-1].thinking}</think>{talk[-1].content}")
+    return plain
 
 
 def batched(things: Iterable[T], n: int) -> Iterator[list[T]]:

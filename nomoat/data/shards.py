@@ -88,6 +88,17 @@ def open(directory: str | Path) -> Shard:
     return Shard(tokens, trained, offsets)
 
 
+def conversations_cut(offsets: np.ndarray, trained: np.ndarray, context: int) -> tuple[int, int]:
+    """(documents with tokens that aren't targets that are longer than `context`, documents without a target).
+    """
+    summed = np.cumsum(trained, dtype=np.int64)
+    before = np.concatenate([[0], summed])
+    n_trained = np.diff(before[offsets])
+    lengths = np.diff(offsets)
+    cut = (n_trained < lengths) & (lengths > context)
+    return int(cut.sum()), int((n_trained == 0).sum())
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

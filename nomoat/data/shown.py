@@ -25,6 +25,11 @@ def show(path: str | Path, tokenizer: Tokenizer, limit: int, width: int = 110) -
         yield ""
 
 
+def is_learnt(line: str) -> bool:
+    """Whether a line of `show` is what is learnt."""
+    return line.startswith(f"  {LEARNT} ")
+
+
 def spans(document: Rendered, tokenizer: Tokenizer) -> Iterator[tuple[bool, str]]:
     """(whether it is learnt, text) of each stretch of tokens, special tokens shown."""
     for learnt, pairs in itertools.groupby(zip(document.trained, document.ids), key=lambda pair: pair[0]):

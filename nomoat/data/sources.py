@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
+from nomoat.data import talks
 from nomoat.data.messages import conversation
 from nomoat.files import what_is
 from nomoat.tokenizer.layout import Message
@@ -100,7 +101,7 @@ def from_path(path: str | Path) -> Iterator[Document]:
     their names.
 
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
-    or the "messages" of a conversation in OpenAI's format; its "lang" is kept if it is "en" or "de".
+    or a conversation (talks.py); its "lang" is kept if it is "en" or "de".
     """
     return itertools.chain.from_iterable(files(path))
 
@@ -190,10 +191,13 @@ def _column(row: Any, asked: DataSet, n: int) -> Any:
 def _row(row: Any, where: str, source: str) -> Document:
     """A row of a table as a document."""
     expected = (
-        'expected {"text": "..."} or {"messages": [{"role": "...", "content": "..."}, ...]}: mend or drop it'
+        'expected {"text": "..."}, {"messages": [{"role": "...", "content": "..."}, ...]}, '
+        '{"prompt": "...", "completion": "..."} or {"conversations": [{"from": "...", "value": "..."}, '
+        "...]}: mend or drop it"
     )
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
+    row = talks.with_messages(row, where)
     turns = None
     if isinstance(row.get("text"), str) and row.get("messages"):
         raise DataError(f"{where} has a `text` and `messages`; expected one of them: drop the other")
@@ -313,11 +317,12 @@ def _parquet(path: Path) -> Iterator[Document]:
         return
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            columns = [c for c in ("text", "messages", "lang") if c in table.schema_arrow.names]
-            if not {"text", "messages"} & set(columns):
+            columns = [c for c in ("text", "lang", *talks.COLUMNS) if c in table.schema_arrow.names]
+            if not {"text", "messages", "conversations", "completion"} & set(columns):
                 raise DataError(
                     f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
-                    "`messages`: rename yours, or read its folder with hub = {name, column}"
+                    "`messages`, `conversations`, or `prompt` and `completion`: rename yours, or read its "
+                    "folder with hub = {name, column}"
                 )
             batches = table.iter_batches(batch_size=64, columns=columns)
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)

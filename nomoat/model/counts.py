@@ -107,6 +107,21 @@ def flops_train(spec: Spec, attended: float, kernels: Kernels | None = None) -> 
     return 3 * (flops_forward(spec, attended, kernels) + flops_mtp(spec, attended, kernels))
 
 
+def activation_bytes(spec: Spec, itemsize: int, *, recompute: bool = False) -> float:
+    """What one token leaves for the backward pass, about: of each block what its products and norms read,
+    or with `recompute` what entered it, and all of one block.
+    """
+    a, D = spec.attention, spec.d_model
+    d_heads = a.n_heads * (a.d_query + a.d_value)
+    blocks = []
+    for layer in range(spec.n_layers):
+        d_ffn = ffn_matrices(spec, layer, active=True) / D
+        blocks.append(itemsize * (7 * D + 2 * d_heads + 2 * d_ffn))
+    if recompute:
+        return itemsize * D * spec.n_layers + max(blocks)
+    return sum(blocks)
+
+
 def dense_twin(spec: Spec) -> Spec:
     """The model without routing at equal active parameters: each layer as wide as its active experts."""
     f = spec.ffn

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100  # the target that is left out, as in torch's cross entropy
-CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, on a processor and on a card
+CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, at most, on a processor and on a card
+CHUNK_LOGITS = 2**25  # logits that exist at one time on a processor: of a large vocabulary fewer rows
 LOG2_E = math.log2(math.e)
 
 Coefficient = Callable[[Tensor, slice], Tensor]
@@ -39,9 +40,10 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h_MD, head_VD, piece: Callable[..., tuple[Tensor, Tensor]]):
         grad_h_MD = torch.empty_like(h_MD)
-        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32)
+        learns = ctx.needs_input_grad[1]
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if learns else None
         total = h_MD.new_zeros((), dtype=torch.float32)
-        chunk = CARD_CHUNK if h_MD.is_cuda else CHUNK
+        chunk = chunk_rows(len(head_VD), on_card=h_MD.is_cuda)
         for start in range(0, len(h_MD), chunk):
             rows = slice(start, start + chunk)
             h = h_MD[rows]
@@ -49,15 +51,21 @@ class _Chunked(torch.autograd.Function):
             total += value
             grad = grad.to(h.dtype)
             torch.mm(grad, head_VD, out=grad_h_MD[rows])
-            grad_head = grad.T @ h
-            grad_head_VD += grad_head.float()
-        ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype))
+            if learns:
+                grad_head = grad.T @ h
+                grad_head_VD += grad_head.float()
+        ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype) if learns else None)
         return total
 
     @staticmethod
     def backward(ctx, grad):
         grad_h_MD, grad_head_VD = ctx.saved_tensors
-        return grad_h_MD * grad, grad_head_VD * grad, None
+        return grad_h_MD * grad, None if grad_head_VD is None else grad_head_VD * grad, None
+
+
+def chunk_rows(vocab_size: int, *, on_card: bool = False) -> int:
+    """Rows whose logits exist at one time."""
+    return CARD_CHUNK if on_card else max(min(CHUNK, CHUNK_LOGITS // vocab_size), 1)
 
 
 def log_prob_objective(

@@ -281,10 +281,13 @@ class Kernels(Strict):
 
     `attention`: "fused" is torch's kernel, "plain" keeps the weights of the softmax (kernels.py).  `experts`:
     "sorted" multiplies each expert by its own tokens, "wide" every expert by all tokens (moe.py).
+    `recompute` keeps of each block what entered it, and computes the rest again in the backward pass (arXiv
+    1604.06174).
     """
 
     attention: Literal["fused", "plain"] = "fused"
     experts: Literal["sorted", "wide"] = "sorted"
+    recompute: bool = False
 
 
 PRESETS = {name: parse(Spec, table, name) for name, table in shipped(__file__).items()}

@@ -4,9 +4,11 @@ Equations of the V3 report (arXiv 2412.19437), section 2.  The model knows no me
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nomoat.config import ConfigError
 from nomoat.model.gqa import GroupedAttention
@@ -129,8 +131,10 @@ class Transformer(nn.Module):
         cis_BTr = self.turns(ids_BT, pos_BT)
         mask = self.mask(mask, ids_BT)
         h_BTD, routings = self.embed(ids_BT), []
+        kept = self.kernels.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            h_BTD, routing = block(h_BTD, cis_BTr, mask)
+            run = partial(checkpoint, block, use_reentrant=False) if kept else block
+            h_BTD, routing = run(h_BTD, cis_BTr, mask)
             if routing is not None:
                 routings.append(routing)
         return h_BTD, routings

@@ -174,8 +174,11 @@ def widen(table: JsonObject, keys: Sequence[str], width: float) -> None:
 
 
 def cut(recipe: Recipe, width: float, factor: float) -> Recipe:
-    """All models `width` times as wide; `factor` times as many steps, problems and documents."""
-    models = {name: sized(spec, width) for name, spec in recipe.models.items()}
+    """All models that aren't given `width` times as wide; `factor` times as many steps, problems and
+    documents."""
+    models = {
+        name: spec if name in recipe.given else sized(spec, width) for name, spec in recipe.models.items()
+    }
     stages = tuple(scaled(config, factor) for config in recipe.stages)
     return recipe.model_copy(update={"models": models, "stages": stages})
 
@@ -185,19 +188,21 @@ def fit(recipe: Recipe, machine: Machine | None = None) -> Recipe:
 
     Parameters and tokens both grow as the root of the FLOPs (arXiv 2203.15556, table 2): the first model's
     active parameters come as near to that as whole heads allow, all models grow alike, and steps, problems
-    and documents take what is left.  Learning rates stay.
+    and documents take what is left.  Learning rates stay, and so do all models where one is given.
     """
     what, limit = amount(recipe.budget)
     usable = limit * (1 - KEPT_BACK)
     whole = needed(recipe, what, machine)
     first = next(iter(recipe.models.values()))
-    n_heads = nearest_heads(first, math.sqrt(usable / whole))
+    n_heads = first.attention.n_heads
 
     def takes(factor: float) -> float:
         return needed(cut(recipe, n_heads / first.attention.n_heads, factor), what, machine)
 
-    while n_heads > 1 and takes(0.0) > usable:
-        n_heads -= 1
+    if not recipe.given:
+        n_heads = nearest_heads(first, math.sqrt(usable / whole))
+        while n_heads > 1 and takes(0.0) > usable:
+            n_heads -= 1
     if (least := takes(0.0)) > usable:
         enough = worded(1.01 * least / (1 - KEPT_BACK), recipe.budget)
         raise ConfigError(

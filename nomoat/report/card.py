@@ -30,6 +30,11 @@ LIMITS = """
 It was trained on little text and on worked tasks whose answers a program decides. It knows nothing else: do
 not rely on what it says, and measure it on your own questions first.
 """
+LIMITS_OF_GIVEN = """
+## Limits
+
+Those of the model that it began with, beside what it was taught here; measure it on your own questions first.
+"""
 SHIPPED = (
     "the text that ships with nomoat: public-domain books and permissively licensed documentation, each "
     "listed with version and licence in its DATA.md"
@@ -48,19 +53,35 @@ class Origin:
 def of_run(run: Run, stage: str, size: str) -> str:
     """The card of what `stage` left; `size` as model.counts says it."""
     recipe = run.recipe
+    bases = given(run)
+    sources = [f"the weights of `{left['source']}`" for left in bases]
+    begun = " and ".join(sources) or "nothing"
     what = (
-        f"A model with {size}, trained from nothing by the nomoat recipe "
+        f"A model with {size}, trained from {begun} by the nomoat recipe "
         f"`{recipe['name']}` (seed {recipe['seed']}), stage `{stage}`."
     )
     title = f"{recipe['name']} / {stage}"
-    parts = [FRONT.format(licence="apache-2.0", title=title, what=what)]
+    licence = licence_of(run) or "other"
+    parts = [FRONT.format(licence=licence, title=title, what=what)]
     if panel := panel_of(run, stage):
         parts.append("\n## What to ask\n\n" + _asked(panel))
     parts.append("\n## Made from\n\n" + "".join(f"- {line}\n" for line in made_from(run)))
     parts.append("\n## Cost\n\n" + _markdown(receipt_table(receipt_of(run))))
     if scores := _scores(event for event in run.events("score") if event.get("model") == stage):
         parts.append("\n## Scores\n\nOn problems and text that no stage trained on.\n\n" + scores)
-    return "".join([*parts, LIMITS])
+    return "".join([*parts, LIMITS_OF_GIVEN if bases else LIMITS])
+
+
+def given(run: Run) -> list[dict[str, Any]]:
+    """What the stages left that took in weights from outside: source, licence and digest among it."""
+    names = [stage["name"] for stage in run.recipe.get("stages", []) if stage["kind"] == "import"]
+    return [end["outputs"] for end in map(run.finished, names) if end]
+
+
+def licence_of(run: Run) -> str | None:
+    """Of what a run makes: that of the weights which it began with, if there were any."""
+    bases = given(run)
+    return bases[0]["licence"] if bases else "apache-2.0"
 
 
 def of_origin(origin: Origin, size: str) -> str:
@@ -87,6 +108,12 @@ def made_from(run: Run) -> list[str]:
     lines = []
     for stage in run.recipe.get("stages", []):
         name = stage.get("name") or stage["kind"]
+        if stage["kind"] == "import" and (end := run.finished(name)):
+            left = end["outputs"]
+            licence = left["licence"] or "that its files don't name"
+            lines.append(
+                f"{name}: the weights of {left['source']} (sha256 {left['read'][:12]}), licence: {licence}"
+            )
         if stage["kind"] in ("pretrain", "extend"):
             lines.append(f"{name}: {_text(stage)}")
         if tasks := stage.get("tasks"):

@@ -13,10 +13,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from nomoat.config import Count, Strict, Weight, nearest
+from nomoat.model import lora
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, flat
-from nomoat.rl.rows import PaddedRows, chunks, hidden_at, pack, pad
+from nomoat.rl.rows import PaddedRows, chunks, hidden_at, micro_tokens, pack, pad
 from nomoat.rl.variants import VARIANTS, Bounds, Sizes
 
 
@@ -61,7 +62,7 @@ class Update:
     kl: float | None  # to the reference, in nats a token, by the k3 estimator
     tokens: int  # columns that were computed, padding included
     attended: float  # mean columns that a computed token attended to, padding included
-    passes: int  # forward passes that were computed; a backward pass counts as two
+    passes: int  # forward passes that were computed; a backward pass counts as two, or one where weights stay
 
 
 def gradient(
@@ -81,7 +82,7 @@ def gradient(
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
     loss, entropy, drift, kl, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0
-    for chunk in chunks(pack(groups)):
+    for chunk in chunks(pack(groups), micro_tokens(model)):
         rows = pad(chunk, model.device)
         terms = _terms(model, rows, objective, sizes, reference)
         h_MD = _hidden(model, rows, objective.temperature)
@@ -109,7 +110,7 @@ def gradient(
         kl=None if reference is None else kl / n,
         tokens=tokens,
         attended=attended / max(tokens, 1),
-        passes=3 + (reference is not None) + objective.whole_ratio,
+        passes=lora.passes(model) + (reference is not None) + objective.whole_ratio,
     )
 
 

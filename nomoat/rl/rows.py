@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, flat
 
 ROW_TOKENS = 224  # a row takes completions of its group until they are about this long
-MICRO_TOKENS = 8192  # tokens of one forward and backward pass
+MICRO_TOKENS = 8192  # tokens of one forward and backward pass, at most
+MICRO_BYTES = 0.75 * 2**30  # that they leave for the backward pass, about
 PADDING, PROMPT = -1, 0  # segments of a row; its completions are those from 1 on
 
 
@@ -37,12 +39,18 @@ def width(row: Sequence[Judged]) -> int:
     return row[0].rollout.n_prompt + sum(judged.rollout.length - 1 for judged in row)
 
 
-def chunks(rows: Sequence[Group]) -> list[list[Group]]:
-    """Rows of similar width together, so that little is padded; at most MICRO_TOKENS a chunk."""
+def micro_tokens(model: Transformer) -> int:
+    """Tokens of one pass: of a large model fewer."""
+    each = counts.activation_bytes(model.spec, model.dtype.itemsize, recompute=model.kernels.recompute)
+    return min(MICRO_TOKENS, max(int(MICRO_BYTES / each), 1))
+
+
+def chunks(rows: Sequence[Group], most: int = MICRO_TOKENS) -> list[list[Group]]:
+    """Rows of similar width together, so that little is padded; at most `most` tokens a chunk, or one row."""
     out = []
     widest = 0
     for row in sorted(rows, key=width, reverse=True):
-        if out and width(row) > 0.8 * widest and widest * (len(out[-1]) + 1) <= MICRO_TOKENS:
+        if out and width(row) > 0.8 * widest and widest * (len(out[-1]) + 1) <= most:
             out[-1].append(row)
         else:
             out.append([row])

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
-from nomoat.model import counts
+from nomoat.model import counts, lora
+from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import release_memory
 from nomoat.rl import grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
@@ -22,11 +24,12 @@ from nomoat.tasks import find
 from nomoat.tasks.verdicts import Verdicts
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.train.loop import Gradient, reduce_gradients
+from nomoat.train.loop import Gradient, nothing, reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule
 from nomoat.train.session import Session
 
+LARGE = 2**26  # parameters of a policy whose freed memory is given back at once
 NO_NEWS = 1e-9  # an advantage that is nothing but rounding
 
 
@@ -56,6 +59,7 @@ class Settings(grpo.Objective):
     precision: Literal["bf16", "fp32"] = (
         "fp32"  # of the gradient; the policy that is sampled is always float32
     )
+    lora: Lora | None = None  # the reference is then the model with it switched off
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
 
@@ -78,11 +82,12 @@ class Learner:
     settings: Settings
     key: Callable[..., int]
     model: Transformer  # that is differentiated, in the precision of the settings
-    policy: Transformer  # that is sampled: its float32 master
+    policy: Transformer  # that is sampled: its float32 master, or what `renew` merges
     optimizer: Optimizer
     tokenizer: Tokenizer
     curriculum: Curriculum
     reference: Reference
+    renew: Callable[[], None] = nothing  # before each sampling
 
     def step(self, number: int) -> Gradient:
         """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
@@ -95,6 +100,7 @@ class Learner:
             s = self.settings
             probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
             self.session.log("probe", step=number + 1, probes=probes)
+            self.release()
         trace.write(self.session, number + 1, batch.groups)
         telemetry = trace.telemetry(batch.groups, len(batch.live), updates) | {
             "levels": dict(self.curriculum.success),
@@ -113,6 +119,7 @@ class Learner:
     def collect(self, number: int) -> Batch:
         """Samples and judges one step's groups; draws again in the place of those without news."""
         start = time.perf_counter()
+        self.renew()
         wanted = self.settings.prompts // self.session.mesh.world
         variant = VARIANTS[self.settings.variant]
         groups = []
@@ -124,7 +131,13 @@ class Learner:
             if len(live) == wanted:
                 break
         self.curriculum.learn(self.session.mesh, groups)
+        self.release()
         return Batch(tuple(groups), tuple(live), time.perf_counter() - start)
+
+    def release(self) -> None:
+        """What an engine held of a large policy goes back: its copy of the weights is as large again."""
+        if counts.params_total(self.policy.spec) > LARGE:
+            release_memory()
 
     def draw(self, number: int, attempt: int, n: int) -> list[Exercise]:
         """This rank's exercises: first its share of all, then `n` of its own."""
@@ -274,7 +287,7 @@ def cost(
     sampled = prefill + written * counts.flops_forward(spec, attended)
     executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
     executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
-    flops = sampled + 3 * columns * counts.flops_forward(spec, attended)
+    flops = sampled + lora.passes(model) * columns * counts.flops_forward(spec, attended)
     if kept is not None:
         flops += kept.tokens * counts.flops_train(spec, kept.width / 2)
         executed += kept.tokens * counts.flops_train(spec, kept.width, model.kernels)

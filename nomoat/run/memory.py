@@ -9,6 +9,7 @@ from pathlib import Path
 from nomoat.config import JsonObject
 
 STATUS = Path("/proc/self/status")
+MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 MARK = Path("/proc/self/clear_refs")  # "5" resets the peak of Linux: proc(5)
 
 
@@ -26,6 +27,21 @@ def mark_peak() -> None:
     """From here on the peak is counted anew; without Linux's /proc it goes on."""
     with contextlib.suppress(OSError):
         MARK.write_text("5")
+
+
+def available_bytes() -> int | None:
+    """What a process may still take, by Linux's /proc and the limit of its control group; None where neither
+    tells.
+    """
+    told = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = MEMINFO.read_text().splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        told.append(1024 * int(free.split()[1]))
+    with contextlib.suppress(OSError, ValueError):
+        most, taken = ((GROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        told.append(max(int(most) - int(taken), 0))
+    return min(told, default=None)
 
 
 def held() -> JsonObject:

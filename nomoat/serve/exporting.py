@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from nomoat.config import DataError
-from nomoat.files import write_whole
+from nomoat.files import new_directory, write_whole
 from nomoat.model import counts
+from nomoat.model.lora import Pair
 from nomoat.report import card
 from nomoat.run.directory import Run
 from nomoat.serve.loading import CARD, Loaded
-from nomoat.weights import export
+from nomoat.weights import adapters, export, peft
 from nomoat.weights.gguf.save import save
 
 
@@ -21,6 +22,40 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
     beside = {"tokenizer": loaded.tokenizer, "card": card_of(loaded), "panel": panel}
     export.to_directory(model, out, **beside, type=type)
     return [out]
+
+
+def adapter(run: Run, stage: str | None, out: Path) -> list[Path]:
+    """What the stages of a run learnt beside the weights of its base, as one adapter in PEFT's layout.
+
+    The adapters of stages behind each other are summed: their ranks side by side.  DataError where the stage
+    learnt with all weights.
+    """
+    ends = {name: end["outputs"] for name in run.all_weights() if (end := run.finished(name))}
+    stage = run.weights(stage).stage
+    sources = {entry["name"]: entry.get("from") for entry in run.recipe["stages"]}
+    pairs: dict[str, Pair] = {}
+    name: str | None = stage
+    while name is not None and "adapter" in ends[name]:
+        pairs = adapters.summed(peft.opened(run.root / ends[name]["adapter"]).pairs(), pairs)
+        name = sources[name]
+    if name is None or name == stage:
+        with_one = [other for other, left in ends.items() if "adapter" in left]
+        raise DataError(
+            f"{run.root}: stage {stage} learnt with all its weights, so that there is no adapter; expected a "
+            f"stage with `lora`, {', '.join(with_one) or 'of which this run has none'}; or use --to hf"
+        )
+    export.vacant(out)
+    base = run.all_weights()[name]
+    routed = base.spec["ffn"]["kind"] == "routed"
+    with new_directory(out) as directory:
+        peft.save(directory, pairs, str(base.path.resolve()), routed=routed)
+        panel = card.of_run(run, stage, f"{sum(map(len_of, pairs.values())):,} parameters beside its base")
+        write_whole(directory / CARD, panel)
+    return [out]
+
+
+def len_of(pair: Pair) -> int:
+    return pair.down.numel() + pair.up.numel()
 
 
 def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:

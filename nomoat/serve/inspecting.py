@@ -2,26 +2,19 @@
 doesn't.
 """
 
-import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nomoat.config import DataError, UserError
-from nomoat.model import counts
-from nomoat.model.transformer import Transformer
 from nomoat.run.directory import Run
 from nomoat.serve.loading import is_gguf, licence
 from nomoat.tokenizer import layout
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights.facts import Facts, describe
-from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
+from nomoat.weights.gguf.load import facts_of
 from nomoat.weights.gguf.vocabulary import tokenizer_of
-from nomoat.weights.slots import differences
 
 EXAMPLE = (layout.Message("user", "What is 2+3?"),)
 
@@ -50,7 +43,7 @@ def inspect(root: Path) -> Inspected:
         files, tokens = describe(left.path), left.tokenizer.path
     elif is_gguf(root):
         header = Header.of(root)
-        files, tokens = _of_gguf(header), root
+        files, tokens = facts_of(header), root
     elif (root / "config.json").is_file():
         files, tokens = describe(root), root
     else:
@@ -65,28 +58,6 @@ def inspect(root: Path) -> Inspected:
     except UserError as error:
         example = f"(none: {error})"
     return Inspected(facts, example)
-
-
-def _of_gguf(header: Header) -> Facts:
-    spec = gguf.spec_of(header)
-    with torch.device("meta"):
-        model = Transformer(spec)
-    numbers: Counter[str] = Counter()
-    for place in header.tensors.values():
-        numbers[place.kind.name] += math.prod(place.shape)
-    differing = differences(gguf.expected(model, header), header.tensors)
-    return Facts(
-        family=header.meta["general.architecture"],
-        spec=spec,
-        dtypes=dict(numbers.most_common()),
-        n_shards=len(header.files),
-        n_bytes=sum(place.n_bytes for place in header.tensors.values()),
-        parameters=counts.params_total(spec),
-        active=counts.params_active(spec),
-        missing=tuple(differing["missing"]),
-        surplus=tuple(differing["unknown"]),
-        misshapen=(),
-    )
 
 
 def _said_of(files: Facts) -> dict[str, Any]:

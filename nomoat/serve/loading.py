@@ -3,19 +3,20 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from nomoat.config import DataError, WeightsError
 from nomoat.model.transformer import Transformer
+from nomoat.report import card
 from nomoat.report.card import Origin
 from nomoat.report.panel import Panel, panel_of
 from nomoat.run.directory import Run
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
-from nomoat.weights import known, shelf
+from nomoat.weights import known, peft, shelf
 from nomoat.weights.directory import PANEL_FILE
 from nomoat.weights.gguf import load as gguf
 from nomoat.weights.gguf.header import Header
@@ -42,23 +43,24 @@ def load(
     source: str | Path,
     stage: str | None = None,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     say: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
     """What an exported directory, a .gguf file or a known name holds (see weights.known), or what `stage` of
-    a run left (by default the best evaluated; see Run.weights), or of a model on the shelf.
+    a run left (RUN:STAGE; by default the best evaluated, see Run.weights), or of a model on the shelf.
+    `dtype` None: that of a directory, and of a .gguf file float32.
 
     DataError where there is nothing of this kind, WeightsError where it can't be read or model and tokenizer
     do not belong together.
     """
     if stage is not None and not Path(source).exists() and shelf.named(str(source)):
         source, stage = f"{source}:{stage}", None
-    root = known.locate(source, say)
+    root, stage = place_of(source, say, stage)
     if (root / "recipe.json").is_file():
         run = Run.open(root)
         left = run.weights(stage)
         tokenizer = Tokenizer.load(left.tokenizer.path, left.tokenizer.fingerprint)
-        origin = Origin(left.stage, "apache-2.0")
+        origin = Origin(left.stage, card.licence_of(run))
         panel = panel_of(run, left.stage)
         loaded = Loaded(weights.load(left.path, dtype=dtype), tokenizer, origin, root, panel)
     elif stage is not None:
@@ -66,8 +68,11 @@ def load(
     elif is_gguf(root):
         header = Header.of(root)
         origin = Origin(root.name, _said(header), _card(root))
-        panel = Panel.from_json({name: header.meta.get(f"nomoat.{name}", []) for name in PANEL})
-        loaded = Loaded(gguf.load(header, dtype=dtype), tokenizer_of(header), origin, panel=panel)
+        panel = _panel_of(header)
+        model = gguf.load(header, dtype=dtype or torch.float32)
+        loaded = Loaded(model, tokenizer_of(header), origin, panel=panel)
+    elif peft.is_adapter(root):
+        return _adapted(root, say)
     elif (root / "config.json").is_file():
         if not (root / "tokenizer.json").is_file():
             raise WeightsError(
@@ -82,6 +87,35 @@ def load(
         )
     _belong_together(loaded, root)
     return loaded
+
+
+def place_of(
+    source: str | Path, say: Callable[[str], None] = lambda text: None, stage: str | None = None
+) -> tuple[Path, str | None]:
+    """Where a model lies that is called so, as weights.known says, and `stage`; of RUN:STAGE the run and its
+    stage."""
+    run, colon, of_run = str(source).rpartition(":")
+    if colon and not Path(source).exists() and (Path(run) / "recipe.json").is_file():
+        return Path(run), of_run
+    return known.locate(source, say), stage
+
+
+def _adapted(root: Path, say: Callable[[str], None]) -> Loaded:
+    """An adapter merged into its base, in float32."""
+    adapter = peft.opened(root)
+    based = load(base_of(adapter), say=say)
+    n, gap = peft.apply(based.model, adapter)
+    say(f"merged {n} matrices of {root} into {adapter.base}; logits as beside it, within {gap:.1g}")
+    return replace(based, origin=Origin(root.resolve().name, based.origin.licence), run=None)
+
+
+def base_of(adapter: peft.Adapter) -> str:
+    if adapter.base is None:
+        raise WeightsError(
+            f"{adapter.directory / peft.CONFIG} names no base_model_name_or_path; expected the model that it "
+            "was made for: a directory, a known name; add it"
+        )
+    return adapter.base
 
 
 def is_gguf(root: Path) -> bool:
@@ -114,6 +148,10 @@ def panel_in(root: Path) -> Panel | None:
         return Panel.from_json(json.loads(file.read_text("utf-8"))) if file.is_file() else None
     except (ValueError, RecursionError):
         return None
+
+
+def _panel_of(header: Header) -> Panel | None:
+    return Panel.from_json({name: header.meta.get(f"nomoat.{name}", []) for name in PANEL})
 
 
 def _said(header: Header) -> str | None:

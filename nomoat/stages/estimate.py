@@ -61,6 +61,11 @@ def saving() -> float:
     return shipped(__file__)["host"]["saving_seconds"]
 
 
+def taking_in(n_params: int) -> float:
+    """Seconds to read, convert, save and compare weights that are given."""
+    return n_params / shipped(__file__)["host"]["parameters_per_second"]
+
+
 def counting(n_orders: int, n_bytes: int) -> float:
     """Seconds to count n-grams of a text, and to measure them."""
     return n_orders * n_bytes / shipped(__file__)["host"]["ngram_bytes_per_second"]

@@ -12,9 +12,11 @@ from nomoat.data import documents, shards
 from nomoat.data.packing import Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
+from nomoat.model.lora import Lora
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.stages import estimate, inputs
-from nomoat.stages.models import DTYPES, load_tokenizer, save_model, to_device
+from nomoat.stages import estimate, footprint, inputs
+from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
@@ -56,6 +58,7 @@ class Config(inputs.ReadsText):
     talk_documents: Count = 2_000
     dialogue_documents: Count = 10_000
     samples: list[str] = []
+    lora: Lora | None = None  # what learns beside weights that stay (model/lora.py)
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -90,7 +93,7 @@ def fit(
     too."""
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
-    model = to_device(model, session, config.precision)
+    model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
     optimizer = Optimizer(model, config.optim)
@@ -102,7 +105,7 @@ def fit(
         return gradient(model, batch, config.objective, mesh)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
-    return save_model(session, model, optimizer, tokenizer)
+    return save_model(session, model, optimizer, tokenizer, config.source)
 
 
 def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:
@@ -131,7 +134,23 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
             session.mesh.barrier()
             session.check_stop()
             encoded[kind] = shards.open(path)
+        say_cut(session, kind, encoded[kind].offsets, encoded[kind].trained, config.context)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def say_cut(
+    session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int
+) -> None:
+    """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn."""
+    cut, mute = shards.conversations_cut(offsets, trained, context)
+    said = []
+    if cut:
+        said.append(f"{cut:,} are longer than rows of {context:,} tokens, and are cut")
+    if mute:
+        said.append(f"{mute:,} have nothing to learn")
+    text = f"{kind}: of {len(offsets) - 1:,} documents, {' and '.join(said)}"
+    if said and all(event["text"] != text for event in session.run.events("note", session.stage)):
+        session.log("note", text=text)
 
 
 def _said(session: Session, config: Config, kind: str) -> bool:
@@ -178,6 +197,19 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     return Rows(data.at(config.short_context), parts * first, parts * n)
 
 
+def optimising(spec: Spec, config: Config) -> int:
+    """FLOPs of a step of the optimiser, none to speak of where only adapters learn."""
+    return 0 if config.lora else estimate.newton_schulz(spec, config.optim)
+
+
+def held(spec: Spec, recipe: Recipe, config: Config) -> float:
+    """Bytes: of given models all, of others weights, gradients and optimiser."""
+    if recipe.given:
+        return footprint.learning(spec, recipe, config, config.rows * config.context)
+    n_params = counts.params_total(spec) + counts.params_mtp(spec)
+    return n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize)
+
+
 def plan(config: Config, recipe: Recipe) -> Fields:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
@@ -197,13 +229,14 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         n_documents += config.talk_documents
     if config.shares.get("dialogues"):
         n_documents += round(config.dialogue_documents * (1 + estimate.EARLIER))
+    learns = 2 / 3 if config.lora else 1.0
     return {
         "parameters": n_params,
         "active": counts.params_active(spec),
         "tokens": tokens,
-        "flops": flops,
-        "memory_bytes": n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize),
-        "trained": executed * slower + steps * estimate.newton_schulz(spec, config.optim),
+        "flops": flops * learns,
+        "memory_bytes": held(spec, recipe, config),
+        "trained": learns * executed * slower + steps * optimising(spec, config),
         "host": estimate.encoding(n_documents, n_bytes) + estimate.saving(),
         "host_bytes": estimate.held("encoded", n_held),
     }

@@ -1,7 +1,8 @@
 """What stages read, by content: its digests stand in the log, and say later what is another thing by now.
 
-A "read" event: `what` ("text", "task", "tokenizer", "weights" or "samples"), its `source` and `sha256`; of
-text also how much of each language was read, and the `stamp` of its files, which spares reading them again.
+A "read" event: `what` ("text", "task", "tokenizer", "weights", "samples", or "model" of one that is given),
+its `source` and `sha256`; of text also how much of each language was read, and of text and given models the
+`stamp` of their files, which spares reading them again.
 """
 
 import hashlib
@@ -58,6 +59,8 @@ class Change:
         )
 
 
+KEPT = ("config.json", "adapter_config.json", "tokenizer.json")  # beside the weights in a directory
+
 # --- reading ---
 
 
@@ -103,7 +106,7 @@ def log_setting(session: Session, config: StageConfig) -> None:
     """The files of a stage's tasks, and the tokenizer with which it reads."""
     for path in task_files(config):
         log(session, "task", str(path), sha256(path))
-    if config.kind != "tokenizer":
+    if config.kind not in ("tokenizer", "import"):
         files = session.run.tokenizer()
         log(session, "tokenizer", files.path.name, files.fingerprint)
 
@@ -124,7 +127,8 @@ def task_files(config: StageConfig) -> list[Path]:
 def sha256(path: Path) -> str:
     """Of a file, or of the weights, configuration and tokenizer in a model's directory."""
     if path.is_dir():
-        files = sorted([*path.glob("*.safetensors"), *path.glob("config.json"), *path.glob("tokenizer.json")])
+        kept = (path / name for name in KEPT if (path / name).is_file())
+        files = sorted([*path.glob("*.safetensors"), *kept])
         named = [f"{file.name} {sha256(file)}\n" for file in files]
         return hashlib.sha256("".join(named).encode()).hexdigest()
     with path.open("rb") as file:
@@ -183,6 +187,10 @@ def _now(
         return sha256(Path(source)) if Path(source).is_file() else None
     if what == "tokenizer":
         return read["sha256"] if not run.finished(source) else run.tokenizer().fingerprint
+    if what == "model":
+        place = Path(source)
+        same = read.get("stamp") is not None and stamp_of(place) == read["stamp"]
+        return read["sha256"] if same or not place.exists() else sha256(place)
     if what in ("weights", "samples"):
         end = None if config.kind == "eval" else run.finished(source)  # what is measured is measured again
         return end and end["outputs"].get("sha256")
@@ -229,8 +237,11 @@ def _is_remote(reader: ReadsText) -> bool:
 
 
 def _stamp(reader: ReadsText) -> str | None:
+    return stamp_of(_place(reader))
+
+
+def stamp_of(place: Path) -> str | None:
     """Of names, sizes and times of all files: where it is the same, so is what is in them."""
-    place = _place(reader)
     if not place.exists():
         return None
     found = place.rglob("*") if place.is_dir() else [place]

@@ -5,7 +5,8 @@ import torch
 from nomoat.config import DataError, WeightsError, parse
 from nomoat.files import new_directory
 from nomoat.model import counts
-from nomoat.model.spec import Spec
+from nomoat.model.lora import Lora, adapted, attach
+from nomoat.model.spec import Routed, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run, StageWeights
@@ -14,6 +15,7 @@ from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
+from nomoat.weights import adapters, peft
 from nomoat.weights import directory as weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -72,6 +74,21 @@ def _weights_of(session: Session, source: str | None) -> StageWeights:
     return left[source]
 
 
+def _merged(session: Session, model: Transformer, source: str | None) -> Transformer:
+    """What stage `source` left, float32, with the adapters of the model merged in; they are saved beside."""
+    pairs = adapters.of_model(model)
+    base = load_model(session, source, model.spec)
+    parts = adapters.ours(adapters.places(base), pairs)
+    gap = adapters.merged(base, parts)
+    session.log("note", text=f"merged {len(pairs)} matrices, logits as beside the base within {gap:.1g}")
+    made_for = session.run.all_weights()[source].path.resolve()
+    routed = isinstance(model.spec.ffn, Routed)
+    place = session.run.root / session.stage / "adapter"
+    with new_directory(place) as directory:
+        peft.save(directory, pairs, str(made_for), routed=routed)
+    return base
+
+
 def to_device(model: Transformer, session: Session, precision: str) -> Transformer:
     """Parameters in the stage's precision, float32 where bf16 is slow; routing biases stay float32."""
     dtype = DTYPES[precision]
@@ -87,18 +104,35 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def save_model(session: Session, model: Transformer, optimizer: Optimizer, tokenizer: Tokenizer) -> Fields:
-    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's
-    outputs."""
+def adapt(model: Transformer, lora: Lora | None, key: int) -> Transformer:
+    """The model with new adapters, where a stage asks for them."""
+    return attach(model, adapters.new_parts(model, lora, key)) if lora else model
+
+
+def save_model(
+    session: Session,
+    model: Transformer,
+    optimizer: Optimizer,
+    tokenizer: Tokenizer,
+    source: str | None = None,
+) -> Fields:
+    """RUN/<stage>/model, a Hugging Face directory with the float32 master weights; gives the stage's outputs.
+
+    Of adapters: RUN/<stage>/adapter in PEFT's layout, and the weights of `source` with them merged in.
+    """
     relative = f"{session.stage}/model"
+    learns = bool(next(adapted(model), None))
     if session.leads:
         with Work(session, "save weights"), torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.data = optimizer.master[name].clone()
+            for name in optimizer.master:
+                model.get_parameter(name).data = optimizer.master[name].clone()
+            if learns:
+                model = _merged(session, model, source)
             with new_directory(session.run.root / relative) as directory:
                 weights.save(model, directory, tokenizer=tokenizer)
     session.mesh.barrier()
     return {
+        **({"adapter": f"{session.stage}/adapter"} if learns else {}),
         "model": relative,
         "sha256": inputs.sha256(session.run.root / relative) if session.leads else None,
         "spec": model.spec.model_dump(),

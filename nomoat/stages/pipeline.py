@@ -23,7 +23,7 @@ from nomoat.run.ledger import read_prices
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs, limits
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
-from nomoat.stages.vetting import Vetting, apart, room, texts
+from nomoat.stages.vetting import Vetting, apart, room, texts, vet_given
 from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
@@ -55,6 +55,7 @@ def check(
                     f"stage {config.name} needs what stage {earlier} leaves, which has not finished; "
                     f"run {earlier} first, in the same --out, or the whole recipe with `nomoat run`"
                 )
+    vet_given(recipe, run)
     apart(recipe, run)
     room(recipe, run)
     texts(recipe, run, whole=whole)
@@ -62,10 +63,10 @@ def check(
 
 def _needed(recipe: Recipe, config: StageConfig) -> list[str]:
     """The stages that one can't begin without."""
-    needed = [stage.name for stage in recipe.stages if stage.kind == "tokenizer"]
-    if config.kind not in ("tokenizer", "pretrain", "eval", "export"):
+    needed = [stage.name for stage in recipe.stages if stage.kind in ("tokenizer", "import")]
+    if config.kind not in ("tokenizer", "import", "pretrain", "eval", "export"):
         needed += [name for name in (config.source, getattr(config, "start", None)) if name]
-    return [] if config.kind == "tokenizer" else needed
+    return [] if config.kind in ("tokenizer", "import") else needed
 
 
 def run_stages(

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from nomoat.config import Amount, ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
+from nomoat.stages.given import spec_of
 from nomoat.tasks import base, find
 
 Fields = JsonObject  # what a stage plans, or leaves, by name
@@ -18,6 +19,7 @@ Levels = Annotated[list[Seed], Field(min_length=1)]
 Tasks = dict[str, Levels]  # family -> levels
 SomeTasks = Annotated[Tasks, Field(min_length=1)]
 KINDS = {
+    "import": "s0_import",
     "tokenizer": "s1_tokenizer",
     "pretrain": "s2_pretrain",
     "extend": "s3_extend",
@@ -73,10 +75,12 @@ class _Written(_Settings):
 class Recipe(_Settings):
     """A checked recipe; `table` is the resolved form that a run directory keeps.
 
-    `budget` is what it was cut to, `fitted` how, `limit` what may be spent now.
+    `budget` is what it was cut to, `fitted` how, `limit` what may be spent now; `given` where the weights
+    come from that a model begins with (given.py).
     """
 
     models: dict[str, Spec]
+    given: dict[str, str] = {}
     stages: tuple[StageConfig, ...]
     limit: str | None = None
 
@@ -84,6 +88,8 @@ class Recipe(_Settings):
     def table(self) -> Fields:
         head = self.model_dump(include=set(_Settings.model_fields), exclude_none=True)
         models = {name: spec.model_dump() for name, spec in self.models.items()}
+        for name, source in self.given.items():
+            models[name] = {"from": source, **models[name]}
         return {**head, "models": models, "stages": [s.model_dump(by_alias=True) for s in self.stages]}
 
     def stage(self, name: str) -> StageConfig:
@@ -121,9 +127,11 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
     """The recipe in a table, every key checked, every default written out; plan/budget.py cuts it to its
     budget."""
     head = parse(_Written, table, "")
+    given = {name: entry["from"] for name, entry in head.models.items() if "from" in entry}
     stages = []
     leaves_weights = None
-    for number, entry in enumerate(head.stages):
+    adapters = _Adapters(head.models)
+    for number, entry in enumerate(_with_imports(head.stages, given)):
         kind = entry.get("kind")
         look_up(kind, KINDS, f"stages[{number}].kind = {kind!r}")
         name = entry.get("name") or kind
@@ -131,21 +139,75 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         shared = {}
         if isinstance(panel, str):  # families and levels that several stages share
             shared["tasks"] = look_up(panel, head.panels, f"`{name}.tasks` = {panel!r}")
-        config = parse(
-            module_of(kind).Config, {"name": name, "from": leaves_weights, **entry, **shared}, name
-        )
+        config_of = module_of(kind).Config
+        entry = {"name": name, "from": leaves_weights, **entry, **shared}
+        config = parse(config_of, adapters.written_out(config_of, entry), name)
         _check_earlier(config, {stage.name: stage for stage in stages})
         _check_tasks(config)
         stages.append(config)
-        if config.leaves_weights:
+        if config.leaves_weights and not (config.kind == "import" and leaves_weights):
             leaves_weights = name
-    vocab_size = next((stage.vocab_size for stage in stages if stage.kind == "tokenizer"), None)
-    models = {name: _spec(name, entry, vocab_size) for name, entry in head.models.items()}
+    models = _shapes(adapters.models, stages)
     for config in stages:
         if getattr(config, "model", None) is not None:
             look_up(config.model, models, f"`{config.name}.model` = {config.model!r}")
     settings = head.model_dump(include=set(_Settings.model_fields))
-    return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget)
+    return Recipe(**settings, models=models, stages=tuple(stages), limit=head.budget, given=given)
+
+
+class _Adapters:
+    """`lora` of the models: what stages that train one of them have, unless they say otherwise.
+
+    `models` are the tables without it.
+    """
+
+    def __init__(self, models: Mapping[str, Fields]):
+        self.models = {name: dict(table) for name, table in models.items()}
+        for table in self.models.values():
+            table.pop("lora", None)
+        self.loras = {name: table["lora"] for name, table in models.items() if "lora" in table}
+        self.model_of: dict[str, str | None] = {}  # stage -> the model that it works on
+
+    def written_out(self, config: type[StageConfig], entry: Fields) -> Fields:
+        """The entry of a stage with its model's `lora`."""
+        default = config.model_fields.get("model")
+        model = entry.get("model") or (default and default.default) or self.model_of.get(entry["from"])
+        self.model_of[entry["name"]] = model
+        if "lora" not in config.model_fields:
+            return entry
+        entry = {"lora": self.loras.get(model), **entry}
+        new = entry["kind"] == "pretrain" or (entry["kind"] == "distill" and not entry.get("start"))
+        if entry["lora"] and new and "from" not in self.models.get(model, {}):
+            raise ConfigError(
+                f"`{entry['name']}.lora` learns beside weights that stay, and models.{model} begins with "
+                "none; expected a model with a `from`; leave lora out"
+            )
+        return entry
+
+
+def _shapes(models: Mapping[str, Fields], stages: list[StageConfig]) -> dict[str, Spec]:
+    """The models of a recipe; those that aren't given have as many ids as the tokenizer that there is."""
+    given = {name: spec_of(name, entry) for name, entry in models.items() if "from" in entry}
+    sizes = [stage.vocab_size for stage in stages if stage.kind == "tokenizer"]
+    sizes += [spec.vocab_size for spec in given.values()]
+    vocab_size = sizes[0] if sizes else None
+    return {name: given.get(name) or _spec(name, entry, vocab_size) for name, entry in models.items()}
+
+
+def _with_imports(stages: list[Fields], given: Mapping[str, str]) -> list[Fields]:
+    """The stages of a recipe, before them one for each model that it is given, unless it is there."""
+    there = {stage.get("model", "main") for stage in stages if stage.get("kind") == "import"}
+    if unknown := there - set(given):
+        raise ConfigError(
+            f"a stage of kind import takes in `{min(map(str, unknown))}`, and no model of that name has a "
+            "`from`; such stages are made of the models: leave it out"
+        )
+    if given and any(stage.get("kind") == "tokenizer" for stage in stages):
+        raise ConfigError(
+            f"the recipe trains a tokenizer, and models.{next(iter(given))} brings its own; expected one of "
+            "them; leave the tokenizer stage out"
+        )
+    return [{"kind": "import", "name": name, "model": name} for name in given if name not in there] + stages
 
 
 def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:
@@ -196,7 +258,7 @@ def _spec(name: str, entry: Mapping[str, Any], vocab_size: int | None) -> Spec:
         table = base.model_dump() | table
     if vocab_size and table.setdefault("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(
-            f"models.{name}.vocab_size = {table['vocab_size']}, but the tokenizer stage makes {vocab_size}; "
+            f"models.{name}.vocab_size = {table['vocab_size']}, but the recipe's tokenizer has {vocab_size}; "
             "leave it out"
         )
     return parse(Spec, table, f"models.{name}")

@@ -7,13 +7,15 @@ from pydantic import model_validator
 
 from nomoat.files import shipped
 from nomoat.model import counts
+from nomoat.model.lora import Merged, without
+from nomoat.model.transformer import Transformer
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
-from nomoat.stages import estimate
-from nomoat.stages.models import load_model, load_tokenizer, save_model, to_device
+from nomoat.stages import estimate, footprint
+from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
-from nomoat.train.loop import train
+from nomoat.train.loop import nothing, train
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
 
@@ -33,18 +35,28 @@ class Config(step.Settings, StageConfig):
         )
 
 
+    @model_validator(mode="after")
+    def _one_reference(self):
+        if self.lora and self.refresh:
+            raise ValueError(
+                f"refresh = {self.refresh} beside lora: the reference is the model with its adapter switched "
+                "off; expected one of them; leave refresh out"
+            )
+        return self
+
+
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
-    model, first = (
-        to_device(load_model(session, config.source), session, config.precision) for _ in range(2)
-    )
+    model, first = models_of(session, config, recipe)
     optimizer = Optimizer(model, config.optim)
+    merged = Merged(model, optimizer.master) if config.lora else None
     learner = step.Learner(
         session=session,
         settings=config,
         key=partial(recipe.key, config.name),
         model=model,
-        policy=step.policy_of(model, optimizer),
+        policy=merged.policy if merged else step.policy_of(model, optimizer),
+        renew=merged.renew if merged else nothing,
         optimizer=optimizer,
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),
@@ -53,8 +65,19 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         ),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
-    outputs = save_model(session, model, optimizer, tokenizer)
+    outputs = save_model(session, model, optimizer, tokenizer, config.source)
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
+
+
+def models_of(session: Session, config: Config, recipe: Recipe) -> tuple[Transformer, Transformer]:
+    """The model that learns and the one that it is held to: with an adapter the same, switched off."""
+    started = load_model(session, config.source)
+    if config.lora:
+        started = adapt(started, config.lora, recipe.key(config.name, "lora"))
+    model = to_device(started, session, config.precision)
+    if config.lora:
+        return model, without(model)
+    return model, to_device(load_model(session, config.source), session, config.precision)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
@@ -71,7 +94,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     tokens = drawn * config.group * answer
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
-    learned = 3 * live * (prompt + config.group * answer) * forward
+    learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
     learned += 3 * config.steps * config.talk * estimate.TALK_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
@@ -79,7 +102,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "active": counts.params_active(spec),
         "tokens": round(tokens),
         "flops": tokens * forward + prefill + learned,
-        "memory_bytes": n_params * 4 * 4,
+        "memory_bytes": footprint.learning(spec, recipe, config, None) if recipe.given else n_params * 4 * 4,
         "sampled": tokens * forward + prefill / 2,
         "learned": learned * passes,
         "host": estimate.saving(),

@@ -25,9 +25,9 @@ from nomoat.parallel.mesh import Mesh
 from nomoat.rl import reward, rollout
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
-from nomoat.rl.rows import chunks, hidden_at, pack, pad
+from nomoat.rl.rows import chunks, hidden_at, micro_tokens, pack, pad
 from nomoat.stages import estimate, fit
-from nomoat.stages.models import load_model, load_tokenizer, new_spec, save_model, to_device
+from nomoat.stages.models import adapt, load_model, load_tokenizer, new_spec, save_model, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
@@ -57,15 +57,16 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
-    teacher = to_device(load_model(session, config.source), session, config.precision)
+    teacher = load_model(session, config.source)
+    teacher = to_device(teacher, session, config.precision)
     teacher.eval().requires_grad_(False)
-    student = to_device(
-        first_student(session, config, recipe, teacher, tokenizer), session, config.precision
-    )
+    student = first_student(session, config, recipe, teacher, tokenizer)
+    student = to_device(student, session, config.precision)
     optimizer = Optimizer(student, config.optim)
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
-    problems = Curriculum(config.policy_tasks or config.tasks, behind=config.behind)
+    asked = config.policy_tasks or config.tasks
+    problems = Curriculum(asked, behind=config.behind)
     pair = Pair(student, teacher)
     mesh = session.mesh
 
@@ -76,7 +77,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         return practise(pair, mesh, config, tokenizer, problems, recipe.key(config.name, step))
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
-    outputs = save_model(session, student, optimizer, tokenizer)
+    outputs = save_model(session, student, optimizer, tokenizer, start_of(config, recipe))
     share = counts.params_active(student.spec) / counts.params_active(teacher.spec)
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
 
@@ -84,14 +85,25 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 def first_student(
     session: Session, config: Config, recipe: Recipe, teacher: Transformer, tokenizer: Tokenizer
 ) -> Transformer:
-    if config.start:
-        return load_model(session, config.start)
+    if start := start_of(config, recipe):
+        started = load_model(session, start)
+        return adapt(started, config.lora, recipe.key(config.name, "lora"))
     shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
-    spec = new_spec(session, recipe.model(config.model), tokenizer).model_copy(update=shape)
+    spec = recipe.model(config.model)
+    if spec.vocab_size != teacher.spec.vocab_size:
+        spec = new_spec(session, spec, tokenizer)
+    spec = spec.model_copy(update=shape)
     student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
     if config.inherit:
         inherit(student, teacher)
     return student
+
+
+def start_of(config: Config, recipe: Recipe) -> str | None:
+    """The stage whose weights the student starts from: as the stage says, or the one that takes in a student
+    that is given."""
+    taken_in = (s.name for s in recipe.stages if s.kind == "import" and s.model == config.model)
+    return config.start or next(taken_in, None)
 
 
 @torch.no_grad()
@@ -225,7 +237,7 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
     n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
     loss = 0.0
     tokens = attended = 0
-    for chunk in chunks(pack(groups)):
+    for chunk in chunks(pack(groups), micro_tokens(pair.student)):
         rows = pad(chunk, pair.student.device)
         weight = len(rows.source_M) / n_targets
         loss += pair.match(rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M, reverse=True, weight=weight)
@@ -238,7 +250,7 @@ def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, floa
 def plan(config: Config, recipe: Recipe) -> Fields:
     student = recipe.shape(config)
     teacher = recipe.shape(recipe.stage(config.source))
-    if config.inherit and not config.start:
+    if config.inherit and not start_of(config, recipe):
         check_heir(student, teacher)
     n_prompts = min(config.policy_steps, config.steps) * config.prompts
     reading = config.model_copy(update={"steps": max(config.steps - config.policy_steps, 0)})

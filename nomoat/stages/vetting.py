@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from nomoat.config import DataError
+from nomoat.config import ConfigError, DataError
 from nomoat.evals import talk
 from nomoat.run.directory import Run
+from nomoat.stages import footprint, given
 from nomoat.stages.inputs import ReadsText
 from nomoat.stages.limits import contexts
 from nomoat.stages.models import load_tokenizer
@@ -15,6 +16,7 @@ from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import base, find
 from nomoat.tasks.base import Problem
 from nomoat.tokenizer import bpe
+from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import render_batch, turns
 from nomoat.train.session import Session
 
@@ -40,9 +42,31 @@ class Vetting:
     def before(self, session: Session, config: StageConfig) -> None:
         """What a stage has to wait for: that nobody asked to stop, and that its questions fit."""
         session.check_stop()
-        if not self.asked and config.kind != "tokenizer":
+        if not self.asked and config.kind not in ("tokenizer", "import"):
             self.asked = True
             questions(self.recipe, self.run)
+
+
+def vet_given(recipe: Recipe, run: Run | None = None) -> None:
+    """UserError, before anything is loaded, for given models that can't be: by their headers, their
+    tokenizers and templates, and questions that leave no room for an answer.
+    """
+    tokenizers = {}
+    for config in recipe.stages:
+        if config.kind == "import" and not (run and run.finished(config.name)):
+            found = given.told(recipe.given[config.model])
+            tokenizers[config.model] = given.check(config.model, found, recipe.model(config.model))
+    one, *others = {tokenizer.fingerprint: name for name, tokenizer in tokenizers.items()}.values() or [None]
+    if others:
+        raise ConfigError(
+            f"models.{one} and models.{others[0]} have different tokenizers; expected one for a recipe: a "
+            "teacher and its student read the same ids; give them models of one family"
+        )
+    if tokenizers:
+        questions(recipe, run, next(iter(tokenizers.values())))
+    for config in recipe.stages if recipe.given and recipe.device == "cpu" else ():
+        if not (run and run.finished(config.name)):
+            footprint.fits(recipe, config)
 
 
 def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None:
@@ -64,16 +88,16 @@ def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None
         deque(itertools.islice(config.documents(), n), 0)
 
 
-def questions(recipe: Recipe, run: Run) -> None:
+def questions(recipe: Recipe, run: Run | None, tokenizer: Tokenizer | None = None) -> None:
     """DataError with its place for a question that leaves a model no token for its answer, in any stage to
-    come.
+    come; by default of the run's tokenizer.
     """
     try:
-        tokenizer = load_tokenizer(run)
+        tokenizer = tokenizer or load_tokenizer(run)
     except DataError:  # the stage that needs it says so
         return
     for config in recipe.stages:
-        if run.finished(config.name) or not hasattr(config, "max_new_tokens"):
+        if (run and run.finished(config.name)) or not hasattr(config, "max_new_tokens"):
             continue
         think = getattr(config, "policy_think", getattr(config, "think", None))
         of_tasks = ((asked.family, tried(asked)) for asked in asked_of(config))
@@ -110,7 +134,7 @@ def apart(recipe: Recipe, run: Run | None = None) -> None:
     """
     learnt: dict[str, tuple[str, Problem]] = {}
     for config in recipe.stages:
-        if config.kind not in ("tokenizer", "eval"):
+        if config.kind not in ("tokenizer", "import", "eval"):
             for problem in _listed(config, "train"):
                 learnt.setdefault(_same(problem), (config.name, problem))
     for config in recipe.stages:

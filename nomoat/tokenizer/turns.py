@@ -78,6 +78,8 @@ class Template:
         if self._drops_chain(turns, masked[-1], marked):
             return self._written(masks, *self._kept(turns, masked[-1], text))
         blocks = _blocks(marked) or [*self._spans(turns, masked, text)]
+        blocks = [self._ended(span, text) for span in blocks]
+        self._check(blocks, masked, masks, text)
         return self._written(masks, text, blocks)
 
     def prompt(
@@ -96,6 +98,52 @@ class Template:
         marks = [*found(text, self.control)]
         ends = [(at, stop) for at, stop, id in marks if id in self.ends]
         return Written(masks.take(text), marks, [_cut(span, ends) for span in chosen])
+
+    def _ended(self, span: tuple[int, int], text: str) -> tuple[int, int]:
+        """A span with the token that ends the reply, where the template writes that right behind it."""
+        start, end = span
+        if self._last_end(text[start:end]):
+            return span
+        at, stop, id = next(found(text[end:], self.control), (0, 0, None))
+        return (start, end + stop) if at == 0 and id in self.ends else span
+
+    def _last_end(self, text: str) -> int:
+        """Behind the last token of a text that ends a reply; 0 where there is none."""
+        marks = found(text, self.control)
+        return max((stop for _, stop, id in marks if id in self.ends), default=0)
+
+    def _check(self, blocks: Spans, masked: Dicts, masks: Masks, text: str) -> None:
+        """DataError unless what is to be learnt is what the assistant's messages say, and ends."""
+        if not self.ends:  # it is not known yet what ends a reply
+            return
+        replies = [turn for turn in masked if turn["role"] == "assistant"]
+        left = iter(replies)
+        for span in blocks:
+            wrote = text[slice(*_cut(span, ()))]
+            end = self._last_end(wrote)
+            if not end or not any(self._says(wrote[:end], reply) for reply in left):
+                said = masks.take(replies[-1]["content"])
+                raise DataError(
+                    f"the chat template marks {masks.take(wrote)[:80]!r} as what the assistant wrote, which "
+                    f"is none of its replies with the token that ends it ({said[:80]!r}); expected each "
+                    "whole reply and its end; mend the template, or bring one without `generation` blocks"
+                )
+
+    def _says(self, wrote: str, reply: Mapping[str, str]) -> bool:
+        """Whether a text is a reply, its chain kept or dropped; blanks and marks aside."""
+        content, chain = reply["content"], reply.get("reasoning_content", "")
+        _, closed, answer = content.rpartition("</think>")
+        said = {self._bare(content), self._bare(chain + content), self._bare(answer if closed else content)}
+        return self._bare(wrote) in said
+
+    def _bare(self, text: str) -> str:
+        """Without blanks, marks of thinking and the tokens that end replies."""
+        for at, stop, id in reversed([*found(text, self.control)]):
+            if id in self.ends:
+                text = text[:at] + text[stop:]
+        for mark in self.think or ():
+            text = text.replace(mark, "")
+        return "".join(text.split())
 
     def _turn(self, message: Mapping[str, str]) -> Mapping[str, str]:
         """A message for the template, its chain where the template looks for it."""
@@ -174,6 +222,7 @@ class Template:
         except DataError:  # it wants more turns: no prefix to go by
             return None
         start = len(commonprefix([asked, text]))
+        start = min((at for at, stop, _ in found(text, self.control) if at < start < stop), default=start)
         return start if text.startswith(before) and start >= len(before) else None
 
 

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from nomoat.config import JsonObject, Strict, Weight
 from nomoat.data.packing import Batch
-from nomoat.model import counts
+from nomoat.model import counts, lora
 from nomoat.model.kernels import keys_read
 from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.moe import Experts, sequence_balance_loss
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.train.loop import Gradient
@@ -58,14 +59,21 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig, mesh: Me
     total.backward()
     loss = loss.detach().clone()
     mesh.all_reduce_mean([loss])
+    tokens = B * T
+    speed = config.balance_speed if lora.passes(model) == 3 else 0.0  # beside an adapter everything stays
     return Gradient(
         loss=float(loss),
-        tokens=B * T,
-        flops_model=B * T * counts.flops_train(model.spec, (T + 1) / 2),
-        flops_executed=B * T * counts.flops_train(model.spec, keys_read(model.kernels, T), model.kernels),
+        tokens=tokens,
+        flops_model=tokens * flops_train(model, (T + 1) / 2),
+        flops_executed=tokens * flops_train(model, keys_read(model.kernels, T), model.kernels),
         telemetry=telemetry,
-        after=lambda: balance_experts(model, loads, config.balance_speed),
+        after=lambda: balance_experts(model, loads, speed),
     )
+
+
+def flops_train(model: Transformer, attended: float, kernels: Kernels | None = None) -> float:
+    """Of a training token, forward and backward; less where weights stay."""
+    return lora.passes(model) / 3 * counts.flops_train(model.spec, attended, kernels)
 
 
 def _mean_loss(model: Transformer, h_BTD: Tensor, targets_BT: Tensor, mesh: Mesh) -> tuple[Tensor, int]:

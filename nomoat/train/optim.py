@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+AT_ONCE = 2**24  # numbers whose gradients AdamW takes at a time
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -68,8 +70,8 @@ class Optimizer:
             rows_and_columns = params[name].shape[-2:]
             self.stacks[tuple(rows_and_columns)].append(name)
 
-        # Weights and moments in float32.
-        self.master = {name: p.detach().float().clone() for name, p in params.items()}
+        # Weights and moments in float32; of a float32 model the weights are its own.
+        self.master = {name: p.detach().float() for name, p in params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
 
@@ -108,7 +110,7 @@ class Optimizer:
             if c.weight_decay:
                 master.mul_(1 - c.weight_decay * c.muon_lr * factor)
             master.sub_(update.view_as(master), alpha=lr)
-            self.params[name].copy_(master)
+        self._show(names)
 
     def _nesterov(self, name: str, scale: float) -> Tensor:
         """Moves the momentum of a matrix; gives where its update points."""
@@ -126,8 +128,22 @@ class Optimizer:
             p = self.params[name]
             if p.grad is not None:
                 (matrices if p.ndim >= 2 else gains).append(name)
-        self._adamw(matrices, c.adam_lr * factor, c.weight_decay, scale)
+        for some in self._few(matrices):
+            self._adamw(some, c.adam_lr * factor, c.weight_decay, scale)
         self._adamw(gains, gain_lr * factor, 0.0, scale)
+
+    def _few(self, names: list[str]) -> Iterator[list[str]]:
+        """The names in groups of AT_ONCE numbers or one tensor: their gradients are copied to float32."""
+        group, held = [], 0
+        for name in names:
+            n = self.params[name].numel()
+            if group and held + n > AT_ONCE:
+                yield group
+                group, held = [], 0
+            group.append(name)
+            held += n
+        if group:
+            yield group
 
     def _adamw(self, names: list[str], lr: float, decay: float, scale: float) -> None:
         """AdamW (arXiv 1711.05101, algorithm 2), by PyTorch's fused kernel, on master weights w:
@@ -156,7 +172,15 @@ class Optimizer:
             maximize=False,
             grad_scale=None if scale == 1.0 else torch.tensor(1 / scale, device=device),
         )
-        torch._foreach_copy_([self.params[n].data for n in names], master)
+        self._show(names)
+
+    @torch.no_grad()
+    def _show(self, names: Iterable[str]) -> None:
+        """The model has the masters, rounded, where they aren't its own."""
+        for name in names:
+            p, master = self.params[name], self.master[name]
+            if p.data_ptr() != master.data_ptr():
+                p.copy_(master)
 
     def flops(self) -> int:
         """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""
@@ -180,5 +204,4 @@ class Optimizer:
         self.steps = int(tensors["steps"])
         for name, tensor in self._named().items():
             tensor.copy_(tensors[name])
-        for name, p in self.params.items():
-            p.copy_(self.master[name])
+        self._show(self.params)

@@ -63,7 +63,7 @@ def test_bash_completes_verbs_flags_and_values(capsys):
     for words, expected in (
         (["nomoat", "re"], {"receipt", "reject", "report"}),
         (["nomoat", "export", "--t"], {"--to", "--type"}),
-        (["nomoat", "export", "--to", ""], {"hf", "gguf"}),
+        (["nomoat", "export", "--to", ""], {"hf", "gguf", "peft"}),
     ):
         ask = f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}; _tyro_nomoat"
         lines = [script, ask, "printf '%s\\n' \"${COMPREPLY[@]}\""]

@@ -3,10 +3,12 @@
 import itertools
 import json
 
+import borrowed
 import pytest
 
 from nomoat.data import documents, sources
 from nomoat.data.sources import Document
+from nomoat.tasks import answers
 
 MB = 2**20
 
@@ -93,3 +95,12 @@ def test_a_reading_says_what_it_read_once_it_is_done():
     reading = documents.Reading(texts("en", 2), lambda: told.append("next"), lambda: told.append("done"))
     assert len(list(reading)) == 2
     assert (told, dict(reading.n_bytes)) == (["next", "next", "done"], {"en": 200})
+
+
+def test_where_a_tokenizer_marks_no_thinking_a_chain_is_spelled_out_before_the_answer():
+    tokenizer = borrowed.made("smollm")
+    (document,) = documents.worked({"addition": [1]}, 1, 1.0, tokenizer, 0)
+    learnt = tokenizer.decode([i for i, t in zip(document.ids, document.trained) if t], specials=True)
+    _, _, problem = next(documents.problems({"addition": [1]}, 1, 0))
+    assert answers.strict_answer(learnt.removesuffix("<|im_end|>")) == problem.witness.strip()
+    assert learnt.startswith("<think>")

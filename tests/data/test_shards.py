@@ -68,3 +68,14 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_no_documents_make_no_shard(tmp_path):
     with pytest.raises(DataError, match="no documents"):
         shards.write(tmp_path / "s", [])
+
+
+def test_conversations_that_are_cut_or_leave_nothing_to_learn_are_counted(tmp_path):
+    documents = [
+        Rendered([1] * 9, [True] * 9),  # a text, which is read in pieces
+        Rendered([1] * 9, [False] * 4 + [True] * 5),
+        Rendered([1] * 8, [False] * 4 + [True] * 4),
+        Rendered([1] * 3, [False] * 3),
+    ]
+    shard = shards.write(tmp_path / "s", documents)
+    assert shards.conversations_cut(shard.offsets, shard.trained, 8) == (1, 1)

@@ -62,3 +62,17 @@ def test_divergence_from_oneself_is_zero_and_has_no_gradient():
         value = divergence(h, head, h.detach(), head.detach(), reverse=reverse)
         assert abs(float(value.detach())) < 1e-6
         assert max(float(g.abs().max()) for g in grads(value, h, head)) < 1e-6
+
+
+def test_a_head_that_stays_gets_no_gradient_and_the_rest_is_the_same(small_chunks):
+    h, head, targets = tensors()
+    learns, _ = cross_entropy(h, head, targets)
+    stays, _ = cross_entropy(h, head.detach(), targets)
+    assert torch.equal(*(grads(loss, h)[0] for loss in (learns, stays)))
+
+
+@pytest.mark.parametrize("V", [256, 49_152, 151_936, 2**24])
+def test_of_a_large_vocabulary_fewer_rows_of_logits_exist(V):
+    rows = losses.chunk_rows(V)
+    assert 1 <= rows <= losses.CHUNK
+    assert rows * V <= losses.CHUNK_LOGITS

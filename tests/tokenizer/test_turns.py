@@ -221,3 +221,78 @@ def test_render_batch_is_render():
     talks = [talk(rng, [*tok.layout.specials], True) for _ in range(20)]
     assert render_batch(tok, talks, generate=False) == [render(tok, t, generate=False) for t in talks]
     assert render_batch(tok, [], generate=True) == []
+
+
+BLOCK = "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n"
+MARKED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}BLOCK{% else %}"
+    "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TALK = [
+    Message("system", "Be brief."), Message("user", "1+1?"), Message("assistant", "2, or so"),
+    Message("user", "and 2?"), Message("assistant", "4"),
+]  # fmt: skip
+SAID = "2, or so<|im_end|>4<|im_end|>"
+
+
+def tokenizer_with(block):
+    table, _, words = borrowed.parts("smollm")
+    return Tokenizer(table, foreign.layout_of(table, MARKED.replace("BLOCK", block), words))
+
+
+def learnt(tok, talk=TALK):
+    rendered = render(tok, talk, generate=False)
+    return rendered, tok.decode([i for i, t in zip(rendered.ids, rendered.trained) if t], specials=True)
+
+
+def masked_by_transformers(tok, path):
+    transformers = pytest.importorskip("transformers")
+    tok.save(path)
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(str(path))
+    talk = [{"role": m.role, "content": m.content} for m in TALK]
+    given = theirs.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
+    return list(given["input_ids"]), [*map(bool, given["assistant_masks"])]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [BLOCK, "{% generation %}{% for c in [m.content] %}{{ c }}{% endfor %}<|im_end|>{% endgeneration %}\n"],
+    ids=["plain", "loop"],
+)
+def test_what_is_learnt_is_transformers_assistant_mask(block, tmp_path):
+    tok = tokenizer_with(block)
+    rendered, said = learnt(tok)
+    assert said == SAID
+    assert masked_by_transformers(tok, tmp_path) == (rendered.ids, rendered.trained)
+
+
+def test_where_transformers_marks_the_header_the_answer_is_learnt(tmp_path):
+    macro = "{% macro say(t) %}as follows: {% generation %}{{ t }}<|im_end|>{% endgeneration %}{% endmacro %}"
+    tok = tokenizer_with(macro + "{{ say(m.content) }}\n")
+    rendered, said = learnt(tok)
+    assert said == SAID
+    ids, theirs = masked_by_transformers(tok, tmp_path)
+    assert ids == rendered.ids
+    assert theirs != rendered.trained
+
+
+def test_an_end_behind_the_block_is_learnt_too():
+    tok = tokenizer_with("{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n")
+    assert learnt(tok)[1] == SAID
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "{% generation %}{% endgeneration %}{{ m.content }}<|im_end|>\n",
+        "{% generation %}I say: {{ m.content }}<|im_end|>{% endgeneration %}\n",
+        "{% generation %}{{ m.content | upper }}<|im_end|>{% endgeneration %}\n",
+        "{% generation %}{{ m.content[:1] }}<|im_end|>{% endgeneration %}\n",
+        "{% generation %}{{ m.content }}{% endgeneration %}\n",
+    ],
+    ids=["nothing", "more", "other", "a part", "no end"],
+)
+def test_a_template_that_marks_anything_but_the_replies_and_their_ends_is_refused(block):
+    with pytest.raises(DataError, match="marks .* as what the assistant wrote, which is none of its replies"):
+        learnt(tokenizer_with(block), [*TALK[:1], Message("user", "?"), Message("assistant", "so be it")])

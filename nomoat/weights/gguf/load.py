@@ -1,6 +1,7 @@
 """A GGUF file -> a model.  Each tensor goes from a map of the file into its view, once."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 
 from nomoat.config import WeightsError
-from nomoat.model.counts import params_total
+from nomoat.model.counts import params_active, params_total
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.weights.directory import empty
+from nomoat.weights.facts import Facts
 from nomoat.weights.gguf import blocks, facts, names, positions
 from nomoat.weights.gguf.header import Header
 from nomoat.weights.gguf.metadata import Metadata
 from nomoat.weights.gguf.names import Slot
+from nomoat.weights.slots import differences
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,29 @@ def load(
                 f"{header.path}: {name} is no copy; expected one of the shared matrix; drop it"
             )
     return model
+
+
+def facts_of(header: Header) -> Facts:
+    """What the file holds, told from its header alone: no tensor is read but a stretch's divisors."""
+    spec = spec_of(header)
+    with torch.device("meta"):
+        model = Transformer(spec)
+    numbers: Counter[str] = Counter()
+    for place in header.tensors.values():
+        numbers[place.kind.name] += math.prod(place.shape)
+    differing = differences(expected(model, header), header.tensors)
+    return Facts(
+        family=header.meta["general.architecture"],
+        spec=spec,
+        dtypes=dict(numbers.most_common()),
+        n_shards=len(header.files),
+        n_bytes=sum(place.n_bytes for place in header.tensors.values()),
+        parameters=params_total(spec),
+        active=params_active(spec),
+        missing=tuple(differing["missing"]),
+        surplus=tuple(differing["unknown"]),
+        misshapen=(),
+    )
 
 
 def _slots(model: Transformer, header: Header) -> dict[str, Slot]:

@@ -1,0 +1,112 @@
+"""Memory that a stage takes, planned: weights, what learns of them, activations, logits, and who is sampled.
+
+Of given models, which are too large to be timed first (plan/probe.py); `fits` says before anything is loaded
+what this machine can't hold, and what it could.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+
+from nomoat.config import ConfigError
+from nomoat.model import counts
+from nomoat.model.loss import chunk_rows
+from nomoat.model.lora import Lora
+from nomoat.model.spec import Spec
+from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import fast_bf16
+from nomoat.rl.rows import MICRO_BYTES
+from nomoat.run import memory
+from nomoat.run.ledger import short
+from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.train.optim import AT_ONCE
+from nomoat.weights import adapters
+
+PROCESS_BYTES = 0.35e9  # of Python and its libraries
+FLOAT = 4
+COPIED = 1.6  # a policy's weights while it is sampled, the cache and what is copied on the way with them
+
+
+@cache
+def n_learning(spec: Spec, lora: Lora | None) -> int:
+    """Parameters that learn."""
+    if lora is None:
+        return n_parameters(spec)
+    with torch.device("meta"):
+        known = adapters.places(Transformer(spec))
+    targets = lora.targets
+    chosen = [place for name, place in known.items() if adapters.is_target(name, targets)]
+    return sum(lora.rank * sum(place.shape) for place in chosen)
+
+
+def n_parameters(spec: Spec) -> int:
+    return counts.params_total(spec) + counts.params_mtp(spec)
+
+
+def itemsize(precision: str) -> int:
+    return 2 if precision == "bf16" and fast_bf16(torch.device("cpu")) else FLOAT
+
+
+def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | None) -> float:
+    """Bytes at most of a stage that learns from rows of `row_tokens` in all, or by reinforcement (None)."""
+    each = itemsize(config.precision)
+    n = n_parameters(spec)
+    learns = n_learning(spec, config.lora)
+    held = n * each + learns * 2 * FLOAT  # weights and moments
+    if config.lora:
+        held += learns * each
+    if each != FLOAT:  # masters, which are a float32 model's own weights
+        held += learns * FLOAT
+    if row_tokens is not None:
+        left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
+        return held + left + updating(spec, config.lora, each)
+    held += n * FLOAT if config.lora else n * each  # the merged policy, or the reference
+    sampling = COPIED * n * FLOAT  # in the order of the compiled step
+    return held + max(sampling, MICRO_BYTES + updating(spec, config.lora, each))
+
+
+def updating(spec: Spec, lora: Lora | None, each: int) -> float:
+    """Bytes of logits, gradients and what the optimiser copies."""
+    V, learns = spec.vocab_size, n_learning(spec, lora)
+    logits = 3 * chunk_rows(V) * V * FLOAT
+    of_head = 0 if lora else V * spec.d_model * (FLOAT + each)
+    return logits + of_head + learns * each + FLOAT * min(AT_ONCE, learns)
+
+
+def fits(recipe: Recipe, config: StageConfig) -> None:
+    """ConfigError for a stage that takes more memory than there is, with what would fit."""
+    needed, free = planned(recipe, config), memory.available_bytes()
+    if free is None or needed <= free:
+        return
+    smaller = [f"{how} ({short(size, 'B')})" for how, size in _smaller(recipe, config) if size <= free]
+    cure = "neither adapters nor half of its rows would fit: choose a smaller model"
+    if smaller:
+        cure = f"what would fit: {'; '.join(smaller)}"
+    raise ConfigError(
+        f"stage {config.name} takes about {short(needed, 'B')} of memory, and {short(free, 'B')} are free; "
+        f"expected as much; {cure}"
+    )
+
+
+def planned(recipe: Recipe, config: StageConfig) -> float:
+    return (recipe.plan(config).get("memory_bytes") or 0) + PROCESS_BYTES
+
+
+def _smaller(recipe: Recipe, config: StageConfig) -> Iterator[tuple[str, float]]:
+    """Changes that a stage could take, one more each time, and its memory with them."""
+    changes: dict[str, Any] = {}
+    if "lora" in type(config).model_fields and config.lora is None:
+        changes["lora"] = Lora()
+        yield _with(recipe, config, changes)
+    for key in ("rows", "context"):
+        if getattr(config, key, 1) > 1:
+            changes[key] = getattr(config, key) // 2
+            yield _with(recipe, config, changes)
+
+
+def _with(recipe: Recipe, config: StageConfig, changes: dict[str, Any]) -> tuple[str, float]:
+    said = {k: f"{{rank={v.rank}}}" if isinstance(v, Lora) else v for k, v in changes.items()}
+    how = " and ".join(f"{config.name}.{key}={value}" for key, value in said.items())
+    return how, planned(recipe, config.model_copy(update=changes))

@@ -25,6 +25,7 @@ LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
 # A plain text without form feeds is cut at the first line end, or blank of a longer line, after this much.
 DOCUMENT_BYTES = 2**20
+MAX_BLANK = 100_000  # rows of a data set in a row without a text, which may have no end
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,12 @@ def files(path: str | Path) -> list[Iterator[Document]]:
     """The same, file by file; what is no text file is refused at once."""
     path = Path(path)
     if path.is_dir():
-        texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
+        texts = [file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file()]
         chosen = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
         if not chosen:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
     elif path.is_file():
-        if path.suffix not in READERS:
+        if path.suffix.lower() not in READERS:
             raise DataError(
                 f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it"
             )
@@ -128,7 +129,7 @@ def _written(file: Path) -> Iterator[Document]:
     """The documents of a file that says something."""
     empty = True
     try:
-        for document in READERS[file.suffix](file):
+        for document in READERS[file.suffix.lower()](file):
             if document.text.strip():
                 empty = False
                 yield document
@@ -148,7 +149,11 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         raise DataError(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
-    n_read, empty = 0, True
+    if asked.revision is not None and Path(asked.name).exists():
+        raise DataError(
+            f"{asked} is a folder, beside revision = {asked.revision!r}; expected one on the hub: drop it"
+        )
+    n_read, empty, n_blank = 0, True, 0
     try:
         rows = datasets.load_dataset(
             asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
@@ -156,9 +161,14 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         for n, row in enumerate(rows):
             document = _row(_column(row, asked, n), f"{asked}, row {n}", asked.name)
             n_read = n + 1
+            n_blank += 1
             if document.text.strip():
-                empty = False
+                empty, n_blank = False, 0
                 yield document
+            elif n_blank >= MAX_BLANK:
+                raise DataError(
+                    f"{asked}, row {n}: no text in {MAX_BLANK:,} rows; choose another split or column"
+                )
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split "
@@ -313,7 +323,10 @@ def _parquet(path: Path) -> Iterator[Document]:
         return
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            columns = [c for c in ("text", "messages", "lang") if c in table.schema_arrow.names]
+            names = table.schema_arrow.names
+            columns = [c for c in ("text", "messages", "lang") if c in names]
+            if twice := [c for c in columns if names.count(c) > 1]:
+                raise DataError(f"{path} has the column `{twice[0]}` twice; expected it once: drop one")
             if not {"text", "messages"} & set(columns):
                 raise DataError(
                     f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "

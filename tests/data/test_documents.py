@@ -2,9 +2,12 @@
 
 import itertools
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from nomoat.config import DataError
 from nomoat.data import documents, sources
 from nomoat.data.sources import Document
 
@@ -53,6 +56,7 @@ def mixed():
         ([], 100, {}, 0),
     ],
 )
+@pytest.mark.filterwarnings("ignore:x was left:UserWarning")
 def test_about_as_much_is_read_as_was_asked(files, n_bytes, kept, looked_at):
     assert read(files, n_bytes) == (kept, looked_at)
 
@@ -93,3 +97,32 @@ def test_a_reading_says_what_it_read_once_it_is_done():
     reading = documents.Reading(texts("en", 2), lambda: told.append("next"), lambda: told.append("done"))
     assert len(list(reading)) == 2
     assert (told, dict(reading.n_bytes)) == (["next", "next", "done"], {"en": 200})
+
+
+def test_a_file_that_is_left_before_another_language_is_told():
+    files = [[*texts("en", 30, MB // 10), *texts("de", 3)]]
+    with pytest.warns(UserWarning, match=r"x was left behind 1 MB .*\(en\) .*mix its rows"):
+        assert read(files, 1000)[0] == {"en": 1}
+
+
+def test_rows_without_a_text_may_have_no_end(monkeypatch):
+    blank = SimpleNamespace(
+        load_dataset=lambda *_, **__: itertools.repeat({"text": " "}),
+        exceptions=SimpleNamespace(DatasetsError=KeyError),
+    )
+    monkeypatch.setitem(sys.modules, "datasets", blank)
+    with pytest.raises(DataError, match="row 99999: no text in 100,000 rows; choose another split or column"):
+        list(sources.from_hub(sources.DataSet(name="wiki")))
+
+
+def test_a_folder_has_no_revision(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace())
+    with pytest.raises(DataError, match="is a folder, beside revision = 'v1'"):
+        list(sources.from_hub(sources.DataSet(name=str(tmp_path), revision="v1")))
+
+
+def test_endings_may_be_in_capitals(tmp_path):
+    (tmp_path / "A.TXT").write_text("one")
+    (tmp_path / "b.Jsonl").write_text('{"text": "two"}')
+    assert [d.text for d in sources.from_path(tmp_path)] == ["one", "two"]
+    assert [d.text for d in sources.from_path(tmp_path / "A.TXT")] == ["one"]

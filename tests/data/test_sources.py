@@ -232,6 +232,10 @@ def test_parquet_without_a_text_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"body": ["one"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"columns \['body'\]; expected one named `text`"):
         list(from_path(tmp_path / "a.parquet"))
+    twice = pyarrow.table([pyarrow.array(["one"]), pyarrow.array(["two"])], names=["text", "text"])
+    parquet.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has the column `text` twice; expected it once"):
+        list(from_path(tmp_path / "a.parquet"))
 
 
 def test_a_missing_path_and_a_folder_without_text_are_refused(tmp_path):

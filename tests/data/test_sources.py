@@ -256,6 +256,7 @@ def test_a_data_set_is_streamed(tmp_path, monkeypatch):
     assert found == [Document("one", None, str(tmp_path)), Document("two", None, str(tmp_path))]
 
 
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
 CARD = """---
 configs:
 - config_name: de
@@ -275,7 +276,7 @@ def data_set(tmp_path, monkeypatch):
     rows = '{"text": "eins", "body": "zwei", "n": 1}\n{"text": "", "body": null, "n": 2}\n'
     (tmp_path / "de.jsonl").write_text(rows)
     (tmp_path / "test.jsonl").write_text('{"text": "drei"}\n')
-    (tmp_path / "en.jsonl").write_text('{"talk": [{"role": "user", "content": "Hi"}]}\n')
+    (tmp_path / "en.jsonl").write_text(json.dumps({"talk": TALK}))
     return lambda **keys: [d.text for d in from_hub(DataSet(name=str(tmp_path), **keys))]
 
 
@@ -285,7 +286,7 @@ def data_set(tmp_path, monkeypatch):
         ({"config": "de"}, ["eins"]),
         ({"config": "de", "split": "test"}, ["drei"]),
         ({"config": "de", "column": "body"}, ["zwei"]),
-        ({"config": "en", "column": "talk"}, ["Hi"]),
+        ({"config": "en", "column": "talk"}, ["Hi\n\nYes"]),
     ],
     ids=str,
 )

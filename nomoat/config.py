@@ -188,6 +188,9 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> JsonObject:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    places = [text.partition("=")[0].strip() for text in overrides]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise ConfigError(f"`{twice}` is set {places.count(twice)} times; expected once; drop the others")
     for text in overrides:
         override(recipe, text)
     return recipe

@@ -49,6 +49,12 @@ def read_json(path: Path, error: type[UserError], expected: str, cure: str) -> J
     return table
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and those below it, by name; none that is hidden, or in a hidden folder."""
+    inside = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [f for f in inside if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
+
+
 def what_is(path: Path) -> str:
     """What stands at a path where a file was expected: nothing, a folder, a pipe, a device, a socket."""
     kinds = (("is a folder", Path.is_dir), ("is a pipe", Path.is_fifo), ("is a socket", Path.is_socket),

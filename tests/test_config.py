@@ -142,3 +142,8 @@ def test_a_wrong_value_is_told_what_was_expected_and_what_to_do(setting):
         recipes.resolve(read_recipe(SMOKE, [setting]))
     assert WORDS[setting] in str(told.value)
     assert "Input should" not in str(told.value)
+
+
+def test_a_key_is_set_once():
+    with pytest.raises(ConfigError, match="`pretrain.steps` is set 2 times"):
+        read_recipe(SMOKE, ["pretrain.steps=3", "seed=1", "pretrain.steps = 4"])

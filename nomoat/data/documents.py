@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import random
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> I
     the other language is left after PASSED_BYTES, so that about as much is read as was asked.
     """
     given = Counter()
+    left = {}
     for documents in files:
         passed = 0
         for document in documents:
@@ -75,7 +77,14 @@ def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> I
             else:
                 passed += size
             if passed > PASSED_BYTES:
+                left[document.source] = document.lang
                 break
+    for source, lang in left.items():
+        warnings.warn(
+            f"{source} was left behind {PASSED_BYTES >> 20} MB of text in a row in a language ({lang}) that "
+            "had its text_bytes; of another nothing further on is read: mix its rows, or give each a file",
+            stacklevel=2,
+        )
 
 
 def _enough(given: Mapping[str | None, int], n_bytes: int) -> bool:

@@ -7,6 +7,7 @@ says what was found, what was expected and what to do.  Nothing here knows token
 import itertools
 import json
 import lzma
+import warnings
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from pydantic import model_serializer, model_validator
 from nomoat.config import DataError, Strict
 from nomoat.data import talks
 from nomoat.data.messages import conversation
-from nomoat.files import what_is
+from nomoat.files import files_in, what_is
 from nomoat.tokenizer.layout import Message
 
 LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
 # A plain text without form feeds is cut at the first line end, or blank of a longer line, after this much.
 DOCUMENT_BYTES = 2**20
+MAX_BLANK = 100_000  # rows of a data set in a row without a text, which may have no end
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,15 @@ def files(path: str | Path) -> list[Iterator[Document]]:
     """The same, file by file; what is no text file is refused at once."""
     path = Path(path)
     if path.is_dir():
-        texts = [file for file in path.rglob("*") if file.suffix in READERS and file.is_file()]
-        chosen = sorted(f for f in texts if not any(p.startswith(".") for p in f.relative_to(path).parts))
+        inside = files_in(path)
+        chosen = [file for file in inside if file.suffix.lower() in READERS]
         if not chosen:
             raise DataError(f"no text in the folder {path}; expected files that end in {', '.join(READERS)}")
+        if left := sorted({file.suffix or file.name for file in inside if file not in chosen}):
+            warnings.warn(f"{path}: files in {', '.join(left[:9])} are not read; convert them", stacklevel=2)
     elif path.is_file():
-        if path.suffix not in READERS:
-            raise DataError(
-                f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert or rename it"
-            )
+        if path.suffix.lower() not in READERS:
+            raise DataError(f"{path} ends in `{path.suffix}`; expected {', '.join(READERS)}: convert it")
         chosen = [path]
     else:
         raise DataError(f"{what_is(path)}; expected a text file or a folder of them: check the path")
@@ -129,7 +131,7 @@ def _written(file: Path) -> Iterator[Document]:
     """The documents of a file that says something."""
     empty = True
     try:
-        for document in READERS[file.suffix](file):
+        for document in READERS[file.suffix.lower()](file):
             if document.text.strip():
                 empty = False
                 yield document
@@ -149,7 +151,11 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         raise DataError(
             "data sets of a hub need the package `datasets`; run `pip install nomoat[hub]`"
         ) from None
-    n_read, empty = 0, True
+    if asked.revision is not None and Path(asked.name).exists():
+        raise DataError(
+            f"{asked} is a folder, beside revision = {asked.revision!r}; expected one on the hub: drop it"
+        )
+    n_read, empty, n_blank = 0, True, 0
     try:
         rows = datasets.load_dataset(
             asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
@@ -157,9 +163,14 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         for n, row in enumerate(rows):
             document = _row(_column(row, asked, n), f"{asked}, row {n}", asked.name)
             n_read = n + 1
+            n_blank += 1
             if document.text.strip():
-                empty = False
+                empty, n_blank = False, 0
                 yield document
+            elif n_blank >= MAX_BLANK:
+                raise DataError(
+                    f"{asked}, row {n}: no text in {MAX_BLANK:,} rows; choose another split or column"
+                )
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split "
@@ -317,10 +328,13 @@ def _parquet(path: Path) -> Iterator[Document]:
         return
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            columns = [c for c in ("text", "lang", *talks.COLUMNS) if c in table.schema_arrow.names]
+            names = table.schema_arrow.names
+            columns = [c for c in ("text", "lang", *talks.COLUMNS) if c in names]
+            if twice := [c for c in columns if names.count(c) > 1]:
+                raise DataError(f"{path} has the column `{twice[0]}` twice; expected it once: drop one")
             if not {"text", "messages", "conversations", "completion"} & set(columns):
                 raise DataError(
-                    f"{path} has the columns {table.schema_arrow.names}; expected one named `text` or "
+                    f"{path} has the columns {names}; expected one named `text` or "
                     "`messages`, `conversations`, or `prompt` and `completion`: rename yours, or read its "
                     "folder with hub = {name, column}"
                 )

@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -39,9 +39,13 @@ class Fault:
 
 
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
-    """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass."""
+    """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass.
+
+    What it prints goes to stderr: stdout is the command's result.
+    """
     try:
-        return function(*args, **named)
+        with redirect_stdout(sys.stderr):
+            return function(*args, **named)
     except (Undecided, UserError, Ended):
         raise
     except KeyboardInterrupt as error:

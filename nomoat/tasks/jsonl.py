@@ -99,11 +99,19 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         judges_itself(problem, place, checker)
         first = problems.setdefault(problem.key, problem)
         a, b = first.witness, problem.witness
+        if judged_by(first) != judged_by(problem):
+            found = f"the question stands above with other tests or units ({first.facts['place']})"
+            raise TaskError(f"{place}: {found}; expected one; drop a line")
         if a == b or (checker == "exact" and columns.alike(a, b)):
             continue
         found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
         raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
     return list(problems.values())
+
+
+def judged_by(problem: Problem) -> str:
+    """What decides about an answer beside the right one."""
+    return repr([problem.facts.get(name) or None for name in ("inputs", "outputs", "asserts", "units")])
 
 
 def judges_itself(problem: Problem, place: str, checker: str) -> None:
@@ -125,16 +133,19 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
+        lang = "en"
         special = answers.SPECIAL.search(prompt + witness)
         fault = "special tokens" if special else None
     except (LookupError, TypeError, SyntaxError) as error:
         fault = str(error.args[0]) if isinstance(error, LookupError) else "what can't be read"
     if checker != "code":
+        columns.check_units(row, place)
+        lang = columns.language(row, place if checker in ("exact", "number") else None)
         columns.agree(row, place)
     if fault:
         found = f"{fault} in {str(dict(row))[:80]}"
         raise TaskError(f"{place}: {found}; expected {EXPECTED}; mend it")
-    facts["place"], facts["reads"] = place, row.get("lang", "en")
+    facts["place"], facts["reads"] = place, lang
     if len(turns) > 1:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
@@ -166,6 +177,9 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
         facts |= {"entry": entry, "before": prompt, **programs.tests(row["test"], entry)}
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
+        for name in ("inputs", "outputs"):
+            if not isinstance(row[name], list):
+                raise LookupError(f"{name} that are a {type(row[name]).__name__} and no list,")
         if len(facts["inputs"]) != len(facts["outputs"]):
             found = f"{len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs"
             raise LookupError(found)

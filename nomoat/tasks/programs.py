@@ -12,7 +12,7 @@ import builtins
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from textwrap import dedent
 from typing import Any
 
@@ -21,7 +21,8 @@ from nomoat.tasks import base
 from nomoat.tasks.base import MAX_TEXT, Problem, Undecided
 
 MIN_TESTS = 3  # a problem with fewer is left out
-FENCE = re.compile(r"(?ms)^([ \t]*)(```+|~~~+)[ \t]*[^\n`]*\n(.*?)(?:^[ \t]*\2[ \t]*$|\Z)")
+# It closes where it was indented, or by 3 blanks at most: further in, it is part of a docstring.
+FENCE = re.compile(r"(?ms)^([ \t]*)(```+|~~~+)[ \t]*[^\n`]*\n(.*?)(?:^(?:\1| {0,3})\2[`~]*[ \t]*$|\Z)")
 FUNCTIONS: dict[str, Callable] = {
     "abs": abs, "len": len, "sorted": sorted, "tuple": tuple, "list": list, "set": set, "sum": sum,
     "min": min, "max": max, "round": round, "str": str, "int": int, "float": float, "bool": bool,
@@ -49,6 +50,7 @@ OPERATORS: dict[type, Callable] = {
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
     ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
+BRANCHES = (ast.If, ast.Try, ast.TryStar, ast.Match, ast.While)
 MAX_OPERAND = 10**6  # of what * and % are given: a result times a text could fill the memory
 FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
 # Put after the program: calls its function with arguments of their own, and says what came back, with types.
@@ -97,7 +99,7 @@ def check(problem: Problem, answer: str) -> bool:
 
 def code_in(answer: str, name: str) -> str:
     """The code of the answer: of its fences the last that defines the name, else the last; else all of it."""
-    answer = answer.replace("\r\n", "\n")
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
     blocks = [dedent(code) if indent else code for indent, _, code in FENCE.findall(answer)]
     whole = [block for block in blocks if defines(block, name)]
     return (whole or blocks or [answer])[-1]
@@ -127,27 +129,35 @@ def left_out(all_of_them: list[Problem], judged: list[Problem]) -> Iterator[str]
     if n:
         yield f"left out: {n} of {m} problems, which have fewer than {MIN_TESTS} tests that can be judged"
     if left:
-        yield f"left out: {left} tests of the others, with random inputs, loops, or names from elsewhere"
+        why = "with random inputs, loops, branches, or names from elsewhere"
+        yield f"left out: {left} tests of the others, {why}"
 
 
 class Calls(ast.NodeTransformer):
-    """Puts the name _n for the nth call of the function, and keeps what it is called with."""
+    """Puts the name _n for the nth call of the function, and keeps what it is called with.
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names, self.inputs = names, []
+    `taken` are names that mean something else in this test than Python does.
+    """
+
+    def __init__(self, names: tuple[str, ...], taken: set[str]) -> None:
+        self.names, self.taken, self.inputs = names, taken, []
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in self.names:
             return self.generic_visit(node)
+        self._check(node)
         named = {keyword.arg: keyword.value for keyword in node.keywords}
-        given = [*node.args, *named.values()]
-        if None in named or not closed(given):
-            raise LookupError("arguments from elsewhere")
         number = len(self.inputs)
         given = f"({arguments(node.args)}, {options(named)})"
         self.inputs.append(given)
         return ast.Name(f"_{number}", ast.Load())
+
+    def _check(self, node: ast.Call) -> None:
+        """LookupError where what it is called with stands elsewhere."""
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if any(keyword.arg is None for keyword in node.keywords) or not closed(given, self.taken):
+            raise LookupError("arguments from elsewhere")
 
 
 def arguments(args: list[ast.expr]) -> str:
@@ -158,26 +168,51 @@ def options(named: dict[str, ast.expr]) -> str:
     return f"{{{', '.join(f'{name!r}: {ast.unparse(given)}' for name, given in named.items())}}}"
 
 
-def closed(nodes: list[ast.AST]) -> bool:
-    """Whether these name nothing but builtins and what they bind themselves."""
+def closed(nodes: list[ast.AST], taken: set[str]) -> bool:
+    """Whether these name nothing but builtins, unless they are taken, and what they bind themselves."""
     names = [n for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)]
     bound = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-    return all(n.id in bound or hasattr(builtins, n.id) for n in names if isinstance(n.ctx, ast.Load))
+    free = {n.id for n in names if isinstance(n.ctx, ast.Load)} - bound
+    return not free & taken and all(hasattr(builtins, name) for name in free)
+
+
+def bound_in(tree: ast.AST) -> set[str]:
+    """Every name that a program binds, wherever."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return names - {"math"}
+
+
+def in_branches(tree: ast.AST) -> set[ast.AST]:
+    """What runs in some cases alone."""
+    branches = [node for node in ast.walk(tree) if isinstance(node, BRANCHES)]
+    return {part for branch in branches for part in ast.walk(branch)}
 
 
 def tests(test: str, entry: str) -> JsonObject:
     """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and
     `left`, how many asserts can't be judged.  No inputs where fewer than MIN_TESTS can."""
-    calls, asserts, left = Calls(("candidate", entry)), [], 0
-    for node in ast.walk(ast.parse(test)):
-        if not isinstance(node, ast.Assert) or isinstance(node.test, ast.Constant):
+    tree = ast.parse(test)
+    taken, branches = bound_in(tree), in_branches(tree)
+    calls, asserts, left = Calls(("candidate", entry), taken), [], 0
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assert) or (isinstance(node.test, ast.Constant) and node.test.value):
+            left += isinstance(node, ast.Raise)
             continue
         before = len(calls.inputs)
         try:
             demand = calls.visit(node.test)
-            if len(calls.inputs) == before:
-                raise LookupError("calls nothing")
-            understood(demand)
+            if len(calls.inputs) == before or node in branches:
+                raise LookupError("calls nothing, or not always")
+            understood(demand, taken)
             asserts.append(ast.unparse(demand))
         except LookupError:
             del calls.inputs[before:]
@@ -186,19 +221,20 @@ def tests(test: str, entry: str) -> JsonObject:
     return {"inputs": [] if few else calls.inputs, "asserts": asserts, "left": left}
 
 
-def understood(node: ast.AST) -> None:
-    """LookupError where `value` could not decide what is asserted."""
+def understood(node: ast.AST, taken: Collection[str] = ()) -> None:
+    """LookupError where `value` could not decide what is asserted; `taken` names are no functions of ours."""
     if isinstance(node, ast.Attribute):
         if ast.unparse(node) not in OF_MATH:
             raise LookupError(node.attr)
         return
-    if isinstance(node, ast.Name) and node.id not in FUNCTIONS and not re.fullmatch("_[0-9]+", node.id):
+    known = FUNCTIONS.keys() - set(taken)
+    if isinstance(node, ast.Name) and node.id not in known and not re.fullmatch("_[0-9]+", node.id):
         raise LookupError(node.id)
     kind = type(node)
     if kind not in {*EVALUATORS, *COMPARISONS, *OPERATORS, ast.keyword, ast.Load, ast.And, ast.Or}:
         raise LookupError(kind.__name__)
     for part in ast.iter_child_nodes(node):
-        understood(part)
+        understood(part, taken)
 
 
 def kept(asserts: list[str], outputs: list[Any]) -> bool:

@@ -10,10 +10,13 @@ not known where a text is judged: a function that looks into them is refused.
 """
 
 import asyncio
+import copy
+import functools
 import inspect
+import itertools
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -51,12 +54,24 @@ class Unknown:
     def __getitem__(self, key: Any) -> Any:
         return self.__getattr__("item")
 
+    def __eq__(self, other: object) -> bool:
+        return self.__getattr__("eq")
+
+    __hash__ = None
+
 
 class Judge:
     """One reward function, called as TRL calls it."""
 
     def __init__(self, function: Callable[..., Any]):
-        self.function = function
+        @functools.wraps(function)
+        def listed(**named: Any) -> Any:
+            """What the function gives, as a list unless it has to be awaited."""
+            n = len(named["completions"])
+            given = function(**named)
+            return given if inspect.isawaitable(given) else _listed(given, n)
+
+        self.listed = listed
         self.loop: asyncio.AbstractEventLoop | None = None  # one for all calls
 
     def rewards(self, prompts: list, completions: list, columns: Mapping[str, list]) -> list[float | None]:
@@ -64,7 +79,7 @@ class Judge:
         n = len(completions)
         given = guest.within(
             LONGEST_SECONDS,
-            self.function,
+            self.listed,
             prompts=prompts,
             completions=completions,
             completion_ids=[Unknown("completion_ids") for _ in completions],
@@ -74,10 +89,7 @@ class Judge:
             **columns,
         )
         if inspect.isawaitable(given):
-            given = self._awaited(given)
-        if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
-            raise TypeError(f"it gives a {type(given).__name__}; expected a list with a reward a completion")
-        given = list(given)
+            given = _listed(self._awaited(given), n)
         if len(given) != n:
             raise ValueError(f"it gives {len(given)} rewards for {n} completions; expected as many")
         return [_number(reward) for reward in given]
@@ -97,7 +109,7 @@ class Judge:
         except TimeoutError:
             if future.done():  # its own
                 raise
-            raise guest.too_slow(self.function, LONGEST_SECONDS) from None
+            raise guest.too_slow(self.listed, LONGEST_SECONDS) from None
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -107,6 +119,13 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _result(awaitable: Any) -> Any:
     return await awaitable
+
+
+def _listed(given: Any, n: int) -> list:
+    """What was given in an order; of what may have no end, one too many."""
+    if isinstance(given, str | bytes | Mapping | Set) or not hasattr(given, "__iter__"):
+        raise TypeError(f"it gives a {type(given).__name__}; expected a list with a reward a completion")
+    return list(given if hasattr(given, "__len__") else itertools.islice(given, n + 1))
 
 
 def _number(reward: Any) -> float | None:
@@ -182,8 +201,8 @@ def from_reward(
     columns = [k for k in dict.fromkeys(k for row in rows.values() for k in row) if k not in NOT_COLUMNS]
 
     def rewards(asked: Sequence[Problem], texts: Sequence[str]) -> list[float | None]:
-        chosen = [row_of[problem.key] for problem in asked]
-        prompts = list(map(prompt_of, chosen, asked))
+        chosen = [copy.deepcopy(row_of[problem.key]) for problem in asked]  # it may write into them
+        prompts = copy.deepcopy(list(map(prompt_of, chosen, asked)))
         completions = list(map(completion_of, prompts, texts))
         return judge.rewards(prompts, completions, transposed(chosen, columns))
 

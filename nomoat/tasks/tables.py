@@ -8,8 +8,10 @@ What can't be is a TaskError with file and line, before anything is made of it.
 """
 
 import csv
+import decimal
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +126,7 @@ def _undecoded(path: Path, content: bytes, at: int) -> str:
 def loads(text: str, place: str, expected: str) -> Any:
     """The JSON value in a text; TaskError for what is none, nested too deeply, or a number too long."""
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_float=_float)
     except RecursionError:
         raise TaskError(f"{place}: nested too deeply; expected {expected}; mend it") from None
     except ValueError as error:
@@ -132,6 +134,22 @@ def loads(text: str, place: str, expected: str) -> Any:
             found = f"a number of {digits[2]} digits; expected at most {digits[1]}"
             raise TaskError(f"{place}: {found}; shorten it, or quote it as text") from None
         raise TaskError(f"{place}: {error}; expected {expected}; mend it") from None
+
+
+class Digits(float):
+    """A number whose text has more digits than it can hold."""
+
+    text: str
+
+
+def _float(text: str) -> float:
+    """The number in a text of JSON; with the text, where it can't hold all of it."""
+    number = Digits(text)
+    number.text = text
+    with decimal.localcontext() as context:
+        context.traps[decimal.InvalidOperation] = False  # an exponent beyond all bounds is a NaN
+        holds = decimal.Decimal(text) == decimal.Decimal(repr(float(text)))
+    return float(text) if holds or not math.isfinite(number) else number
 
 
 def _lines(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:

@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import sys
+from types import SimpleNamespace
 
 import borrowed
 import pytest
 
+from nomoat.config import DataError
 from nomoat.data import documents, sources
 from nomoat.data.sources import Document
 from nomoat.tasks import answers
@@ -55,6 +58,7 @@ def mixed():
         ([], 100, {}, 0),
     ],
 )
+@pytest.mark.filterwarnings("ignore:x was left:UserWarning")
 def test_about_as_much_is_read_as_was_asked(files, n_bytes, kept, looked_at):
     assert read(files, n_bytes) == (kept, looked_at)
 
@@ -104,3 +108,32 @@ def test_where_a_tokenizer_marks_no_thinking_a_chain_is_spelled_out_before_the_a
     _, _, problem = next(documents.problems({"addition": [1]}, 1, 0))
     assert answers.strict_answer(learnt.removesuffix("<|im_end|>")) == problem.witness.strip()
     assert learnt.startswith("<think>")
+
+
+def test_a_file_that_is_left_before_another_language_is_told():
+    files = [[*texts("en", 30, MB // 10), *texts("de", 3)]]
+    with pytest.warns(UserWarning, match=r"x was left behind 1 MB .*\(en\) .*mix its rows"):
+        assert read(files, 1000)[0] == {"en": 1}
+
+
+def test_rows_without_a_text_may_have_no_end(monkeypatch):
+    blank = SimpleNamespace(
+        load_dataset=lambda *_, **__: itertools.repeat({"text": " "}),
+        exceptions=SimpleNamespace(DatasetsError=KeyError),
+    )
+    monkeypatch.setitem(sys.modules, "datasets", blank)
+    with pytest.raises(DataError, match="row 99999: no text in 100,000 rows; choose another split or column"):
+        list(sources.from_hub(sources.DataSet(name="wiki")))
+
+
+def test_a_folder_has_no_revision(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace())
+    with pytest.raises(DataError, match="is a folder, beside revision = 'v1'"):
+        list(sources.from_hub(sources.DataSet(name=str(tmp_path), revision="v1")))
+
+
+def test_endings_may_be_in_capitals(tmp_path):
+    (tmp_path / "A.TXT").write_text("one")
+    (tmp_path / "b.Jsonl").write_text('{"text": "two"}')
+    assert [d.text for d in sources.from_path(tmp_path)] == ["one", "two"]
+    assert [d.text for d in sources.from_path(tmp_path / "A.TXT")] == ["one"]

@@ -151,7 +151,8 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one"}')
     (tmp_path / "notes.md").write_text("not text for us")
     (tmp_path / ".hidden.txt").write_text("not this either")
-    assert texts(tmp_path) == ["one", "two"]
+    with pytest.warns(UserWarning, match=r"files in \.md are not read"):
+        assert texts(tmp_path) == ["one", "two"]
 
 
 # ------------------------------------------------------------------------------------------------- bad files
@@ -232,6 +233,9 @@ def test_parquet_without_a_text_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"body": ["one"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"columns \['body'\]; expected one named `text`"):
         list(from_path(tmp_path / "a.parquet"))
+    parquet.write_table(pyarrow.table([["one"], ["two"]], names=["text"] * 2), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has the column `text` twice; expected it once"):
+        list(from_path(tmp_path / "a.parquet"))
 
 
 def test_a_missing_path_and_a_folder_without_text_are_refused(tmp_path):
@@ -248,10 +252,12 @@ def test_a_data_set_is_streamed(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    found = list(from_hub(DataSet(name=str(tmp_path))))
-    assert found == [Document("one", None, str(tmp_path)), Document("two", None, str(tmp_path))]
+    found = from_hub(DataSet(name=str(tmp_path)))
+    assert [(d.text, d.lang, d.source) for d in found] == [(n, None, str(tmp_path)) for n in ("one", "two")]
 
 
+ROWS = '{"text": "eins", "body": "zwei", "n": 1}\n{"text": "", "body": null, "n": 2}\n'
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
 CARD = """---
 configs:
 - config_name: de
@@ -268,10 +274,9 @@ def data_set(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "README.md").write_text(CARD)
-    rows = '{"text": "eins", "body": "zwei", "n": 1}\n{"text": "", "body": null, "n": 2}\n'
-    (tmp_path / "de.jsonl").write_text(rows)
+    (tmp_path / "de.jsonl").write_text(ROWS)
     (tmp_path / "test.jsonl").write_text('{"text": "drei"}\n')
-    (tmp_path / "en.jsonl").write_text('{"talk": [{"role": "user", "content": "Hi"}]}\n')
+    (tmp_path / "en.jsonl").write_text(json.dumps({"talk": TALK}))
     return lambda **keys: [d.text for d in from_hub(DataSet(name=str(tmp_path), **keys))]
 
 
@@ -281,7 +286,7 @@ def data_set(tmp_path, monkeypatch):
         ({"config": "de"}, ["eins"]),
         ({"config": "de", "split": "test"}, ["drei"]),
         ({"config": "de", "column": "body"}, ["zwei"]),
-        ({"config": "en", "column": "talk"}, ["Hi"]),
+        ({"config": "en", "column": "talk"}, ["Hi\n\nYes"]),
     ],
     ids=str,
 )
@@ -341,6 +346,6 @@ def test_a_name_alone_stands_for_a_data_set():
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install nomoat\[hub\]"):
         list(from_hub(DataSet(name="any")))

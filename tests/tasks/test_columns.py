@@ -65,3 +65,41 @@ def test_one_answer_in_two_spellings_is_one(write):
     assert sum(map(len, jsonl.load(path).listed.values())) == 1
     with pytest.raises(TaskError, match="line 2: the question has another answer above, '1/2' and not '0.5'"):
         jsonl.load(path + ":line")
+
+
+NO_ROWS = {
+    'lang is \'german\'; expected "en" or "de"': {"answer": "7,5", "lang": "german"},
+    "lang is 5; expected": {"answer": "7,5", "lang": 5},
+    "the unit 'cm' is worth '0,01'; expected": {"answer": "8 cm", "units": {"m": 1, "cm": "0,01"}},
+    "the unit 'cm' is worth 0; expected": {"answer": "8 cm", "units": {"m": 1, "cm": 0}},
+    "units are \\['m'\\]; expected": {"answer": "8 m", "units": ["m"]},
+    "inputs that are a str and no list": {"answer": "def f(x): ...", "inputs": "12", "outputs": "34"},
+    "outputs that are a dict and no list": {"answer": "def f(x): ...", "inputs": [1], "outputs": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("complaint", NO_ROWS)
+def test_a_column_that_cannot_be_read_is_told_its_line(write, complaint):
+    with pytest.raises(TaskError, match=f"line 1: {complaint}"):
+        jsonl.load(write([{"question": "?", **NO_ROWS[complaint]}]))
+
+
+def test_a_language_may_be_in_capitals_and_empty(write):
+    rows = [{"question": "a", "answer": "7,5", "lang": "DE"}, {"question": "b", "answer": "7.5", "lang": ""}]
+    task = jsonl.load(write(rows) + ":exact:test")
+    assert [task.check(p, "15/2") for p in task.listed["eval"]] == [True, True]
+
+
+def test_a_number_keeps_all_its_digits(write):
+    path = write([{"question": "pi?", "answer": 3.25}])
+    with open(path, "a") as file:
+        file.write('\n{"question": "more?", "answer": 3.14159265358979323846}')
+    answers = [p.witness for p in jsonl.load(path + ":test").listed["eval"]]
+    assert answers == ["3.25", "3.14159265358979323846"]
+
+
+def test_a_question_with_other_tests_is_no_repetition(write):
+    row = {"question": "Double x.", "answer": "def f(x): return 2 * x", "inputs": [1], "outputs": [2]}
+    assert sum(map(len, jsonl.load(write([row, row])).listed.values())) == 1
+    with pytest.raises(TaskError, match="line 2: the question stands above with other tests or units"):
+        jsonl.load(write([row, row | {"inputs": ["a"], "outputs": ["aa"]}]))

@@ -26,6 +26,8 @@ SOLUTION = "def f(x):\n    return x + 1\n"
         f"```python\n{SOLUTION}",
         f"Here:\n\n```python title=a.py\n{SOLUTION}```",
         f"```python\n{SOLUTION}```".replace("\n", "\r\n"),
+        f"```python\n{SOLUTION}```".replace("\n", "\r"),
+        f"```python\n{SOLUTION}`````\nIt adds one.",
         f"Use it so:\n```python\nprint(f(1))\n```\nwith\n```python\n{SOLUTION}```",
         f"```python\n{SOLUTION}```\nFor example:\n```python\nprint(f(1))\n```",
         f"```python\ndef f(x): return 0\n```\nBetter:\n```python\n{SOLUTION}```",
@@ -34,6 +36,28 @@ SOLUTION = "def f(x):\n    return x + 1\n"
 )
 def test_the_solution_is_found(answer):
     assert programs.code_in(answer, "f").strip() == SOLUTION.strip()
+
+
+def test_a_fence_in_a_docstring_is_part_of_the_program():
+    code = 'def f(x):\n    """Adds.\n\n    ```\n    f(1) == 2\n    ```\n    """\n    return x + 1\n'
+    assert programs.code_in(f"```python\n{code}```\nSo it is.", "f") == code
+
+
+BOUND = {
+    "a loop over what a builtin is called": "for input in [1, 2]:\n        assert candidate(input) == input",
+    "a helper called as a builtin": "def sorted(x): return x\n    assert sorted(candidate([2])) == [2]",
+    "a branch": "if 1 > 2:\n        assert candidate(1) == 7",
+    "another branch": "try:\n        candidate(None)\n    except OSError:\n        assert candidate(0) == 7",
+    "a raise": "if candidate(1) != 1:\n        raise ValueError",
+    "a call that has to fail": "candidate(None)\n    assert False",
+}
+
+
+@pytest.mark.parametrize("kind", BOUND)
+def test_what_does_not_always_hold_is_left_out_and_counted(kind):
+    plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
+    facts = programs.tests(f"def check(candidate):\n{plain}    {BOUND[kind]}\n", "g")
+    assert (len(facts["inputs"]), len(facts["asserts"]), facts["left"]) == (3, 3, 1)
 
 
 def test_a_body_keeps_its_blanks():

@@ -56,11 +56,14 @@ WRONG = {
     "too many": ("return [*equal(completions, answer), 1.0]", "it gives 2 rewards for 1 completions"),
     "one": ("return 1.0", "gives a float; expected a list with a reward a completion"),
     "nothing": ("return None", "gives a NoneType; expected a list"),
+    "no end": ("import itertools; return itertools.repeat(1.0)", "it gives 2 rewards for 1 completions"),
+    "a set": ("return set(equal(completions, answer))", "gives a set; expected a list"),
     "a table": ("return {'f': 1.0}", "gives a dict"),
     "words": ("return ['1.0' for c in completions]", "it gives '1.0'; expected a number"),
     "nan": ("return [math.nan for c in completions]", "decides nothing about"),
     "less": ("return [0.5 * r for r in equal(completions, answer)]", "line 1: rewards_of rejects '1' for"),
     "ids": ("return [len(ids) for ids in kwargs['completion_ids']]", "completion_ids is not known where"),
+    "an id": ("return [float(i == [7]) for i in kwargs['completion_ids']]", "completion_ids is not known"),
     "the step": ("kwargs['trainer_state'].global_step", "trainer_state is not known where a text is judged"),
     "asserts": ("assert completions == 7", "line 7: AssertionError"),
     "re": ("re.compile('(')", "rewards.py, line 7: error: missing"),
@@ -137,6 +140,27 @@ def test_a_function_may_judge_the_form_of_the_whole_reply(task_of):
         task_of(FORM, "answer")
 
 
+def test_what_a_function_writes_into_what_it_is_given_is_not_kept(task_of):
+    rows = [{"prompt": [{"role": "user", "content": f"{n}?"}], "answer": str(n)} for n in range(1, 40)]
+    source = """
+def f(prompts, completions, answer, **kwargs):
+    for p, c in zip(prompts, completions):
+        p.extend(c)
+    return [float(len(p) == 2 and p[1]["content"] == a) for p, a in zip(prompts, answer)]
+"""
+    task = task_of(source, rows=rows)
+    p = task.listed["train"][0]
+    assert [task.check(p, text) for text in (p.witness, "0", p.witness)] == [True, False, True]
+
+
+def test_what_a_function_prints_is_no_result(task_of, capsys):
+    task = task_of(
+        "def f(completions, answer, **k):\n    print('so')\n    return equal(completions, answer)\n"
+    )
+    assert task.check(task.listed["train"][0], "0") is False
+    assert capsys.readouterr().out == ""
+
+
 def test_conversations_are_judged_as_conversations(task_of):
     asked = [{"role": "system", "content": "Brief."}, {"role": "user", "content": "?"}]
     rows = []
@@ -177,8 +201,10 @@ def test_a_question_that_stands_twice_with_other_columns_is_told(task_of):
 def test_a_signal_ends_a_function_and_waits_for_no_other(task_of):
     """What asks the command to end is no verdict, and an async function's thread is none to wait for."""
     with pytest.raises(Ended):
-        task_of("import signal\nfrom nomoat.run.stop import end\n"
-                "def f(completions, answer, **kwargs):\n    end(signal.SIGTERM, None)\n")
+        task_of(
+            "import signal\nfrom nomoat.run.stop import end\n"
+            "def f(completions, answer, **kwargs):\n    end(signal.SIGTERM, None)\n"
+        )
     task_of(RIGHT["async"])
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 

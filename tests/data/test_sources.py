@@ -147,15 +147,13 @@ def test_parquet_has_texts_or_conversations(tmp_path):
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "2.txt").write_text("two")
+    (tmp_path / "b/2.txt").write_text("two")
     (tmp_path / "a.jsonl").write_text('{"text": "one"}')
-    (tmp_path / "notes.md").write_text("not text for us")
-    (tmp_path / ".hidden.txt").write_text("not this either")
+    for name in ("notes.md", ".hidden.txt"):
+        (tmp_path / name).write_text("not for us")
     with pytest.warns(UserWarning, match=r"files in \.md are not read"):
         assert texts(tmp_path) == ["one", "two"]
 
-
-# ------------------------------------------------------------------------------------------------- bad files
 
 BAD = {
     "empty.txt": (b"", "is empty"),

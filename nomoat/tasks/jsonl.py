@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from nomoat.config import JsonObject, TaskError
+from nomoat.config import JsonObject, TaskError, UserError
 from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
+TRIED = 8  # solutions of a file that are run when it is read
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
@@ -64,6 +65,7 @@ def load(name: str) -> SimpleNamespace:
         form, whole = "text", problems
         problems = [p for p in whole if p.facts["inputs"]]
         notes = list(programs.left_out(whole, problems))
+        runs_itself(problems)
     if checker == "number":
         notes = ["lenient: the last number counts, so that `not 7` passes for 7"]
     if not problems:
@@ -124,6 +126,18 @@ def judges_itself(problem: Problem, place: str, checker: str) -> None:
         f"{place}: :{checker} can't judge the answer {problem.witness!r}; expected {expected}; "
         f"mend it or use {others}"
     )
+
+
+def runs_itself(problems: Sequence[Problem]) -> None:
+    """TaskError where one of TRIED solutions of the file, spread over it, fails the tests beside it."""
+    for problem in problems[:: len(problems) // TRIED + 1]:
+        try:
+            passed = not problem.witness.strip() or programs.check(problem, problem.witness)
+        except (base.Undecided, UserError):  # no sandbox here; who judges says so
+            return
+        if not passed:
+            found = f"its solution fails its tests: {problem.witness.strip()[:60]!r}"
+            raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
 
 
 def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:

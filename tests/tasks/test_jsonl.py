@@ -238,6 +238,8 @@ def test_programs_are_run_in_the_sandbox(write):
     anew = "def larger(a, b): return a if a > b else b"
     for answer in (p.witness, p.witness.strip(), HUMANEVAL["prompt"] + p.witness, anew):
         assert task.check(p, answer), answer
+    with pytest.raises(TaskError, match="line 1: its solution fails its tests: 'def f"):
+        jsonl.load(write([PROGRAM | {"answer": "def f(x): return 3 * x"}]))
     equal_to_all = "    return type('E', (), {'__eq__': lambda *_: True})()"
     for answer in ("    return a", "", "import sys; sys.exit(0)", equal_to_all):
         assert not task.check(p, answer), answer

@@ -211,15 +211,12 @@ def test_problems_with_few_tests_are_left_out(write):
     assert task.notes == ["left out: 1 of 2 problems, which have fewer than 3 tests that can be judged"]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        HUMANEVAL | {"test": "assert ("},
-        PROGRAM | {"outputs": [1]},
-        PROGRAM | {"outputs": 7},
-        GSM8K | {"test": "x"},
-    ],
-)
+BAD_TESTS = [
+    HUMANEVAL | {"test": "assert ("}, PROGRAM | {"outputs": [1]}, PROGRAM | {"outputs": 7}, GSM8K | {"test": "x"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BAD_TESTS)
 def test_bad_tests_are_told_their_line(write, row):
     with pytest.raises(TaskError, match="line 1: "):
         jsonl.load(write([row]) + ":code")

@@ -212,7 +212,8 @@ def test_problems_with_few_tests_are_left_out(write):
 
 
 BAD_TESTS = [
-    HUMANEVAL | {"test": "assert ("}, PROGRAM | {"outputs": [1]}, PROGRAM | {"outputs": 7}, GSM8K | {"test": "x"},
+    HUMANEVAL | {"test": "assert ("}, GSM8K | {"test": "x"},
+    PROGRAM | {"outputs": [1]}, PROGRAM | {"outputs": 7},
 ]  # fmt: skip
 
 

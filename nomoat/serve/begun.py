@@ -11,10 +11,11 @@ from nomoat.serve.shelf import Served
 FIELD = "reply_tokens"
 
 
-def begun_of(body: ChatBody, served: Served, *, formed: bool) -> tuple[int, ...]:
+def begun_of(body: ChatBody, served: Served, n_prompt: int, *, formed: bool) -> tuple[int, ...]:
     """The ids that the reply begins with; Refusal where nothing can stand behind them.
 
-    `formed`: the reply is held to a grammar or to tools, which have to see all of it.
+    `n_prompt` tokens stand before them.  `formed`: the reply is held to a grammar or to tools, which have to
+    see all of it.
     """
     begun = tuple(body.reply_tokens or ())
     if not begun:
@@ -27,6 +28,10 @@ def begun_of(body: ChatBody, served: Served, *, formed: bool) -> tuple[int, ...]
         raise Refusal(f"`{FIELD}`: id {wrong[0]}; expected 0 to {most - 1}", FIELD)
     if not body.ignore_eos and not served.tokenizer.layout.turn_ends.isdisjoint(begun):
         raise Refusal(f"`{FIELD}` holds an id that ends a reply; expected those before it", FIELD)
+    room = served.longest - n_prompt
+    if len(begun) >= room > 0:
+        message = f"`{FIELD}` has {len(begun)} ids; expected fewer than the {room} left behind the prompt"
+        raise Refusal(message, FIELD, code="context_length_exceeded")
     return begun
 
 

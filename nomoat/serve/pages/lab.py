@@ -78,13 +78,13 @@ class Lab:
         return {"rollouts": page.records, "next": page.following, **leaves.ends()}
 
     def compare(self, request: Request) -> JsonObject:
-        names = [request.query_params.get(key, "") for key in ("a", "b")]
-        runs = [self.runs.run(name) for name in names]
+        names = {key: request.query_params.get(key, "") for key in ("a", "b")}
+        runs = [self.runs.run(name, param) for param, name in names.items()]
         both = beside.Beside(*runs)
         changes = both.changes()
         samples = both.samples()[:MOST_SAMPLES]
         return {
-            "runs": [snapshot.row(run, name, 0) for run, name in zip(runs, names)],
+            "runs": [snapshot.row(run, name, 0) for run, name in zip(runs, names.values())],
             "recipe": [dict(zip(("key", "one", "other"), change)) for change in changes],
             "scores": [{**vars(score), "clear": score.clear} for score in both.scores()],
             "receipts": [snapshot.bill(run, receipt_of(run)) for run in runs],

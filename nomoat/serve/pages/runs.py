@@ -82,20 +82,20 @@ class Runs:
                 found[f"{path.name}~{number + 1}" if number else path.name] = path
         return found
 
-    def path(self, name: str) -> Path:
-        """The directory of a run by its name; Refusal where there is none."""
+    def path(self, name: str, param: str = "name") -> Path:
+        """The directory of a run by its name; Refusal, with `param`, where there is none."""
         path = self.places().get(name)
         if path is None:
-            raise Refusal(f"no run `{name[:100]}`; /api/runs lists them", "name", status=404, code="no_run")
+            raise Refusal(f"no run `{name[:100]}`; /api/runs lists them", param, status=404, code="no_run")
         return path
 
-    def run(self, name: str) -> Run:
-        """A run to read; Refusal for what is damaged."""
-        path = self.path(name)
+    def run(self, name: str, param: str = "name") -> Run:
+        """A run to read; Refusal, with `param`, for what is damaged."""
+        path = self.path(name, param)
         try:
             run = Run.open(path)
         except UserError as error:
-            raise Refusal(str(error), "name", status=409, code="damaged") from None
+            raise Refusal(str(error), param, status=409, code="damaged") from None
         run.lines = self._kept(path)[0]
         return run
 

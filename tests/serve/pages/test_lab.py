@@ -89,6 +89,12 @@ def test_a_query_that_means_nothing_is_refused(client, field, value):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
 
 
+@pytest.mark.parametrize(("asked", "param"), [("", "a"), ("?a=one", "b"), ("?a=no&b=one", "a")])
+def test_of_two_runs_the_one_that_is_none_is_named(client, asked, param):
+    answer = client.get(f"/api/compare{asked}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, param)
+
+
 def test_a_damaged_run_is_told_and_the_others_stay(client, runs):
     (runs / "one" / "events.jsonl").write_text("{}\nno event\n")
     (runs / "two" / "recipe.json").write_text("[]")

@@ -7,15 +7,17 @@ from nomoat.engine.request import Thinking
 from nomoat.serve.fields import ChatBody
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
+from nomoat.tokenizer import layout
 
 FIELD = "reply_tokens"
 
 
-def begun_of(body: ChatBody, served: Served, n_prompt: int, *, formed: bool) -> tuple[int, ...]:
+def begun_of(
+    body: ChatBody, served: Served, prompt: layout.Rendered, *, formed: bool
+) -> tuple[int, ...]:
     """The ids that the reply begins with; Refusal where nothing can stand behind them.
 
-    `n_prompt` tokens stand before them.  `formed`: the reply is held to a grammar or to tools, which have to
-    see all of it.
+    `formed`: the reply is held to a grammar or to tools, which have to see all of it.
     """
     begun = tuple(body.reply_tokens or ())
     if not begun:
@@ -28,7 +30,7 @@ def begun_of(body: ChatBody, served: Served, n_prompt: int, *, formed: bool) -> 
         raise Refusal(f"`{FIELD}`: id {wrong[0]}; expected 0 to {most - 1}", FIELD)
     if not body.ignore_eos and not served.tokenizer.layout.turn_ends.isdisjoint(begun):
         raise Refusal(f"`{FIELD}` holds an id that ends a reply; expected those before it", FIELD)
-    room = served.longest - n_prompt
+    room = served.longest - len(prompt.ids)
     if len(begun) >= room > 0:
         message = f"`{FIELD}` has {len(begun)} ids; expected fewer than the {room} left behind the prompt"
         raise Refusal(message, FIELD, code="context_length_exceeded")

@@ -41,7 +41,7 @@ def chat(body: ChatBody, served: Served) -> Asked:
     if held and budget is None and think is not False:
         budget = served.context  # the grammar has to know where a chain ends
     prompt = prompt_of(body.messages, offered, served, think)
-    begun = begun_of(body, served, len(prompt.ids), formed=bool(held or offered))
+    begun = begun_of(body, served, prompt, formed=bool(held or offered))
     limit = left_of(bounded(marks, budget, prompt), begun)
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal("`top_logprobs`: expected `logprobs: true` beside it", "top_logprobs")

@@ -77,14 +77,18 @@ class Lab:
         page = leafed(leaves, asked)
         return {"rollouts": page.records, "next": page.following, **leaves.ends()}
 
+    def asked(self, request: Request, key: str) -> tuple[str, Run]:
+        """The run that a query names."""
+        name = request.query_params.get(key, "")
+        return name, self.runs.run(name, key)
+
     def compare(self, request: Request) -> JsonObject:
-        names = {key: request.query_params.get(key, "") for key in ("a", "b")}
-        runs = [self.runs.run(name, param) for param, name in names.items()]
+        names, runs = zip(self.asked(request, "a"), self.asked(request, "b"))
         both = beside.Beside(*runs)
         changes = both.changes()
         samples = both.samples()[:MOST_SAMPLES]
         return {
-            "runs": [snapshot.row(run, name, 0) for run, name in zip(runs, names.values())],
+            "runs": [snapshot.row(run, name, 0) for run, name in zip(runs, names)],
             "recipe": [dict(zip(("key", "one", "other"), change)) for change in changes],
             "scores": [{**vars(score), "clear": score.clear} for score in both.scores()],
             "receipts": [snapshot.bill(run, receipt_of(run)) for run in runs],

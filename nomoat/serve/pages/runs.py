@@ -99,11 +99,16 @@ class Runs:
         run.lines = self._kept(path)[0]
         return run
 
-    def leaves(self, name: str, stage: str) -> Leaves:
-        """The rollouts of a stage; Refusal for a name that is none of the run's recipe."""
+    def stage(self, name: str, stage: str) -> Run:
+        """A run that has this stage; Refusal for a name that is none of its recipe."""
         run = self.run(name)
         if stage not in [course.name_of(each) for each in run.recipe.get("stages", [])]:
             raise Refusal(f"no stage `{stage[:100]}` in {name}", "stage", status=404, code="no_stage")
+        return run
+
+    def leaves(self, name: str, stage: str) -> Leaves:
+        """The rollouts of a stage; Refusal for a name that is none of the run's recipe."""
+        run = self.stage(name, stage)
         return self._kept(run.root)[1].setdefault(
             stage, Leaves(run.stage_dir(stage) / "rollouts.jsonl")
         )

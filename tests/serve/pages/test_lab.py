@@ -83,7 +83,12 @@ def test_no_stage_leads_out_of_a_run(client, stage):
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage")
 
 
-@pytest.mark.parametrize(("field", "value"), [("only", "some"), ("step", "-1"), ("limit", "x")])
+def test_a_curve_of_no_stage_is_refused(client):
+    answer = client.get("/api/runs/one/curve/no")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage")
+
+
+@pytest.mark.parametrize(("field", "value"), [("only", "some"), ("step", "-1"), ("limit", "x"), ("at", "5")])
 def test_a_query_that_means_nothing_is_refused(client, field, value):
     answer = client.get(f"/api/runs/one/rollouts?stage=rl&{field}={value}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)

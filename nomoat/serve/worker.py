@@ -126,6 +126,10 @@ class Worker:
             self.n_rows -= n_rows
             self._order("end", job)
 
+    def n_left(self, engine: Engine) -> int:
+        """How many samples of an engine run or wait."""
+        return sum(job.left for job in self.queued if job.engine is engine)
+
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
         """A block, in a thread of its own, during which no step is computed: the models are the block's."""

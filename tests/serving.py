@@ -52,7 +52,7 @@ def running(served, doors=DOORS, static=(), more=(), **bounds):
     thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
     thread.start()
     try:
-        yield Client(bound.getsockname()[1], app)
+        yield Client(bound.getsockname()[1], app, uvicorn_server.server_state.connections)
     finally:
         uvicorn_server.should_exit = True
         thread.join(60)
@@ -62,8 +62,8 @@ def running(served, doors=DOORS, static=(), more=(), **bounds):
 class Client:
     """Asks one server; a new connection for each request."""
 
-    def __init__(self, port, app):
-        self.port, self.app = port, app
+    def __init__(self, port, app, connections):
+        self.port, self.app, self.connections = port, app, connections
 
     def raw(self, method, path, body=None, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -94,6 +94,14 @@ class Client:
         """Waits until so many rows run or wait."""
         engine, end = self.app.shelf.entries["lamp"].served.engine, time.monotonic() + 60
         while self.app.worker.n_rows != n_rows or engine.busy != bool(n_rows):
+            assert time.monotonic() < end
+            threading.Event().wait(0.002)
+
+    def alone(self):
+        """Waits until nothing runs and every connection is closed, at the server's end too."""
+        self.settled()
+        end = time.monotonic() + 60
+        while self.connections:
             assert time.monotonic() < end
             threading.Event().wait(0.002)
 

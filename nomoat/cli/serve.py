@@ -53,12 +53,12 @@ def serve(
     names = frozenset(map(str.lower, host))
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
+    shelf = Shelf(listed, rows, stored=type)
     more = apis(task, runs, sources)
     models = [described(entry, type) for entry in listed]
     if plan:
         return told(models, json)
     bound = server.listening(address, port)
-    shelf = Shelf(listed, rows, stored=type)
     listed[0].served = shelf.load(listed[0], say.aside)
     bound.listen(server.BACKLOG)  # whoever comes from now on is answered
     announced(list(shelf.entries), server.url_of(bound), json)

@@ -13,6 +13,7 @@ from pathlib import Path
 from nomoat.report.rollouts import FIRST, ONLY, Record
 
 HEAD = re.compile(rb'\{"step": ?(\d+)(?:, ?"group": ?(\d+))?')
+AT = re.compile(r"([0-9]{1,12})\.([0-9]{1,9})")  # the id of a record
 MOST_BYTES = 48 << 20  # that one page looks through
 
 
@@ -143,5 +144,5 @@ def fitting(family: str | None, only: str) -> Callable[[Record], bool]:
 
 
 def _parsed(at: str | None) -> tuple[int | None, int]:
-    found = re.fullmatch(r"(\d{1,12})\.(\d{1,9})", at or "")
+    found = AT.fullmatch(at or "")
     return (int(found[1]), int(found[2])) if found else (None, 0)

@@ -52,7 +52,6 @@ async def connected(receive: Receive) -> AsyncIterator[None]:
 
 async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncIterator[Delta]:
     """What the choices have more, as it comes; `usage` is added up meanwhile."""
-    began = time.perf_counter()
     n = asked.requests[0].n
     replies: dict[int, Reply] = {}
     ended: set[int] = set()
@@ -62,8 +61,7 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
             replies[number] = Reply(asked, number, served.tokenizer)
             if token.sample == 0:
                 usage.cached_tokens += token.n_cached or 0
-        if not usage.completion_tokens:
-            usage.first_token_seconds = time.perf_counter() - began
+        usage.first_token_seconds = job.first_seconds
         usage.completion_tokens += 1
         usage.n_drafts += token.n_drafts
         usage.n_accepted += token.n_accepted
@@ -75,7 +73,7 @@ async def deltas(job: Job, asked: Asked, served: Served, usage: Usage) -> AsyncI
     for number in range(n * len(asked.requests)):  # those that took too long
         if number not in ended:
             yield replies.get(number, Reply(asked, number, served.tokenizer)).cut()
-    usage.seconds = time.perf_counter() - began
+    usage.seconds = job.seconds
     usage.joules, usage.joules_source = job.joules, job.joules_source
 
 

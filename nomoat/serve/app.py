@@ -223,9 +223,11 @@ class App:
     async def counted(self, request: Request) -> Response:
         for entry in self.shelf.entries.values():
             if entry.served:
-                scheduler = entry.served.engine.scheduler
-                self.metrics.running.labels(entry.name).set(len(scheduler.running))
-                self.metrics.waiting.labels(entry.name).set(len(scheduler.waiting))
+                engine = entry.served.engine
+                n_running = len(engine.scheduler.running)
+                n_waiting = max(self.worker.n_left(engine) - n_running, 0)
+                self.metrics.running.labels(entry.name).set(n_running)
+                self.metrics.waiting.labels(entry.name).set(n_waiting)
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def described_api(self, request: Request) -> Response:

@@ -7,11 +7,14 @@ from nomoat.engine.request import Thinking
 from nomoat.serve.fields import ChatBody
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
+from nomoat.tokenizer import layout
 
 FIELD = "reply_tokens"
 
 
-def begun_of(body: ChatBody, served: Served, *, formed: bool) -> tuple[int, ...]:
+def begun_of(
+    body: ChatBody, served: Served, prompt: layout.Rendered, *, formed: bool
+) -> tuple[int, ...]:
     """The ids that the reply begins with; Refusal where nothing can stand behind them.
 
     `formed`: the reply is held to a grammar or to tools, which have to see all of it.
@@ -27,6 +30,10 @@ def begun_of(body: ChatBody, served: Served, *, formed: bool) -> tuple[int, ...]
         raise Refusal(f"`{FIELD}`: id {wrong[0]}; expected 0 to {most - 1}", FIELD)
     if not body.ignore_eos and not served.tokenizer.layout.turn_ends.isdisjoint(begun):
         raise Refusal(f"`{FIELD}` holds an id that ends a reply; expected those before it", FIELD)
+    room = served.longest - len(prompt.ids)
+    if len(begun) >= room > 0:
+        message = f"`{FIELD}` has {len(begun)} ids; expected fewer than the {room} left behind the prompt"
+        raise Refusal(message, FIELD, code="context_length_exceeded")
     return begun
 
 

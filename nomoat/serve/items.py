@@ -161,6 +161,8 @@ class Response:
             "max_output_tokens": body.max_output_tokens,
             "temperature": 1.0 if body.temperature is None else body.temperature,
             "top_p": 1.0 if body.top_p is None else body.top_p,
+            "presence_penalty": body.presence_penalty or 0.0,
+            "frequency_penalty": body.frequency_penalty or 0.0,
             "top_logprobs": body.top_logprobs or 0,
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "tools": tools,
@@ -176,7 +178,7 @@ class Response:
 DELTAS = {"message": "response.output_text", "reasoning": "response.reasoning_text"}
 ABSENT: JsonObject = {
     "error": None, "previous_response_id": None, "store": False, "background": False, "max_tool_calls": None,
-    "truncation": "disabled", "presence_penalty": 0.0, "frequency_penalty": 0.0, "service_tier": "default",
+    "truncation": "disabled", "service_tier": "default",
     "safety_identifier": None, "prompt_cache_key": None,
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from nomoat.config import JsonObject
-from nomoat.serve import openai
+from nomoat.serve import openai, tools
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.body import Body
 from nomoat.serve.calls import Piece
@@ -85,6 +85,7 @@ class CountBody(Body):
         "container": (),
         "mcp_servers": (),
         "context_management": (),
+        "service_tier": ("auto", "standard_only"),
     }
     model: str
     messages: Annotated[list[Turn], Field(min_length=1, max_length=4096)]
@@ -117,9 +118,14 @@ def message(body: MessageBody, served: Served) -> Asked:
 
 
 def count(body: CountBody, served: Served) -> JsonObject:
-    """How many tokens the prompt of a message has."""
-    [request] = message(MessageBody.model_construct(**dict(body), max_tokens=1), served).requests
-    return {"input_tokens": len(request.prompt)}
+    """How many tokens the prompt of a message has, more than the model can read included."""
+    try:
+        chat = parse(ChatBody, chat_of(MessageBody.model_construct(**dict(body), max_tokens=1)))
+        think, _ = openai.thinking_of(chat, served)
+        prompt = openai.prompt_of(chat.messages, tools.tools_of(chat), served, think)
+    except Refusal as refusal:
+        raise renamed(refusal, RENAMED) from None
+    return {"input_tokens": len(prompt.ids)}
 
 
 def chat_of(body: MessageBody) -> JsonObject:

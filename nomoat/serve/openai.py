@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nomoat.config import JsonObject, UserError
-from nomoat.engine.blocks import BLOCK
 from nomoat.engine.grammar import Grammar
 from nomoat.engine.request import FAR, Request, Sampling, Thinking
 from nomoat.serve import structured, tools
@@ -42,7 +41,7 @@ def chat(body: ChatBody, served: Served) -> Asked:
     if held and budget is None and think is not False:
         budget = served.context  # the grammar has to know where a chain ends
     prompt = prompt_of(body.messages, offered, served, think)
-    begun = begun_of(body, served, formed=bool(held or offered))
+    begun = begun_of(body, served, prompt, formed=bool(held or offered))
     limit = left_of(bounded(marks, budget, prompt), begun)
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal("`top_logprobs`: expected `logprobs: true` beside it", "top_logprobs")
@@ -78,7 +77,7 @@ def continued(
 ) -> Request:
     """A request to the engine; Refusal, with the field, for what it can't continue."""
     tokenizer, engine = served.tokenizer, served.engine
-    most = min(served.context, engine.blocks.n * BLOCK)
+    most = served.longest
     room = most - len(ids)
     if room < 1:
         message = f"the prompt has {len(ids)} tokens; expected fewer than the {most} of this model's context"

@@ -9,7 +9,7 @@ from nomoat.config import JsonObject
 from nomoat.serve import openai
 from nomoat.serve.asked import Asked
 from nomoat.serve.body import Body
-from nomoat.serve.fields import ChatBody, Effort, Part, Text, Tokens, parse
+from nomoat.serve.fields import ChatBody, Effort, Part, Penalty, Text, Tokens, parse
 from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import Served
 from nomoat.serve.tools import Name
@@ -74,6 +74,8 @@ class ResponseBody(Body):
     max_output_tokens: Tokens | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     include: list[str] | None = Field(
         None, description="message.output_text.logprobs; others are passed over"
@@ -89,6 +91,7 @@ class ResponseBody(Body):
 
 
 LOGPROBS = "message.output_text.logprobs"
+SAME = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls")  # in a chat
 
 
 # --- bodies -> what is asked ---
@@ -123,7 +126,7 @@ def chat_of(body: ResponseBody) -> JsonObject:
         "max_completion_tokens": body.max_output_tokens,
         "stream": body.stream,
     }
-    chat |= {name: getattr(body, name) for name in ("temperature", "top_p", "parallel_tool_calls")}
+    chat |= {name: getattr(body, name) for name in SAME}
     if body.reasoning and body.reasoning.effort:
         chat["reasoning_effort"] = body.reasoning.effort
     if LOGPROBS in (body.include or ()):

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from nomoat.config import ConfigError, JsonObject, UserError, nearest
+from nomoat.engine.blocks import BLOCK
 from nomoat.engine.draft import Drafts
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
 from nomoat.engine.native.layout import Precision
@@ -47,6 +48,11 @@ class Served:
     def context(self) -> int:
         return self.engine.model.spec.context
 
+    @property
+    def longest(self) -> int:
+        """How many tokens a prompt and its reply can have together."""
+        return min(self.context, self.engine.blocks.n * BLOCK)
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -67,7 +73,7 @@ class Shelf:
         self, entries: Sequence[Entry], rows: int, *, stored: Stored = "f32", cache_bytes: int = CACHE_BYTES
     ):
         self.entries = {entry.name: entry for entry in entries}
-        self.rows, self.stored, self.cache_bytes = rows, stored, cache_bytes
+        self.stored, self.rows, self.limits = stored, rows, Limits(rows, STEP_TOKENS, cache_bytes)
 
     async def get(self, name: str | None) -> Served:
         """The model of this name, loaded; Refusal where there is none, or its files can't be read."""
@@ -96,9 +102,8 @@ class Shelf:
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
 
     def engine(self, loaded: Loaded, precision: Precision) -> Engine:
-        limits = Limits(self.rows, STEP_TOKENS, self.cache_bytes)
         model, tokenizer = loaded.model.eval(), loaded.tokenizer
-        return Engine(model, limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
+        return Engine(model, self.limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
 
 
 def described(entry: Entry, stored: Stored) -> JsonObject:

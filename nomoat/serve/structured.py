@@ -41,6 +41,8 @@ class StructuredOutputs(Body):
     json_object: bool | None = None
     regex: Pattern | None = None
     choice: Texts | None = None
+    grammar: None = Field(None, description="not supported, as the next")
+    structural_tag: None = None
 
 
 class Formed(Body):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -32,6 +33,9 @@ class Job:
         self.unread: deque[tuple[int, Token]] = deque()
         self.news = asyncio.Event()
         self.failed = self.late = False
+        self.began = time.perf_counter()
+        self.first_seconds: float | None = None  # from then to its first token
+        self.seconds = 0.0  # to the last one so far
         self.joules = 0.0  # its share of the steps that it was in
         self.joules_source = "estimated"
 
@@ -39,6 +43,12 @@ class Job:
         """No token is waited for any more."""
         self.late = True
         self.news.set()
+
+    def took(self, seconds: float) -> None:
+        """A token has come."""
+        self.seconds = seconds
+        if self.first_seconds is None:
+            self.first_seconds = seconds
 
     async def tokens(self) -> AsyncIterator[tuple[int, Token]]:
         """(i, token of requests[i]) as they come; fewer than asked for where they take too long."""
@@ -116,6 +126,10 @@ class Worker:
             self.n_rows -= n_rows
             self._order("end", job)
 
+    def n_left(self, engine: Engine) -> int:
+        """How many samples of an engine run or wait."""
+        return sum(job.left for job in self.queued if job.engine is engine)
+
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
         """A block, in a thread of its own, during which no step is computed: the models are the block's."""
@@ -173,6 +187,7 @@ class Worker:
     def _hand_out(self, engine: Engine, tokens: Sequence[Token], joules: float, source: str) -> None:
         """Tokens to whom they belong; the step's joules are shared by the rows that it had."""
         news: News = []
+        now = time.perf_counter()
         rows = [row.number for row in engine.scheduler.running]
         rows += [token.request for token in tokens if token.stop]
         for number in rows:
@@ -181,6 +196,7 @@ class Worker:
             job.joules_source = source
         for token in tokens:
             job, i = self.jobs[engine, token.request]
+            job.took(now - job.began)
             news.append((job, i, token))
             if token.stop:
                 job.running -= 1

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from serving import CHAT, HI, PLAIN, TEXT, made, running
+from serving import CHAT, HI, PLAIN, TEXT, endless, made, running
 
 from nomoat.engine.generate import sample
 from nomoat.tokenizer import layout
@@ -136,14 +136,24 @@ def test_the_document_describes_every_route(client):
     assert {"messages", "temperature", "stream_options", "reasoning_effort"} <= fields.keys()
 
 
-def test_counters_count(client):
-    def counted():
-        text = client.raw("GET", "/metrics")[2].decode()
-        return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[0] != "#"}
+def counted(client):
+    text = client.raw("GET", "/metrics")[2].decode()
+    return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line[0] != "#"}
 
-    before = counted()
+
+def test_samples_that_wait_for_a_row_are_counted(client):
+    with endless(client, n=8, seed=1):
+        now = counted(client)
+        gauges = [now[f'nomoat_rows_{what}{{model="lamp"}}'] for what in ("running", "waiting")]
+    client.settled()
+    assert sum(gauges) == 8
+    assert gauges[1] >= 4
+
+
+def test_counters_count(client):
+    before = counted(client)
     client.post(CHAT, **HI)
-    after = counted()
+    after = counted(client)
     grown = {name: after[name] - before[name] for name in before if after[name] != before[name]}
     assert grown['nomoat_completion_tokens_total{model="lamp"}'] == 8
     assert grown['nomoat_requests_total{end="done",model="lamp"}'] == 1

@@ -74,10 +74,10 @@ def clients(port, n, seed):
 def test_nothing_stays_of_ten_thousand_requests():
     with running(made()) as client:
         clients(client.port, N_REQUESTS // 5, "warm")
-        client.settled()
+        client.alone()
         before, counts = held(client)
         clients(client.port, N_REQUESTS, "soak")
-        client.settled()
+        client.alone()
         after, counts_after = held(client)
         assert counts_after == counts
         assert after < 1.01 * before

@@ -100,6 +100,12 @@ def test_tokens_are_counted_as_they_are_read(client):
     _, counted = client.post(f"{PATH}/count_tokens", **asked, **fields)
     usage = said["usage"]
     assert counted["input_tokens"] == usage["input_tokens"] + usage["cache_read_input_tokens"]
+    long = asked | {"messages": [{"role": "user", "content": "x" * 3000}]}
+    assert client.post(f"{PATH}/count_tokens", **long)[1]["input_tokens"] > 256  # more than can be read
+
+
+def test_a_tier_that_asks_for_nothing_is_passed_over(client):
+    assert client.post(PATH, **ASK | {"max_tokens": 1, "service_tier": "standard_only"})[0] == 200
 
 
 def test_blocks_become_turns():
@@ -139,6 +145,7 @@ def of(kind: str) -> dict:
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"temperature": 1.5}, "temperature"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
+        ({"service_tier": "priority"}, "service_tier"),
         ({"output_config": {"format": UNHELD}}, "output_config.format"),
         ({"tools": [{"name": "x"}]}, "tools[0].input_schema"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),

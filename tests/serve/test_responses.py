@@ -92,7 +92,9 @@ def test_items_become_turns():
         {"role": "assistant", "content": [{"type": "output_text", "text": "b"}]}, call, call,
         {"type": "function_call_output", "call_id": "c", "output": "d"},
     ]  # fmt: skip
-    body = ResponseBody.model_validate({"model": "m", "input": items, "instructions": "e"})
+    fields = {"model": "m", "input": items, "instructions": "e", "frequency_penalty": 0.5}
+    body = ResponseBody.model_validate(fields)
+    assert chat_of(body)["frequency_penalty"] == 0.5
     system, user, assistant, tool = chat_of(body)["messages"]
     assert system == {"role": "system", "content": "e"}
     assert user["content"] == [{"type": "input_text", "text": "a"}]
@@ -118,6 +120,7 @@ def test_items_become_turns():
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"presence_penalty": 3}, "presence_penalty"),
         ({"reasoning": {"effort": "enormous"}}, "reasoning.effort"),
     ],
 )

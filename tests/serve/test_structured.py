@@ -76,6 +76,8 @@ def form(schema: object) -> dict:
         ({"guided_choice": []}, "guided_choice", "at least 1"),
         ({"guided_json": "{"}, "guided_json", "JSON"),
         ({"guided_grammar": "root ::= x"}, "guided_grammar", "not supported"),
+        ({"structured_outputs": {"grammar": "root ::= x"}}, "structured_outputs.grammar", "None"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag", "None"),
         ({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}}, "structured_outputs.choice", "both"),
         ({"guided_regex": "(a{1,1000}){1,1000}", "logit_bias": {"2": -100}}, None, "simplify"),
     ],

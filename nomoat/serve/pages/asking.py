@@ -11,6 +11,8 @@ from nomoat.serve import fields, openai
 from nomoat.serve.answer import Desk, deltas, usage_of
 from nomoat.serve.asked import Asked, Choice
 from nomoat.serve.pages.bodies import AskBody
+from nomoat.serve.refusal import Refusal
+from nomoat.serve.responses import renamed
 from nomoat.serve.shelf import Served
 from nomoat.stats import pass_at_k, wilson
 from nomoat.tasks.base import Problem, Task
@@ -20,6 +22,7 @@ from nomoat.tokenizer import layout
 MOST_TOKENS = 2048  # of a reply
 PASSES = (1, 2, 4, 8, 16, 32)
 MARKS = ("<think>", "</think>")
+RENAMED = {"enable_thinking": "thinking", "messages": "family"}  # fields of the chat -> of this route
 
 
 def asked_of(body: AskBody, problem: Problem, served: Served) -> Asked:
@@ -32,7 +35,10 @@ def asked_of(body: AskBody, problem: Problem, served: Served) -> Asked:
         "seed": body.seed,
         "max_tokens": MOST_TOKENS,
     }
-    asked = openai.chat(fields.parse(fields.ChatBody, table), served)
+    try:
+        asked = openai.chat(fields.parse(fields.ChatBody, table), served)
+    except Refusal as refusal:
+        raise renamed(refusal, RENAMED) from None
     return replace(asked, requests=(replace(asked.requests[0], n=body.n),))
 
 

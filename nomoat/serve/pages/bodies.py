@@ -9,6 +9,7 @@ from nomoat.serve.fields import Id, Text
 
 MOST_ASKED = 32
 Name = Annotated[str, Field(max_length=4096)]
+Level = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # which JavaScript can hold
 Lang = Literal["en", "de"]
 
@@ -23,14 +24,14 @@ class InspectBody(Body):
 
 class ProblemBody(Body):
     family: Name
-    level: int
+    level: Level
     seed: Seed | None = Field(None, description="left out: another problem each time")
     lang: Lang | None = Field(None, description="left out: as it is drawn")
 
 
 class VerdictBody(Body):
     family: Name
-    level: int
+    level: Level
     seed: Seed
     lang: Lang | None = Field(None, description="as the problem was asked for")
     answer: Text = Field(description="the reply behind its thinking")
@@ -40,7 +41,7 @@ class VerdictBody(Body):
 class AskBody(Body):
     model: str | None = None
     family: Name
-    level: int
+    level: Level
     seed: Seed
     lang: Lang | None = None
     n: Annotated[int, Field(ge=1, le=MOST_ASKED)] = MOST_ASKED

@@ -48,8 +48,9 @@ def check(body: InspectBody, served: Served) -> None:
             raise Refusal(f"`{name}`: id {wrong[0]}; expected 0 to {spec.vocab_size - 1}", name)
     n = len(body.prompt_tokens) + len(body.reply_tokens)
     if n > spec.context:
-        found = f"{n} tokens; expected {spec.context} at most, this model's context"
-        raise Refusal(found, "reply_tokens", code="context_length_exceeded")
+        name = "prompt_tokens" if len(body.prompt_tokens) >= spec.context else "reply_tokens"
+        found = f"`{name}`: {n} tokens in all; expected {spec.context} at most, this model's context"
+        raise Refusal(found, name, code="context_length_exceeded")
 
 
 Score = tuple[float, list[tuple[int, float]]]

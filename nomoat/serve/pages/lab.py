@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from nomoat.config import JsonObject, UserError
 from nomoat.report import beside, curves, snapshot
-from nomoat.report.leaves import Leaves, Page, fitting
+from nomoat.report.leaves import AT, Leaves, Page, fitting
 from nomoat.report.receipt import receipt_of
 from nomoat.report.rollouts import ONLY
 from nomoat.run.directory import Run
@@ -68,7 +68,8 @@ class Lab:
         return snapshot.snapshot(self.runs.run(name), name)
 
     def curve(self, request: Request) -> JsonObject:
-        run, stage = self.runs.run(request.path_params["name"]), request.path_params["stage"]
+        stage = request.path_params["stage"]
+        run = self.runs.stage(request.path_params["name"], stage)
         return {"line": len(run.events()), **curves.curves(run.curve(stage))}
 
     def rollouts(self, request: Request) -> JsonObject:
@@ -77,9 +78,13 @@ class Lab:
         page = leafed(leaves, asked)
         return {"rollouts": page.records, "next": page.following, **leaves.ends()}
 
+    def asked(self, request: Request, key: str) -> tuple[str, Run]:
+        """The run that a query names."""
+        name = request.query_params.get(key, "")
+        return name, self.runs.run(name, key)
+
     def compare(self, request: Request) -> JsonObject:
-        names = [request.query_params.get(key, "") for key in ("a", "b")]
-        runs = [self.runs.run(name) for name in names]
+        names, runs = zip(self.asked(request, "a"), self.asked(request, "b"))
         both = beside.Beside(*runs)
         changes = both.changes()
         samples = both.samples()[:MOST_SAMPLES]
@@ -124,8 +129,10 @@ def leafed(leaves: Leaves, asked: Mapping[str, str]) -> Page:
     family = asked.get("family") or None
     step = whole(asked.get("step"), "step")
     limit = whole(asked.get("limit"), "limit", 20)
-    fits = fitting(family, only)
-    return leaves.page(fits, min(limit, MOST_ROLLOUTS), asked.get("at"), step)
+    at = asked.get("at") or None
+    if at and not AT.fullmatch(at):
+        raise Refusal(f"at={at[:40]}; expected an id, STEP.NUMBER", "at")
+    return leaves.page(fitting(family, only), min(limit, MOST_ROLLOUTS), at, step)
 
 
 def kind(only: str) -> str:

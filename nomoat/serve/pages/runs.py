@@ -82,28 +82,33 @@ class Runs:
                 found[f"{path.name}~{number + 1}" if number else path.name] = path
         return found
 
-    def path(self, name: str) -> Path:
-        """The directory of a run by its name; Refusal where there is none."""
+    def path(self, name: str, param: str = "name") -> Path:
+        """The directory of a run by its name; Refusal, with `param`, where there is none."""
         path = self.places().get(name)
         if path is None:
-            raise Refusal(f"no run `{name[:100]}`; /api/runs lists them", "name", status=404, code="no_run")
+            raise Refusal(f"no run `{name[:100]}`; /api/runs lists them", param, status=404, code="no_run")
         return path
 
-    def run(self, name: str) -> Run:
-        """A run to read; Refusal for what is damaged."""
-        path = self.path(name)
+    def run(self, name: str, param: str = "name") -> Run:
+        """A run to read; Refusal, with `param`, for what is damaged."""
+        path = self.path(name, param)
         try:
             run = Run.open(path)
         except UserError as error:
-            raise Refusal(str(error), "name", status=409, code="damaged") from None
+            raise Refusal(str(error), param, status=409, code="damaged") from None
         run.lines = self._kept(path)[0]
+        return run
+
+    def stage(self, name: str, stage: str) -> Run:
+        """A run that has this stage; Refusal for a name that is none of its recipe."""
+        run = self.run(name)
+        if stage not in [course.name_of(each) for each in run.recipe.get("stages", [])]:
+            raise Refusal(f"no stage `{stage[:100]}` in {name}", "stage", status=404, code="no_stage")
         return run
 
     def leaves(self, name: str, stage: str) -> Leaves:
         """The rollouts of a stage; Refusal for a name that is none of the run's recipe."""
-        run = self.run(name)
-        if stage not in [course.name_of(each) for each in run.recipe.get("stages", [])]:
-            raise Refusal(f"no stage `{stage[:100]}` in {name}", "stage", status=404, code="no_stage")
+        run = self.stage(name, stage)
         return self._kept(run.root)[1].setdefault(
             stage, Leaves(run.stage_dir(stage) / "rollouts.jsonl")
         )

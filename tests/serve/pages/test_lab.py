@@ -83,10 +83,21 @@ def test_no_stage_leads_out_of_a_run(client, stage):
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage")
 
 
-@pytest.mark.parametrize(("field", "value"), [("only", "some"), ("step", "-1"), ("limit", "x")])
+def test_a_curve_of_no_stage_is_refused(client):
+    answer = client.get("/api/runs/one/curve/no")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage")
+
+
+@pytest.mark.parametrize(("field", "value"), [("only", "some"), ("step", "-1"), ("limit", "x"), ("at", "5")])
 def test_a_query_that_means_nothing_is_refused(client, field, value):
     answer = client.get(f"/api/runs/one/rollouts?stage=rl&{field}={value}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize(("asked", "param"), [("", "a"), ("?a=one", "b"), ("?a=no&b=one", "a")])
+def test_of_two_runs_the_one_that_is_none_is_named(client, asked, param):
+    answer = client.get(f"/api/compare{asked}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, param)
 
 
 def test_a_damaged_run_is_told_and_the_others_stay(client, runs):

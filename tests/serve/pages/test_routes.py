@@ -7,10 +7,13 @@ import pytest
 from serving import CHAT, HI, made, running
 
 from nomoat.serve.limits import Doors
-from nomoat.serve.pages import routes
+from nomoat.serve.pages import asking, routes
+from nomoat.serve.pages.bodies import AskBody
 from nomoat.serve.pages.models import Models
+from nomoat.serve.refusal import Refusal
 from nomoat.serve.shelf import described, entries
 from nomoat.tasks import base, find
+from nomoat.tasks.base import Problem
 from nomoat.tasks.verdicts import Verdicts
 from nomoat.weights import known
 
@@ -107,7 +110,24 @@ def test_a_character_that_two_replies_share_is_whole_in_neither(client, served):
 )  # fmt: skip
 def test_what_no_reply_can_begin_with_is_refused(client, fields):
     status, said = client.post(CHAT, **HI | fields)
-    assert status == 400, said
+    assert (status, said["error"]["param"][:12]) == (400, "reply_tokens"), said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "name"), [(41, 999, "reply_tokens"), (999, 1, "prompt_tokens"), (41, 0, None)]
+)
+def test_what_no_context_holds_is_named(client, served, prompt, reply, name):
+    fields = {"prompt_tokens": [41] * prompt, "reply_tokens": [41] * reply}
+    status, said = client.post("/api/inspect", **fields)
+    assert status == (400 if name else 200)
+    assert name in (None, said.get("error", {}).get("param"))
+
+
+def test_a_refusal_of_many_answers_is_in_the_words_of_their_route():
+    problem = Problem("Say yes. " * 40, "1", "yes")
+    with pytest.raises(Refusal, match="tokens") as refused:
+        asking.asked_of(AskBody(family="mine", level=1, seed=0), problem, made(context=64))
+    assert refused.value.param == "family"
 
 
 def test_a_reply_that_has_ended_is_not_gone_on_with(client, served):
@@ -235,7 +255,7 @@ BODIES = {
     "/api/verdict": {"family": "lamp", "level": 4, "seed": 0, "answer": "x"},
     "/api/ask": {"family": "lamp", "level": 4, "seed": 0, "n": 1},
 }
-ODD = (None, "", "x", -1, 0, 1.5, 2**70, [], [1], [[1]], {}, {"a": 1}, True, "\ud800", [2**40], [-1], "\0")
+ODD = (None, "", "x", -1, 0, 1.5, 10**4000, [], [1], [[1]], {}, {"a": 1}, True, "\ud800", [2**40], [-1], "\0")
 
 
 def test_malformed_bodies_are_refused_and_never_a_mistake_of_the_server(client):

@@ -3,7 +3,7 @@
 import { h } from "../app/dom.js";
 import { familyName, short, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
-import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf, single } from "./models.js";
+import { choose, chosen, labelOf, modelOf, models, single, stagesOf, unread, wholeCostOf } from "./models.js";
 import { session } from "./session.js";
 import { stageMap } from "./stages.js";
 
@@ -12,6 +12,7 @@ const KINDS = 14;
 
 export function emptyState() {
   const model = modelOf(chosen().length > 1 ? single() : chosen()[0]);
+  if (unread()) return h("p", { class: "nothing muted", text: t("loading") });
   if (!model) return away();
   const stages = stagesOf(model.id);
   return h(

@@ -99,3 +99,10 @@ def test_a_wrong_key_is_told_so(visit, launch, tmp_path, watch):
     label.press("Enter")
     page.locator(".empty").wait_for()
     watch.errors[:] = [error for error in watch.errors if "401" not in error]
+
+
+@pytest.mark.parametrize(("locale", "words"), [("en-GB", "lamp"), ("de-DE", "Lampe")])
+def test_what_to_try_is_in_the_language_of_the_page_and_judged(chat, locale, words):
+    page = chat(locale=locale)
+    page.locator(".example").filter(has_text=words).click()
+    page.locator(".verdict .seal").wait_for()

@@ -1,11 +1,13 @@
 """The lab's routes: runs of a directory and no other, a log as it grows, and from any line on."""
 
 import json
+import shutil
 import threading
 
 import pytest
 from starlette.testclient import TestClient
 
+from nomoat.cli.serve import directory_of
 from nomoat.run.directory import Run
 from nomoat.serve.limits import Bounds, Doors
 from nomoat.serve.pages import follow, lab
@@ -87,6 +89,15 @@ def test_no_stage_leads_out_of_a_run(client, stage):
 def test_a_query_that_means_nothing_is_refused(client, field, value):
     answer = client.get(f"/api/runs/one/rollouts?stage=rl&{field}={value}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+def test_a_server_that_is_older_than_the_first_run_lists_it(runs, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    lab = Runs(directory_of(None))
+    assert lab.rows() == []
+    shutil.copytree(runs, "runs")
+    assert lab.rows()
 
 
 def test_a_damaged_run_is_told_and_the_others_stay(client, runs):

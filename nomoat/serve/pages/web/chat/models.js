@@ -9,14 +9,19 @@ const joined = (parts) => parts.map(unbroken).join("\u00a0· ");
 const CENT = 0.01;
 const MOST = 6; // side by side: as many as a browser keeps connections
 let list = kept("models", []); // as they were last time, for when the server is away
-let isAsked = false; // whether the server has answered, or could not
+let heard = null; // "yes" once the server has answered, "no" where it could not
 let standard = null; // who answers if nobody was chosen
 
 /** Asks the server for its models; the first is the default. */
 export async function readModels() {
-  const all = (await get("/api/models").finally(() => {
-    isAsked = true;
-  })).models;
+  let all;
+  try {
+    all = (await get("/api/models")).models;
+    heard = "yes";
+  } catch (error) {
+    heard = "no";
+    throw error;
+  }
   list = ordered(all);
   standard = all[0]?.id ?? null;
   keep("models", list);
@@ -32,8 +37,8 @@ function ordered(all) {
 
 export const models = () => list;
 
-/** Whether nobody knows yet what the server has. */
-export const unread = () => !list.length && !isAsked;
+/** Whether the server has said what it has: "yes", "no" where it could not, null before that. */
+export const answered = () => heard;
 
 export const modelOf = (id) => list.find((model) => model.id === id);
 

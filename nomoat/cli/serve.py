@@ -90,12 +90,12 @@ def shown(page: str, browser: bool) -> None:
         threading.Thread(target=show, daemon=True).start()
 
 
-def directory_of(runs: Path | None) -> Path | None:
-    """Where the runs are that the lab shows; ConfigError for a directory that isn't there."""
+def directory_of(runs: Path | None) -> Path:
+    """Where the runs are that the lab shows, or will be; ConfigError for a named one that isn't there."""
     from nomoat.config import ConfigError
 
     if runs is None:
-        return DEFAULT_RUNS if DEFAULT_RUNS.is_dir() else None
+        return DEFAULT_RUNS  # also before the first run makes it
     if not runs.is_dir():
         raise ConfigError(f"--runs {runs}; expected a directory of runs; `nomoat run` writes runs/NAME")
     return runs

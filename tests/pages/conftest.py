@@ -5,6 +5,7 @@ or asked anyone but this server.
 """
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ ARGUMENTS = (
 )
 AXE = Path(os.environ.get("NOMOAT_AXE", Path(sys.prefix) / "pages/node_modules/axe-core/axe.min.js"))
 OURS = re.compile(r"(data|blob|about):")  # requests that go nowhere
+GREEDY = "localStorage.setItem('nomoat.settings', '{\"temperature\": 0}')"
+FAKE = Path(__file__).with_name("fake_stream.js").read_text("utf-8")
 SECONDS = 20  # that a test waits for what a page is to show
 
 
@@ -161,3 +164,28 @@ def accessible():
         assert not told, (where, told)
 
     return check
+
+
+@pytest.fixture
+def chat(visit):
+    """The chat page, opened and ready; its answers are quick and always the same."""
+
+    def opened(**options):
+        page = visit("/", before=lambda page: page.add_init_script(GREEDY), **options)
+        page.locator(".empty").wait_for()
+        return page
+
+    return opened
+
+
+@pytest.fixture
+def slow(visit):
+    """The page with an answer of the test's own, a token at a time: slow(text=, think=, ms=)."""
+
+    def opened(**fake):
+        told = f"window.fake = {json.dumps(fake)};\n{FAKE}"
+        page = visit("/", before=lambda page: page.add_init_script(told))
+        page.locator(".empty").wait_for()
+        return page
+
+    return opened

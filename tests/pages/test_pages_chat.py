@@ -2,38 +2,10 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.check
-GREEDY = "localStorage.setItem('nomoat.settings', '{\"temperature\": 0}')"
-FAKE = Path(__file__).with_name("fake_stream.js").read_text("utf-8")
-
-
-@pytest.fixture
-def chat(visit):
-    """The chat page, opened and ready; its answers are quick and always the same."""
-
-    def opened(**options):
-        page = visit("/", before=lambda page: page.add_init_script(GREEDY), **options)
-        page.locator(".empty").wait_for()
-        return page
-
-    return opened
-
-
-@pytest.fixture
-def slow(visit):
-    """The page with an answer of the test's own, a token at a time: slow(text=, think=, ms=)."""
-
-    def opened(**fake):
-        told = f"window.fake = {json.dumps(fake)};\n{FAKE}"
-        page = visit("/", before=lambda page: page.add_init_script(told))
-        page.locator(".empty").wait_for()
-        return page
-
-    return opened
 
 
 def say(page, text):

@@ -11,6 +11,8 @@ import nomoat.serve.pages
 
 WEB = Path(nomoat.serve.pages.__file__).with_name("web")
 OURS = sorted([*WEB.glob("app/*.js"), *WEB.glob("chat/*.js")])
+SHARED = ("text/en.json", "text/de.json")
+WORDS = {"index.html": SHARED, "lab.html": (*SHARED, "text/lab.en.json", "text/lab.de.json")}
 MOST_BYTES = 250_000  # over the wire, until a page is there
 IMPORT = re.compile(r'^(?:import|export)[^;]*?from "([^"]+)"', re.M)
 CALL = re.compile(r'\bt\(\s*"([^"]+)"')
@@ -62,28 +64,33 @@ def reached(*names: str) -> dict[Path, int]:
     return sizes
 
 
-def first_load() -> dict[Path, int]:
-    named = re.findall(r'(?:href|src)="/assets/([^"]+)"', source(WEB / "index.html"))
-    return reached("index.html", "text/en.json", "text/de.json", "manifest.webmanifest", *named)
+def first_load(page: str) -> dict[Path, int]:
+    named = re.findall(r'(?:href|src)="/assets/([^"]+)"', source(WEB / page))
+    return reached(page, *WORDS[page], *named)
 
 
-def test_the_first_load_is_small():
-    sizes = first_load()
+@pytest.mark.parametrize("page", WORDS)
+def test_the_first_load_is_small(page):
+    sizes = first_load(page)
     assert sum(sizes.values()) < MOST_BYTES, sizes
 
 
-def test_the_worker_keeps_all_that_the_page_loads():
+@pytest.mark.parametrize("page", WORDS)
+def test_the_worker_keeps_all_that_a_page_loads(page):
     kept = source(WEB / "sw.js")
-    for path in first_load():
+    for path in first_load(page):
         name = path.relative_to(WEB).as_posix()
         bare = name.removesuffix(".js").rpartition("/")[2]
         is_kept = f'"/assets/{name}"' in kept or f'"{bare}"' in kept
-        assert is_kept or name in ("index.html", "manifest.webmanifest") or path.suffix == ".png", name
+        assert is_kept or name in WORDS or path.suffix == ".png", name
+    assert '"/"' in kept
+    assert '"/lab"' in kept
 
 
-def test_the_page_fetches_its_modules_at_once():
-    ahead = re.findall(r'rel="modulepreload" href="/assets/([^"]+)"', source(WEB / "index.html"))
-    modules = {path.relative_to(WEB).as_posix() for path in reached("chat/main.js")} - {"chat/main.js"}
+@pytest.mark.parametrize(("page", "main"), [("index.html", "chat/main.js"), ("lab.html", "lab/main.js")])
+def test_a_page_fetches_its_modules_at_once(page, main):
+    ahead = re.findall(r'rel="modulepreload" href="/assets/([^"]+)"', source(WEB / page))
+    modules = {path.relative_to(WEB).as_posix() for path in reached(main)} - {main}
     assert sorted(ahead) == sorted(modules)
 
 

@@ -89,7 +89,7 @@ def lab(launch, runs):
 
 
 def settled(page):
-    page.locator("main > *").first.wait_for()
+    page.locator("main > :not(.crumb)").first.wait_for()
     page.locator(".loading, .later").first.wait_for(state="detached")
 
 
@@ -220,7 +220,7 @@ def opened(page, run, watch):
     """The report of a run, as a file: it asks for nothing but itself."""
     file = report.write(run).as_uri()
     page.goto(file)
-    page.locator("main > *").first.wait_for()
+    page.locator("main > :not(.crumb)").first.wait_for()
     assert watch.offsite == [file]
     watch.offsite.clear()
     return page

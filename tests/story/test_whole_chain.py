@@ -58,6 +58,7 @@ def test_run_again_says_that_it_is_done_and_changes_nothing(forge, smoke, recipe
     assert again.code == 0
     assert "is done" in again.err
     assert "next:" in again.out
+    assert re.search(rf"nomoat serve {re.escape(str(smoke.root))} +# .*in a browser", again.out)
     assert (smoke.root / "events.jsonl").read_bytes() == before
 
 

@@ -1,11 +1,13 @@
 """The lab's routes: runs of a directory and no other, a log as it grows, and from any line on."""
 
 import json
+import shutil
 import threading
 
 import pytest
 from starlette.testclient import TestClient
 
+from nomoat.cli.serve import directory_of
 from nomoat.run.directory import Run
 from nomoat.serve.limits import Bounds, Doors
 from nomoat.serve.pages import follow, lab
@@ -98,6 +100,15 @@ def test_a_query_that_means_nothing_is_refused(client, field, value):
 def test_of_two_runs_the_one_that_is_none_is_named(client, asked, param):
     answer = client.get(f"/api/compare{asked}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, param)
+
+
+def test_a_server_that_is_older_than_the_first_run_lists_it(runs, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    lab = Runs(directory_of(None))
+    assert lab.rows() == []
+    shutil.copytree(runs, "runs")
+    assert lab.rows()
 
 
 def test_a_damaged_run_is_told_and_the_others_stay(client, runs):

@@ -1,19 +1,25 @@
-// Keeps the page, so that it opens without its server: files alone, never an answer of the model.
+// Keeps the pages, so that they open without their server: files alone, never an answer of the model.
 
 const CACHE = "nomoat-1";
 const SHELL = [
   "/",
+  "/lab",
   "/manifest.webmanifest",
   "/assets/base.css",
   "/assets/chat.css",
+  "/assets/lab.css",
   "/assets/icon.svg",
   "/assets/text/en.json",
   "/assets/text/de.json",
+  "/assets/text/lab.en.json",
+  "/assets/text/lab.de.json",
   "/assets/vendor/marked.js",
   "/assets/vendor/dompurify.js",
   "/assets/vendor/temml.js",
   "/assets/vendor/temml.css",
   "/assets/vendor/Temml.woff2",
+  "/assets/vendor/uplot.css",
+  "/assets/vendor/uplot.js",
   ...[
     "api",
     "dialog",
@@ -58,6 +64,27 @@ const SHELL = [
     "verdict",
     "view",
   ].map((name) => `/assets/chat/${name}.js`),
+  ...[
+    "compare",
+    "cost",
+    "figure",
+    "heat",
+    "list",
+    "live",
+    "main",
+    "plot",
+    "recipe",
+    "rollouts",
+    "routes",
+    "rows",
+    "scores",
+    "story",
+    "talk",
+    "training",
+    "transfer",
+    "views",
+    "words",
+  ].map((name) => `/assets/lab/${name}.js`),
   "/assets/chat/exported.css",
 ];
 

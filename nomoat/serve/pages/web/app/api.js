@@ -114,7 +114,8 @@ async function answered(path, options) {
 
 /** One question for the key, however many requests want it. */
 function keyAsked() {
-  asking ??= ask(t("key.title"), h("p", { text: t("key.why") }), {
+  const refused = key && h("p", { class: "wrong-text", role: "alert", text: t("key.wrong") });
+  asking ??= ask(t("key.title"), [refused, h("p", { text: t("key.why") })], {
     label: t("key.label"),
     type: "password",
   }).then((given) => {

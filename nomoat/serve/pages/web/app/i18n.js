@@ -68,6 +68,10 @@ export function number(value, digits = 3) {
   return new Intl.NumberFormat(now, how).format(value);
 }
 
+/** A number with as many digits behind the point as its neighbours. */
+export const fixed = (value, digits = 2) =>
+  new Intl.NumberFormat(now, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+
 /** 1,900,952 as 1.9M. */
 export const short = (value) =>
   new Intl.NumberFormat(now, { notation: "compact", maximumFractionDigits: 1 }).format(value);

@@ -22,6 +22,25 @@ export function keep(name, value) {
   }
 }
 
+/** As `kept` and `keep`, of this tab; a new one begins with what the last tab kept. */
+export function keptHere(name, otherwise) {
+  try {
+    const text = sessionStorage.getItem(`nomoat.${name}`);
+    return text === null ? kept(name, otherwise) : JSON.parse(text);
+  } catch {
+    return kept(name, otherwise);
+  }
+}
+
+export function keepHere(name, value) {
+  keep(name, value);
+  try {
+    sessionStorage.setItem(`nomoat.${name}`, JSON.stringify(value));
+  } catch {
+    // the last tab's it is
+  }
+}
+
 /** As `kept` and `keep`, for a bare word, which `early.js` reads before anything else. */
 export function keptWord(name, allowed) {
   try {

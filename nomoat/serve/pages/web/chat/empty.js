@@ -1,9 +1,20 @@
 // What a new conversation shows: who is here, what it can, what it can't, and where it comes from.
 
-import { h } from "../app/dom.js";
-import { familyName, short, t } from "../app/i18n.js";
+import { fill, h } from "../app/dom.js";
+import { familyName, language, short, t } from "../app/i18n.js";
 import { icon } from "../app/icons.js";
-import { choose, chosen, labelOf, modelOf, models, stagesOf, wholeCostOf, single } from "./models.js";
+import {
+  answered,
+  choose,
+  chosen,
+  labelOf,
+  modelOf,
+  models,
+  single,
+  stagesOf,
+  wholeCostOf,
+} from "./models.js";
+import { kinds, problem } from "./judging.js";
 import { session } from "./session.js";
 import { stageMap } from "./stages.js";
 
@@ -12,6 +23,7 @@ const KINDS = 14;
 
 export function emptyState() {
   const model = modelOf(chosen().length > 1 ? single() : chosen()[0]);
+  if (!models().length && !answered()) return h("p", { class: "nothing muted", text: t("loading") });
   if (!model) return away();
   const stages = stagesOf(model.id);
   return h(
@@ -70,18 +82,48 @@ function about(model) {
   });
 }
 
-/** What to try: questions that it was taught, and a problem that is judged. */
+const made = new Map(); // model's id -> problems to try
+
+/** What to try: problems of what it was taught, and the menu of all. */
 function examples(model) {
-  const asked = (model.panel?.examples ?? []).slice(0, EXAMPLES);
+  const box = h("div", { class: "examples" });
   const card = (text, drawing, go) =>
     h("button", { class: "example", on: { click: go } }, h("span", { text }), icon(drawing, 16));
-  return h(
-    "div",
-    { class: "examples" },
-    asked.map((text) => card(text, "right", () => session.send(text))),
-    card(t("empty.check"), "check", () => session.tell("problems")),
-  );
+  const shown = (list) =>
+    fill(
+      box,
+      list.map(({ prompt, ...check }) =>
+        card(prompt, "right", () => session.send(prompt, { check: check.family ? check : null })),
+      ),
+      card(t("empty.check"), "check", () => session.tell("problems")),
+    );
+  if (!model.panel) shown([]);
+  else if (answered() === "no") shown(tested(model));
+  else if (answered()) {
+    if (!made.has(model.id)) made.set(model.id, taught(model));
+    made.get(model.id).then(shown);
+  }
+  return box;
 }
+
+/** Problems in the language of the page, which a program judges; where none can be made, those of a test. */
+async function taught({ panel }) {
+  const lang = language();
+  try {
+    const known = await kinds();
+    const some = panel.kinds.map((kind) => known.find(({ family }) => family === kind));
+    const asked = some
+      .filter(Boolean)
+      .slice(0, EXAMPLES)
+      .map(({ family, levels }) => problem(family, levels[0], lang));
+    if (asked.length) return (await Promise.all(asked)).map((each) => ({ lang, ...each }));
+  } catch (error) {
+    console.warn(error);
+  }
+  return tested({ panel });
+}
+
+const tested = ({ panel }) => panel.examples.slice(0, EXAMPLES).map((prompt) => ({ prompt }));
 
 /** No model is known: the page was opened without its server. */
 const away = () =>

@@ -35,7 +35,9 @@ export async function judge(session, chat, asked, reply) {
 /** Asks the same model the same problem many times; how its answers spread is kept in the reply. */
 export async function ask(session, chat, asked, reply, { n = 32, signal, temperature, thinking } = {}) {
   const body = { ...placeOf(asked), model: reply.model, n, temperature, thinking };
-  reply.spread = await post("/api/ask", body, { signal });
-  session.tell("judged", reply);
-  await session.save(chat);
+  await session.within(chat, async () => {
+    reply.spread = await post("/api/ask", body, { signal });
+    session.tell("judged", reply);
+    await session.save(chat);
+  });
 }

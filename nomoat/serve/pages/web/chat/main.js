@@ -51,16 +51,32 @@ async function start() {
   );
   keys({ composer, sidebar, view });
   await session.reopen();
-  await refresh().catch((error) => (error.status === 0 ? watch() : notice(error.message, { kind: "wrong" })));
+  await begin(watch);
   if (matchMedia("(pointer: fine)").matches) composer.focus();
   navigator.serviceWorker?.register(scriptURL("/sw.js")).catch(() => {});
   session.addEventListener("open", () => matchMedia("(pointer: fine)").matches && composer.focus());
   session.addEventListener("problems", composer.openProblems);
 }
 
+/** Asks what the server has; without it the page waits, without a key it offers to take one. */
+async function begin(watch) {
+  try {
+    await refresh();
+  } catch (error) {
+    if (error.status === 0) watch();
+    else {
+      const action = { label: t("again"), go: () => begin(watch) };
+      notice(error.message, { kind: "wrong", action, ms: error.status === 401 ? 10 ** 9 : 9000 });
+    }
+  }
+}
+
 async function refresh() {
-  await readModels();
-  document.dispatchEvent(new CustomEvent("modelschange"));
+  try {
+    await readModels();
+  } finally {
+    document.dispatchEvent(new CustomEvent("modelschange"));
+  }
 }
 
 function keys({ composer, sidebar, view }) {

@@ -5,15 +5,23 @@ import { joules, language, money, percent, seconds, short, t } from "../app/i18n
 import { keep, kept } from "../app/kept.js";
 
 const unbroken = (part) => part.replaceAll(" ", "\u00a0");
-const joined = (parts) => parts.map(unbroken).join(" · ");
+const joined = (parts) => parts.map(unbroken).join("\u00a0· ");
 const CENT = 0.01;
 const MOST = 6; // side by side: as many as a browser keeps connections
 let list = kept("models", []); // as they were last time, for when the server is away
+let heard = null; // "yes" once the server has answered, "no" where it could not
 let standard = null; // who answers if nobody was chosen
 
 /** Asks the server for its models; the first is the default. */
 export async function readModels() {
-  const all = (await get("/api/models")).models;
+  let all;
+  try {
+    all = (await get("/api/models")).models;
+    heard = "yes";
+  } catch (error) {
+    heard = "no";
+    throw error;
+  }
   list = ordered(all);
   standard = all[0]?.id ?? null;
   keep("models", list);
@@ -28,6 +36,9 @@ function ordered(all) {
 }
 
 export const models = () => list;
+
+/** Whether the server has said what it has: "yes", "no" where it could not, null before that. */
+export const answered = () => heard;
 
 export const modelOf = (id) => list.find((model) => model.id === id);
 
@@ -82,8 +93,8 @@ export function wholeCostOf(model) {
   );
 }
 
-/** Amounts as words of a sentence: "1 h 50 min, 66 kJ, and €0.02". */
-const listed = (parts) => new Intl.ListFormat(language()).format(parts.map(unbroken));
+/** Amounts as words of a sentence: "1 h 50 min, 66 kJ, €0.02". */
+const listed = (parts) => new Intl.ListFormat(language(), { type: "unit" }).format(parts.map(unbroken));
 
 function amounts(cost) {
   const parts = [];

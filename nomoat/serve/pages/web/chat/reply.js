@@ -257,9 +257,11 @@ function act(name, drawing, go) {
 }
 
 /** What went wrong, in words that help. */
-function problemOf({ error, model }) {
+function problemOf({ error, model, parent }) {
   if (error.code === "context_length_exceeded") {
     const n = modelOf(model)?.context;
+    if (n && !session.chat.nodes[parent]?.parent)
+      return { text: t("error.long", { n }), detail: t("error.long.do"), full: true };
     return {
       text: n ? t("error.full", { n }) : t("error.full.unknown"),
       detail: t("error.full.do"),

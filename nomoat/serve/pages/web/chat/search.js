@@ -41,7 +41,8 @@ export function openSearch() {
   box.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const buttons = [...list.querySelectorAll("button")];
-    if (event.key === "Enter" && event.target === input) buttons[0]?.click();
+    if (event.key === "Escape") box.close(); // a search field would only empty itself
+    else if (event.key === "Enter" && event.target === input) buttons[0]?.click();
     else if (by) (buttons[buttons.indexOf(document.activeElement) + by] ?? input).focus();
     else return;
     event.preventDefault();

@@ -2,11 +2,11 @@
 
 import { notice } from "../app/dialog.js";
 import { t } from "../app/i18n.js";
-import { keep, kept } from "../app/kept.js";
+import { keepHere, keptHere } from "../app/kept.js";
 import { answer, branched, endOfThinking, noTokens, textOf, unended } from "./answering.js";
 import { judge } from "./judging.js";
 import { chosen } from "./models.js";
-import { chatOf, persist, putChat, putTokens, tokensOf } from "./store.js";
+import { chatOf, persist, putChat, putTokens, removeChat, tokensOf } from "./store.js";
 import { addAsked, addReply, history, newChat, turns } from "./tree.js";
 
 const SAVE_MS = 1000;
@@ -14,32 +14,77 @@ const SAVE_MS = 1000;
 /** Events: "open" (another chat), "change" (its shape), "piece" (a reply grew), "idle" (it ended), "away". */
 class Session extends EventTarget {
   chat = newChat();
-  running = new Map(); // reply's id -> what stops it
+  running = new Map(); // reply's id -> {chat, control, record, done}: what answers, and what stops it
+  #works = new Map(); // chat -> how many things go on in it, also while another is open
 
   tell(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
+  /** Whether the open chat is being answered. */
   get busy() {
-    return this.running.size > 0;
+    return this.answers(this.chat.id);
   }
 
-  /** Opens a chat; without an id, or one that is gone, a new one. */
+  /** Whether a chat is being answered. */
+  answers = (id) => [...this.running.values()].some(({ chat }) => chat.id === id);
+
+  /** Opens a chat; without an id, or one that is gone, a new one.  What goes on in the last one goes on. */
   async open(id = null) {
-    this.stop();
-    this.chat = (id && (await chatOf(id).catch(() => null))) || newChat();
-    keep("open", this.chat.id);
+    const worked = [...this.#works.keys()].find((chat) => chat.id === id);
+    this.chat = worked ?? ((id && (await chatOf(id).catch(() => null))) || newChat());
+    keepHere("open", this.chat.id);
     this.tell("open", this.chat);
   }
 
-  /** The chat that was open last. */
-  reopen = () => this.open(kept("open", null));
+  /** Runs what changes a chat at its end: until then the chat stays the same object, whatever is opened. */
+  async within(chat, work) {
+    this.#works.set(chat, (this.#works.get(chat) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      const left = this.#works.get(chat) - 1;
+      if (left) this.#works.set(chat, left);
+      else this.#works.delete(chat);
+    }
+  }
+
+  /** Ends what goes on in a chat, and forgets it. */
+  async discard(id) {
+    const jobs = [...this.running.values()].filter(({ chat }) => chat.id === id);
+    for (const { control } of jobs) control.abort();
+    for (const chat of this.#works.keys()) if (chat.id === id) chat.gone = true;
+    if (this.chat.id === id) this.chat.gone = true;
+    await Promise.all(jobs.map(({ done }) => done));
+    await removeChat(id);
+    this.#tabs.postMessage(id);
+  }
+
+  /** What another tab has changed: the list now, the open chat when a person comes back to it. */
+  #tabs = new BroadcastChannel("nomoat");
+  #isOld = false;
+
+  constructor() {
+    super();
+    this.#tabs.addEventListener("message", ({ data: id }) => {
+      this.#isOld ||= id === this.chat.id;
+      this.tell("imported");
+    });
+    addEventListener("focus", () => {
+      if (this.#isOld && !this.#works.has(this.chat)) this.open(this.chat.id);
+      this.#isOld = false;
+    });
+  }
+
+  /** The chat that was open last, in this tab. */
+  reopen = () => this.open(keptHere("open", null));
 
   async save(chat = this.chat) {
-    if (!Object.keys(chat.nodes).length) return;
+    if (chat.gone || !Object.keys(chat.nodes).length) return;
     try {
       await putChat(chat);
       this.tell("saved", chat);
+      this.#tabs.postMessage(chat.id);
     } catch {
       if (!this.unsaved) notice(t("error.store"), { kind: "wrong" });
       this.unsaved = true;
@@ -68,10 +113,11 @@ class Session extends EventTarget {
 
   /** Goes on behind the last token of a reply. */
   async goOn(reply) {
+    const { chat } = this;
     const record = await this.recordOf(reply);
     record.ids = unended(reply, record);
-    this.run(this.chat, this.chat.nodes[reply.parent], reply, record);
-    this.tell("change", this.chat);
+    this.run(chat, chat.nodes[reply.parent], reply, record);
+    this.tell("change", chat);
   }
 
   /** Asks once more for what the server went away from; the same reply goes on. */
@@ -124,16 +170,17 @@ class Session extends EventTarget {
     this.save();
   }
 
-  /** Stops a reply, or all that run. */
+  /** Stops a reply, or all of the open chat. */
   stop(reply = null) {
-    for (const [id, { control }] of this.running) if (!reply || id === reply.id) control.abort();
+    for (const [id, { chat, control }] of this.running)
+      if (reply ? id === reply.id : chat.id === this.chat.id) control.abort();
   }
 
   run(chat, asked, reply, record = noTokens(chat, reply)) {
     const control = new AbortController();
-    const job = { control, record };
+    const job = { chat, control, record };
     this.running.set(reply.id, job);
-    job.done = this.#answer(chat, asked, reply, job);
+    job.done = this.within(chat, () => this.#answer(chat, asked, reply, job));
   }
 
   async #answer(chat, asked, reply, { control, record }) {
@@ -167,7 +214,7 @@ class Session extends EventTarget {
   }
 
   async #keep(chat, record) {
-    await putTokens(record).catch(() => {});
+    if (!chat.gone) await putTokens(record).catch(() => {});
     await this.save(chat);
   }
 }

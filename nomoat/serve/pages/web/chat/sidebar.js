@@ -7,7 +7,7 @@ import { language, t } from "../app/i18n.js";
 import { keep, kept } from "../app/kept.js";
 import { openSearch } from "./search.js";
 import { session } from "./session.js";
-import { allChats, removeChat } from "./store.js";
+import { allChats } from "./store.js";
 import { openTransfer } from "./transfer.js";
 
 const NARROW = matchMedia("(max-width: 60rem)");
@@ -53,7 +53,8 @@ export class Sidebar {
       icon("panel"),
     );
     NARROW.addEventListener("change", () => this.toggle(!NARROW.matches && kept("sidebar", true)));
-    for (const name of ["open", "saved", "imported"]) session.addEventListener(name, () => this.draw());
+    for (const name of ["open", "saved", "imported", "idle"])
+      session.addEventListener(name, () => this.draw());
     this.toggle(this.#open);
     this.draw();
   }
@@ -99,6 +100,8 @@ export class Sidebar {
         title: chat.title,
         on: { click: () => this.#leave(() => session.open(chat.id)) },
       }),
+      session.answers(chat.id) &&
+        h("span", { class: "at-work", role: "img", "aria-label": t("chat.answers") }),
       h(
         "button",
         {
@@ -115,7 +118,7 @@ export class Sidebar {
   async #remove(chat) {
     if (!(await confirmed(t("chat.remove.title"), t("chat.remove.why", { title: chat.title }), t("remove"))))
       return;
-    await removeChat(chat.id);
+    await session.discard(chat.id);
     if (chat.id === session.chat.id) await session.open();
     this.draw();
     notice(t("chat.removed"));

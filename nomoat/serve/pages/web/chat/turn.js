@@ -129,6 +129,6 @@ function laneHead(id) {
       score && h("span", { class: "number score", text: score.said }),
     ),
     score && scoreBar(score),
-    h("p", { class: "small muted", text: [model && sizeOf(model), cost].filter(Boolean).join(" · ") }),
+    h("p", { class: "small muted", text: [model && sizeOf(model), cost].filter(Boolean).join("\u00a0· ") }),
   );
 }

@@ -20,6 +20,7 @@ export class View {
     "aria-label": t("conversation"),
     tabindex: "-1",
   });
+  #title = h("h1", { class: "unseen" });
   #said = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
   #down = h(
     "button",
@@ -31,7 +32,7 @@ export class View {
   #spoken = 0;
 
   constructor() {
-    this.element = h("div", { class: "scroller" }, this.#log, this.#said);
+    this.element = h("div", { class: "scroller" }, this.#title, this.#log, this.#said);
     this.foot = this.#down;
     this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     session.addEventListener("open", () => this.#opened());
@@ -67,6 +68,8 @@ export class View {
   #sync({ follow = false } = {}) {
     const seen = turns(session.chat);
     document.body.classList.toggle("fresh", !seen.length);
+    this.#title.hidden = !seen.length; // a new one has its own
+    this.#title.textContent = session.chat.title;
     if (!seen.length) {
       this.#shown.clear();
       fill(this.#log, emptyState());
@@ -98,6 +101,7 @@ export class View {
   });
 
   #piece(reply) {
+    if (!this.#reply(reply)) return; // of a chat that is not open
     this.#pending.add(reply);
     this.#drawPending();
     this.#speak(reply);
@@ -105,7 +109,8 @@ export class View {
 
   #idle(reply) {
     this.#pending.delete(reply);
-    this.#reply(reply)?.update();
+    if (!this.#reply(reply)) return;
+    this.#reply(reply).update();
     this.#speak(reply);
   }
 

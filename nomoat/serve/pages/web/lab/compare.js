@@ -1,7 +1,7 @@
 // Two runs side by side: what differs in their recipes, and what came of it.
 
 import { h } from "../app/dom.js";
-import { t } from "../app/i18n.js";
+import { familyName, t } from "../app/i18n.js";
 import { plot } from "./plot.js";
 import { address } from "./routes.js";
 import { rows } from "./rows.js";
@@ -74,7 +74,7 @@ function cost(receipts, names) {
 function answers(samples, names) {
   if (!samples.length) return null;
   const one = ({ model, family, prompts, replies, right }) => h("article", { class: "asked card" },
-    h("p", { class: "muted small", text: `${family} · ${model}` }),
+    h("p", { class: "muted small", text: `${familyName(family)} · ${model}` }),
     h("div", { class: "replies two" }, names.map((name, i) => h("div", { class: "reply" }, h("p", { class: "bubble", dir: "auto", text: plain(prompts[i]) }),
       h("header", null, h("b", { text: name }), verdict({ right: right[i] })), h("p", { class: "answer", dir: "auto", text: plain(replies[i]) })))));
   return h("section", null, h("div", { class: "section-head" }, h("h2", { text: t("compare.answers") })), h("div", { class: "stack" }, samples.slice(-12).map(one)));

@@ -65,7 +65,7 @@ function parts(run, { view, detail, query }) {
       families: (stage) => watched.families(stage) })]],
     learning: () => views.learned(run),
     cost: () => views.costs(run, at),
-    transfer: () => views.carried(run, at),
+    transfer: () => [...views.carried(run, at), ...views.uncarried(run)],
     recipe: () => views.origin(run),
   };
   return [crumb, head, nav, ...(of[view] ?? of.overview)()];

@@ -51,7 +51,7 @@ function bar() {
   document.addEventListener("themechange", drawn);
   drawn();
   return h("header", { class: "shell" }, h("a", { class: "skip", href: "#main", text: t("skip") }), h("span", { class: "brand", text: "nomoat" }),
-    h("div", { class: "shell-end" }, h("button", { class: "icon-button word", "aria-label": t("language"), title: LANGUAGES[other],
+    h("div", { class: "shell-end" }, h("button", { class: "icon-button word", "aria-label": `${t("language")}: ${other.toUpperCase()}`, title: LANGUAGES[other],
       on: { click: () => setLanguage(other) } }, h("span", { text: other.toUpperCase() })), button));
 }
 

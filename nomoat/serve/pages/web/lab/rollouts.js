@@ -2,7 +2,7 @@
 
 import { fill, h } from "../app/dom.js";
 import { icon } from "../app/icons.js";
-import { number, t } from "../app/i18n.js";
+import { familyName, number, t } from "../app/i18n.js";
 import { address } from "./routes.js";
 import { parted, plain, said } from "./words.js";
 
@@ -36,9 +36,9 @@ function filters(run, asked, stages, source) {
   values.map((value) => h("option", { value, selected: value === asked[name], text: said(value) || t("every") }))));
   const only = h("div", { class: "segments", role: "group", "aria-label": t("rollouts.only") }, ONLY.map((name) => h("a", {
     href: address(run.name, "rollouts", { ...asked, at: "", only: name }), "aria-current": name === asked.only ? "true" : null, text: t(`only.${name}`) })));
-  const families = choose("family", t("family"), ["", asked.family].filter((name, i, all) => all.indexOf(name) === i));
+  const families = choose("family", t("family"), ["", asked.family].filter((name, i, all) => all.indexOf(name) === i), familyName);
   source.families(asked.stage).then((names) => fill(families.querySelector("select"), ["", ...names].map((value) => h("option",
-    { value, selected: value === asked.family, text: value || t("every") }))), () => {});
+    { value, selected: value === asked.family, text: value ? familyName(value) : t("every") }))), () => {});
   const step = h("label", null, t("step"), h("input", { type: "number", min: 1, value: asked.step, placeholder: t("every"), "aria-label": t("step"),
     on: { change: (event) => go(run, asked, { step: event.target.value }) } }));
   return h("div", { class: "filters" }, only, stages.length > 1 ? choose("stage", t("stage"), stages) : null, families, step);
@@ -80,8 +80,8 @@ function grouped(records) {
 function problem(run, asked, group) {
   const { step, family, level, prompt } = group[0];
   const right = group.filter(({ strict }) => strict).length;
-  return h("article", { class: "problem", "aria-label": `${family}, ${t("step.n", { n: step })}` },
-    h("header", { class: "row" }, h("b", { text: plain(family) }), h("span", { class: "muted small", text: t("problem.at", { level: String(level ?? ""), step }) }),
+  return h("article", { class: "problem", "aria-label": `${familyName(family)}, ${t("step.n", { n: step })}` },
+    h("header", { class: "row" }, h("b", { text: plain(familyName(family)) }), h("span", { class: "muted small", text: t("problem.at", { level: String(level ?? ""), step }) }),
       h("span", { class: "tally", text: t("problem.right", { right, n: group.length }) })),
     h("p", { class: "bubble", dir: "auto", text: plain(prompt) }), h("ol", { class: "tries" }, group.map((record) => attempt(run, asked, record))));
 }

@@ -40,12 +40,13 @@ function placed(list, width) {
   return { narrow, left, right, width, step, more, span: width - left - right - 4, height: list.length * step + 26 };
 }
 
-function grid({ marks, form, zero }, x, { height, step }) {
+function grid({ marks, form, zero }, x, { height, step, narrow }) {
   const drawn = [];
-  for (const mark of marks) {
+  const anchors = marks.map((_, i) => (!narrow || (i && i < marks.length - 1) ? "middle" : i ? "end" : "start"));
+  for (const [i, mark] of marks.entries()) {
     const strong = mark === zero;
     drawn.push(svg("line", { x1: x(mark), x2: x(mark), y1: 0, y2: height - 22, stroke: colour(strong ? "line-strong" : "line") }));
-    drawn.push(svg("text", { x: x(mark), y: height - 6, fill: colour("ink-3"), "font-size": 11.5, "text-anchor": "middle" }, form(mark)));
+    drawn.push(svg("text", { x: x(mark), y: height - 6, fill: colour("ink-3"), "font-size": 11.5, "text-anchor": anchors[i] }, form(mark)));
   }
   return step ? drawn : [];
 }

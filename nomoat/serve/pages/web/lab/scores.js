@@ -1,7 +1,7 @@
 // How right each stage is: the stages by name, then every family.
 
 import { fill, h } from "../app/dom.js";
-import { number, t } from "../app/i18n.js";
+import { familyName, fixed, number, t } from "../app/i18n.js";
 import { figure, pictured } from "./figure.js";
 import { rows } from "./rows.js";
 import { between, points, share } from "./words.js";
@@ -36,12 +36,11 @@ export function matrix(run, how, link) {
     const found = scores[model][family];
     if (!found) return h("td", { class: "heat-cell", text: "–" });
     const top = found.value === best(family) && found.value > 0;
-    const strength = `${Math.round(62 * found.value)}%`;
-    return h("td", { class: top ? "heat-cell top" : "heat-cell", title: `${model}, ${family}: ${between(found)}, n = ${found.n}`,
-      style: { "background-color": `color-mix(in srgb, var(--accent) ${strength}, var(--raised))` } }, number(Math.round(100 * found.value)));
+    return h("td", { class: top ? "heat-cell top" : "heat-cell", title: `${model}, ${familyName(family)}: ${between(found)}, n = ${found.n}`,
+      style: { "background-color": `color-mix(in srgb, var(--accent) calc(${found.value} * var(--heat)), var(--raised))` } }, number(Math.round(100 * found.value)));
   };
   const line = (family) => h("tr", { class: family === "mean" ? "mean" : null },
-    h("th", { scope: "row", text: family === "mean" ? t("mean") : family }), columns.map((model) => cell(model, family)));
+    h("th", { scope: "row", text: family === "mean" ? t("mean") : familyName(family) }), columns.map((model) => cell(model, family)));
   const title = t(`families.${how}`);
   const table = h("table", { class: "matrix" },
     h("thead", null, h("tr", null, h("th", { scope: "col", text: t("family") }), columns.map((model) => h("th", { scope: "col", text: model })))),
@@ -64,7 +63,7 @@ export function further(run) {
   const bits = Object.entries(run.scores.bits);
   if (bits.length) {
     const langs = [...new Set(bits.flatMap(([, of]) => Object.keys(of)))];
-    tables.push(table(t("bits"), [t("model"), ...langs], bits.map(([model, of]) => [model, ...langs.map((lang) => (of[lang] ? number(of[lang]) : ""))]),
+    tables.push(table(t("bits"), [t("model"), ...langs], bits.map(([model, of]) => [model, ...langs.map((lang) => (of[lang] ? fixed(of[lang]) : ""))]),
       t("bits.note")));
   }
   return tables.length ? h("div", { class: "columns" }, tables) : null;
@@ -72,7 +71,7 @@ export function further(run) {
 
 /** A plain table with a title. */
 export function table(title, header, lines, note) {
-  const head = header.map((text, i) => h("th", { scope: "col", class: i ? "number" : null, text }));
+  const head = header.map((text, i) => (text ? h("th", { scope: "col", class: i ? "number" : null, text }) : h("td")));
   const body = lines.map((cells) => h("tr", null, cells.map((text, i) => (i ? h("td", { class: "number", text })
     : h("th", { scope: "row", text })))));
   return h("section", { class: "card" }, h("h3", { text: title }),

@@ -2,7 +2,7 @@
 
 import { fill, h } from "../app/dom.js";
 import { icon } from "../app/icons.js";
-import { number, t } from "../app/i18n.js";
+import { familyName, number, t } from "../app/i18n.js";
 import { parted, plain, said, verdict } from "./words.js";
 
 /** The problem that shows most: wrong early, right later; then those with thinking. */
@@ -22,7 +22,7 @@ export function conversations(run) {
   const list = telling(run.samples);
   if (!list.length) return null;
   const stage = h("div", { class: "asked", "aria-live": "polite" });
-  const tabs = list.map((sample, i) => h("button", { class: "tab", "aria-pressed": "false", text: sample.family, on: { click: () => show(i) } }));
+  const tabs = list.map((sample, i) => h("button", { class: "tab", "aria-pressed": "false", text: familyName(sample.family), on: { click: () => show(i) } }));
   let at = 0;
   const show = (i) => {
     at = (i + list.length) % list.length;
@@ -43,7 +43,7 @@ function problem({ prompt, family, level, answers }, order) {
   const sorted = [...answers].sort((a, b) => place(a) - place(b));
   const one = (answer) => h("article", { class: `reply ${answer.right ? "right" : "wrong"}`, "aria-label": answer.model },
     h("header", null, h("b", { text: answer.model }), verdict(answer)), said(answer));
-  return [h("div", { class: "question" }, h("p", { class: "muted small", text: t("family.level", { family, level: String(level ?? "") }) }),
+  return [h("div", { class: "question" }, h("p", { class: "muted small", text: t("family.level", { family: familyName(family), level: String(level ?? "") }) }),
     h("p", { class: "bubble", dir: "auto", text: plain(prompt) })), h("div", { class: "replies" }, sorted.map(one))];
 }
 
@@ -69,12 +69,12 @@ export function probes({ stage, probes: list }) {
 
 function card({ family, prompt, replies }, show) {
   const answer = h("div", { class: "probe-answer" });
-  const strip = h("div", { class: "strip", role: "group", "aria-label": t("probes.strip", { family }) }, replies.map((reply, i) => h("button", {
+  const strip = h("div", { class: "strip", role: "group", "aria-label": t("probes.strip", { family: familyName(family) }) }, replies.map((reply, i) => h("button", {
     class: reply.right ? "right" : "wrong", "aria-label": `${t("step.n", { n: reply.step })}: ${t(reply.right ? "verdict.right" : "verdict.wrong")}`,
     title: t("step.n", { n: reply.step }), on: { click: () => show(i) } }, icon(reply.right ? "done" : "cross", 14))));
   const right = replies.filter((reply) => reply.right).length;
-  const box = h("article", { class: "probe", "aria-label": family },
-    h("header", null, h("b", { text: family }), h("span", { class: "muted small", text: t("probes.right", { right: number(right), n: replies.length }) })),
+  const box = h("article", { class: "probe", "aria-label": familyName(family) },
+    h("header", null, h("b", { text: familyName(family) }), h("span", { class: "muted small", text: t("probes.right", { right: number(right), n: replies.length }) })),
     h("p", { class: "bubble", dir: "auto", text: plain(prompt) }), replies.length > 1 ? strip : null, answer);
   return { box, show: (i) => {
     const reply = replies[Math.min(i, replies.length - 1)];

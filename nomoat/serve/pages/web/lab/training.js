@@ -2,7 +2,7 @@
 
 import { h } from "../app/dom.js";
 import { icon } from "../app/icons.js";
-import { t } from "../app/i18n.js";
+import { familyName, t } from "../app/i18n.js";
 import { heat } from "./heat.js";
 import { plot } from "./plot.js";
 import { at, done } from "./story.js";
@@ -40,6 +40,12 @@ export function charts(run, stage, curve, link, only = null) {
   return wanted.flatMap((chart) => drawn(run, stage, curve, chart, link));
 }
 
+/** "addition/2" as "Addition/2". */
+const kindOf = (name) => {
+  const [family, ...level] = name.split("/");
+  return [familyName(family), ...level].join("/");
+};
+
 function drawn(run, stage, curve, chart, link) {
   const names = chart.each ? Object.keys(curve.fields).filter((name) => name.startsWith(chart.each)).sort()
     : chart.fields.filter((name) => curve.fields[name]?.some((value) => value !== null));
@@ -47,7 +53,7 @@ function drawn(run, stage, curve, chart, link) {
   for (let i = 0; i < names.length; i += MOST_CURVES) parts.push(names.slice(i, i + MOST_CURVES));
   return parts.map((part, i) => {
     const title = `${stage.name}: ${t(`chart.${chart.title}`)}${parts.length > 1 ? ` (${i + 1})` : ""}`;
-    const label = (name) => (chart.each ? name.slice(chart.each.length) : field(name));
+    const label = (name) => (chart.each ? kindOf(name.slice(chart.each.length)) : field(name));
     const how = { title, run: run.name, link: link(chart.title), axis: chart.axis, floor: chart.floor, sync: `${run.name}/${stage.name}` };
     return plot(how, () => ({ steps: curve.steps, curves: part.map((name, j) => ({ label: label(name), ink: `series-${j + 1}`,
       values: curve.fields[name] ?? [] })) }));

@@ -1,7 +1,7 @@
 // How far the training carried: rings around the tasks that were trained.
 
 import { h } from "../app/dom.js";
-import { language, number, percent, t } from "../app/i18n.js";
+import { fixed, language, number, percent, t } from "../app/i18n.js";
 import { rows } from "./rows.js";
 import { table } from "./scores.js";
 import { points, share, span } from "./words.js";
@@ -11,8 +11,20 @@ export function transfer(run, link) {
   if (!run.transfer) return null;
   const { result, verdict } = run.transfer;
   return h("div", { class: "stack wide-gap" },
-    language() === "en" ? h("p", { class: "told small-told", text: verdict }) : null,
+    h("p", { class: "told small-told", text: language() === "en" ? verdict : told(result) }),
     rings(run, result, link), h("div", { class: "columns" }, tries(result), levels(result), form(result), prose(result)));
+}
+
+/** The verdict in the language of the page: what became of the trained tasks, and how much of a gain carried. */
+function told({ rings: list, after }) {
+  const trained = list.find(({ part, delta }) => part === "trained tasks" && delta !== null);
+  if (!trained) return t("carried.unmeasured");
+  const clear = trained.low > 0 || trained.high < 0;
+  const how = !clear ? "even" : trained.delta > 0 ? "more" : "less";
+  const said = t(`carried.${how}`, { model: after, points: points(trained.delta), span: span(trained.low, trained.high) });
+  const to = list.filter((row) => row !== trained && how === "more" && row.delta !== null && row.carry)
+    .map((row) => t("carried.to", { part: row.part, share: percent(row.carry[0]), low: percent(row.carry[1]), high: percent(row.carry[2]) }));
+  return `${said}${to.length ? ` ${t("carried.of")} ${to.join(", ")}.` : ""}`;
 }
 
 /** A row for each part of each ring: before, after, and how much of the gain carried. */
@@ -51,6 +63,6 @@ function form({ form: values, honesty, before, after }) {
 }
 
 function prose({ texts }) {
-  const lines = Object.entries(texts).map(([model, { bpb }]) => [model, bpb === null ? "" : number(bpb)]);
+  const lines = Object.entries(texts).map(([model, { bpb }]) => [model, bpb === null ? "" : fixed(bpb)]);
   return table(t("bits"), [t("model"), t("bits.short")], lines, t("bits.note"));
 }

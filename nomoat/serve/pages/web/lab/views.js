@@ -52,6 +52,7 @@ export const talked = (run) => [["conversations", [run.samples], () => conversat
 /** The chart that says most of each stage that trained. */
 export function courses(run, at, curve) {
   const stages = trained(run);
+  if (!stages.length) return [];
   return [["courses", stages.map(STEADY), () => section(t("courses"), t("courses.note"), h("div", { class: "figures" },
     stages.map((stage) => later(curve(stage.name), (found) => charts(run, stage, found, at.chartOf(stage.name), [KEY[stage.kind] ?? "loss"])))))]];
 }
@@ -92,6 +93,7 @@ export const costs = (run, at) => [
 ];
 
 export const carried = (run, at) => [["transfer", run.transfer, () => (run.transfer ? section(t("transfer"), t("transfer.note"), transfer(run, at.chart("rings"))) : null)]];
+export const uncarried = (run) => (run.transfer ? [] : [["uncarried", null, () => h("div", { class: "nothing" }, h("h2", { text: t("transfer") }), h("p", { text: t("transfer.none") }))]]);
 
 export const origin = (run) => [["recipe", [run.record, run.notes, run.texts], () => recipe(run)]];
 

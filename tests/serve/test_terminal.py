@@ -182,8 +182,11 @@ class Session:
                 self._read()
 
     def ended(self) -> int:
-        while self._read():
-            pass
+        while select.select([self.fd], [], [], 30)[0]:
+            if not self._read():
+                break
+        else:
+            pytest.fail(f"still there, the screen shows:\n{self.screen.display}")
         os.close(self.fd)
         self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._status
@@ -265,6 +268,7 @@ def type_ahead(s: Session) -> None:
     s.type("\x1b")
     s.wait_for("> ane\n", "to 'ane' after 19 end\n> zwölf\n", "to 'zwölf' after 21 end\n> drei")
     s.type("\x03")
+    s.wait_for("> drei\n/quit or Ctrl-D leaves\n>")
 
 
 @pytest.mark.filterwarnings("ignore:.*use of forkpty.*:DeprecationWarning")

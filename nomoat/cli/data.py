@@ -27,7 +27,7 @@ def data(
     ] = None,
     limit: Annotated[int, said("how many documents", "N", aliases=["-n"])] = 3,
 ) -> int:
-    """See what is learnt: the targets of the loss behind a +, in green."""
+    """See what is learnt: the loss's targets, behind a +."""
     if limit < 1:
         raise ConfigError(f"--limit {limit}; expected 1 or more")
     from nomoat.data import shown

@@ -41,7 +41,7 @@ def serve(
     plan: Annotated[bool, said("print what would be served, and do nothing")] = False,
     json: Json = False,
 ) -> int:
-    """Serve models over HTTP: a page to talk to them, and routes for OpenAI's clients."""
+    """Serve models: a page to talk to them, and an API."""
     from nomoat.parallel.contention import Polite
     from nomoat.serve import server
     from nomoat.serve.app import App

@@ -61,6 +61,7 @@ def test_a_token_shows_its_alternatives_and_one_of_them_goes_another_way(chat):
     say(page, "What is 12+30?")
     button(done(page), "Tokens").click()
     tokens = page.locator(".token")
+    tokens.first.wait_for()
     text = "".join(tokens.all_text_contents())
     tokens.nth(2).click()
     page.locator(".floating .expert-figure rect.fired").first.wait_for()  # the model routes
@@ -71,6 +72,7 @@ def test_a_token_shows_its_alternatives_and_one_of_them_goes_another_way(chat):
     assert len(asked.value.post_data_json["reply_tokens"]) >= 3
     page.get_by_text("2 of 2").wait_for()
     button(done(page), "Tokens").click()
+    tokens.first.wait_for()
     again = "".join(tokens.all_text_contents())
     begin = "".join(page.locator(".token").all_text_contents()[:2])
     assert again != text

@@ -7,7 +7,11 @@ window.fetch = (path, options) => {
   if (path !== "/v1/chat/completions") return plain(path, options);
   const body = JSON.parse(options.body);
   window.asked.push(body);
-  return Promise.resolve(new Response(answer(options.signal, body.reply_tokens ? "" : window.fake.think), { headers: { "Content-Type": "text/event-stream" } }));
+  return Promise.resolve(
+    new Response(answer(options.signal, body.reply_tokens ? "" : window.fake.think), {
+      headers: { "Content-Type": "text/event-stream" },
+    }),
+  );
 };
 
 function answer(signal, think) {
@@ -15,10 +19,15 @@ function answer(signal, think) {
   return new ReadableStream({
     async start(to) {
       const send = (choice, more = {}) =>
-        to.enqueue(encoder.encode(`data: ${JSON.stringify({ choices: choice ? [choice] : [], ...more })}\n\n`));
+        to.enqueue(
+          encoder.encode(`data: ${JSON.stringify({ choices: choice ? [choice] : [], ...more })}\n\n`),
+        );
       signal.addEventListener("abort", () => to.error(new DOMException("stopped", "AbortError")));
       send({ delta: { role: "assistant", content: "" } }, { prompt_token_ids: [1, 2, 3] });
-      for (const [field, text] of [["reasoning_content", think ?? ""], ["content", window.fake.text ?? ""]]) {
+      for (const [field, text] of [
+        ["reasoning_content", think ?? ""],
+        ["content", window.fake.text ?? ""],
+      ]) {
         for (const token of text.match(/\S*\s*/g).filter(Boolean)) {
           if (signal.aborted) return;
           window.sent += 1;

@@ -15,7 +15,12 @@ document.addEventListener("themechange", () => {
   }
 });
 
-export const slug = (text) => text.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+export const slug = (text) =>
+  text
+    .toLowerCase()
+    .normalize("NFKD")
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
 
 /**
  * A figure with a name.
@@ -27,15 +32,38 @@ export const slug = (text) => text.toLowerCase().normalize("NFKD").replace(/[^a-
 export function figure({ title, run, link, note, legend = [], kind = "", about }, draw) {
   const body = h("div", { class: "drawing" });
   const said = h("p", { class: "legend" }, legend.map(entry));
-  const save = h("button", { class: "icon-button save", title: t("save.picture"), "aria-label": `${t("save.picture")}: ${title}`,
-    on: { click: () => kept().catch(() => {}) } }, icon("save", 18));
+  const save = h(
+    "button",
+    {
+      class: "icon-button save",
+      title: t("save.picture"),
+      "aria-label": `${t("save.picture")}: ${title}`,
+      on: { click: () => kept().catch(() => {}) },
+    },
+    icon("save", 18),
+  );
   const name = link ? h("a", { href: link, text: title }) : title;
-  const box = h("figure", { class: `figure ${kind}`, id: `figure-${slug(title)}`, "aria-label": about ? `${title}: ${about}` : title },
-    h("figcaption", null, h("h3", null, name), save), legend.length ? said : null, body,
-    note && h("p", { class: "note", text: note }));
+  const box = h(
+    "figure",
+    {
+      class: `figure ${kind}`,
+      id: `figure-${slug(title)}`,
+      "aria-label": about ? `${title}: ${about}` : title,
+    },
+    h("figcaption", null, h("h3", null, name), save),
+    legend.length ? said : null,
+    body,
+    note && h("p", { class: "note", text: note }),
+  );
   let picture = null;
   let width = 0;
-  const it = { body, legend: said, draw: () => { if (width) picture = draw(body, width); } };
+  const it = {
+    body,
+    legend: said,
+    draw: () => {
+      if (width) picture = draw(body, width);
+    },
+  };
   const kept = async () => {
     const image = await composed(title, run, [...said.children], await picture());
     image.toBlob((blob) => download(`${slug(run)}-${slug(title)}.png`, blob, "image/png"), "image/png");
@@ -52,7 +80,13 @@ export function figure({ title, run, link, note, legend = [], kind = "", about }
 
 /** One entry of a legend. */
 export function entry({ label, colour: ink }) {
-  return h("span", { class: "key" }, h("i", { style: { background: ink }, "aria-hidden": "true" }), h("b", { text: label }), h("output"));
+  return h(
+    "span",
+    { class: "key" },
+    h("i", { style: { background: ink }, "aria-hidden": "true" }),
+    h("b", { text: label }),
+    h("output"),
+  );
 }
 
 /** The picture with its title and legend on the ground of the page. */
@@ -90,7 +124,9 @@ export async function rastered(drawing, width, height) {
   const copy = drawing.cloneNode(true);
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
-  const url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
+  const url = URL.createObjectURL(
+    new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }),
+  );
   const image = new Image();
   try {
     await new Promise((done, failed) => {
@@ -110,7 +146,10 @@ export async function rastered(drawing, width, height) {
 /** A table as an image: cells with their grounds, their texts where they stand. */
 export function pictured(table) {
   const frame = table.getBoundingClientRect();
-  const canvas = h("canvas", { width: Math.ceil(SCALE * frame.width), height: Math.ceil(SCALE * frame.height) });
+  const canvas = h("canvas", {
+    width: Math.ceil(SCALE * frame.width),
+    height: Math.ceil(SCALE * frame.height),
+  });
   const pen = canvas.getContext("2d");
   pen.scale(SCALE, SCALE);
   pen.textBaseline = "middle";
@@ -125,7 +164,11 @@ export function pictured(table) {
     const centre = style.textAlign === "center";
     const end = style.textAlign === "end" || style.textAlign === "right";
     pen.textAlign = centre ? "center" : end ? "right" : "left";
-    const at = centre ? x + place.width / 2 : end ? x + place.width - parseFloat(style.paddingRight) : x + parseFloat(style.paddingLeft);
+    const at = centre
+      ? x + place.width / 2
+      : end
+        ? x + place.width - parseFloat(style.paddingRight)
+        : x + parseFloat(style.paddingLeft);
     pen.fillText(cell.textContent, at, y + place.height / 2);
   }
   return canvas;

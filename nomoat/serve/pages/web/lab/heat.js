@@ -21,10 +21,19 @@ export function heat(how, data) {
     const loads = data();
     const layers = loads.values[0].map((layer) => layer.length);
     const height = layers.reduce((sum, n) => sum + n * ROW + GAP, 0) + FOOT;
-    const canvas = h("canvas", { width: 2 * width, height: 2 * height, role: "img", "aria-label": how.title,
-      style: { width: `${width}px`, height: `${height}px` } });
-    canvas.addEventListener("mousemove", (event) => { out.textContent = under(event, loads, layers, width); });
-    canvas.addEventListener("mouseleave", () => { out.textContent = t("load.scale"); });
+    const canvas = h("canvas", {
+      width: 2 * width,
+      height: 2 * height,
+      role: "img",
+      "aria-label": how.title,
+      style: { width: `${width}px`, height: `${height}px` },
+    });
+    canvas.addEventListener("mousemove", (event) => {
+      out.textContent = under(event, loads, layers, width);
+    });
+    canvas.addEventListener("mouseleave", () => {
+      out.textContent = t("load.scale");
+    });
     paint(canvas.getContext("2d"), loads, layers, width);
     out.textContent = t("load.scale");
     fill(body, canvas, scale(), out);
@@ -69,7 +78,13 @@ function scale() {
   const marks = [0, 50, 100, 150, 200];
   const inks = { less: rgb(colour("series-3")), more: rgb(colour("series-2")), even: rgb(colour("sunken")) };
   const cells = marks.map((mark) => h("span", { style: { background: shade(mark, inks) } }));
-  return h("p", { class: "scale", "aria-hidden": "true" }, h("b", { text: t("load.none") }), cells, h("b", { text: t("load.double") }));
+  return h(
+    "p",
+    { class: "scale", "aria-hidden": "true" },
+    h("b", { text: t("load.none") }),
+    cells,
+    h("b", { text: t("load.double") }),
+  );
 }
 
 function under(event, { steps, values }, layers, width) {

@@ -5,7 +5,19 @@ import { events, get } from "../app/api.js";
 
 const MOST_POINTS = 3000; // of a curve that grows here, before it is asked for again, thinned
 const RECENT = 20; // steps that tell the pace
-const TELLING = ["stage_start", "stage_end", "score", "sample", "probe", "note", "plan", "continue", "resume", "reset", "state"];
+const TELLING = [
+  "stage_start",
+  "stage_end",
+  "score",
+  "sample",
+  "probe",
+  "note",
+  "plan",
+  "continue",
+  "resume",
+  "reset",
+  "state",
+];
 const path = (...parts) => `/api/${parts.map(encodeURIComponent).join("/")}`;
 
 export const runs = () => get("/api/runs");
@@ -29,8 +41,11 @@ export class Watched {
   async open() {
     this.snapshot = await run(this.name);
     const after = this.snapshot.line;
-    this.close = events(`${path("runs", this.name, "events")}?after=${after}`, (value, id, name) => this.hear(value, name),
-      { onState: (state) => this.to.onState(state) });
+    this.close = events(
+      `${path("runs", this.name, "events")}?after=${after}`,
+      (value, id, name) => this.hear(value, name),
+      { onState: (state) => this.to.onState(state) },
+    );
     return this.snapshot;
   }
 
@@ -48,10 +63,13 @@ export class Watched {
   /** The curve of a stage; the same object grows with the run. */
   curve(stage) {
     if (!this.curves.has(stage)) {
-      this.curves.set(stage, get(path("runs", this.name, "curve", stage)).catch((error) => {
-        this.curves.delete(stage);
-        throw error;
-      }));
+      this.curves.set(
+        stage,
+        get(path("runs", this.name, "curve", stage)).catch((error) => {
+          this.curves.delete(stage);
+          throw error;
+        }),
+      );
     }
     return this.curves.get(stage);
   }
@@ -72,7 +90,11 @@ export class Watched {
   }
 
   again(stage) {
-    if (this.curves.has(stage)) this.renewed(stage).then(() => this.tell(stage), () => {});
+    if (this.curves.has(stage))
+      this.renewed(stage).then(
+        () => this.tell(stage),
+        () => {},
+      );
   }
 
   step(event) {
@@ -83,9 +105,16 @@ export class Watched {
     this.recent.push(event.seconds ?? 0);
     if (this.recent.length > RECENT) this.recent.shift();
     const pace = this.recent.reduce((sum, value) => sum + value, 0) / this.recent.length;
-    Object.assign(stage, { step: event.step, steps: event.n_steps, seconds: stage.seconds + (event.seconds ?? 0),
-      eta_seconds: Math.max(event.n_steps - event.step, 0) * pace });
-    this.curves.get(stage.name)?.then((curve) => this.grow(curve, event), () => {});
+    Object.assign(stage, {
+      step: event.step,
+      steps: event.n_steps,
+      seconds: stage.seconds + (event.seconds ?? 0),
+      eta_seconds: Math.max(event.n_steps - event.step, 0) * pace,
+    });
+    this.curves.get(stage.name)?.then(
+      (curve) => this.grow(curve, event),
+      () => {},
+    );
     this.seldom();
     return this.tell(stage.name);
   }
@@ -97,9 +126,11 @@ export class Watched {
     curve.steps.push(event.step);
     const fields = { ...event, ...under("rewards", event.rewards), ...under("levels", event.levels) };
     for (const [key, value] of Object.entries(fields)) {
-      if (typeof value === "number" && !(key in curve.fields)) curve.fields[key] = Array(curve.steps.length - 1).fill(null);
+      if (typeof value === "number" && !(key in curve.fields))
+        curve.fields[key] = Array(curve.steps.length - 1).fill(null);
     }
-    for (const [key, values] of Object.entries(curve.fields)) values.push(typeof fields[key] === "number" ? fields[key] : null);
+    for (const [key, values] of Object.entries(curve.fields))
+      values.push(typeof fields[key] === "number" ? fields[key] : null);
     if (event.loads) {
       curve.loads.steps.push(event.step);
       curve.loads.values.push(event.loads);
@@ -111,14 +142,20 @@ export class Watched {
   }
 
   rollouts(stage, query) {
-    const asked = Object.entries({ stage, ...query }).filter(([, value]) => value !== "" && value !== undefined);
+    const asked = Object.entries({ stage, ...query }).filter(
+      ([, value]) => value !== "" && value !== undefined,
+    );
     return get(`${path("runs", this.name, "rollouts")}?${new URLSearchParams(asked)}`);
   }
 
   async families(stage) {
     const { fields } = await this.curve(stage);
-    return Object.keys(fields).filter((key) => key.startsWith("rewards/")).map((key) => key.slice(8)).sort();
+    return Object.keys(fields)
+      .filter((key) => key.startsWith("rewards/"))
+      .map((key) => key.slice(8))
+      .sort();
   }
 }
 
-const under = (name, values) => Object.fromEntries(Object.entries(values ?? {}).map(([key, value]) => [`${name}/${key}`, value]));
+const under = (name, values) =>
+  Object.fromEntries(Object.entries(values ?? {}).map(([key, value]) => [`${name}/${key}`, value]));

@@ -35,19 +35,47 @@ const CHARTS = { plan: "cost", shares: "cost", rings: "transfer" };
 const TABS = ["overview", "stage", "rollouts", "learning", "cost", "transfer", "recipe"];
 
 function tabs(run, view, detail) {
-  const current = run.stages.find(({ state }) => state === "running") ?? run.stages.findLast(({ steps }) => steps) ?? run.stages[0];
-  const there = { stage: current, rollouts: run.learning.length, learning: run.learning.length, transfer: run.transfer };
-  const tab = (name) => h("a", { href: name === "stage" ? address(run.name, name, {}, detail[0] ?? current.name) : address(run.name, name),
-    "aria-current": name === view ? "page" : null, text: t(`view.${name}`) });
-  return h("nav", { class: "views", "aria-label": t("views") }, TABS.filter((name) => !(name in there) || there[name]).map(tab));
+  const current =
+    run.stages.find(({ state }) => state === "running") ??
+    run.stages.findLast(({ steps }) => steps) ??
+    run.stages[0];
+  const there = {
+    stage: current,
+    rollouts: run.learning.length,
+    learning: run.learning.length,
+    transfer: run.transfer,
+  };
+  const tab = (name) =>
+    h("a", {
+      href:
+        name === "stage" ? address(run.name, name, {}, detail[0] ?? current.name) : address(run.name, name),
+      "aria-current": name === view ? "page" : null,
+      text: t(`view.${name}`),
+    });
+  return h(
+    "nav",
+    { class: "views", "aria-label": t("views") },
+    TABS.filter((name) => !(name in there) || there[name]).map(tab),
+  );
 }
 
 function actions(run) {
   const others = runs.runs.filter(({ name, state }) => name !== run.name && state !== "damaged");
   if (!others.length) return [];
-  const choose = h("select", { class: "compare-with", "aria-label": t("compare.with"), on: { change: (event) => {
-    if (event.target.value) location.hash = comparison(run.name, event.target.value);
-  } } }, h("option", { value: "", text: t("compare.with") }), others.map(({ name }) => h("option", { value: name, text: name })));
+  const choose = h(
+    "select",
+    {
+      class: "compare-with",
+      "aria-label": t("compare.with"),
+      on: {
+        change: (event) => {
+          if (event.target.value) location.hash = comparison(run.name, event.target.value);
+        },
+      },
+    },
+    h("option", { value: "", text: t("compare.with") }),
+    others.map(({ name }) => h("option", { value: name, text: name })),
+  );
   return [choose];
 }
 
@@ -55,14 +83,46 @@ function parts(run, { view, detail, query }) {
   const at = places(run.name);
   const curve = (stage) => watched.curve(stage);
   const [head, story, map] = views.opening(run, at, actions(run));
-  const crumb = ["crumb", run.name, () => h("p", { class: "crumb" }, h("a", { href: "#/", text: t("runs") }), " / ", h("span", { text: run.name }))];
-  const nav = ["views", [view, detail[0], run.learning.length, Boolean(run.transfer)], () => tabs(run, view, detail)];
+  const crumb = [
+    "crumb",
+    run.name,
+    () =>
+      h(
+        "p",
+        { class: "crumb" },
+        h("a", { href: "#/", text: t("runs") }),
+        " / ",
+        h("span", { text: run.name }),
+      ),
+  ];
+  const nav = [
+    "views",
+    [view, detail[0], run.learning.length, Boolean(run.transfer)],
+    () => tabs(run, view, detail),
+  ];
   const of = {
-    overview: () => [story, map, ...views.now(run, at, curve), ...views.talked(run), ...views.right(run, at),
-      ...run.learning.map((each) => views.learned({ learning: [each] })[0]), ...views.courses(run, at, curve), views.costs(run, at)[1]],
+    overview: () => [
+      story,
+      map,
+      ...views.now(run, at, curve),
+      ...views.talked(run),
+      ...views.right(run, at),
+      ...run.learning.map((each) => views.learned({ learning: [each] })[0]),
+      ...views.courses(run, at, curve),
+      views.costs(run, at)[1],
+    ],
     stage: () => [map, ...views.stagePage(run, detail[0] ?? "", at, curve)],
-    rollouts: () => [["rollouts", query, () => rollouts(run, query, { rollouts: (stage, asked) => watched.rollouts(stage, asked),
-      families: (stage) => watched.families(stage) })]],
+    rollouts: () => [
+      [
+        "rollouts",
+        query,
+        () =>
+          rollouts(run, query, {
+            rollouts: (stage, asked) => watched.rollouts(stage, asked),
+            families: (stage) => watched.families(stage),
+          }),
+      ],
+    ],
     learning: () => views.learned(run),
     cost: () => views.costs(run, at),
     transfer: () => [...views.carried(run, at), ...views.uncarried(run)],
@@ -80,7 +140,9 @@ function draw() {
   const said = $(".run-head .eta", main);
   if (said && eta) said.textContent = t("left.all", { time: time(eta) });
   for (const link of document.querySelectorAll(".map a")) {
-    const here = route.view === "stage" && link.getAttribute("href") === address(watched.name, "stage", {}, route.detail[0] ?? "");
+    const here =
+      route.view === "stage" &&
+      link.getAttribute("href") === address(watched.name, "stage", {}, route.detail[0] ?? "");
     link.classList.toggle("here", here);
   }
 }
@@ -102,7 +164,7 @@ const plotted = throttled(() => {
 
 async function follow(name) {
   watched?.close();
-  const it = watched = new live.Watched(name, {
+  const it = (watched = new live.Watched(name, {
     onSnapshot: () => it === watched && draw(),
     onStep: (stage) => {
       if (it !== watched || !stage) return;
@@ -110,7 +172,7 @@ async function follow(name) {
       plotted();
     },
     onState: (state) => it === watched && told(state),
-  });
+  }));
   await it.open();
   return it === watched;
 }
@@ -129,7 +191,9 @@ async function open() {
   const view = JSON.stringify([route.run, route.view, route.detail[0]]);
   const moved = view !== shown;
   shown = view;
-  document.title = [route.run ?? (route.view === "compare" ? t("compare") : t("runs")), "Lab · nomoat"].join(" · ");
+  document.title = [route.run ?? (route.view === "compare" ? t("compare") : t("runs")), "Lab · nomoat"].join(
+    " · ",
+  );
   try {
     if (moved || !runs.runs.length) runs = await live.runs();
     document.body.classList.toggle("with-aside", Boolean(route.run));
@@ -161,8 +225,11 @@ async function openOther({ view, detail }) {
   if (view !== "compare") return fill(main, list(runs.runs, runs.directory));
   fill(main, h("p", { class: "muted loading", text: t("loading") }));
   const found = await live.compared(...detail);
-  return fill(main, h("p", { class: "crumb" }, h("a", { href: "#/", text: t("runs") })),
-    compare(found, (chart) => `${comparison(...detail)}/${encodeURIComponent(chart)}`));
+  return fill(
+    main,
+    h("p", { class: "crumb" }, h("a", { href: "#/", text: t("runs") })),
+    compare(found, (chart) => `${comparison(...detail)}/${encodeURIComponent(chart)}`),
+  );
 }
 
 function failed(error) {
@@ -170,13 +237,25 @@ function failed(error) {
   watched?.close();
   watched = null;
   const missing = error.status === 404;
-  fill(main, h("div", { class: "nothing", role: "alert" }, h("h1", { text: t(missing ? "missing" : "failed") }), h("p", { text: error.message }),
-    missing ? h("a", { class: "button", href: "#/", text: t("runs.all") }) : h("button", { class: "button", text: t("again"), on: { click: open } })));
+  fill(
+    main,
+    h(
+      "div",
+      { class: "nothing", role: "alert" },
+      h("h1", { text: t(missing ? "missing" : "failed") }),
+      h("p", { text: error.message }),
+      missing
+        ? h("a", { class: "button", href: "#/", text: t("runs.all") })
+        : h("button", { class: "button", text: t("again"), on: { click: open } }),
+    ),
+  );
 }
 
 /** A chart that the link is about is brought into view. */
 function reveal(hash, tries = 20) {
-  const named = parsed(hash).detail.length > (parsed(hash).view === "stage" ? 1 : parsed(hash).view === "compare" ? 2 : 0);
+  const named =
+    parsed(hash).detail.length >
+    (parsed(hash).view === "stage" ? 1 : parsed(hash).view === "compare" ? 2 : 0);
   if (!named || location.hash !== hash) return;
   const link = [...main.querySelectorAll("figcaption a")].find((each) => each.getAttribute("href") === hash);
   if (link) link.closest("figure").scrollIntoView({ block: "center" });
@@ -195,7 +274,8 @@ async function lookAgain() {
   if (JSON.stringify(runs) === before) return;
   const route = parsed(location.hash);
   if (route.run) fill(side, aside(runs.runs, route.run));
-  else if (route.view !== "compare" && !main.querySelector("input:checked")) fill(main, list(runs.runs, runs.directory));
+  else if (route.view !== "compare" && !main.querySelector("input:checked"))
+    fill(main, list(runs.runs, runs.directory));
 }
 
 function neighbour(by) {
@@ -210,8 +290,12 @@ function neighbour(by) {
 }
 
 await load("lab");
-shortcut("r", t("key.runs"), () => { location.hash = "#/"; });
-shortcut("o", t("key.overview"), () => { if (watched) location.hash = address(watched.name); });
+shortcut("r", t("key.runs"), () => {
+  location.hash = "#/";
+});
+shortcut("o", t("key.overview"), () => {
+  if (watched) location.hash = address(watched.name);
+});
 shortcut("[", t("key.before"), () => neighbour(-1));
 shortcut("]", t("key.after"), () => neighbour(1));
 document.body.append(shell("lab"), h("div", { class: "lab" }, side, main));

@@ -44,20 +44,28 @@ export function plot({ axis = "plain", floor = null, sync, ...how }, data) {
   const first = data();
   const inks = first.curves.map(({ ink }) => `var(--${ink})`);
   let chart = null;
-  const legend = first.curves.length > 1 ? first.curves.map(({ label }, i) => ({ label, colour: inks[i] })) : [];
-  const box = figure({ ...how, legend, about: told(first, axis), kind: `curves ${how.kind ?? ""}` }, (body, width) => {
-    chart?.destroy();
-    fill(body);
-    const { columns, options } = prepared(data(), axis, floor, width, sync, readout(box));
-    chart = new uPlot(options, columns, body);
-    return () => chart.ctx.canvas;
-  });
+  const legend =
+    first.curves.length > 1 ? first.curves.map(({ label }, i) => ({ label, colour: inks[i] })) : [];
+  const box = figure(
+    { ...how, legend, about: told(first, axis), kind: `curves ${how.kind ?? ""}` },
+    (body, width) => {
+      chart?.destroy();
+      fill(body);
+      const { columns, options } = prepared(data(), axis, floor, width, sync, readout(box));
+      chart = new uPlot(options, columns, body);
+      return () => chart.ctx.canvas;
+    },
+  );
   box.again = () => chart?.setData(columnsOf(data(), axis));
   return box;
 }
 
-const scaled = (values, axis) => (axis === "bits" ? values.map((v) => (v === null ? null : v / Math.LN2))
-  : axis === "log" ? values.map((v) => (v > 0 ? v : null)) : values);
+const scaled = (values, axis) =>
+  axis === "bits"
+    ? values.map((v) => (v === null ? null : v / Math.LN2))
+    : axis === "log"
+      ? values.map((v) => (v > 0 ? v : null))
+      : values;
 
 function columnsOf({ steps, curves }, axis) {
   const columns = [steps];
@@ -75,23 +83,57 @@ function prepared(data, axis, floor, width, sync, onCursor) {
   for (const { ink } of data.curves) {
     const stroke = colour(ink);
     series.push({ stroke, width: 1, alpha: few ? 0 : 0.26, points: { show: false }, spanGaps: true });
-    series.push({ stroke, width: 2, points: { show: data.steps.length < 20, size: 5, fill: stroke }, spanGaps: true });
+    series.push({
+      stroke,
+      width: 2,
+      points: { show: data.steps.length < 20, size: 5, fill: stroke },
+      spanGaps: true,
+    });
   }
   const text = `12px ${getComputedStyle(document.body).fontFamily}`;
   const line = { stroke: colour("ink-3"), font: text, ticks: { show: false }, labelFont: text };
   const range = axis === "percent" ? [0, 1] : null;
   const form = FORMS[axis];
-  return { columns, options: {
-    width, height: HEIGHT, padding: [10, 18, 0, 0], legend: { show: false }, series,
-    cursor: { y: false, points: { show: false }, sync: sync ? { key: sync, setSeries: false } : undefined, drag: { x: true, y: false } },
-    scales: { x: { time: false }, y: { distr: axis === "log" ? 3 : 1, range: range ?? ((u, low, high) => ranged(u, low, high, axis, floor)) } },
-    axes: [
-      { ...line, size: 30, gap: 6, grid: { show: false }, values: (u, marks) => marks.map((mark) => (Number.isInteger(mark) ? big(mark) : "")) },
-      { ...line, size: 52, gap: 6, grid: { stroke: colour("line"), width: 1 },
-        values: (u, marks) => marks.map((mark) => (mark === null ? "" : form(mark))) },
-    ],
-    hooks: { setCursor: [(u) => onCursor(u.cursor.idx, u.data, form)] },
-  } };
+  return {
+    columns,
+    options: {
+      width,
+      height: HEIGHT,
+      padding: [10, 18, 0, 0],
+      legend: { show: false },
+      series,
+      cursor: {
+        y: false,
+        points: { show: false },
+        sync: sync ? { key: sync, setSeries: false } : undefined,
+        drag: { x: true, y: false },
+      },
+      scales: {
+        x: { time: false },
+        y: {
+          distr: axis === "log" ? 3 : 1,
+          range: range ?? ((u, low, high) => ranged(u, low, high, axis, floor)),
+        },
+      },
+      axes: [
+        {
+          ...line,
+          size: 30,
+          gap: 6,
+          grid: { show: false },
+          values: (u, marks) => marks.map((mark) => (Number.isInteger(mark) ? big(mark) : "")),
+        },
+        {
+          ...line,
+          size: 52,
+          gap: 6,
+          grid: { stroke: colour("line"), width: 1 },
+          values: (u, marks) => marks.map((mark) => (mark === null ? "" : form(mark))),
+        },
+      ],
+      hooks: { setCursor: [(u) => onCursor(u.cursor.idx, u.data, form)] },
+    },
+  };
 }
 
 function ranged(u, low, high, axis, floor) {

@@ -2,7 +2,9 @@
 
 /** The link to a view of a run. */
 export function address(run, view = "overview", query = {}, ...detail) {
-  const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined));
+  const asked = new URLSearchParams(
+    Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined),
+  );
   const path = [run, view, ...detail].map(encodeURIComponent).join("/");
   return `#/${path}${asked.size ? `?${asked}` : ""}`;
 }
@@ -14,7 +16,8 @@ export function parsed(hash) {
   const [path, asked = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const parts = path.split("/").filter(Boolean).map(decoded);
   const query = Object.fromEntries(new URLSearchParams(asked));
-  if (parts[0] === "compare" && parts.length > 2) return { run: null, view: "compare", detail: parts.slice(1), query };
+  if (parts[0] === "compare" && parts.length > 2)
+    return { run: null, view: "compare", detail: parts.slice(1), query };
   return { run: parts[0] ?? null, view: parts[1] ?? "overview", detail: parts.slice(2), query };
 }
 

@@ -19,7 +19,16 @@ export function ladder(run, how, link) {
   const list = models(run, scores).map((model) => {
     const { value, low, high } = scores[model].mean;
     const gain = run.before[model]?.[how];
-    return { label: model, value, low, high, text: share(value), more: gain ? points(gain.delta) : "", strong: model === run.best?.model, ink: model === run.best?.model ? "accent" : "series-7" };
+    return {
+      label: model,
+      value,
+      low,
+      high,
+      text: share(value),
+      more: gain ? points(gain.delta) : "",
+      strong: model === run.best?.model,
+      ink: model === run.best?.model ? "accent" : "series-7",
+    };
   });
   if (!list.length) return null;
   const note = t(`ladder.note.${how}`, { n: Object.values(scores)[0].mean.n });
@@ -36,17 +45,45 @@ export function matrix(run, how, link) {
     const found = scores[model][family];
     if (!found) return h("td", { class: "heat-cell", text: "–" });
     const top = found.value === best(family) && found.value > 0;
-    return h("td", { class: top ? "heat-cell top" : "heat-cell", title: `${model}, ${familyName(family)}: ${between(found)}, n = ${found.n}`,
-      style: { "background-color": `color-mix(in srgb, var(--accent) calc(${found.value} * var(--heat)), var(--raised))` } }, number(Math.round(100 * found.value)));
+    return h(
+      "td",
+      {
+        class: top ? "heat-cell top" : "heat-cell",
+        title: `${model}, ${familyName(family)}: ${between(found)}, n = ${found.n}`,
+        style: {
+          "background-color": `color-mix(in srgb, var(--accent) calc(${found.value} * var(--heat)), var(--raised))`,
+        },
+      },
+      number(Math.round(100 * found.value)),
+    );
   };
-  const line = (family) => h("tr", { class: family === "mean" ? "mean" : null },
-    h("th", { scope: "row", text: family === "mean" ? t("mean") : familyName(family) }), columns.map((model) => cell(model, family)));
+  const line = (family) =>
+    h(
+      "tr",
+      { class: family === "mean" ? "mean" : null },
+      h("th", { scope: "row", text: family === "mean" ? t("mean") : familyName(family) }),
+      columns.map((model) => cell(model, family)),
+    );
   const title = t(`families.${how}`);
-  const table = h("table", { class: "matrix" },
-    h("thead", null, h("tr", null, h("th", { scope: "col", text: t("family") }), columns.map((model) => h("th", { scope: "col", text: model })))),
-    h("tbody", null, [...run.scores.families].sort((a, b) => best(b) - best(a)).map(line)), h("tfoot", null, line("mean")));
+  const table = h(
+    "table",
+    { class: "matrix" },
+    h(
+      "thead",
+      null,
+      h(
+        "tr",
+        null,
+        h("th", { scope: "col", text: t("family") }),
+        columns.map((model) => h("th", { scope: "col", text: model })),
+      ),
+    ),
+    h("tbody", null, [...run.scores.families].sort((a, b) => best(b) - best(a)).map(line)),
+    h("tfoot", null, line("mean")),
+  );
   return figure({ title, run: run.name, link, note: t("families.note"), kind: "wide" }, (body) => {
-    if (!table.isConnected) fill(body, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, table));
+    if (!table.isConnected)
+      fill(body, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, table));
     return () => pictured(table);
   });
 }
@@ -57,25 +94,53 @@ export function further(run) {
   const talks = Object.entries(run.scores.conversation);
   if (talks.length) {
     const names = models(run, Object.assign({}, ...talks.map(([, of]) => of)));
-    tables.push(table(t("conversation"), ["", ...names], talks.map(([what, of]) => [t(`talk.${what.replace("/", ".")}`),
-      ...names.map((name) => (of[name] ? share(of[name].value) : ""))])));
+    tables.push(
+      table(
+        t("conversation"),
+        ["", ...names],
+        talks.map(([what, of]) => [
+          t(`talk.${what.replace("/", ".")}`),
+          ...names.map((name) => (of[name] ? share(of[name].value) : "")),
+        ]),
+      ),
+    );
   }
   const bits = Object.entries(run.scores.bits);
   if (bits.length) {
     const langs = [...new Set(bits.flatMap(([, of]) => Object.keys(of)))];
-    tables.push(table(t("bits"), [t("model"), ...langs], bits.map(([model, of]) => [model, ...langs.map((lang) => (of[lang] ? fixed(of[lang]) : ""))]),
-      t("bits.note")));
+    tables.push(
+      table(
+        t("bits"),
+        [t("model"), ...langs],
+        bits.map(([model, of]) => [model, ...langs.map((lang) => (of[lang] ? fixed(of[lang]) : ""))]),
+        t("bits.note"),
+      ),
+    );
   }
   return tables.length ? h("div", { class: "columns" }, tables) : null;
 }
 
 /** A plain table with a title. */
 export function table(title, header, lines, note) {
-  const head = header.map((text, i) => (text ? h("th", { scope: "col", class: i ? "number" : null, text }) : h("td")));
-  const body = lines.map((cells) => h("tr", null, cells.map((text, i) => (i ? h("td", { class: "number", text })
-    : h("th", { scope: "row", text })))));
-  return h("section", { class: "card" }, h("h3", { text: title }),
-    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, h("table", null, h("thead", null, h("tr", null, head)), h("tbody", null, body))),
-    note && h("p", { class: "note", text: note }));
+  const head = header.map((text, i) =>
+    text ? h("th", { scope: "col", class: i ? "number" : null, text }) : h("td"),
+  );
+  const body = lines.map((cells) =>
+    h(
+      "tr",
+      null,
+      cells.map((text, i) => (i ? h("td", { class: "number", text }) : h("th", { scope: "row", text }))),
+    ),
+  );
+  return h(
+    "section",
+    { class: "card" },
+    h("h3", { text: title }),
+    h(
+      "div",
+      { class: "scroll", tabindex: "0", role: "group", "aria-label": title },
+      h("table", null, h("thead", null, h("tr", null, head)), h("tbody", null, body)),
+    ),
+    note && h("p", { class: "note", text: note }),
+  );
 }
-

@@ -8,8 +8,12 @@ import { between, big, chip, coins, does, points, share, span, time } from "./wo
 export function told(run) {
   const facts = sizes(run);
   const said = [];
-  const values = { stages: run.stages.length, parameters: facts.parameters ? short(facts.parameters) : "?",
-    tokens: facts.tokens ? short(facts.tokens) : "0", families: run.scores.families.length };
+  const values = {
+    stages: run.stages.length,
+    parameters: facts.parameters ? short(facts.parameters) : "?",
+    tokens: facts.tokens ? short(facts.tokens) : "0",
+    families: run.scores.families.length,
+  };
   if (facts.parameters) said.push(t(facts.tokens ? "told.made" : "told.size", values));
   const at = run.stages.findIndex(({ state }) => state === "running");
   if (at >= 0) said.push(t("told.now", { stage: run.stages[at].name, n: at + 1, of: run.stages.length }));
@@ -40,20 +44,42 @@ function sizes(run) {
 /** The figures that tell the story: how right, how large, what it cost, and beside its plan. */
 export function headlines(run) {
   const found = [right(run), bits(run), size(run), cost(run), plan(run)].filter(Boolean);
-  return h("dl", { class: "headlines" }, found.map(({ figure, what, beside, kind = "" }) => h("div", { class: `headline ${kind}` },
-    h("dt", { text: what }), h("dd", null, h("b", { text: figure }), beside && h("small", { text: beside })))));
+  return h(
+    "dl",
+    { class: "headlines" },
+    found.map(({ figure, what, beside, kind = "" }) =>
+      h(
+        "div",
+        { class: `headline ${kind}` },
+        h("dt", { text: what }),
+        h("dd", null, h("b", { text: figure }), beside && h("small", { text: beside })),
+      ),
+    ),
+  );
 }
 
 function right(run) {
   if (!run.best) return null;
   const gain = gained(run, run.best.model);
-  const beside = [between(run.best), gain && t("gain.over", { points: points(gain.delta), span: span(gain.low, gain.high), model: gain.model })];
-  return { figure: share(run.best.value), what: t("head.right", { model: run.best.model }), beside: beside.filter(Boolean).join(" · "), kind: "main" };
+  const beside = [
+    between(run.best),
+    gain &&
+      t("gain.over", { points: points(gain.delta), span: span(gain.low, gain.high), model: gain.model }),
+  ];
+  return {
+    figure: share(run.best.value),
+    what: t("head.right", { model: run.best.model }),
+    beside: beside.filter(Boolean).join(" · "),
+    kind: "main",
+  };
 }
 
 function bits(run) {
   if (run.best) return null;
-  const [model, found] = Object.entries(run.scores.bits).filter(([name]) => !name.endsWith("-gram")).at(-1) ?? [];
+  const [model, found] =
+    Object.entries(run.scores.bits)
+      .filter(([name]) => !name.endsWith("-gram"))
+      .at(-1) ?? [];
   if (!model) return null;
   const [lang, value] = Object.entries(found)[0];
   return { figure: number(value), what: t("head.bits", { model, lang }), beside: t("head.bits.lower") };
@@ -62,16 +88,28 @@ function bits(run) {
 function size(run) {
   const { parameters, active } = sizes(run);
   if (!parameters && !run.receipt.total.tokens) return null;
-  if (!parameters) return { figure: short(run.receipt.total.tokens), what: t("head.tokens"), beside: t("head.tokens.beside") };
-  return { figure: short(parameters), what: t("head.parameters"), beside: t("head.active", { active: short(active) }) };
+  if (!parameters)
+    return {
+      figure: short(run.receipt.total.tokens),
+      what: t("head.tokens"),
+      beside: t("head.tokens.beside"),
+    };
+  return {
+    figure: short(parameters),
+    what: t("head.parameters"),
+    beside: t("head.active", { active: short(active) }),
+  };
 }
 
 function cost(run) {
   const { total } = run.receipt;
   const source = total.joules_source.includes("estimated") ? t("estimated") : t("measured");
   const beside = [coins(total.money, total.currency), `${big(total.joules, "J")} ${source}`];
-  return { figure: time(total.device_seconds), what: t("head.cost", { device: `${run.receipt.units} × ${run.receipt.device}` }),
-    beside: beside.join(" · ") };
+  return {
+    figure: time(total.device_seconds),
+    what: t("head.cost", { device: `${run.receipt.units} × ${run.receipt.device}` }),
+    beside: beside.join(" · "),
+  };
 }
 
 function plan(run) {
@@ -79,7 +117,11 @@ function plan(run) {
   const planned = begun.reduce((sum, line) => sum + line.seconds, 0);
   if (!planned) return null;
   const took = begun.reduce((sum, line) => sum + line.took.seconds, 0);
-  return { figure: `${number(took / planned, 2)} ×`, what: t("head.plan"), beside: t("head.plan.beside", { took: time(took), planned: time(planned) }) };
+  return {
+    figure: `${number(took / planned, 2)} ×`,
+    what: t("head.plan"),
+    beside: t("head.plan.beside", { took: time(took), planned: time(planned) }),
+  };
 }
 
 /**
@@ -88,14 +130,31 @@ function plan(run) {
  */
 export function map(run, link) {
   const scores = run.scores[run.best?.how ?? "sampled"] ?? {};
-  const cell = (stage) => h("li", { class: `stage ${stage.state}`, dataset: { stage: stage.name } },
-    h("a", { href: link(stage.name), "aria-current": stage.state === "running" ? "step" : null },
-      h("span", { class: "stage-name" }, stage.name),
-      h("span", { class: "stage-kind" }, does(stage.kind)),
-      h("span", { class: "bar" }, h("i", { style: { "inline-size": `${100 * done(stage)}%` } })),
-      h("span", { class: "stage-foot" }, h("span", { class: "stage-brief" }, brief(stage)),
-        scores[stage.name] ? h("span", { class: "stage-score" }, share(scores[stage.name].mean.value)) : null)));
-  return h("nav", { class: "map", "aria-label": t("stages") }, h("ol", { style: { "--stages": run.stages.length } }, run.stages.map(cell)));
+  const cell = (stage) =>
+    h(
+      "li",
+      { class: `stage ${stage.state}`, dataset: { stage: stage.name } },
+      h(
+        "a",
+        { href: link(stage.name), "aria-current": stage.state === "running" ? "step" : null },
+        h("span", { class: "stage-name" }, stage.name),
+        h("span", { class: "stage-kind" }, does(stage.kind)),
+        h("span", { class: "bar" }, h("i", { style: { "inline-size": `${100 * done(stage)}%` } })),
+        h(
+          "span",
+          { class: "stage-foot" },
+          h("span", { class: "stage-brief" }, brief(stage)),
+          scores[stage.name]
+            ? h("span", { class: "stage-score" }, share(scores[stage.name].mean.value))
+            : null,
+        ),
+      ),
+    );
+  return h(
+    "nav",
+    { class: "map", "aria-label": t("stages") },
+    h("ol", { style: { "--stages": run.stages.length } }, run.stages.map(cell)),
+  );
 }
 
 export function done(stage) {
@@ -106,8 +165,12 @@ export function done(stage) {
 /** "step 54 of 200, 12 min left", "8 min", "about 3 min". */
 export function at(stage) {
   if (stage.state === "finished") return time(stage.seconds);
-  const left = stage.eta_seconds === null || stage.eta_seconds === undefined ? null : t("left", { time: time(stage.eta_seconds) });
-  if (stage.state === "waiting") return stage.eta_seconds ? t("about", { time: time(stage.eta_seconds) }) : t("state.waiting");
+  const left =
+    stage.eta_seconds === null || stage.eta_seconds === undefined
+      ? null
+      : t("left", { time: time(stage.eta_seconds) });
+  if (stage.state === "waiting")
+    return stage.eta_seconds ? t("about", { time: time(stage.eta_seconds) }) : t("state.waiting");
   const where = stage.steps ? t("step.of", { n: stage.step, of: stage.steps }) : t(`state.${stage.state}`);
   return [where, stage.state === "running" ? left : null].filter(Boolean).join(", ");
 }
@@ -120,10 +183,25 @@ export function brief(stage) {
 
 /** The head of a run's page. */
 export function head(run, actions = []) {
-  const facts = [run.recipe.name !== run.name && run.recipe.name, `nomoat ${run.record.nomoat ?? "?"}`, t("seed.n", { n: String(run.recipe.seed ?? 0) }),
-    `${run.receipt.units} × ${run.receipt.device}`].filter(Boolean);
-  return h("header", { class: "run-head" },
-    h("div", { class: "row" }, h("h1", { text: run.name }), chip(run.state),
-      run.state !== "finished" && run.eta_seconds ? h("span", { class: "eta" }, t("left.all", { time: time(run.eta_seconds) })) : null),
-    h("p", { class: "muted", text: facts.join(" · ") }), actions.length ? h("div", { class: "row actions" }, actions) : null);
+  const facts = [
+    run.recipe.name !== run.name && run.recipe.name,
+    `nomoat ${run.record.nomoat ?? "?"}`,
+    t("seed.n", { n: String(run.recipe.seed ?? 0) }),
+    `${run.receipt.units} × ${run.receipt.device}`,
+  ].filter(Boolean);
+  return h(
+    "header",
+    { class: "run-head" },
+    h(
+      "div",
+      { class: "row" },
+      h("h1", { text: run.name }),
+      chip(run.state),
+      run.state !== "finished" && run.eta_seconds
+        ? h("span", { class: "eta" }, t("left.all", { time: time(run.eta_seconds) }))
+        : null,
+    ),
+    h("p", { class: "muted", text: facts.join(" · ") }),
+    actions.length ? h("div", { class: "row actions" }, actions) : null,
+  );
 }

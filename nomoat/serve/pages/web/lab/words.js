@@ -6,8 +6,10 @@ import { has, language, money, number, percent, seconds, t } from "../app/i18n.j
 
 /** A text that a model or a file wrote, with what can't be seen made visible. */
 export function plain(text) {
-  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
-    (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return String(text ?? "").replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** 83.4 as "83 %", small shares with a digit. */
@@ -23,7 +25,8 @@ export function points(delta) {
 export const span = (low, high) => `[${points(low)}, ${points(high)}]`;
 
 /** "81–85 %". */
-export const between = ({ low, high }) => `${number(Math.round(100 * low))}–${percent(Math.round(100 * high) / 100)}`;
+export const between = ({ low, high }) =>
+  `${number(Math.round(100 * low))}–${percent(Math.round(100 * high) / 100)}`;
 
 /** Time with its unit, a dash where there is none. */
 export const time = (value) => (value === null || value === undefined ? "–" : seconds(value));
@@ -35,7 +38,13 @@ export function coins(value, currency) {
 /** 1.23e12 as "1.23 T", and beyond that with its power of ten. */
 export function big(value, unit = "") {
   if (value === null || value === undefined) return "–";
-  for (const [power, prefix] of [[15, null], [12, "T"], [9, "G"], [6, "M"], [3, "k"]]) {
+  for (const [power, prefix] of [
+    [15, null],
+    [12, "T"],
+    [9, "G"],
+    [6, "M"],
+    [3, "k"],
+  ]) {
     if (Math.abs(value) < 10 ** power) continue;
     if (prefix) return `${number(value / 10 ** power)} ${prefix}${unit}`;
     const exponent = Math.floor(Math.log10(value));
@@ -51,7 +60,9 @@ export function bytes(value) {
 /** A day with its time. */
 export function day(when) {
   if (!when) return "–";
-  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(1000 * when));
+  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(
+    new Date(1000 * when),
+  );
 }
 
 /** What a stage does, in words. */
@@ -64,7 +75,10 @@ export const field = (name) => (has(`field.${name}`) ? t(`field.${name}`) : name
 export function sentence(finding) {
   const key = `finding.${finding.rule}`;
   if (language() === "en" || !has(key)) return finding.sentence;
-  const facts = Object.entries(finding.facts).map(([name, said]) => [name, said.replace(/(\d)\.(\d)/g, "$1,$2")]);
+  const facts = Object.entries(finding.facts).map(([name, said]) => [
+    name,
+    said.replace(/(\d)\.(\d)/g, "$1,$2"),
+  ]);
   return t(key, Object.fromEntries(facts));
 }
 
@@ -81,7 +95,9 @@ export function parted(reply) {
   const text = String(reply ?? "");
   const end = text.lastIndexOf("</think>");
   if (end >= 0) return { thinking: text.slice(0, end).replace(/^<think>/, ""), answer: text.slice(end + 8) };
-  return text.startsWith("<think>") ? { thinking: text.slice(7), answer: "" } : { thinking: null, answer: text };
+  return text.startsWith("<think>")
+    ? { thinking: text.slice(7), answer: "" }
+    : { thinking: null, answer: text };
 }
 
 /** What was thought and what was answered. */
@@ -89,11 +105,17 @@ export function said({ thinking, answer }, open = false) {
   const thought = (thinking ?? "").trim();
   const words = plain(answer).trim();
   return [
-    thought && h("details", { class: "thought", open },
-      h("summary", null, t("thought", { n: [...thought].length })), h("pre", { text: plain(thought), dir: "auto" })),
+    thought &&
+      h(
+        "details",
+        { class: "thought", open },
+        h("summary", null, t("thought", { n: [...thought].length })),
+        h("pre", { text: plain(thought), dir: "auto" }),
+      ),
     h("p", { class: words ? "answer" : "answer none", dir: "auto", text: words || t("no.answer") }),
   ];
 }
 
 /** The chip that says how a run or stage is. */
-export const chip = (state) => h("span", { class: `chip ${state}` }, h("i", { "aria-hidden": "true" }), t(`state.${state}`));
+export const chip = (state) =>
+  h("span", { class: `chip ${state}` }, h("i", { "aria-hidden": "true" }), t(`state.${state}`));

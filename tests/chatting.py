@@ -50,3 +50,19 @@ def events(text, thinking=""):
     usage = {"prompt_tokens": 4, "completion_tokens": 8, "total_tokens": 12}
     end = chunk({}, "stop", usage=usage)
     return chunk({"role": "assistant", "content": ""}) + "".join(said) + end + "data: [DONE]\n\n"
+
+
+def say(page, text):
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.get_by_role("button", name="Send", exact=True).click()
+
+
+def done(page, n=1):
+    """The last of `n` replies, when it has come to its end."""
+    reply = page.locator(".reply").nth(n - 1)
+    reply.locator(".facts:not(.live) .fact").first.wait_for()
+    return reply
+
+
+def button(where, name):
+    return where.get_by_role("button", name=name, exact=True)

@@ -4,24 +4,9 @@ import json
 import re
 
 import pytest
+from chatting import button, done, say
 
 pytestmark = pytest.mark.check
-
-
-def say(page, text):
-    page.get_by_role("textbox", name="Message").fill(text)
-    page.get_by_role("button", name="Send", exact=True).click()
-
-
-def done(page, n=1):
-    """The last of `n` replies, when it has come to its end."""
-    reply = page.locator(".reply").nth(n - 1)
-    reply.locator(".facts:not(.live) .fact").first.wait_for()
-    return reply
-
-
-def button(where, name):
-    return where.get_by_role("button", name=name, exact=True)
 
 
 def test_an_answer_streams_and_survives_a_reload_with_its_branches(chat):

@@ -153,7 +153,7 @@ def test_every_view_has_a_link_of_its_own(visit, lab, view):
         page.locator(".try").first.wait_for()
         assert page.locator(".try.right").count() == 0
     if "at=" in view:
-        assert "step 7" in page.locator(".problem").first.inner_text()
+        page.locator(".problem", has_text="step 7").first.wait_for()
 
 
 def test_two_runs_have_a_link(visit, lab):

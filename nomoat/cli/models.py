@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from nomoat.cli import runs, say, shelf
+from nomoat.cli import runs, say, shelf, suite_of
 from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, said
 from nomoat.config import ConfigError
 from nomoat.run.directory import Run
@@ -82,8 +82,24 @@ def evaluate(
     max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
     think: Think = "auto",
     again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
+    suite: Annotated[
+        Literal["standard"] | None, said("others' benchmarks: GSM8K, ARC, HumanEval, …; see docs/evals.md")
+    ] = None,
+    only: Annotated[tuple[str, ...], said("of the suite", "NAME")] = (),
+    limit: Annotated[int | None, said("of the suite: the first items of each", "N")] = None,
+    shots: Annotated[Literal["few", "zero"], said("of the suite: solved examples first, or none")] = "few",
+    out: Annotated[Path | None, said("of the suite: keep answers here; goes on there", "FILE")] = None,
 ) -> int:
     """What a run's models score, or one model on tasks."""
+    if suite is not None:
+        if (name, task, problems, samples, max_tokens, think, again) != (None, (), 20, 2, 96, "auto", False):
+            raise ConfigError(
+                "--suite asks what the suite says; expected none of --name, --task, --problems, --samples, "
+                "--max-tokens, --think and --again beside it"
+            )
+        return suite_of.evaluate(source, suite_of.Asked(only, limit, shots == "few", out, plan, json))
+    if only or limit is not None or out is not None or shots != "few":
+        raise ConfigError("--only, --limit, --shots and --out are of a suite; expected --suite standard")
     if (Path(source) / "recipe.json").is_file():
         _as_its_recipe_says(source, task, (problems, samples, max_tokens, think) != (20, 2, 96, "auto"))
         return runs.evaluate(Path(source), json, name, plan, again)

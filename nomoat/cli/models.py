@@ -105,6 +105,14 @@ def evaluate(
         return runs.evaluate(Path(source), json, name, plan, again)
     if name or plan or again:
         raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
+    return _on_tasks(source, task, (problems, samples, max_tokens), think, json)
+
+
+def _on_tasks(
+    source: str, task: Sequence[str], counts: tuple[int, int, int], think: Think, json: bool
+) -> int:
+    """What a model scores on the first level of each task."""
+    problems, samples, max_tokens = counts
     _at_least_one({"--problems": problems, "--samples": samples, "--max-tokens": max_tokens})
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite

@@ -11,6 +11,7 @@ from nomoat.config import ConfigError
 if TYPE_CHECKING:
     from nomoat.evals.benchmarks import Benchmark, Item
     from nomoat.evals.suites import Score
+    from nomoat.report.table import Table
 
 TELL = 10  # times of a benchmark
 
@@ -93,7 +94,8 @@ def _table(
     rows = []
     for score in scores:
         cut = f"{score.cut} of {score.n}" if score.cut else ""
-        rows.append((score.benchmark, str(score.n), str(score.shots), str(score.strict), str(score.lenient), cut))
+        counts = str(score.n), str(score.shots)
+        rows.append((score.benchmark, *counts, str(score.strict), str(score.lenient), cut))
     return Table(
         f"{source} in others' benchmarks, % right [95 % interval]",
         ("benchmark", "items", "shots", "strict", "lenient", "cut"),

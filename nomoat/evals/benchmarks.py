@@ -4,8 +4,8 @@
     gsm8k, math_500                                     a worked answer, judged by tasks.exact
     mbpp, humaneval                                     a program, run in the sandbox
 
-What is asked and in which words is the wheel's (OLMES, arXiv 2406.08446); HumanEval is asked as its authors
-do (arXiv 2107.03374).  Nothing here is trained on.
+What is asked and in which words is the wheel's (AI2's OLMES); HumanEval is asked as its authors do.  Nothing
+here is trained on.
 """
 
 import gzip
@@ -123,7 +123,7 @@ def chosen(row: JsonObject) -> Item:
 
 
 def grade_school(row: JsonObject) -> Item:
-    """GSM8K (arXiv 2110.14168): in form is `… the answer is N.`; the last number counts at all."""
+    """GSM8K: in form is `… the answer is N.`; the last number counts at all."""
     doc, gold = row["doc"], row["doc"]["short_answer"]
 
     def judge(text: str) -> tuple[bool, bool]:
@@ -135,7 +135,7 @@ def grade_school(row: JsonObject) -> Item:
 
 
 def competition(row: JsonObject) -> Item | None:
-    """MATH (arXiv 2103.03874): gold is the solution's last box; in form is the closing sentence that was
+    """MATH: gold is the solution's last box; in form is the closing sentence that was
     shown, at all counts a box, too."""
     doc = row["doc"]
     gold = exact.boxed(doc["solution"])
@@ -152,7 +152,7 @@ def competition(row: JsonObject) -> Item | None:
 
 
 def basic_python(row: JsonObject) -> Item | None:
-    """MBPP (arXiv 2108.07732), asked as EvalPlus does; all asserts of its list have to hold."""
+    """MBPP, asked as EvalPlus does; all asserts of its list have to hold."""
     doc = row["doc"]
     called = re.search(r"def\s+(\w+)", doc["code"])
     asserts = "\n".join(doc["test_list"])
@@ -167,8 +167,9 @@ def basic_python(row: JsonObject) -> Item | None:
 def functions(row: JsonObject) -> Item | None:
     """HumanEval: the prompt's function is to be continued."""
     doc = row["doc"]
-    facts = {"entry": doc["entry_point"], "before": doc["prompt"]}
-    return _program(str(row["doc_id"]), doc["prompt"], facts | programs.tests(doc["test"], doc["entry_point"]))
+    entry, prompt = doc["entry_point"], doc["prompt"]
+    facts = {"entry": entry, "before": prompt, **programs.tests(doc["test"], entry)}
+    return _program(str(row["doc_id"]), prompt, facts)
 
 
 def _program(id: str, context: str, facts: JsonObject) -> Item | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from nomoat import stats
 from nomoat.config import DataError, JsonObject
@@ -17,7 +18,7 @@ from nomoat.engine.request import Request, Sampling
 from nomoat.evals.benchmarks import Benchmark, Item
 from nomoat.model.loss import chunk_rows
 from nomoat.model.transformer import Transformer
-from nomoat.rl.rows import PADDING, PROMPT, group_mask, hidden_at
+from nomoat.rl.rows import PROMPT, group_mask, hidden_at
 from nomoat.tasks.base import Undecided
 from nomoat.tokenizer.bpe import Tokenizer
 
@@ -67,13 +68,21 @@ class Examinee:
 
     def _choose(self, item: Item) -> Answer:
         context = self._context(item)
-        n = len(self.ids(context))
-        wholes = [self.ids(context + choice) for choice in item.choices]
-        room = self.model.spec.context
-        cut = max(map(len, wholes)) > room + 1  # the last token is predicted and not read
-        logps = tuple(likelihoods(self.model, [(whole[:n], whole[n:]) for whole in wholes]))
-        each = [logp / len(choice[1:]) for logp, choice in zip(logps, item.choices)]
-        return Answer(item.id, _best(logps) == item.gold, _best(each) == item.gold, cut, logps)
+        n_context = len(self.ids(context))
+        pairs = []
+        for choice in item.choices:
+            ids = self.ids(context + choice)
+            pairs.append((ids[:n_context], ids[n_context:]))
+        longest = n_context + max(len(continuation) for _, continuation in pairs)
+        cut = longest > self.model.spec.context + 1  # the last token is predicted and not read
+        logps = likelihoods(self.model, pairs)
+        each = []
+        for logp, choice in zip(logps, item.choices):
+            n_characters = len(choice.removeprefix(" "))
+            each.append(logp / n_characters)
+        right = _best(logps) == item.gold
+        lenient = _best(each) == item.gold
+        return Answer(item.id, right, lenient, cut, tuple(logps))
 
     def _write(self, benchmark: Benchmark, items: Sequence[Item]) -> Iterator[Answer]:
         room = self.model.spec.context - benchmark.max_new_tokens
@@ -140,27 +149,38 @@ def likelihoods(model: Transformer, pairs: Sequence[tuple[Sequence[int], Sequenc
     return out
 
 
-def _behind(model: Transformer, context: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[float]:
+def _behind(
+    model: Transformer, context: Sequence[int], continuations: Sequence[Sequence[int]]
+) -> list[float]:
     """ln p of each continuation of one context, in one row."""
     n = len(context)
-    ids, pos, segment, source = [*context], [*range(n)], [PROMPT] * n, []
+    ids, pos = [*context], [*range(n)]
+    segment = [PROMPT] * n
+    source, targets = [], []
     for number, continuation in enumerate(continuations, PROMPT + 1):
-        source += [n - 1, *range(len(ids), len(ids) + len(continuation) - 1)]
+        start = len(ids)
         ids += continuation[:-1]
-        pos += range(n, n + len(continuation) - 1)
-        segment += [number] * (len(continuation) - 1)
-    place = {"device": model.device}
-    mask = group_mask(torch.tensor([segment], **place))
-    columns_M = torch.tensor(source, **place)
-    h_MD = hidden_at(model, torch.tensor([ids], **place), torch.tensor([pos], **place), mask, columns_M)
-    targets_M = torch.tensor([id for continuation in continuations for id in continuation], **place)
+        source += [n - 1, *range(start, len(ids))]
+        pos += range(n, n + len(ids) - start)
+        segment += [number] * (len(ids) - start)
+        targets += continuation
+    device = model.device
+    ids_BT, pos_BT, segment_BT = torch.tensor([[ids], [pos], [segment]], device=device)
+    columns_M = torch.tensor(source, device=device)
+    mask = group_mask(segment_BT)
+    h_MD = hidden_at(model, ids_BT, pos_BT, mask, columns_M)
+    nats_M = _nats(model, h_MD, torch.tensor(targets, device=device))
+    lengths = list(map(len, continuations))
+    return [-float(nats.sum()) for nats in nats_M.split(lengths)]
+
+
+def _nats(model: Transformer, h_MD: Tensor, targets_M: Tensor) -> Tensor:
+    """-ln p of each target, float64; few logits exist at a time."""
     chunk = chunk_rows(model.spec.vocab_size, on_card=h_MD.is_cuda)
-    nats = [
-        F.cross_entropy(model.head(h).float(), target, reduction="none")
-        for h, target in zip(h_MD.split(chunk), targets_M.split(chunk))
-    ]
-    each = torch.cat(nats).double().split([len(continuation) for continuation in continuations])
-    return [-float(nats.sum()) for nats in each]
+    nats = []
+    for h, targets in zip(h_MD.split(chunk), targets_M.split(chunk)):
+        nats.append(F.cross_entropy(model.head(h).float(), targets, reduction="none"))
+    return torch.cat(nats).double()
 
 
 @dataclass(frozen=True, slots=True)

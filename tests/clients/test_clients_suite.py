@@ -1,4 +1,4 @@
-"""lm-evaluation-harness, with transformers and an export of ours, scores what `nomoat eval --suite` scores."""
+"""lm-evaluation-harness, with transformers and an export, scores what `nomoat eval --suite` scores."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ output_type: multiple_choice
 doc_to_text: "{{{{query}}}}"
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: gold
-target_delimiter: ""
+target_delimiter: " "
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
 
@@ -42,11 +42,15 @@ def test_lm_evaluation_harness_gives_the_same_scores(installed, run, tmp_path, e
     site = next(installed("lm_eval").parents[1].glob("lib/*/site-packages"))
     items = {name: benchmarks.STANDARD[name].items(benchmarks.located())[0][:N_ITEMS] for name in TASKS}
     for name, some in items.items():
-        rows = [{"query": i.query, "choices": i.choices, "gold": i.gold} for i in some]
+        rows = []
+        for item in some:
+            choices = [choice[1:] for choice in item.choices]
+            rows.append({"query": item.query, "choices": choices, "gold": item.gold})
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, items=tmp_path / f"{name}.jsonl"))
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--batch_size", "8", "--device", "cpu"]
-    command += ["--tasks", ",".join(f"{name}_ours" for name in TASKS), "--include_path", tmp_path]
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--batch_size", "8"]
+    tasks = ",".join(f"{name}_ours" for name in TASKS)
+    command += ["--device", "cpu", "--tasks", tasks, "--include_path", tmp_path]
     command += ["--model_args", f"pretrained={directory},dtype=float32"]
     command += ["--output_path", tmp_path / "out", "--log_samples"]
     run(command, PYTHONPATH=str(site), HF_HOME=str(tmp_path), HF_DATASETS_OFFLINE="1")

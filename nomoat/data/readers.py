@@ -1,7 +1,7 @@
 """Files of text, row by row: .txt, .jsonl, also packed by gzip or zstd, and .parquet.
 
 A reader gives the `Document`s of a `Span`: a file, or the part of it that begins in a range of bytes, so that
-a large file can be shared out.  What can't be read is a `DataError` with its place; who takes note of bad rows
+a large file can be shared out.  What can't be read is a `DataError` with its place; who notes bad rows
 may go on behind them (`Rows`).
 """
 
@@ -41,7 +41,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What of a file begins in [start, end); None is its end.  It begins at a line, or a group of rows."""
+    """Bytes [start, end) of a file, None for its end: whole lines, texts of a .txt, or groups of rows."""
 
     path: Path
     start: int = 0
@@ -139,7 +139,7 @@ def document_of(row: Any, where: str, source: str) -> Document:
 
 
 def _lines(span: Span, rows: Rows, piece_bytes: int | None = None) -> Iterator[str]:
-    """The lines of UTF-8 that begin in a span; binary, wrongly encoded and endless lines are refused.
+    """The lines of UTF-8 in a span; binary, wrongly encoded and endless lines are refused.
 
     With `piece_bytes` longer lines come in pieces, parted behind a blank where there is one.
     """
@@ -151,7 +151,8 @@ def _lines(span: Span, rows: Rows, piece_bytes: int | None = None) -> Iterator[s
             file.seek(offset)
         elif file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
             offset = len(file.read(len(BOM_UTF8)))
-        while (span.end is None or offset < span.end) and (line := file.readline(limit)):
+        end = float("inf") if span.end is None else span.end
+        while offset < end and (line := file.readline(int(min(limit, end - offset)))):
             rows.n += 1
             if piece_bytes and len(line) == limit:
                 line = _piece(line)

@@ -84,7 +84,7 @@ def from_path(path: str | Path) -> Iterator[Document]:
     their names.
 
     A .txt file is one document, or several parted by form feeds.  A .jsonl line or .parquet row has a "text",
-    or a conversation (talks.py); its "lang" is kept if it is "en" or "de".  A .jsonl may be packed: .gz, .zst.
+    or a conversation (talks.py); its "lang" is kept if it is "en" or "de".  A .jsonl may be packed.
     """
     return itertools.chain.from_iterable(files(path))
 

@@ -60,20 +60,26 @@ class _Worker:
 
     def give(self, unit: int) -> None:
         self.unit = unit
-        self.pipe.send(unit)
+        try:
+            self.pipe.send(unit)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._gone() from None
 
     def took(self) -> None:
         """Takes its answer; the error that it met, if it met one."""
         try:
             error = self.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self.process.join(END_SECONDS)
-            raise DataError(
-                f"the worker with unit {self.unit} ended with {self.process.exitcode} (killed, perhaps for "
-                "want of memory); run the same command again, with fewer --workers"
-            ) from None
+            raise self._gone() from None
         if isinstance(error, Exception):
             raise error
+
+    def _gone(self) -> DataError:
+        self.process.join(END_SECONDS)
+        return DataError(
+            f"the worker with unit {self.unit} ended with {self.process.exitcode} (killed, perhaps for want "
+            "of memory); run the same command again, with fewer --workers"
+        )
 
 
 class _Pool:

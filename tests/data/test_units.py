@@ -1,4 +1,4 @@
-"""Units: they hold each byte of the sources once, and a directory goes on only with what it was begun with."""
+"""Units: they hold each byte of the sources once; a directory goes on only with what it was begun with."""
 
 import json
 import os

@@ -2,7 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from nomoat.config import DataError, JsonObject
 from nomoat.data import shards
@@ -39,8 +42,10 @@ def sha256(directory: str | Path) -> str:
     return hashlib.sha256((Path(directory) / "manifest.json").read_bytes()).hexdigest()
 
 
-def opened(directory: str | Path, tokenizer: Tokenizer) -> shards.Shard:
-    """Its shards as one; DataError where they were made with another tokenizer."""
+def opened(directory: str | Path, tokenizer: Tokenizer, n_bytes: int | None = None) -> shards.Shard:
+    """Its shards as one, or its first documents of about `n_bytes` of text; DataError where they were made
+    with another tokenizer.
+    """
     directory = Path(directory)
     manifest = manifest_of(directory)
     if manifest["tokenizer"] != tokenizer.fingerprint:
@@ -48,7 +53,12 @@ def opened(directory: str | Path, tokenizer: Tokenizer) -> shards.Shard:
             f"{directory} was prepared with another tokenizer (found {manifest['tokenizer'][:12]}, expected "
             f"{tokenizer.fingerprint[:12]}, that of the run); prepare it with --tokenizer RUN"
         )
-    return shards.join([shard(directory, number) for number in range(len(manifest["shards"]))])
+    joined = shards.join([shard(directory, number) for number in range(len(manifest["shards"]))])
+    if n_bytes is None or n_bytes >= manifest["n_bytes"]:
+        return joined
+    n_tokens = n_bytes * manifest["n_tokens"] / manifest["n_bytes"]
+    n_documents = max(int(np.searchsorted(joined.offsets, n_tokens)), 1)
+    return replace(joined, offsets=joined.offsets[: n_documents + 1])
 
 
 def texts(directory: str | Path) -> Iterator[Document]:

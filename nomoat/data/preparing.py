@@ -44,13 +44,12 @@ def prepared(asked: Asked, say: Say) -> str:
     """Prepares, or goes on; a sentence about what is there."""
     which, n_machines = asked.share
     out = asked.out
-    for path in asked.files:  # what is no text leaves no directory
-        sources.paths(path)
+    files = [file for path in asked.files for file in sources.paths(path)]
     if asked.choices.sifts:
         sift.check(asked.choices)
     out.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(out / f".lock-{which}"):
-        plan = units.begin(out, asked.files, asked.tokenizer, asked.choices)
+        plan = units.begin(out, files, asked.tokenizer, asked.choices)
         if not (out / "manifest.json").is_file():
             if plan.choices.sifts and units.missing(out, plan):
                 others = sift.index(out, plan, asked.n_workers, asked.share, say)

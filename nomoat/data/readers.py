@@ -151,7 +151,8 @@ def _lines(span: Span, rows: Rows, piece_bytes: int | None = None) -> Iterator[s
             file.seek(offset)
         elif file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
             offset = len(file.read(len(BOM_UTF8)))
-        end = float("inf") if span.end is None else span.end
+        whole = span.end is None or path.suffix.lower() in PACKED  # whose bytes are not those of its text
+        end = float("inf") if whole else span.end
         while offset < end and (line := file.readline(int(min(limit, end - offset)))):
             rows.n += 1
             if piece_bytes and len(line) == limit:

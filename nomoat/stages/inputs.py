@@ -29,7 +29,7 @@ from nomoat.train.session import Session
 
 class ReadsText(StageConfig):
     """`text` is a path or, as `hub`, a data set, of which `text_bytes` of each language are read; absent,
-    what ships.  A `text` that `nomoat data prepare` made is tokens already, and is read whole."""
+    what ships.  Of a `text` that `nomoat data prepare` made, about as much is read in all."""
 
     text: str | None = None
     text_bytes: Count | None = None
@@ -47,14 +47,9 @@ class ReadsText(StageConfig):
 
     def documents(self) -> Iterator[Document]:
         """The documents; of what is prepared only the first, spelled again."""
-        if not self.is_prepared:
-            return documents.text(self.text, self.text_bytes, self.hub)
-        if self.text_bytes is not None:
-            raise DataError(
-                f"text_bytes = {self.text_bytes} beside {self.text}, which is prepared; expected all of it: "
-                "leave text_bytes out"
-            )
-        return prepared.texts(self.text)
+        if self.is_prepared:
+            return prepared.texts(self.text)
+        return documents.text(self.text, self.text_bytes, self.hub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +98,11 @@ def text(session: Session, config: ReadsText) -> Iterable[Document]:
 
 def tokens(session: Session, config: ReadsText, tokenizer: Tokenizer) -> Shard:
     """The tokens of a prepared text; the log says which they are."""
-    opened = prepared.opened(config.text, tokenizer)
-    config.documents()  # nothing that it can't be asked for
+    opened = prepared.opened(config.text, tokenizer, config.text_bytes)
     if session.leads:
         digest = prepared.sha256(config.text)
-        log(session, "text", config.text, digest, stamp=_stamp(config), n_tokens=len(opened.tokens))
+        n_tokens = int(opened.offsets[-1])
+        log(session, "text", config.text, digest, stamp=_stamp(config), n_tokens=n_tokens)
     return opened
 
 

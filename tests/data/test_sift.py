@@ -1,4 +1,4 @@
-"""What is left out: near duplicates but one, what has words in a row with the evaluation, and nothing else."""
+"""What is left out: near duplicates but one, what has words in a row with the evaluation; nothing else."""
 
 import json
 import random

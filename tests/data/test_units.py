@@ -1,5 +1,6 @@
 """Units: they hold each byte of the sources once; a directory goes on only with what it was begun with."""
 
+import gzip
 import json
 import os
 
@@ -32,6 +33,7 @@ def write(folder):
     rows = [json.dumps({"text": f"{n} {TEXT}"}) for n in range(120)]
     (folder / "c.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "d.txt").write_text("x" * 9000)
+    (folder / "e.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
     return folder
 
 
@@ -70,7 +72,7 @@ def test_only_what_it_was_begun_with_goes_on(tmp_path, tokenizer, small):
         units.begin(out, [folder], bpe.train([TEXT * 9], bpe.SMALLEST_VOCAB + 5), Choices())
     with pytest.raises(DataError, match="min_chars=3.*another --out"):
         units.begin(out, [folder], tokenizer, Choices(min_chars=3))
-    with pytest.raises(DataError, match="begun with 7 files, found 1"):
+    with pytest.raises(DataError, match="begun with 8 files, found 1"):
         units.begin(out, [folder / "b.txt"], tokenizer, Choices())
     os.utime(folder / "c.jsonl", (1, 1))
     assert units.begin(out, [folder], tokenizer, Choices()) == plan  # the same content at another time

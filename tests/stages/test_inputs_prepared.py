@@ -78,12 +78,18 @@ def test_the_log_says_which_tokens_and_finds_others(session, out, tokenizer):
     assert [change.read["what"] for change in inputs.changes(session.run, recipe)] == ["text"]
 
 
+def test_about_as_many_bytes_as_are_asked_are_read(session, source, out, tokenizer):
+    sizes = [len(document.text) for document in sources.from_path(source)]
+    for n_bytes, n_documents in ((1, 1), (sum(sizes) // 2, 45), (sum(sizes), 90), (10**9, 90)):
+        found = inputs.tokens(session, config(out, text_bytes=n_bytes), tokenizer)
+        assert abs(len(found.offsets) - 1 - n_documents) <= 2
+        assert found.offsets[0] == 0
+
+
 def test_what_it_cannot_be_asked_for_is_refused(session, out, tokenizer):
     other = bpe.train(["It is 12.5 degrees, and so on.\n" * 9], bpe.SMALLEST_VOCAB + 4)
     with pytest.raises(DataError, match="prepared with another tokenizer"):
         inputs.tokens(session, config(out), other)
-    with pytest.raises(DataError, match="text_bytes = 9 beside .*leave text_bytes out"):
-        inputs.tokens(session, config(out, text_bytes=9), tokenizer)
     with pytest.raises(DataError, match="is tokens already; expected text to make a tokenizer"):
         inputs.text(session, config(out, s1_tokenizer.Config, "tokenizer"))
     (out / "manifest.json").unlink()

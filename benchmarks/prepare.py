@@ -15,7 +15,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,29 @@ def processor_seconds(step: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
+def in_turns(
+    sides: Mapping[str, Callable[[], None]], rounds: int, n_bytes: int
+) -> dict[str, list[float]]:
+    """MB a second of the processor of every side in every round; the first warms up."""
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds + 1):
+        for side, step in sides.items():
+            seconds = processor_seconds(step)
+            if number:
+                rates[side].append(n_bytes / 1e6 / seconds)
+    return rates
+
+
+def told(n_bytes: int, per_core: float, same: bool, sizes: Sequence[int]) -> list[str]:
+    """What stands below the table."""
+    rate = preparing.Rate(n_bytes, 0, 0, n_bytes / 1e6 / per_core, 2)
+    hours = ", ".join(f"{rate.hours(preparing.TERABYTE, n):.1f} h on {n} cores" for n in preparing.CORES)
+    return [
+        f"the same tokens: {same}; bytes written: ours {sizes[0]:,}, theirs {sizes[1]:,}",
+        f"1 TB at this rate: {hours}; {sizes[0] / n_bytes:.3f} bytes out a byte of text",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megabytes", type=float, default=4.0)
@@ -93,8 +116,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    os.environ["RAYON_NUM_THREADS"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "text.jsonl"
@@ -102,23 +124,12 @@ def main() -> None:
         tokenizer = bpe.train((d.text for d in sources.shipped("train")), args.vocab)
         tokenizer.save(folder / "tokenizer")
         sides = {"ours": ours(folder, source, tokenizer), "theirs": theirs(folder, source)}
-        rates = {side: [] for side in sides}
-        for number in range(args.rounds + 1):  # the first warms up
-            for side, step in sides.items():
-                seconds = processor_seconds(step)
-                if number:
-                    rates[side].append(n_bytes / 1e6 / seconds)
+        rates = in_turns(sides, args.rounds, n_bytes)
         same = same_tokens(folder, tokenizer.layout.bos_id)
         sizes = [sum(p.stat().st_size for p in (folder / side).rglob("*.*")) for side in sides]
     setting = "no shuffling, 10,000 a batch"
     row = common.compare("text to tokens", "MB/s a core", rates["ours"], rates["theirs"], setting)
-    per_core = statistics.median(rates["ours"])
-    rate = preparing.Rate(n_bytes, 0, 0, n_bytes / 1e6 / per_core, 2)
-    hours = ", ".join(f"{rate.hours(preparing.TERABYTE, n):.1f} h on {n} cores" for n in preparing.CORES)
-    notes = [
-        f"the same tokens: {same}; bytes written: ours {sizes[0]:,}, theirs {sizes[1]:,}",
-        f"1 TB at this rate: {hours}; {sizes[0] / n_bytes:.3f} bytes out a byte of text",
-    ]
+    notes = told(n_bytes, statistics.median(rates["ours"]), same, sizes)
     surroundings = common.environment(1, "tokenizers", "datatrove")
     title = f"prepare, {n_bytes / 1e6:.1f} MB, vocabulary {args.vocab}"
     common.report(title, [row], surroundings, notes, args.json)

@@ -131,17 +131,23 @@ def _rows(plan: Plan, made: Sequence[JsonObject]) -> JsonObject:
     """Rows and digests of each source, how many rows are bad, and the first of those with file and row."""
     n_rows = [0] * len(plan.sources)
     digests: list[list[str]] = [[] for _ in plan.sources]
-    n_bad, bad = 0, []
+    bad = []
+    n_bad = 0
     for unit, manifest in zip(plan.units, made):
         for part, read in zip(unit, manifest["read"]):
-            span = Span(Path(plan.sources[part.source].path))
-            said = (f"{span.place(n_rows[part.source] + b['row'])} {b['found']}" for b in read["bad"])
-            bad += [line for line, _ in zip(said, range(SAID - len(bad)))]
+            path = plan.sources[part.source].path
+            span = Span(Path(path))
+            before = n_rows[part.source]
+            for noted in read["bad"][: SAID - len(bad)]:
+                place = span.place(before + noted["row"])
+                bad.append(f"{place} {noted['found']}")
             n_bad += read["n_bad"]
             n_rows[part.source] += read["n_rows"]
             digests[part.source].append(read["sha256"])
-    files = [
-        {"path": source.path, "n_bytes": source.n_bytes, "n_rows": n, "sha256": each}
-        for source, n, each in zip(plan.sources, n_rows, digests)
-    ]
+    files = []
+    for source, n, each in zip(plan.sources, n_rows, digests):
+        file = {"path": source.path, "n_bytes": source.n_bytes}
+        file["n_rows"] = n
+        file["sha256"] = each
+        files.append(file)
     return {"n_bad": n_bad, "bad": bad, "sources": files}

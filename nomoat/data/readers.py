@@ -78,9 +78,8 @@ def read(span: Span, column: str | None = None, rows: Rows | None = None) -> Ite
             if document.text.strip():
                 yield document
     except OSError as error:
-        raise DataError(
-            f"{span.path} cannot be read ({error.strerror}); make it readable, or fetch it again"
-        ) from None
+        found = f"{span.path} cannot be read ({error.strerror})"
+        raise DataError(f"{found}; make it readable, or fetch it again") from None
 
 
 # --- rows ---
@@ -232,7 +231,8 @@ def _piece(line: bytes) -> bytes:
 
 
 def _text(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
-    name, part, n_bytes = span.path.name, [], 0
+    name = span.path.name
+    part, n_bytes = [], 0
     for line in _lines(span, Rows(), DOCUMENT_BYTES):
         rows.n += 1
         for n, piece in enumerate(line.split("\f")):
@@ -309,9 +309,8 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
                     continue
                 yield document
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{span.path} is not a readable parquet file ({error}); fetch or write it again"
-        ) from None
+        found = f"{span.path} is not a readable parquet file ({error})"
+        raise DataError(f"{found}; fetch or write it again") from None
 
 
 def _columns(names: list[str], column: str | None, path: Path) -> list[str]:

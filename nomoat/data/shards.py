@@ -51,9 +51,11 @@ class Joined:
         parts = []
         number = int(np.searchsorted(self.ends, start, side="right")) - 1
         while start < stop:
-            first, end = self.ends[number : number + 2]
-            parts.append(self._mapped(number)[start - first : stop - first])
-            start, number = int(end), number + 1
+            first = int(self.ends[number])
+            inside = slice(start - first, stop - first)
+            parts.append(self._mapped(number)[inside])
+            number += 1
+            start = int(self.ends[number])
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
@@ -135,17 +137,18 @@ def join(directories: Sequence[Path]) -> Shard:
     """Several shards as one, only their sizes checked; in memory are 8 bytes a document."""
     manifests = [manifest_of(directory) for directory in directories]
     dtype = np.dtype(manifests[0]["dtype"])
-    ends = np.cumsum([0, *(manifest["n_tokens"] for manifest in manifests)])
-    offsets, all_trained = [np.zeros(1, np.int64)], True
-    for directory, manifest, first in zip(directories, manifests, ends):
+    lengths = [manifest["n_tokens"] for manifest in manifests]
+    ends = np.cumsum([0, *lengths])
+    offsets = [np.zeros(1, np.int64)]
+    for directory, first in zip(directories, ends):
         shard = open(directory, check=False)
-        offsets.append(shard.offsets[1:] + first)
-        all_trained = all_trained and "trained.bin" not in manifest["sha256"]
-    if all_trained:
-        trained = _ones(int(ends[-1]))
-    else:
-        trained = Joined([directory / "trained.bin" for directory in directories], np.dtype(np.uint8), ends)
+        behind = shard.offsets[1:]
+        offsets.append(behind + first)
     tokens = Joined([directory / "tokens.bin" for directory in directories], dtype, ends)
+    trained = _ones(len(tokens))
+    if any("trained.bin" in manifest["sha256"] for manifest in manifests):
+        files = [directory / "trained.bin" for directory in directories]
+        trained = Joined(files, np.dtype(np.uint8), ends)
     return Shard(tokens, trained, np.concatenate(offsets))
 
 

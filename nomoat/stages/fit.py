@@ -112,7 +112,8 @@ def fit(
 def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:
     """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
     with Work(session, "count neighbours") as work:
-        tokens = np.concatenate([shard.tokens[:MOST_COUNTED] for shard in data.shards.values()])
+        parts = [shard.tokens[:MOST_COUNTED] for shard in data.shards.values()]
+        tokens = np.concatenate(parts)
         flops = from_bigrams(model, tokens, key)
         work.fields["flops_executed"] = flops
         for matrix in (model.embed.weight.data, model.head.weight.data):

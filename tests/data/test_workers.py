@@ -108,8 +108,10 @@ def test_a_worker_that_dies_is_said_and_leaves_no_half_shard(tmp_path, tokenizer
 
 @pytest.mark.check
 def test_memory_is_bounded_however_large_a_file(tmp_path, tokenizer):
-    """200 MB with the parent's and the workers' high-water marks below 200 MB."""
-    source = write(tmp_path / "texts.jsonl", 700_000)
+    """200 MB, of which a tenth is long enough, with all high-water marks below 200 MB."""
+    source = tmp_path / "texts.jsonl"
+    rows = [json.dumps({"text": TEXT * (10 if n == 0 else 9)}) + "\n" for n in range(10)]
+    source.write_text("".join(rows) * 68_000)
     assert source.stat().st_size > 200e6
     code = f"""
 import resource, sys
@@ -118,7 +120,7 @@ from nomoat.data import preparing
 from nomoat.data.units import Choices
 from nomoat.tokenizer import bpe
 asked = preparing.Asked([Path({str(source)!r})], bpe.train(["a"], bpe.SMALLEST_VOCAB),
-                        Path({str(tmp_path / "out")!r}), Choices(), 2)
+                        Path({str(tmp_path / "out")!r}), Choices(min_chars={10 * len(TEXT)}), 2)
 preparing.prepared(asked, lambda said: None)
 print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """

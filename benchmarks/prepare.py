@@ -80,6 +80,11 @@ def same_tokens(folder: Path, bos_id: int) -> bool:
     return np.array_equal(found[found != bos_id], np.fromfile(their_file, np.uint16))
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in folder.rglob("*.*"))
+
+
 def processor_seconds(step: Callable[[], None]) -> float:
     start = time.process_time()
     step()
@@ -101,12 +106,15 @@ def in_turns(
 
 def told(n_bytes: int, per_core: float, same: bool, sizes: Sequence[int]) -> list[str]:
     """What stands below the table."""
-    rate = preparing.Rate(n_bytes, 0, 0, n_bytes / 1e6 / per_core, 2)
-    hours = ", ".join(f"{rate.hours(preparing.TERABYTE, n):.1f} h on {n} cores" for n in preparing.CORES)
-    return [
-        f"the same tokens: {same}; bytes written: ours {sizes[0]:,}, theirs {sizes[1]:,}",
-        f"1 TB at this rate: {hours}; {sizes[0] / n_bytes:.3f} bytes out a byte of text",
-    ]
+    seconds = n_bytes / 1e6 / per_core
+    rate = preparing.Rate(n_bytes, 0, 0, seconds, 2)
+    notes = [f"the same tokens: {same}; bytes written: ours {sizes[0]:,}, theirs {sizes[1]:,}"]
+    for n_cores in preparing.CORES:
+        hours = rate.hours(preparing.TERABYTE, n_cores)
+        notes.append(f"1 TB at this rate: {hours:.1f} h on {n_cores} cores")
+    out_bytes = sizes[0] / n_bytes
+    notes.append(f"{out_bytes:.3f} bytes out a byte of text")
+    return notes
 
 
 def main() -> None:
@@ -126,7 +134,7 @@ def main() -> None:
         sides = {"ours": ours(folder, source, tokenizer), "theirs": theirs(folder, source)}
         rates = in_turns(sides, args.rounds, n_bytes)
         same = same_tokens(folder, tokenizer.layout.bos_id)
-        sizes = [sum(p.stat().st_size for p in (folder / side).rglob("*.*")) for side in sides]
+        sizes = [size_of(folder / side) for side in sides]
     setting = "no shuffling, 10,000 a batch"
     row = common.compare("text to tokens", "MB/s a core", rates["ours"], rates["theirs"], setting)
     notes = told(n_bytes, statistics.median(rates["ours"]), same, sizes)

@@ -1,8 +1,8 @@
 """Near duplicates, and what shares words with the evaluation, left out by datatrove's own steps.
 
 Near duplicates: MinHash over five words in a row, 14 buckets of 8 hashes, which finds most texts that are the
-same in 0.8 of them and more; one of each cluster stays (arXiv 2107.06499).  Evaluation: a text that has 13
-words in a row with it is left out, whatever their case, digits, accents and punctuation (arXiv 2005.14165).
+same in 0.8 of them and more; one of each cluster stays.  Evaluation: a text that has 13
+words in a row with it is left out, whatever their case, digits, accents and punctuation.
 
     OUT/sift/reference/*.index.hashes   the words of the evaluation
     OUT/sift/signatures, pairs, remove  of near duplicates, from one step to the next

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -98,7 +99,7 @@ def test_a_worker_that_dies_is_said_and_leaves_no_half_shard(tmp_path, tokenizer
     plan = units.begin(tmp_path / "out", [source], tokenizer, Choices())
 
     def kill(progress):
-        os.kill(children(os.getpid())[0], signal.SIGKILL)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
     small = plan.model_copy(update={"units": plan.units * 2})
     with pytest.raises(DataError, match="ended with -9 .*run the same command again"):

@@ -1,5 +1,6 @@
-"""The verb that looks at what training reads."""
+"""The verb for what training reads: to look at it, and to prepare what is too much to read each time."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,24 +19,60 @@ GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
 def data(
-    action: Positional[Literal["show"]],
-    file: Positional[Annotated[Path, said("a .txt, .jsonl or .parquet file, or a folder", "FILE")]],
+    action: Positional[Literal["show", "prepare"]],
+    files: Positional[
+        Annotated[tuple[Path, ...], said("texts: .txt, .jsonl(.gz, .zst), .parquet, folders", "FILE")]
+    ],
     /,
     *,
     tokenizer: Annotated[
-        str | None, said("of a run, a directory, a .gguf file, a name (default: bytes)", "MODEL")
+        str | None, said("of a run, directory, .gguf, name (show: or bytes)", "MODEL")
     ] = None,
-    limit: Annotated[int, said("how many documents", "N", aliases=["-n"])] = 3,
+    limit: Annotated[int, said("show: how many documents", "N", aliases=["-n"])] = 3,
+    out: Annotated[Path | None, said("prepare: where to; the same command goes on", "DIR")] = None,
+    workers: Annotated[int | None, said("processes (default: one a core)", "N")] = None,
+    column: Annotated[str | None, said("that holds the texts or messages", "NAME")] = None,
+    min_chars: Annotated[int, said("leave out shorter texts", "N")] = 0,
+    dedup: Annotated[bool, said("leave out near duplicates (MinHash)")] = False,
+    decontaminate: Annotated[
+        tuple[str, ...], said("leave out what shares 13 words: heldout, FILE", "WHAT")
+    ] = (),
+    machine: Annotated[str | None, said("the I-th of N that share DIR", "I/N")] = None,
+    plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
-    """See what is learnt: the loss's targets, behind a +."""
+    """See what is learnt: the loss's targets, behind a +.  Prepare: to tokens, for text = "DIR"."""
+    if not files:
+        raise ConfigError("no FILE; expected a text or a folder of them: name one")
+    if action == "show":
+        return _show(files, tokenizer, limit)
+    from nomoat.data.units import Choices
+
+    if tokenizer is None or out is None:
+        missing = "--tokenizer" if tokenizer is None else "--out"
+        raise ConfigError(f"data prepare without {missing}; expected --tokenizer MODEL --out DIR: add it")
+    choices = Choices(
+        column=column, min_chars=min_chars, near_duplicates=dedup, decontaminate=decontaminate
+    )
+    n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    from nomoat.data import preparing
+
+    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine)
+    if plan:
+        return say.result(preparing.estimated(asked))
+    return say.result(preparing.prepared(asked, say.aside))
+
+
+def _show(files: tuple[Path, ...], tokenizer: str | None, limit: int) -> int:
     if limit < 1:
         raise ConfigError(f"--limit {limit}; expected 1 or more")
     from nomoat.data import shown
 
     paint = say.paints()
-    for line in shown.show(file, _tokenizer(tokenizer), limit, say.width()):
-        plain = visible(line)
-        say.result(f"{GREEN}{plain}{PLAIN}" if paint and shown.is_learnt(line) else plain)
+    read = _tokenizer(tokenizer)
+    for file in files:
+        for line in shown.show(file, read, limit, say.width()):
+            plain = visible(line)
+            say.result(f"{GREEN}{plain}{PLAIN}" if paint and shown.is_learnt(line) else plain)
     return 0
 
 

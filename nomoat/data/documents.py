@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from nomoat.data import sources
+from nomoat.data import readers, sources
 from nomoat.data.conversation import conversations
 from nomoat.data.dialogue import dialogues
 from nomoat.tasks import base, find
@@ -88,7 +88,7 @@ def first(files: Iterable[Iterable[sources.Document]], n_bytes: int | None) -> I
 
 
 def _enough(given: Mapping[str | None, int], n_bytes: int) -> bool:
-    languages = [None] if set(given) == {None} else sources.LANGUAGES
+    languages = [None] if set(given) == {None} else readers.LANGUAGES
     return all(given.get(lang, 0) >= n_bytes for lang in languages)
 
 

@@ -1,102 +1,210 @@
 """Token shards: what a tokenizer made of a source, on disk, memory-mapped.
 
 A shard is a folder: tokens.bin (uint16, or uint32 where the vocabulary needs it), trained.bin (uint8: 1 where
-the token is a target of the loss), offsets.bin (int64: document i is tokens[offsets[i]:offsets[i + 1]]) and
-shard.json with the counts and a sha256 of each.  It is written beside and renamed, so that a shard is whole
-or absent.
+the token is a target of the loss; left out where all are), offsets.bin (int64: document i is
+tokens[offsets[i]:offsets[i + 1]]) and shard.json with the counts and a sha256 of each.  It is written beside
+and renamed, so that a shard is whole or absent.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nomoat.config import DataError
-from nomoat.files import new_directory
+from nomoat.config import DataError, JsonObject
+from nomoat.files import new_directory, read_json
 from nomoat.tokenizer.layout import Rendered
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("tokens.bin", "trained.bin", "offsets.bin")
+COUNTED = 2**14  # documents whose targets are counted at a time
+MAPPED = 128  # files of a joined shard that are open at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Documents as tokens; arrays are read-only views of the files."""
+    """Documents as tokens; arrays are read-only views of the files, or, of several shards, `Joined` ones."""
 
-    tokens: np.ndarray
-    trained: np.ndarray
+    tokens: "np.ndarray | Joined"
+    trained: "np.ndarray | Joined"
     offsets: np.ndarray
 
 
-def write(directory: str | Path, documents: Iterable[Rendered], vocab_size: int = 2**16) -> Shard:
-    """Write documents as a shard and open it; DataError where there are none, or no space for them."""
+class Joined:
+    """Arrays in files, one behind the other, as one.  A slice that lies in one of them is a view of it."""
+
+    def __init__(self, files: Sequence[Path], dtype: np.dtype, ends: np.ndarray) -> None:
+        """`ends` (len(files) + 1): where each begins, and the last ends."""
+        self.files, self.dtype, self.ends = files, dtype, ends
+        self._mapped = lru_cache(MAPPED)(self._map)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        start, stop, _ = span.indices(len(self))
+        parts = []
+        number = int(np.searchsorted(self.ends, start, side="right")) - 1
+        while start < stop:
+            first = int(self.ends[number])
+            inside = slice(start - first, stop - first)
+            parts.append(self._mapped(number)[inside])
+            number += 1
+            start = int(self.ends[number])
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+
+    def _map(self, number: int) -> np.ndarray:
+        n_items = int(self.ends[number + 1] - self.ends[number])
+        return _mapped(self.files[number], self.dtype, n_items)
+
+
+def write(
+    directory: str | Path,
+    documents: Iterable[Rendered],
+    vocab_size: int = 2**16,
+    about: Mapping[str, Any] | None = None,
+) -> Shard:
+    """Write documents as a shard and open it; DataError where there is no space for them.
+
+    `about` is what else shard.json says, taken behind the last document.  Without it, no documents are an
+    error, too.
+    """
     directory = Path(directory)
     dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
     with new_directory(directory) as beside:
-        _write(beside, directory, documents, dtype)
-    return open(directory)
+        _write(beside, directory, documents, dtype, about)
+    return open(directory, check=False)
 
 
-def _write(beside: Path, directory: Path, documents: Iterable[Rendered], dtype: np.dtype) -> None:
+def _write(
+    beside: Path,
+    directory: Path,
+    documents: Iterable[Rendered],
+    dtype: np.dtype,
+    about: Mapping[str, Any] | None,
+) -> None:
     """The files of a shard."""
     offsets = [0]
+    n_trained = 0
     with (beside / "tokens.bin").open("wb") as tokens, (beside / "trained.bin").open("wb") as trained:
         for document in documents:
+            marks = bytes(document.trained)
+            n_trained += marks.count(1)
             tokens.write(np.array(document.ids, dtype).tobytes())
-            trained.write(np.array(document.trained, np.uint8).tobytes())
+            trained.write(marks)
             offsets.append(offsets[-1] + len(document.ids))
-    if len(offsets) == 1:
+    if len(offsets) == 1 and about is None:
         raise DataError(f"no documents for the shard {directory}; expected at least one: check the source")
     (beside / "offsets.bin").write_bytes(np.array(offsets, np.int64).tobytes())
+    names = [name for name in FILES if name != "trained.bin" or n_trained < offsets[-1]]
+    if "trained.bin" not in names:
+        (beside / "trained.bin").unlink()
     manifest = {
         "format": FORMAT,
         "dtype": dtype.name,
         "n_tokens": offsets[-1],
         "n_documents": len(offsets) - 1,
-        "sha256": {name: _sha256(beside / name) for name in FILES},
+        "sha256": {name: _sha256(beside / name) for name in names},
+        **(about or {}),
     }
     (beside / "shard.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
-def open(directory: str | Path) -> Shard:
-    """The shard in `directory`, its files checked against their recorded sha256."""
+def open(directory: str | Path, *, check: bool = True) -> Shard:
+    """The shard in `directory`, its files checked against their recorded sha256, or else only their sizes."""
     directory = Path(directory)
-    try:
-        manifest = json.loads((directory / "shard.json").read_text("utf-8"))
-        recorded, dtype = manifest["sha256"], np.dtype(manifest["dtype"])
-        format = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{directory} is no token shard ({error}); expected a folder that `shards.write` made: "
-            "write it again"
-        ) from None
-    if format != FORMAT:
-        raise DataError(f"{directory} has shard format {format}, expected {FORMAT}: write it again")
-    for name in FILES:
+    manifest = manifest_of(directory)
+    for name, recorded in manifest["sha256"].items():
         path = directory / name
-        if not path.is_file() or _sha256(path) != recorded[name]:
+        if not path.is_file() or (check and _sha256(path) != recorded):
             raise DataError(
                 f"{path} is damaged or missing (its sha256 is not the recorded one); write the shard again"
             )
-    tokens, trained, offsets = (
-        np.asarray(np.memmap(directory / name, kind, "r"))  # mapped, not read
-        for name, kind in zip(FILES, (dtype, np.uint8, np.int64))
-    )
-    return Shard(tokens, trained, offsets)
+    n_tokens, n_documents = manifest["n_tokens"], manifest["n_documents"]
+    tokens = _mapped(directory / "tokens.bin", np.dtype(manifest["dtype"]), n_tokens)
+    offsets = _mapped(directory / "offsets.bin", np.dtype(np.int64), n_documents + 1)
+    return Shard(tokens, _trained(directory, manifest), offsets)
 
 
-def conversations_cut(offsets: np.ndarray, trained: np.ndarray, context: int) -> tuple[int, int]:
+def join(directories: Sequence[Path]) -> Shard:
+    """Several shards as one, only their sizes checked; in memory are 8 bytes a document."""
+    manifests = [manifest_of(directory) for directory in directories]
+    dtype = np.dtype(manifests[0]["dtype"])
+    lengths = [manifest["n_tokens"] for manifest in manifests]
+    ends = np.cumsum([0, *lengths])
+    offsets = [np.zeros(1, np.int64)]
+    for directory, first in zip(directories, ends):
+        shard = open(directory, check=False)
+        behind = shard.offsets[1:]
+        offsets.append(behind + first)
+    tokens = Joined([directory / "tokens.bin" for directory in directories], dtype, ends)
+    trained = _ones(len(tokens))
+    if any("trained.bin" in manifest["sha256"] for manifest in manifests):
+        files = [directory / "trained.bin" for directory in directories]
+        trained = Joined(files, np.dtype(np.uint8), ends)
+    return Shard(tokens, trained, np.concatenate(offsets))
+
+
+def manifest_of(directory: Path) -> JsonObject:
+    """The shard.json of a shard."""
+    cure = "expected a folder that `shards.write` made: write it again"
+    manifest = read_json(directory / "shard.json", DataError, f"{directory} to be a token shard", cure)
+    needed = ("format", "dtype", "n_tokens", "n_documents", "sha256")
+    if missing := [key for key in needed if key not in manifest]:
+        raise DataError(f"{directory} is no token shard (no `{missing[0]}`); {cure}")
+    if not 1 <= manifest["format"] <= FORMAT:
+        raise DataError(
+            f"{directory} has shard format {manifest['format']}, expected 1 to {FORMAT}: write it again"
+        )
+    return manifest
+
+
+def _mapped(path: Path, dtype: np.dtype, n_items: int) -> np.ndarray:
+    """A file as an array, mapped and not read; of a `trained.bin` that is left out, ones."""
+    if not path.exists() and path.name == "trained.bin":
+        return _ones(n_items)
+    n_bytes = path.stat().st_size if path.is_file() else -1
+    if n_bytes != n_items * dtype.itemsize:
+        raise DataError(
+            f"{path} is damaged or missing ({n_bytes:,} bytes, expected {n_items * dtype.itemsize:,}); "
+            "write the shard again"
+        )
+    return np.asarray(np.memmap(path, dtype, "r")) if n_items else np.empty(0, dtype)
+
+
+def _trained(directory: Path, manifest: JsonObject) -> np.ndarray:
+    return _mapped(directory / "trained.bin", np.dtype(np.uint8), manifest["n_tokens"])
+
+
+def _ones(n: int) -> np.ndarray:
+    """So many ones in one byte."""
+    return np.broadcast_to(np.ones(1, np.uint8), n)
+
+
+def conversations_cut(
+    offsets: np.ndarray, trained: "np.ndarray | Joined", context: int
+) -> tuple[int, int]:
     """(documents with tokens that aren't targets that are longer than `context`, documents without a target).
     """
-    summed = np.cumsum(trained, dtype=np.int64)
-    before = np.concatenate([[0], summed])
-    n_trained = np.diff(before[offsets])
-    lengths = np.diff(offsets)
-    cut = (n_trained < lengths) & (lengths > context)
-    return int(cut.sum()), int((n_trained == 0).sum())
+    if isinstance(trained, np.ndarray) and trained.strides == (0,):
+        return 0, 0
+    n_cut = n_mute = 0
+    for first in range(0, len(offsets) - 1, COUNTED):
+        part = offsets[first : first + COUNTED + 1]
+        summed = np.cumsum(trained[int(part[0]) : int(part[-1])], dtype=np.int64)
+        before = np.concatenate([[0], summed])
+        n_trained = np.diff(before[part - part[0]])
+        lengths = np.diff(part)
+        n_cut += int(((n_trained < lengths) & (lengths > context)).sum())
+        n_mute += int((n_trained == 0).sum())
+    return n_cut, n_mute
 
 
 def _sha256(path: Path) -> str:

@@ -29,6 +29,7 @@ from nomoat.train.start import from_bigrams
 
 KINDS = ("prose", "tasks", "dialogues", "samples", "talk")  # of documents
 LONGEST = 2**24  # tokens of a row
+MOST_COUNTED = 2**26  # tokens of a source whose neighbours are counted
 
 
 class Config(inputs.ReadsText):
@@ -111,7 +112,8 @@ def fit(
 def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:
     """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
     with Work(session, "count neighbours") as work:
-        tokens = np.concatenate([shard.tokens for shard in data.shards.values()])
+        parts = [shard.tokens[:MOST_COUNTED] for shard in data.shards.values()]
+        tokens = np.concatenate(parts)
         flops = from_bigrams(model, tokens, key)
         work.fields["flops_executed"] = flops
         for matrix in (model.embed.weight.data, model.head.weight.data):
@@ -127,6 +129,9 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     for kind in shares:
         path = root / kind
         with Work(session, f"encode {kind}"):
+            if kind == "prose" and config.is_prepared:
+                encoded[kind] = inputs.tokens(session, config, tokenizer)
+                continue
             if session.leads and not (path.exists() and _said(session, config, kind)):
                 key = recipe.key(config.name, kind)
                 made = documents_of(kind, session, config, key, tokenizer)

@@ -17,17 +17,19 @@ from typing import Any
 from pydantic import model_validator
 
 from nomoat.config import Count, DataError, JsonObject
-from nomoat.data import documents
+from nomoat.data import documents, prepared
+from nomoat.data.shards import Shard
 from nomoat.data.sources import DataSet, Document
 from nomoat.run.directory import Run
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import find
+from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
 
 class ReadsText(StageConfig):
     """`text` is a path or, as `hub`, a data set, of which `text_bytes` of each language are read; absent,
-    what ships."""
+    what ships.  Of a `text` that `nomoat data prepare` made, about as much is read in all."""
 
     text: str | None = None
     text_bytes: Count | None = None
@@ -39,7 +41,14 @@ class ReadsText(StageConfig):
             raise ValueError(f"text = {self.text!r} beside hub = {str(self.hub)!r}; expected one of them")
         return self
 
+    @property
+    def is_prepared(self) -> bool:
+        return prepared.holds(self.text)
+
     def documents(self) -> Iterator[Document]:
+        """The documents; of what is prepared only the first, spelled again."""
+        if self.is_prepared:
+            return prepared.texts(self.text)
         return documents.text(self.text, self.text_bytes, self.hub)
 
 
@@ -70,16 +79,31 @@ def text(session: Session, config: ReadsText) -> Iterable[Document]:
     Interrupted between two of them, where a signal asks to stop and nobody else waits for them.
     """
     stamp = _stamp(config)
+    if config.is_prepared and config.kind == "tokenizer":
+        raise DataError(
+            f"{config.text} is tokens already; expected text to make a tokenizer from: name its sources"
+        )
 
     def between() -> None:
         if session.mesh.world == 1:
             session.check_stop()
 
     def done() -> None:
-        log(session, "text", _source(config), read.sha256, stamp=stamp, n_bytes=dict(read.n_bytes))
+        sha256 = prepared.sha256(config.text) if config.is_prepared else read.sha256
+        log(session, "text", _source(config), sha256, stamp=stamp, n_bytes=dict(read.n_bytes))
 
     read = documents.Reading(config.documents(), between, done)
     return read
+
+
+def tokens(session: Session, config: ReadsText, tokenizer: Tokenizer) -> Shard:
+    """The tokens of a prepared text; the log says which they are."""
+    opened = prepared.opened(config.text, tokenizer, config.text_bytes)
+    if session.leads:
+        digest = prepared.sha256(config.text)
+        n_tokens = int(opened.offsets[-1])
+        log(session, "text", config.text, digest, stamp=_stamp(config), n_tokens=n_tokens)
+    return opened
 
 
 def log(session: Session, what: str, source: str, sha256: str, **fields: Any) -> None:
@@ -217,6 +241,8 @@ def _digest(reader: ReadsText) -> str | None:
     if not _place(reader).exists():
         return None
     try:
+        if reader.is_prepared:
+            return prepared.sha256(reader.text)
         return documents.sha256(reader.documents())
     except DataError as error:  # that is no longer a text is another one, too
         return hashlib.sha256(str(error).encode()).hexdigest()

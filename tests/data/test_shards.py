@@ -61,7 +61,7 @@ def test_damage_is_found(tmp_path, name):
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no token shard"):
+    with pytest.raises(DataError, match="to be a token shard"):
         shards.open(tmp_path)
 
 

@@ -280,17 +280,24 @@ def _system(row: Mapping[str, Any], place: str) -> list[JsonObject]:
 
 def one_question(row: Mapping[str, Any], columns: Sequence[str], place: str) -> None:
     """TaskError where two columns ask different things, of which one would not be asked."""
-    said: dict[str, str] = {}
+    first = None
     for name in (*columns, "messages"):
-        if row.get(name) and isinstance(row[name], str | list):
-            turns, _ = asked({name: row[name]}, columns, place)
-            said[name] = " ".join(turns[-1]["content"].split())
-    for name, text in said.items():
-        first = next(iter(said))
-        if text != said[first]:
-            found = f"its {first} asks {said[first][:60]!r}, but its {name} {text[:60]!r}"
-            cure = f"drop one, or choose with :question={name}"
-            raise TaskError(f"{place}: {found}; expected the same; {cure}")
+        text = _last_words(row, name, place)
+        first = first or (text and name)
+        if text in (None, _last_words(row, first, place)):
+            continue
+        raise TaskError(
+            f"{place}: its {first} and its {name} ask different things ({text[:60]!r}); expected the same; "
+            f"drop one, or choose with :question={name}"
+        )
+
+
+def _last_words(row: Mapping[str, Any], name: str, place: str) -> str | None:
+    """What a column asks last, if it asks."""
+    if not row.get(name) or not isinstance(row[name], str | list):
+        return None
+    turns, _ = asked({name: row[name]}, (name,), place)
+    return " ".join(turns[-1]["content"].split())
 
 
 def unread(rows: Mapping[str, JsonObject]) -> list[str]:

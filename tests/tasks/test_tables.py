@@ -169,10 +169,10 @@ def test_turns_that_are_no_question_are_told_their_line(given, complaint):
 
 ONE = {"role": "user", "content": "1?"}
 ASKED_TWICE = {
-    "other question": ({"question": "1?", "problem": "2?"}, "its question asks '1?', but its problem '2?'"),
+    "other question": ({"question": "1?", "problem": "2?"}, "its question and its problem ask different things ('2?')"),
     "other turns": (
         {"prompt": "2?", "messages": [ONE]},
-        "its prompt asks '2?', but its messages '1?'",
+        "its prompt and its messages ask different things ('1?')",
     ),
     "other answer": (
         {"prompt": "1?", "messages": [ONE, {"role": "assistant", "content": "2"}]},

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -161,3 +162,17 @@ def visible(text: object, keep: str = PROSE) -> str:
         return c in keep or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
     return "".join(c if harmless(c) else ascii(c)[1:-1] for c in str(text))
+
+
+KEPT = ("config.json", "adapter_config.json", "tokenizer.json")  # beside the weights in a directory
+
+
+def sha256(path: Path) -> str:
+    """Of a file, or of the weights, configuration and tokenizer in a model's directory."""
+    if path.is_dir():
+        kept = (path / name for name in KEPT if (path / name).is_file())
+        files = sorted([*path.glob("*.safetensors"), *kept])
+        named = [f"{file.name} {sha256(file)}\n" for file in files]
+        return hashlib.sha256("".join(named).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """The verbs that run stages: run, one for each kind of stage, eval, export."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +51,7 @@ def run(
     if done is None:
         return 0
     if not ran:
+        _as_they_were_left(done, done.all_weights())
         say.aside(f"{out} is done: every stage of {resolved.name} has finished")
     page = str(look.write_page(done))
     if json:
@@ -156,6 +157,7 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
     if plan:
         return forecast(resolve(run.recipe), names, as_json)
     names = [name for name in names if measurable(run, name)] or names[:1]
+    _as_they_were_left(run, {model for name in names for model in measurable(run, name)})
     if again or not all(is_done(run, name) for name in names):
         _, done = work(resolve(run.recipe), directory, names, again=again)
         if done is None:
@@ -171,9 +173,17 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
     return say.as_json({"run": str(directory), "means": means, "scores": scores})
 
 
+def _as_they_were_left(run: Run, models: Collection[str]) -> None:
+    """WeightsError where those of a model are others by now than its stage left."""
+    for name, left in run.all_weights().items():
+        if name in models:
+            left.check()
+
+
 def export(directory: Path, stage: str | None, as_json: bool) -> int:
     """Do the export stages of a run; the paths that they left."""
     run = Run.open(directory)
+    _as_they_were_left(run, run.all_weights())
     names = stage_names(run.recipe, "export", stage)
     return _show_paths(*work(resolve(run.recipe), directory, names), names, as_json)
 

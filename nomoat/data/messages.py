@@ -20,10 +20,9 @@ def conversation(messages: list, where: str) -> tuple[Message, ...]:
         content = text_in(message)
         if content is None or message.get("tool_calls") or message.get("function_call"):
             raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
-        if message.get("weight", 1) not in (None, 1):
-            raise DataError(
-                f"{place} has weight {message['weight']!r:.20}; every reply is learnt: drop it"
-            )
+        for name in ("weight", "train"):
+            if message.get(name) not in (None, 1):
+                raise DataError(f"{place} has {name} {message[name]!r:.20}; every reply is learnt: drop it")
         turns.append(_turn(message, content))
     if not any(turn.role == "assistant" for turn in turns):
         raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,30 +20,12 @@ from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import new_directory, write_whole, writing
 from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
+from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.log import Log, is_blank
 from nomoat.run.record import difference, libraries, new_record, plain, read_record
 
 OURS = {"recipe.json", "events.jsonl", "lock"}
 REBUILT = ("checkpoints", "data", "reference")  # what a fork of a finished stage has no use for
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizerFiles:
-    """The tokenizer that a run trained."""
-
-    path: Path  # its directory
-    fingerprint: str  # sha256 of its tokenizer.json
-
-
-@dataclass(frozen=True, slots=True)
-class StageWeights:
-    """What a finished stage left to be opened, and what belongs to it."""
-
-    stage: str
-    path: Path  # the model's directory
-    spec: JsonObject  # the model's Spec as a table
-    tokenizer: TokenizerFiles
-    sha256: str | None = None  # of its files, where the stage said so
 
 
 class Run:

@@ -59,6 +59,7 @@ def load(
     if (root / "recipe.json").is_file():
         run = Run.open(root)
         left = run.weights(stage)
+        left.check()
         tokenizer = Tokenizer.load(left.tokenizer.path, left.tokenizer.fingerprint)
         origin = Origin(left.stage, card.licence_of(run))
         panel = panel_of(run, left.stage)

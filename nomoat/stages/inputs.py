@@ -20,6 +20,7 @@ from nomoat.config import Count, DataError, JsonObject
 from nomoat.data import documents, prepared
 from nomoat.data.shards import Shard
 from nomoat.data.sources import DataSet, Document
+from nomoat.files import sha256
 from nomoat.run.directory import Run
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.tasks import find
@@ -67,8 +68,6 @@ class Change:
             f"{self.sha256[:12]} now)"
         )
 
-
-KEPT = ("config.json", "adapter_config.json", "tokenizer.json")  # beside the weights in a directory
 
 # --- reading ---
 
@@ -146,17 +145,6 @@ def task_files(config: StageConfig) -> list[Path]:
             if beside.parent == path.resolve().parent:
                 files[beside] = beside
     return list(files)
-
-
-def sha256(path: Path) -> str:
-    """Of a file, or of the weights, configuration and tokenizer in a model's directory."""
-    if path.is_dir():
-        kept = (path / name for name in KEPT if (path / name).is_file())
-        files = sorted([*path.glob("*.safetensors"), *kept])
-        named = [f"{file.name} {sha256(file)}\n" for file in files]
-        return hashlib.sha256("".join(named).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- comparing ---

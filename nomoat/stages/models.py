@@ -2,14 +2,15 @@
 
 import torch
 
-from nomoat.config import DataError, WeightsError, parse
+from nomoat.config import DataError, parse
 from nomoat.files import new_directory
 from nomoat.model import counts
 from nomoat.model.lora import Lora, adapted, attach
 from nomoat.model.spec import Routed, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
-from nomoat.run.directory import Run, StageWeights
+from nomoat.run.directory import Run
+from nomoat.run.left import StageWeights
 from nomoat.stages import inputs
 from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
@@ -32,14 +33,9 @@ def load_model(session: Session, source: str | None, spec: Spec | None = None) -
     """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they
     had).  WeightsError for files that have changed since."""
     left = _weights_of(session, source)
+    left.check()
     if left.sha256 is not None:
-        found = inputs.sha256(left.path)
-        if found != left.sha256:
-            raise WeightsError(
-                f"{left.path} is not what stage {source} left (its files have sha256 {found[:12]}, expected "
-                f"{left.sha256[:12]}); restore it, or run again in another --out"
-            )
-        inputs.log(session, "weights", source, found)
+        inputs.log(session, "weights", source, left.sha256)
     return weights.load(left.path, session.kernels, spec=spec or spec_of(session, source)).train()
 
 

@@ -7,6 +7,7 @@ function raises is his, and has to be told with his file and line.
 import dis
 import functools
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
@@ -41,11 +42,17 @@ class Fault:
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
     """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass.
 
-    What it prints goes to stderr: stdout is the command's result.
+    What it prints goes to stderr: stdout is the command's result.  A change of the working directory is
+    undone, and a Fault: what the command reads and writes by relative paths would lie elsewhere.
     """
+    place = _working_directory()
     try:
         with redirect_stdout(sys.stderr):
-            return function(*args, **named)
+            given = function(*args, **named)
+        moved = _working_directory()
+        if moved == place:
+            return given
+        return Fault("chdir", f"it changes the working directory to {moved}; use whole paths")
     except (Undecided, UserError, Ended):
         raise
     except KeyboardInterrupt as error:
@@ -54,6 +61,17 @@ def attempt(function: Callable, *args: Any, **named: Any) -> Any:
         return Fault(type(error).__name__, told(error))
     except BaseException as error:
         return Fault(type(error).__name__, told(error))
+    finally:
+        if place is not None and _working_directory() != place:
+            os.chdir(place)
+
+
+def _working_directory() -> str | None:
+    """None where it was removed meanwhile."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _by_statement(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ what it lets pass.
 import functools
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
+REWARDED = ("prompt", "question", "problem")  # a reward function is told `prompt`, as by TRL
 TRIED = 8  # solutions of a file that are run when it is read
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
@@ -56,20 +57,21 @@ def load(name: str) -> SimpleNamespace:
     rows = tables.read(path, options)
     options = [option for option in options if "=" not in option]
     if options and options[0].endswith(".py"):
-        problems = {place: posed(row, place, "line", "test" in options) for place, row in rows.items()}
+        held = "test" in options
+        problems = {place: posed(row, place, "line", held, REWARDED) for place, row in rows.items()}
         return rewards.task(name, path, options, rows, problems)
     checker = named_checker(path, options) or usual_checker(rows)
     problems = distinct(rows, checker, held="test" in options)
-    form, notes = "line", []
+    form, notes = "line", list(counted(rows, problems))
     if checker == "code":
         form, whole = "text", problems
         problems = [p for p in whole if p.facts["inputs"]]
-        notes = list(programs.left_out(whole, problems))
+        notes += programs.left_out(whole, problems)
         runs_itself(problems)
     if checker == "number":
-        notes = ["lenient: the last number counts, so that `not 7` passes for 7"]
+        notes.append("lenient: the last number counts, so that `not 7` passes for 7")
     if not problems:
-        raise TaskError(f"{path} has no problem that can be judged: {notes[0]}; give inputs and outputs")
+        raise TaskError(f"{path} has no problem that can be judged: {notes[-1]}; give inputs and outputs")
     task = base.listed(path, problems, CHECKERS[checker], form)
     task.named, task.notes, task.lenient = name, notes, checker == "number"
     task.rule = functools.partial(rule, checker)
@@ -89,8 +91,27 @@ def named_checker(path: str, options: Sequence[str]) -> str | None:
 
 
 def usual_checker(rows: Mapping[str, Row]) -> str:
-    first = next(iter(rows.values()))
-    return "code" if "inputs" in first or "test" in first else "exact"
+    """By tests, or exactly; TaskError for a file of both kinds."""
+    kinds = {place: _has_tests(row) for place, row in rows.items()}
+    first = next(iter(kinds.values()))
+    other = next((place for place, kind in kinds.items() if kind != first), None)
+    if other is not None:
+        here, above = ("no tests", "tests") if first else ("tests", "none")
+        found = f"{other} has {here} (test, or inputs and outputs), and the first row {above}"
+        raise TaskError(f"{found}; expected rows of one kind; make two files of them")
+    return "code" if first else "exact"
+
+
+def _has_tests(row: Row) -> bool:
+    return any(row.get(name) not in (None, "") for name in ("inputs", "test"))
+
+
+def counted(rows: Mapping[str, Row], problems: Sequence[Problem]) -> Iterator[str]:
+    """What of a file is not asked, or not again."""
+    if again := len(rows) - len(problems):
+        yield f"{again} of {len(rows)} rows say again what stands above, and count once"
+    if names := tables.unread(rows):
+        yield f"not read: the columns {', '.join(names[:12])}"
 
 
 def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]:
@@ -98,6 +119,7 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     problems = {}
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
+        tables.one_question(row, QUESTION, place)
         judges_itself(problem, place, checker)
         first = problems.setdefault(problem.key, problem)
         a, b = first.witness, problem.witness
@@ -140,10 +162,14 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
 
 
-def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
-    """The problem in a row, in whichever layout; where it is to be held out, under a key that is."""
+def posed(
+    row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION
+) -> Problem:
+    """The problem in a row, in whichever layout, asked by the first of `asks` that is filled; where it is to
+    be held out, as its column `split` may say, under a key that is.
+    """
     try:
-        turns, row = tables.asked(row, QUESTION, place)
+        turns, row = tables.asked(row, asks, place)
         prompt = tables.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
@@ -164,7 +190,8 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
     keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
-    return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
+    split = "eval" if held else tables.SPLITS.get(str(row.get("split")).strip().lower())
+    return next(problem for problem in keyed if split in (None, base.split_of(problem)))
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:

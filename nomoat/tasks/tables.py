@@ -28,6 +28,9 @@ ROLES = ("system", "user", "assistant")
 KNOWN = (*QUESTION, *ANSWER, "test", "entry_point", "inputs", "outputs", "units", "messages", "lang")
 STRUCTURED = ("inputs", "outputs", "units", "messages")  # columns of a .csv that hold JSON
 PARTS = ",;\t"  # what may stand between the columns
+MESSAGES = re.compile(r'\s*\[\s*\{\s*"(?:role|content)"\s*:')  # JSON of messages in a cell
+SPLITS = {"train": "train", **dict.fromkeys(("test", "eval", "validation", "valid", "dev"), "eval")}
+READ = (*KNOWN, "id", "task_id", "system", "split", "tools", "functions")
 
 
 def parted(name: str) -> list[str]:
@@ -200,6 +203,7 @@ def _cells(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
 def _structured(place: str, row: Mapping[str, str]) -> JsonObject:
     """What the columns that hold JSON hold."""
     columns = [name for name in STRUCTURED if row.get(name)]
+    columns += [name for name in QUESTION if MESSAGES.match(row.get(name, ""))]
     return {name: loads(row[name], f"{place}, {name}", "JSON in this column") for name in columns}
 
 
@@ -233,19 +237,73 @@ def asked(
     column = next((name for name in (*columns, "messages") if row.get(name) not in (None, "", [])), None)
     if column is None or not isinstance(row[column], str | list):
         raise LookupError(f"no {columns[0]}")
+    system = _system(row, place)
     if isinstance(row[column], str):
-        return [{"role": "user", "content": row[column]}], dict(row)
+        last = row["messages"][-1] if isinstance(row.get("messages"), list) and row["messages"] else {}
+        ends = isinstance(last, dict) and last.get("role") == "assistant" and text_in(last)
+        row = _with_answer(row, ends) if ends else dict(row)
+        return [*system, {"role": "user", "content": row[column]}], row
     turns = [_turn(message, f"{place}, {column}") for message in row[column]]
+    if system and turns and turns[0]["role"] == "system":
+        found = f"{place} has `system` beside {column} that begin with one"
+        raise TaskError(f"{found}; expected one of them; drop the other")
+    turns = system + turns
     row = dict(row)
     if row.get("tools") or row.get("functions"):
         raise TaskError(f"{place} has tools, which no question tells; expected none; drop them, or the row")
     if column == "messages" and turns[-1]["role"] == "assistant":
-        row.setdefault("solution" if row.get("answer") else "answer", turns.pop()["content"])
+        row = _with_answer(row, turns.pop()["content"])
     if not turns or turns[-1]["role"] != "user":
         expected = "expected a last turn of the user, which is to be answered"
         last = turns[-1]["role"] if turns else "nothing"
         raise TaskError(f"{place}: {column} end with {last}; {expected}; mend it")
     return turns, row
+
+
+def _with_answer(row: Mapping[str, Any], said: str) -> JsonObject:
+    """The row with what the assistant says last: its answer, or what has to agree with that."""
+    if not row.get("answer"):
+        return {**row, "answer": said}
+    worked = any(mark in said.strip() for mark in ("\n", "\\boxed", "####"))
+    return {"solution" if worked else "ground_truth": said, **row}
+
+
+def _system(row: Mapping[str, Any], place: str) -> list[JsonObject]:
+    """The turn that a column `system` holds."""
+    said = row.get("system")
+    if said in (None, ""):
+        return []
+    if not isinstance(said, str):
+        raise TaskError(f"{place}: system is a {type(said).__name__}; expected a text; mend it")
+    return [{"role": "system", "content": said}]
+
+
+def one_question(row: Mapping[str, Any], columns: Sequence[str], place: str) -> None:
+    """TaskError where two columns ask different things, of which one would not be asked."""
+    first = None
+    for name in (*columns, "messages"):
+        text = _last_words(row, name, place)
+        first = first or (text and name)
+        if text in (None, _last_words(row, first, place)):
+            continue
+        raise TaskError(
+            f"{place}: its {first} and its {name} ask different things ({text[:60]!r}); expected the same; "
+            f"drop one, or choose with :question={name}"
+        )
+
+
+def _last_words(row: Mapping[str, Any], name: str, place: str) -> str | None:
+    """What a column asks last, if it asks."""
+    if not row.get(name) or not isinstance(row[name], str | list):
+        return None
+    turns, _ = asked({name: row[name]}, (name,), place)
+    return " ".join(turns[-1]["content"].split())
+
+
+def unread(rows: Mapping[str, JsonObject]) -> list[str]:
+    """The columns that nothing is made of."""
+    columns = dict.fromkeys(name for row in rows.values() for name in row)
+    return [name for name in columns if name.strip().lower() not in READ]
 
 
 def text_of(turns: Sequence[Mapping[str, str]]) -> str:

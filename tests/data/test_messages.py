@@ -6,6 +6,7 @@ import os
 import pytest
 
 from nomoat.config import DataError, TaskError
+from nomoat.data.messages import conversation
 from nomoat.data.sources import from_path
 from nomoat.tasks import find
 
@@ -35,3 +36,10 @@ def test_tools_of_a_row_are_not_dropped(tmp_path):
         find.find(str(path))
     path.write_text(json.dumps({"messages": turns, "tools": []}))
     assert len(list(from_path(path))) == 1
+
+
+def test_a_reply_that_is_not_to_be_learnt_is_refused():
+    for name, value in (("weight", 0), ("train", False)):
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "1", name: value}]
+        with pytest.raises(DataError, match=f"message 2 has {name} {value}; every reply is learnt"):
+            conversation(turns, "a.jsonl:1")

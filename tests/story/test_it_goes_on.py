@@ -110,7 +110,11 @@ def test_what_a_stage_left_is_what_another_starts_from(forge, place):
     weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
     done = forge("sft", "--out", "run", "--set", "steps=5", "--continue", cwd=place)
     assert done.code == 2
-    assert "run/pretrain/model is not what stage pretrain left" in done.err
+    found = "run/pretrain/model is not what stage pretrain left"
+    assert found in done.err
+    for verb in (("export", "run:pretrain", "--out", "away"), ("chat", "run:pretrain", "-p", "hi")):
+        assert found in forge(*verb, cwd=place).err
+    assert not (place / "away").exists()
 
 
 def test_more_steps_and_threads_are_refused_by_default_and_go_on_if_asked(forge, place):

@@ -52,6 +52,7 @@ def f(completions, answer, **kwargs):
 """,
 }  # fmt: skip
 WRONG = {
+    "elsewhere": ("__import__('os').chdir('/'); return [1.0]", "it changes the working directory to /"),
     "too few": ("return equal(completions, answer)[:-1]", "it gives 0 rewards for 1 completions; expected"),
     "too many": ("return [*equal(completions, answer), 1.0]", "it gives 2 rewards for 1 completions"),
     "one": ("return 1.0", "gives a float; expected a list with a reward a completion"),

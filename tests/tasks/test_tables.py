@@ -1,6 +1,7 @@
 """Tables of problems: every kind of file, other columns, conversations, and each fault with its place."""
 
 import json
+import re
 
 import pytest
 
@@ -164,3 +165,84 @@ WRONG = [
 def test_turns_that_are_no_question_are_told_their_line(given, complaint):
     with pytest.raises(TaskError, match=f"here.*{complaint}"):
         jsonl.posed({"prompt": given, "answer": "7"}, "here", "exact")
+
+
+ONE = {"role": "user", "content": "1?"}
+ASKED_TWICE = {
+    "other question": ({"question": "1?", "problem": "2?"}, "its question and its problem ask different things ('2?')"),
+    "other turns": (
+        {"prompt": "2?", "messages": [ONE]},
+        "its prompt and its messages ask different things ('1?')",
+    ),
+    "other answer": (
+        {"prompt": "1?", "messages": [ONE, {"role": "assistant", "content": "2"}]},
+        "its answer is '1', but its ground_truth ends in '2'",
+    ),
+    "two systems": (
+        {"system": "a", "messages": [{"role": "system", "content": "b"}, ONE]},
+        "`system` beside messages",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_TWICE)
+def test_what_one_row_says_twice_has_to_be_the_same(tmp_path, name):
+    row, found = ASKED_TWICE[name]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({**row, "answer": "1"}))
+    with pytest.raises(TaskError, match=f"line 1.*{re.escape(found)}"):
+        find.find(str(path))
+
+
+def test_the_same_said_twice_is_one_question(tmp_path):
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "1 + 1?", "messages": turns, "answer": "2"}))
+    [problem] = [p for side in find.find(str(path)).listed.values() for p in side]
+    assert (problem.prompt, problem.witness) == ("1 + 1?", "2")
+
+
+def test_a_system_prompt_stands_before_the_question(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("system,prompt,answer\nBe brief.,1+1?,2\n,2+2?,4\n")
+    first, second = [p for side in find.find(str(path) + "::test").listed.values() for p in side]
+    assert turns(first.prompt, first.facts) == [Message("system", "Be brief."), Message("user", "1+1?")]
+    assert second.prompt == "2+2?"
+
+
+def test_messages_in_a_cell_are_messages_in_any_column(tmp_path):
+    talk = json.dumps([{"role": "user", "content": "1+1?"}]).replace('"', '""')
+    path = tmp_path / "a.csv"
+    path.write_text(f'prompt,answer\n"{talk}",2\n[1] + [1]?,2\n')
+    prompts = {p.prompt for side in find.find(str(path)).listed.values() for p in side}
+    assert prompts == {"1+1?", "[1] + [1]?"}
+
+
+def test_the_column_split_decides_what_is_held_out(tmp_path):
+    path = tmp_path / "a.csv"
+    sides = ["train", "test", "Validation", "dev", "eval", "train"]
+    lines = [f"{n}+1?,{n + 1},{side}\n" for n, side in enumerate(sides)]
+    path.write_text("".join(["question,answer,split\n", *lines]))
+    listed = find.find(str(path)).listed
+    assert {p.prompt for p in listed["train"]} == {"0+1?", "5+1?"}
+    assert {p.prompt for p in listed["eval"]} == {"1+1?", "2+1?", "3+1?", "4+1?"}
+
+
+def test_rows_with_tests_and_without_are_two_files(tmp_path):
+    code = {"question": "Double", "answer": "def f(x): return 2*x"}
+    code |= {"inputs": [1, 2, 3], "outputs": [2, 4, 6]}
+    path = tmp_path / "a.jsonl"
+    for rows, found in ([[*ROWS, code], "line 3 has tests"], [[code, *ROWS], "line 2 has no tests"]):
+        path.write_text("\n".join(map(json.dumps, rows)))
+        with pytest.raises(TaskError, match=f"{found} .*make two files"):
+            find.find(str(path))
+
+
+def test_what_is_not_read_and_what_counts_once_is_said(tmp_path):
+    rows = [{**row, "context": "c", "level": 3} for row in [*ROWS, ROWS[0]]]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert find.find(str(path)).notes == [
+        "1 of 3 rows say again what stands above, and count once",
+        "not read: the columns context, level",
+    ]

@@ -1,0 +1,35 @@
+"""What a finished stage left to be opened: weights and a tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomoat.config import JsonObject, WeightsError
+from nomoat.files import sha256
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """The tokenizer that a run trained."""
+
+    path: Path  # its directory
+    fingerprint: str  # sha256 of its tokenizer.json
+
+
+@dataclass(frozen=True, slots=True)
+class StageWeights:
+    """What a finished stage left to be opened, and what belongs to it."""
+
+    stage: str
+    path: Path  # the model's directory
+    spec: JsonObject  # the model's Spec as a table
+    tokenizer: TokenizerFiles
+    sha256: str | None = None  # of its files, where the stage said so
+
+    def check(self) -> None:
+        """WeightsError for files that have changed since the stage left them."""
+        found = self.sha256 and sha256(self.path)
+        if found != self.sha256:
+            raise WeightsError(
+                f"{self.path} is not what stage {self.stage} left (its files have sha256 {found[:12]}, "
+                f"expected {self.sha256[:12]}); restore it, or run again in another --out"
+            )

@@ -169,7 +169,10 @@ def test_turns_that_are_no_question_are_told_their_line(given, complaint):
 
 ONE = {"role": "user", "content": "1?"}
 ASKED_TWICE = {
-    "other question": ({"question": "1?", "problem": "2?"}, "its question and its problem ask different things ('2?')"),
+    "other question": (
+        {"question": "1?", "problem": "2?"},
+        "its question and its problem ask different things ('2?')",
+    ),
     "other turns": (
         {"prompt": "2?", "messages": [ONE]},
         "its prompt and its messages ask different things ('1?')",

@@ -99,7 +99,7 @@ def work(
     from nomoat.stages.pipeline import check, run_stages
 
     keep_freed_memory()
-    ranks = mesh.start(recipe.device)
+    ranks = mesh.start(recipe.device, recipe.mesh)
     try:
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)

@@ -2,27 +2,75 @@
 RANK.
 
 `python -m nomoat …` is one process and needs no process group; `torchrun -m nomoat …` makes one of each rank.
+What the ranks share is laid out along named axes (axes.py), which torch knows as a DeviceMesh.
 """
 
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
+from nomoat.parallel.axes import AXES, MeshConfig
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in one order."""
+    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in one order.
+
+    `axes` is how many parts there are along each axis, `dims` the same as torch's DeviceMesh with the names
+    of AXES, None where there is one rank.  Ranks of one pipeline read the same rows of a batch, each other
+    rank its own: it is `data_rank` of `data_world`.
+    """
 
     rank: int
     world: int
     device: torch.device
+    axes: MeshConfig = MeshConfig(replicate=1)
+    dims: DeviceMesh | None = field(default=None, repr=False)
+
+    def size(self, axis: str) -> int:
+        """Parts along an axis."""
+        return getattr(self.axes, axis)
+
+    def index(self, axis: str) -> int:
+        """Which part along an axis this rank has."""
+        inside = math.prod(self.axes.shape[AXES.index(axis) + 1 :])
+        return self.rank // inside % self.size(axis)
+
+    def group(self, axis: str) -> dist.ProcessGroup | None:
+        """The ranks that differ from this one in an axis alone, in its order; None where it has one part."""
+        return self.dims.get_group(axis) if self.dims is not None and self.size(axis) > 1 else None
+
+    @property
+    def data_world(self) -> int:
+        return self.world // self.size("pipeline")
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank % self.data_world
+
+    @property
+    def data_group(self) -> dist.ProcessGroup | None:
+        """The ranks of this stage of the pipeline, each of which reads rows of its own; None where alone."""
+        return self.dims["data"].get_group() if self.data_world > 1 else None
+
+    def agree(self, facts: Mapping[str, str]) -> None:
+        """UserError on every rank where one has found something else than the others: a recipe, a version."""
+        everyones = self.gather(dict(facts))
+        for rank, theirs in enumerate(everyones):
+            for name, value in everyones[0].items():
+                if theirs.get(name) != value:
+                    raise UserError(
+                        f"rank {rank} found {name} {theirs.get(name)}, rank 0 {value}; expected the same on "
+                        "all ranks; start them from the same files and the same installation"
+                    )
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over the ranks, in place, in one exchange; summed in at least
@@ -67,11 +115,12 @@ class Mesh:
 ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
-def start(device: str = "cpu") -> Mesh:
+def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
-    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone).  UserError where it is
-    not there.
+    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone); `axes` are those of the
+    recipe, absent: every rank is a replica.  UserError where the device is not there, or the axes don't
+    divide the ranks.
     """
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     texts = [os.environ.get(name, value) for name, value in alone.items()]
@@ -81,15 +130,33 @@ def start(device: str = "cpu") -> Mesh:
             "start with torchrun, or unset them"
         )
     rank, world, local = map(int, texts)
+    axes = (axes or MeshConfig()).on(world)
     where = _device(device, local, world)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if world > 1 and not dist.is_initialized():
-        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-        if missing:
-            raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=world)
-    return Mesh(rank, world, where)
+        backend = "nccl" if where.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(rank, world), rank=rank, world_size=world)
+    return Mesh(rank, world, where, axes, _dims(where.type, axes) if world > 1 else None)
+
+
+def _store(rank: int, world: int) -> dist.Store:
+    """Where the ranks find each other; not where those of an attempt did that torchrun has given up, whose
+    addresses are still there."""
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, world, serves))
+
+
+def _dims(kind: str, axes: MeshConfig) -> DeviceMesh:
+    """The ranks along AXES, and those that read rows of their own as one dimension, "data"."""
+    dims = dist.init_device_mesh(kind, axes.shape, mesh_dim_names=AXES)
+    dims[AXES[1:]]._flatten("data")
+    return dims
 
 
 def stop() -> None:

@@ -88,7 +88,7 @@ def run_stages(
     for name, spec in recipe.models.items():
         trainable(name, spec)
     torch.set_num_threads(recipe.threads)
-    ranks = mesh.start(recipe.device)
+    ranks = mesh.start(recipe.device, recipe.mesh)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)

@@ -1,4 +1,13 @@
-"""Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision."""
+"""Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision.
+
+What a checkpoint asks of an optimiser, whatever the mesh:
+
+    tensors()  "master.NAME", "first.NAME", "second.NAME" -> Tensor, "steps" -> one number; NAME as the whole
+               model calls the parameter.  A sharded one is a DTensor of the whole shape, whose local part is
+               the optimiser's own memory: what is written into it in place is loaded.
+    load(t)    The same names, each a DTensor like ours, ours itself, or whole on every rank; then the model
+               has the masters.  In a pipeline a rank has the names of its own layers alone.
+"""
 
 import math
 from collections import defaultdict

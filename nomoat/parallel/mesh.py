@@ -34,6 +34,8 @@ class Mesh:
     device: torch.device
     axes: MeshConfig = MeshConfig(replicate=1)
     dims: DeviceMesh | None = field(default=None, repr=False)
+    data_group: dist.ProcessGroup | None = field(default=None, repr=False)  # this rank's data_world
+    dense: DeviceMesh | None = field(default=None, repr=False)  # (replicate, parts) of what isn't routed
 
     def size(self, axis: str) -> int:
         """Parts along an axis."""
@@ -56,11 +58,6 @@ class Mesh:
     def data_rank(self) -> int:
         return self.rank % self.data_world
 
-    @property
-    def data_group(self) -> dist.ProcessGroup | None:
-        """The ranks of this stage of the pipeline, each of which reads rows of its own; None where alone."""
-        return self.dims["data"].get_group() if self.data_world > 1 else None
-
     def agree(self, facts: Mapping[str, str]) -> None:
         """UserError on every rank where one has found something else than the others: a recipe, a version."""
         everyones = self.gather(dict(facts))
@@ -72,19 +69,31 @@ class Mesh:
                         "all ranks; start them from the same files and the same installation"
                     )
 
-    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks, in place, in one exchange; summed in at least
-        float32.
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks that read rows of their own, in place, in one
+        exchange; summed in at least float32.
         """
-        if self.world == 1 or not tensors:
+        if self.data_world == 1 or not tensors:
             return
         wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
         with torch.no_grad():
             bucket = torch.cat([t.detach().reshape(-1).to(wide) for t in tensors])
-            dist.all_reduce(bucket)
-            bucket /= self.world
+            dist.all_reduce(bucket, group=self.data_group)
             for tensor, piece in zip(tensors, bucket.split([t.numel() for t in tensors])):
                 tensor.copy_(piece.view_as(tensor))
+
+    def most(self, n: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.world == 1:
+            return n
+        numbers = torch.tensor([n], device=self.device)
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+        return int(numbers.item())
+
+    def share(self, n: int) -> range:
+        """Which of `n` rows this rank reads: about as many as any other, those beside each other."""
+        ends = [n * rank // self.data_world for rank in (self.data_rank, self.data_rank + 1)]
+        return range(*ends)
 
     def any(self, flag: bool) -> bool:
         """True everywhere if it is true somewhere: a signal, a non-finite loss."""
@@ -137,7 +146,11 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if where.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=_store(rank, world), rank=rank, world_size=world)
-    return Mesh(rank, world, where, axes, _dims(where.type, axes) if world > 1 else None)
+    if world == 1:
+        return Mesh(rank, world, where, axes)
+    dims = dist.init_device_mesh(where.type, axes.shape, mesh_dim_names=AXES)
+    data_group = dims[AXES[1:]]._flatten("data").get_group() if world > axes.pipeline else None
+    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes))
 
 
 def _store(rank: int, world: int) -> dist.Store:
@@ -152,11 +165,15 @@ def _store(rank: int, world: int) -> dist.Store:
     return dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, world, serves))
 
 
-def _dims(kind: str, axes: MeshConfig) -> DeviceMesh:
-    """The ranks along AXES, and those that read rows of their own as one dimension, "data"."""
-    dims = dist.init_device_mesh(kind, axes.shape, mesh_dim_names=AXES)
-    dims[AXES[1:]]._flatten("data")
-    return dims
+def _dense(kind: str, axes: MeshConfig) -> DeviceMesh | None:
+    """The ranks as those that share the weights which aren't routed: their copies, and the parts of a copy;
+    None where no rank has but a part."""
+    parts = axes.shard * axes.expert
+    if parts == 1:
+        return None
+    shape = (axes.pipeline, axes.replicate, parts)
+    dims = dist.init_device_mesh(kind, shape, mesh_dim_names=("pipeline", "replicate", "parts"))
+    return dims["replicate", "parts"] if axes.replicate > 1 else dims["parts"]
 
 
 def stop() -> None:

@@ -5,23 +5,26 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 
 from nomoat.config import Count, Share, Weight
 from nomoat.data import documents, shards
-from nomoat.data.packing import Packed
+from nomoat.data.packing import NOWHERE, Batch, Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
+from nomoat.model.loss import IGNORED
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import Mesh
 from nomoat.stages import estimate, footprint, inputs
-from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
+from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, spread, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
-from nomoat.train.objective import ObjectiveConfig, gradient
+from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
@@ -44,6 +47,7 @@ class Config(inputs.ReadsText):
     model: str = "main"
     steps: Count
     rows: Count = 8
+    micro_rows: Count | None = None  # of one pass on one rank; absent: all that it has of a batch
     first_rows: Count | None = None
     ramp_steps: int = Field(0, ge=0, le=10**6)
     context: int = Field(256, ge=2, le=LONGEST)
@@ -96,13 +100,12 @@ def fit(
     model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
-    optimizer = Optimizer(model, config.optim)
-    mesh = session.mesh
+    model = spread(model, session.mesh, summed=config.micro_rows is not None)
+    optimizer = Optimizer(model, config.optim, session.mesh)
 
     def compute(step: int) -> Gradient:
-        rows = rows_at(config, data, step)
-        batch = rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world)
-        return gradient(model, batch, config.objective, mesh)
+        batches = microbatches(rows_at(config, data, step), session.mesh)
+        return accumulate(model, batches, config.objective, session.mesh)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
     return save_model(session, model, optimizer, tokenizer, config.source)
@@ -115,8 +118,8 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
         flops = from_bigrams(model, tokens, key)
         work.fields["flops_executed"] = flops
         for matrix in (model.embed.weight.data, model.head.weight.data):
-            matrix.mul_(session.mesh.world if session.leads else 0)
-            session.mesh.all_reduce_mean([matrix])
+            matrix.mul_(session.mesh.data_rank == 0)
+            session.mesh.all_reduce_sum([matrix])
 
 
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
@@ -177,11 +180,12 @@ def documents_of(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`n` rows of the data from row `first` on, of all ranks together."""
+    """`n` rows of the data from row `first` on, of all ranks together; `at_once` in a pass of one rank."""
 
     data: Packed
     first: int
     n: int
+    at_once: int | None
 
 
 def rows_at(config: Config, data: Packed, step: int) -> Rows:
@@ -189,12 +193,32 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     first = rows_before(step, *config.ramp)
     n = ramp_rows(step, *config.ramp)
     if not config.short_context:
-        return Rows(data, first, n)
+        return Rows(data, first, n, config.micro_rows)
     switch = int(config.short * config.steps)
     if step >= switch:
-        return Rows(data, first - rows_before(switch, *config.ramp), n)
+        return Rows(data, first - rows_before(switch, *config.ramp), n, config.micro_rows)
     parts = config.context // config.short_context
-    return Rows(data.at(config.short_context), parts * first, parts * n)
+    at_once = config.micro_rows and parts * config.micro_rows
+    return Rows(data.at(config.short_context), parts * first, parts * n, at_once)
+
+
+def microbatches(rows: Rows, mesh: Mesh) -> list[Batch]:
+    """This rank's rows in passes, as many on every rank: one that has fewer rows gets padding."""
+    share = mesh.share(rows.n)
+    most = -(-rows.n // mesh.data_world)
+    at_once = min(rows.at_once or most, most)
+    batches = []
+    for start in range(0, most, at_once):
+        part = share[start : start + at_once]
+        batches.append(rows.data.batch(rows.first + part[0], len(part)) if part else padding(rows.data.T))
+    return batches
+
+
+def padding(T: int) -> Batch:
+    """A row without a document."""
+    ids_BT = torch.zeros(1, T, dtype=torch.int64)
+    doc_BT = torch.full((1, T), NOWHERE, dtype=torch.int32)
+    return Batch(ids_BT, torch.full_like(ids_BT, IGNORED), doc_BT)
 
 
 def optimising(spec: Spec, config: Config) -> int:

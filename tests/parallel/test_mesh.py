@@ -14,21 +14,23 @@ from nomoat.parallel.mesh import Mesh, start, stop
 
 
 def exchange(mesh):
-    """The exchanges of two ranks, whose means are known."""
+    """The exchanges of two ranks, whose sums are known."""
     value = float(mesh.rank + 1)
     threes = torch.full((3,), value, dtype=torch.bfloat16)
     across = torch.arange(6.0).reshape(2, 3).t()
     tensors = [torch.full((2, 3), value), torch.arange(4.0) * value, threes, torch.zeros(0), across * value]
     before = [t.data_ptr() for t in tensors]
-    mesh.all_reduce_mean(tensors)
+    mesh.all_reduce_sum(tensors)
     assert [t.data_ptr() for t in tensors] == before
-    assert torch.equal(tensors[0], torch.full((2, 3), 1.5))
-    assert torch.equal(tensors[1], torch.arange(4.0) * 1.5)
-    assert torch.equal(tensors[2], torch.full((3,), 1.5, dtype=torch.bfloat16))
-    assert torch.equal(tensors[4], across * 1.5)
+    assert torch.equal(tensors[0], torch.full((2, 3), 3.0))
+    assert torch.equal(tensors[1], torch.arange(4.0) * 3)
+    assert torch.equal(tensors[2], torch.full((3,), 3.0, dtype=torch.bfloat16))
+    assert torch.equal(tensors[4], across * 3)
     fine = [torch.tensor([1e-12 * value], dtype=torch.float64) + 1]
-    mesh.all_reduce_mean(fine)
-    assert abs(fine[0].item() - 1 - 1.5e-12) < 1e-15
+    mesh.all_reduce_sum(fine)
+    assert abs(fine[0].item() - 2 - 3e-12) < 1e-15
+    assert mesh.most(5 - mesh.rank) == 5
+    assert [*mesh.share(5)] == ([0, 1], [2, 3, 4])[mesh.rank]
     assert mesh.broadcast({"from": mesh.rank}) == {"from": 0}
     assert mesh.gather(mesh.rank * 10) == [0, 10]
     assert mesh.any(mesh.rank == 1)
@@ -48,7 +50,7 @@ def test_one_process_needs_no_group():
     assert mesh == Mesh(0, 1, torch.device("cpu"))
     assert not dist.is_initialized()
     tensor = torch.ones(3)
-    mesh.all_reduce_mean([tensor])
+    mesh.all_reduce_sum([tensor])
     mesh.barrier()
     assert torch.equal(tensor, torch.ones(3))
     assert (mesh.broadcast("x"), mesh.gather("x"), mesh.any(True)) == ("x", ["x"], True)

@@ -82,6 +82,14 @@ class Mesh:
             for tensor, piece in zip(tensors, bucket.split([t.numel() for t in tensors])):
                 tensor.copy_(piece.view_as(tensor))
 
+    def sums(self, *numbers: float) -> list[float]:
+        """The sum of each number over the ranks that read rows of their own."""
+        if self.data_world == 1:
+            return [*numbers]
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        self.all_reduce_sum([summed])
+        return summed.tolist()
+
     def most(self, n: int) -> int:
         """The largest of all ranks' numbers."""
         if self.world == 1:

@@ -88,7 +88,9 @@ def _gather(parts: Sequence[Tensor], owner_of: Sequence[int], rows: Peers, r: in
     sizes = [mine * height * c for height in _heights(r, rows.n)]
     sent = [torch.cat([_nothing(parts), *_of(parts, owner_of, rank)]) for rank in range(rows.n)]
     received = _exchange(sent, sizes, rows.group)
-    return torch.cat([piece.view(mine, -1, c) for piece in received], 1) if mine else parts[0].new_empty(0, r, c)
+    return (
+        torch.cat([piece.view(mine, -1, c) for piece in received], 1) if mine else parts[0].new_empty(0, r, c)
+    )
 
 
 def _scatter(stack: Tensor, owner_of: Sequence[int], rows: Peers, r: int) -> list[Tensor]:

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
 from nomoat.config import Count, Share, Weight
 from nomoat.data import documents, shards
-from nomoat.data.packing import NOWHERE, Batch, Packed
+from nomoat.data.packing import Batch, Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
-from nomoat.model.loss import IGNORED
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
@@ -24,7 +22,7 @@ from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
-from nomoat.train.objective import ObjectiveConfig, accumulate
+from nomoat.train.objective import ObjectiveConfig, accumulate, padding
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
@@ -141,9 +139,7 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
 
 
-def say_cut(
-    session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int
-) -> None:
+def say_cut(session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int) -> None:
     """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn."""
     cut, mute = shards.conversations_cut(offsets, trained, context)
     said = []
@@ -212,13 +208,6 @@ def microbatches(rows: Rows, mesh: Mesh) -> list[Batch]:
         part = share[start : start + at_once]
         batches.append(rows.data.batch(rows.first + part[0], len(part)) if part else padding(rows.data.T))
     return batches
-
-
-def padding(T: int) -> Batch:
-    """A row without a document."""
-    ids_BT = torch.zeros(1, T, dtype=torch.int64)
-    doc_BT = torch.full((1, T), NOWHERE, dtype=torch.int32)
-    return Batch(ids_BT, torch.full_like(ids_BT, IGNORED), doc_BT)
 
 
 def optimising(spec: Spec, config: Config) -> int:

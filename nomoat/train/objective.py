@@ -64,7 +64,7 @@ def accumulate(
         sums = parts if sums is None else [a + b for a, b in zip(sums, parts)]
     mesh.all_reduce_sum(sums)
     loss, further, *loads = sums
-    tokens = sum(_n_rows(batch) * batch.ids_BT.shape[1] for batch in batches)
+    tokens = sum(n_rows(batch) * batch.ids_BT.shape[1] for batch in batches)
     T = batches[0].ids_BT.shape[1]
     speed = config.balance_speed if lora.passes(model) == 3 else 0.0  # beside an adapter everything stays
     return Gradient(
@@ -94,20 +94,27 @@ def losses(
     if model.depths:
         further = further_loss(model, h_BTD, batch, mask, totals)
         total = total + config.mtp_weight * further
-    n_rows = _n_rows(batch)
+    n_real = n_rows(batch)
     if routings:
         n_active = model.spec.ffn.n_active
         balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / len(routings)
-        total = total + config.balance_weight * (n_rows / totals.rows) * balance
-    counts = (r.load_E() if n_rows else torch.zeros_like(r.load_E()) for r in routings)
+        total = total + config.balance_weight * (n_real / totals.rows) * balance
+    counts = (r.load_E() if n_real else torch.zeros_like(r.load_E()) for r in routings)
     return total, [loss.detach(), further.detach(), *counts]
+
+
+def padding(T: int) -> Batch:
+    """A row without a document."""
+    ids_BT = torch.zeros(1, T, dtype=torch.int64)
+    doc_BT = torch.full((1, T), NOWHERE, dtype=torch.int32)
+    return Batch(ids_BT, torch.full_like(ids_BT, IGNORED), doc_BT)
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
 
 
-def _n_rows(batch: Batch) -> int:
+def n_rows(batch: Batch) -> int:
     """Rows that aren't padding alone; a microbatch has no row of that kind, or only such."""
     return int((batch.doc_BT[:, 0] != NOWHERE).sum())
 
@@ -116,7 +123,7 @@ def totals_of(model: Transformer, batches: Sequence[Batch], mesh: Mesh = ALONE) 
     """Of these and all other ranks' microbatches."""
     counts = torch.zeros(2 + len(model.depths), dtype=torch.float64, device=model.device)
     for batch in batches:
-        counts[0] += _n_rows(batch)
+        counts[0] += n_rows(batch)
         for k in range(1 + len(model.depths)):
             counts[k + 1] += int((_targets_behind(batch, k) != IGNORED).sum())
     mesh.all_reduce_sum([counts])

@@ -49,7 +49,9 @@ def train(mesh, name, n_steps, passes, optim=None, dtype=torch.float32, n_rows=8
     with torch.no_grad():  # output projections begin at zero, and nothing would reach what is before them
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+                parameter += 0.05 * torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())
+                )
     model = spread(model, mesh, summed=passes > 1)
     optimizer = Optimizer(model, optim or OptimConfig(muon_lr=0.01), mesh)
     share = mesh.share(n_rows)
@@ -68,13 +70,27 @@ def train(mesh, name, n_steps, passes, optim=None, dtype=torch.float32, n_rows=8
 @pytest.mark.parametrize("name", ["routed", "tied"])
 def test_x(name):
     import time
+
     for dtype in (torch.float32, torch.bfloat16):
-        t=time.time()
-        alone = train(ALONE, name, 50, 2,None,dtype)
-        print(time.time()-t)
-        for world, axes in ((2,{"shard": 2}), (2,{"replicate": 2}), (4,{"shard":2}), (4,{"shard":4})):
-            t=time.time()
+        t = time.time()
+        alone = train(ALONE, name, 50, 2, None, dtype)
+        print(time.time() - t)
+        for world, axes in ((2, {"shard": 2}), (2, {"replicate": 2}), (4, {"shard": 2}), (4, {"shard": 4})):
+            t = time.time()
             passes = 1
             found = ranks.run(train, world, name, 50, passes, None, dtype, **axes)
-            same = found[0][0] == alone[0], found[0][1]==alone[1], all(torch.equal(a, b) for a, b in zip(alone[2].values(), found[0][2].values())), found[0][:2]==found[1][:2]
-            print(dtype, axes, world, same, time.time()-t, max(abs(a-b) for a,b in zip(alone[0],found[0][0])), max(abs(a-b)/b for a,b in zip(alone[1],found[0][1])))
+            same = (
+                found[0][0] == alone[0],
+                found[0][1] == alone[1],
+                all(torch.equal(a, b) for a, b in zip(alone[2].values(), found[0][2].values())),
+                found[0][:2] == found[1][:2],
+            )
+            print(
+                dtype,
+                axes,
+                world,
+                same,
+                time.time() - t,
+                max(abs(a - b) for a, b in zip(alone[0], found[0][0])),
+                max(abs(a - b) / b for a, b in zip(alone[1], found[0][1])),
+            )

@@ -123,9 +123,7 @@ def work(
         mesh.stop()
 
 
-def _watch(
-    recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]
-) -> "Watch":
+def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":
     """What shows the progress, and what is left."""
     from nomoat.report.progress import Watch
     from nomoat.stages.pipeline import device_class

@@ -36,9 +36,7 @@ def suite_of(config: Config, recipe: Recipe) -> Suite:
     return rings.suite(config, Taught(recipe.stage(config.after).tasks, shown))
 
 
-def measured(
-    run: Run, config: Config, recipe: Recipe, say: Callable[[str], None] = silent
-) -> Result:
+def measured(run: Run, config: Config, recipe: Recipe, say: Callable[[str], None] = silent) -> Result:
     """The report of a run, from RUN/transfer.json or transfer-quick.json if its weights were measured
     already.
 

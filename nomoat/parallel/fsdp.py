@@ -1,4 +1,4 @@
-"""Weights, gradients and optimiser in parts, one a rank: PyTorch's fully_shard (arXiv 2304.11277), from outside.
+"""Weights, gradients and optimiser in parts, one a rank: PyTorch's fully_shard, from outside.
 
 A block's weights are gathered before it computes, in the precision that it computes in, and let go behind it;
 its gradients are summed over the ranks in float32, each rank keeping its part.  Parts are rows.  What is

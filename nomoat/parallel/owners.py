@@ -26,23 +26,45 @@ def once(
     All matrices are (r, c), or stacks of such.  `first` is the number of the first one in the order in which
     ranks take their turns.
     """
-    copies, rows = _copies(params[0], mesh), _rows(params)
+    copies = _copies(params[0], mesh)
     turns = [divmod(first + i, copies.n) for i in range(len(params))]
-    ours = [i for i, (_, copy) in enumerate(turns) if copy == copies.index]
-    split = [i for i in ours if rows is not None and params[i].ndim == 2]
-    r, c = params[0].shape[-2:]
-    stacks = [parts[i].view(-1, r, c) for i in ours if i not in split]
-    sizes = [len(stack) for stack in stacks]
+    copy_of = [copy for _, copy in turns]
+    ours = [i for i, copy in enumerate(copy_of) if copy == copies.index]
+    split = [i for i in ours if _is_split(params[i])]
+    there = [i for i in ours if not _is_split(params[i])]
+    rows = _rows(params)
+    results = {}
     if split:
-        owner_of = [turns[i][0] % rows.n for i in split]
-        stacks.append(_gather([parts[i] for i in split], owner_of, rows, r))
-    stack = torch.cat(stacks) if stacks else parts[0].new_empty(0, r, c)
-    done = work(stack) if len(stack) else stack
-    results = dict(zip((i for i in ours if i not in split), done.split([*sizes, len(stack) - sum(sizes)])))
-    if split:
-        results |= zip(split, _scatter(done[sum(sizes) :], owner_of, rows, r))
-    _hand_on(results, [copy for _, copy in turns], parts, copies)
+        places = [turns[i][0] % rows.n for i in split]
+        theirs = _by_owners([parts[i] for i in split], places, work, rows, params[0].shape[-2])
+        results |= zip(split, theirs)
+    results |= zip(there, _together([parts[i] for i in there], work))
+    _hand_on(results, copy_of, parts, copies)
     return [results[i].view_as(part) for i, part in enumerate(parts)]
+
+
+def _together(parts: Sequence[Tensor], work: Work) -> list[Tensor]:
+    """The work on whole matrices, and on stacks of such, that this rank has."""
+    if not sum(part.numel() for part in parts):
+        return [*parts]
+    r, c = parts[0].shape[-2:]
+    stacks = [part.view(-1, r, c) for part in parts]
+    sizes = [len(stack) for stack in stacks]
+    stack = torch.cat(stacks)
+    return [*work(stack).split(sizes)]
+
+
+def _by_owners(
+    parts: Sequence[Tensor], owner_of: Sequence[int], work: Work, rows: "Peers", r: int
+) -> list[Tensor]:
+    """The work on matrices of `r` rows, of which every rank has some: this rank's rows of each result."""
+    stack = _gather(parts, owner_of, rows, r)
+    done = work(stack) if len(stack) else stack
+    return _scatter(done, owner_of, rows, r)
+
+
+def _is_split(param: Tensor) -> bool:
+    return isinstance(param, DTensor) and param.ndim == 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +88,11 @@ def _copies(param: Tensor, mesh: Mesh) -> Peers:
     return Peers.of(param.device_mesh.get_group(dims[0]) if dims else None)
 
 
-def _rows(params: Sequence[Tensor]) -> Peers | None:
-    """Those that have the other rows of the matrices; None where every matrix is in one piece."""
-    split = next((p for p in params if isinstance(p, DTensor) and p.ndim == 2), None)
+def _rows(params: Sequence[Tensor]) -> Peers:
+    """Those that have the other rows of the matrices that are split."""
+    split = next((param for param in params if _is_split(param)), None)
     if split is None:
-        return None
+        return Peers(1, 0, None)
     dims = [dim for dim, placement in enumerate(split.placements) if not isinstance(placement, Replicate)]
     return Peers.of(split.device_mesh.get_group(dims[0]))
 
@@ -83,38 +105,44 @@ def _heights(r: int, n: int) -> list[int]:
 
 def _gather(parts: Sequence[Tensor], owner_of: Sequence[int], rows: Peers, r: int) -> Tensor:
     """(n, r, c): the matrices that this rank owns."""
-    c = parts[0].shape[-1]
-    mine = owner_of.count(rows.index)
-    sizes = [mine * height * c for height in _heights(r, rows.n)]
-    sent = [torch.cat([_nothing(parts), *_of(parts, owner_of, rank)]) for rank in range(rows.n)]
+    like = parts[0]
+    c = like.shape[-1]
+    nothing = like.new_empty(0)
+    n = owner_of.count(rows.index)
+    sizes = [n * height * c for height in _heights(r, rows.n)]
+    sent = []
+    for rank in range(rows.n):
+        theirs = [nothing]
+        theirs += [part.flatten() for part, owner in zip(parts, owner_of) if owner == rank]
+        sent.append(torch.cat(theirs))
     received = _exchange(sent, sizes, rows.group)
-    return (
-        torch.cat([piece.view(mine, -1, c) for piece in received], 1) if mine else parts[0].new_empty(0, r, c)
-    )
+    if not n:
+        return nothing.view(0, r, c)
+    pieces = [piece.view(n, -1, c) for piece in received]
+    return torch.cat(pieces, 1)
 
 
 def _scatter(stack: Tensor, owner_of: Sequence[int], rows: Peers, r: int) -> list[Tensor]:
     """This rank's rows of each matrix that any rank owns, in the order of `owner_of`."""
-    heights, c = _heights(r, rows.n), stack.shape[-1]
+    c = stack.shape[-1]
+    heights = _heights(r, rows.n)
     height = heights[rows.index]
-    sizes = [owner_of.count(rank) * height * c for rank in range(rows.n)]
+    counts = [owner_of.count(rank) for rank in range(rows.n)]
+    sizes = [n * height * c for n in counts]
     sent = [piece.flatten() for piece in stack.split(heights, 1)]
-    of_owner = [iter(piece.view(-1, height, c)) for piece in _exchange(sent, sizes, rows.group)]
+    received = _exchange(sent, sizes, rows.group)
+    of_owner = []
+    for n, piece in zip(counts, received):
+        matrices = piece.view(n, height, c)
+        of_owner.append(iter(matrices))
     return [next(of_owner[rank]) for rank in owner_of]
-
-
-def _of(parts: Sequence[Tensor], owner_of: Sequence[int], rank: int) -> list[Tensor]:
-    return [part.flatten() for part, owner in zip(parts, owner_of) if owner == rank]
-
-
-def _nothing(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0].new_empty(0)
 
 
 def _exchange(sent: Sequence[Tensor], sizes: list[int], group: dist.ProcessGroup) -> list[Tensor]:
     """What each rank sent to this one, `sizes` numbers each."""
     received = sent[0].new_empty(sum(sizes))
-    dist.all_to_all_single(received, torch.cat([*sent]), sizes, [len(piece) for piece in sent], group=group)
+    lengths = [len(piece) for piece in sent]
+    dist.all_to_all_single(received, torch.cat([*sent]), sizes, lengths, group=group)
     return [*received.split(sizes)]
 
 

@@ -31,13 +31,16 @@ def draw(mesh: Mesh, exercises: Sequence[Exercise], work: Callable[[range], Sequ
     start = time.perf_counter()
     own = range(mesh.rank, len(exercises), mesh.world)
     groups = work(own) if own else []
+    seconds = mesh.gather(time.perf_counter() - start)
     told = [[_plain(judged) for judged in group] for group in groups]
-    everyones = mesh.gather((time.perf_counter() - start, told))
+    everyones = mesh.gather(told)
     of_all = []
     for number, exercise in enumerate(exercises):
         turn, rank = divmod(number, mesh.world)
-        of_all.append(tuple(_judged(exercise, *facts) for facts in everyones[rank][1][turn]))
-    return Drawn(of_all, own, tuple(seconds for seconds, _ in everyones))
+        theirs = everyones[rank][turn]
+        group = [_judged(exercise, *facts) for facts in theirs]
+        of_all.append(tuple(group))
+    return Drawn(of_all, own, tuple(seconds))
 
 
 def idle_share(rounds: Sequence[Drawn]) -> float:

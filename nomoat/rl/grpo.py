@@ -84,40 +84,46 @@ def gradient(
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
-    loss, entropy, drift, kl, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0
     own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(model))
+    passes = []
     for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
         rows = pad(chunk, model.device)
-        terms = _terms(model, rows, objective, sizes, reference)
-        h_MD = _hidden(model, rows, objective.temperature)
-        total, logp_M, entropy_M = log_prob_objective(
-            h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
-        )
-        total.backward()
-        log_w_M = logp_M - terms.logp_drawn_M
-        loss -= float((terms.weight_M * terms.advantage_M * log_w_M.exp()).sum())
-        entropy += float(entropy_M.sum())
-        drift = max(drift, float(log_w_M.abs().max())) if len(log_w_M) else drift
-        if terms.logp_reference_M is not None:
-            log_r_M = terms.logp_reference_M - logp_M
-            k3_M = log_r_M.exp() - log_r_M - 1
-            kl += float(k3_M.sum())
-            loss += objective.kl * float((terms.weight_M * k3_M).sum())
-        B, T = rows.ids_BT.shape
-        tokens += B * T
-        attended += B * T * T
+        passes.append(_pass(model, rows, _terms(model, rows, objective, sizes, reference)))
+    measured = ([p.loss for p in passes], [p.entropy for p in passes], [p.kl for p in passes])
+    loss, entropy, kl = mesh.sums(*map(sum, measured))
+    columns = sum(p.tokens for p in passes)
+    attended = sum(p.tokens * p.attended for p in passes)
     n = max(n_targets, 1)
-    loss, entropy, kl = mesh.sums(loss, entropy, kl)
-    drift = max(mesh.gather(drift))
     return Update(
         loss=loss,
         entropy=entropy / n,
-        drift=drift,
+        drift=max(mesh.gather(max([0.0, *(p.drift for p in passes)]))),
         kl=None if reference is None else kl / n,
-        tokens=tokens,
-        attended=attended / max(tokens, 1),
+        tokens=columns,
+        attended=attended / max(columns, 1),
         passes=lora.passes(model) + (reference is not None) + objective.whole_ratio,
     )
+
+
+def _pass(model: Transformer, rows: PaddedRows, terms: "Terms") -> Update:
+    """Forward and backward on some rows; what was measured, summed over their tokens."""
+    objective = terms.objective
+    h_MD = _hidden(model, rows, objective.temperature)
+    total, logp_M, entropy_M = log_prob_objective(
+        h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
+    )
+    total.backward()
+    log_w_M = logp_M - terms.logp_drawn_M
+    loss = -float((terms.weight_M * terms.advantage_M * log_w_M.exp()).sum())
+    kl = 0.0
+    if terms.logp_reference_M is not None:
+        log_r_M = terms.logp_reference_M - logp_M
+        k3_M = log_r_M.exp() - log_r_M - 1
+        kl = float(k3_M.sum())
+        loss += objective.kl * float((terms.weight_M * k3_M).sum())
+    B, T = rows.ids_BT.shape
+    drift = float(log_w_M.abs().max()) if len(log_w_M) else 0.0
+    return Update(loss, float(entropy_M.sum()), drift, kl, tokens=B * T, attended=T, passes=0)
 
 
 @dataclass(frozen=True, slots=True)

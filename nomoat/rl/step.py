@@ -120,7 +120,8 @@ class Learner:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
 
     def collect(self, number: int) -> Batch:
-        """Samples and judges one step's groups, on all ranks; draws again in the place of those without news."""
+        """Samples and judges one step's groups, on all ranks; draws again in the place of those without
+        news."""
         start = time.perf_counter()
         self.renew()
         wanted = self.settings.prompts

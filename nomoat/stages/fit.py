@@ -139,7 +139,9 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
 
 
-def say_cut(session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int) -> None:
+def say_cut(
+    session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int
+) -> None:
     """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn."""
     cut, mute = shards.conversations_cut(offsets, trained, context)
     said = []
@@ -188,14 +190,17 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     """What a step reads."""
     first = rows_before(step, *config.ramp)
     n = ramp_rows(step, *config.ramp)
+    at_once = config.micro_rows
     if not config.short_context:
-        return Rows(data, first, n, config.micro_rows)
+        return Rows(data, first, n, at_once)
     switch = int(config.short * config.steps)
     if step >= switch:
-        return Rows(data, first - rows_before(switch, *config.ramp), n, config.micro_rows)
+        first -= rows_before(switch, *config.ramp)
+        return Rows(data, first, n, at_once)
     parts = config.context // config.short_context
-    at_once = config.micro_rows and parts * config.micro_rows
-    return Rows(data.at(config.short_context), parts * first, parts * n, at_once)
+    shorter = data.at(config.short_context)
+    many = at_once and parts * at_once
+    return Rows(shorter, parts * first, parts * n, many)
 
 
 def microbatches(rows: Rows, mesh: Mesh) -> list[Batch]:

@@ -52,7 +52,8 @@ def spec_of(session: Session, source: str | None) -> Spec:
 
 
 def new_spec(session: Session, spec: Spec, tokenizer: Tokenizer) -> Spec:
-    """The shape of a new model, with as many ids as the tokenizer has: one without a token could be sampled."""
+    """The shape of a new model, with as many ids as the tokenizer has: one without a token could be sampled.
+    """
     if spec.vocab_size == tokenizer.vocab_size:
         return spec
     text = f"the text gave {tokenizer.vocab_size} of {spec.vocab_size} tokens, and so many the model has"

@@ -89,8 +89,7 @@ def run_stages(
     for name, spec in recipe.models.items():
         trainable(name, spec)
     torch.set_num_threads(recipe.threads)
-    ranks = mesh.start(recipe.device, recipe.mesh)
-    ranks.agree(_facts(recipe))
+    ranks = _started(recipe)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)
@@ -123,14 +122,12 @@ def run_stages(
     return ran
 
 
-def _facts(recipe: Recipe) -> dict[str, str]:
-    """What has to be the same on all ranks."""
+def _started(recipe: Recipe) -> mesh.Mesh:
+    """The ranks, which have the same recipe and the same versions."""
+    ranks = mesh.start(recipe.device, recipe.mesh)
     digest = hashlib.sha256(json.dumps(recipe.table, sort_keys=True).encode()).hexdigest()
-    return {
-        "recipe": f"{recipe.name} {digest[:12]}",
-        "nomoat": nomoat.__version__,
-        "torch": torch.__version__,
-    }
+    ranks.agree({"recipe": digest[:12], "nomoat": nomoat.__version__, "torch": torch.__version__})
+    return ranks
 
 
 def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:

@@ -271,11 +271,13 @@ def match_answers(pair: Pair, groups: Sequence[Group], mesh: Mesh = ALONE) -> tu
     n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
     loss = 0.0
     tokens = attended = 0
-    own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(pair.student))
+    dealt = exchange.deal(pack(groups), width, mesh)
+    own = chunks(dealt, micro_tokens(pair.student))
     for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
         rows = pad(chunk, pair.student.device)
         weight = len(rows.source_M) / n_targets
-        loss += pair.match(rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M, reverse=True, weight=weight)
+        inputs = rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M
+        loss += pair.match(*inputs, reverse=True, weight=weight)
         B, T = rows.ids_BT.shape
         tokens += B * T
         attended += B * T * T

@@ -84,7 +84,7 @@ def accumulate(
 def losses(
     model: Transformer, batch: Batch, config: ObjectiveConfig, totals: Totals
 ) -> tuple[Tensor, list[Tensor]]:
-    """(what a microbatch adds to the loss; its main and its further part and the load of each routed layer)."""
+    """(what a microbatch adds to the loss; its main part, its further one, each routed layer's load)."""
     B = len(batch.ids_BT)
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
@@ -125,7 +125,8 @@ def totals_of(model: Transformer, batches: Sequence[Batch], mesh: Mesh = ALONE) 
     for batch in batches:
         counts[0] += n_rows(batch)
         for k in range(1 + len(model.depths)):
-            counts[k + 1] += int((_targets_behind(batch, k) != IGNORED).sum())
+            trained_BT = _targets_behind(batch, k) != IGNORED
+            counts[k + 1] += int(trained_BT.sum())
     mesh.all_reduce_sum([counts])
     rows, *targets = counts.tolist()
     return Totals(tuple(targets), max(rows, 1.0))

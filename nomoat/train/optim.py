@@ -133,8 +133,10 @@ class Optimizer:
         """
         c = self.config
         params = [self.params[name] for name in names]
-        steep = [self._nesterov(name, scale).to(muon_dtype(self.mesh.device)) for name in names]
-        updates = owners.once(params, steep, self._orthogonal, self.mesh, self.muon.index(names[0]))
+        dtype = muon_dtype(self.mesh.device)
+        steep = [self._nesterov(name, scale).to(dtype) for name in names]
+        turn = self.muon.index(names[0])
+        updates = owners.once(params, steep, self._orthogonal, self.mesh, turn)
         lr = c.muon_lr * factor * math.sqrt(max(1.0, shape[0] / shape[1]))
         for name, update in zip(names, updates):
             master = self.master[name]

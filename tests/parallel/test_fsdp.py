@@ -23,8 +23,8 @@ DENSE = shape(
     context=T, tied=True,
 )  # fmt: skip
 ROUTED = shape(
-    vocab_size=50, n_layers=2, d_model=16, n_heads=2, d_nope=4, d_rope=4, d_value=5, d_kv_latent=7, d_dense=21,
-    n_dense_layers=1, n_routed=3, n_shared=1, n_active=2, d_expert=6, n_mtp=1, context=T,
+    vocab_size=50, n_layers=2, d_model=16, n_heads=2, d_nope=4, d_rope=4, d_value=5, d_kv_latent=7,
+    d_dense=21, n_dense_layers=1, n_routed=3, n_shared=1, n_active=2, d_expert=6, n_mtp=1, context=T,
 )  # fmt: skip
 WIDE = shape(
     vocab_size=200, n_layers=2, d_model=64, n_heads=2, d_nope=16, d_rope=8, d_value=16, d_kv_latent=32,
@@ -86,7 +86,7 @@ def same(one, other):
 
 
 def test_two_passes_two_copies_and_two_parts_train_alike_to_the_bit():
-    """Two numbers have one sum.  A tied embedding; matrices of sizes that are multiplied alike in any stack."""
+    """Two numbers have one sum.  A tied embedding; sizes of matrices that any stack multiplies alike."""
     alone = train(ALONE, "dense", 50, 2, 1)
     assert alone[0][-1][0] < 0.95 * alone[0][0][0]
     for axes in ({"replicate": 2}, {"shard": 2}):
@@ -122,16 +122,15 @@ def test_in_bfloat16_too_gradients_are_summed_in_float32():
 
 
 def held(mesh):
-    """Bytes of weights, gradients and optimiser on this rank, each storage once; whether a resumed optimiser and
-    a model in one piece have the same numbers."""
+    """Bytes of weights, gradients and optimiser on this rank, each storage once; a resumed optimiser and a
+    model in one piece have the same numbers."""
     model, optimizer = made("wide", mesh)
     accumulate(model, microbatches(Rows(Stream(), 0, 4, None), mesh), ObjectiveConfig(), mesh)
     reduce_gradients(mesh, optimizer)
     tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *optimizer.first.values()]
     tensors += [*optimizer.second.values(), *optimizer.master.values()]
-    storages = {
-        fsdp.local(t).untyped_storage().data_ptr(): fsdp.local(t).untyped_storage().nbytes() for t in tensors
-    }
+    storages = [fsdp.local(tensor).untyped_storage() for tensor in tensors]
+    n_bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
     optimizer.step(1.0, 1.0)
 
     _, resumed = made("wide", mesh)
@@ -141,7 +140,7 @@ def held(mesh):
     piece = in_one_piece(model, optimizer).get_parameter("blocks.1.ffn.w_down.weight")
     assert torch.equal(piece, resumed.whole("blocks.1.ffn.w_down.weight"))
     assert resumed.steps == 1
-    return sum(storages.values())
+    return n_bytes
 
 
 def test_of_two_parts_each_rank_holds_half():

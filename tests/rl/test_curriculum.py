@@ -3,9 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from nomoat.parallel.mesh import Mesh
 from nomoat.rl.curriculum import FLOOR, Curriculum
 from nomoat.rl.reward import Judged, Score
 

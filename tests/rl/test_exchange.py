@@ -1,4 +1,4 @@
-"""Who draws and who updates makes no difference: rollouts and their gradient on two ranks are those of one."""
+"""Who draws and who updates makes no difference: the gradient of rollouts on two ranks is that of one."""
 
 import pytest
 import ranks

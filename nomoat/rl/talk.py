@@ -16,7 +16,8 @@ from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Conversation, Rendered, render_latest
-from nomoat.train.objective import document_mask, padding
+from nomoat.train.microbatches import padding
+from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
 

@@ -1,7 +1,6 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,20 +8,20 @@ from pydantic import Field, model_validator
 
 from nomoat.config import Count, Share, Weight
 from nomoat.data import documents, shards
-from nomoat.data.packing import Batch, Packed
+from nomoat.data.packing import Packed
 from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
 from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, spread, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
-from nomoat.train.objective import ObjectiveConfig, accumulate, padding
+from nomoat.train.microbatches import Rows, microbatches
+from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
@@ -176,16 +175,6 @@ def documents_of(
     return documents.talk(config.talk_documents, tokenizer, key)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """`n` rows of the data from row `first` on, of all ranks together; `at_once` in a pass of one rank."""
-
-    data: Packed
-    first: int
-    n: int
-    at_once: int | None
-
-
 def rows_at(config: Config, data: Packed, step: int) -> Rows:
     """What a step reads."""
     first = rows_before(step, *config.ramp)
@@ -201,18 +190,6 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     shorter = data.at(config.short_context)
     many = at_once and parts * at_once
     return Rows(shorter, parts * first, parts * n, many)
-
-
-def microbatches(rows: Rows, mesh: Mesh) -> list[Batch]:
-    """This rank's rows in passes, as many on every rank: one that has fewer rows gets padding."""
-    share = mesh.share(rows.n)
-    most = -(-rows.n // mesh.data_world)
-    at_once = min(rows.at_once or most, most)
-    batches = []
-    for start in range(0, most, at_once):
-        part = share[start : start + at_once]
-        batches.append(rows.data.batch(rows.first + part[0], len(part)) if part else padding(rows.data.T))
-    return batches
 
 
 def optimising(spec: Spec, config: Config) -> int:

@@ -40,6 +40,7 @@ from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
+from nomoat.train.microbatches import microbatches
 from nomoat.train.objective import document_mask, n_rows
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
@@ -84,7 +85,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
     def compute(step: int) -> Gradient:
         if step < n_read:
-            return imitate(pair, fit.microbatches(fit.rows_at(config, data, step), mesh), mesh)
+            return imitate(pair, microbatches(fit.rows_at(config, data, step), mesh), mesh)
         if follower:
             follower.renew()
         writer = follower.model if follower else student
@@ -273,7 +274,8 @@ def match_answers(pair: Pair, groups: Sequence[Group], mesh: Mesh = ALONE) -> tu
     tokens = attended = 0
     dealt = exchange.deal(pack(groups), width, mesh)
     own = chunks(dealt, micro_tokens(pair.student))
-    for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
+    n_passes = mesh.most(len(own))
+    for chunk in own + [[]] * (n_passes - len(own)):
         rows = pad(chunk, pair.student.device)
         weight = len(rows.source_M) / n_targets
         inputs = rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M

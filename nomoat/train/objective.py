@@ -103,13 +103,6 @@ def losses(
     return total, [loss.detach(), further.detach(), *counts]
 
 
-def padding(T: int) -> Batch:
-    """A row without a document."""
-    ids_BT = torch.zeros(1, T, dtype=torch.int64)
-    doc_BT = torch.full((1, T), NOWHERE, dtype=torch.int32)
-    return Batch(ids_BT, torch.full_like(ids_BT, IGNORED), doc_BT)
-
-
 def _on(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.ids_BT.to(device), batch.targets_BT.to(device), batch.doc_BT.to(device))
 

@@ -10,9 +10,9 @@ from nomoat.data.packing import Batch
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
 from nomoat.parallel.mesh import ALONE
-from nomoat.stages.fit import Rows, microbatches
 from nomoat.stages.models import spread
 from nomoat.train.loop import reduce_gradients
+from nomoat.train.microbatches import Rows, microbatches
 from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.whole import in_one_piece

@@ -103,14 +103,14 @@ def arm(trap: dict) -> None:
             signal.ITIMER_PROF, trap["cpu_seconds"]
         )  # its signal ends a process that does not catch it
     if "nan" in trap:
-        gradient, calls = fit.gradient, [0]
+        accumulate, calls = fit.accumulate, [0]
 
         def poisoned(*args):
-            found = gradient(*args)
+            found = accumulate(*args)
             calls[0] += 1
             return dataclasses.replace(found, loss=math.nan) if calls[0] - 1 in trap["nan"] else found
 
-        fit.gradient = poisoned
+        fit.accumulate = poisoned
     if "full" in trap:
         checkpoint.DISK.free_bytes = lambda path: 0
     if "file_bytes" in trap:

@@ -99,7 +99,7 @@ def work(
     from nomoat.stages.pipeline import check, run_stages
 
     keep_freed_memory()
-    ranks = mesh.start(recipe.device)
+    ranks = mesh.start(recipe.device, recipe.mesh)
     try:
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
@@ -123,9 +123,7 @@ def work(
         mesh.stop()
 
 
-def _watch(
-    recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]
-) -> "Watch":
+def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":
     """What shows the progress, and what is left."""
     from nomoat.report.progress import Watch
     from nomoat.stages.pipeline import device_class

@@ -36,9 +36,7 @@ def suite_of(config: Config, recipe: Recipe) -> Suite:
     return rings.suite(config, Taught(recipe.stage(config.after).tasks, shown))
 
 
-def measured(
-    run: Run, config: Config, recipe: Recipe, say: Callable[[str], None] = silent
-) -> Result:
+def measured(run: Run, config: Config, recipe: Recipe, say: Callable[[str], None] = silent) -> Result:
     """The report of a run, from RUN/transfer.json or transfer-quick.json if its weights were measured
     already.
 
@@ -64,7 +62,7 @@ def measured(
 def measure(run: Run, config: Config, recipe: Recipe, suite: Suite, stop: Stop) -> Result:
     """The answers of every model and what follows from them, as JSON data; costs are logged as `transfer`."""
     torch.set_num_threads(recipe.threads)
-    ranks = mesh.start(recipe.device)
+    ranks = mesh.start(recipe.device, recipe.mesh)
     try:
         energy = Energy(device_class(ranks.device), units=recipe.threads if ranks.device.type == "cpu" else 1)
         session = Session(run, "transfer", ranks, stop, energy, recipe.save_seconds)

@@ -2,41 +2,106 @@
 RANK.
 
 `python -m nomoat …` is one process and needs no process group; `torchrun -m nomoat …` makes one of each rank.
+What the ranks share is laid out along named axes (axes.py), which torch knows as a DeviceMesh.
 """
 
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
+from nomoat.parallel.axes import AXES, MeshConfig
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in one order."""
+    """This process among `world` ranks.  Every exchange is collective: all ranks call it, in one order.
+
+    `axes` is how many parts there are along each axis, `dims` the same as torch's DeviceMesh with the names
+    of AXES, None where there is one rank.  Ranks of one pipeline read the same rows of a batch, each other
+    rank its own: it is `data_rank` of `data_world`.
+    """
 
     rank: int
     world: int
     device: torch.device
+    axes: MeshConfig = MeshConfig(replicate=1)
+    dims: DeviceMesh | None = field(default=None, repr=False)
+    data_group: dist.ProcessGroup | None = field(default=None, repr=False)  # this rank's data_world
+    dense: DeviceMesh | None = field(default=None, repr=False)  # (replicate, parts) of what isn't routed
 
-    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the ranks, in place, in one exchange; summed in at least
-        float32.
+    def size(self, axis: str) -> int:
+        """Parts along an axis."""
+        return getattr(self.axes, axis)
+
+    def index(self, axis: str) -> int:
+        """Which part along an axis this rank has."""
+        inside = math.prod(self.axes.shape[AXES.index(axis) + 1 :])
+        return self.rank // inside % self.size(axis)
+
+    def group(self, axis: str) -> dist.ProcessGroup | None:
+        """The ranks that differ from this one in an axis alone, in its order; None where it has one part."""
+        return self.dims.get_group(axis) if self.dims is not None and self.size(axis) > 1 else None
+
+    @property
+    def data_world(self) -> int:
+        return self.world // self.size("pipeline")
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank % self.data_world
+
+    def agree(self, facts: Mapping[str, str]) -> None:
+        """UserError on every rank where one has found something else than the others: a recipe, a version."""
+        everyones = self.gather(dict(facts))
+        for rank, theirs in enumerate(everyones):
+            for name, value in everyones[0].items():
+                if theirs.get(name) != value:
+                    raise UserError(
+                        f"rank {rank} found {name} {theirs.get(name)}, rank 0 {value}; expected the same on "
+                        "all ranks; start them from the same files and the same installation"
+                    )
+
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks that read rows of their own, in place, in one
+        exchange; summed in at least float32.
         """
-        if self.world == 1 or not tensors:
+        if self.data_world == 1 or not tensors:
             return
         wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
         with torch.no_grad():
             bucket = torch.cat([t.detach().reshape(-1).to(wide) for t in tensors])
-            dist.all_reduce(bucket)
-            bucket /= self.world
+            dist.all_reduce(bucket, group=self.data_group)
             for tensor, piece in zip(tensors, bucket.split([t.numel() for t in tensors])):
                 tensor.copy_(piece.view_as(tensor))
+
+    def sums(self, *numbers: float) -> list[float]:
+        """The sum of each number over the ranks that read rows of their own."""
+        if self.data_world == 1:
+            return [*numbers]
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        self.all_reduce_sum([summed])
+        return summed.tolist()
+
+    def most(self, n: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.world == 1:
+            return n
+        numbers = torch.tensor([n], device=self.device)
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+        return int(numbers.item())
+
+    def share(self, n: int) -> range:
+        """Which of `n` rows this rank reads: about as many as any other, those beside each other."""
+        ends = [n * rank // self.data_world for rank in (self.data_rank, self.data_rank + 1)]
+        return range(*ends)
 
     def any(self, flag: bool) -> bool:
         """True everywhere if it is true somewhere: a signal, a non-finite loss."""
@@ -67,11 +132,12 @@ class Mesh:
 ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
-def start(device: str = "cpu") -> Mesh:
+def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
-    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone).  UserError where it is
-    not there.
+    `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone); `axes` are those of the
+    recipe, absent: every rank is a replica.  UserError where the device is not there, or the axes don't
+    divide the ranks.
     """
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     texts = [os.environ.get(name, value) for name, value in alone.items()]
@@ -81,15 +147,41 @@ def start(device: str = "cpu") -> Mesh:
             "start with torchrun, or unset them"
         )
     rank, world, local = map(int, texts)
+    axes = (axes or MeshConfig()).on(world)
     where = _device(device, local, world)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if world > 1 and not dist.is_initialized():
-        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-        if missing:
-            raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", rank=rank, world_size=world)
-    return Mesh(rank, world, where)
+        backend = "nccl" if where.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(rank, world), rank=rank, world_size=world)
+    if world == 1:
+        return Mesh(rank, world, where, axes)
+    dims = dist.init_device_mesh(where.type, axes.shape, mesh_dim_names=AXES)
+    data_group = dims[AXES[1:]]._flatten("data").get_group() if world > axes.pipeline else None
+    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes))
+
+
+def _store(rank: int, world: int) -> dist.Store:
+    """Where the ranks find each other; not where those of an attempt did that torchrun has given up, whose
+    addresses are still there."""
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, world, serves))
+
+
+def _dense(kind: str, axes: MeshConfig) -> DeviceMesh | None:
+    """The ranks as those that share the weights which aren't routed: their copies, and the parts of a copy;
+    None where no rank has but a part."""
+    parts = axes.shard * axes.expert
+    if parts == 1:
+        return None
+    shape = (axes.pipeline, axes.replicate, parts)
+    dims = dist.init_device_mesh(kind, shape, mesh_dim_names=("pipeline", "replicate", "parts"))
+    return dims["replicate", "parts"] if axes.replicate > 1 else dims["parts"]
 
 
 def stop() -> None:

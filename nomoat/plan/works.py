@@ -128,7 +128,7 @@ class Training:
             seconds = timed(lambda: gradient(model, batch, self.config.objective))
         else:
             pair = s6_distill.Pair(model, self.teacher)
-            seconds = timed(lambda: s6_distill.imitate(pair, batch))
+            seconds = timed(lambda: s6_distill.imitate(pair, [batch]))
         return seconds * n_rows / B
 
     def __call__(self) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from nomoat.data.dialogue import earlier
 from nomoat.data.documents import Levels
-from nomoat.parallel.mesh import Mesh
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
 from nomoat.stats import mean
@@ -33,16 +32,13 @@ class Curriculum:
         places = random.Random(f"choose/{seed}").choices(list(self.success), chances, k=n)
         return [self._exercise(place, seed + slot) for slot, place in enumerate(places)]
 
-    def learn(self, mesh: Mesh, groups: Sequence[Group]) -> None:
-        """Take in how often the groups of all ranks were right."""
-        rates = []
+    def learn(self, groups: Sequence[Group]) -> None:
+        """Take in how often the groups were right."""
         for group in groups:
             decided = [judged.score for judged in group if not judged.score.undecided]
             if decided:
                 place = group[0].rollout.exercise.place
-                rates.append((place, mean(score.strict for score in decided)))
-        for of_rank in mesh.gather(rates):
-            for place, rate in of_rank:
+                rate = mean(score.strict for score in decided)
                 self.success[place] = self.memory * self.success[place] + (1 - self.memory) * rate
 
     def _exercise(self, place: str, seed: int) -> Exercise:

@@ -16,8 +16,10 @@ from nomoat.config import Count, Strict, Weight, nearest
 from nomoat.model import lora
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import ALONE, Mesh
+from nomoat.rl import exchange
 from nomoat.rl.reward import Group, flat
-from nomoat.rl.rows import PaddedRows, chunks, hidden_at, micro_tokens, pack, pad
+from nomoat.rl.rows import PaddedRows, chunks, hidden_at, joined, micro_tokens, pack, pad, width
 from nomoat.rl.variants import VARIANTS, Bounds, Sizes
 
 
@@ -71,9 +73,10 @@ def gradient(
     objective: Objective,
     n_rollouts: float,
     reference: Transformer | None = None,
+    mesh: Mesh = ALONE,
 ) -> Update:
-    """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over all rollouts of the
-    groups.
+    """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over this rank's share of all
+    rollouts of the groups, in as many passes as any rank needs.
 
     The mean over the batch is one over `n_rollouts`: those that teach nothing count too.
     On-policy w_t = 1 and the gradient is REINFORCE's.  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
@@ -81,37 +84,46 @@ def gradient(
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
-    loss, entropy, drift, kl, tokens, attended = 0.0, 0.0, 0.0, 0.0, 0, 0
-    for chunk in chunks(pack(groups), micro_tokens(model)):
+    own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(model))
+    passes = []
+    for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
         rows = pad(chunk, model.device)
-        terms = _terms(model, rows, objective, sizes, reference)
-        h_MD = _hidden(model, rows, objective.temperature)
-        total, logp_M, entropy_M = log_prob_objective(
-            h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
-        )
-        total.backward()
-        log_w_M = logp_M - terms.logp_drawn_M
-        loss -= float((terms.weight_M * terms.advantage_M * log_w_M.exp()).sum())
-        entropy += float(entropy_M.sum())
-        drift = max(drift, float(log_w_M.abs().max()))
-        if terms.logp_reference_M is not None:
-            log_r_M = terms.logp_reference_M - logp_M
-            k3_M = log_r_M.exp() - log_r_M - 1
-            kl += float(k3_M.sum())
-            loss += objective.kl * float((terms.weight_M * k3_M).sum())
-        B, T = rows.ids_BT.shape
-        tokens += B * T
-        attended += B * T * T
+        passes.append(_pass(model, rows, _terms(model, rows, objective, sizes, reference)))
+    measured = ([p.loss for p in passes], [p.entropy for p in passes], [p.kl for p in passes])
+    loss, entropy, kl = mesh.sums(*map(sum, measured))
+    columns = sum(p.tokens for p in passes)
+    attended = sum(p.tokens * p.attended for p in passes)
     n = max(n_targets, 1)
     return Update(
         loss=loss,
         entropy=entropy / n,
-        drift=drift,
+        drift=max(mesh.gather(max([0.0, *(p.drift for p in passes)]))),
         kl=None if reference is None else kl / n,
-        tokens=tokens,
-        attended=attended / max(tokens, 1),
+        tokens=columns,
+        attended=attended / max(columns, 1),
         passes=lora.passes(model) + (reference is not None) + objective.whole_ratio,
     )
+
+
+def _pass(model: Transformer, rows: PaddedRows, terms: "Terms") -> Update:
+    """Forward and backward on some rows; what was measured, summed over their tokens."""
+    objective = terms.objective
+    h_MD = _hidden(model, rows, objective.temperature)
+    total, logp_M, entropy_M = log_prob_objective(
+        h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
+    )
+    total.backward()
+    log_w_M = logp_M - terms.logp_drawn_M
+    loss = -float((terms.weight_M * terms.advantage_M * log_w_M.exp()).sum())
+    kl = 0.0
+    if terms.logp_reference_M is not None:
+        log_r_M = terms.logp_reference_M - logp_M
+        k3_M = log_r_M.exp() - log_r_M - 1
+        kl = float(k3_M.sum())
+        loss += objective.kl * float((terms.weight_M * k3_M).sum())
+    B, T = rows.ids_BT.shape
+    drift = float(log_w_M.abs().max()) if len(log_w_M) else 0.0
+    return Update(loss, float(entropy_M.sum()), drift, kl, tokens=B * T, attended=T, passes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +158,17 @@ def _terms(
 ) -> Terms:
     device, temperature = rows.ids_BT.device, objective.temperature
     lengths = [judged.rollout.length for judged in rows.members]
-    each = torch.tensor(lengths)
+    each = torch.tensor(lengths, dtype=torch.long)
     advantages = torch.tensor([judged.advantage for judged in rows.members])
     weights = torch.tensor([VARIANTS[objective.variant].weight(length, sizes) for length in lengths])
-    drawn_M = torch.cat([judged.rollout.logp_T for judged in rows.members]).to(device)
+    drawn_M = joined([judged.rollout.logp_T for judged in rows.members], torch.float32).to(device)
     base_M, reference_M = drawn_M, None
     if reference is not None:
         reference_M = _log_probs(reference, rows, temperature)
     if objective.whole_ratio:  # log p - base is then the rollout's mean log ratio, gradients aside
         now_M = _log_probs(model, rows, temperature)
         means = [log_w.mean().expand(len(log_w)) for log_w in (now_M - drawn_M).split(lengths)]
-        base_M = now_M - torch.cat(means)
+        base_M = now_M - joined(means, torch.float32).to(device)
     return Terms(
         objective=objective,
         advantage_M=advantages.repeat_interleave(each).to(device),

@@ -6,6 +6,7 @@ import torch
 
 from nomoat.files import writing
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.fsdp import fill
 from nomoat.train import checkpoint
 
 KEPT = 3  # references on disk: a resumed run may go back a few steps
@@ -32,7 +33,7 @@ class Reference:
             is_new = due == step or not path.exists()  # a rollback may have passed over the step itself
             source = dict(policy.named_parameters()) if is_new else checkpoint.load(path)[0]["model"]
             for name, parameter in self.model.named_parameters():
-                parameter.copy_(source[name])
+                fill(parameter, source[name])
             if is_new and self.writes:
                 with writing(path):
                     checkpoint.save(self.directory, due, {"model": source}, {}, keep=KEPT)

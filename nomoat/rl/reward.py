@@ -73,16 +73,16 @@ def judge(
     *,
     shadow_key: int | None = None,
     coin_key: int = 0,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[Group]:
     """Every rollout with its score and reward.
 
-    The shadow grader works where it has a key; `first` is the number of the first group among those of its
-    coins.
+    The shadow grader works where it has a key; `numbers` are those of the groups among those of the coins,
+    by default from 0 on.
     """
     verdicts = Verdicts() if verdicts is None else verdicts
     judged = []
-    for number, group in enumerate(groups, first):
+    for number, group in zip(range(len(groups)) if numbers is None else numbers, groups):
         scores = [grade(r.exercise, r.text, r.stop == "end", verdicts) for r in group]
         if shadow_key is not None:
             scores = shadowed(group[0].exercise, scores, shadow_key)

@@ -71,7 +71,8 @@ class PaddedRows:
 
 
 def pad(rows: Sequence[Group], device: torch.device) -> PaddedRows:
-    B, T = len(rows), max(map(width, rows))
+    """Of no rows, one of padding: a pass that computes nothing, where others compute something."""
+    B, T = max(len(rows), 1), max([1, *map(width, rows)])
     ids_BT = torch.zeros(B, T, dtype=torch.long)  # padding is any id: nobody else sees it
     pos_BT = torch.zeros_like(ids_BT)
     segment_BT = torch.full_like(ids_BT, PADDING)
@@ -84,10 +85,15 @@ def pad(rows: Sequence[Group], device: torch.device) -> PaddedRows:
         ids_BT=ids_BT.to(device),
         pos_BT=pos_BT.to(device),
         mask=group_mask(segment_BT.to(device)),
-        source_M=torch.tensor(source, device=device),
-        target_M=torch.cat([judged.rollout.ids_T for judged in members]).to(device),
+        source_M=torch.tensor(source, dtype=torch.long, device=device),
+        target_M=joined([judged.rollout.ids_T for judged in members], torch.long).to(device),
         members=members,
     )
+
+
+def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """End to end; of nothing, nothing."""
+    return torch.cat([torch.empty(0, dtype=dtype), *parts])
 
 
 def _fill(row: Group, ids_T: Tensor, pos_T: Tensor, segment_T: Tensor) -> list[int]:

@@ -14,7 +14,7 @@ from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import release_memory
-from nomoat.rl import grpo, reward, rollout, talk, trace
+from nomoat.rl import exchange, grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
@@ -66,12 +66,14 @@ class Settings(grpo.Objective):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The judged groups of one step on one rank; `live` are those that teach something, with their
-    advantages."""
+    """The judged groups of one step; `own` were drawn by this rank, `live` teach something and have their
+    advantages.  `idle` is the share of the ranks' time in which they wait for the slowest."""
 
     groups: tuple[Group, ...]
+    own: tuple[Group, ...]
     live: tuple[Group, ...]
     seconds: float
+    idle: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Learner:
         start = time.perf_counter()
         updates = self.update(number, batch)
         kept = self.talk(number)
-        if self.watches(number):
+        if self.watches(number) and self.session.leads:
             s = self.settings
             probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
             self.session.log("probe", step=number + 1, probes=probes)
@@ -105,6 +107,7 @@ class Learner:
         telemetry = trace.telemetry(batch.groups, len(batch.live), updates) | {
             "levels": dict(self.curriculum.success),
             "sample_seconds": batch.seconds,
+            "idle_share": batch.idle,
             "update_seconds": time.perf_counter() - start,
             "talk_loss": kept and kept.loss,
         }
@@ -117,22 +120,26 @@ class Learner:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
 
     def collect(self, number: int) -> Batch:
-        """Samples and judges one step's groups; draws again in the place of those without news."""
+        """Samples and judges one step's groups, on all ranks; draws again in the place of those without
+        news."""
         start = time.perf_counter()
         self.renew()
-        wanted = self.settings.prompts // self.session.mesh.world
+        wanted = self.settings.prompts
         variant = VARIANTS[self.settings.variant]
-        groups = []
-        live = []
+        rounds: list[exchange.Drawn] = []
+        groups, own, live = [], [], []
         for attempt in range(1 + self.settings.refill):
             exercises = self.fitting(self.draw(number, attempt, wanted - len(live)))
-            groups += self.rollouts(number, attempt, exercises, len(groups))
+            rounds.append(self.rollouts(number, attempt, exercises, len(groups)))
+            own += [rounds[-1].groups[i] for i in rounds[-1].own]
+            groups += rounds[-1].groups
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
             if len(live) == wanted:
                 break
-        self.curriculum.learn(self.session.mesh, groups)
+        self.curriculum.learn(groups)
         self.release()
-        return Batch(tuple(groups), tuple(live), time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Batch(tuple(groups), tuple(own), tuple(live), seconds, exchange.idle_share(rounds))
 
     def release(self) -> None:
         """What an engine held of a large policy goes back: its copy of the weights is as large again."""
@@ -140,12 +147,10 @@ class Learner:
             release_memory()
 
     def draw(self, number: int, attempt: int, n: int) -> list[Exercise]:
-        """This rank's exercises: first its share of all, then `n` of its own."""
-        rank, world = self.session.mesh.rank, self.session.mesh.world
+        """The exercises of all ranks."""
         if attempt:
-            return self.curriculum.draw(self.key(number, attempt, rank), n)
-        everyones = self.curriculum.draw(self.key(number), n * world)
-        exercises = everyones[rank::world]
+            return self.curriculum.draw(self.key(number, attempt, 0), n)
+        exercises = self.curriculum.draw(self.key(number), n)
         reward.canary(exercises[number % len(exercises)])
         return exercises
 
@@ -172,29 +177,30 @@ class Learner:
             )
         return fitting
 
-    def rollouts(self, number: int, attempt: int, exercises: Sequence[Exercise], first: int) -> list[Group]:
+    def rollouts(
+        self, number: int, attempt: int, exercises: Sequence[Exercise], first: int
+    ) -> exchange.Drawn:
         """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""
-        s, rank = self.settings, self.session.mesh.rank
-        with Verdicts() as verdicts:
-            groups = rollout.sample(
-                self.policy,
-                self.tokenizer,
-                exercises,
-                group=s.group,
-                max_new_tokens=s.max_new_tokens,
-                seed=self.key("sample", number, rank, *([attempt] if attempt else [])),
-                temperature=s.temperature,
-                think=s.think,
-                verdicts=verdicts,
-            )
-            return reward.judge(
-                groups,
-                verdicts,
-                s.rewards,
-                shadow_key=self.key(number),
-                coin_key=self.key("coin", number, rank),
-                first=first,
-            )
+        s = self.settings
+
+        def work(own: range) -> list[Group]:
+            with Verdicts() as verdicts:
+                groups = rollout.sample(
+                    self.policy,
+                    self.tokenizer,
+                    [exercises[i] for i in own],
+                    group=s.group,
+                    max_new_tokens=s.max_new_tokens,
+                    seed=self.key("sample", number, 0, *([attempt] if attempt else [])),
+                    keys=own,
+                    temperature=s.temperature,
+                    think=s.think,
+                    verdicts=verdicts,
+                )
+                keys = {"shadow_key": self.key(number), "coin_key": self.key("coin", number, 0)}
+                return reward.judge(groups, verdicts, s.rewards, numbers=[first + i for i in own], **keys)
+
+        return exchange.draw(self.session.mesh, exercises, work)
 
     def update(self, number: int, batch: Batch) -> list[grpo.Update]:
         """One policy gradient a minibatch, and the optimiser's step behind each but the last."""
@@ -202,23 +208,23 @@ class Learner:
         reference = None
         if s.kl or self.watches(number):
             reference = self.reference.at(number, self.policy)
-        n_parts = max(mesh.gather(min(s.minibatches, len(batch.live))))  # as many on every rank
-        parts = split(batch.live, n_parts, self.key("split", number))
-        n_rollouts = s.prompts // mesh.world * s.group / len(parts)
+        parts = split(batch.live, min(s.minibatches, len(batch.live)), self.key("split", number))
+        n_rollouts = s.prompts * s.group / len(parts)
         updates = []
         for part in parts:
             if updates:
                 self.half_step(s.schedule.factor(number, s.steps))
-            updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference))
+            updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference, mesh))
         return updates
 
     def talk(self, number: int) -> talk.Kept | None:
         """The talk that goes with the last minibatch; None where there is none."""
-        s, rank = self.settings, self.session.mesh.rank
+        s = self.settings
         if not s.talk:
             return None
-        key = self.key("talk", number, rank)
-        return talk.gradient(self.model, self.tokenizer, s.tasks, s.talk, s.talk_weight, key)
+        key = self.key("talk", number, 0)
+        mesh = self.session.mesh
+        return talk.gradient(self.model, self.tokenizer, s.tasks, s.talk, s.talk_weight, key, mesh)
 
     def half_step(self, factor: float) -> None:
         """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
@@ -276,11 +282,11 @@ def cost(
     """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
     updates."""
     spec = model.spec
-    lengths = [judged.rollout.length for judged in reward.flat(batch.groups)]
+    lengths = [judged.rollout.length for judged in reward.flat(batch.own)]
     written = sum(lengths)
-    prefilled = sum(group[0].rollout.n_prompt for group in batch.groups)
-    n_prompt = prefilled / len(batch.groups)
-    attended = n_prompt + written / len(lengths) / 2
+    prefilled = sum(group[0].rollout.n_prompt for group in batch.own)
+    n_prompt = prefilled / max(len(batch.own), 1)
+    attended = n_prompt + written / max(len(lengths), 1) / 2
     prefill = prefilled * counts.flops_forward(spec, n_prompt / 2, head=False)
     columns = sum(update.tokens for update in updates)
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)

@@ -11,10 +11,12 @@ from nomoat.data.conversation import conversations, exchange
 from nomoat.data.dialogue import earlier
 from nomoat.data.packing import Batch, Packed
 from nomoat.data.shards import Shard
-from nomoat.model.loss import cross_entropy
+from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Conversation, Rendered, render_latest
+from nomoat.train.microbatches import padding
 from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
@@ -36,22 +38,33 @@ def gradient(
     n: int,
     weight: float,
     seed: int,
+    mesh: Mesh = ALONE,
 ) -> Kept | None:
     """The gradient of `weight` times the mean cross entropy of the replies in `n` conversations, half of them
-    behind problems of `levels`; accumulated beside the policy's.  None where none fits into the context."""
+    behind problems of `levels`; accumulated beside the policy's, over this rank's share of their rows.  None
+    where none fits into the context."""
     longest = min(ROW_TOKENS, model.spec.context)
     rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
     fitting = [r for r in rendered if len(r.ids) <= longest]
     if not fitting:
         return None
-    batch = rows(fitting, longest, seed)
+    every = rows(fitting, longest, seed)
+    share = mesh.share(len(every.ids_BT))
+    batch = _some(every, share) if share else padding(longest)
     device = model.device
     h_BTD, _ = model.hidden(batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device)))
     h_MD = model.final(h_BTD).flatten(0, 1)
     loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.to(device).flatten())
-    (weight * loss).backward()
-    B, T = batch.ids_BT.shape
-    return Kept(float(loss.detach()), B * T, T)
+    part = int((batch.targets_BT != IGNORED).sum()) / max(int((every.targets_BT != IGNORED).sum()), 1)
+    (weight * part * loss).backward()
+    (kept,) = mesh.sums(part * float(loss.detach()))
+    return Kept(kept, len(share) * longest, longest)
+
+
+def _some(batch: Batch, share: range) -> Batch:
+    return Batch(
+        *(tensor[share.start : share.stop] for tensor in (batch.ids_BT, batch.targets_BT, batch.doc_BT))
+    )
 
 
 def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conversation]:

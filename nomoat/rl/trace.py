@@ -21,16 +21,16 @@ N_PROBES = 5  # held-out prompts that are answered again and again
 
 def write(session: Session, step: int, groups: Sequence[Group]) -> None:
     """Every rollout of the step, one JSON object a line, behind those of the steps before."""
+    if not session.leads:
+        return
     lines = ""
     for number, group in enumerate(groups):
         for judged in group:
             entry = record(step, number, judged)
             lines += json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
-    everywhere = session.mesh.gather(lines)
-    if session.leads:
-        path = session.directory / "rollouts.jsonl"
-        with open(path, "a", encoding="utf-8", errors="replace") as file:
-            file.write("".join(everywhere))
+    path = session.directory / "rollouts.jsonl"
+    with open(path, "a", encoding="utf-8", errors="replace") as file:
+        file.write(lines)
 
 
 def record(step: int, number: int, judged: Judged) -> Record:

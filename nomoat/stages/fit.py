@@ -1,7 +1,6 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,12 +15,13 @@ from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.stages import estimate, footprint, inputs
-from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, to_device
+from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, spread, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
 from nomoat.train.loop import Gradient, train
-from nomoat.train.objective import ObjectiveConfig, gradient
+from nomoat.train.microbatches import Rows, microbatches
+from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 from nomoat.train.session import Session, Work
@@ -45,6 +45,7 @@ class Config(inputs.ReadsText):
     model: str = "main"
     steps: Count
     rows: Count = 8
+    micro_rows: Count | None = None  # of one pass on one rank; absent: all that it has of a batch
     first_rows: Count | None = None
     ramp_steps: int = Field(0, ge=0, le=10**6)
     context: int = Field(256, ge=2, le=LONGEST)
@@ -97,13 +98,12 @@ def fit(
     model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
-    optimizer = Optimizer(model, config.optim)
-    mesh = session.mesh
+    model = spread(model, session.mesh, summed=config.micro_rows is not None)
+    optimizer = Optimizer(model, config.optim, session.mesh)
 
     def compute(step: int) -> Gradient:
-        rows = rows_at(config, data, step)
-        batch = rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world)
-        return gradient(model, batch, config.objective, mesh)
+        batches = microbatches(rows_at(config, data, step), session.mesh)
+        return accumulate(model, batches, config.objective, session.mesh)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
     return save_model(session, model, optimizer, tokenizer, config.source)
@@ -117,8 +117,8 @@ def count_neighbours(session: Session, model: Transformer, data: Packed, key: in
         flops = from_bigrams(model, tokens, key)
         work.fields["flops_executed"] = flops
         for matrix in (model.embed.weight.data, model.head.weight.data):
-            matrix.mul_(session.mesh.world if session.leads else 0)
-            session.mesh.all_reduce_mean([matrix])
+            matrix.mul_(session.mesh.data_rank == 0)
+            session.mesh.all_reduce_sum([matrix])
 
 
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
@@ -180,26 +180,21 @@ def documents_of(
     return documents.talk(config.talk_documents, tokenizer, key)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """`n` rows of the data from row `first` on, of all ranks together."""
-
-    data: Packed
-    first: int
-    n: int
-
-
 def rows_at(config: Config, data: Packed, step: int) -> Rows:
     """What a step reads."""
     first = rows_before(step, *config.ramp)
     n = ramp_rows(step, *config.ramp)
+    at_once = config.micro_rows
     if not config.short_context:
-        return Rows(data, first, n)
+        return Rows(data, first, n, at_once)
     switch = int(config.short * config.steps)
     if step >= switch:
-        return Rows(data, first - rows_before(switch, *config.ramp), n)
+        first -= rows_before(switch, *config.ramp)
+        return Rows(data, first, n, at_once)
     parts = config.context // config.short_context
-    return Rows(data.at(config.short_context), parts * first, parts * n)
+    shorter = data.at(config.short_context)
+    many = at_once and parts * at_once
+    return Rows(shorter, parts * first, parts * n, many)
 
 
 def optimising(spec: Spec, config: Config) -> int:

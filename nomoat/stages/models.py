@@ -8,6 +8,8 @@ from nomoat.model import counts
 from nomoat.model.lora import Lora, adapted, attach
 from nomoat.model.spec import Routed, Spec
 from nomoat.model.transformer import Transformer
+from nomoat.parallel import fsdp
+from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run
 from nomoat.run.left import StageWeights
@@ -16,6 +18,7 @@ from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
+from nomoat.train.whole import in_one_piece
 from nomoat.weights import adapters, peft
 from nomoat.weights import directory as weights
 
@@ -100,6 +103,18 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
+def spread(model: Transformer, mesh: Mesh, *, summed: bool = False) -> Transformer:
+    """The model as its rank of the mesh has it, from its whole weights.
+
+    `summed`: gradients are added up over passes, which takes float32, as summing over ranks does.
+    """
+    model = fsdp.shard(model, mesh)
+    if mesh.dense is None and (summed or mesh.data_world > 1):
+        for parameter in model.parameters():
+            parameter.grad_dtype = torch.float32
+    return model
+
+
 def adapt(model: Transformer, lora: Lora | None, key: int) -> Transformer:
     """The model with new adapters, where a stage asks for them."""
     return attach(model, adapters.new_parts(model, lora, key)) if lora else model
@@ -118,10 +133,13 @@ def save_model(
     """
     relative = f"{session.stage}/model"
     learns = bool(next(adapted(model), None))
-    if session.leads:
-        with Work(session, "save weights"), torch.no_grad():
+    with Work(session, "save weights"), torch.no_grad():
+        if session.mesh.dense is not None:
+            model = in_one_piece(model, optimizer, kept=session.leads)
+        elif session.leads:
             for name in optimizer.master:
                 model.get_parameter(name).data = optimizer.master[name].clone()
+        if session.leads:
             if learns:
                 model = _merged(session, model, source)
             with new_directory(session.run.root / relative) as directory:

@@ -3,12 +3,15 @@
 Under a budget, a stage that begins late gets fewer steps; its `stage_start` in the log says how many.
 """
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+import nomoat
 from nomoat.config import ConfigError, DataError, WeightsError
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import computable
@@ -37,9 +40,7 @@ def trainable(name: str, spec: Spec) -> None:
         raise ConfigError(f"models.{name}: {error}") from None
 
 
-def check(
-    recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, whole: bool = True
-) -> None:
+def check(recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, whole: bool = True) -> None:
     """What can't be, before anything is written: shapes, places, what the stages in `only` start from, and
     the text of stages that have not begun in `run`, `whole` or just its first document.
     """
@@ -88,7 +89,7 @@ def run_stages(
     for name, spec in recipe.models.items():
         trainable(name, spec)
     torch.set_num_threads(recipe.threads)
-    ranks = mesh.start(recipe.device)
+    ranks = _started(recipe)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)
@@ -119,6 +120,14 @@ def run_stages(
         run.observers = observers
         mesh.stop()
     return ran
+
+
+def _started(recipe: Recipe) -> mesh.Mesh:
+    """The ranks, which have the same recipe and the same versions."""
+    ranks = mesh.start(recipe.device, recipe.mesh)
+    digest = hashlib.sha256(json.dumps(recipe.table, sort_keys=True).encode()).hexdigest()
+    ranks.agree({"recipe": digest[:12], "nomoat": nomoat.__version__, "torch": torch.__version__})
+    return ranks
 
 
 def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from nomoat.config import Amount, ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
+from nomoat.parallel.axes import MeshConfig
 from nomoat.stages.given import spec_of
 from nomoat.tasks import base, find
 
@@ -44,6 +45,7 @@ class StageConfig(Strict):
 class _Settings(Strict):
     """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is
     spent.  `fitted` says in words how it was cut, `cut` how wide its models and how long its stages are now.
+    `mesh` parts the work among ranks; absent, every rank that is started is a replica.
     """
 
     name: str
@@ -52,6 +54,7 @@ class _Settings(Strict):
     threads: int = Field(2, ge=1, le=1024)
     save_seconds: float = Field(30.0, ge=0, le=1e9)
     kernels: Kernels = Kernels()
+    mesh: MeshConfig | None = None
     budget: str | None = None
     fitted: str | None = None
     cut: tuple[Amount, Amount] | None = None

@@ -1,5 +1,6 @@
 """Stage 5: reinforcement learning on decidable tasks, rewarded by programs alone; see rl/step.py."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -7,17 +8,18 @@ from pydantic import model_validator
 
 from nomoat.files import shipped
 from nomoat.model import counts
-from nomoat.model.lora import Merged, without
+from nomoat.model.lora import Merged, adapted, without
 from nomoat.model.transformer import Transformer
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
 from nomoat.stages import estimate, footprint
-from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, to_device
+from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, spread, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.loop import nothing, train
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
+from nomoat.train.whole import Follower
 
 
 class Config(step.Settings, StageConfig):
@@ -34,7 +36,6 @@ class Config(step.Settings, StageConfig):
             {**shipped(__file__).get(table.get("preset"), {}), **table} if isinstance(table, dict) else table
         )
 
-
     @model_validator(mode="after")
     def _one_reference(self):
         if self.lora and self.refresh:
@@ -48,36 +49,54 @@ class Config(step.Settings, StageConfig):
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model, first = models_of(session, config, recipe)
-    optimizer = Optimizer(model, config.optim)
-    merged = Merged(model, optimizer.master) if config.lora else None
+    optimizer = Optimizer(model, config.optim, session.mesh)
+    policy, renew = policy_of(model, optimizer)
     learner = step.Learner(
         session=session,
         settings=config,
         key=partial(recipe.key, config.name),
         model=model,
-        policy=merged.policy if merged else step.policy_of(model, optimizer),
-        renew=merged.renew if merged else nothing,
+        policy=policy,
+        renew=renew,
         optimizer=optimizer,
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),
-        reference=Reference(
-            first, config.refresh, session.directory / "reference", writes=session.leads
-        ),
+        reference=Reference(first, config.refresh, session.directory / "reference", writes=session.leads),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
     outputs = save_model(session, model, optimizer, tokenizer, config.source)
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
 
 
+def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Callable[[], None]]:
+    """What is sampled, whole on every rank, and what brings it up to date."""
+    learns = any(adapted(model))
+    if optimizer.mesh.dense is None:
+        merged = Merged(model, optimizer.master) if learns else None
+        return (merged.policy, merged.renew) if merged else (step.policy_of(model, optimizer), nothing)
+    follower = Follower(model, optimizer)
+    if not learns:
+        return follower.model, follower.renew
+    merged = Merged(follower.model, dict(follower.model.named_parameters()))
+
+    def renew() -> None:
+        follower.renew()
+        merged.renew()
+
+    return merged.policy, renew
+
+
 def models_of(session: Session, config: Config, recipe: Recipe) -> tuple[Transformer, Transformer]:
-    """The model that learns and the one that it is held to: with an adapter the same, switched off."""
+    """The model that learns and the one that it is held to: with an adapter the same, switched off, unless
+    it lies in parts."""
     started = load_model(session, config.source)
     if config.lora:
         started = adapt(started, config.lora, recipe.key(config.name, "lora"))
-    model = to_device(started, session, config.precision)
-    if config.lora:
+    model = spread(to_device(started, session, config.precision), session.mesh)
+    if config.lora and session.mesh.dense is None:
         return model, without(model)
-    return model, to_device(load_model(session, config.source), session, config.precision)
+    first = to_device(load_model(session, config.source), session, config.precision)
+    return model, spread(first.requires_grad_(False), session.mesh)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

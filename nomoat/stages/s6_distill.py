@@ -21,20 +21,30 @@ from nomoat.model.loss import IGNORED, divergence
 from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.mesh import Mesh
-from nomoat.rl import reward, rollout
+from nomoat.parallel.mesh import ALONE, Mesh
+from nomoat.rl import exchange, reward, rollout
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
-from nomoat.rl.rows import chunks, hidden_at, micro_tokens, pack, pad
+from nomoat.rl.rows import chunks, hidden_at, micro_tokens, pack, pad, width
 from nomoat.stages import estimate, fit
-from nomoat.stages.models import adapt, load_model, load_tokenizer, new_spec, save_model, to_device
+from nomoat.stages.models import (
+    adapt,
+    load_model,
+    load_tokenizer,
+    new_spec,
+    save_model,
+    spread,
+    to_device,
+)
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.loop import Gradient, train
-from nomoat.train.objective import document_mask
+from nomoat.train.microbatches import microbatches
+from nomoat.train.objective import document_mask, n_rows
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session
+from nomoat.train.whole import Follower
 
 
 class Config(fit.Config):
@@ -59,10 +69,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     teacher = load_model(session, config.source)
     teacher = to_device(teacher, session, config.precision)
-    teacher.eval().requires_grad_(False)
+    teacher = spread(teacher.eval().requires_grad_(False), session.mesh)
     student = first_student(session, config, recipe, teacher, tokenizer)
     student = to_device(student, session, config.precision)
-    optimizer = Optimizer(student, config.optim)
+    dtype = student.dtype
+    student = spread(student, session.mesh, summed=config.micro_rows is not None)
+    optimizer = Optimizer(student, config.optim, session.mesh)
+    follower = Follower(student, optimizer, dtype) if session.mesh.dense else None
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
     asked = config.policy_tasks or config.tasks
@@ -72,9 +85,11 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
     def compute(step: int) -> Gradient:
         if step < n_read:
-            rows = fit.rows_at(config, data, step)
-            return imitate(pair, rows.data.batch(rows.first, rows.n, mesh.rank, mesh.world))
-        return practise(pair, mesh, config, tokenizer, problems, recipe.key(config.name, step))
+            return imitate(pair, microbatches(fit.rows_at(config, data, step), mesh), mesh)
+        if follower:
+            follower.renew()
+        writer = follower.model if follower else student
+        return practise(pair, writer, mesh, config, tokenizer, problems, recipe.key(config.name, step))
 
     train(session, student, optimizer, config.schedule, config.steps, compute, problems.success)
     outputs = save_model(session, student, optimizer, tokenizer, start_of(config, recipe))
@@ -185,38 +200,57 @@ class Pair:
         return learned + counts.flops_forward(self.teacher.spec, attended, kernels)
 
 
-def imitate(pair: Pair, batch: Batch) -> Gradient:
-    """Forward KL on packed documents."""
-    B, T = batch.ids_BT.shape
-    trained_M = (batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0]
+def imitate(pair: Pair, batches: Sequence[Batch], mesh: Mesh = ALONE) -> Gradient:
+    """Forward KL on packed documents, of which each rank has its own."""
+    trained = [(batch.targets_BT.flatten() != IGNORED).nonzero()[:, 0] for batch in batches]
+    (n_trained,) = mesh.sums(float(sum(map(len, trained))))
+    loss = 0.0
+    for batch, trained_M in zip(batches, trained):
+        mask, weight = document_mask(batch.doc_BT), len(trained_M) / max(n_trained, 1.0)
+        loss += pair.match(batch.ids_BT, None, mask, trained_M, reverse=False, weight=weight)
+    (loss,) = mesh.sums(loss)
+    T = batches[0].ids_BT.shape[1]
+    tokens = sum(n_rows(batch) * T for batch in batches)
     return Gradient(
-        loss=pair.match(batch.ids_BT, None, document_mask(batch.doc_BT), trained_M, reverse=False),
-        tokens=B * T,
-        flops_model=B * T * pair.flops((T + 1) / 2),
-        flops_executed=B * T * pair.flops(T, pair.student.kernels),
-        telemetry={"trained_tokens": len(trained_M)},
+        loss=loss,
+        tokens=tokens,
+        flops_model=tokens * pair.flops((T + 1) / 2),
+        flops_executed=tokens * pair.flops(T, pair.student.kernels),
+        telemetry={"trained_tokens": int(n_trained)},
     )
 
 
 def practise(
-    pair: Pair, mesh: Mesh, config: Config, tokenizer: Tokenizer, problems: Curriculum, key: int
+    pair: Pair,
+    writer: Transformer,
+    mesh: Mesh,
+    config: Config,
+    tokenizer: Tokenizer,
+    problems: Curriculum,
+    key: int,
 ) -> Gradient:
-    """Reverse KL on the student's own answers."""
+    """Reverse KL on the student's own answers; `writer` is the student in one piece."""
     start = time.perf_counter()
-    rollouts = rollout.sample(
-        pair.student,
-        tokenizer,
-        problems.draw(key, config.prompts)[mesh.rank :: mesh.world],
-        group=config.group,
-        max_new_tokens=config.max_new_tokens,
-        seed=key + mesh.rank,
-        think=config.policy_think,
-    )
+    exercises = problems.draw(key, config.prompts)
+
+    def work(own: range) -> list[Group]:
+        rollouts = rollout.sample(
+            writer,
+            tokenizer,
+            [exercises[i] for i in own],
+            group=config.group,
+            max_new_tokens=config.max_new_tokens,
+            seed=key,
+            keys=own,
+            think=config.policy_think,
+        )
+        return reward.judge(rollouts)
+
+    drawn = exchange.draw(mesh, exercises, work)
     sampled = time.perf_counter()
-    groups = reward.judge(rollouts)
-    problems.learn(mesh, groups)
-    loss, tokens, attended = match_answers(pair, groups)
-    answers = reward.flat(groups)
+    problems.learn(drawn.groups)
+    loss, tokens, attended = match_answers(pair, drawn.groups, mesh)
+    answers = reward.flat(drawn.groups)
     return Gradient(
         loss=loss,
         tokens=tokens,
@@ -226,24 +260,30 @@ def practise(
             "reward": mean(judged.reward for judged in answers),
             "length": mean(judged.rollout.length for judged in answers),
             "sample_seconds": sampled - start,
+            "idle_share": exchange.idle_share([drawn]),
             "update_seconds": time.perf_counter() - sampled,
         },
     )
 
 
-def match_answers(pair: Pair, groups: Sequence[Group]) -> tuple[float, int, float]:
-    """Backward passes over the sampled tokens; (loss, columns computed, mean columns that each attended
-    to)."""
+def match_answers(pair: Pair, groups: Sequence[Group], mesh: Mesh = ALONE) -> tuple[float, int, float]:
+    """Backward passes over this rank's share of the sampled tokens; (loss of all, its columns computed, mean
+    columns that each attended to)."""
     n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
     loss = 0.0
     tokens = attended = 0
-    for chunk in chunks(pack(groups), micro_tokens(pair.student)):
+    dealt = exchange.deal(pack(groups), width, mesh)
+    own = chunks(dealt, micro_tokens(pair.student))
+    n_passes = mesh.most(len(own))
+    for chunk in own + [[]] * (n_passes - len(own)):
         rows = pad(chunk, pair.student.device)
         weight = len(rows.source_M) / n_targets
-        loss += pair.match(rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M, reverse=True, weight=weight)
+        inputs = rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M
+        loss += pair.match(*inputs, reverse=True, weight=weight)
         B, T = rows.ids_BT.shape
         tokens += B * T
         attended += B * T * T
+    (loss,) = mesh.sums(loss)
     return loss, tokens, attended / tokens
 
 

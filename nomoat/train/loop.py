@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from nomoat.config import JsonObject, UserError
+from nomoat.parallel.fsdp import whole
 from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import release_memory
 from nomoat.run.stop import Interrupted
@@ -124,7 +126,8 @@ class _Training:
 
     def save(self) -> None:
         session, step = self.session, self.at.step
-        groups = {"optimizer": self.optimizer.tensors(), "buffers": dict(self.model.named_buffers())}
+        mine = {name: whole(tensor) for name, tensor in self.optimizer.tensors().items()}
+        groups = {"optimizer": mine, "buffers": dict(self.model.named_buffers())}
         state = {"progress": asdict(self.at), "extra": self.extra}
         try:
             if session.leads:
@@ -169,7 +172,8 @@ class _Training:
     def log(self, gradient: Gradient, seconds: float, **fields: Any) -> None:
         """The record of a step, with the costs of all ranks."""
         mesh = self.session.mesh
-        counts = mesh.gather((gradient.tokens, gradient.flops_model, gradient.flops_executed))
+        executed = gradient.flops_executed + self.optimizer.flops()
+        counts = mesh.gather((gradient.tokens, gradient.flops_model, executed))
         tokens, flops_model, flops_executed = (sum(column) for column in zip(*counts))
         self.session.log(
             "step",
@@ -179,7 +183,7 @@ class _Training:
             tokens=tokens,
             tokens_per_second=tokens / seconds,
             flops_model=int(flops_model),
-            flops_executed=int(flops_executed + mesh.world * self.optimizer.flops()),
+            flops_executed=int(flops_executed),
             **self.session.spent(seconds),
             **gradient.telemetry | self.loads(gradient, fields["n_steps"]),
         )
@@ -196,13 +200,15 @@ class _Training:
 
 
 def reduce_gradients(mesh: Mesh, optimizer: Optimizer) -> float:
-    """The mean gradient over the ranks, in place; gives its norm.
+    """The sum of the ranks' gradients, in place; gives its norm.
 
-    A rank with nothing to learn takes part with zeros.
+    A rank with nothing to learn takes part with zeros.  Where weights are sharded, the backward pass has
+    summed already.
     """
     params = list(optimizer.params.values())
-    if mesh.world > 1 or all(p.grad is None for p in params):
+    if mesh.data_world > 1 or all(p.grad is None for p in params):
         for p in params:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    mesh.all_reduce_mean([p.grad for p in params if p.grad is not None])
-    return float(optimizer.grad_norm())
+    grads = [p.grad for p in params if p.grad is not None]
+    mesh.all_reduce_sum([grad for grad in grads if not isinstance(grad, DTensor)])
+    return optimizer.grad_norm()

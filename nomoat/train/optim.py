@@ -1,4 +1,13 @@
-"""Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision."""
+"""Muon for matrices, AdamW for the rest; float32 master weights behind a model of any precision.
+
+What a checkpoint asks of an optimiser, whatever the mesh:
+
+    tensors()  "master.NAME", "first.NAME", "second.NAME" -> Tensor, "steps" -> one number; NAME as the whole
+               model calls the parameter.  A sharded one is a DTensor of the whole shape, whose local part is
+               the optimiser's own memory: what is written into it in place is loaded.
+    load(t)    The same names, each a DTensor like ours, ours itself, or whole on every rank; then the model
+               has the masters.  In a pipeline a rank has the names of its own layers alone.
+"""
 
 import math
 from collections import defaultdict
@@ -6,11 +15,14 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
+import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor, nn
 
 from nomoat.config import Positive, Rate, Strict, Weight
 from nomoat.model.linear import roles
+from nomoat.parallel import fsdp, owners
+from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
@@ -40,7 +52,7 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     In float32 where bf16 is slow.
     """
     a, b, c = NEWTON_SCHULZ
-    x = g.bfloat16() if fast_bf16(g.device) else g.float()
+    x = g.to(muon_dtype(g.device))
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -52,11 +64,19 @@ def orthogonalise(g: Tensor, steps: int) -> Tensor:
     return x.mT if tall else x
 
 
-class Optimizer:
-    """Updates a model in place from its .grad fields; everything it knows is in `tensors()`."""
+def muon_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if fast_bf16(device) else torch.float32
 
-    def __init__(self, model: nn.Module, config: OptimConfig):
+
+class Optimizer:
+    """Updates a model in place from its .grad fields; everything it knows is in `tensors()`.
+
+    `master`, `first` and `second` are this rank's parts, of a model that isn't sharded all of it.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimConfig, mesh: Mesh = ALONE):
         self.config = config
+        self.mesh = mesh
         self.steps = 0
         params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.params = params
@@ -71,13 +91,24 @@ class Optimizer:
             self.stacks[tuple(rows_and_columns)].append(name)
 
         # Weights and moments in float32; of a float32 model the weights are its own.
-        self.master = {name: p.detach().float() for name, p in params.items()}
+        self.master = {name: fsdp.local(p.detach()).float() for name, p in params.items()}
         self.first = {name: torch.zeros_like(m) for name, m in self.master.items()}
         self.second = {name: torch.zeros_like(self.master[name]) for name in self.adam}
 
-    def grad_norm(self) -> Tensor:
-        norms = [torch.linalg.vector_norm(p.grad.float()) for p in self.params.values() if p.grad is not None]
-        return torch.linalg.vector_norm(torch.stack(norms))
+    def grads(self) -> dict[str, Tensor]:
+        """This rank's parts of the gradients that there are."""
+        present = {name: p.grad for name, p in self.params.items() if p.grad is not None}
+        return {name: fsdp.local(grad) for name, grad in present.items()}
+
+    def grad_norm(self) -> float:
+        """Of the whole model, summed in float64 and then float32, so that the parts it is summed in make no
+        difference."""
+        squares = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
+        for name, grad in self.grads().items():
+            squares += sum_of_squares(grad) / fsdp.n_copies(self.params[name], self.mesh)
+        if self.mesh.world > 1:
+            dist.all_reduce(squares)
+        return squares.sqrt().float().item()
 
     @torch.no_grad()
     def step(self, factor: float, grad_norm: float) -> None:
@@ -101,21 +132,26 @@ class Optimizer:
         m = mu m + (1 - mu) g;  u = mu m + (1 - mu) g;  W = (1 - lr decay) W - lr sqrt(max(1, r / c)) NS(u)
         """
         c = self.config
-        updates = [self._nesterov(name, scale).view(-1, *shape) for name in names]
-        sizes = [len(update) for update in updates]
-        stack = orthogonalise(torch.cat(updates), c.newton_schulz_steps)
+        params = [self.params[name] for name in names]
+        dtype = muon_dtype(self.mesh.device)
+        steep = [self._nesterov(name, scale).to(dtype) for name in names]
+        turn = self.muon.index(names[0])
+        updates = owners.once(params, steep, self._orthogonal, self.mesh, turn)
         lr = c.muon_lr * factor * math.sqrt(max(1.0, shape[0] / shape[1]))
-        for name, update in zip(names, stack.split(sizes)):
+        for name, update in zip(names, updates):
             master = self.master[name]
             if c.weight_decay:
                 master.mul_(1 - c.weight_decay * c.muon_lr * factor)
             master.sub_(update.view_as(master), alpha=lr)
         self._show(names)
 
+    def _orthogonal(self, stack: Tensor) -> Tensor:
+        return orthogonalise(stack, self.config.newton_schulz_steps)
+
     def _nesterov(self, name: str, scale: float) -> Tensor:
         """Moves the momentum of a matrix; gives where its update points."""
         momentum, first, grad = self.config.momentum, self.first[name], self.params[name].grad
-        grad = torch.zeros_like(first) if grad is None else grad.float() * scale
+        grad = torch.zeros_like(first) if grad is None else fsdp.local(grad).float() * scale
         first.lerp_(grad, 1 - momentum)
         return grad.lerp(first, momentum)
 
@@ -136,7 +172,7 @@ class Optimizer:
         """The names in groups of AT_ONCE numbers or one tensor: their gradients are copied to float32."""
         group, held = [], 0
         for name in names:
-            n = self.params[name].numel()
+            n = self.master[name].numel()
             if group and held + n > AT_ONCE:
                 yield group
                 group, held = [], 0
@@ -158,7 +194,7 @@ class Optimizer:
         device = master[0].device
         torch._fused_adamw_(
             master,
-            [self.params[n].grad.float() for n in names],
+            [fsdp.local(self.params[n].grad).float() for n in names],
             first,
             second,
             [],
@@ -178,18 +214,19 @@ class Optimizer:
     def _show(self, names: Iterable[str]) -> None:
         """The model has the masters, rounded, where they aren't its own."""
         for name in names:
-            p, master = self.params[name], self.master[name]
+            p, master = fsdp.local(self.params[name]), self.master[name]
             if p.data_ptr() != master.data_ptr():
                 p.copy_(master)
 
     def flops(self) -> int:
-        """FLOPs of one step's Newton-Schulz iterations: per m x n matrix, m <= n, 2 (2 m^2 n + m^3) each."""
+        """FLOPs of this rank's share of a step's Newton-Schulz iterations: per m x n matrix, m <= n,
+        2 (2 m^2 n + m^3) each."""
         total = 0
         for shape, names in self.stacks.items():
             m, n = sorted(shape)
             count = sum(self.params[name].numel() // (m * n) for name in names)
             total += count * self.config.newton_schulz_steps * 2 * (2 * m * m * n + m**3)
-        return total
+        return total // self.mesh.data_world
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name; `load` puts it back bit for bit."""
@@ -197,11 +234,25 @@ class Optimizer:
 
     def _named(self) -> dict[str, Tensor]:
         kinds = {"master": self.master, "first": self.first, "second": self.second}
-        return {f"{kind}.{name}": tensor for kind, table in kinds.items() for name, tensor in table.items()}
+        return {
+            f"{kind}.{name}": fsdp.like(part, self.params[name])
+            for kind, table in kinds.items()
+            for name, part in table.items()
+        }
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.steps = int(tensors["steps"])
         for name, tensor in self._named().items():
-            tensor.copy_(tensors[name])
+            fsdp.fill(tensor, tensors[name])
         self._show(self.params)
+
+    def whole(self, name: str) -> Tensor:
+        """A master weight in one piece, on every rank; collective where it is sharded."""
+        return fsdp.whole(fsdp.like(self.master[name], self.params[name]))
+
+
+def sum_of_squares(x: Tensor) -> Tensor:
+    """In float64, a piece at a time: on a processor none is written out whole in it."""
+    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in x.flatten().split(AT_ONCE)]
+    return torch.stack(norms).square().sum() if norms else x.new_zeros((), dtype=torch.float64)

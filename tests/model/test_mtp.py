@@ -70,14 +70,15 @@ def test_a_depth_sees_k_tokens_further_and_not_one_more(model):
 def test_the_loss_of_the_depths_is_the_mean_over_depths_of_tokens_further_on(model):
     """(24) (25), by hand: two documents in a row, and no prediction from one into the other."""
     packing = pytest.importorskip("nomoat.data.packing")
-    from nomoat.train.objective import document_mask, further_loss
+    from nomoat.train.objective import document_mask, further_loss, totals_of
 
     doc_BT = (torch.arange(14) >= 8).int().expand(2, 14)
     targets_BT = torch.roll(IDS_BT, -1, 1)
     targets_BT[:, [7, 13]] = -100
     mask = document_mask(doc_BT)
     h_BTD, _ = model.hidden(IDS_BT, mask=mask)
-    got = further_loss(model, h_BTD, packing.Batch(IDS_BT, targets_BT, doc_BT), mask)
+    batch = packing.Batch(IDS_BT, targets_BT, doc_BT)
+    got = further_loss(model, h_BTD, batch, mask, totals_of(model, [batch]))
     losses = []
     for k, (depth, deep_BTD) in enumerate(zip(model.depths, model.predict_further(h_BTD, IDS_BT, mask)), start=1):
         logp = F.linear(depth.final(deep_BTD), model.head.weight).log_softmax(-1)

@@ -1,62 +1,48 @@
 """Two processes are one trainer: the same means, the same decisions; one process needs nothing."""
 
-import os
-import socket
-import subprocess
-import sys
+import multiprocessing
+import signal
 
 import pytest
+import ranks
 import torch
 import torch.distributed as dist
 
-from nomoat.config import UserError
+from nomoat.config import ConfigError, UserError
+from nomoat.parallel.axes import AXES, MeshConfig
 from nomoat.parallel.mesh import Mesh, start, stop
 
-RANK = """
-import torch
-from nomoat.parallel.mesh import start, stop
 
-mesh = start("cpu")
-value = float(mesh.rank + 1)
-tensors = [torch.full((2, 3), value), torch.arange(4.0) * value, torch.full((3,), value,
-dtype=torch.bfloat16),
-           torch.zeros(0), torch.arange(6.0).reshape(2, 3).t() * value]
-before = [t.data_ptr() for t in tensors]
-mesh.all_reduce_mean(tensors)
-assert [t.data_ptr() for t in tensors] == before
-assert torch.equal(tensors[0], torch.full((2, 3), 1.5))
-assert torch.equal(tensors[1], torch.arange(4.0) * 1.5)
-assert torch.equal(tensors[2], torch.full((3,), 1.5, dtype=torch.bfloat16))
-assert torch.equal(tensors[4], torch.arange(6.0).reshape(2, 3).t() * 1.5)
-fine = [torch.tensor([1e-12 * value], dtype=torch.float64) + 1]
-mesh.all_reduce_mean(fine)
-assert abs(fine[0].item() - 1 - 1.5e-12) < 1e-15
-assert mesh.broadcast({"from": mesh.rank}) == {"from": 0}
-assert mesh.gather(mesh.rank * 10) == [0, 10]
-assert mesh.any(mesh.rank == 1) and not mesh.any(False)
-mesh.barrier()
-stop()
-stop()
-print(mesh.rank, mesh.world)
-"""
+def exchange(mesh):
+    """The exchanges of two ranks, whose sums are known."""
+    value = float(mesh.rank + 1)
+    threes = torch.full((3,), value, dtype=torch.bfloat16)
+    across = torch.arange(6.0).reshape(2, 3).t()
+    tensors = [torch.full((2, 3), value), torch.arange(4.0) * value, threes, torch.zeros(0), across * value]
+    before = [t.data_ptr() for t in tensors]
+    mesh.all_reduce_sum(tensors)
+    assert [t.data_ptr() for t in tensors] == before
+    assert torch.equal(tensors[0], torch.full((2, 3), 3.0))
+    assert torch.equal(tensors[1], torch.arange(4.0) * 3)
+    assert torch.equal(tensors[2], torch.full((3,), 3.0, dtype=torch.bfloat16))
+    assert torch.equal(tensors[4], across * 3)
+    fine = [torch.tensor([1e-12 * value], dtype=torch.float64) + 1]
+    mesh.all_reduce_sum(fine)
+    assert abs(fine[0].item() - 2 - 3e-12) < 1e-15
+    assert mesh.most(5 - mesh.rank) == 5
+    assert [*mesh.share(5)] == ([0, 1], [2, 3, 4])[mesh.rank]
+    assert mesh.broadcast({"from": mesh.rank}) == {"from": 0}
+    assert mesh.gather(mesh.rank * 10) == [0, 10]
+    assert mesh.any(mesh.rank == 1)
+    assert not mesh.any(False)
+    mesh.barrier()
+    stop()
+    stop()
+    return mesh.rank, mesh.world
 
 
 def test_two_ranks_agree():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RANK],
-            env=os.environ | {"RANK": str(r), "WORLD_SIZE": "2", "LOCAL_RANK": str(r), "OMP_NUM_THREADS": "1",
-                              "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for r in range(2)
-    ]  # fmt: skip
-    said = [rank.communicate(timeout=60) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert [out for out, _ in said] == ["0 2\n", "1 2\n"]
+    assert ranks.run(exchange, 2) == [(0, 2), (1, 2)]
 
 
 def test_one_process_needs_no_group():
@@ -64,7 +50,7 @@ def test_one_process_needs_no_group():
     assert mesh == Mesh(0, 1, torch.device("cpu"))
     assert not dist.is_initialized()
     tensor = torch.ones(3)
-    mesh.all_reduce_mean([tensor])
+    mesh.all_reduce_sum([tensor])
     mesh.barrier()
     assert torch.equal(tensor, torch.ones(3))
     assert (mesh.broadcast("x"), mesh.gather("x"), mesh.any(True)) == ("x", ["x"], True)
@@ -104,3 +90,71 @@ def test_half_an_environment_is_a_clear_error(monkeypatch, wrong):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="torchrun"):
         start("cpu")
+
+
+def places(mesh):
+    """What each rank thinks of its place, and whom its groups hold."""
+    held = {}
+    for axis in AXES:
+        ranks = torch.zeros(mesh.world, dtype=torch.int64)
+        ranks[mesh.rank] = 1
+        if (group := mesh.group(axis)) is not None:
+            dist.all_reduce(ranks, group=group)
+        held[axis] = mesh.index(axis), ranks.nonzero().flatten().tolist()
+    return held, (mesh.data_rank, mesh.data_world), [mesh.dims[axis].get_local_rank() for axis in AXES]
+
+
+def test_ranks_lie_along_the_axes_and_share_rows_but_for_the_pipeline():
+    found = ranks.run(places, 4, pipeline=2, expert=2)
+    for rank, (held, data, torchs) in enumerate(found):
+        stage, expert = divmod(rank, 2)
+        assert held["pipeline"] == (stage, [expert, 2 + expert])
+        assert held["expert"] == (expert, [2 * stage, 2 * stage + 1])
+        assert held["shard"] == held["replicate"] == (0, [rank])
+        assert torchs == [held[axis][0] for axis in AXES]
+        assert data == (expert, 2)
+
+
+def disagree(mesh):
+    mesh.agree({"recipe": "a"})
+    mesh.agree({"recipe": "b" if mesh.rank else "a"})
+
+
+def fall_silent(mesh):
+    if mesh.rank:
+        raise ZeroDivisionError("here")
+    mesh.barrier()
+    mesh.barrier()
+
+
+def hang(mesh):
+    while True:
+        signal.pause()
+
+
+def test_ranks_that_disagree_fail_and_none_outlives_its_law():
+    with pytest.raises(ranks.RankError, match="rank 1 found recipe b, rank 0 a(?s:.*)rank 1 found recipe b"):
+        ranks.run(disagree, 2)
+    with pytest.raises(ranks.RankError, match="ZeroDivisionError: here"):
+        ranks.run(fall_silent, 2)
+    with pytest.raises(ranks.RankError, match="not done in time"):
+        ranks.run(hang, 2, seconds=1.0)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("axes", "world", "message"), [
+    ({"shard": 3}, 4, "takes 3 ranks or a multiple, found 4; .*start 3 or 6 ranks.*: shard = 4$"),
+    ({"shard": 2}, 1, "takes 2 ranks or a multiple, found 1; .*start 2 ranks.*: shard = 1$"),
+    ({"shard": 2, "replicate": 2}, 2, "takes 4 ranks, found 2; .*start 4 ranks"),
+    ({"shard": 2, "replicate": 1}, 4, "takes 2 ranks, found 4; .*start 2 ranks"),
+    ({"pipeline": 3, "expert": 2}, 8, "found 8; .*start 6 or 12 ranks.*: expert = 2, pipeline = 4$"),
+])  # fmt: skip
+def test_a_mesh_that_does_not_divide_is_told_the_nearest_that_does(axes, world, message):
+    with pytest.raises(ConfigError, match=message):
+        MeshConfig(**axes).on(world)
+
+
+def test_absent_axes_make_every_rank_a_replica():
+    assert MeshConfig().on(3) == MeshConfig(replicate=3)
+    assert MeshConfig(shard=2).on(8) == MeshConfig(shard=2, replicate=4)
+    assert MeshConfig(shard=2, replicate=2).on(4).world == 4

@@ -3,9 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from nomoat.parallel.mesh import Mesh
 from nomoat.rl.curriculum import FLOOR, Curriculum
 from nomoat.rl.reward import Judged, Score
 
@@ -34,7 +32,7 @@ def test_success_is_a_running_mean():
         (judged(second), judged(second)),
         (judged(third, undecided=True),),  # says nothing
     ]
-    curriculum.learn(Mesh(0, 1, torch.device("cpu")), groups)
+    curriculum.learn(groups)
     assert curriculum.success["sorting/3"] == pytest.approx(0.8 * (0.8 * 0.5 + 0.2) + 0.0)
 
 

@@ -210,12 +210,14 @@ def test_a_token_goes_from_its_source_to_the_loss_in_four_changes(tmp_path, text
 
 def test_a_detour_is_counted_and_a_call_without_the_datum_is_not(tmp_path, text, monkeypatch):
     through, by = detour("plan"), detour("lab")
-    gradient = fit.gradient
-    monkeypatch.setattr(
-        fit, "gradient", lambda model, batch, *rest: by(gradient(model, through(batch), *rest))
-    )
+    accumulate = fit.accumulate
+
+    def detoured(model, batches, *rest):
+        return by(accumulate(model, [through(batch) for batch in batches], *rest))
+
+    monkeypatch.setattr(fit, "accumulate", detoured)
     way = way_of_a_token(tmp_path, text)
-    assert way.rooms == ["data", "tokenizer", "data", "plan", "train", "model"]
+    assert way.rooms == ["data", "tokenizer", "data", "train", "plan", "train", "model"]
 
 
 def detour(room: str) -> Callable:

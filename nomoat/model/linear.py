@@ -55,9 +55,13 @@ class ExpertLinear(nn.Module):
         shape = (d_in, d_out) if flipped else (d_out, d_in)
         self.weight = nn.Parameter(torch.empty(n_experts, *shape))
 
+    def stack(self) -> Tensor:
+        """The weight of the experts whose matrices are in this process: all."""
+        return self.weight
+
     def matrices(self) -> Tensor:
         """(E, d_in, d_out)."""
-        return self.weight if self.flipped else self.weight.mT
+        return self.stack() if self.flipped else self.stack().mT
 
     def forward(self, slots: Tensor) -> Tensor:
         return torch.bmm(slots, self.matrices())
@@ -66,7 +70,7 @@ class ExpertLinear(nn.Module):
         """Every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E
         d_in), summed.
         """
-        flat = self.weight.flatten(0, 1)
+        flat = self.stack().flatten(0, 1)
         return h @ flat if self.flipped else F.linear(h, flat)
 
 

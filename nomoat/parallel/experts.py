@@ -1,0 +1,148 @@
+"""Expert parallelism: each rank of a group holds E / N experts of every routed layer, and the copies of the
+tokens travel to them and back (arXiv 2006.16668, section 3.2; V3 report, section 3.2.2).
+
+Applied from outside: the routers stay whole on every rank; what multiplies the copies is replaced.  A token
+goes to a rank once, however many of its experts are there, and comes back as their sum.  Ranks of one node
+may stand behind each other as a group in a group: then a token goes to a node once, to the rank that stands
+where it came from, and from there on to the ranks of that node.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_to_all_single_autograd
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from nomoat.config import ConfigError
+from nomoat.model.kernels import Copies
+from nomoat.model.linear import ExpertLinear
+from nomoat.model.moe import Experts, Product, Routing
+from nomoat.model.spec import Routed
+
+
+class HeldExperts(ExpertLinear):
+    """This rank's matrices of an ExpertLinear; its weight is a DTensor, sharded by experts.
+
+    Each matrix sees the tokens of all ranks, whose losses are parts of a mean over them: so its gradient is
+    their sum, divided by their number.
+    """
+
+    def __init__(self, whole: ExpertLinear, mesh: DeviceMesh):
+        nn.Module.__init__(self)
+        self.flipped = whole.flipped
+        held = whole.weight.detach().chunk(mesh.size())[mesh.get_local_rank()].clone()
+        weight = DTensor.from_local(held, mesh, [Shard(0)], run_check=False)
+        self.weight = nn.Parameter(weight, requires_grad=whole.weight.requires_grad)
+
+    def stack(self) -> Tensor:
+        held, n_ranks = self.weight.to_local(), self.weight.device_mesh.size()
+        if held.requires_grad:
+            held.register_hook(lambda grad: grad / n_ranks)
+        return held
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """A routed product whose experts lie on the ranks of `group`, in order, `n_held` on each; `product` is
+    what multiplies by those of this rank, counted from 0.
+    """
+
+    product: Product
+    n_held: int
+    group: dist.ProcessGroup
+
+    def __call__(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
+        """Collective, and so is its backward pass: every rank of the group calls it, with any number of
+        tokens, none too.
+        """
+        trip = Trip(expert_MK // self.n_held, self.group)
+        sent = torch.cat([h_MD, gate_MK.to(h_MD.dtype)], 1)
+        rows, gates = trip.there(sent).split([h_MD.shape[1], gate_MK.shape[1]], 1)
+        of_rank = trip.there(expert_MK) - self.group.rank() * self.n_held
+        elsewhere = (of_rank < 0) | (of_rank >= self.n_held)
+        out = self.product(rows, of_rank.masked_fill(elsewhere, self.n_held), gates)
+        return trip.back(out)
+
+
+class Trip:
+    """Rows that go to the ranks that `rank_MK` names, each to a rank once, and what comes back for them.
+
+    A copy for rank N or one behind it goes nowhere.
+    """
+
+    def __init__(self, rank_MK: Tensor, group: dist.ProcessGroup):
+        self.group = group
+        goes = destinations(rank_MK, group.size())
+        rank, token = goes.mT.nonzero().unbind(1)  # by rank, in order of the tokens
+        row = torch.zeros_like(goes, dtype=token.dtype)
+        row[token, rank] = torch.arange(len(token), device=token.device)
+        self.copies = Copies(token, row, goes)
+        n_sent = goes.sum(0)
+        n_received = torch.empty_like(n_sent)
+        dist.all_to_all_single(n_received, n_sent, group=group)
+        self.n_sent, self.n_received = n_sent.tolist(), n_received.tolist()
+
+    def there(self, rows: Tensor) -> Tensor:
+        """What this rank receives of all ranks' rows, one for each of their tokens."""
+        filled = self.copies.fill(rows)
+        return all_to_all_single_autograd(filled, self.n_received, self.n_sent, self.group)
+
+    def back(self, rows: Tensor) -> Tensor:
+        """The sum, for each of its tokens, of what the ranks made of the rows that they received."""
+        returned = all_to_all_single_autograd(rows, self.n_sent, self.n_received, self.group)
+        return self.copies.collect(returned)
+
+
+def destinations(rank_MK: Tensor, n_ranks: int) -> Tensor:
+    """(tokens, ranks), true where a token has a copy for an expert of the rank."""
+    goes = torch.zeros(len(rank_MK), n_ranks + 1, dtype=torch.bool, device=rank_MK.device)
+    return goes.scatter_(1, rank_MK.clamp(max=n_ranks), True)[:, :n_ranks]
+
+
+def split(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """The model with only this rank's experts of each routed layer, in place; the mesh has one axis.
+
+    Every rank has the same whole model before.  ConfigError where the ranks don't divide the experts.
+    """
+    for layer in [m for m in model.modules() if isinstance(m, Experts)]:
+        layer.w_gate_up = HeldExperts(layer.w_gate_up, mesh)
+        layer.w_down = HeldExperts(layer.w_down, mesh)
+        n_held = divided(layer.shape.n_routed, mesh.size())
+        layer.product = Dispatch(layer.multiply, n_held, mesh.get_group())
+    return model
+
+
+def divided(n_routed: int, n_ranks: int) -> int:
+    """Experts a rank; ConfigError where that is not a whole number."""
+    n_held, rest = divmod(n_routed, n_ranks)
+    if rest or not n_held:
+        divisors = [n for n in range(1, n_routed + 1) if n_routed % n == 0]
+        nearest = min(divisors, key=lambda n: (abs(n - n_ranks), n))
+        raise ConfigError(
+            f"expert = {n_ranks} ranks cannot share {n_routed} experts: expected a divisor of them; "
+            f"the nearest is expert = {nearest}"
+        )
+    return n_held
+
+
+def reached(routings: Sequence[Routing], n_ranks: int) -> Tensor:
+    """How many tokens of this rank, over all layers, went to 0, 1, … n_ranks ranks; float32."""
+    counts = torch.zeros(n_ranks + 1, device=routings[0].expert_MK.device)
+    for routing in routings:
+        n_held = routing.score_ME.shape[1] // n_ranks
+        n_reached = destinations(routing.expert_MK // n_held, n_ranks).sum(1)
+        counts += torch.bincount(n_reached, minlength=n_ranks + 1)
+    return counts
+
+
+def most_reached(ffn: Routed, n_ranks: int) -> int:
+    """The most ranks that a token can go to: those of its best groups, which are sets of neighbours (V3
+    report, section 2.1.2)."""
+    n_held, per_group = ffn.n_routed // n_ranks, ffn.n_routed // ffn.n_groups
+    firsts = range(0, ffn.n_routed, per_group)
+    spans = sorted((first + per_group - 1) // n_held - first // n_held + 1 for first in firsts)
+    return min(n_ranks, ffn.n_active, sum(spans[-ffn.n_active_groups :]))

@@ -103,17 +103,34 @@ def destinations(rank_MK: Tensor, n_ranks: int) -> Tensor:
     return goes.scatter_(1, rank_MK.clamp(max=n_ranks), True)[:, :n_ranks]
 
 
-def split(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """The model with only this rank's experts of each routed layer, in place; the mesh has one axis.
+def split(model: nn.Module, mesh: DeviceMesh, n_nodes: int = 1) -> nn.Module:
+    """The model with only this rank's experts of each routed layer, in place; the mesh has one axis, whose
+    ranks lie on `n_nodes` nodes, as many on each and in order.
 
     Every rank has the same whole model before.  ConfigError where the ranks don't divide the experts.
     """
-    for layer in [m for m in model.modules() if isinstance(m, Experts)]:
+    layers = [m for m in model.modules() if isinstance(m, Experts)]
+    for layer in layers:
+        divided(layer.shape.n_routed, mesh.size())
+    groups = levels(mesh, n_nodes)
+    for layer in layers:
         layer.w_gate_up = HeldExperts(layer.w_gate_up, mesh)
         layer.w_down = HeldExperts(layer.w_down, mesh)
-        n_held = divided(layer.shape.n_routed, mesh.size())
-        layer.product = Dispatch(layer.multiply, n_held, mesh.get_group())
+        layer.product = layer.multiply
+        n_held = layer.shape.n_routed // mesh.size()
+        for group in groups:
+            layer.product = Dispatch(layer.product, n_held, group)
+            n_held *= group.size()
     return model
+
+
+def levels(mesh: DeviceMesh, n_nodes: int) -> list[dist.ProcessGroup]:
+    """The groups that a token passes on its way, the last one first: from node to node, then inside one."""
+    n_near = mesh.size() // n_nodes
+    if n_nodes == 1 or n_near == 1:
+        return [mesh.get_group()]
+    both = mesh._unflatten(0, (n_nodes, n_near), ("node", "near"))
+    return [both.get_group("near"), both.get_group("node")]
 
 
 def divided(n_routed: int, n_ranks: int) -> int:
@@ -129,20 +146,22 @@ def divided(n_routed: int, n_ranks: int) -> int:
     return n_held
 
 
-def reached(routings: Sequence[Routing], n_ranks: int) -> Tensor:
-    """How many tokens of this rank, over all layers, went to 0, 1, … n_ranks ranks; float32."""
-    counts = torch.zeros(n_ranks + 1, device=routings[0].expert_MK.device)
+def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
+    """How many tokens of this rank, over all layers, went to 0, 1, … n_parts of the ranks (or nodes); float32.
+    """
+    counts = torch.zeros(n_parts + 1, device=routings[0].expert_MK.device)
     for routing in routings:
-        n_held = routing.score_ME.shape[1] // n_ranks
-        n_reached = destinations(routing.expert_MK // n_held, n_ranks).sum(1)
-        counts += torch.bincount(n_reached, minlength=n_ranks + 1)
+        n_held = routing.score_ME.shape[1] // n_parts
+        n_reached = destinations(routing.expert_MK // n_held, n_parts).sum(1)
+        counts += torch.bincount(n_reached, minlength=n_parts + 1)
     return counts
 
 
-def most_reached(ffn: Routed, n_ranks: int) -> int:
-    """The most ranks that a token can go to: those of its best groups, which are sets of neighbours (V3
-    report, section 2.1.2)."""
-    n_held, per_group = ffn.n_routed // n_ranks, ffn.n_routed // ffn.n_groups
+def most_reached(ffn: Routed, n_parts: int) -> int:
+    """The most ranks (or nodes) that a token can go to: those of its best groups, whose experts are neighbours
+    (V3 report, section 2.1.2).
+    """
+    n_held, per_group = ffn.n_routed // n_parts, ffn.n_routed // ffn.n_groups
     firsts = range(0, ffn.n_routed, per_group)
     spans = sorted((first + per_group - 1) // n_held - first // n_held + 1 for first in firsts)
-    return min(n_ranks, ffn.n_active, sum(spans[-ffn.n_active_groups :]))
+    return min(n_parts, ffn.n_active, sum(spans[-ffn.n_active_groups :]))

@@ -1,0 +1,132 @@
+"""Experts on several ranks give what one rank gives that holds them all: outputs, gradients, a training."""
+
+from dataclasses import replace
+
+import pytest
+import ranks
+import torch
+import torch.distributed as dist
+from shapes import built, shape, varied
+
+from nomoat.config import ConfigError
+from nomoat.model.moe import Experts
+from nomoat.model.spec import Kernels
+from nomoat.parallel.experts import Dispatch, divided, most_reached, reached, split
+
+SPEC = shape(
+    vocab_size=61, n_layers=3, d_model=20, n_heads=2, d_nope=6, d_rope=4, d_value=6, d_kv_latent=8, d_ffn=24,
+    n_dense_layers=1, n_routed=8, n_shared=1, n_active=3, d_expert=12, n_groups=4, n_active_groups=2, n_mtp=1,
+)  # fmt: skip
+ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 2**-7}  # of the largest number: the parts of a sum, rounded
+
+
+def layer(dtype: torch.dtype, how: str, crowded: bool) -> Experts:
+    """One with random weights; `crowded`: nearly all tokens want experts 0, 1 and 2."""
+    experts = Experts(SPEC, Kernels(experts=how))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in experts.state_dict().values():
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) / 3)
+        if crowded:
+            experts.bias_E.copy_(torch.tensor([9.0, 9, 9, 0, 0, 0, 0, 0]))
+    experts.to(dtype).bias_E.data = experts.bias_E.float()
+    return experts
+
+
+def tokens(n: int, seed: int) -> torch.Tensor:
+    return torch.randn(n, SPEC.d_model, generator=torch.Generator().manual_seed(seed))
+
+
+def gap(got: torch.Tensor, want: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    if not want.numel():
+        return 0.0
+    got, want = got.detach().float(), want.detach().float()
+    return float((got - want).abs().max() / want.abs().max().clamp(min=1e-9))
+
+
+def one_layer(mesh, n_nodes: int) -> dict[tuple[str, torch.dtype], float]:
+    """The largest gaps between a whole layer that reads all ranks' tokens and the ranks' layers."""
+    gaps: dict[tuple[str, torch.dtype], float] = {}
+    loads = [5] * mesh.world, [40] + [0] * (mesh.world - 1), list(range(0, 30 * mesh.world, 30))
+    cases = [(dtype, how, n, c) for dtype in ROUNDING for how in ("sorted", "wide") for n in loads for c in (0, 1)]
+    for dtype, how, n_tokens, crowded in cases:
+        first = sum(n_tokens[: mesh.rank])
+        mine = slice(first, first + n_tokens[mesh.rank])
+        h_MD, pull_MD = (tokens(sum(n_tokens), seed).to(dtype) for seed in (1, 2))
+        whole, part = layer(dtype, how, crowded), split(layer(dtype, how, crowded), mesh.dims["expert"], n_nodes)
+        found = []
+        for experts, rows in ((part, mine), (whole, slice(None))):
+            leaf = h_MD[rows].clone().requires_grad_()
+            out, routing = experts(leaf)
+            (out * pull_MD[rows]).sum().backward()
+            found.append((out[mine] if experts is whole else out, leaf.grad, routing))
+        (out, grad, routing), (out_whole, grad_whole, _) = found
+        pairs = {"output": (out, out_whole), "tokens": (grad, grad_whole[mine])}
+        n_held = SPEC.ffn.n_routed // mesh.world
+        for name in ("w_gate_up", "w_down"):  # of a sum, as one process has it; ours are of a mean over ranks
+            held = getattr(whole, name).weight.grad[mesh.rank * n_held :][:n_held]
+            pairs[name] = getattr(part, name).weight.grad.to_local() * mesh.world, held
+        router = part.w_router.weight.grad.float()
+        dist.all_reduce(router)
+        pairs["router"] = router, whole.w_router.weight.grad
+        for name, pair in pairs.items():
+            gaps[name, dtype] = max(gaps.get((name, dtype), 0.0), gap(*pair))
+        assert reached([routing], mesh.world)[most_reached(SPEC.ffn, mesh.world) + 1 :].sum() == 0
+    return gaps
+
+
+def test_a_layer_on_two_ranks_equals_the_whole_one_whatever_the_loads():
+    for gaps in ranks.run(one_layer, 2, 1, expert=2):
+        assert {pair: value for pair, value in gaps.items() if value > ROUNDING[pair[1]]} == {}
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("n_nodes", [1, 2, 4])
+def test_and_on_four_ranks_of_one_two_or_four_nodes(n_nodes):
+    for gaps in ranks.run(one_layer, 4, n_nodes, expert=4):
+        assert {pair: value for pair, value in gaps.items() if value > ROUNDING[pair[1]]} == {}
+
+
+def passing_nodes(mesh) -> tuple[list[int], list[int]]:
+    """Rows that each rank of four on two nodes sent from node to node and within one; how many it had to."""
+    part = split(layer(torch.float32, "sorted", crowded=False), mesh.dims["expert"], n_nodes=2)
+    rows: list[int] = []
+
+    def counted(product):
+        return lambda h, *rest: rows.append(len(h)) or product(h, *rest)
+
+    outer = part.product
+    inner = outer.product
+    part.product = replace(outer, product=counted(replace(inner, product=counted(inner.product))))
+    h_MD = tokens(50, mesh.rank)
+    _, routing = part(h_MD)
+    counts = [reached([routing], n) for n in (2, 4)]
+    return rows, [int(count_N @ torch.arange(float(len(count_N)))) for count_N in counts]
+
+
+@pytest.mark.check
+def test_a_token_goes_once_to_a_node_and_once_to_a_rank():
+    received, sent = zip(*ranks.run(passing_nodes, 4, expert=4))
+    assert [sum(column) for column in zip(*received)] == [sum(column) for column in zip(*sent)]
+    by_copy = 4 * 50 * SPEC.ffn.n_active
+    assert sum(n for n, _ in sent) < sum(n for _, n in sent) < by_copy
+
+
+@pytest.mark.parametrize(("n_groups", "n_active_groups", "n_parts", "most"), [
+    (4, 2, 4, 2), (4, 2, 2, 2), (4, 1, 2, 1), (4, 1, 8, 2), (4, 2, 8, 3), (2, 1, 4, 2), (1, 1, 4, 3), (4, 3, 1, 1),
+])  # fmt: skip
+def test_a_token_reaches_no_more_ranks_than_its_groups_lie_on(n_groups, n_active_groups, n_parts, most):
+    spec = varied(SPEC, n_groups=n_groups, n_active_groups=n_active_groups, n_active=3 if n_groups < 4 or n_active_groups > 1 else 2)
+    experts = Experts(spec, Kernels())
+    experts.w_router.weight.data.copy_(tokens(spec.ffn.n_routed, 3))
+    counts = reached([experts.route(tokens(400, 4))] * 2, n_parts)
+    assert counts.sum() == 2 * 400
+    assert counts.nonzero().max() == most_reached(spec.ffn, n_parts) == most
+
+
+@pytest.mark.parametrize(("n_routed", "n_ranks", "nearest"), [(8, 16, 8), (8, 3, 2), (256, 60, 64), (6, 5, 6), (1, 2, 1)])
+def test_ranks_that_do_not_divide_the_experts_are_told_the_nearest_number(n_routed, n_ranks, nearest):
+    with pytest.raises(ConfigError, match=f"expert = {n_ranks}.* {n_routed} experts.*expert = {nearest}$"):
+        divided(n_routed, n_ranks)
+    assert divided(n_routed, nearest) == n_routed // nearest

@@ -109,14 +109,14 @@ class Experts(nn.Module):
         return product(h_MD, expert_MK, gate_MK)
 
     def _wide(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
-        n_experts = len(self.w_down.stack())
-        gate_up = self.w_gate_up.wide(h_MD).unflatten(1, (n_experts, 2 * self.shape.d_expert))
+        n_experts = self.w_down.n_experts
+        gate_up = self.w_gate_up(h_MD).unflatten(1, (n_experts, 2 * self.shape.d_expert))
         weight = gate_MK.new_zeros(len(h_MD), n_experts + 1).scatter(1, expert_MK, gate_MK)
         hidden = swiglu(gate_up) * weight[:, :-1].to(h_MD.dtype)[..., None]
-        return self.w_down.wide(hidden.flatten(1))  # (12)
+        return self.w_down(hidden.flatten(1))  # (12)
 
     def _sorted(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
-        slots = Slots(expert_MK, len(self.w_down.stack()))
+        slots = Slots(expert_MK, self.w_down.n_experts)
         hidden = swiglu(self.w_gate_up(slots.fill(h_MD))) * slots.gates(gate_MK.to(h_MD.dtype))
         return slots.collect(self.w_down(hidden))  # (12)
 

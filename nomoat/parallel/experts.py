@@ -27,22 +27,18 @@ from nomoat.model.spec import Routed
 class HeldExperts(ExpertLinear):
     """This rank's matrices of an ExpertLinear; its weight is a DTensor, sharded by experts.
 
-    Each matrix sees the tokens of all ranks, whose losses are parts of a mean over them: so its gradient is
-    their sum, divided by their number.
+    Each matrix sees the tokens of all ranks, and so its gradient is that of the sum of their losses.
     """
 
     def __init__(self, whole: ExpertLinear, mesh: DeviceMesh):
         nn.Module.__init__(self)
-        self.flipped = whole.flipped
+        self.n_experts, self.flipped = whole.n_experts // mesh.size(), whole.flipped
         held = whole.weight.detach().chunk(mesh.size())[mesh.get_local_rank()].clone()
         weight = DTensor.from_local(held, mesh, [Shard(0)], run_check=False)
         self.weight = nn.Parameter(weight, requires_grad=whole.weight.requires_grad)
 
     def stack(self) -> Tensor:
-        held, n_ranks = self.weight.to_local(), self.weight.device_mesh.size()
-        if held.requires_grad:
-            held.register_hook(lambda grad: grad / n_ranks)
-        return held
+        return self.weight.to_local()
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def split(model: nn.Module, mesh: DeviceMesh, n_nodes: int = 1) -> nn.Module:
         layer.w_gate_up = HeldExperts(layer.w_gate_up, mesh)
         layer.w_down = HeldExperts(layer.w_down, mesh)
         layer.product = layer.multiply
-        n_held = layer.shape.n_routed // mesh.size()
+        n_held = layer.w_down.n_experts
         for group in groups:
             layer.product = Dispatch(layer.product, n_held, group)
             n_held *= group.size()

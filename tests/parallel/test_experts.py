@@ -64,9 +64,9 @@ def one_layer(mesh, n_nodes: int) -> dict[tuple[str, torch.dtype], float]:
         (out, grad, routing), (out_whole, grad_whole, _) = found
         pairs = {"output": (out, out_whole), "tokens": (grad, grad_whole[mine])}
         n_held = SPEC.ffn.n_routed // mesh.world
-        for name in ("w_gate_up", "w_down"):  # of a sum, as one process has it; ours are of a mean over ranks
+        for name in ("w_gate_up", "w_down"):
             held = getattr(whole, name).weight.grad[mesh.rank * n_held :][:n_held]
-            pairs[name] = getattr(part, name).weight.grad.to_local() * mesh.world, held
+            pairs[name] = getattr(part, name).weight.grad.to_local(), held
         router = part.w_router.weight.grad.float()
         dist.all_reduce(router)
         pairs["router"] = router, whole.w_router.weight.grad

@@ -7,7 +7,7 @@ may stand behind each other as a group in a group: then a token goes to a node o
 where it came from, and from there on to the ranks of that node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,12 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, JsonObject
 from nomoat.model.kernels import Copies
 from nomoat.model.linear import ExpertLinear
 from nomoat.model.moe import Experts, Product, Routing
 from nomoat.model.spec import Routed
+from nomoat.parallel.mesh import Mesh
 
 
 class HeldExperts(ExpertLinear):
@@ -99,19 +100,21 @@ def destinations(rank_MK: Tensor, n_ranks: int) -> Tensor:
     return goes.scatter_(1, rank_MK.clamp(max=n_ranks), True)[:, :n_ranks]
 
 
-def split(model: nn.Module, mesh: DeviceMesh, n_nodes: int = 1) -> nn.Module:
-    """The model with only this rank's experts of each routed layer, in place; the mesh has one axis, whose
-    ranks lie on `n_nodes` nodes, as many on each and in order.
+def split(model: nn.Module, mesh: Mesh) -> nn.Module:
+    """The model with only this rank's experts of each routed layer, in place; nothing where the mesh has one
+    rank along `expert`.
 
     Every rank has the same whole model before.  ConfigError where the ranks don't divide the experts.
     """
+    if mesh.size("expert") == 1:
+        return model
     layers = [m for m in model.modules() if isinstance(m, Experts)]
     for layer in layers:
-        divided(layer.shape.n_routed, mesh.size())
-    groups = levels(mesh, n_nodes)
+        divided(layer.shape.n_routed, mesh.size("expert"))
+    groups, axis = levels(mesh), mesh.dims["expert"]
     for layer in layers:
-        layer.w_gate_up = HeldExperts(layer.w_gate_up, mesh)
-        layer.w_down = HeldExperts(layer.w_down, mesh)
+        layer.w_gate_up = HeldExperts(layer.w_gate_up, axis)
+        layer.w_down = HeldExperts(layer.w_down, axis)
         layer.product = layer.multiply
         n_held = layer.w_down.n_experts
         for group in groups:
@@ -120,12 +123,12 @@ def split(model: nn.Module, mesh: DeviceMesh, n_nodes: int = 1) -> nn.Module:
     return model
 
 
-def levels(mesh: DeviceMesh, n_nodes: int) -> list[dist.ProcessGroup]:
+def levels(mesh: Mesh) -> list[dist.ProcessGroup]:
     """The groups that a token passes on its way, the last one first: from node to node, then inside one."""
-    n_near = mesh.size() // n_nodes
-    if n_nodes == 1 or n_near == 1:
-        return [mesh.get_group()]
-    both = mesh._unflatten(0, (n_nodes, n_near), ("node", "near"))
+    n_nodes, n_ranks = mesh.expert_nodes, mesh.size("expert")
+    if n_nodes in (1, n_ranks):
+        return [mesh.group("expert")]
+    both = mesh.dims["expert"]._unflatten(0, (n_nodes, n_ranks // n_nodes), ("node", "near"))
     return [both.get_group("near"), both.get_group("node")]
 
 
@@ -142,9 +145,27 @@ def divided(n_routed: int, n_ranks: int) -> int:
     return n_held
 
 
-def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
-    """How many tokens of this rank, over all layers, went to 0, 1, … n_parts of the ranks (or nodes); float32.
+def sent(routings: Sequence[Routing], mesh: Mesh) -> dict[str, Tensor]:
+    """How many tokens of this rank, over all layers, went to 0, 1, … of the ranks and of the nodes that the
+    experts lie on; nothing where they are all in one process.
     """
+    parts = {"expert_ranks": mesh.size("expert"), "expert_nodes": mesh.expert_nodes}
+    return {name: reached(routings, n) for name, n in parts.items() if n > 1 and routings}
+
+
+def traffic(counts: Mapping[str, Tensor]) -> JsonObject:
+    """How many ranks or nodes a token goes to, on average and at most: the telemetry of `sent`, summed or
+    meaned over ranks."""
+    telemetry: JsonObject = {}
+    for name, tokens in counts.items():
+        n_reached = torch.arange(len(tokens), device=tokens.device)
+        telemetry[name] = float((tokens * n_reached).sum() / tokens.sum().clamp(min=1))
+        telemetry[f"{name}_max"] = int(n_reached[tokens > 0].max()) if tokens.any() else 0
+    return telemetry
+
+
+def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
+    """How many tokens, over all layers, went to 0, 1, … of `n_parts` ranks or nodes; float32."""
     counts = torch.zeros(n_parts + 1, device=routings[0].expert_MK.device)
     for routing in routings:
         n_held = routing.score_ME.shape[1] // n_parts

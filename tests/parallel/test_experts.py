@@ -12,6 +12,7 @@ from nomoat.config import ConfigError
 from nomoat.model.moe import Experts
 from nomoat.model.spec import Kernels
 from nomoat.parallel.experts import Dispatch, divided, most_reached, reached, split
+from nomoat.parallel.mesh import Mesh
 
 SPEC = shape(
     vocab_size=61, n_layers=3, d_model=20, n_heads=2, d_nope=6, d_rope=4, d_value=6, d_kv_latent=8, d_ffn=24,
@@ -45,6 +46,10 @@ def gap(got: torch.Tensor, want: torch.Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max().clamp(min=1e-9))
 
 
+def on_nodes(mesh: Mesh, n_nodes: int) -> Mesh:
+    return replace(mesh, per_node=mesh.world // n_nodes)
+
+
 def one_layer(mesh, n_nodes: int) -> dict[tuple[str, torch.dtype], float]:
     """The largest gaps between a whole layer that reads all ranks' tokens and the ranks' layers."""
     gaps: dict[tuple[str, torch.dtype], float] = {}
@@ -54,7 +59,7 @@ def one_layer(mesh, n_nodes: int) -> dict[tuple[str, torch.dtype], float]:
         first = sum(n_tokens[: mesh.rank])
         mine = slice(first, first + n_tokens[mesh.rank])
         h_MD, pull_MD = (tokens(sum(n_tokens), seed).to(dtype) for seed in (1, 2))
-        whole, part = layer(dtype, how, crowded), split(layer(dtype, how, crowded), mesh.dims["expert"], n_nodes)
+        whole, part = layer(dtype, how, crowded), split(layer(dtype, how, crowded), on_nodes(mesh, n_nodes))
         found = []
         for experts, rows in ((part, mine), (whole, slice(None))):
             leaf = h_MD[rows].clone().requires_grad_()
@@ -90,7 +95,7 @@ def test_and_on_four_ranks_of_one_two_or_four_nodes(n_nodes):
 
 def passing_nodes(mesh) -> tuple[list[int], list[int]]:
     """Rows that each rank of four on two nodes sent from node to node and within one; how many it had to."""
-    part = split(layer(torch.float32, "sorted", crowded=False), mesh.dims["expert"], n_nodes=2)
+    part = split(layer(torch.float32, "sorted", crowded=False), on_nodes(mesh, 2))
     rows: list[int] = []
 
     def counted(product):

@@ -17,11 +17,12 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
-from nomoat.config import ConfigError, JsonObject
+from nomoat.config import JsonObject
 from nomoat.model.kernels import Copies
 from nomoat.model.linear import ExpertLinear
 from nomoat.model.moe import Experts, Product, Routing
 from nomoat.model.spec import Routed
+from nomoat.parallel.axes import divided
 from nomoat.parallel.mesh import Mesh
 
 
@@ -132,35 +133,23 @@ def levels(mesh: Mesh) -> list[dist.ProcessGroup]:
     return [both.get_group("near"), both.get_group("node")]
 
 
-def divided(n_routed: int, n_ranks: int) -> int:
-    """Experts a rank; ConfigError where that is not a whole number."""
-    n_held, rest = divmod(n_routed, n_ranks)
-    if rest or not n_held:
-        divisors = [n for n in range(1, n_routed + 1) if n_routed % n == 0]
-        nearest = min(divisors, key=lambda n: (abs(n - n_ranks), n))
-        raise ConfigError(
-            f"expert = {n_ranks} ranks cannot share {n_routed} experts: expected a divisor of them; "
-            f"the nearest is expert = {nearest}"
-        )
-    return n_held
-
-
-def sent(routings: Sequence[Routing], mesh: Mesh) -> dict[str, Tensor]:
-    """How many tokens of this rank, over all layers, went to 0, 1, … of the ranks and of the nodes that the
-    experts lie on; nothing where they are all in one process.
-    """
-    parts = {"expert_ranks": mesh.size("expert"), "expert_nodes": mesh.expert_nodes}
-    return {name: reached(routings, n) for name, n in parts.items() if n > 1 and routings}
+def parts(model: nn.Module) -> dict[str, int]:
+    """How many ranks and nodes the experts of a model lie on; nothing where they are all in this process."""
+    split = (m for m in model.modules() if isinstance(m, Experts) and isinstance(m.product, Dispatch))
+    for layer in split:
+        n_ranks = layer.shape.n_routed // layer.w_down.n_experts
+        n_nodes = layer.product.group.size()
+        return {"expert_ranks": n_ranks, **({"expert_nodes": n_nodes} if n_nodes < n_ranks else {})}
+    return {}
 
 
 def traffic(counts: Mapping[str, Tensor]) -> JsonObject:
-    """How many ranks or nodes a token goes to, on average and at most: the telemetry of `sent`, summed or
-    meaned over ranks."""
+    """How many ranks and nodes a token went to, on average and at most, from the counts of `reached`."""
     telemetry: JsonObject = {}
     for name, tokens in counts.items():
         n_reached = torch.arange(len(tokens), device=tokens.device)
         telemetry[name] = float((tokens * n_reached).sum() / tokens.sum().clamp(min=1))
-        telemetry[f"{name}_max"] = int(n_reached[tokens > 0].max()) if tokens.any() else 0
+        telemetry[f"{name}_max"] = int(tokens.nonzero().max()) if tokens.any() else 0
     return telemetry
 
 
@@ -175,7 +164,7 @@ def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
 
 
 def most_reached(ffn: Routed, n_parts: int) -> int:
-    """The most ranks (or nodes) that a token can go to: those of its best groups, whose experts are neighbours
+    """The most ranks or nodes that a token can go to: those of its best groups, whose experts are neighbours
     (V3 report, section 2.1.2).
     """
     n_held, per_group = ffn.n_routed // n_parts, ffn.n_routed // ffn.n_groups

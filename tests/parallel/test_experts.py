@@ -11,7 +11,8 @@ from shapes import built, shape, varied
 from nomoat.config import ConfigError
 from nomoat.model.moe import Experts
 from nomoat.model.spec import Kernels
-from nomoat.parallel.experts import Dispatch, divided, most_reached, reached, split
+from nomoat.parallel.axes import divided
+from nomoat.parallel.experts import most_reached, reached, split
 from nomoat.parallel.mesh import Mesh
 
 SPEC = shape(

@@ -1,19 +1,27 @@
 """Experts on several ranks give what one rank gives that holds them all: outputs, gradients, a training."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import ranks
 import torch
 import torch.distributed as dist
-from shapes import built, shape, varied
+from shapes import shape, varied
 
 from nomoat.config import ConfigError
+from nomoat.data.packing import Batch
 from nomoat.model.moe import Experts
 from nomoat.model.spec import Kernels
+from nomoat.model.transformer import Transformer
+from nomoat.parallel import fsdp
 from nomoat.parallel.axes import divided
 from nomoat.parallel.experts import most_reached, reached, split
-from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.mesh import ALONE, Mesh
+from nomoat.stages.models import spread
+from nomoat.train.loop import reduce_gradients
+from nomoat.train.objective import ObjectiveConfig, accumulate
+from nomoat.train.optim import OptimConfig, Optimizer
 
 SPEC = shape(
     vocab_size=61, n_layers=3, d_model=20, n_heads=2, d_nope=6, d_rope=4, d_value=6, d_kv_latent=8, d_ffn=24,
@@ -136,3 +144,61 @@ def test_ranks_that_do_not_divide_the_experts_are_told_the_nearest_number(n_rout
     with pytest.raises(ConfigError, match=f"expert = {n_ranks}.* {n_routed} experts.*expert = {nearest}$"):
         divided(n_routed, n_ranks)
     assert divided(n_routed, nearest) == n_routed // nearest
+
+
+T = 16
+
+
+def rows(step: int, share: range) -> Batch:
+    """Rows of a stream that is keyed by step and row."""
+    keyed = [torch.Generator().manual_seed(1000 * step + row) for row in share]
+    ids_BT = torch.stack([torch.randint(0, 9, (T,), generator=g).cumsum(0) % SPEC.vocab_size for g in keyed])
+    doc_BT = (torch.arange(T) >= T // 3).int().expand(len(share), T)
+    return Batch(ids_BT, ids_BT.roll(-1, 1), doc_BT)
+
+
+def train(mesh, steps: range, dtype: torch.dtype, whole: dict[str, torch.Tensor] | None = None):
+    """(losses, gradient norms, what a checkpoint of the end has, biases and traffic) of a training."""
+    model = Transformer(SPEC).initialise(3)
+    with torch.no_grad():  # the way down begins at zero, and nothing would reach what is before it
+        for name, parameter in model.named_parameters():
+            if name.endswith(("w_down.weight", "w_o.weight")):
+                generator = torch.Generator().manual_seed(parameter.numel())
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 20)
+    model = spread(model.to(dtype), mesh)
+    for layer in (m for m in model.modules() if isinstance(m, Experts)):
+        layer.bias_E.data = layer.bias_E.float()
+    optimizer = Optimizer(model, OptimConfig(), mesh)
+    if whole is not None:
+        optimizer.load(whole["optimizer"])
+        for name, buffer in model.named_buffers():
+            buffer.copy_(whole["buffers"][name])
+    losses, norms = [], []
+    for step in steps:
+        found = accumulate(model, [rows(step, mesh.share(8))], ObjectiveConfig(balance_weight=0.01), mesh)
+        norms.append(reduce_gradients(mesh, optimizer))
+        optimizer.step(1.0, norms[-1])
+        found.after()
+        losses.append(found.loss)
+    saved = {name: fsdp.whole(tensor) for name, tensor in optimizer.tensors().items()}
+    return losses, norms, {"optimizer": saved, "buffers": dict(model.named_buffers())}, found.telemetry
+
+
+def apart(one, other) -> tuple[float, float, float]:
+    """The largest differences of losses, of norms (relative) and of weights between two trainings."""
+    losses = max(abs(a - b) for a, b in zip(one[0], other[0], strict=True))
+    norms = max(abs(a / b - 1) for a, b in zip(one[1], other[1], strict=True))
+    weights = one[2]["optimizer"], other[2]["optimizer"]
+    assert weights[0].keys() == weights[1].keys()
+    return losses, norms, max(float((weights[0][n] - weights[1][n]).abs().max()) for n in weights[0])
+
+
+def test_x():
+    for dtype, bounds in ((torch.float32, 1), (torch.bfloat16, 1)):
+        alone = train(ALONE, range(50), dtype)
+        print(alone[0][::7], alone[3]["load_max"])
+        for axes in ({"expert": 2}, {"expert": 4}, {"expert": 2, "shard": 2}, {"expert": 2, "replicate": 2}):
+            found = ranks.run(train, math.prod(axes.values()), range(50), dtype, **axes)
+            print(dtype, axes, apart(found[0], alone), apart(found[1], found[0]))
+            print([float((a.float()-b.float()).abs().max()) for a, b in zip(alone[2]["buffers"].values(), found[0][2]["buffers"].values())])
+            print(found[0][3])

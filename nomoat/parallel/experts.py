@@ -133,10 +133,15 @@ def levels(mesh: Mesh) -> list[dist.ProcessGroup]:
     return [both.get_group("near"), both.get_group("node")]
 
 
+def split_layers(model: nn.Module) -> list[Experts]:
+    """The routed layers whose experts lie on several ranks."""
+    layers = (m for m in model.modules() if isinstance(m, Experts))
+    return [layer for layer in layers if isinstance(layer.product, Dispatch)]
+
+
 def parts(model: nn.Module) -> dict[str, int]:
     """How many ranks and nodes the experts of a model lie on; nothing where they are all in this process."""
-    split = (m for m in model.modules() if isinstance(m, Experts) and isinstance(m.product, Dispatch))
-    for layer in split:
+    for layer in split_layers(model):
         n_ranks = layer.shape.n_routed // layer.w_down.n_experts
         n_nodes = layer.product.group.size()
         return {"expert_ranks": n_ranks, **({"expert_nodes": n_nodes} if n_nodes < n_ranks else {})}

@@ -214,7 +214,6 @@ def test_and_over_fifty_steps_until_rounding_decides_between_two_experts(axes):
     found = ranks.run(train, math.prod(axes.values()), range(50), torch.float32, seconds=600, **axes)[0]
     differ = [step for step, (a, b) in enumerate(zip(found[2], alone[2])) if not torch.equal(a, b)]
     n_same = differ[0] if differ else 50
-    print(axes, n_same, max(abs(a - b) for a, b in zip(found[0][:n_same], alone[0])), max(abs(a - b) for a, b in zip(found[0], alone[0])))
     assert n_same >= 20
     assert found[0][:n_same] == pytest.approx(alone[0][:n_same], abs=1e-5)
     assert found[0] == pytest.approx(alone[0], abs=5e-3)

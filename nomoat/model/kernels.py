@@ -190,22 +190,31 @@ class Slots:
     """
 
     def __init__(self, expert_MK: Tensor, n_experts: int):
-        device = expert_MK.device
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
         many = expert_MK.numel() >= n_experts * ROW_TILE
         tile = ROW_TILE if many else FEW
         self.n_experts = n_experts
         self.n_rows = -(-int(load_E.max()) // tile) * tile
-        first_E = torch.arange(n_experts, device=device) * self.n_rows
-        shift = (first_E - load_E.cumsum(0) + load_E).repeat_interleave(load_E)
-        self.place = torch.arange(len(shift), device=device) + shift
-        self.copy = expert_Z.argsort(stable=True)[: len(shift)]
-        slot_Z = torch.zeros_like(expert_Z).index_copy_(0, self.copy, self.place)
+
+        # The copies that have a place, expert by expert, and their places.
+        self.place = self._places(load_E)
+        n_real = len(self.place)
+        self.copy = expert_Z.argsort(stable=True)[:n_real]
         token = expert_Z.new_zeros(n_experts * self.n_rows)
         token.index_copy_(0, self.place, self.copy // expert_MK.shape[1])
-        real_MK = None if len(shift) == len(expert_Z) else expert_MK < n_experts
+        slot_Z = torch.zeros_like(expert_Z)
+        slot_Z.index_copy_(0, self.copy, self.place)
+        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
         self.copies = Copies(token, slot_Z.view_as(expert_MK), real_MK)
+
+    def _places(self, load_E: Tensor) -> Tensor:
+        """The first places of each expert, as many as it has copies."""
+        device = load_E.device
+        first_E = torch.arange(self.n_experts, device=device) * self.n_rows
+        shift_E = first_E - load_E.cumsum(0) + load_E
+        shift = shift_E.repeat_interleave(load_E)
+        return torch.arange(len(shift), device=device) + shift
 
     def fill(self, h_MD: Tensor) -> Tensor:
         """Every slot's token: (experts, n_rows, D)."""

@@ -84,7 +84,8 @@ class Experts(nn.Module):
     def _limit_groups(self, choice_ME: Tensor) -> Tensor:
         """Node-limited routing: only experts of the best groups stay eligible (section 2.1.2)."""
         s = self.shape
-        by_group = choice_ME.unflatten(1, (s.n_groups, s.n_routed // s.n_groups))
+        per_group = s.n_routed // s.n_groups
+        by_group = choice_ME.unflatten(1, (s.n_groups, per_group))
         best = 2 if s.group_score == "top2" else 1
         score = by_group.topk(best, -1).values.sum(-1)
         chosen = score.topk(s.n_active_groups, -1, sorted=False).indices

@@ -1,5 +1,5 @@
 """Expert parallelism: each rank of a group holds E / N experts of every routed layer, and the copies of the
-tokens travel to them and back (arXiv 2006.16668, section 3.2; V3 report, section 3.2.2).
+tokens travel to them and back (arXiv 2006.16668).
 
 Applied from outside: the routers stay whole on every rank; what multiplies the copies is replaced.  A token
 goes to a rank once, however many of its experts are there, and comes back as their sum.  Ranks of one node
@@ -59,11 +59,13 @@ class Dispatch:
         """
         trip = Trip(expert_MK // self.n_held, self.group)
         sent = torch.cat([h_MD, gate_MK.to(h_MD.dtype)], 1)
-        rows, gates = trip.there(sent).split([h_MD.shape[1], gate_MK.shape[1]], 1)
-        of_rank = trip.there(expert_MK) - self.group.rank() * self.n_held
-        elsewhere = (of_rank < 0) | (of_rank >= self.n_held)
-        out = self.product(rows, of_rank.masked_fill(elsewhere, self.n_held), gates)
-        return trip.back(out)
+        widths = [h_MD.shape[1], gate_MK.shape[1]]
+        rows, gates = trip.there(sent).split(widths, 1)
+        first = self.group.rank() * self.n_held
+        expert = trip.there(expert_MK) - first
+        elsewhere = (expert < 0) | (expert >= self.n_held)
+        expert = expert.masked_fill(elsewhere, self.n_held)
+        return trip.back(self.product(rows, expert, gates))
 
 
 class Trip:
@@ -77,8 +79,11 @@ class Trip:
         goes = destinations(rank_MK, group.size())
         rank, token = goes.mT.nonzero().unbind(1)  # by rank, in order of the tokens
         row = torch.zeros_like(goes, dtype=token.dtype)
-        row[token, rank] = torch.arange(len(token), device=token.device)
+        numbers = torch.arange(len(token), device=token.device)
+        row[token, rank] = numbers
         self.copies = Copies(token, row, goes)
+
+        # How many rows go to each rank, and come from it.
         n_sent = goes.sum(0)
         n_received = torch.empty_like(n_sent)
         dist.all_to_all_single(n_received, n_sent, group=group)
@@ -152,9 +157,11 @@ def traffic(counts: Mapping[str, Tensor]) -> JsonObject:
     """How many ranks and nodes a token went to, on average and at most, from the counts of `reached`."""
     telemetry: JsonObject = {}
     for name, tokens in counts.items():
-        n_reached = torch.arange(len(tokens), device=tokens.device)
-        telemetry[name] = float((tokens * n_reached).sum() / tokens.sum().clamp(min=1))
-        telemetry[f"{name}_max"] = int(tokens.nonzero().max()) if tokens.any() else 0
+        n_tokens = tokens.tolist()
+        rows = sum(n * of_them for n, of_them in enumerate(n_tokens))
+        telemetry[name] = rows / max(sum(n_tokens), 1.0)
+        most = [n for n, of_them in enumerate(n_tokens) if of_them]
+        telemetry[f"{name}_max"] = max(most, default=0)
     return telemetry
 
 
@@ -170,7 +177,7 @@ def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
 
 def most_reached(ffn: Routed, n_parts: int) -> int:
     """The most ranks or nodes that a token can go to: those of its best groups, whose experts are neighbours
-    (V3 report, section 2.1.2).
+    (arXiv 2412.19437, section 3.2.2).
     """
     n_held, per_group = ffn.n_routed // n_parts, ffn.n_routed // ffn.n_groups
     firsts = range(0, ffn.n_routed, per_group)

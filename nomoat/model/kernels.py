@@ -124,7 +124,7 @@ def keys_read(kernels: Kernels, T: int) -> float:
 class RMSNorm(torch.autograd.Function):
     """y = g x / r with r = sqrt(mean(x^2) + eps), in float32.
 
-        dx = g dy / r - x sum(g dy x) / (D r^3),  dg = sum dy x / r
+    dx = g dy / r - x sum(g dy x) / (D r^3),  dg = sum dy x / r
     """
 
     @staticmethod

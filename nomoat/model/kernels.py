@@ -124,7 +124,7 @@ def keys_read(kernels: Kernels, T: int) -> float:
 class RMSNorm(torch.autograd.Function):
     """y = g x / r with r = sqrt(mean(x^2) + eps), in float32.
 
-        dx = g dy / r - x sum(g dy x) / (D r^3),  dg = sum dy x / r
+    dx = g dy / r - x sum(g dy x) / (D r^3),  dg = sum dy x / r
     """
 
     @staticmethod
@@ -162,44 +162,73 @@ def swiglu(gate_up: Tensor) -> Tensor:
 # --- experts: the copies of the tokens, sorted ---
 
 
+class Copies:
+    """Copies of tokens in some order: `slot_MK` is the place of each copy, `token` whose copy each place
+    holds.
+
+    With `real_MK` the copies for which it is false have no place, and weight zero in every sum.
+    """
+
+    def __init__(self, token: Tensor, slot_MK: Tensor, real_MK: Tensor | None = None):
+        self.token, self.slot_MK, self.real_MK = token, slot_MK, real_MK
+
+    def fill(self, h_MD: Tensor) -> Tensor:
+        """Every place's token: (places, D)."""
+        return _Fill.apply(h_MD, self.token, self.slot_MK, self.real_MK)
+
+    def collect(self, rows: Tensor) -> Tensor:
+        """The sum of every token's copies, MD: the transpose of `fill`."""
+        return _Collect.apply(rows, self.token, self.slot_MK, self.real_MK)
+
+
 class Slots:
     """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of
     them.
 
-    `slot_MK` is the place of each copy, `token` whose copy each place holds.  An empty place holds token 0
-    and is given gate zero, so that it adds nothing to any sum or gradient.
+    An empty place holds token 0 and is given gate zero, so that it adds nothing to any sum or gradient.  A
+    copy for expert `n_experts` or one behind it has no place.
     """
 
     def __init__(self, expert_MK: Tensor, n_experts: int):
-        device = expert_MK.device
         expert_Z = expert_MK.flatten()
-        load_E = torch.bincount(expert_Z, minlength=n_experts)
+        load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
         many = expert_MK.numel() >= n_experts * ROW_TILE
         tile = ROW_TILE if many else FEW
+        self.n_experts = n_experts
         self.n_rows = -(-int(load_E.max()) // tile) * tile
-        n_slots = n_experts * self.n_rows
-        first_E = torch.arange(0, n_slots, self.n_rows, device=device)
-        order_Z = expert_Z.argsort(stable=True)
+
+        # The copies that have a place, expert by expert, and their places.
+        self.place = self._places(load_E)
+        n_real = len(self.place)
+        self.copy = expert_Z.argsort(stable=True)[:n_real]
+        token = expert_Z.new_zeros(n_experts * self.n_rows)
+        token.index_copy_(0, self.place, self.copy // expert_MK.shape[1])
+        slot_Z = torch.zeros_like(expert_Z)
+        slot_Z.index_copy_(0, self.copy, self.place)
+        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
+        self.copies = Copies(token, slot_Z.view_as(expert_MK), real_MK)
+
+    def _places(self, load_E: Tensor) -> Tensor:
+        """The first places of each expert, as many as it has copies."""
+        device = load_E.device
+        first_E = torch.arange(self.n_experts, device=device) * self.n_rows
         shift_E = first_E - load_E.cumsum(0) + load_E
-        place_Z = torch.arange(len(order_Z), device=device)
-        place_Z += shift_E.repeat_interleave(load_E)
-        slot_Z = torch.empty_like(expert_Z).index_copy_(0, order_Z, place_Z)
-        self.slot_MK = slot_Z.view_as(expert_MK)
-        token_Z = order_Z // expert_MK.shape[1]
-        self.token = expert_Z.new_zeros(n_slots).index_copy_(0, place_Z, token_Z)
+        shift = shift_E.repeat_interleave(load_E)
+        return torch.arange(len(shift), device=device) + shift
 
     def fill(self, h_MD: Tensor) -> Tensor:
         """Every slot's token: (experts, n_rows, D)."""
-        return _Fill.apply(h_MD, self.token, self.slot_MK).unflatten(0, (-1, self.n_rows))
+        return self.copies.fill(h_MD).unflatten(0, (self.n_experts, self.n_rows))
 
     def gates(self, gate_MK: Tensor) -> Tensor:
         """Every slot's gate, zero where it is empty: (experts, n_rows, 1)."""
-        gate = gate_MK.new_zeros(len(self.token))
-        return gate.index_copy(0, self.slot_MK.flatten(), gate_MK.flatten()).view(-1, self.n_rows, 1)
+        gate = gate_MK.new_zeros(self.n_experts * self.n_rows)
+        copied = gate.index_copy(0, self.place, gate_MK.flatten().index_select(0, self.copy))
+        return copied.view(self.n_experts, self.n_rows, 1)
 
     def collect(self, slots: Tensor) -> Tensor:
-        """The sum of every token's copies, MD: the transpose of `fill`."""
-        return _Collect.apply(slots.flatten(0, 1), self.token, self.slot_MK)
+        """The sum of every token's copies, MD."""
+        return self.copies.collect(slots.flatten(0, 1))
 
 
 class _Fill(torch.autograd.Function):
@@ -209,13 +238,13 @@ class _Fill(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, h_MD, token, slot_MK):
-        ctx.save_for_backward(slot_MK)
+    def forward(ctx, h_MD, token, slot_MK, real_MK):
+        ctx.save_for_backward(slot_MK, real_MK)
         return h_MD.index_select(0, token)
 
     @staticmethod
     def backward(ctx, grad):
-        return F.embedding_bag(*ctx.saved_tensors, grad, mode="sum"), None, None
+        return _summed(grad, *ctx.saved_tensors), None, None, None
 
 
 class _Collect(torch.autograd.Function):
@@ -224,10 +253,18 @@ class _Collect(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, slots, token, slot_MK):
+    def forward(ctx, slots, token, slot_MK, real_MK):
         ctx.save_for_backward(token)
-        return F.embedding_bag(slot_MK, slots, mode="sum")
+        return _summed(slots, slot_MK, real_MK)
 
     @staticmethod
     def backward(ctx, grad_MD):
-        return grad_MD.index_select(0, *ctx.saved_tensors), None, None
+        return grad_MD.index_select(0, *ctx.saved_tensors), None, None, None
+
+
+def _summed(rows: Tensor, slot_MK: Tensor, real_MK: Tensor | None) -> Tensor:
+    """sum_k rows[slot[m, k]], of the copies that are real."""
+    if not len(rows):
+        return rows.new_zeros(len(slot_MK), rows.shape[1])
+    weight_MK = None if real_MK is None else real_MK.to(rows.dtype)
+    return F.embedding_bag(slot_MK, rows, mode="sum", per_sample_weights=weight_MK)

@@ -41,33 +41,34 @@ class Embedding(nn.Module):
 
 
 class ExpertLinear(nn.Module):
-    """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out).
+    """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out), or every row through every
+    expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E d_in), summed.
 
     The weight is (E, d_out, d_in) or, `flipped`, (E, d_in, d_out), which is how the way down is read without
-    a copy.
+    a copy.  `n_experts` says of how many experts this process has the matrices: here of all.
     """
 
     role: Role = "hidden"
 
     def __init__(self, n_experts: int, d_in: int, d_out: int, *, flipped: bool = False):
         super().__init__()
-        self.flipped = flipped
+        self.n_experts, self.flipped = n_experts, flipped
         shape = (d_in, d_out) if flipped else (d_out, d_in)
         self.weight = nn.Parameter(torch.empty(n_experts, *shape))
 
+    def stack(self) -> Tensor:
+        """The matrices that this process has, as they lie."""
+        return self.weight
+
     def matrices(self) -> Tensor:
         """(E, d_in, d_out)."""
-        return self.weight if self.flipped else self.weight.mT
+        return self.stack() if self.flipped else self.stack().mT
 
-    def forward(self, slots: Tensor) -> Tensor:
-        return torch.bmm(slots, self.matrices())
-
-    def wide(self, h: Tensor) -> Tensor:
-        """Every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E
-        d_in), summed.
-        """
-        flat = self.weight.flatten(0, 1)
-        return h @ flat if self.flipped else F.linear(h, flat)
+    def forward(self, rows: Tensor) -> Tensor:
+        if rows.ndim == 3:
+            return torch.bmm(rows, self.matrices())
+        flat = self.stack().flatten(0, 1)
+        return rows @ flat if self.flipped else F.linear(rows, flat)
 
 
 def roles(model: nn.Module) -> dict[str, Role]:

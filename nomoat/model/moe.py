@@ -8,6 +8,7 @@ product and lets the gates, zero for the experts not chosen, weigh them: faster 
 FLOPs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from nomoat.model.kernels import Slots, swiglu
 from nomoat.model.linear import ExpertLinear, Linear
 from nomoat.model.spec import Kernels, Spec
+
+Product = Callable[[Tensor, Tensor, Tensor], Tensor]  # (h_MD, expert_MK, gate_MK) -> out_MD
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ class SwiGLU(nn.Module):
 
 
 class Experts(nn.Module):
-    """Shared and routed experts behind one router."""
+    """Shared and routed experts behind one router; `product` is who multiplies the routed copies: this layer
+    itself, or what stands between it and the experts of other processes (parallel/experts.py).
+    """
 
     def __init__(self, spec: Spec, kernels: Kernels):
         super().__init__()
@@ -58,6 +63,7 @@ class Experts(nn.Module):
         self.shared = SwiGLU(D, d_shared) if d_shared else None
         self.w_gate_up = ExpertLinear(E, D, 2 * F)
         self.w_down = ExpertLinear(E, F, D, flipped=True)
+        self.product: Product = self.multiply
 
     def route(self, h_MD: Tensor) -> Routing:
         """Who computes, and with what weight, in float32.  The bias moves the choice only, never the gate
@@ -78,7 +84,8 @@ class Experts(nn.Module):
     def _limit_groups(self, choice_ME: Tensor) -> Tensor:
         """Node-limited routing: only experts of the best groups stay eligible (section 2.1.2)."""
         s = self.shape
-        by_group = choice_ME.view(len(choice_ME), s.n_groups, -1)
+        per_group = s.n_routed // s.n_groups
+        by_group = choice_ME.unflatten(1, (s.n_groups, per_group))
         best = 2 if s.group_score == "top2" else 1
         score = by_group.topk(best, -1).values.sum(-1)
         chosen = score.topk(s.n_active_groups, -1, sorted=False).indices
@@ -89,26 +96,33 @@ class Experts(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
         h_MD = h.reshape(-1, h.shape[-1])
         routing = self.route(h_MD)
-        routed = self._wide if self.kernels.experts == "wide" else self._sorted
-        out_MD = routed(h_MD, routing)
+        out_MD = self.product(h_MD, routing.expert_MK, routing.gate_MK)
         if self.shared is not None:
             out_MD = out_MD + self.shared(h_MD)  # (12)
         return out_MD.view_as(h), routing
 
-    def _wide(self, h_MD: Tensor, routing: Routing) -> Tensor:
-        gate_up = self.w_gate_up.wide(h_MD).view(len(h_MD), -1, 2 * self.shape.d_expert)
-        weight_ME = torch.zeros_like(routing.score_ME).scatter(1, routing.expert_MK, routing.gate_MK)
-        hidden = swiglu(gate_up) * weight_ME.to(h_MD.dtype)[..., None]
-        return self.w_down.wide(hidden.flatten(1))  # (12)
+    def multiply(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
+        """The gated sum over the experts whose matrices are in this layer, counted from 0: MD.
 
-    def _sorted(self, h_MD: Tensor, routing: Routing) -> Tensor:
-        slots = Slots(routing.expert_MK, self.shape.n_routed)
-        hidden = swiglu(self.w_gate_up(slots.fill(h_MD))) * slots.gates(routing.gate_MK.to(h_MD.dtype))
+        A copy for an expert behind the last of them adds nothing.
+        """
+        product = self._wide if self.kernels.experts == "wide" else self._sorted
+        return product(h_MD, expert_MK, gate_MK)
+
+    def _wide(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
+        n_experts = self.w_down.n_experts
+        gate_up = self.w_gate_up(h_MD).unflatten(1, (n_experts, 2 * self.shape.d_expert))
+        weight = gate_MK.new_zeros(len(h_MD), n_experts + 1).scatter(1, expert_MK, gate_MK)
+        hidden = swiglu(gate_up) * weight[:, :-1].to(h_MD.dtype)[..., None]
+        return self.w_down(hidden.flatten(1))  # (12)
+
+    def _sorted(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
+        slots = Slots(expert_MK, self.w_down.n_experts)
+        hidden = swiglu(self.w_gate_up(slots.fill(h_MD))) * slots.gates(gate_MK.to(h_MD.dtype))
         return slots.collect(self.w_down(hidden))  # (12)
 
     def balance(self, load_E: Tensor, speed: float) -> None:
-        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise.
-        """
+        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise."""
         self.bias_E += speed * torch.sign(load_E.mean() - load_E)  # V3 report, section 2.1.2
 
 

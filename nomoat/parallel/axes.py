@@ -82,3 +82,16 @@ def _all_on(world: int) -> Iterator[MeshConfig]:
         if world % (shard * expert * pipeline) == 0:
             replicate = world // (shard * expert * pipeline)
             yield MeshConfig(shard=shard, expert=expert, pipeline=pipeline, replicate=replicate)
+
+
+def divided(n_routed: int, n_ranks: int) -> int:
+    """Experts on each of the ranks along `expert`; ConfigError where that is not a whole number."""
+    n_held, rest = divmod(n_routed, n_ranks)
+    if rest or not n_held:
+        divisors = [n for n in range(1, n_routed + 1) if n_routed % n == 0]
+        nearest = min(divisors, key=lambda n: (abs(n - n_ranks), n))
+        raise ConfigError(
+            f"expert = {n_ranks} ranks cannot share {n_routed} experts: expected a divisor of them; "
+            f"the nearest is expert = {nearest}"
+        )
+    return n_held

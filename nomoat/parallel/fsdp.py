@@ -12,12 +12,14 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.experts import split_layers
 from nomoat.parallel.mesh import Mesh
 
 
 def shard(model: Transformer, mesh: Mesh) -> Transformer:
     """The model, each rank with its part of every parameter; as it is, where the mesh has but one part.
 
+    Experts that are split among ranks already (experts.py) are parted among those that have the same ones.
     It computes in the precision that it has now.  Of a model with frozen weights the parts stay in it, so
     that its gradients are rounded to it.
     """
@@ -26,6 +28,9 @@ def shard(model: Transformer, mesh: Mesh) -> Transformer:
     policy = MixedPrecisionPolicy(model.dtype, torch.float32, cast_forward_inputs=False)
     if all(parameter.requires_grad for parameter in model.parameters()):
         model.float()
+    routed = mesh.dims["replicate", "shard"] if mesh.size("replicate") > 1 else mesh.dims["shard"]
+    for layer in split_layers(model):
+        fully_shard([layer.w_gate_up, layer.w_down], mesh=routed, mp_policy=policy)
     for block in (*model.blocks, *(depth.block for depth in model.depths)):
         fully_shard(block, mesh=mesh.dense, mp_policy=policy)
     fully_shard(model, mesh=mesh.dense, mp_policy=policy, reshard_after_forward=False)
@@ -51,8 +56,16 @@ def like(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, on every rank; collective where it is sharded."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    """All of a tensor, on every rank; collective where it is sharded.
+
+    Gathered axis by axis, the one that parted it last first: torch warns where it has to find that order.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    for axis in range(tensor.device_mesh.ndim):
+        left = tensor.placements[axis + 1 :]
+        tensor = tensor.redistribute(placements=[Replicate()] * (axis + 1) + [*left])
+    return tensor.to_local()
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class Mesh:
 
     `axes` is how many parts there are along each axis, `dims` the same as torch's DeviceMesh with the names
     of AXES, None where there is one rank.  Ranks of one pipeline read the same rows of a batch, each other
-    rank its own: it is `data_rank` of `data_world`.
+    rank its own: it is `data_rank` of `data_world`.  `per_node` ranks are on one machine.
     """
 
     rank: int
@@ -36,6 +36,7 @@ class Mesh:
     dims: DeviceMesh | None = field(default=None, repr=False)
     data_group: dist.ProcessGroup | None = field(default=None, repr=False)  # this rank's data_world
     dense: DeviceMesh | None = field(default=None, repr=False)  # (replicate, parts) of what isn't routed
+    per_node: int = 1
 
     def size(self, axis: str) -> int:
         """Parts along an axis."""
@@ -49,6 +50,11 @@ class Mesh:
     def group(self, axis: str) -> dist.ProcessGroup | None:
         """The ranks that differ from this one in an axis alone, in its order; None where it has one part."""
         return self.dims.get_group(axis) if self.dims is not None and self.size(axis) > 1 else None
+
+    @property
+    def expert_nodes(self) -> int:
+        """Machines that the ranks of the expert axis lie on, as many on each."""
+        return self.size("expert") // math.gcd(self.size("expert"), self.per_node)
 
     @property
     def data_world(self) -> int:
@@ -158,7 +164,9 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
         return Mesh(rank, world, where, axes)
     dims = dist.init_device_mesh(where.type, axes.shape, mesh_dim_names=AXES)
     data_group = dims[AXES[1:]]._flatten("data").get_group() if world > axes.pipeline else None
-    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes))
+    per_node = os.environ.get("LOCAL_WORLD_SIZE", "")
+    n_near = int(per_node) if per_node.isdigit() else world
+    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes), n_near)
 
 
 def _store(rank: int, world: int) -> dist.Store:

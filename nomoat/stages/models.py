@@ -8,7 +8,7 @@ from nomoat.model import counts
 from nomoat.model.lora import Lora, adapted, attach
 from nomoat.model.spec import Routed, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.parallel import fsdp
+from nomoat.parallel import experts, fsdp
 from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run
@@ -108,7 +108,7 @@ def spread(model: Transformer, mesh: Mesh, *, summed: bool = False) -> Transform
 
     `summed`: gradients are added up over passes, which takes float32, as summing over ranks does.
     """
-    model = fsdp.shard(model, mesh)
+    model = fsdp.shard(experts.split(model, mesh), mesh)
     if mesh.dense is None and (summed or mesh.data_world > 1):
         for parameter in model.parameters():
             parameter.grad_dtype = torch.float32

@@ -13,9 +13,10 @@ import torch
 
 import nomoat
 from nomoat.config import ConfigError, DataError, WeightsError
-from nomoat.model.spec import Spec
+from nomoat.model.spec import Routed
 from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
+from nomoat.parallel.axes import divided
 from nomoat.parallel.contention import Polite
 from nomoat.parallel.process import release_memory
 from nomoat.report.scores import is_done
@@ -31,11 +32,14 @@ from nomoat.train.session import Session
 from nomoat.weights.families import chosen
 
 
-def trainable(name: str, spec: Spec) -> None:
-    """ConfigError, before anything is trained, for a shape that no stage could compute or save."""
+def trainable(recipe: Recipe, name: str) -> None:
+    """ConfigError, before anything is trained, for a shape that no stage could compute, part or save."""
+    spec = recipe.models[name]
     try:
         computable(spec)
         chosen(spec)
+        if isinstance(spec.ffn, Routed) and recipe.mesh:
+            divided(spec.ffn.n_routed, recipe.mesh.expert)
     except (ConfigError, WeightsError) as error:
         raise ConfigError(f"models.{name}: {error}") from None
 
@@ -44,8 +48,8 @@ def check(recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, w
     """What can't be, before anything is written: shapes, places, what the stages in `only` start from, and
     the text of stages that have not begun in `run`, `whole` or just its first document.
     """
-    for name, spec in recipe.models.items():
-        trainable(name, spec)
+    for name in recipe.models:
+        trainable(recipe, name)
     for config in recipe.stages:
         if not (run and run.finished(config.name)):
             limits.check(recipe, config)
@@ -86,8 +90,8 @@ def run_stages(
     stage has read is another text or task by now, unless `accept` goes on with it (stages/inputs.py).
     Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
-    for name, spec in recipe.models.items():
-        trainable(name, spec)
+    for name in recipe.models:
+        trainable(recipe, name)
     torch.set_num_threads(recipe.threads)
     ranks = _started(recipe)
     device = device_class(ranks.device)

@@ -14,6 +14,7 @@ from nomoat.model.loss import IGNORED, cross_entropy
 from nomoat.model.moe import Experts, sequence_balance_loss
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
+from nomoat.parallel import experts
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.train.loop import Gradient
 
@@ -63,6 +64,7 @@ def accumulate(
         total.backward()
         sums = parts if sums is None else [a + b for a, b in zip(sums, parts)]
     mesh.all_reduce_sum(sums)
+    sent = {place: sums.pop() for place in reversed(experts.parts(model))}
     loss, further, *loads = sums
     tokens = sum(n_rows(batch) * batch.ids_BT.shape[1] for batch in batches)
     T = batches[0].ids_BT.shape[1]
@@ -76,6 +78,7 @@ def accumulate(
             "trained_tokens": int(totals.targets[0]),
             **({"mtp_loss": float(further)} if model.depths else {}),
             **(load_telemetry(loads) if loads else {}),
+            **experts.traffic(sent),
         },
         after=lambda: balance_experts(model, loads, speed),
     )
@@ -84,7 +87,8 @@ def accumulate(
 def losses(
     model: Transformer, batch: Batch, config: ObjectiveConfig, totals: Totals
 ) -> tuple[Tensor, list[Tensor]]:
-    """(what a microbatch adds to the loss; its main part, its further one, each routed layer's load)."""
+    """(what a microbatch adds to the loss; its main and its further part, the load of each routed layer, how
+    many tokens went how far)."""
     B = len(batch.ids_BT)
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
@@ -99,8 +103,10 @@ def losses(
         n_active = model.spec.ffn.n_active
         balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / len(routings)
         total = total + config.balance_weight * (n_real / totals.rows) * balance
-    counts = (r.load_E() if n_real else torch.zeros_like(r.load_E()) for r in routings)
-    return total, [loss.detach(), further.detach(), *counts]
+    loads = [r.load_E() for r in routings]
+    sent = [experts.reached(routings, n) for n in experts.parts(model).values()]
+    tokens = (count if n_real else torch.zeros_like(count) for count in (*loads, *sent))
+    return total, [loss.detach(), further.detach(), *tokens]
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:

@@ -8,7 +8,7 @@ from nomoat.config import ConfigError, override, parse, read_recipe
 from nomoat.model.spec import PRESETS, Spec
 from nomoat.run.directory import Run
 from nomoat.run.stop import Stop
-from nomoat.stages.pipeline import run_stages
+from nomoat.stages.pipeline import check, run_stages
 from nomoat.stages.recipe import resolve
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
@@ -32,6 +32,13 @@ def test_a_shape_that_no_stage_could_save_is_refused_at_once(tmp_path, change, c
     with Stop() as stop, run.locked(), pytest.raises(ConfigError, match=complaint):
         run_stages(run, recipe, stop)
     assert run.events() == []
+
+
+def test_ranks_that_cannot_share_the_experts_are_refused_at_once():
+    table = read_recipe(SMOKE)
+    override(table, "mesh={expert = 5}")
+    with pytest.raises(ConfigError, match=r"models.main: expert = 5 .* 4 experts.*nearest is expert = 4$"):
+        check(resolve(table))
 
 
 @pytest.mark.parametrize(

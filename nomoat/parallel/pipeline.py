@@ -12,7 +12,7 @@ that between stages nothing passes but hidden states and their gradients.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Protocol
 
 import torch
@@ -94,7 +94,8 @@ def split(spec: Spec, n_stages: int, attended: float) -> tuple[range, ...]:
         for end in range(first + 1, spec.n_layers - n + 2):
             slowest, ends = best(end, n - 1)
             own = sum(costs[first:end])
-            options.append((max(own, slowest), (end, *ends)))
+            slowest = max(own, slowest)
+            options.append((slowest, (end, *ends)))
         return min(options)
 
     _, ends = best(0, n_stages)
@@ -150,7 +151,8 @@ class Stage(nn.Module):
         read = model.mask(mask, ids_BT)
         h_BTD, routings = model.through(blocks, h_BTD, model.turns(ids_BT), read)
         routed = filter(model.spec.is_moe, self.blocks)
-        beside = part.beside(dict(zip(routed, routings)))
+        routing_of = dict(zip(routed, routings))
+        beside = part.beside(routing_of)
         if not self.last:
             return h_BTD if beside is None else Beside.apply(h_BTD, beside)
         loss = part.end(model, h_BTD, mask)
@@ -175,7 +177,9 @@ class Pipeline:
         check(model.spec, schedule, self.n_ranks, self.n_stages)
         blocks = split(model.spec, self.n_stages, attended)
         last = self.n_stages - 1
-        numbers = {self.rank, last - self.rank} if self.kind.n_chunks == 2 else {self.rank}
+        numbers = {self.rank}
+        if self.kind.n_chunks == 2:
+            numbers.add(last - self.rank)
         self.stages = {n: Stage(model, blocks[n], last=n == last) for n in sorted(numbers)}
         self.first_here = 0 in numbers
         self.last_here = last in numbers
@@ -185,11 +189,13 @@ class Pipeline:
 
     def _take_out(self) -> list[tuple[nn.Module, str, nn.Module]]:
         """What other ranks hold, without values, and its place, in which nothing is left."""
-        here = [layer for stage in self.stages.values() for layer in stage.blocks]
+        here = chain.from_iterable(stage.blocks for stage in self.stages.values())
         away = []
         for parent, name in _elsewhere(self.model, here, self.first_here, self.last_here):
-            away.append((parent, name, getattr(parent, name).to("meta")))
-            setattr(parent, name, Elsewhere() if name != "depths" else nn.ModuleList())
+            module = getattr(parent, name)
+            away.append((parent, name, module.to("meta")))
+            nothing = Elsewhere() if name != "depths" else nn.ModuleList()
+            setattr(parent, name, nothing)
         return away
 
     def step(self, parts: Sequence[Part]) -> None:

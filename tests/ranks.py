@@ -27,6 +27,7 @@ from typing import Any
 PRELOAD = (
     "torch",
     "torch.distributed.fsdp",
+    "torch.distributed.pipelining",
     "pytest",
     "nomoat.stages.fit",
     "nomoat.rl.step",

@@ -122,7 +122,7 @@ class Experts(nn.Module):
         return slots.collect(self.w_down(hidden))  # (12)
 
     def balance(self, load_E: Tensor, speed: float) -> None:
-        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, the others' rise."""
+        """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, others' rise."""
         self.bias_E += speed * torch.sign(load_E.mean() - load_E)  # V3 report, section 2.1.2
 
 

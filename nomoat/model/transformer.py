@@ -3,7 +3,7 @@
 Equations of the V3 report (arXiv 2412.19437), section 2.  The model knows no mesh, optimiser or tokenizer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -89,11 +89,11 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.embed.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embed.weight.dtype
+        return next(self.parameters()).dtype
 
     def tie(self) -> None:
         """Head and embedding are one parameter again, where the spec says so; for after their storage was
@@ -129,10 +129,15 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, list[Routing]]:
         """The last block's output h_BTD, before the final norm, and what each routed layer decided."""
         cis_BTr = self.turns(ids_BT, pos_BT)
-        mask = self.mask(mask, ids_BT)
-        h_BTD, routings = self.embed(ids_BT), []
+        return self.through(self.blocks, self.embed(ids_BT), cis_BTr, self.mask(mask, ids_BT))
+
+    def through(
+        self, blocks: Iterable[nn.Module], h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, list[Routing]]:
+        """The residual stream behind some blocks, one after the other, and what their routers decided."""
+        routings = []
         kept = self.kernels.recompute and torch.is_grad_enabled()
-        for block in self.blocks:
+        for block in blocks:
             run = partial(checkpoint, block, use_reentrant=False) if kept else block
             h_BTD, routing = run(h_BTD, cis_BTr, mask)
             if routing is not None:
@@ -145,7 +150,8 @@ class Transformer(nn.Module):
         return turns(self.spec, pos_BT)
 
     def mask(self, mask: Tensor | None, ids_BT: Tensor) -> Tensor | None:
-        return mask_for(self.kernels, mask, ids_BT.shape[1], self.spec.attention.n_heads, self.embed.weight)
+        like = next(self.parameters())
+        return mask_for(self.kernels, mask, ids_BT.shape[1], self.spec.attention.n_heads, like)
 
     def final(self, h: Tensor) -> Tensor:
         """What the head reads."""

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 from nomoat.config import ConfigError, Count, Strict
 
@@ -19,13 +20,14 @@ class MeshConfig(Strict):
 
     `shard`: weights, gradients and optimiser in so many parts.  `expert`: the routed experts in so many
     parts, tokens sent to them.  `pipeline`: the layers in so many stages.  `replicate`: copies of all that;
-    absent, as many as there are ranks for.
+    absent, as many as there are ranks for.  `schedule`: how the stages take turns (pipeline.py).
     """
 
     shard: Count = 1
     expert: Count = 1
     pipeline: Count = 1
     replicate: Count | None = None
+    schedule: Literal["1f1b", "zbv", "dualpipev"] = "1f1b"
 
     @property
     def world(self) -> int:

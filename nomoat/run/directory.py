@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import new_directory, write_whole, writing
+from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
-from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.log import Log, is_blank
 from nomoat.run.record import difference, libraries, new_record, plain, read_record
 

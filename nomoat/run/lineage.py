@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nomoat.config import ConfigError, JsonObject
 from nomoat.run.record import difference
 
-OF_A_RUN = ("device", "threads", "save_seconds", "kernels")
+OF_A_RUN = ("device", "threads", "save_seconds", "kernels", "mesh")
 OF_A_STAGE = ("steps", "policy_steps", "optim", "schedule", "precision")
 BEGUN_AGAIN = ("reject", "eval", "export")  # kinds without a training that could go on
 

@@ -14,7 +14,8 @@ from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.stages import estimate, footprint, inputs
+from nomoat.parallel.pipeline import cut
+from nomoat.stages import estimate, footprint, inputs, limits
 from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, spread, to_device
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
@@ -45,7 +46,7 @@ class Config(inputs.ReadsText):
     model: str = "main"
     steps: Count
     rows: Count = 8
-    micro_rows: Count | None = None  # of one pass on one rank; absent: all that it has of a batch
+    micro_rows: Count | None = None  # of one pass on one rank; absent: all of a batch, in a pipeline one
     first_rows: Count | None = None
     ramp_steps: int = Field(0, ge=0, le=10**6)
     context: int = Field(256, ge=2, le=LONGEST)
@@ -93,19 +94,23 @@ def fit(
 ) -> Fields:
     """Trains a model on the stage's documents and saves it, as the stages that continue on other data do
     too."""
+    limits.check_stages(config, model.spec, session.mesh.axes)
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
     model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
-    model = spread(model, session.mesh, summed=config.micro_rows is not None)
-    optimizer = Optimizer(model, config.optim, session.mesh)
+    pipeline = cut(model, session.mesh, config.context / 2)
+    model = spread(model, session.mesh, summed=bool(pipeline) or config.micro_rows is not None)
+    optimizer = Optimizer(model, config.optim, session.mesh, pipeline)
 
     def compute(step: int) -> Gradient:
         batches = microbatches(rows_at(config, data, step), session.mesh)
-        return accumulate(model, batches, config.objective, session.mesh)
+        return accumulate(model, batches, config.objective, session.mesh, pipeline)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
+    if pipeline:
+        model = pipeline.whole(optimizer.master)
     return save_model(session, model, optimizer, tokenizer, config.source)
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 
 from nomoat.config import ConfigError
+from nomoat.model.spec import Spec
+from nomoat.parallel import pipeline
+from nomoat.parallel.axes import MeshConfig
 from nomoat.stages.recipe import Recipe, StageConfig
+from nomoat.train.schedule import ramp_rows
 
 
 def check(recipe: Recipe, config: StageConfig) -> None:
@@ -14,6 +18,45 @@ def check(recipe: Recipe, config: StageConfig) -> None:
         _check_updates(config)
     if getattr(config, "max_new_tokens", None) and getattr(config, "policy_steps", True):
         _check_answers(recipe, config)
+
+
+def check_mesh(recipe: Recipe, config: StageConfig) -> None:
+    """ConfigError for a stage that can't run on the recipe's mesh."""
+    axes = recipe.mesh or MeshConfig()
+    if axes.pipeline > 1 and config.kind in ("rl", "distill"):
+        raise ConfigError(
+            f"stage {config.name} samples from what it trains, which takes whole models; found [mesh] "
+            f"pipeline = {axes.pipeline}, expected 1; run the stages before it, then this one with "
+            "--set mesh.pipeline=1"
+        )
+    if hasattr(config, "micro_rows"):
+        check_stages(config, recipe.shape(config), axes)
+
+
+def check_stages(config: StageConfig, spec: Spec, axes: MeshConfig) -> None:
+    """ConfigError where a stage's microbatches, or the blocks of its model, don't fit the mesh's pipeline."""
+    if axes.pipeline == 1:
+        return
+    if axes.shard * axes.expert > 1:
+        raise ConfigError(
+            f"[mesh] {axes.says()}: a pipeline whose stages are sharded is not built; expected shard = 1 and "
+            "expert = 1 beside it; use replicate"
+        )
+    at_once, world = config.micro_rows or 1, axes.world // axes.pipeline
+    every = {ramp_rows(step, *config.ramp) for step in range(config.ramp_steps + 1)}
+    for n_rows in sorted(every) if at_once > 1 else ():
+        _check_micro_rows(config, at_once, n_rows, world)
+    fewest = -(-min(every) // world)
+    pipeline.check(spec, axes.schedule, axes.pipeline, fewest // at_once)
+
+
+def _check_micro_rows(config: StageConfig, at_once: int, n_rows: int, world: int) -> None:
+    """The microbatches of a pipeline are of one shape."""
+    if n_rows % (at_once * world):
+        place = f"{config.name}.micro_rows"
+        most = max(n for n in range(1, at_once + 1) if n_rows % (n * world) == 0 or n == 1)
+        expected = f"one that divides the rows of every rank, here {n_rows / world:g}"
+        raise _wrong(place, at_once, expected, f"set {place} = {most}")
 
 
 def check_longer(stage: str, context: int, before: int) -> None:

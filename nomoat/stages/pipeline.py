@@ -53,6 +53,8 @@ def check(recipe: Recipe, run: Run | None = None, only: Sequence[str] = (), *, w
     for config in recipe.stages:
         if not (run and run.finished(config.name)):
             limits.check(recipe, config)
+            if not only or config.name in only:
+                limits.check_mesh(recipe, config)
         recipe.plan(config)
         for earlier in _needed(recipe, config) if config.name in only else ():
             if earlier not in only and not (run and run.finished(earlier)):

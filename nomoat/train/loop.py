@@ -128,6 +128,8 @@ class _Training:
         session, step = self.session, self.at.step
         mine = {name: whole(tensor) for name, tensor in self.optimizer.tensors().items()}
         groups = {"optimizer": mine, "buffers": dict(self.model.named_buffers())}
+        if self.optimizer.pipeline:  # every rank has to give the same
+            groups = {name: self.optimizer.pipeline.gather(group) for name, group in groups.items()}
         state = {"progress": asdict(self.at), "extra": self.extra}
         try:
             if session.leads:
@@ -211,4 +213,6 @@ def reduce_gradients(mesh: Mesh, optimizer: Optimizer) -> float:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     grads = [p.grad for p in params if p.grad is not None]
     mesh.all_reduce_sum([grad for grad in grads if not isinstance(grad, DTensor)])
+    if optimizer.pipeline:
+        optimizer.pipeline.join()
     return optimizer.grad_norm()

@@ -23,7 +23,8 @@ def microbatches(rows: Rows, mesh: Mesh) -> list[Batch]:
     """This rank's rows in passes, as many on every rank: one that has fewer rows gets padding."""
     share = mesh.share(rows.n)
     most = -(-rows.n // mesh.data_world)
-    at_once = min(rows.at_once or most, most)
+    usual = most if mesh.size("pipeline") == 1 else 1
+    at_once = min(rows.at_once or usual, most)
     batches = []
     for start in range(0, most, at_once):
         part = share[start : start + at_once]

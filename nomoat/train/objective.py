@@ -1,6 +1,6 @@
 """Next-token training on one packed batch: main loss, extra prediction depths, sequence-wise balance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,12 @@ from nomoat.data.packing import NOWHERE, Batch
 from nomoat.model import counts, lora
 from nomoat.model.kernels import keys_read
 from nomoat.model.loss import IGNORED, cross_entropy
-from nomoat.model.moe import Experts, sequence_balance_loss
-from nomoat.model.spec import Kernels
-from nomoat.model.transformer import Transformer
+from nomoat.model.moe import Routing, sequence_balance_loss
+from nomoat.model.spec import Kernels, Spec
+from nomoat.model.transformer import Block, Transformer
 from nomoat.parallel import experts
 from nomoat.parallel.mesh import ALONE, Mesh
+from nomoat.parallel.pipeline import Pipeline
 from nomoat.train.loop import Gradient
 
 
@@ -48,26 +49,31 @@ def gradient(model: Transformer, batch: Batch, config: ObjectiveConfig) -> Gradi
 
 
 def accumulate(
-    model: Transformer, batches: Sequence[Batch], config: ObjectiveConfig, mesh: Mesh = ALONE
+    model: Transformer,
+    batches: Sequence[Batch],
+    config: ObjectiveConfig,
+    mesh: Mesh = ALONE,
+    pipeline: Pipeline | None = None,
 ) -> Gradient:
     """Forward and backward on this rank's rows of a batch, one microbatch after the other.
 
     Every part of the loss is divided by what there is on all ranks together, so that the sum of the ranks'
     gradients is the gradient of the mean over all trained tokens (over all sequences, for the balance).
-    All ranks have as many microbatches; rows of padding alone count nowhere.
+    All ranks have as many microbatches; rows of padding alone count nowhere.  The ranks of a `pipeline` have
+    the same ones.
     """
     batches = [_on(batch, model.device) for batch in batches]
     totals = totals_of(model, batches, mesh)
-    sums = None
-    for batch in batches:
-        total, parts = losses(model, batch, config, totals)
-        total.backward()
-        sums = parts if sums is None else [a + b for a, b in zip(sums, parts)]
+    if pipeline is None:
+        sums = _in_turn(model, batches, config, totals)
+    else:
+        sums = _in_stages(pipeline, batches, config, totals)
     mesh.all_reduce_sum(sums)
     sent = {place: sums.pop() for place in reversed(experts.parts(model))}
     loss, further, *loads = sums
-    tokens = sum(n_rows(batch) * batch.ids_BT.shape[1] for batch in batches)
+    rows = sum(map(n_rows, batches)) if mesh.index("pipeline") == 0 else 0  # counted once
     T = batches[0].ids_BT.shape[1]
+    tokens = rows * T
     speed = config.balance_speed if lora.passes(model) == 3 else 0.0  # beside an adapter everything stays
     return Gradient(
         loss=float(loss),
@@ -76,7 +82,7 @@ def accumulate(
         flops_executed=tokens * flops_train(model, keys_read(model.kernels, T), model.kernels),
         telemetry={
             "trained_tokens": int(totals.targets[0]),
-            **({"mtp_loss": float(further)} if model.depths else {}),
+            **({"mtp_loss": float(further)} if model.spec.n_mtp else {}),
             **(load_telemetry(loads) if loads else {}),
             **experts.traffic(sent),
         },
@@ -84,29 +90,100 @@ def accumulate(
     )
 
 
+def _in_turn(
+    model: Transformer, batches: Sequence[Batch], config: ObjectiveConfig, totals: Totals
+) -> list[Tensor]:
+    """Forward and backward pass of each microbatch; gives the sums of the parts that `losses` gives."""
+    sums = None
+    for batch in batches:
+        total, parts = losses(model, batch, config, totals)
+        total.backward()
+        sums = parts if sums is None else [a + b for a, b in zip(sums, parts)]
+    return sums
+
+
 def losses(
     model: Transformer, batch: Batch, config: ObjectiveConfig, totals: Totals
 ) -> tuple[Tensor, list[Tensor]]:
     """(what a microbatch adds to the loss; its main and its further part, the load of each routed layer, how
     many tokens went how far)."""
-    B = len(batch.ids_BT)
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
-    loss = _mean_loss(model, model.final(h_BTD), batch.targets_BT, totals.targets[0])
-    total = loss
-    further = loss.new_zeros(())
-    if model.depths:
-        further = further_loss(model, h_BTD, batch, mask, totals)
-        total = total + config.mtp_weight * further
-    n_real = n_rows(batch)
+    total, parts = token_losses(model, h_BTD, batch, mask, config, totals)
     if routings:
-        n_active = model.spec.ffn.n_active
-        balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / len(routings)
-        total = total + config.balance_weight * (n_real / totals.rows) * balance
-    loads = [r.load_E() for r in routings]
-    sent = [experts.reached(routings, n) for n in experts.parts(model).values()]
-    tokens = (count if n_real else torch.zeros_like(count) for count in (*loads, *sent))
-    return total, [loss.detach(), further.detach(), *tokens]
+        total = total + balance_loss(model.spec, routings, batch, config, totals)
+    loads = [_load_E(routing, batch) for routing in routings]
+    sent = [experts.reached(routings, n) * bool(n_rows(batch)) for n in experts.parts(model).values()]
+    return total, [*parts, *loads, *sent]
+
+
+def token_losses(
+    model: Transformer, h_BTD: Tensor, batch: Batch, mask: Tensor, config: ObjectiveConfig, totals: Totals
+) -> tuple[Tensor, list[Tensor]]:
+    """(what the tokens of a microbatch add to the loss; the main and the further part of it)."""
+    loss = _mean_loss(model, model.final(h_BTD), batch.targets_BT, totals.targets[0])
+    if not model.depths:
+        return loss, [loss.detach(), loss.new_zeros(())]
+    further = further_loss(model, h_BTD, batch, mask, totals)
+    total = loss + config.mtp_weight * further
+    return total, [loss.detach(), further.detach()]
+
+
+def balance_loss(
+    spec: Spec, routings: Sequence[Routing], batch: Batch, config: ObjectiveConfig, totals: Totals
+) -> Tensor:
+    """What some of the routed layers add to the loss, for a microbatch: the sequence-wise balance."""
+    B, n_active = len(batch.ids_BT), spec.ffn.n_active
+    balance = sum(sequence_balance_loss(r, B, n_active) for r in routings) / spec.n_moe_layers
+    return config.balance_weight * (n_rows(batch) / totals.rows) * balance
+
+
+def _load_E(routing: Routing, batch: Batch) -> Tensor:
+    """How many tokens chose each expert; none of a row of padding."""
+    return routing.load_E() * bool(n_rows(batch))
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A microbatch, of which each stage of a pipeline computes what it has; `sums` as `losses` gives them."""
+
+    batch: Batch
+    config: ObjectiveConfig
+    totals: Totals
+    spec: Spec
+    sums: list[Tensor]
+
+    @property
+    def ids_BT(self) -> Tensor:
+        return self.batch.ids_BT
+
+    def mask(self) -> Tensor:
+        return document_mask(self.batch.doc_BT)
+
+    def beside(self, routings: Mapping[int, Routing]) -> Tensor | None:
+        if not routings:
+            return None
+        for layer, routing in routings.items():
+            self.sums[2 + layer - self.spec.n_dense_layers] += _load_E(routing, self.batch)
+        return balance_loss(self.spec, list(routings.values()), self.batch, self.config, self.totals)
+
+    def end(self, model: Transformer, h_BTD: Tensor, mask: Tensor) -> Tensor:
+        total, parts = token_losses(model, h_BTD, self.batch, mask, self.config, self.totals)
+        for whole, part in zip(self.sums, parts):
+            whole += part
+        return total
+
+
+def _in_stages(
+    pipeline: Pipeline, batches: Sequence[Batch], config: ObjectiveConfig, totals: Totals
+) -> list[Tensor]:
+    """As `_in_turn`, of all stages."""
+    spec = pipeline.model.spec
+    sizes = [(), (), *[(spec.ffn.n_routed,) for _ in range(spec.n_moe_layers)]]
+    sums = [torch.zeros(size, device=pipeline.device) for size in sizes]
+    pipeline.step([Staged(batch, config, totals, spec, sums) for batch in batches])
+    pipeline.add_up(sums)
+    return sums
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
@@ -120,10 +197,10 @@ def n_rows(batch: Batch) -> int:
 
 def totals_of(model: Transformer, batches: Sequence[Batch], mesh: Mesh = ALONE) -> Totals:
     """Of these and all other ranks' microbatches."""
-    counts = torch.zeros(2 + len(model.depths), dtype=torch.float64, device=model.device)
+    counts = torch.zeros(2 + model.spec.n_mtp, dtype=torch.float64, device=model.device)
     for batch in batches:
         counts[0] += n_rows(batch)
-        for k in range(1 + len(model.depths)):
+        for k in range(1 + model.spec.n_mtp):
             trained_BT = _targets_behind(batch, k) != IGNORED
             counts[k + 1] += int(trained_BT.sum())
     mesh.all_reduce_sum([counts])
@@ -174,6 +251,7 @@ def load_telemetry(loads: list[Tensor]) -> JsonObject:
 
 def balance_experts(model: Transformer, loads: list[Tensor], speed: float) -> None:
     """Move each routed layer's biases by its load in this step (section 2.1.2, no auxiliary loss)."""
-    layers = [block.ffn for block in model.blocks if isinstance(block.ffn, Experts)]
-    for layer, load_E in zip(layers, loads):
-        layer.balance(load_E, speed)
+    routed = [block for layer, block in enumerate(model.blocks) if model.spec.is_moe(layer)]
+    for block, load_E in zip(routed, loads):
+        if isinstance(block, Block):  # other stages' are elsewhere
+            block.ffn.balance(load_E, speed)

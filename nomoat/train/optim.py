@@ -23,6 +23,7 @@ from nomoat.config import Positive, Rate, Strict, Weight
 from nomoat.model.linear import roles
 from nomoat.parallel import fsdp, owners
 from nomoat.parallel.mesh import ALONE, Mesh
+from nomoat.parallel.pipeline import Pipeline
 from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
@@ -74,8 +75,11 @@ class Optimizer:
     `master`, `first` and `second` are this rank's parts, of a model that isn't sharded all of it.
     """
 
-    def __init__(self, model: nn.Module, config: OptimConfig, mesh: Mesh = ALONE):
+    def __init__(
+        self, model: nn.Module, config: OptimConfig, mesh: Mesh = ALONE, pipeline: Pipeline | None = None
+    ):
         self.config = config
+        self.pipeline = pipeline
         self.mesh = mesh
         self.steps = 0
         params = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -105,7 +109,8 @@ class Optimizer:
         difference."""
         squares = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
         for name, grad in self.grads().items():
-            squares += sum_of_squares(grad) / fsdp.n_copies(self.params[name], self.mesh)
+            ends = 2 if self.pipeline and name in self.pipeline.shared else 1
+            squares += sum_of_squares(grad) / (ends * fsdp.n_copies(self.params[name], self.mesh))
         if self.mesh.world > 1:
             dist.all_reduce(squares)
         return squares.sqrt().float().item()

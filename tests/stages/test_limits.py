@@ -21,6 +21,15 @@ WRONG = {
     "pretrain.shares={}": "some kind of document above 0",
     "sft.shares={prose=0.0}": "some kind of document above 0",
 }
+PIPELINES = {
+    "mesh={pipeline=2}": "stage rl samples from what it trains, which takes whole models.*pipeline = 2",
+    "mesh={pipeline=4}": "4 stages, found one of 3 blocks; expected a block for each stage: set pipeline = 3",
+    "mesh={pipeline=2,schedule='zbv'}": "4 stages, found one of 3 blocks.*set pipeline = 1",
+    "mesh={pipeline=2,replicate=4}": "found 1 microbatches in a step; expected one for each stage",
+    "mesh={pipeline=2,shard=2}": "expected shard = 1 and expert = 1 beside it",
+    "mesh={pipeline=2,replicate=1} pretrain.micro_rows=3": "every rank, here 4; set pretrain.micro_rows = 2",
+    "mesh={schedule='2f2b'}": "1f1b",
+}
 RIGHT = (
     "rl.rewards={accuracy=0.0,random=1.0}", "rl.minibatches=4", "distill.group=1", "save_seconds=0",
     "seed=-1", "models.main.d_model=34", "rl.max_new_tokens=127", "distill.policy_steps=100",
@@ -33,6 +42,16 @@ def test_what_can_not_do_what_it_says_is_refused_by_the_plan_and_the_run(change)
     for whole in (True, False):
         with pytest.raises(ConfigError, match=WRONG[change]):
             pipeline.check(recipe, whole=whole)
+
+
+@pytest.mark.parametrize("change", PIPELINES)
+def test_a_pipeline_that_can_not_be_is_refused_before_anything_is_done(change):
+    with pytest.raises(ConfigError, match=PIPELINES[change]):
+        pipeline.check(resolve(read_recipe("smoke", change.split())), whole=False)
+
+
+def test_what_samples_is_refused_a_pipeline_only_where_it_would_run():
+    pipeline.check(resolve(read_recipe("smoke", ["mesh={pipeline=2}"])), only=["tokenizer", "pretrain"])
 
 
 @pytest.mark.parametrize("change", RIGHT)

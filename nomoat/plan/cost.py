@@ -1,8 +1,8 @@
 """What a pre-training run will cost: parameters, layout, FLOPs, device-hours, memory, energy, power, money.
 
 Time follows from the layout and from the share of the peak that a class of devices reaches while it
-multiplies, fitted on the "fit" rows of published.toml.  Not modelled: restarts, evaluation, cooling, failed
-attempts, what comes out.
+multiplies, fitted on the "fit" rows of published.toml; what faults add to it stands beside (replay.py).  Not
+modelled: evaluation, cooling, failed attempts, what comes out.
 """
 
 import re
@@ -15,6 +15,7 @@ from nomoat.model.spec import PRESETS
 from nomoat.plan.hardware import Mfu, read_hardware, share, workload
 from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, search
 from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
+from nomoat.plan.replay import Endured, endured
 from nomoat.report.table import Table
 from nomoat.run.ledger import read_prices
 
@@ -51,6 +52,7 @@ class Plan:
     kwh: float
     usd: float
     usd_source: str
+    faults: Endured | None  # not in what stands above
 
 
 def parse_quantity(text: str) -> float:
@@ -122,6 +124,7 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         kwh=kwh,
         usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=_price_source(run.gpu),
+        faults=endured(counts.params_total(run.shape), run.gpus, gpu_hours / run.gpus * 3600),
     )
 
 
@@ -240,6 +243,7 @@ def table_rows(plan: Plan, run: Published) -> list[Cells]:
         ("time", f"{plan.days:,.1f} days", "", devices),
         ("energy", f"{plan.kwh:,.0f} kWh", "", f"{plan.kilowatts:,.1f} kW"),
         ("device-hours", _cost(plan, plan.gpu_hours), _cost(plan, hours), plan.usd_source),
+        *_fault_rows(plan),
     ]
     return rows + _stage_rows(plan) if run.shape == PRESETS["deepseek-v3"] and hours else rows
 
@@ -255,6 +259,13 @@ def _layout_rows(plan: Plan) -> list[Cells]:
         memory += f"; {plan.advice}"
     rows.append(("memory a device", f"{best.all_bytes / 1e9:,.1f} GB", "", memory))
     return rows
+
+
+def _fault_rows(plan: Plan) -> list[Cells]:
+    if plan.faults is None:
+        return []
+    hours = plan.gpu_hours * plan.faults.machine_share
+    return [*plan.faults.cells(), ("hours with faults", _cost(plan, hours), "", "spares included")]
 
 
 def _stage_rows(plan: Plan) -> list[Cells]:

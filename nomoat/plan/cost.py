@@ -13,7 +13,7 @@ from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
 from nomoat.plan.hardware import Mfu, read_hardware, share, workload
-from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, search
+from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Ranking, Workload, search
 from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
 from nomoat.plan.replay import Endured, endured
 from nomoat.report.table import Table
@@ -88,13 +88,7 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         )
     mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)
-    batch = work.sequences * run.context
-    ranking = search(work, run.gpus)
-    if not ranking.layouts:
-        raise ConfigError(
-            f"a step of {batch:,.0f} tokens is {work.sequences:,.0f} rows of {run.context} for {run.gpus} "
-            f"{run.gpu}; expected a row for each data-parallel group; take fewer devices or a longer run"
-        )
+    ranking = _ranking(run, work)
     best = ranking.layouts[0]
     flops = work.model.flops
     seconds = best.seconds if mfu.arithmetic else flops / (device.flops_bf16 * mfu.value)  # of a token
@@ -102,12 +96,13 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
     price = prices.device(run.gpu)
     gpu_hours = run.tokens * seconds / 3600
     kwh = gpu_hours * price.watts / 1000
+    n_params = counts.params_total(run.shape)
     return Plan(
-        params_total=counts.params_total(run.shape),
+        params_total=n_params,
         params_active=counts.params_active(run.shape),
         tokens=run.tokens,
         context=run.context,
-        batch_tokens=batch,
+        batch_tokens=work.sequences * run.context,
         flops_per_token=flops,
         flops_total=flops * run.tokens,
         gpu=run.gpu,
@@ -124,8 +119,19 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         kwh=kwh,
         usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=_price_source(run.gpu),
-        faults=endured(counts.params_total(run.shape), run.gpus, gpu_hours / run.gpus * 3600),
+        faults=endured(n_params, run.gpus, run.tokens * seconds / run.gpus),
     )
+
+
+def _ranking(run: Published, work: Workload) -> Ranking:
+    ranking = search(work, run.gpus)
+    if not ranking.layouts:
+        raise ConfigError(
+            f"a step of {work.sequences * run.context:,.0f} tokens is {work.sequences:,.0f} rows of "
+            f"{run.context} for {run.gpus} {run.gpu}; expected a row for each data-parallel group; take "
+            "fewer devices or a longer run"
+        )
+    return ranking
 
 
 def _price_source(gpu: str) -> str:

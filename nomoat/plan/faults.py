@@ -1,10 +1,11 @@
-"""What faults cost a run of many machines: how often to save, how many spares, the share of the time that counts.
+"""What faults cost a run of many machines: how often to save, how many spares, the share of time that counts.
 
-Faults are independent, M seconds apart on average (exponential), also while the run starts again.  Work goes on
-in pieces of `interval` seconds; after each, training stands still for `save_seconds`, and the state counts as
-saved `write_seconds` after the piece, while training goes on.  A fault throws away what is not saved yet and
-takes `restart_seconds`; where a machine broke, it is away for `repair_seconds`, and the run waits when more are
-away than there are spares.  Not modelled: faults that come together, runs that go on with fewer machines.
+Faults are independent, M seconds apart on average (exponential), also while the run starts again.  Work goes
+on in pieces of `interval` seconds; after each, training stands still for `save_seconds`, and the state counts
+as saved `write_seconds` after the piece, while training goes on.  A fault throws away what is not saved yet
+and takes `restart_seconds`; where a machine broke, it is away for `repair_seconds`, and the run waits when
+more are away than there are spares.  Not modelled: faults that come together, machines that get slow, runs
+that go on with fewer, a save that waits for the end of a step.
 """
 
 import math
@@ -112,8 +113,8 @@ def productive(hazard: Hazard, interval: float) -> float:
     """The share of the time that moves the run on, while no machine is lacking.
 
     A fault comes M exp(R / M) after the one before, restarts R that fail included, and until it comes
-    1 / (exp((interval + save) / M) - 1) pieces are done (Daly 2006).  What is not written yet is as lost as if
-    the restart took so much longer.
+    1 / (exp((interval + save) / M) - 1) pieces are done (Daly 2006).  What is not written yet is as lost as
+    if the restart took so much longer.
     """
     mtbf = hazard.mtbf_seconds
     lost = (hazard.restart_seconds + hazard.write_seconds) / mtbf

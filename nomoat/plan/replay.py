@@ -37,15 +37,20 @@ def replay(hazard: Hazard, interval: float, spares: int, work_seconds: float, ke
     n_faults, back = 0, []  # when machines come back
     while True:
         up = random.expovariate(1 / hazard.mtbf_seconds)
-        if up >= (needed := start + to_do(hazard, interval, work_seconds)):
+        needed = start + to_do(hazard, interval, work_seconds)
+        if up >= needed:
             return Replay(clock + needed, restarting + start, waiting, n_faults)
-        clock, restarting, n_faults = clock + up, restarting + min(up, start), n_faults + 1
+        clock += up
+        n_faults += 1
+        restarting += min(up, start)
         work_seconds -= interval * n_saved(hazard, interval, up - start)
         start = hazard.restart_seconds
+        back = [then for then in back if then > clock]
         if random.random() < hazard.hardware:
-            back = [then for then in back if then > clock] + [clock + hazard.repair_seconds]
-        if len(back) > spares and (lack := min(back) - clock) > 0:
-            clock, waiting = clock + lack, waiting + lack
+            back.append(clock + hazard.repair_seconds)
+        if len(back) > spares:
+            waiting += min(back) - clock
+            clock = min(back)
 
 
 def to_do(hazard: Hazard, interval: float, work_seconds: float) -> float:
@@ -63,29 +68,29 @@ class Spread:
     """Seconds on the clock of many replays: nine of ten lie between `low` and `high`."""
 
     low: float
-    median: float
+    mean: float
     high: float
 
 
 def replays(hazard: Hazard, interval: float, spares: int, work_seconds: float) -> Spread:
-    """The middle and the edges of N_REPLAYS runs."""
+    """Mean and edges of N_REPLAYS runs."""
     clocks = [replay(hazard, interval, spares, work_seconds, str(i)).seconds for i in range(N_REPLAYS)]
     cuts = statistics.quantiles(clocks, n=20, method="inclusive")
-    return Spread(cuts[0], statistics.median(clocks), cuts[-1])
+    return Spread(cuts[0], statistics.fmean(clocks), cuts[-1])
 
 
 @dataclass(frozen=True)
 class Endured:
-    """A run of several machines with the faults of faults.toml: how often to save, spare machines, effective
-    training time, what the whole takes.  `seconds` and `machine_share`, spares included, are by the formula,
-    `replayed` is by drawing."""
+    """A run of several machines with the faults of faults.toml: how often to save, spare machines, and what
+    the whole takes by replays; `effective` is its effective training time, `in_the_long_run` that of the
+    formula."""
 
     hazard: Hazard
     interval_seconds: float
     n_machines: int
     spares: int
     effective: float
-    seconds: float
+    in_the_long_run: float
     replayed: Spread
     source: str
 
@@ -99,7 +104,7 @@ class Endured:
         return (
             f"With a fault every {duration(self.hazard.mtbf_seconds)} ({self.source}): save every "
             f"{duration(self.interval_seconds)}, keep {self.spares} spare machines to {self.n_machines}; "
-            f"effective time {100 * self.effective:.1f} %, {duration(self.seconds)} in all."
+            f"effective time {100 * self.effective:.1f} %, {duration(self.replayed.mean)} in all."
         )
 
     def cells(self) -> list[tuple[str, str, str, str]]:
@@ -109,32 +114,38 @@ class Endured:
         by_young = young(hazard.save_seconds, hazard.mtbf_seconds)
         days = " to ".join(f"{seconds / DAY:,.1f}" for seconds in (spread.low, spread.high))
         away = f"{hazard.in_repair:.1f} away on average, {hazard.repair_seconds / DAY:.0f} days each"
-        past = read_rates().interruptions
+        past, long_run = read_rates().interruptions, f"{100 * self.in_the_long_run:.1f} % in the long run"
         return [
             ("a fault every", duration(hazard.mtbf_seconds), "", self.source),
             ("save every", duration(self.interval_seconds), "", f"{stands}; to first order {by_young:.0f} s"),
             ("spare machines", f"{self.spares} of {self.n_machines}", "", away),
-            ("effective time", f"{100 * self.effective:.1f} %", "", f"{past.effective} in that run"),
-            ("time with faults", f"{self.seconds / DAY:,.1f} days", "", f"{days} in nine of ten replays"),
+            (
+                "effective time",
+                f"{100 * self.effective:.1f} %",
+                "",
+                f"{long_run}; {past.effective} in that run",
+            ),
+            ("time with faults", f"{spread.mean / DAY:,.1f} days", "", f"{days} in nine of ten replays"),
         ]
 
 
-def endured(n_params: float, n_devices: int, seconds: float) -> Endured | None:
-    """What faults make of a run that takes so many seconds without any; None on one machine."""
+def endured(n_params: float, n_devices: int, seconds: float, *, planned: bool = False) -> Endured | None:
+    """What faults make of a run that takes so many seconds without any, `planned` as in hazard_of; None on
+    one machine."""
     if n_devices <= NODE:
         return None
-    hazard, past = hazard_of(n_params, n_devices), read_rates().interruptions
+    hazard, past = hazard_of(n_params, n_devices, planned=planned), read_rates().interruptions
     n_machines, interval = math.ceil(n_devices / NODE), min(hazard.interval, seconds)
     spares = best_spares(hazard, n_machines)
-    share = effective(hazard, interval, spares)
+    spread = replays(hazard, interval, spares, seconds)
     rate = f"{past.unexpected} in {past.days:.0f} days on {past.devices:,} devices"
     return Endured(
         hazard=hazard,
         interval_seconds=interval,
         n_machines=n_machines,
         spares=spares,
-        effective=share,
-        seconds=seconds / share,
-        replayed=replays(hazard, interval, spares, seconds),
+        effective=seconds / spread.mean,
+        in_the_long_run=effective(hazard, interval, spares),
+        replayed=spread,
         source=f"{rate}: {past.source.partition(':')[0]}",
     )

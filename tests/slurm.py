@@ -86,13 +86,16 @@ class Slurm:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def ends(self, job: str, *states: str) -> dict[str, str]:
-        """The job's facts once it is in one of these states; a job that was queued again is started at once
-        instead of two minutes later."""
+        """The job's facts once it is in one of these states; one that was queued again starts in seconds, not
+        in two minutes: at once would be too soon, as the nodes take its new credential for the old one."""
+        early = []
 
         def there() -> dict[str, str] | None:
             facts = self.facts(job)
-            if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime" and "PENDING" not in states:
-                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now")
+            waits = facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime"
+            if waits and facts["Restarts"] not in early and "PENDING" not in states:
+                self.ask("scontrol", "update", f"jobid={job}", "StartTime=now+3")
+                early.append(facts["Restarts"])
             return facts if facts["JobState"] in states else None
 
         return until(there, lambda: f"job {job} is not {states}: {self.facts(job)}")

@@ -1,14 +1,14 @@
 """Which mesh a run takes where its recipe names none.
 
-Of all meshes of as many ranks that divide the experts, leave each stage a block and each rank a row: the
-fastest of those that fit, with a twentieth of the memory left; of equally fast ones, within a hundredth, that
-with the most copies, then the fewest stages.  Where none fits, the one that holds least.  So a model that
-fits on a device is copied to all, as without a mesh.  Time and memory are those of layout.py, for what this
-package runs: FSDP2 over shard x expert ranks, that gather weights twice for each row; copies of them, whose
-gradients are summed once a step; experts' all-to-all that nothing hides; stages under 1F1B.
+Where a device holds all of it, copies, as without a mesh.  Else of all meshes of as many ranks that divide
+the experts, leave each stage a block and each rank a row: the fastest of those that fit, with a twentieth of
+the memory left; of equally fast ones, within a hundredth, that with the most copies, then the fewest stages.
+Where none fits, the one that holds least.  Time and memory are those of layout.py, for what this package
+runs: FSDP2 over shard x expert ranks, that gather weights twice for each row; copies of them, whose gradients
+are summed once a step; experts' all-to-all that nothing hides; stages under 1F1B.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nomoat.model.spec import Routed, Spec
@@ -29,62 +29,77 @@ from nomoat.plan.layout import (
     stage_of,
     traffic_seconds,
 )
-from nomoat.plan.machine import Machine
 from nomoat.plan.parts import parts
+from nomoat.run.ledger import short
 from nomoat.stages.recipe import Recipe
 
 EQUAL = 1.01
+WHOLE = ("rl", "distill")  # kinds of stages that sample from what they train, and take no pipeline
 
 
 @dataclass(frozen=True)
 class Laid:
     """A mesh with the bytes that a rank holds, and the device-seconds of a token."""
 
-    mesh: MeshConfig
+    shard: int
+    expert: int
+    pipeline: int
+    replicate: int
     held_bytes: float
     fits: bool
     seconds: float
 
+    @property
+    def mesh(self) -> MeshConfig:
+        axes = ("shard", "expert", "pipeline", "replicate")
+        return MeshConfig(**{axis: getattr(self, axis) for axis in axes})
 
-def choose(recipe: Recipe, world: int, machine: Machine) -> Laid:
-    """The mesh that `world` ranks of a recipe's run take: as the recipe says, or else by the rule above; for
-    its largest model, and the fewest rows and longest context of a training."""
+    def says(self) -> str:
+        fits = "" if self.fits else ", which does not fit"
+        return f"{self.mesh.says()} ({short(self.held_bytes, 'B')} a rank{fits})"
+
+
+def choose(recipe: Recipe, world: int, device: str) -> Laid:
+    """The mesh that `world` ranks of a recipe's run take on devices of that name: as the recipe says, or else
+    by the rule above; for its largest model, and the fewest rows and longest context of a training."""
     spec = max(recipe.models.values(), key=lambda spec: parts(spec, 1).flops)
     training = [stage for stage in recipe.stages if hasattr(stage, "context") and hasattr(stage, "rows")]
     context = max((stage.context for stage in training), default=spec.context)
     rows = min((stage.rows for stage in training), default=world)
-    work = workload_of(spec, machine.device, rows, context)
+    share = read_hardware().mfu["cpu-executed" if device == "cpu" else "cuda-executed"].value
+    work = Workload(parts(spec, context), read_hardware().device(device), share, rows, context)
     if recipe.mesh is not None:
-        return lay(recipe.mesh.on(world), work)
-    n_routed = [s.ffn.n_routed for s in recipe.models.values() if isinstance(s.ffn, Routed)]
-    return chosen(work, world, n_routed, min(s.n_layers for s in recipe.models.values()))
+        return lay(recipe.mesh.on(world), work, recipe.kernels.recompute)
+    samples = any(stage.kind in WHOLE for stage in recipe.stages)
+    most_stages = 1 if samples else min(spec.n_layers for spec in recipe.models.values())
+    return chosen(work, world, list(recipe.models.values()), most_stages, recompute=recipe.kernels.recompute)
 
 
-def workload_of(spec: Spec, device: str, rows: float, context: int) -> Workload:
-    """Steps of so many rows on devices of one kind, at the share of the peak that recipes are planned with."""
-    hardware = read_hardware()
-    share = hardware.mfu["cpu-executed" if device == "cpu" else "cuda-executed"].value
-    return Workload(parts(spec, context), hardware.device(device), share, rows, context, dualpipe=False)
-
-
-def chosen(work: Workload, world: int, n_routed: list[int], n_layers: int) -> Laid:
-    """By the rule; copies alone, where no mesh leaves each rank a row."""
-    copies = lay(MeshConfig(replicate=world), work)
-    laid = [lay(mesh, work) for mesh in meshes(work, world, n_routed, n_layers)] or [copies]
-    if not any(each.fits for each in laid):
-        return min(laid, key=lambda each: each.held_bytes)
+def chosen(
+    work: Workload, world: int, specs: Sequence[Spec], most_stages: int, *, recompute: bool = False
+) -> Laid:
+    """By the rule; copies, where no mesh leaves each rank a row."""
+    copies = lay(MeshConfig(replicate=world), work, recompute)
+    if copies.fits:
+        return copies
+    n_routed = [spec.ffn.n_routed for spec in specs if isinstance(spec.ffn, Routed)]
+    found = meshes(work, world, n_routed, most_stages)
+    laid = [lay(mesh, work, recompute) for mesh in found] or [copies]
     fitting = [each for each in laid if each.fits]
+    if not fitting:
+        return min(laid, key=lambda each: each.held_bytes)
     fastest = min(each.seconds for each in fitting)
-    equal = [each for each in fitting if each.seconds <= EQUAL * fastest]
-    return max(equal, key=lambda each: (each.mesh.replicate, -each.mesh.pipeline, -each.mesh.expert))
+    equal = [each.mesh for each in fitting if each.seconds <= EQUAL * fastest]
+    best = max(equal, key=lambda mesh: (mesh.replicate, -mesh.pipeline, -mesh.expert))
+    return next(each for each in fitting if each.mesh == best)
 
 
-def meshes(work: Workload, world: int, n_routed: list[int], n_layers: int) -> Iterator[MeshConfig]:
+def meshes(work: Workload, world: int, n_routed: Sequence[int], most_stages: int) -> Iterator[MeshConfig]:
     """Those that divide the ranks and the experts, with a block for each stage, and for each rank as many
     rows as there are stages."""
     for pipeline in divisors(world):
         data = world // pipeline
-        if pipeline > n_layers or data * pipeline > work.sequences:
+        if pipeline > most_stages or data * pipeline > work.sequences:
             continue
         for expert in divisors(data):
             if expert > 1 and (not n_routed or any(n % expert for n in n_routed)):
@@ -98,10 +113,10 @@ def divisors(n: int) -> list[int]:
     return [k for k in range(1, n + 1) if n % k == 0]
 
 
-def lay(mesh: MeshConfig, work: Workload) -> Laid:
+def lay(mesh: MeshConfig, work: Workload, recompute: bool = False) -> Laid:
     """A mesh, `replicate` written out, with its memory and its time."""
     n_parts = mesh.shard * mesh.expert
-    layout = Layout(n_parts * mesh.replicate, 1, mesh.pipeline, mesh.expert, zero=3)
+    layout = Layout(n_parts * mesh.replicate, 1, mesh.pipeline, mesh.expert, zero=3, recompute=recompute)
     stage = stage_of(layout, work.model)
     sharded = (stage.params_shared + stage.params_routed * mesh.expert) / n_parts
     gathered = 2 * stage.params / stage.n_layers * BYTES_PER_PARAM["weights"] if n_parts > 1 else 0.0
@@ -110,7 +125,10 @@ def lay(mesh: MeshConfig, work: Workload) -> Laid:
     hidden = exchange_seconds(mesh, work, stage, sharded) + handover_seconds(layout, work, stage)
     seconds = max(busy, hidden) + all_to_all_seconds(layout, work)
     return Laid(
-        mesh=mesh,
+        shard=mesh.shard,
+        expert=mesh.expert,
+        pipeline=mesh.pipeline,
+        replicate=mesh.replicate,
         held_bytes=held,
         fits=held <= (1 - RESERVED) * work.device.memory_bytes,
         seconds=seconds * (1 + bubble(layout, work, stage)),

@@ -12,6 +12,7 @@ from typing import Any
 from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
+from nomoat.plan.choice import Laid, chosen
 from nomoat.plan.hardware import Mfu, read_hardware, share, workload
 from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Ranking, Workload, search
 from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
@@ -53,6 +54,7 @@ class Plan:
     usd: float
     usd_source: str
     faults: Endured | None  # not in what stands above
+    mesh: Laid  # that this package would run it on
 
 
 def parse_quantity(text: str) -> float:
@@ -120,6 +122,7 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=_price_source(run.gpu),
         faults=endured(n_params, run.gpus, run.tokens * seconds / run.gpus),
+        mesh=chosen(work, run.gpus, [run.shape], run.shape.n_layers),
     )
 
 
@@ -244,6 +247,7 @@ def table_rows(plan: Plan, run: Published) -> list[Cells]:
         ),
         ("FLOPs", f"{plan.flops_total:,.3g}", "", f"{plan.flops_per_token:,.4g} a token"),
         *_layout_rows(plan),
+        ("here", f"{1e6 * plan.mesh.seconds:,.4g} us a token", "", f"[mesh] {plan.mesh.says()}"),
         ("what binds", plan.limit, "", ""),
         ("share of the peak", f"{100 * plan.mfu:.1f} %", "", plan.mfu_source),
         ("time", f"{plan.days:,.1f} days", "", devices),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nomoat.plan.budget import Line, estimate, resolve
+from nomoat.plan.choice import Laid, choose
 from nomoat.plan.hardware import read_hardware
 from nomoat.plan.machine import Machine, machine_of, machine_of_run
 from nomoat.plan.rates import total
@@ -32,12 +33,15 @@ class Forecast:
     currency: str
     source: str
     faults: Endured | None = None  # not in what the lines say
+    mesh: Laid | None = None  # of the ranks; None for one
 
     def table(self) -> Table:
         header = (*HEADER, self.currency, "and")
         rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
-        note = f"{self.source} {self.faults.says()}" if self.faults else self.source
+        mesh = f"Ranks share by [mesh] {self.mesh.says()}." if self.mesh else ""
+        notes = (self.source, mesh, self.faults.says() if self.faults else "")
+        note = " ".join(note for note in notes if note)
         return Table(title, header, rows, note, ("and",), total=True)
 
     def total(self) -> Line:
@@ -88,7 +92,9 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
     if recipe.fitted:
         source += f" Cut to its budget: {recipe.fitted}."
     cast = Forecast(lines, machine.device, machine.units, prices.currency, source)
-    return cast if machine.device == "cpu" else replace(cast, faults=_faults(cast))
+    if machine.device == "cpu" or machine.units == 1:
+        return cast
+    return replace(cast, faults=_faults(cast), mesh=choose(recipe, machine.units, machine.device))
 
 
 def _faults(cast: Forecast) -> Endured | None:

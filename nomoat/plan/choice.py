@@ -11,6 +11,7 @@ are summed once a step; experts' all-to-all that nothing hides; stages under 1F1
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nomoat.model import counts
 from nomoat.model.spec import Routed, Spec
 from nomoat.parallel.axes import MeshConfig
 from nomoat.plan.hardware import read_hardware
@@ -62,17 +63,29 @@ class Laid:
 def choose(recipe: Recipe, world: int, device: str) -> Laid:
     """The mesh that `world` ranks of a recipe's run take on devices of that name: as the recipe says, or else
     by the rule above; for its largest model, and the fewest rows and longest context of a training."""
-    spec = max(recipe.models.values(), key=lambda spec: parts(spec, 1).flops)
-    training = [stage for stage in recipe.stages if hasattr(stage, "context") and hasattr(stage, "rows")]
-    context = max((stage.context for stage in training), default=spec.context)
-    rows = min((stage.rows for stage in training), default=world)
-    share = read_hardware().mfu["cpu-executed" if device == "cpu" else "cuda-executed"].value
-    work = Workload(parts(spec, context), read_hardware().device(device), share, rows, context)
+    specs = list(recipe.models.values())
+    work = workload_of(recipe, max(specs, key=counts.params_total), world, device)
+    recompute = recipe.kernels.recompute
     if recipe.mesh is not None:
-        return lay(recipe.mesh.on(world), work, recipe.kernels.recompute)
-    samples = any(stage.kind in WHOLE for stage in recipe.stages)
-    most_stages = 1 if samples else min(spec.n_layers for spec in recipe.models.values())
-    return chosen(work, world, list(recipe.models.values()), most_stages, recompute=recipe.kernels.recompute)
+        return lay(recipe.mesh.on(world), work, recompute)
+    most_stages = min(spec.n_layers for spec in specs)
+    if any(stage.kind in WHOLE for stage in recipe.stages):
+        most_stages = 1
+    return chosen(work, world, specs, most_stages, recompute=recompute)
+
+
+def workload_of(recipe: Recipe, spec: Spec, world: int, device: str) -> Workload:
+    """Steps on devices of one kind, at the share of the peak that recipes are planned with."""
+    stages = [stage for stage in recipe.stages if hasattr(stage, "context") and hasattr(stage, "rows")]
+    context = max((stage.context for stage in stages), default=spec.context)
+    hardware, kind = read_hardware(), "cpu" if device == "cpu" else "cuda"
+    return Workload(
+        model=parts(spec, context),
+        device=hardware.device(device),
+        share=hardware.mfu[f"{kind}-executed"].value,
+        sequences=min((stage.rows for stage in stages), default=world),
+        context=context,
+    )
 
 
 def chosen(

@@ -39,10 +39,15 @@ class Forecast:
         header = (*HEADER, self.currency, "and")
         rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
-        mesh = f"Ranks share by [mesh] {self.mesh.says()}." if self.mesh else ""
-        notes = (self.source, mesh, self.faults.says() if self.faults else "")
-        note = " ".join(note for note in notes if note)
-        return Table(title, header, rows, note, ("and",), total=True)
+        return Table(title, header, rows, self.note(), ("and",), total=True)
+
+    def note(self) -> str:
+        words = [self.source]
+        if self.mesh:
+            words.append(f"Ranks share by [mesh] {self.mesh.says()}.")
+        if self.faults:
+            words.append(self.faults.says())
+        return " ".join(words)
 
     def total(self) -> Line:
         most = max((line.memory_bytes or 0 for line in self.lines), default=0)

@@ -1,4 +1,4 @@
-"""The files of scripts/cluster are what their systems take; that they start something is told by test_slurm.py."""
+"""The files of scripts/cluster are what their systems take; test_slurm.py tells that one starts something."""
 
 import os
 import shutil

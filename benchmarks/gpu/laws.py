@@ -290,6 +290,7 @@ LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost
     grouped_as_whole_rows: 1e-4,
     packed_as_apart: 1e-4,
     batched_as_alone: 0.13,  # one answer of eight may part where rounding decides
+    sharded_as_plain: 1e-6,
     sorted_as_wide: 1e-4,
     plain_as_fused: 1e-4,
     grouped_plain_as_fused: 1e-4,

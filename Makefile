@@ -11,9 +11,10 @@ STAMP  := $(VENV)/.installed
 BENCHES := training sampling grpo sandbox contention memory
 CLIENTS := $(VENV)/clients
 PAGES  := $(VENV)/pages
+LAUNCHERS := $(VENV)/launchers
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check clients bench shelf bounds clean
+.PHONY: run test check clients launchers bench shelf bounds clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -22,10 +23,12 @@ run: $(STAMP)
 test: $(STAMP)-test $(STAMP)-smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)-test $(STAMP)-browser $(STAMP)-smollm2 clients $(PAGES)/.installed
+check: $(STAMP)-test $(STAMP)-browser $(STAMP)-smollm2 clients launchers $(PAGES)/.installed
 	$(BIN)/python -m pytest -m 'check or not check'
 
 clients: $(CLIENTS)/.installed
+
+launchers: $(LAUNCHERS)/.installed
 
 bench: $(STAMP)-bench
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
@@ -54,6 +57,12 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	cp tests/clients/package.json $(CLIENTS)
 	if command -v npm > /dev/null; then cd $(CLIENTS) && npm install --no-audit --no-fund; fi
+	@touch $@
+
+# What reads the files that start a run on a cluster, in a venv of its own.
+$(LAUNCHERS)/.installed: tests/launchers.txt | $(BIN)/python
+	$(PYTHON) -m venv $(LAUNCHERS)
+	$(LAUNCHERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/launchers.txt
 	@touch $@
 
 # What tests put into pages, where there is Node.

@@ -4,16 +4,21 @@ python scripts/plan_table.py            # rewrites what stands between the marke
 python scripts/plan_table.py --print    # prints it
 """
 
+import dataclasses
+import itertools
 import sys
+from functools import cache
 from pathlib import Path
 
 from nomoat.model.counts import params_total
-from nomoat.plan.cost import deepseek_stages, plan_published
+from nomoat.plan.cost import Plan, deepseek_stages, plan_published
+from nomoat.plan.faults import DAY, read_rates
 from nomoat.plan.hardware import read_hardware, workload
 from nomoat.plan.layout import Layout, PricedLayout, price
 from nomoat.plan.parts import flops_per_token
 from nomoat.plan.published import Published, read_published
-from nomoat.run.ledger import read_prices
+from nomoat.plan.replay import endured
+from nomoat.run.ledger import duration, read_prices
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "plan.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -22,6 +27,11 @@ COUNTED = {"weights": "weights alone", "causal": "causal attention", "full": "at
 
 
 Rows = list[tuple[str, ...]]  # the first is the header
+
+
+@cache
+def planned(name: str) -> Plan:
+    return plan_published(next(run for run in read_published() if run.name == name))
 
 
 def off(ours: float, theirs: float | None) -> str:
@@ -62,7 +72,7 @@ def counts() -> Rows:
 def verdict(run: Published) -> str:
     if run.use != "predict":
         return {"fit": "fitted", "shown": "shown"}[run.use]
-    hit = abs(plan_published(run).gpu_hours / run.gpu_hours - 1) <= HIT
+    hit = abs(planned(run.name).gpu_hours / run.gpu_hours - 1) <= HIT
     return "predicted" if hit else "**missed**"
 
 
@@ -82,7 +92,7 @@ def hours() -> Rows:
 
 
 def hours_row(run: Published) -> tuple[str, ...]:
-    plan = plan_published(run)
+    plan = planned(run.name)
     assumed = "" if "gpus" in run.model_fields_set else " assumed"
     by_rate = " by its rate" if run.tokens_per_second else ""
     peak_flops = run.gpu_hours * 3600 * read_hardware().devices[run.gpu].flops_bf16
@@ -105,7 +115,7 @@ def best_layouts() -> Rows:
     rows = [("run", "layout", "memory a device", "bubble", "communication", "device-hours")]
     for run in read_published():
         if run.layout:
-            found, after = plan_published(run).layouts[:2]
+            found, after = planned(run.name).layouts[:2]
             for name, layout in (("found", found), ("next", after), ("theirs", own_layout(run))):
                 rows.append(
                     (
@@ -127,6 +137,37 @@ def own_layout(run: Published) -> PricedLayout:
     schedule = "DualPipe" if axes.expert > 1 else "interleaved"
     layout = Layout(data, axes.tensor, axes.pipeline, axes.expert, schedule=schedule)
     return price(layout, workload(run, device, share))
+
+
+def faults() -> Rows:
+    """The two runs whose layouts are published, with the faults of one of them."""
+    header = (
+        "run", "devices", "faults counted", "one every", "save every", "spare machines", "effective time",
+        "in the long run", "days without", "with faults", "device-hours", "USD",
+    )  # fmt: skip
+    rows, past = [header], read_rates().interruptions
+    for run, counted in itertools.product(read_published(), (False, True)):
+        if run.layout:
+            plan = planned(run.name)
+            one = endured(params_total(run.shape), run.gpus, plan.days * DAY, planned=counted)
+            low, mean, high = (f"{seconds / DAY:.1f}" for seconds in dataclasses.astuple(one.replayed))
+            rows.append(
+                (
+                    run.name,
+                    f"{run.gpus:,}",
+                    f"{past.unexpected + counted * past.planned} in {past.days:.0f} days",
+                    duration(one.hazard.mtbf_seconds),
+                    duration(one.interval_seconds),
+                    f"{one.spares} of {one.n_machines}",
+                    f"{100 * one.effective:.1f} %",
+                    f"{100 * one.in_the_long_run:.1f} %",
+                    f"{plan.days:.1f}",
+                    f"{mean} ({low} to {high})",
+                    f"{plan.gpu_hours * one.machine_share:,.0f}",
+                    f"{plan.usd * one.machine_share:,.0f}",
+                )
+            )
+    return rows
 
 
 def stages() -> Rows:
@@ -160,6 +201,16 @@ def sources() -> str:
     return "\n".join(lines)
 
 
+def fault_sources() -> str:
+    rates = read_rates()
+    past, seconds, speeds = rates.interruptions, rates.seconds, rates.bytes_per_second
+    return (
+        f"{past.source}. Effective training time in that run: {past.effective}. A restart takes "
+        f"{seconds.detection:.0f} s to be noticed and {seconds.restart:.0f} s to be up, a repair "
+        f"{seconds.repair / DAY:.0f} days ({seconds.source}). Copies: {speeds.source}."
+    )
+
+
 def markdown(rows: Rows) -> str:
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
@@ -175,6 +226,7 @@ def text() -> str:
         "Hours": f"{score}\n\n{markdown(hours())}",
         "Classes": markdown(classes()),
         "Layouts": markdown(best_layouts()),
+        "Faults": f"{fault_sources()}\n\n{markdown(faults())}",
         "V3 and R1, stage by stage": markdown(stages()),
         "Sources": sources(),
     }

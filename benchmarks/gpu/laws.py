@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from benchmarks.gpu.measure import Place, Result, model_on, random_batch, random_ids, small_spec
 from nomoat.engine.generate import sample
@@ -116,6 +119,23 @@ def gradients(
     model = model_on(device, spec, dtype, kernels)
     left = gradient(model, random_batch(spec, B, spec.context), ObjectiveConfig())
     return flat([torch.tensor([left.loss]), *(p.grad for p in model.parameters() if p.grad is not None)])
+
+
+def sharded_as_plain(device: torch.device) -> float:
+    """Loss and all gradients under FSDP2 on one rank, beside the model as it is."""
+    spec, backend = small_spec(), "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh(device.type, (1,))
+        model = model_on(device, spec)
+        for part in (*model.blocks, *(depth.block for depth in model.depths), model):
+            fully_shard(part, mesh=mesh)
+        register_fsdp_forward_method(model, "hidden")
+        left = gradient(model, random_batch(spec, B, spec.context), ObjectiveConfig())
+        found = [p.grad.full_tensor() for p in model.parameters() if p.grad is not None]
+        return gap(flat([torch.tensor([left.loss]), *found]), gradients(device))
+    finally:
+        dist.destroy_process_group()
 
 
 def of_kernels(device: torch.device, one: Kernels, other: Kernels, **changes: object) -> float:
@@ -270,6 +290,7 @@ LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost
     grouped_as_whole_rows: 1e-4,
     packed_as_apart: 1e-4,
     batched_as_alone: 0.13,  # one answer of eight may part where rounding decides
+    sharded_as_plain: 1e-6,
     sorted_as_wide: 1e-4,
     plain_as_fused: 1e-4,
     grouped_plain_as_fused: 1e-4,

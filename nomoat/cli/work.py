@@ -99,7 +99,8 @@ def work(
     from nomoat.stages.pipeline import check, run_stages
 
     keep_freed_memory()
-    ranks = mesh.start(recipe.device, recipe.mesh)
+    laid = laid_out(recipe, mesh.n_ranks())
+    ranks = mesh.start(laid.device, laid.mesh)
     try:
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
@@ -117,10 +118,21 @@ def work(
                 watch = _watch(recipe, run, ranks, names, finished)
                 run.observers.append(stack.enter_context(watch))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
-            ran = run_stages(run, recipe, stop, **how)
+            ran = run_stages(run, laid, stop, **how)
         return ran, run if leads else None
     finally:
         mesh.stop()
+
+
+def laid_out(recipe: "Recipe", world: int) -> "Recipe":
+    """The recipe with the mesh that `nomoat plan` prints for so many ranks, where it names none; a run keeps
+    it without, so that it may go on with other ranks."""
+    from nomoat.plan.choice import choose
+    from nomoat.plan.machine import machine_of
+
+    if world < 2 or recipe.mesh is not None:
+        return recipe
+    return recipe.model_copy(update={"mesh": choose(recipe, world, machine_of(recipe).device).mesh})
 
 
 def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":

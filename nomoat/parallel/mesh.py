@@ -138,6 +138,12 @@ class Mesh:
 ALONE = Mesh(0, 1, torch.device("cpu"))
 
 
+def n_ranks() -> int:
+    """How many the environment says that there are; `start` says what is wrong with it."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    return int(text) if text.isdigit() else 1
+
+
 def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 

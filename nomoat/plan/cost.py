@@ -1,8 +1,8 @@
 """What a pre-training run will cost: parameters, layout, FLOPs, device-hours, memory, energy, power, money.
 
 Time follows from the layout and from the share of the peak that a class of devices reaches while it
-multiplies, fitted on the "fit" rows of published.toml.  Not modelled: restarts, evaluation, cooling, failed
-attempts, what comes out.
+multiplies, fitted on the "fit" rows of published.toml; what faults add to it stands beside (replay.py).  Not
+modelled: evaluation, cooling, failed attempts, what comes out.
 """
 
 import re
@@ -12,9 +12,11 @@ from typing import Any
 from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
+from nomoat.plan.choice import Laid, chosen
 from nomoat.plan.hardware import Mfu, read_hardware, share, workload
-from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, search
+from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Ranking, Workload, search
 from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
+from nomoat.plan.replay import Endured, endured
 from nomoat.report.table import Table
 from nomoat.run.ledger import read_prices
 
@@ -51,6 +53,8 @@ class Plan:
     kwh: float
     usd: float
     usd_source: str
+    faults: Endured | None  # not in what stands above
+    mesh: Laid  # that this package would run it on
 
 
 def parse_quantity(text: str) -> float:
@@ -86,13 +90,7 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         )
     mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)
-    batch = work.sequences * run.context
-    ranking = search(work, run.gpus)
-    if not ranking.layouts:
-        raise ConfigError(
-            f"a step of {batch:,.0f} tokens is {work.sequences:,.0f} rows of {run.context} for {run.gpus} "
-            f"{run.gpu}; expected a row for each data-parallel group; take fewer devices or a longer run"
-        )
+    ranking = _ranking(run, work)
     best = ranking.layouts[0]
     flops = work.model.flops
     seconds = best.seconds if mfu.arithmetic else flops / (device.flops_bf16 * mfu.value)  # of a token
@@ -100,12 +98,13 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
     price = prices.device(run.gpu)
     gpu_hours = run.tokens * seconds / 3600
     kwh = gpu_hours * price.watts / 1000
+    n_params = counts.params_total(run.shape)
     return Plan(
-        params_total=counts.params_total(run.shape),
+        params_total=n_params,
         params_active=counts.params_active(run.shape),
         tokens=run.tokens,
         context=run.context,
-        batch_tokens=batch,
+        batch_tokens=work.sequences * run.context,
         flops_per_token=flops,
         flops_total=flops * run.tokens,
         gpu=run.gpu,
@@ -122,7 +121,20 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         kwh=kwh,
         usd=prices.money(price, kwh * 3.6e6, gpu_hours * 3600),
         usd_source=_price_source(run.gpu),
+        faults=endured(n_params, run.gpus, run.tokens * seconds / run.gpus),
+        mesh=chosen(work, run.gpus, [run.shape], run.shape.n_layers),
     )
+
+
+def _ranking(run: Published, work: Workload) -> Ranking:
+    ranking = search(work, run.gpus)
+    if not ranking.layouts:
+        raise ConfigError(
+            f"a step of {work.sequences * run.context:,.0f} tokens is {work.sequences:,.0f} rows of "
+            f"{run.context} for {run.gpus} {run.gpu}; expected a row for each data-parallel group; take "
+            "fewer devices or a longer run"
+        )
+    return ranking
 
 
 def _price_source(gpu: str) -> str:
@@ -235,11 +247,13 @@ def table_rows(plan: Plan, run: Published) -> list[Cells]:
         ),
         ("FLOPs", f"{plan.flops_total:,.3g}", "", f"{plan.flops_per_token:,.4g} a token"),
         *_layout_rows(plan),
+        ("here", f"{1e6 * plan.mesh.seconds:,.4g} us a token", "", f"[mesh] {plan.mesh.says()}"),
         ("what binds", plan.limit, "", ""),
         ("share of the peak", f"{100 * plan.mfu:.1f} %", "", plan.mfu_source),
         ("time", f"{plan.days:,.1f} days", "", devices),
         ("energy", f"{plan.kwh:,.0f} kWh", "", f"{plan.kilowatts:,.1f} kW"),
         ("device-hours", _cost(plan, plan.gpu_hours), _cost(plan, hours), plan.usd_source),
+        *_fault_rows(plan),
     ]
     return rows + _stage_rows(plan) if run.shape == PRESETS["deepseek-v3"] and hours else rows
 
@@ -255,6 +269,13 @@ def _layout_rows(plan: Plan) -> list[Cells]:
         memory += f"; {plan.advice}"
     rows.append(("memory a device", f"{best.all_bytes / 1e9:,.1f} GB", "", memory))
     return rows
+
+
+def _fault_rows(plan: Plan) -> list[Cells]:
+    if plan.faults is None:
+        return []
+    hours = plan.gpu_hours * plan.faults.machine_share
+    return [*plan.faults.cells(), ("hours with faults", _cost(plan, hours), "", "spares included")]
 
 
 def _stage_rows(plan: Plan) -> list[Cells]:

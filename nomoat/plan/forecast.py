@@ -6,12 +6,14 @@ than a million parameters.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomoat.plan.budget import Line, estimate, resolve
+from nomoat.plan.choice import Laid, choose
 from nomoat.plan.hardware import read_hardware
 from nomoat.plan.machine import Machine, machine_of, machine_of_run
 from nomoat.plan.rates import total
+from nomoat.plan.replay import Endured, endured
 from nomoat.report.receipt import receipt_of
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
@@ -30,12 +32,22 @@ class Forecast:
     units: int
     currency: str
     source: str
+    faults: Endured | None = None  # not in what the lines say
+    mesh: Laid | None = None  # of the ranks; None for one
 
     def table(self) -> Table:
         header = (*HEADER, self.currency, "and")
         rows = [line_cells(line) for line in (*self.lines, self.total())]
         title = f"Plan for {self.units} x {self.device}, estimated"
-        return Table(title, header, rows, self.source, ("and",), total=True)
+        return Table(title, header, rows, self.note(), ("and",), total=True)
+
+    def note(self) -> str:
+        words = [self.source]
+        if self.mesh:
+            words.append(f"Ranks share by [mesh] {self.mesh.says()}.")
+        if self.faults:
+            words.append(self.faults.says())
+        return " ".join(words)
 
     def total(self) -> Line:
         most = max((line.memory_bytes or 0 for line in self.lines), default=0)
@@ -75,7 +87,8 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
         f"prices of {prices.date}; "
         f"{MEMORY[machine.rates is not None]}; times within the interval in nine cases of ten."
     )
-    largest = max((line.memory_bytes or 0 for line in estimate(recipe, only, machine)), default=0)
+    lines = estimate(recipe, only, machine)
+    largest = max((line.memory_bytes or 0 for line in lines), default=0)
     device = read_hardware().device(machine.device)
     if largest > device.memory_bytes:
         source += (
@@ -83,7 +96,16 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
         )
     if recipe.fitted:
         source += f" Cut to its budget: {recipe.fitted}."
-    return Forecast(estimate(recipe, only, machine), machine.device, machine.units, prices.currency, source)
+    cast = Forecast(lines, machine.device, machine.units, prices.currency, source)
+    if machine.device == "cpu" or machine.units == 1:
+        return cast
+    return replace(cast, faults=_faults(cast), mesh=choose(recipe, machine.units, machine.device))
+
+
+def _faults(cast: Forecast) -> Endured | None:
+    """Of all stages, one after the other, as if each trained the largest model."""
+    n_params = max((line.parameters or 0 for line in cast.lines), default=0)
+    return endured(n_params, cast.units, cast.total().seconds)
 
 
 HEADER_AGAINST = (

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables
+from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -30,8 +30,17 @@ EXPECTED = (
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
     "names of columns as in mine.jsonl:question=q,answer=a"
 )
+
+
+def same(problem: Problem, text: str) -> tuple[bool, str]:
+    """(whether the answer is the one expected, by which rule)."""
+    facts = problem.facts
+    reads = {"units": facts["units"], "lang": facts["reads"], "question": problem.prompt}
+    return exact.compared(text, problem.witness, **reads)
+
+
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
-    "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),
+    "exact": lambda p, text: same(p, text)[0],
     "number": lambda p, text: exact.says_last(text, p.witness, lang=p.facts["reads"]),
     "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
     "code": programs.check,
@@ -42,7 +51,7 @@ def rule(checker: str, problem: Problem, text: str) -> str:
     """What the verdict about an answer follows from, for a person."""
     lang = problem.facts["reads"]
     if checker == "exact":
-        return exact.compared(text, problem.witness, units=problem.facts["units"], lang=lang)[1]
+        return same(problem, text)[1]
     if checker == "number":
         return f"the last number is {exact.last_number(text, lang=lang)}"
     if checker == "line":
@@ -172,11 +181,11 @@ def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     column, given = first_of(row, ANSWER)
     witness = columns.as_text(given)
     work = row.get("solution", "")
-    laid_out = "\n" in witness.strip() and exact.boxed(witness)
+    laid_out = "\n" in witness.strip() and texts.boxed(witness)
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
     elif column == "solution" or laid_out:  # MATH
-        witness = " ".join((exact.boxed(witness) or witness).split())
+        witness = " ".join((texts.boxed(witness) or witness).split())
     witness = witness.strip()
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")

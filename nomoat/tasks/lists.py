@@ -2,7 +2,7 @@
 same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4), x = 5 and 5.
 """
 
-from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom
+from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
 
 INFINITY = atom("letter", "∞")
 LOWEST = Algebra().negative(INFINITY)
@@ -45,6 +45,36 @@ def either(parts: list[Answer]) -> Answer:
         letter, values = listed.parts
         return Several("=", (letter, Several("{}", values.parts)))
     return listed
+
+
+def both(parts: list[Answer]) -> Answer | None:
+    """x ∈ [0, 5) for `x ≥ 0 and x < 5`; None for all else."""
+    members = [member(part) for part in parts]
+    if len(members) != 2 or None in members:
+        return None
+    letters = {part.parts[0].letter() for part in members}
+    above = [part.parts[1] for part in members if part.parts[1].kind in ("()", "[)")]
+    above = [region for region in above if same_form(region.parts[1], INFINITY)]
+    below = [part.parts[1] for part in members if part.parts[1].kind in ("()", "(]")]
+    below = [region for region in below if same_form(region.parts[0], LOWEST)]
+    if len(letters) != 1 or len(above) != 1 or len(below) != 1:
+        return None
+    low, high = above[0], below[0]
+    if empty(low.parts[0], high.parts[1]):
+        return None
+    region = Several(low.kind[0] + high.kind[1], (low.parts[0], high.parts[1]))
+    return Several("∈", (members[0].parts[0], region))
+
+
+def empty(low: Answer, high: Answer) -> bool:
+    """Whether no number is between two fractions."""
+    ends = [part.number() if isinstance(part, Formula) else None for part in (low, high)]
+    fractions = [end.fraction() if end else None for end in ends]
+    return None not in fractions and fractions[0] >= fractions[1]
+
+
+def same_form(a: Answer, b: Answer) -> bool:
+    return key_of(a) == key_of(b)
 
 
 def pieces(region: Several) -> tuple[Answer, ...]:

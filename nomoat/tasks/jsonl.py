@@ -11,6 +11,7 @@ They have one level, 0.  A function runs with your rights, and judges as it like
 what it lets pass.
 """
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -25,6 +26,7 @@ from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
 TRIED = 8  # solutions of a file that are run when it is read
+SENTENCE = re.compile(r"(?:\S+\s+){4,}\S*\d|\d\S*\s+(?:\S+\s+){3,}|\b(?:answer|Antwort) (?:is|ist)\b|\.\s+\S")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
@@ -109,6 +111,9 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         problem = posed(row, place, checker, held)
         judges_itself(problem, place, checker)
         first = problems.setdefault(problem.key, problem)
+        if not texts.same_words(first.prompt, problem.prompt):  # What is R? and what is r?
+            problem = with_capitals(problem, held)
+            first = problems.setdefault(problem.key, problem)
         a, b = first.witness, problem.witness
         if judged_by(first) != judged_by(problem):
             found = f"the question stands above with other tests or units ({first.facts['place']})"
@@ -118,6 +123,17 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
         raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
     return list(problems.values())
+
+
+def with_capitals(problem: Problem, held: bool) -> Problem:
+    """The problem under a key that holds its capitals, too."""
+    return keyed(problem, f"{problem.key} / {' '.join(problem.prompt.split())}", held)
+
+
+def keyed(problem: Problem, key: str, held: bool) -> Problem:
+    """The problem under the key, or, where it is to be held out, under the next one that is."""
+    ways = (dataclasses.replace(problem, key=f"{key} {n}") for n in itertools.count())
+    return next(problem for problem in ways if not held or base.split_of(problem) == "eval")
 
 
 def judged_by(problem: Problem) -> str:
@@ -172,8 +188,7 @@ def posed(row: Row, place: str, checker: str, held: bool = False) -> Problem:
     if len(turns) > 1:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
-    keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
-    return next(problem for problem in keyed if not held or base.split_of(problem) == "eval")
+    return keyed(Problem(prompt, key, witness, facts), key, held)
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
@@ -187,6 +202,8 @@ def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     elif column == "solution" or laid_out:  # MATH
         witness = " ".join((texts.boxed(witness) or witness).split())
     witness = witness.strip()
+    if witness == str(work).strip() and SENTENCE.search(witness) and not exact.readings(witness):
+        raise LookupError("a solution without a \\boxed{} or ####")
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")
     return witness, {"units": row.get("units"), "work": str(work).strip()}

@@ -135,7 +135,7 @@ class Reader(Numerals):
             return (
                 last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
             )
-        return token.kind == "sign" and token.text in ("(", "π", "√", "frac")
+        return token.kind == "sign" and token.text in ("(", "π", "√", "frac", *WHOLES)
 
     def signed(self) -> Answer:
         sign = self.take("+", "-", "±", "∓")

@@ -1,5 +1,6 @@
 """Answers as texts: what is in the box, without marks; choices, times; what isn't read, in one spelling."""
 
+import operator
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from nomoat.tasks.latex import Token
 from nomoat.tasks.reader import FUNCTIONS
 
 MAX_TEXT = 400  # characters that are read
+MAX_QUESTION = 20_000  # characters in which capitals are compared
 MAX_PLAIN = 4000  # characters that compare as text
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
 WRAPPERS = (
@@ -103,6 +105,12 @@ def _narrow(char: str) -> str:
     if char.isdecimal():
         return str(unicodedata.decimal(char))
     return unicodedata.normalize("NFKC", char) if "\uff01" <= char <= "\uff5e" or char == "\u3000" else char
+
+
+def same_words(a: str, b: str) -> bool:
+    """Whether texts of the same letters are the same, with capitals only where they mean something."""
+    spelled = ([token.text for token in cased(latex.tokens(text[:MAX_QUESTION]))] for text in (a, b))
+    return a == b or operator.eq(*spelled)
 
 
 def plain(text: str, lang: str = "en") -> str:

@@ -79,9 +79,7 @@ def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
     counts, or among the `nouns`, stems of a question's words.
     """
     known = (unit_names(), unit_powers(), counted(), nouns)
-    return all(
-        any(name in names or stem(name) in names for names in known) for name in NAME.findall(unit)
-    )
+    return all(any(name in names or stem(name) in names for names in known) for name in NAME.findall(unit))
 
 
 @functools.cache
@@ -113,7 +111,14 @@ def no_nouns() -> set[str]:
 def stem(name: str) -> str:
     """A noun in the singular, as far as its end tells."""
     name = name.lower()
-    for end, singular in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+    for end, singular in (
+        ("ies", "y"),
+        ("ie", "y"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("xes", "x"),
+        ("sses", "ss"),
+    ):
         if name.endswith(end):
             return name.removesuffix(end) + singular
     return name if name.endswith("ss") else name.removesuffix("s")

@@ -323,3 +323,9 @@ def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
 )
 def test_the_end_of_a_number_is_not_the_last_number(text, expected):
     assert exact.last_number(text) == expected
+
+
+def test_the_last_number_has_its_scale():
+    assert exact.last_number("about 1 million people") == 10**6
+    assert exact.last_number("it is 2.5 billion") == 2_500_000_000
+    assert exact.last_number("half of \\frac{1}{2} million") is None

@@ -74,4 +74,6 @@ def test_plain_text(text, plain):
 
 
 def test_fractions_of_other_numbers_are_other_texts():
-    assert texts.in_one_spelling(latex.tokens("\\frac{1}{23}")) != texts.in_one_spelling(latex.tokens("\\frac{12}{3}"))
+    assert texts.in_one_spelling(latex.tokens("\\frac{1}{23}")) != texts.in_one_spelling(
+        latex.tokens("\\frac{12}{3}")
+    )

@@ -57,7 +57,9 @@ def blocks(text: str, depth: int = 0) -> Iterator[str]:
     while at < len(lines):
         opening = OPENING.match(lines[at])
         at += 1
-        if not opening or (opening["words"] and not closes_later(lines[at:], opening["fence"])):
+        if not opening:
+            continue
+        if opening["words"] and not closes_later(lines[at:], opening["fence"]):
             continue
         body, at = block(lines, at, opening)
         code = readable("".join(f"{line}\n" for line in body))
@@ -71,7 +73,10 @@ def closes_later(lines: list[str], fence: str) -> bool:
 
 def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int]:
     """(the lines of the block that opens before a place, where what is behind it begins)."""
-    fence, quotes, body, within = opening["fence"], opening["lead"].count(">"), [], 0
+    fence = opening["fence"]
+    quotes = opening["lead"].count(">")
+    body: list[str] = []
+    within = 0  # blocks that are open in this one
     indent = len(opening["lead"].rpartition(">")[2].expandtabs(4))
     quoted = quotes > 0 and at < len(lines) and lines[at].lstrip().startswith(">")
     while at < len(lines):

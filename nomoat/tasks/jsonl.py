@@ -202,11 +202,16 @@ def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     elif column == "solution" or laid_out:  # MATH
         witness = " ".join((texts.boxed(witness) or witness).split())
     witness = witness.strip()
-    if witness == str(work).strip() and SENTENCE.search(witness) and not exact.readings(witness):
+    if column == "solution" and in_words(witness):
         raise LookupError("a solution without a \\boxed{} or ####")
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")
     return witness, {"units": row.get("units"), "work": str(work).strip()}
+
+
+def in_words(text: str) -> bool:
+    """Whether a solution is told, and no answer by itself."""
+    return SENTENCE.search(text) is not None and not exact.readings(text)
 
 
 def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:

@@ -53,11 +53,12 @@ def both(parts: list[Answer]) -> Answer | None:
     if len(members) != 2 or None in members:
         return None
     letters = {part.parts[0].letter() for part in members}
-    above = [part.parts[1] for part in members if part.parts[1].kind in ("()", "[)")]
-    above = [region for region in above if same_form(region.parts[1], INFINITY)]
-    below = [part.parts[1] for part in members if part.parts[1].kind in ("()", "(]")]
-    below = [region for region in below if same_form(region.parts[0], LOWEST)]
-    if len(letters) != 1 or len(above) != 1 or len(below) != 1:
+    regions = [part.parts[1] for part in members]
+    if len(letters) != 1 or not all(map(interval, regions)):
+        return None
+    above = [region for region in regions if same_form(region.parts[1], INFINITY)]
+    below = [region for region in regions if same_form(region.parts[0], LOWEST)]
+    if len(above) != 1 or len(below) != 1:
         return None
     low, high = above[0], below[0]
     if empty(low.parts[0], high.parts[1]):

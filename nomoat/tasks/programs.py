@@ -200,16 +200,18 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     """(what a test runs, the names that mean the function there): the module and its `check`; where there is
     none, its functions and methods named test….
     """
-    defs = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    run = [node for node in defs if node.name == "check"][-1:]
-    run = run or [node for node in defs if node.name.startswith("test")]
-    given = {node.args.args[0].arg for node in run if node.name == "check" and node.args.args}
-    names = {"candidate", entry} | given
-    helpers = {node.name for node in defs if node not in run and any(map(demands, ast.walk(node)))}
-    found = []
-    for body in (tree.body, *(node.body for node in run)):
-        found += [node for node in straight(body, names) if not isinstance(node, (*DEFINITIONS, ast.Import))]
-    return found, names | helpers
+    functions = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2])]
+    run = [node for node in functions if node.name == "check"][-1:]
+    names = {"candidate", entry}
+    for node in run:
+        names |= {argument.arg for argument in node.args.args[:1]}
+    run = run or [node for node in functions if node.name.startswith("test")]
+    found = straight(tree.body, names)
+    for node in run:
+        found = [*found, *straight(node.body, names)]
+    helpers = set(functions) - set(run)
+    names |= {node.name for node in helpers if any(map(demands, ast.walk(node)))}
+    return [node for node in found if not isinstance(node, DEFINITIONS)], names
 
 
 def demands(node: ast.AST) -> bool:

@@ -137,12 +137,23 @@ def cased(found: Sequence[Token]) -> Iterator[Token]:
     names = [token.text for token in found if token.kind in ("name", "word")]
     signs = {token.text for token in found if token.kind == "sign"}
     formal = bool(signs - MARKS) or any(name.lower() in FUNCTIONS for name in names)
-    letters = [name for name in names if name not in ("and", "und")]
-    options = not formal and len(letters) > (2 if "-" in signs else 1) and OPTIONS.fullmatch("".join(letters))
+    options = not formal and are_options(names, least=3 if "-" in signs else 2)
     for token, then in zip(found, [*found[1:], Token("end", "")]):
         if token.kind in ("name", "word") and (options or is_word(token, then, formal)):
-            token = token._replace(text=re.sub("[A-Z]+", lambda capitals: capitals[0].lower(), token.text))
+            token = token._replace(text=in_lower_case(token.text))
         yield token
+
+
+def in_lower_case(text: str) -> str:
+    """The text without capital ASCII letters."""
+    return re.sub("[A-Z]+", lambda capitals: capitals[0].lower(), text)
+
+
+def are_options(names: Sequence[str], least: int) -> bool:
+    """Whether the names are letters from A to J, so many at least and all in one case."""
+    letters = [name for name in names if name not in ("and", "und")]
+    single = len(letters) >= least and max(map(len, letters)) == 1
+    return single and OPTIONS.fullmatch("".join(letters)) is not None
 
 
 def is_word(token: Token, then: Token, formal: bool) -> bool:

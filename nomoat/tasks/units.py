@@ -68,10 +68,16 @@ def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
     start = len(tokens)
     while start > 1 and tokens[start - 1].kind == "name" and tokens[start - 1].space:
         start -= 1
-    counts = start > 0 and (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}")
-    longest = max((len(token.text) for token in tokens[start:]), default=0)
-    unit = unit_of(tokens[start:]) if counts and longest > 2 and len(tokens) - start <= MAX_NOUN else ""
-    return ([*tokens[:start]], unit, True) if unit else None
+    unit = noun_of(tokens[start:])
+    if not unit or not (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}"):
+        return None
+    return [*tokens[:start]], unit, True
+
+
+def noun_of(phrase: Sequence[Token]) -> str:
+    """What a few words count; "" where they are letters, or another value."""
+    longest = max((len(token.text) for token in phrase), default=0)
+    return unit_of(phrase) if longest > 2 and len(phrase) <= MAX_NOUN else ""
 
 
 def omissible(unit: str, nouns: Collection[str] = ()) -> bool:

@@ -60,11 +60,17 @@ def both(parts: list[Answer]) -> Answer | None:
     below = [region for region in regions if same_form(region.parts[0], LOWEST)]
     if len(above) != 1 or len(below) != 1:
         return None
-    low, high = above[0], below[0]
-    if empty(low.parts[0], high.parts[1]):
+    return cut(members[0].parts[0], above[0], below[0])
+
+
+def cut(letter: Answer, above: Several, below: Several) -> Answer | None:
+    """The letter in what two rays have in common."""
+    low = above.parts[0]
+    high = below.parts[1]
+    if empty(low, high):
         return None
-    region = Several(low.kind[0] + high.kind[1], (low.parts[0], high.parts[1]))
-    return Several("∈", (members[0].parts[0], region))
+    kind = above.kind[0] + below.kind[1]
+    return Several("∈", (letter, Several(kind, (low, high))))
 
 
 def empty(low: Answer, high: Answer) -> bool:

@@ -209,9 +209,13 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     found = straight(tree.body, names)
     for node in run:
         found = [*found, *straight(node.body, names)]
-    helpers = set(functions) - set(run)
-    names |= {node.name for node in helpers if any(map(demands, ast.walk(node)))}
-    return [node for node in found if not isinstance(node, DEFINITIONS)], names
+    found = [node for node in found if not isinstance(node, DEFINITIONS)]
+    return found, names | helpers(set(functions) - set(run))
+
+
+def helpers(functions: Collection[ast.AST]) -> set[str]:
+    """The names of the functions that demand something."""
+    return {node.name for node in functions if any(map(demands, ast.walk(node)))}
 
 
 def demands(node: ast.AST) -> bool:

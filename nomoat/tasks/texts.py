@@ -30,6 +30,7 @@ MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
 OPTIONS = re.compile("[a-j]+|[A-J]+")
 BRACKETED = re.compile(r"\((\w)\)|\[([A-Za-z])\]")
+NAMES = ("name", "word")  # kinds of tokens
 SHORT = ("no", "ok", "am", "pm", "is", "in", "of", "to", "or", "and", "it", "at", "on", "by", "if")
 
 
@@ -134,14 +135,17 @@ def cased(found: Sequence[Token]) -> Iterator[Token]:
 
     r/R isn't R/r, nor aB Ab; what is listed as a, b, c may be A, B, C.
     """
-    names = [token.text for token in found if token.kind in ("name", "word")]
+    names = [token.text for token in found if token.kind in NAMES]
     signs = {token.text for token in found if token.kind == "sign"}
     formal = bool(signs - MARKS) or any(name.lower() in FUNCTIONS for name in names)
     options = not formal and are_options(names, least=3 if "-" in signs else 2)
     for token, then in zip(found, [*found[1:], Token("end", "")]):
-        if token.kind in ("name", "word") and (options or is_word(token, then, formal)):
-            token = token._replace(text=in_lower_case(token.text))
-        yield token
+        if token.kind not in NAMES:
+            yield token
+        elif options or is_word(token, then, formal):
+            yield token._replace(text=in_lower_case(token.text))
+        else:
+            yield token
 
 
 def in_lower_case(text: str) -> str:

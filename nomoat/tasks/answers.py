@@ -2,7 +2,7 @@
 
 import re
 
-from nomoat.tasks import exact
+from nomoat.tasks import exact, texts
 from nomoat.tasks.base import MAX_ANSWER, MAX_TEXT
 
 SPECIAL = re.compile(r"<\|[a-z]+\|>|</?think>")
@@ -40,7 +40,7 @@ def lenient_answer(reply: str) -> str:
     lines = [line for line in tail.splitlines() if line.strip()]
     if not lines:
         return ""
-    box = exact.boxed(lines[-1])
+    box = texts.boxed(lines[-1])
     if box and not exact.DENIAL.search(lines[-1]):
         return box
     pieces = [piece for piece in CUE.split(lines[-1]) if piece.strip()]

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, exact, tables
+from nomoat.tasks import answers, base, exact, tables, texts
 from nomoat.tasks.tables import ANSWER
 
 WORTH = re.compile(r"\s*[0-9]{1,30}(\.[0-9]{1,30}|/0{0,30}[1-9][0-9]{0,30}|(\.[0-9]+)?e[+-]?[0-9]{1,2})?\s*")
@@ -36,7 +36,7 @@ def final(value: object, column: str) -> str | None:
     text = as_text(value)
     if "####" in text:
         return text.rpartition("####")[2].strip()
-    box = exact.boxed(text)
+    box = texts.boxed(text)
     if box is None and (column in ("solution", "canonical_solution") or "\n" in text.strip()):
         return None
     return " ".join((box or text).split())

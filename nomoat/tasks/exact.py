@@ -12,10 +12,10 @@ Otherwise the question would be an answer.  As in MATH's own grading, degrees, `
 """
 
 import dataclasses
+import functools
 import itertools
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -25,22 +25,11 @@ from nomoat.tasks import units as measures
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
 from nomoat.tasks.reader import FUNCTIONS, Reader
+from nomoat.tasks.texts import MAX_PLAIN, MAX_TEXT, clean, plain, same_choice, same_time, without_text
 from nomoat.tasks.values import Unread
 
-MAX_TEXT = 400  # characters that are read
-MAX_PLAIN = 4000  # characters that compare as text
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
-BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
-WRAPPERS = (
-    ("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
-    ("«", "»"),
-)  # fmt: skip
-# B, (B), B., Option B, and B) with its text
-CHOICE = re.compile(
-    r"(?:(?:option|choice|answer) )?\(?([A-J])(?:\)[.:]?|[.:]|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE
-)
 SAME = {True: "the same", False: "another"}
-OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
 FRAC = ["frac", "{", "}"]
 
@@ -58,9 +47,18 @@ class Reading:
     omissible: bool = True
 
 
-def equal(answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> bool:
-    """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time."""
-    return compared(answer, expected, units=units, lang=lang)[0]
+def equal(
+    answer: str,
+    expected: str,
+    *,
+    units: Mapping[str, Any] | None = None,
+    lang: str = "en",
+    question: str = "",
+) -> bool:
+    """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time.  The
+    nouns of the `question` may be left out, or stand beside a number.
+    """
+    return compared(answer, expected, units=units, lang=lang, question=question)[0]
 
 
 # 2024-11-28, 11/28/2024, 3–5, 0x1F: no differences, quotients or products
@@ -68,7 +66,12 @@ NO_SUM = re.compile(r"\d+(?:[-–—/]\d+){2,}|\d+[–—]\d+|0[xX][0-9a-fA-F]+"
 
 
 def compared(
-    answer: str, expected: str, *, units: Mapping[str, Any] | None = None, lang: str = "en"
+    answer: str,
+    expected: str,
+    *,
+    units: Mapping[str, Any] | None = None,
+    lang: str = "en",
+    question: str = "",
 ) -> tuple[bool, str]:
     """(whether they are equal, by which rule)."""
     if max(len(answer), len(expected)) > MAX_PLAIN:
@@ -81,15 +84,18 @@ def compared(
     chosen = same_choice(*texts)
     if chosen is not None:
         return chosen, f"{SAME[chosen]} choice"
+    timed = same_time(*texts)
+    if timed is not None:
+        return timed, f"{SAME[timed]} time of day"
     if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
-    a = readings(answer, units, lang)
-    b = readings(expected, units, lang)
+    read = functools.partial(readings, units=units, lang=lang, nouns=measures.nouns_of(question))
+    a, b = read(answer), read(expected)
     if a and not b:
-        b = readings(expected, units, lang, letters=True)
+        b = read(expected, letters=True)
     elif b and not a:
-        a = readings(answer, units, lang, letters=True)
+        a = read(answer, letters=True)
     if a and b and not wordy(answer):
         return matched(a, b, units)
     same = plain(answer, lang) == plain(expected, lang) != ""
@@ -100,14 +106,6 @@ def compared(
 
 def _one_dash(text: str) -> str:
     return re.sub("[–—]", "-", text.removesuffix("."))
-
-
-def same_choice(answer: str, expected: str) -> bool | None:
-    """Whether two name the same choice, one of them with its text; else None."""
-    a, b = (CHOICE.fullmatch(without_text(text)) for text in (answer, expected))
-    if not a or not b or max(len(answer), len(expected)) > MAX_TEXT or bool(a["said"]) == bool(b["said"]):
-        return None
-    return a[1].upper() == b[1].upper() and not OTHER_CHOICE.search(a["said"] or b["said"])
 
 
 def wordy(text: str) -> bool:
@@ -125,7 +123,7 @@ def matched(
 
 def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[bool, str]:
     omitted = not units and a.unit != b.unit
-    letter = a.unit or b.unit
+    unit = a.unit or b.unit
     if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
@@ -136,7 +134,8 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[boo
         told = in_units(a, b, units) if units else ""
         return False, f"another value{told}"
     if omitted and not (a.omissible and b.omissible):
-        return False, f"a unit of one letter, {letter}, which can't be left out"
+        what = "a unit of one letter" if len(unit) < 2 else "no unit that is known"
+        return False, f"{what}, {unit}, which can't be left out"
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
@@ -151,10 +150,15 @@ def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
 
 
 def readings(
-    text: str, units: Mapping[str, Any] | None = None, lang: str = "en", *, letters: bool = False
+    text: str,
+    units: Mapping[str, Any] | None = None,
+    lang: str = "en",
+    *,
+    letters: bool = False,
+    nouns: Collection[str] = (),
 ) -> list[Reading]:
     """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
-    in the grammar.  `letters`: what would be words, as -a, i is a formula.
+    in the grammar.  `letters`: what would be words, as -a, i is a formula.  `nouns` may be left out.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return []
@@ -168,11 +172,17 @@ def readings(
         whole, (found, unit) = found, measures.parted(found)
         guess = None if unit else measures.guessed(whole)
     read = [understood(found, unit, worth, letters)]
+    of_words = True
     if guess:
-        counted = understood(*guess[:2], Fraction(1))
+        *guess, of_words = guess
+        counted = understood(*guess, Fraction(1))
         if counted and isinstance(counted.value, Formula) and counted.value.number():
-            read.append(dataclasses.replace(counted, omissible=guess[2]))
-    return [reading for reading in read if reading]
+            read.append(counted)
+    return [
+        dataclasses.replace(reading, omissible=of_words and measures.omissible(reading.unit, nouns))
+        for reading in read
+        if reading
+    ]
 
 
 def understood(found: list[Token], unit: str, worth: Fraction, formal: bool = False) -> Reading | None:
@@ -202,11 +212,6 @@ def scaled(value: Answer, worth: Fraction, algebra: Algebra) -> Answer:
     return Formula({m: algebra.numbers.scaled(v, worth) for m, v in value.terms.items()})
 
 
-def without_text(text: str) -> str:
-    r"""5\text{ cm} as 5 cm."""
-    return re.sub(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm) ?\{([^{}]*)\}", r" \1 ", text).strip(" $")
-
-
 def parse(text: str, *, units: Mapping[str, Any] | None = None, lang: str = "en") -> Reading | None:
     """What the text is read as, or None where it is neither a number nor a formula nor made of them."""
     return next(iter(readings(text, units, lang)), None)
@@ -232,7 +237,11 @@ def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fractio
     last = powers.last_numeral(found)
     if last is None or _goes_on(found, last) or powers.undone(found, last):
         return None
-    for start, end in (phrase(found, last), (last, last + 1)):
+    start, end = phrase(found, last)
+    ways = [(start, end), (last, last + 1)]
+    if found[end:] and found[end].text.lower() in measures.words()["scales"]:
+        ways = [(start, end + 1)]
+    for start, end in ways:
         reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))
         value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
         done = reading and (not reading.undone or powers.is_of_ten(found, start, last))
@@ -289,57 +298,3 @@ def negative(found: list[Token], start: int) -> int:
         return minus
     before = found[minus - 1]
     return start if before.kind != "sign" or before.text == ")" else minus
-
-
-def boxed(text: str) -> str | None:
-    r"""What stands in the last \boxed{} (MATH's layout)."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    box = BOX.match(text, start) if start >= 0 else None
-    if not box:
-        return None
-    if box[1]:  # \boxed 5
-        return box[1]
-    depth, first = 1, box.end()
-    for place in range(first, min(len(text), first + MAX_PLAIN - 1)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[first:place]
-    return None
-
-
-def clean(text: str) -> str:
-    """What is in the box, if there is one, without the marks of bold type and of code around it."""
-    text = narrow(boxed(text) or text).strip()
-    text = measures.words()["synonyms"].get(text.strip("$. ").lower(), text)
-    for opening, closing in WRAPPERS:
-        inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
-        if (
-            len(inner) == len(text.removesuffix(".")) - 2 * len(opening)
-            and opening not in inner
-            and inner.strip()
-        ):
-            text = inner.strip()
-    return text
-
-
-def narrow(text: str) -> str:
-    """The text with digits of all scripts as 0 to 9, and the wide forms of ASCII as they are."""
-    return text if text.isascii() else "".join(map(_narrow, text))
-
-
-def _narrow(char: str) -> str:
-    if char in "℃℉":
-        return unicodedata.normalize("NFKC", char)
-    if char.isdecimal():
-        return str(unicodedata.decimal(char))
-    return unicodedata.normalize("NFKC", char) if "\uff01" <= char <= "\uff5e" or char == "\u3000" else char
-
-
-def plain(text: str, lang: str = "en") -> str:
-    """What texts that aren't numbers are compared by: no blanks beside signs, no capital ASCII letters."""
-    text = clean(text)
-    if choice := CHOICE.fullmatch(without_text(text)):
-        text = text if choice["said"] else choice[1]
-    found = latex.tokens(text, lang)
-    text = measures.quantities(found) or latex.plain(found).removeprefix("the ")
-    return re.sub(r"^\((\w)\)$|^\[([a-z])\]$", r"\1\2", text)

@@ -217,6 +217,15 @@ class Algebra:
             return self.negative(a)
         return number(value)
 
+    def rounded(self, opened: str, a: Answer) -> Formula:
+        """⌊a⌋ or ⌈a⌉, of a fraction; else one thing."""
+        value = numeric(a)
+        fraction = value.fraction() if value else None
+        if fraction is None:
+            return atom(opened, key_of(a))
+        self.numbers.undone += 1
+        return rational(Fraction(math.floor(fraction) if opened == "⌊" else math.ceil(fraction)))
+
     def function(self, name: str, base: Answer | None, a: Answer) -> Formula:
         """A function of a; a logarithm whose base is written is a number where it is whole."""
         if base is not None and name == "log":

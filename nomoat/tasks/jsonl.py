@@ -11,6 +11,7 @@ They have one level, 0.  A function runs with your rights, and judges as it like
 what it lets pass.
 """
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -19,20 +20,30 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables
+from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
 Row = JsonObject
 REWARDED = ("prompt", "question", "problem")  # a reward function is told `prompt`, as by TRL
 TRIED = 8  # solutions of a file that are run when it is read
+SENTENCE = re.compile(r"(?:\S+\s+){4,}\S*\d|\d\S*\s+(?:\S+\s+){3,}|\b(?:answer|Antwort) (?:is|ist)\b|\.\s+\S")
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
     "names of columns as in mine.jsonl:question=q,answer=a"
 )
+
+
+def same(problem: Problem, text: str) -> tuple[bool, str]:
+    """(whether the answer is the one expected, by which rule)."""
+    facts = problem.facts
+    reads = {"units": facts["units"], "lang": facts["reads"], "question": problem.prompt}
+    return exact.compared(text, problem.witness, **reads)
+
+
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
-    "exact": lambda p, text: exact.equal(text, p.witness, units=p.facts["units"], lang=p.facts["reads"]),
+    "exact": lambda p, text: same(p, text)[0],
     "number": lambda p, text: exact.says_last(text, p.witness, lang=p.facts["reads"]),
     "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
     "code": programs.check,
@@ -43,7 +54,7 @@ def rule(checker: str, problem: Problem, text: str) -> str:
     """What the verdict about an answer follows from, for a person."""
     lang = problem.facts["reads"]
     if checker == "exact":
-        return exact.compared(text, problem.witness, units=problem.facts["units"], lang=lang)[1]
+        return same(problem, text)[1]
     if checker == "number":
         return f"the last number is {exact.last_number(text, lang=lang)}"
     if checker == "line":
@@ -122,6 +133,9 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         tables.one_question(row, QUESTION, place)
         judges_itself(problem, place, checker)
         first = problems.setdefault(problem.key, problem)
+        if not texts.same_words(first.prompt, problem.prompt):  # What is R? and what is r?
+            problem = with_capitals(problem, side_of(row, held))
+            first = problems.setdefault(problem.key, problem)
         a, b = first.witness, problem.witness
         if judged_by(first) != judged_by(problem):
             found = f"the question stands above with other tests or units ({first.facts['place']})"
@@ -131,6 +145,22 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         found = f"the question has another answer above, {a[:60]!r} and not {b[:60]!r}"
         raise TaskError(f"{place}: {found} ({first.facts['place']}); expected one; drop a line")
     return list(problems.values())
+
+
+def with_capitals(problem: Problem, side: str | None) -> Problem:
+    """The problem under a key that holds its capitals, too."""
+    return keyed(problem, f"{problem.key} / {' '.join(problem.prompt.split())}", side)
+
+
+def keyed(problem: Problem, key: str, side: str | None) -> Problem:
+    """The problem under the key, or under the next one that falls to the side where it is to be."""
+    ways = (dataclasses.replace(problem, key=f"{key} {n}") for n in itertools.count())
+    return next(problem for problem in ways if side in (None, base.split_of(problem)))
+
+
+def side_of(row: Row, held: bool) -> str | None:
+    """Where a row is to be: held out as all are, or where its column `split` says."""
+    return "eval" if held else tables.SPLITS.get(str(row.get("split")).strip().lower())
 
 
 def judged_by(problem: Problem) -> str:
@@ -189,9 +219,7 @@ def posed(
     if len(turns) > 1:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
-    keyed = (Problem(prompt, f"{key} {n}", witness, facts) for n in itertools.count())
-    split = "eval" if held else tables.SPLITS.get(str(row.get("split")).strip().lower())
-    return next(problem for problem in keyed if split in (None, base.split_of(problem)))
+    return keyed(Problem(prompt, key, witness, facts), key, side_of(row, held))
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
@@ -199,15 +227,22 @@ def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     column, given = first_of(row, ANSWER)
     witness = columns.as_text(given)
     work = row.get("solution", "")
-    laid_out = "\n" in witness.strip() and exact.boxed(witness)
+    laid_out = "\n" in witness.strip() and texts.boxed(witness)
     if "####" in witness:  # GSM8K
         work, _, witness = re.sub(r"<<[^<>]*>>", "", witness).rpartition("####")
     elif column == "solution" or laid_out:  # MATH
-        witness = " ".join((exact.boxed(witness) or witness).split())
+        witness = " ".join((texts.boxed(witness) or witness).split())
     witness = witness.strip()
+    if column == "solution" and in_words(witness):
+        raise LookupError("a solution without a \\boxed{} or ####")
     if not 0 < len(witness) <= base.MAX_ANSWER or "\n" in witness:
         raise LookupError("no answer of one line")
     return witness, {"units": row.get("units"), "work": str(work).strip()}
+
+
+def in_words(text: str) -> bool:
+    """Whether a solution is told, and no answer by itself."""
+    return SENTENCE.search(text) is not None and not exact.readings(text)
 
 
 def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:

@@ -21,7 +21,8 @@ COMMANDS = {
     "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪",
     "bigcup": "∪", "cap": "∩", "infty": "∞", "pi": "π", "emptyset": "∅",
     "varnothing": "∅", "setminus": "∖", "backslash": "∖", "langle": "⟨", "rangle": "⟩", "lvert": "|",
-    "rvert": "|", "vert": "|", "mid": "|", "degree": "°", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
+    "rvert": "|", "vert": "|", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉",
+     "mid": "|", "degree": "°", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[",
     "rbrack": "]", "cr": r"\\", "newline": r"\\", "land": "and", "lor": "or", "euro": "€", "pounds": "£",
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "",
     "displaystyle": "", "textstyle": "", "limits": "", "hline": "", "quad": "", "qquad": "", "thinspace": "",
@@ -48,7 +49,7 @@ BLANK_MARK = "(?: (?=[0-9]{3}(?![0-9])))"
 # Numbers of three digits with plain blanks between them, three and more: a list, not one number.
 BLANK_LIST = re.compile(r"[1-9][0-9]{2}(?: [1-9][0-9]{2}){2,}")
 POINTS = {"en": (r"\.", ","), "de": ("[.,]", r"\.")}  # of decimals, and between thousands
-BLANK = re.compile(r"(?:\s|~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
+BLANK = re.compile(r"(?:\s|(?<=[^\s$=(\[{<>≤≥])~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
 STYLE = re.compile(
     r"\\(?:(?P<words>text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|hbox)"
     r"|math(?:bf|bb|cal|it|sf)|boldsymbol|operatorname)(?![a-zA-Z])\s*\{"
@@ -303,37 +304,3 @@ def argument(rest: list[Token], done: list[Token]) -> None:
         rest.append(token._replace(text=token.text[1:], space=False))
         token = token._replace(text=token.text[0])
     done += [Token("sign", "{"), token, Token("sign", "}")]
-
-
-def plain(found: list[Token]) -> str:
-    """Tokens as one text: no blanks but between words, no braces around one token, no degrees, lower case.
-
-    "A, B, and C" is "a,b,c".
-    """
-    text = ""
-    kind = ""
-    for token in unwrapped(found):
-        if token.text == "°":
-            continue
-        if token.text in ("and", "und") and text:
-            text = f"{text.rstrip(',')},"
-            kind = ""
-            continue
-        word = token.kind in ("name", "word")
-        if (word and kind == "name") or (token.space and kind and token.kind == "number"):
-            text += " "
-        text += token.text
-        kind = "name" if word else "number" if token.kind == "number" else ""
-    return re.sub("[A-Z]+", lambda letters: letters[0].lower(), text)
-
-
-def unwrapped(found: list[Token]) -> Iterator[Token]:
-    at = 0
-    while at < len(found):
-        kept = at and found[at - 1].text in ("frac", "√", "}")
-        if not kept and [t.text for t in found[at : at + 3 : 2]] == ["{", "}"]:
-            yield found[at + 1]
-            at += 3
-        else:
-            yield found[at]
-            at += 1

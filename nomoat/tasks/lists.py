@@ -2,7 +2,7 @@
 same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4), x = 5 and 5.
 """
 
-from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom
+from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
 
 INFINITY = atom("letter", "∞")
 LOWEST = Algebra().negative(INFINITY)
@@ -45,6 +45,43 @@ def either(parts: list[Answer]) -> Answer:
         letter, values = listed.parts
         return Several("=", (letter, Several("{}", values.parts)))
     return listed
+
+
+def both(parts: list[Answer]) -> Answer | None:
+    """x ∈ [0, 5) for `x ≥ 0 and x < 5`; None for all else."""
+    members = [member(part) for part in parts]
+    if len(members) != 2 or None in members:
+        return None
+    letters = {part.parts[0].letter() for part in members}
+    regions = [part.parts[1] for part in members]
+    if len(letters) != 1 or not all(map(interval, regions)):
+        return None
+    above = [region for region in regions if same_form(region.parts[1], INFINITY)]
+    below = [region for region in regions if same_form(region.parts[0], LOWEST)]
+    if len(above) != 1 or len(below) != 1:
+        return None
+    return cut(members[0].parts[0], above[0], below[0])
+
+
+def cut(letter: Answer, above: Several, below: Several) -> Answer | None:
+    """The letter in what two rays have in common."""
+    low = above.parts[0]
+    high = below.parts[1]
+    if empty(low, high):
+        return None
+    kind = above.kind[0] + below.kind[1]
+    return Several("∈", (letter, Several(kind, (low, high))))
+
+
+def empty(low: Answer, high: Answer) -> bool:
+    """Whether no number is between two fractions."""
+    ends = [part.number() if isinstance(part, Formula) else None for part in (low, high)]
+    fractions = [end.fraction() if end else None for end in ends]
+    return None not in fractions and fractions[0] >= fractions[1]
+
+
+def same_form(a: Answer, b: Answer) -> bool:
+    return key_of(a) == key_of(b)
 
 
 def pieces(region: Several) -> tuple[Answer, ...]:

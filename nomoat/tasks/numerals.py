@@ -1,5 +1,6 @@
 """Tokens of an answer, read one after the other, and the numbers among them."""
 
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -54,11 +55,16 @@ class Numerals:
     def decimal(self) -> Formula:
         """The number of one token."""
         token = self.ahead()
-        if token.kind != "number":
+        if token.kind != "number" or self.of_thousands(token):
             raise Unread
         self.at += 1
         self.powers_of_ten += "e" in token.text
         return rational(worth(token.text))
+
+    def of_thousands(self, token: Token) -> bool:
+        """Whether a comma may part thousands where it parts values: (1,050), (2,007)."""
+        last = self.ahead(-1)
+        return last.text == "," and not token.space and re.fullmatch("0[0-9]{2}", token.text) is not None
 
     def ten(self, value: Formula) -> Formula:
         """The number with its power of ten, if one follows: 3 * 10^8."""

@@ -13,16 +13,14 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterator
-from textwrap import dedent
 from typing import Any
 
 from nomoat.config import JsonObject
 from nomoat.tasks import base
 from nomoat.tasks.base import MAX_TEXT, Problem, Undecided
+from nomoat.tasks.fences import code_in, defined
 
 MIN_TESTS = 3  # a problem with fewer is left out
-# It closes where it was indented, or by 3 blanks at most: further in, it is part of a docstring.
-FENCE = re.compile(r"(?ms)^([ \t]*)(```+|~~~+)[ \t]*[^\n`]*\n(.*?)(?:^(?:\1| {0,3})\2[`~]*[ \t]*$|\Z)")
 FUNCTIONS: dict[str, Callable] = {
     "abs": abs, "len": len, "sorted": sorted, "tuple": tuple, "list": list, "set": set, "sum": sum,
     "min": min, "max": max, "round": round, "str": str, "int": int, "float": float, "bool": bool,
@@ -50,7 +48,7 @@ OPERATORS: dict[type, Callable] = {
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
     ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
-BRANCHES = (ast.If, ast.Try, ast.TryStar, ast.Match, ast.While)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MAX_OPERAND = 10**6  # of what * and % are given: a result times a text could fill the memory
 FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
 # Put after the program: calls its function with arguments of their own, and says what came back, with types.
@@ -97,25 +95,10 @@ def check(problem: Problem, answer: str) -> bool:
     return verdict.status == "pass" and kept(problem.facts["asserts"], verdict.outputs)
 
 
-def code_in(answer: str, name: str) -> str:
-    """The code of the answer: of its fences the last that defines the name, else the last; else all of it."""
-    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
-    blocks = [dedent(code) if indent else code for indent, _, code in FENCE.findall(answer)]
-    whole = [block for block in blocks if defines(block, name)]
-    return (whole or blocks or [answer])[-1]
-
-
-def defines(code: str, name: str) -> bool:
-    name = re.escape(name)
-    return bool(
-        re.search(rf"^(?:async )?(?:def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=", code, re.MULTILINE)
-    )
-
-
 def program(problem: Problem, answer: str) -> str:
     """HumanEval's beginning, what the answer adds or writes anew, and what calls it."""
     entry, code = problem.facts["entry"], code_in(answer, problem.facts["entry"])
-    if defines(code, entry):
+    if entry in defined(code):
         joint = "\n"
     else:
         joint = "" if code.startswith((" ", "\t")) else "    "
@@ -191,27 +174,72 @@ def bound_in(tree: ast.AST) -> set[str]:
     return names - {"math"}
 
 
-def in_branches(tree: ast.AST) -> set[ast.AST]:
-    """What runs in some cases alone."""
-    branches = [node for node in ast.walk(tree) if isinstance(node, BRANCHES)]
-    return {part for branch in branches for part in ast.walk(branch)}
+def straight(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
+    """The statements that run in every case: none behind a return, or behind one that depends on anything
+    but the function's results.
+    """
+    for at, statement in enumerate(body):
+        ends = not isinstance(statement, DEFINITIONS) and any(
+            isinstance(node, ast.Return) for node in ast.walk(statement)
+        )
+        if ends and (isinstance(statement, ast.Return) or not mentions(statement, names)):
+            return body[:at]
+    return body
+
+
+def mentions(node: ast.AST, names: Collection[str]) -> bool:
+    """Whether the function is named there, but for check(candidate) itself."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
+        return False
+    if isinstance(node, ast.Name):
+        return node.id in names
+    return any(mentions(part, names) for part in ast.iter_child_nodes(node))
+
+
+def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
+    """(what a test runs, the names that mean the function there): the module and its `check`; where there is
+    none, its functions and methods named test….
+    """
+    functions = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2])]
+    run = [node for node in functions if node.name == "check"][-1:]
+    names = {"candidate", entry}
+    for node in run:
+        names |= {argument.arg for argument in node.args.args[:1]}
+    run = run or [node for node in functions if node.name.startswith("test")]
+    found = straight(tree.body, names)
+    for node in run:
+        found = [*found, *straight(node.body, names)]
+    found = [node for node in found if not isinstance(node, DEFINITIONS)]
+    return found, names | helpers(set(functions) - set(run))
+
+
+def helpers(functions: Collection[ast.AST]) -> set[str]:
+    """The names of the functions that demand something."""
+    return {node.name for node in functions if any(map(demands, ast.walk(node)))}
+
+
+def demands(node: ast.AST) -> bool:
+    vacuous = isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant) and node.test.value
+    return isinstance(node, ast.Assert | ast.Raise) and not vacuous
 
 
 def tests(test: str, entry: str) -> JsonObject:
     """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and
-    `left`, how many asserts can't be judged.  No inputs where fewer than MIN_TESTS can."""
+    `left`, how many of its demands can't be judged: asserts, raises, and whatever else the function is
+    named in.  No inputs where fewer than MIN_TESTS can."""
     tree = ast.parse(test)
-    taken, branches = bound_in(tree), in_branches(tree)
+    taken = bound_in(tree)
+    run, names = statements(tree, entry)
     calls, asserts, left = Calls(("candidate", entry), taken), [], 0
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Assert) or (isinstance(node.test, ast.Constant) and node.test.value):
-            left += isinstance(node, ast.Raise)
-            continue
+    for node in run:
         before = len(calls.inputs)
         try:
+            if not isinstance(node, ast.Assert) or not demands(node):
+                left += sum(map(demands, ast.walk(node))) or mentions(node, names)
+                continue
             demand = calls.visit(node.test)
-            if len(calls.inputs) == before or node in branches:
-                raise LookupError("calls nothing, or not always")
+            if len(calls.inputs) == before:
+                raise LookupError("calls nothing")
             understood(demand, taken)
             asserts.append(ast.unparse(demand))
         except LookupError:

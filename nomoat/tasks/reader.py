@@ -27,6 +27,7 @@ MAX_EXPONENT = 64
 SEPARATORS = (",", ";", "and", "or", "und", "oder")
 TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
+WHOLES = {"⌊": "⌋", "⌈": "⌉"}  # the greatest whole number below, the least above
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
 
@@ -46,6 +47,8 @@ class Reader(Numerals):
             raise Unread
         if self.joints and self.joints <= {"or", "oder"}:
             return lists.either(parts)
+        if self.joints and self.joints <= {"and", "und"} and (both := lists.both(parts)):
+            return both
         return lists.several(parts)
 
     def items(self) -> list[Answer]:
@@ -132,7 +135,7 @@ class Reader(Numerals):
             return (
                 last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
             )
-        return token.kind == "sign" and token.text in ("(", "π", "√", "frac")
+        return token.kind == "sign" and token.text in ("(", "π", "√", "frac", *WHOLES)
 
     def signed(self) -> Answer:
         sign = self.take("+", "-", "±", "∓")
@@ -191,6 +194,8 @@ class Reader(Numerals):
             return self.algebra.binomial(self.argument(), self.argument())
         if token.text == "|":
             return self.magnitude()
+        if token.text in WHOLES:
+            return self.rounded(token.text)
         if token.text == "√":
             return self.rooted()
         if token.text in ("begin matrix", "begin array", "begin smallmatrix"):
@@ -212,6 +217,8 @@ class Reader(Numerals):
         kind = (opened + closed).replace("\\", "")
         if kind == "{}":
             return lists.in_set(parts)
+        if len(parts) == 1 and isinstance(parts[0], Several) and parts[0].kind == "matrix":
+            return parts[0]
         if len(parts) == 1:
             raise Unread
         return Several(kind, tuple(parts))
@@ -220,6 +227,11 @@ class Reader(Numerals):
         value = self.deeper(self.sum)
         self.expect("|")
         return self.algebra.magnitude(value)
+
+    def rounded(self, opened: str) -> Answer:
+        value = self.deeper(self.sum)
+        self.expect(WHOLES[opened])
+        return self.algebra.rounded(opened, value)
 
     def argument(self) -> Answer:
         self.expect("{")

@@ -1,8 +1,9 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
 import functools
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
 MONEY = ("$", "€", "£", "¢")
 MAX_UNIT = 12  # tokens
+MAX_NOUN = 4  # words
+NAME = re.compile(r"[^\W\d_]+")
 DEGREES = ("degree", "degrees", "Grad")
 SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
@@ -53,8 +56,8 @@ def parted(tokens: Sequence[Token]) -> tuple[list[Token], str]:
 
 
 def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
-    """(the tokens without it, what may be a unit at the end, whether it may be left out): a letter after a
-    blank, 5 m, which may stand for a number and has to be there, or a noun, 3 apples.
+    """(the tokens without it, what may be a unit at the end, whether it is of words): 3 red apples; or of
+    letters after a blank, 5 m, which may stand for a number.
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
@@ -62,19 +65,45 @@ def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
             unit = compound(tokens[start:])
             if unit:
                 return [*tokens[:start]], unit, False
-    if len(tokens) < 2:
+    start = len(tokens)
+    while start > 1 and tokens[start - 1].kind == "name" and tokens[start - 1].space:
+        start -= 1
+    unit = noun_of(tokens[start:])
+    if not unit or not (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}"):
         return None
-    number, last = tokens[-2:]
-    counts = number.kind == "number" or number.text == "}"
-    if counts and last.kind == "name" and last.space and noun(last.text):
-        return [*tokens[:-1]], stem(last.text), True
-    return None
+    return [*tokens[:start]], unit, True
 
 
-def noun(name: str) -> bool:
-    """Whether the name can be what is counted."""
-    name = name.lower()
-    return (len(name) > 3 or name in words()["nouns"]["short"]) and name not in no_nouns()
+def noun_of(phrase: Sequence[Token]) -> str:
+    """What a few words count; "" where they are letters, or another value."""
+    longest = max((len(token.text) for token in phrase), default=0)
+    return unit_of(phrase) if longest > 2 and len(phrase) <= MAX_NOUN else ""
+
+
+def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
+    """Whether a number means the same without the unit: all its words are names of units, or what words.toml
+    counts, or among the `nouns`, stems of a question's words.
+    """
+    known = (unit_names(), unit_powers(), counted(), nouns)
+    return all(any(name in names or stem(name) in names for names in known) for name in NAME.findall(unit))
+
+
+@functools.cache
+def counted() -> set[str]:
+    table = words()["nouns"]
+    return {*table["filler"], *map(stem, table["filler"]), *map(stem, table["counted"])}
+
+
+@functools.lru_cache(1024)
+def nouns_of(question: str) -> frozenset[str]:
+    """The stems of the words that what a question counts may be among."""
+    found = {name for name in NAME.findall(question) if len(name) > 2 and name.lower() not in no_nouns()}
+    return frozenset(map(stem, found))
+
+
+def worth_more(names: Sequence[str]) -> bool:
+    """Whether a word among them makes another number of the one before it, or none."""
+    return any(name.lower() in no_nouns() for name in names)
 
 
 @functools.cache
@@ -88,7 +117,14 @@ def no_nouns() -> set[str]:
 def stem(name: str) -> str:
     """A noun in the singular, as far as its end tells."""
     name = name.lower()
-    for end, singular in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+    for end, singular in (
+        ("ies", "y"),
+        ("ie", "y"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("xes", "x"),
+        ("sses", "ss"),
+    ):
         if name.endswith(end):
             return name.removesuffix(end) + singular
     return name if name.endswith("ss") else name.removesuffix("s")
@@ -196,13 +232,11 @@ def unit_of(tokens: Sequence[Token]) -> str:
     power = power_of(raised)[0]
     tokens = tokens[: len(tokens) - len(raised)]
     names = [token.text for token in tokens if token.text not in (".", "-")]
-    if any(name in NO_UNITS for name in names) or names in (["a", "m"], ["p", "m"]):
-        return ""
-    if len(names) == 1 and names[0].lower() in no_nouns():
-        return ""
     if names and names[0] in unit_powers():
         power *= unit_powers()[names[0]]
         names = names[1:]
+    if not names or worth_more(names) or names in (["a", "m"], ["p", "m"]):
+        return ""
     unit = stem(" ".join(names))
     return unit if power == 1 else f"{unit}^{power}"
 

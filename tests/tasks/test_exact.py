@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomoat.tasks import exact
+from nomoat.tasks import exact, texts
 from nomoat.tasks.formulas import Algebra
 
 
@@ -65,7 +65,7 @@ def total(a, b):
         assert isinstance(exact.equal(a, b, lang=lang, units={"m": 100, "%": 1}), bool)
         for found in (exact.number(a, lang=lang), exact.last_number(a, lang=lang)):
             assert found is None or isinstance(found, Fraction)
-    assert exact.boxed(a) is None or isinstance(exact.boxed(a), str)
+    assert texts.boxed(a) is None or isinstance(texts.boxed(a), str)
 
 
 @given(ANY, ANY)
@@ -81,7 +81,7 @@ def test_it_is_total_over_a_long_run(a, b):
     total(a, b)
 
 
-@given(ANY.filter(lambda text: exact.plain(text) and not exact.DENIAL.search(text)), ANY)
+@given(ANY.filter(lambda text: texts.plain(text) and not exact.DENIAL.search(text)), ANY)
 @settings(max_examples=200, deadline=None)
 def test_an_answer_equals_itself_and_equality_of_values_is_symmetric(a, b):
     if a.count("\\boxed") < 2:
@@ -174,7 +174,7 @@ def test_hostile_text_takes_no_time(text):
         start = time.process_time()
         exact.equal(a, b)
         exact.last_number(a)
-        exact.boxed(a)
+        texts.boxed(a)
         assert time.process_time() - start < 2  # of the processor; what grows as a power takes minutes
 
 
@@ -298,9 +298,9 @@ def test_layouts_of_gsm8k_and_math():
     assert exact.last_number("It fell by -$5.50.") == Fraction("-5.5")
     assert exact.last_number("from 3 - 5") == 5
     assert exact.last_number("none") is None
-    assert exact.boxed(r"so $x=\boxed{1}$, or $\boxed{\frac{1}{2}}$") == r"\frac{1}{2}"
-    assert exact.boxed(r"\boxed{\text{(A)}") is None
-    assert exact.boxed("1") is None
+    assert texts.boxed(r"so $x=\boxed{1}$, or $\boxed{\frac{1}{2}}$") == r"\frac{1}{2}"
+    assert texts.boxed(r"\boxed{\text{(A)}") is None
+    assert texts.boxed("1") is None
 
 
 @pytest.mark.parametrize(
@@ -323,3 +323,9 @@ def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
 )
 def test_the_end_of_a_number_is_not_the_last_number(text, expected):
     assert exact.last_number(text) == expected
+
+
+def test_the_last_number_has_its_scale():
+    assert exact.last_number("about 1 million people") == 10**6
+    assert exact.last_number("it is 2.5 billion") == 2_500_000_000
+    assert exact.last_number("half of \\frac{1}{2} million") is None

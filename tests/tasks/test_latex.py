@@ -2,10 +2,10 @@
 
 import pytest
 
-from nomoat.tasks import latex
+from nomoat.tasks import latex, texts
 
 
-def texts(text, **options):
+def seen(text, **options):
     return [token.text for token in latex.tokens(text, **options)]
 
 
@@ -45,12 +45,12 @@ def texts(text, **options):
     ],
 )
 def test_tokens(text, tokens):
-    assert " ".join(texts(text)) == tokens
+    assert " ".join(seen(text)) == tokens
 
 
 def test_a_plain_blank_parts_thousands_where_that_is_asked_for():
-    assert texts("1 000 000", loose=True) == ["1000000"]
-    assert texts("1 00", loose=True) == ["1", "00"]
+    assert seen("1 000 000", loose=True) == ["1000000"]
+    assert seen("1 00", loose=True) == ["1", "00"]
 
 
 def test_words_are_told_from_names():
@@ -70,8 +70,10 @@ def test_words_are_told_from_names():
     ],
 )
 def test_plain_text(text, plain):
-    assert latex.plain(latex.tokens(text)) == plain
+    assert texts.in_one_spelling(latex.tokens(text)) == plain
 
 
 def test_fractions_of_other_numbers_are_other_texts():
-    assert latex.plain(latex.tokens("\\frac{1}{23}")) != latex.plain(latex.tokens("\\frac{12}{3}"))
+    assert texts.in_one_spelling(latex.tokens("\\frac{1}{23}")) != texts.in_one_spelling(
+        latex.tokens("\\frac{12}{3}")
+    )

@@ -1,4 +1,4 @@
-"""Programs are read out of any fence, and judged by asserts as Python would judge them."""
+"""Programs are judged by asserts as Python would judge them."""
 
 import ast
 
@@ -9,40 +9,6 @@ from nomoat.config import UserError
 from nomoat.tasks import programs
 from nomoat.tasks.base import Problem
 
-SOLUTION = "def f(x):\n    return x + 1\n"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        SOLUTION,
-        f"```\n{SOLUTION}```",
-        f"```py\n{SOLUTION}```",
-        f"```Python\n{SOLUTION}```",
-        f"```python3\n{SOLUTION}```",
-        f"``` python \n{SOLUTION}```\nIt adds one.",
-        f"~~~python\n{SOLUTION}~~~",
-        f"````python\n{SOLUTION}````",
-        f"```python\n{SOLUTION}",
-        f"Here:\n\n```python title=a.py\n{SOLUTION}```",
-        f"```python\n{SOLUTION}```".replace("\n", "\r\n"),
-        f"```python\n{SOLUTION}```".replace("\n", "\r"),
-        f"```python\n{SOLUTION}`````\nIt adds one.",
-        f"Use it so:\n```python\nprint(f(1))\n```\nwith\n```python\n{SOLUTION}```",
-        f"```python\n{SOLUTION}```\nFor example:\n```python\nprint(f(1))\n```",
-        f"```python\ndef f(x): return 0\n```\nBetter:\n```python\n{SOLUTION}```",
-        f"1. Write\n\n  ```python\n  {SOLUTION.replace(chr(10), chr(10) + '  ')}\n  ```",
-    ],
-)
-def test_the_solution_is_found(answer):
-    assert programs.code_in(answer, "f").strip() == SOLUTION.strip()
-
-
-def test_a_fence_in_a_docstring_is_part_of_the_program():
-    code = 'def f(x):\n    """Adds.\n\n    ```\n    f(1) == 2\n    ```\n    """\n    return x + 1\n'
-    assert programs.code_in(f"```python\n{code}```\nSo it is.", "f") == code
-
-
 BOUND = {
     "a loop over what a builtin is called": "for input in [1, 2]:\n        assert candidate(input) == input",
     "a helper called as a builtin": "def sorted(x): return x\n    assert sorted(candidate([2])) == [2]",
@@ -50,18 +16,35 @@ BOUND = {
     "another branch": "try:\n        candidate(None)\n    except OSError:\n        assert candidate(0) == 7",
     "a raise": "if candidate(1) != 1:\n        raise ValueError",
     "a call that has to fail": "candidate(None)\n    assert False",
+    "unittest": "self.assertEqual(candidate(1), 1)",
+    "numpy": "np.testing.assert_allclose(candidate(1), 1)",
+    "an error that is expected": "with pytest.raises(ValueError):\n        candidate(-1)",
+    "another way to fail": "if candidate(1) != 1:\n        return False",
+    "what may not run": "with open('x') as file:\n        assert candidate(1) == 7",
+    "a loop that may be empty": "for _ in []:\n        assert candidate(1) == 7",
+    "a helper": "def helper(g):\n        assert g(1) == 7\n    helper(candidate)",
+    "a variable": "x = candidate(1)\n    assert x == 1",
 }
+TWICE = ("a call that has to fail", "a variable")
+NEVER = {
+    "behind a return": "    return\n    assert candidate(4) == 7\n",
+    "in a function that nothing calls": "def never(candidate):\n    assert candidate(4) == 7\n",
+    "the call of check itself": "if __name__ == '__main__':\n    check(candidate)\n",
+}
+
+
+@pytest.mark.parametrize("kind", NEVER)
+def test_what_never_runs_is_not_demanded(kind):
+    plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
+    facts = programs.tests(f"def check(candidate):\n{plain}{NEVER[kind]}", "g")
+    assert (facts["asserts"], facts["left"]) == (["_0 == 0", "_1 == 1", "_2 == 2"], 0)
 
 
 @pytest.mark.parametrize("kind", BOUND)
 def test_what_does_not_always_hold_is_left_out_and_counted(kind):
     plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
     facts = programs.tests(f"def check(candidate):\n{plain}    {BOUND[kind]}\n", "g")
-    assert (len(facts["inputs"]), len(facts["asserts"]), facts["left"]) == (3, 3, 1)
-
-
-def test_a_body_keeps_its_blanks():
-    assert programs.code_in("```python\n    return x + 1\n```", "f") == "    return x + 1\n"
+    assert (len(facts["inputs"]), len(facts["asserts"]), facts["left"]) == (3, 3, 1 + (kind in TWICE))
 
 
 TEST = """

@@ -12,6 +12,7 @@ from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import release_memory
 from nomoat.train import checkpoint
 from nomoat.train.checkpoint import Ranks, Share
+from nomoat.train.disk import FS
 from nomoat.train.parts import Groups
 
 
@@ -36,8 +37,10 @@ class Saver:
     The exception for a rank that is lost is raised by the next call.
     """
 
-    def __init__(self, directory: Path, mesh: Mesh, failed: Callable[[int, OSError], None]):
-        self.directory, self.mesh, self.failed = directory, mesh, failed
+    def __init__(
+        self, directory: Path, mesh: Mesh, failed: Callable[[int, OSError], None], fs: FS = checkpoint.DISK
+    ):
+        self.directory, self.mesh, self.failed, self.fs = directory, mesh, failed, fs
         self._share: Share | None = None
         self._thread: threading.Thread | None = None
         self._ranks: Ranks = mesh
@@ -64,7 +67,14 @@ class Saver:
     def _write(self, copies: dict[str, Any], text: bytes, refused: OSError | None) -> None:
         try:
             checkpoint.write(
-                self.directory, self._step, self._share, copies, text, ranks=self._ranks, refused=refused
+                Path(self.directory),
+                self._step,
+                self._share,
+                copies,
+                text,
+                ranks=self._ranks,
+                fs=self.fs,
+                refused=refused,
             )
         except BaseException as error:  # noqa: BLE001  (raised again where somebody waits)
             self._error = error

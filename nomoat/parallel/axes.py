@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from pydantic import Field
+
 from nomoat.config import ConfigError, Count, Strict
 
 AXES = (
@@ -19,13 +21,15 @@ class MeshConfig(Strict):
 
     `shard`: weights, gradients and optimiser in so many parts.  `expert`: the routed experts in so many
     parts, tokens sent to them.  `pipeline`: the layers in so many stages.  `replicate`: copies of all that;
-    absent, as many as there are ranks for.
+    absent, as many as there are ranks for.  A rank that gives no
+    sign of life for `silence_seconds` is given up (faults.py).
     """
 
     shard: Count = 1
     expert: Count = 1
     pipeline: Count = 1
     replicate: Count | None = None
+    silence_seconds: float = Field(120.0, gt=0, le=1e6)
 
     @property
     def world(self) -> int:

@@ -8,8 +8,8 @@ what any other number wrote, each what it needs (parts.py).  A save writes besid
 every file and the directory durable, renames, makes the rename durable, and only then removes older ones.
 Whatever moment a kill or a power cut hits, `newest` finds the old or the new checkpoint.
 
-Not torch.distributed.checkpoint: its index is a pickle, which executes what a file says, it knows neither
-sums nor durable renames, and it takes more than a second to import.  Nothing here is ever unpickled.
+Not torch.distributed.checkpoint: its index is a pickle, which executes what a file says, and it knows neither
+sums nor durable renames.  Nothing here is ever unpickled.
 """
 
 import contextlib

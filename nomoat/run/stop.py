@@ -18,7 +18,8 @@ def silent(_: str) -> None:
 
 
 class Interrupted(Exception):
-    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there."""
+    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there.
+    """
 
 
 class Ended(SystemExit):

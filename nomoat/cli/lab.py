@@ -191,7 +191,7 @@ def chaos(
     set_: Sets = (),
     json: Json = False,
 ) -> int:
-    """What is left of a recipe whose ranks are killed, stopped, slowed, starved?"""
+    """What is left of a recipe whose ranks fail?"""
     from nomoat.lab import chaos as lab
 
     read_recipe(recipe, set_)

@@ -7,9 +7,11 @@ this rank's by torch's protocol for distributed checkpoints.  What several ranks
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor
+
+from nomoat.parallel.fsdp import local
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 
@@ -51,17 +53,11 @@ class Part:
         return tuple(mine), tuple(theirs)
 
 
-def local(tensor: Any) -> Tensor:
-    """What this rank has in memory of a tensor."""
-    tensor = tensor.detach()
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
 def parts_of(tensors: Groups) -> Iterator[tuple[Part, Tensor]]:
     """The parts of all tensors that this rank holds, and their memory; names are `group/name`."""
     for group, table in tensors.items():
         for name, tensor in table.items():
-            memory, whole = local(tensor), tuple(tensor.shape)
+            memory, whole = local(tensor.detach()), tuple(tensor.shape)
             offset = (0,) * len(whole)
             if hasattr(tensor, "__create_chunk_list__"):
                 offset = tuple(tensor.__create_chunk_list__()[0].offsets)

@@ -1,4 +1,4 @@
-"""A rank that falls silent is noticed, one whose launcher is gone leaves; ranks that can't agree don't begin."""
+"""A silent rank is noticed, one whose launcher is gone leaves, and ranks that can't agree don't begin."""
 
 import os
 import socket
@@ -112,7 +112,8 @@ def test_a_port_in_use_is_a_clear_error(monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
-        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for name, value in place.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=f"port {port} is in use"):
             mesh.start("cpu")

@@ -9,11 +9,18 @@ import threading
 import pytest
 import ranks
 import torch
+from shapes import shape
 
 from nomoat.config import WeightsError
+from nomoat.data.packing import Batch
+from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE
+from nomoat.stages.models import spread
 from nomoat.train import checkpoint
 from nomoat.train.disk import FS
+from nomoat.train.loop import reduce_gradients
+from nomoat.train.objective import ObjectiveConfig, accumulate
+from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.parts import Part, shares
 from nomoat.train.saver import Saver
 
@@ -83,9 +90,9 @@ def test_two_ranks_go_on_with_what_three_saved_all_with_the_one_that_is_whole(tm
     assert ranks.run(read_back, 2, str(tmp_path / "whole"), *copies) == [found] * 2
     assert read_back(ALONE, str(tmp_path / "whole"), *copies) == found
     table = checkpoint._table(tmp_path / "whole" / "step_000002")
-    for name, shape in SHAPES.items():  # each number was written once
+    for name, whole_shape in SHAPES.items():  # each number was written once
         parts = [part for _, _, part in table[f"a/{name}"]]
-        assert sum(math.prod(part.shape) for part in parts) == math.prod(shape)
+        assert sum(math.prod(part.shape) for part in parts) == math.prod(whole_shape)
         assert len(parts) == {"bias": 1, "scalar": 1, "row": 1, "wide": 3}.get(name, 3)
 
 
@@ -111,6 +118,68 @@ def test_what_is_not_there_or_in_another_shape_is_a_clear_error(tmp_path):
     for wrong in ({"v": torch.ones(4, 2)}, {"w": torch.ones(5, 2)}, {"w": torch.ones(8)}):
         with pytest.raises(WeightsError, match="has not all of a/"):
             checkpoint.restore(path, {"a": wrong})
+
+
+SPEC = shape(
+    vocab_size=40, n_layers=2, d_model=12, n_heads=2, d_nope=4, d_rope=4, d_value=4, d_kv_latent=8,
+    d_dense=24, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=8, context=16,
+)  # fmt: skip
+ROWS = 12
+
+
+def trained(mesh, root: str, last: int) -> list[float]:
+    """The losses of steps from the newest checkpoint on, or from the beginning; saved at the last one."""
+    model = spread(Transformer(SPEC).initialise(3), mesh)
+    optimizer = Optimizer(model, OptimConfig(), mesh)
+
+    def tensors():
+        return {"optimizer": optimizer.tensors(), "buffers": dict(model.named_buffers())}
+
+    first, losses, share = 0, [], mesh.share(ROWS)
+    path = checkpoint.newest(root, pytest.fail, mesh)
+    if path is not None:
+        saved = tensors()
+        first = checkpoint.restore(path, saved)["step"]
+        optimizer.load(saved["optimizer"])
+    saver = Saver(root, mesh, pytest.fail)
+    for step in range(first, last):
+        ids = (torch.arange(17) * (step + 1) + torch.arange(ROWS)[:, None]) % 40
+        mine = ids[share.start : share.stop]
+        batch = Batch(mine[:, :-1], mine[:, 1:].contiguous(), torch.zeros(len(mine), 16, dtype=torch.int32))
+        computed = accumulate(model, [batch], ObjectiveConfig(), mesh)
+        optimizer.step(1.0, reduce_gradients(mesh, optimizer))
+        computed.after()
+        losses.append(computed.loss)
+    saver.begin(last, tensors(), {"step": last})
+    saver.close()
+    return losses
+
+
+def copied(root, to) -> str:
+    return str(shutil.copytree(root, to))
+
+
+def test_one_rank_goes_on_with_what_two_had_in_parts(tmp_path):
+    whole_losses = trained(ALONE, str(tmp_path / "whole"), 6)
+    first, second = ranks.run(trained, 2, str(tmp_path / "parts"), 3, shard=2)
+    assert first == second
+    assert first == pytest.approx(whole_losses[:3], rel=1e-5)
+    sizes = [p.stat().st_size for p in (tmp_path / "parts" / "step_000003").glob("rank_*")]
+    assert max(sizes) < 1.1 * min(sizes)
+    assert trained(ALONE, str(tmp_path / "parts"), 6) == pytest.approx(whole_losses[3:], rel=1e-5)
+
+
+@pytest.mark.check
+@pytest.mark.parametrize(
+    ("n", "axes"), [(1, {}), (2, {"shard": 2}), (3, {"shard": 3}), (4, {"shard": 2}), (2, {})]
+)
+def test_any_number_goes_on_to_the_same_losses(tmp_path, n, axes):
+    whole_losses = trained(ALONE, str(tmp_path / "whole"), 6)
+    ranks.run(trained, n, str(tmp_path / "begun"), 3, **axes)
+    for m, others in ((1, {}), (2, {"shard": 2}), (3, {"shard": 3}), (4, {"shard": 4}), (4, {"shard": 2})):
+        root = copied(tmp_path / "begun", tmp_path / f"{m} of {others}")
+        for losses in ranks.run(trained, m, root, 6, **others):
+            assert losses == pytest.approx(whole_losses[3:], rel=1e-5), (n, m)
 
 
 class Slow(FS):

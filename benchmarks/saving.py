@@ -95,7 +95,7 @@ def main() -> int:
     share = median(costs["beside the steps"]) / 60
     if ranks.rank == 0:
         print(
-            f"{n_bytes:,} bytes, ranks of one thread: {ranks.world}, rounds: {given.rounds}, steps: {given.steps}"
+            f"{n_bytes:,} bytes; ranks: {ranks.world}, rounds: {given.rounds}, steps: {given.steps}"
         )
         print(" | ".join(COLUMNS))
         for name, values in costs.items():

@@ -132,20 +132,28 @@ def _started(command: Sequence[str], log: Any, apart: bool) -> Iterator[subproce
 
 def _inject(chaos: Chaos, launcher: subprocess.Popen, kinds: Sequence[str]) -> Iterator[JsonObject]:
     """The faults, one after another, as long as there is somebody to meet them."""
-    rng, start = random.Random(f"chaos/{chaos.seed}"), time.monotonic()
+    rng = random.Random(f"chaos/{chaos.seed}")
+    start = time.monotonic()
     for n in range(chaos.n_faults):
-        kind, rank = kinds[rng.randrange(len(kinds))], rng.randrange(chaos.n_ranks)
-        due = start + chaos.every * (n + rng.random())
-        while time.monotonic() < due or rank not in afflictions.ranks_of(launcher.pid):
-            if launcher.poll() is not None:
-                return
-            time.sleep(LOOK_SECONDS)
-        pid = afflictions.ranks_of(launcher.pid).get(rank)
-        if pid is not None:
-            afflictions.KINDS[kind](pid)
-        fault = {"kind": kind, "rank": rank, "seconds": round(time.monotonic() - start, 1)}
+        kind = kinds[rng.randrange(len(kinds))]
+        rank = rng.randrange(chaos.n_ranks)
+        pid = _at(launcher, rank, start + chaos.every * (n + rng.random()))
+        if pid is None:
+            return
+        seconds = round(time.monotonic() - start, 1)
+        afflictions.KINDS[kind](pid)
         chaos.tell(f"{n + 1} of {chaos.n_faults}: {kind} on rank {rank}")
-        yield fault
+        yield {"kind": kind, "rank": rank, "seconds": seconds}
+
+
+def _at(launcher: subprocess.Popen, rank: int, due: float) -> int | None:
+    """The process of a rank once it is time and there is one; None where all came to their end before."""
+    while launcher.poll() is None:
+        pid = afflictions.ranks_of(launcher.pid).get(rank)
+        if pid is not None and time.monotonic() >= due:
+            return pid
+        time.sleep(LOOK_SECONDS)
+    return None
 
 
 def _weights(root: Path) -> dict[str, str]:
@@ -170,14 +178,17 @@ def _useful(root: Path) -> JsonObject:
 
 def tables(results: JsonObject) -> list[Table]:
     """What a person reads."""
-    rows = []
-    for name, times in results["useful"].items():
-        share = times["useful"] / max(times["elapsed"], 1e-9)
-        n_faults = len(results["faults"]) if name == "faults" else 0
-        cells = f"{times['useful']:.0f}", f"{times['redone']:.0f}", f"{times['elapsed']:.0f}", f"{share:.2f}"
-        rows.append((name, str(n_faults), *cells))
+    rows = [_row(name, results) for name in results["useful"]]
     header = ("run", "faults", "useful s", "redone s", "elapsed s", "effective share")
     return [Table(f"{results['recipe']} on {results['ranks']} ranks, seed {results['seed']}", header, rows)]
+
+
+def _row(name: str, results: JsonObject) -> tuple[str, ...]:
+    times = results["useful"][name]
+    n_faults = len(results["faults"]) if name == "faults" else 0
+    seconds = [f"{times[key]:.0f}" for key in ("useful", "redone", "elapsed")]
+    share = times["useful"] / max(times["elapsed"], 1e-9)
+    return name, str(n_faults), *seconds, f"{share:.2f}"
 
 
 def verdict(results: JsonObject) -> str:

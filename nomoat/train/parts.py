@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from nomoat.parallel.fsdp import local
 
@@ -43,25 +44,35 @@ class Part:
 
     def common(self, other: "Part") -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
         """Where in this part, and where in the other, lies what both hold; None where that is nothing."""
-        mine, theirs = [], []
-        for at, n, begin, m in zip(self.offset, self.shape, other.offset, other.shape):
-            first, end = max(at, begin), min(at + n, begin + m)
-            if first >= end:
-                return None
-            mine.append(slice(first - at, end - at))
-            theirs.append(slice(first - begin, end - begin))
-        return tuple(mine), tuple(theirs)
+        firsts = tuple(map(max, zip(self.offset, other.offset)))
+        ends = tuple(map(min, zip(self.ends, other.ends)))
+        if any(first >= end for first, end in zip(firsts, ends)):
+            return None
+        return self._inside(firsts, ends), other._inside(firsts, ends)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        return tuple(map(sum, zip(self.offset, self.shape)))
+
+    def _inside(self, firsts: Sequence[int], ends: Sequence[int]) -> tuple[slice, ...]:
+        """A box of the whole tensor, counted from where this part begins."""
+        places = zip(self.offset, firsts, ends)
+        return tuple(slice(first - at, end - at) for at, first, end in places)
 
 
 def parts_of(tensors: Groups) -> Iterator[tuple[Part, Tensor]]:
     """The parts of all tensors that this rank holds, and their memory; names are `group/name`."""
     for group, table in tensors.items():
         for name, tensor in table.items():
-            memory, whole = local(tensor.detach()), tuple(tensor.shape)
-            offset = (0,) * len(whole)
-            if hasattr(tensor, "__create_chunk_list__"):
-                offset = tuple(tensor.__create_chunk_list__()[0].offsets)
-            yield Part(f"{group}/{name}", offset, tuple(memory.shape), whole, memory.nbytes), memory
+            memory = local(tensor.detach())
+            yield _part_of(f"{group}/{name}", tensor, memory), memory
+
+
+def _part_of(name: str, tensor: Tensor, memory: Tensor) -> Part:
+    offset = (0,) * tensor.ndim
+    if isinstance(tensor, DTensor):
+        offset = tuple(tensor.__create_chunk_list__()[0].offsets)
+    return Part(name, offset, tuple(memory.shape), tuple(tensor.shape), memory.nbytes)
 
 
 def shares(parts: Sequence[Sequence[Part]]) -> list[set[str]]:

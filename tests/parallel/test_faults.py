@@ -4,6 +4,8 @@ import os
 import socket
 import threading
 import time
+import types
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,8 +70,7 @@ def test_a_signal_that_is_not_followed_has_a_limit():
 def met(where, places, clocks):
     said = []
     if clocks:
-        now = time.time()
-        time.time = lambda: now + 100 * where.rank
+        faults.time = types.SimpleNamespace(time=partial(float, time.time() + 100 * where.rank))
     try:
         faults.meet(where, Path(places[where.rank]), said.append)
     except UserError as error:

@@ -163,3 +163,34 @@ def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault):
             afflictions.kill(pid)
         launcher.kill()
         launcher.wait()
+
+
+@pytest.mark.check
+def test_what_two_ranks_began_goes_on_with_the_one_that_is_left(recipe, tmp_path, free_port):
+    path, left, calm = short(recipe, tmp_path), tmp_path / "left", tmp_path / "calm"
+    both = "-m torch.distributed.run --nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d "
+    both += f"--rdzv-endpoint 127.0.0.1:{free_port} --rdzv-id few --rdzv-conf last_call_timeout=3"
+    words = ["nomoat", "run", str(path), "--set", "pretrain.steps=60", "--out"]
+    launchers = []
+    try:
+        for _ in range(2):
+            command = [sys.executable, *both.split(), "-m", *words, str(left)]
+            launchers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        until(lambda: any((left / "pretrain" / "checkpoints").glob("step_*")))
+        ranks = {}
+        for launcher in launchers:
+            ranks |= dict.fromkeys(afflictions.ranks_of(launcher.pid), launcher)
+        lost = ranks[1]
+        for pid in (*afflictions.ranks_of(lost.pid).values(), lost.pid):
+            afflictions.kill(pid)
+        assert ranks[0].wait(300) == 0
+    finally:
+        for launcher in launchers:
+            for pid in (*afflictions.ranks_of(launcher.pid).values(), launcher.pid):
+                afflictions.kill(pid)
+            launcher.wait()
+    assert [e["units"] for e in Run.open(left).events("machine")] == [1]
+    subprocess.run([sys.executable, "-m", *words, str(calm)], check=True, capture_output=True)
+    for mine, theirs in zip(Run.open(left).curve("pretrain"), Run.open(calm).curve("pretrain"), strict=True):
+        assert mine["step"] == theirs["step"]
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=0.01)  # sums in another order

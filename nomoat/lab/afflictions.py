@@ -8,12 +8,11 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from nomoat.run.stop import end
+from nomoat.stages import fit
 
 SLOW_SECONDS = 5.0
 FULL_SECONDS = 5.0
@@ -67,7 +66,7 @@ def net(pid: int) -> None:
 
 
 def nan(pid: int) -> None:
-    """Nothing from outside: see `poisoned`."""
+    """Nothing from outside: see `poison`."""
 
 
 KINDS: dict[str, Callable[[int], None]] = {
@@ -111,13 +110,10 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def poisoned(steps: Collection[int]) -> int:
-    """`nomoat` with the words of this process, where the loss of the last rank is NaN at some steps of the
-    stages that learn from documents.
+def poison(steps: Collection[int]) -> None:
+    """From now on, in this process, the last rank's loss is NaN at some steps of the stages that learn from
+    documents.
     """
-    from nomoat.cli import main
-    from nomoat.stages import fit
-
     train = fit.train
 
     def disturbed(session, model, optimizer, schedule, n_steps, compute, extra=None):
@@ -129,5 +125,3 @@ def poisoned(steps: Collection[int]) -> int:
         train(session, model, optimizer, schedule, n_steps, with_nan, extra)
 
     fit.train = disturbed
-    signal.signal(signal.SIGTERM, end)
-    return main.main(sys.argv[1:])

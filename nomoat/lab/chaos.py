@@ -24,6 +24,7 @@ from nomoat.run.directory import Run
 
 RESTARTS = 100_000  # as many as there are faults
 LOOK_SECONDS = 0.2
+WORK = "from nomoat.__main__ import main; raise SystemExit(main())"
 GRACE_SECONDS = 40.0  # in which torchrun ends its ranks
 
 
@@ -92,7 +93,7 @@ def _launch(
     """The recipe in `out` to its end: seconds, and the faults that it met.  UserError where it got stuck."""
     argv = ["run", str(chaos.recipe), "--out", str(out)]
     argv += ["--set", *chaos.changes] if chaos.changes else []
-    work = f"from nomoat.lab.afflictions import poisoned; raise SystemExit(poisoned({list(poison)}))"
+    work = f"from nomoat.lab.afflictions import poison; poison({list(poison)}); {WORK}"
     torchrun = f"-m torch.distributed.run --standalone --nproc-per-node {chaos.n_ranks}".split()
     torchrun += f"--max-restarts {RESTARTS} --monitor-interval {LOOK_SECONDS} --no-python".split()
     command = [sys.executable, *torchrun, sys.executable, "-c", work, *argv]

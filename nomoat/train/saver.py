@@ -58,7 +58,7 @@ class Saver:
         self.wait()
         self._share = self._share or Share(tensors, self._ranks)
         copies, text = self._share.copies(tensors), checkpoint.as_text(state)
-        self._step = step
+        self._step, self._error = step, RuntimeError(f"the save at step {step} ended with an error")
         self._thread = threading.Thread(
             target=self._write, args=(copies, text, refused), name="saver", daemon=True
         )
@@ -76,7 +76,8 @@ class Saver:
                 fs=self.fs,
                 refused=refused,
             )
-        except BaseException as error:  # noqa: BLE001  (raised again where somebody waits)
+            self._error = None
+        except (OSError, RuntimeError) as error:  # a disk; torch's errors of a connection
             self._error = error
         copies.clear()
         release_memory()

@@ -37,6 +37,11 @@ def recipe_model(dtype: torch.dtype = torch.float32) -> Transformer:
 
 
 def train_step(ranks: Mesh) -> Callable[[], None]:
+    return optimised_step(ranks)[0]
+
+
+def optimised_step(ranks: Mesh) -> tuple[Callable[[], None], Optimizer]:
+    """A step of pretraining, and the optimiser that it moves."""
     model = recipe_model(torch.bfloat16 if fast_bf16(ranks.device) else torch.float32)
     optimizer = Optimizer(model, OptimConfig(muon_lr=1e-3))
     generator = torch.Generator().manual_seed(ranks.rank)
@@ -50,7 +55,7 @@ def train_step(ranks: Mesh) -> Callable[[], None]:
         optimizer.step(1.0, reduce_gradients(ranks, optimizer))
         computed.after()
 
-    return step
+    return step, optimizer
 
 
 def sample_step(ranks: Mesh) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""The verbs that measure and compare: plan, transfer, compare, truth, scaling, bench."""
+"""The verbs that measure and compare: plan, transfer, compare, truth, scaling, bench, chaos."""
 
 import importlib
 import importlib.util
@@ -174,6 +174,36 @@ def bench(
     keep_freed_memory()
     results = device.measure(threads)
     return say.as_json(results) if json else say.tables(device.tables(results))
+
+
+def chaos(
+    recipe: Positional[Annotated[Path, said("a file, or one that ships: smoke", "RECIPE")]],
+    /,
+    *,
+    ranks: Annotated[int, said("processes, on this machine", "N")] = 4,
+    faults: Annotated[int, said("how many", "N")] = 10,
+    every: Annotated[float, said("seconds from one to the next, on the mean", "SECONDS")] = 60.0,
+    kinds: Annotated[
+        tuple[str, ...], said("kill, stop, slow, disk, nan, net (default: all)", "KIND")
+    ] = ("kill", "stop", "slow", "disk", "nan", "net"),
+    seed: Annotated[int, said("which ranks meet what, and when", "N")] = 0,
+    out: KeptIn = Path("runs/chaos"),
+    set_: Sets = (),
+    json: Json = False,
+) -> int:
+    """What is left of a recipe whose ranks fail?"""
+    from nomoat.lab import chaos as lab
+
+    read_recipe(recipe, set_)
+    how = {"n_ranks": ranks, "n_faults": faults, "every": every, "kinds": kinds, "seed": seed}
+    results = lab.run(lab.Chaos(recipe, out, changes=set_, tell=say.aside, **how))
+    write_whole(out / "chaos.json", jsons.dumps(results, indent=1))
+    if json:
+        say.as_json(results)
+    else:
+        say.tables(lab.tables(results))
+        say.result(lab.verdict(results))
+    return 0 if results["equal"] else 1
 
 
 def _compare(

@@ -95,6 +95,7 @@ def verbs() -> dict[str, Callable[..., int]]:
         "truth": lab.truth,
         "scaling": lab.scaling,
         "bench": lab.bench,
+        "chaos": lab.chaos,
         "doctor": look.doctor,
         "completion": completion,
     }

@@ -92,7 +92,7 @@ def work(
     begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
     run_stages.
     """
-    from nomoat.parallel import mesh
+    from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
     from nomoat.report.scores import is_done
@@ -105,12 +105,12 @@ def work(
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         check(recipe, Run.open(begun) if begun else None, only)
-        run = _begin(recipe, out, source, goes_on) if leads else None
-        ranks.barrier()
+        run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
+        faults.meet(ranks, out, say.aside)
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
-        with Stop(say.aside) as stop, contextlib.ExitStack() as stack:
+        with _guarded(ranks, recipe), _stopping(ranks) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
@@ -133,6 +133,24 @@ def laid_out(recipe: "Recipe", world: int) -> "Recipe":
     if world < 2 or recipe.mesh is not None:
         return recipe
     return recipe.model_copy(update={"mesh": choose(recipe, world, machine_of(recipe).device).mesh})
+
+
+def _guarded(ranks: "Mesh", recipe: "Recipe") -> contextlib.AbstractContextManager[Any]:
+    """What notices faults of other ranks, where there are any."""
+    from nomoat.parallel import faults, mesh
+
+    if ranks.world == 1:
+        return contextlib.nullcontext()
+    seconds = ranks.axes.silence_seconds
+    return faults.Guard(ranks.rank, ranks.world, mesh.store_beside(seconds), seconds)
+
+
+def _stopping(ranks: "Mesh") -> Stop:
+    """What hears signals; one of several ranks ends, at the latest, before its launcher kills it."""
+    from nomoat.parallel import faults
+
+    late = functools.partial(faults.end, f"not done {faults.LEAVE_SECONDS:.0f} s after a signal")
+    return Stop(say.aside, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
 
 
 def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
+from pydantic import Field
+
 from nomoat.config import ConfigError, Count, Strict
 
 AXES = (
@@ -20,7 +22,8 @@ class MeshConfig(Strict):
 
     `shard`: weights, gradients and optimiser in so many parts.  `expert`: the routed experts in so many
     parts, tokens sent to them.  `pipeline`: the layers in so many stages.  `replicate`: copies of all that;
-    absent, as many as there are ranks for.  `schedule`: how the stages take turns (pipeline.py).
+    absent, as many as there are ranks for.  `schedule`: how the stages take turns (pipeline.py).  A rank that
+    gives no sign of life for `silence_seconds` is given up (faults.py).
     """
 
     shard: Count = 1
@@ -28,6 +31,7 @@ class MeshConfig(Strict):
     pipeline: Count = 1
     replicate: Count | None = None
     schedule: Literal["1f1b", "zbv", "dualpipev"] = "1f1b"
+    silence_seconds: float = Field(120.0, gt=0, le=1e6)
 
     @property
     def world(self) -> int:

@@ -7,9 +7,10 @@ What the ranks share is laid out along named axes (axes.py), which torch knows a
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
 from nomoat.parallel.axes import AXES, MeshConfig
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,18 @@ class Mesh:
         dist.all_gather_object(things, thing)
         return things
 
+    def together(self, work: Callable[[], Thing]) -> Thing:
+        """What this rank's work gave; a UserError of one is raised on all, once all have tried."""
+        given, error = None, None
+        try:
+            given = work()
+        except UserError as caught:
+            error = caught
+        for rank, failure in enumerate(self.gather(str(error) if error else None)):
+            if failure is not None:
+                raise error or UserError(f"rank {rank}: {failure}")
+        return given
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.world > 1:
@@ -183,8 +198,42 @@ def _store(rank: int, world: int) -> dist.Store:
         raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, world, serves))
+    try:
+        store = dist.TCPStore(address, port, world, serves)
+    except dist.DistNetworkError as error:
+        if "in use" in str(error):
+            raise UserError(
+                f"port {port} is in use on this machine; expected a free one for rank 0; set another "
+                "MASTER_PORT (torchrun --master-port or --rdzv-endpoint)"
+            ) from None
+        raise UserError(
+            f"rank {rank} finds no rank 0 at {address}:{port}; expected all ranks to start within minutes of "
+            "each other; look why rank 0 ended, or at the network"
+        ) from None
+    except dist.DistStoreError:
+        raise UserError(
+            f"rank {rank} waited in vain for all of {world} ranks; expected as many as WORLD_SIZE says, "
+            "started within minutes of each other; look why the others ended"
+        ) from None
+    return dist.PrefixStore(_attempt(), store)
+
+
+def _attempt() -> str:
+    """What the keys of this start of the ranks begin with, and no other's: torchrun counts restarts after a
+    failure, not those with more or fewer ranks.
+    """
+    names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
+    return "-".join(("attempt", *(os.environ.get(name, "0") for name in names)))
+
+
+def store_beside(seconds: float) -> dist.Store:
+    """One more connection to where the ranks found each other, for a thread of its own; an answer that takes
+    longer is an error.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    limit = timedelta(seconds=seconds)
+    store = dist.TCPStore(address, port, is_master=False, timeout=limit, wait_for_workers=False)
+    return dist.PrefixStore(f"{_attempt()}-beside", store)
 
 
 def _dense(kind: str, axes: MeshConfig) -> DeviceMesh | None:

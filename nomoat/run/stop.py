@@ -37,11 +37,18 @@ class Stop:
 
     `say` is told at once that the first was heard, from a thread of its own: Python hears signals between two
     of its own steps, and a product or a training of a tokenizer may take long.  Only the main thread can take
-    signals; elsewhere `requested` simply stays as it is set.
+    signals; elsewhere `requested` simply stays as it is set.  `leave` is called where that is not
+    over `seconds` after the first: one of several ranks may wait for another that no longer answers.
     """
 
-    def __init__(self, say: Callable[[str], None] = silent) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None] = silent,
+        leave: Callable[[], None] | None = None,
+        seconds: float = 0.0,
+    ) -> None:
         self.say = say
+        self._late = threading.Timer(seconds, leave) if leave else None
         self.requested = False
         self.n_heard = 0
         self._before: dict[int, Any] = {}
@@ -62,6 +69,8 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if self._late:
+            self._late.cancel()
 
     def _hear(self, number: int) -> None:
         """In the thread: the first signal is answered; the second ends a process that is too busy to."""
@@ -70,6 +79,9 @@ class Stop:
         self.n_heard += 1
         if self.n_heard == 1:
             self.say(HEARD)
+            if self._late:
+                self._late.daemon = True
+                self._late.start()
         else:
             time.sleep(GRACE_SECONDS)
             os.kill(os.getpid(), signal.SIGKILL)

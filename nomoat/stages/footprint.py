@@ -12,8 +12,8 @@ import torch
 
 from nomoat.config import ConfigError
 from nomoat.model import counts
-from nomoat.model.loss import chunk_rows
 from nomoat.model.lora import Lora
+from nomoat.model.loss import chunk_rows
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16

@@ -16,12 +16,12 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from nomoat.config import JsonObject, UserError
-from nomoat.parallel.fsdp import whole
 from nomoat.parallel.mesh import Mesh
-from nomoat.parallel.process import release_memory
 from nomoat.run.stop import Interrupted
 from nomoat.train import checkpoint
 from nomoat.train.optim import Optimizer
+from nomoat.train.parts import Groups
+from nomoat.train.saver import Saver
 from nomoat.train.schedule import Schedule
 from nomoat.train.session import Session
 
@@ -61,6 +61,7 @@ def train(
     `extra` is JSON that compute may read and change; it is saved and restored with the weights.  Resumes
     from the newest checkpoint of this stage.  A non-finite loss or gradient skips the step on every rank;
     three in a row go back to the last checkpoint and on past the data that did it; a third time stops.
+    Saves are written while the steps go on (saver.py), but where one is due after every step.
     Raises run.Interrupted after saving when a signal came.
     """
     training = _Training(session, model, optimizer, {} if extra is None else extra)
@@ -84,7 +85,9 @@ def train(
             training.save()
             saved_at = time.perf_counter()
         if stop and unfinished:
+            training.saver.close()
             raise Interrupted(f"{session.stage} at step {training.at.step} of {n_steps}")
+    training.saver.close()
 
 
 @dataclass
@@ -103,6 +106,7 @@ class _Training:
     def __init__(self, session: Session, model: nn.Module, optimizer: Optimizer, extra: JsonObject):
         self.session, self.model, self.optimizer, self.extra = session, model, optimizer, extra
         self.directory = session.directory / "checkpoints"
+        self.saver = Saver(self.directory, session.mesh, self.unsaved)
         self.at = Progress()
         self.bad_in_a_row = 0
 
@@ -111,34 +115,36 @@ class _Training:
 
     def restore(self) -> bool:
         """Go on from the newest checkpoint; false where there is none."""
-        path = checkpoint.newest(self.directory, self.note)
+        self.saver.wait()
+        path = checkpoint.newest(self.directory, self.note, self.session.mesh)
         if path is None:
             return False
-        tensors, state = checkpoint.load(path)
+        tensors = self.tensors()
+        state = checkpoint.restore(path, tensors)
         self.optimizer.load(tensors["optimizer"])
-        for name, buffer in self.model.named_buffers():
-            buffer.copy_(tensors["buffers"][name])
         self.extra.clear()
         self.extra.update(state["extra"])
         self.at = Progress(**state["progress"])
         self.session.log("resume", step=self.at.step)
         return True
 
+    def tensors(self) -> Groups:
+        return {"optimizer": self.optimizer.tensors(), "buffers": dict(self.model.named_buffers())}
+
     def save(self) -> None:
-        session, step = self.session, self.at.step
-        mine = {name: whole(tensor) for name, tensor in self.optimizer.tensors().items()}
-        groups = {"optimizer": mine, "buffers": dict(self.model.named_buffers())}
-        if self.optimizer.pipeline:  # every rank has to give the same
-            groups = {name: self.optimizer.pipeline.gather(group) for name, group in groups.items()}
-        state = {"progress": asdict(self.at), "extra": self.extra}
+        refused = None
         try:
-            if session.leads:
-                session.run.sync()
-            checkpoint.save(self.directory, step, groups, state, mesh=session.mesh)
+            if self.session.leads:
+                self.session.run.sync()
         except OSError as error:
-            self.note(f"no checkpoint at step {step}: {error}; the one before stays")
-        session.mesh.barrier()
-        release_memory()
+            refused = error
+        state = {"progress": asdict(self.at), "extra": self.extra}
+        self.saver.begin(self.at.step, self.tensors(), state, refused)
+        if not self.session.save_seconds:
+            self.saver.wait()
+
+    def unsaved(self, step: int, error: OSError) -> None:
+        self.note(f"no checkpoint at step {step}: {error}; the one before stays")
 
     def update(self, gradient: Gradient, grad_norm: float, factor: float) -> None:
         self.bad_in_a_row = 0
@@ -173,6 +179,7 @@ class _Training:
 
     def log(self, gradient: Gradient, seconds: float, **fields: Any) -> None:
         """The record of a step, with the costs of all ranks."""
+        self.saver.poll()
         mesh = self.session.mesh
         executed = gradient.flops_executed + self.optimizer.flops()
         counts = mesh.gather((gradient.tokens, gradient.flops_model, executed))

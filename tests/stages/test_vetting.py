@@ -7,8 +7,8 @@ import pytest
 
 from nomoat.config import ConfigError, DataError, read_recipe
 from nomoat.run.directory import Run
-from nomoat.stages import recipe as recipes
 from nomoat.stages import pipeline, vetting
+from nomoat.stages import recipe as recipes
 from nomoat.tokenizer import bpe
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"

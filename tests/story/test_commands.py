@@ -36,6 +36,7 @@ NOT_RUN = {  # parsed alone
     "truth": "takes an hour; tests/lab",
     "scaling": "takes minutes; tests/lab",
     "bench": "takes minutes; tests/lab",
+    "chaos": "takes minutes; tests/lab",
     "transfer": "tests/story/test_whole_chain.py, with --quick",
     "cpu": "ten minutes; the same recipe is run as a file",
     "recipes/r1.toml": "keeps right answers, and a model of two steps has none",

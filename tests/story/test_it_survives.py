@@ -108,7 +108,7 @@ def test_a_signal_saves_and_says_how_to_go_on(forge, smoke, recipe, tmp_path, we
     assert f"nomoat run {recipe} --out '{root}'" in stopped.err
     assert "heard: stops at the next place" in stopped.err
     assert "Traceback" not in stopped.err
-    assert [p.name for p in (root / "pretrain" / "checkpoints").iterdir()] == ["step_000007"]
+    assert max(p.name for p in (root / "pretrain" / "checkpoints").iterdir()) == "step_000007"
     assert Run.open(root).curve("pretrain")[-1]["step"] == 7
     assert forge("pretrain", "--out", root).code == 0
     assert_equals(smoke, root, weights, curve, ["pretrain"])

@@ -1,11 +1,10 @@
 """Checkpoints of every kind of tensor, by one rank or several; nothing of them is pickled."""
 
+import errno
 import inspect
 import os
-import socket
-import subprocess
-import sys
 
+import ranks
 import torch
 
 from nomoat.train import checkpoint
@@ -41,45 +40,25 @@ def test_nothing_is_pickled():
     assert "torch.save" not in source
 
 
-RANK = """
-import sys, torch
-from nomoat.parallel.mesh import start, stop
-from nomoat.train import checkpoint
-
-mesh = start("cpu")
-tensors = {"a": {f"w{i}": torch.full((i + 1, 3), float(i)) for i in range(7)}, "b": {"n": torch.tensor(5)}}
-path = checkpoint.save(sys.argv[1], 3, tensors, {"seed": 7}, mesh=mesh)
 class Full(checkpoint.FS):
     def write(self, fd, data):
-        raise OSError(28, "No space left on device")
-try:  # one rank's disk is full: no rank believes in the checkpoint
-    checkpoint.save(sys.argv[1], 4, tensors, {}, mesh=mesh, fs=Full() if mesh.rank == 1 else checkpoint.DISK)
-except OSError as error:
-    print(error.errno)
-stop()
-"""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def saved_twice(mesh, root: str) -> int:
+    tensors = {
+        "a": {f"w{i}": torch.full((i + 1, 3), float(i)) for i in range(7)},
+        "b": {"n": torch.tensor(5)},
+    }
+    checkpoint.save(root, 3, tensors, {"seed": 7}, mesh=mesh)
+    try:  # one rank's disk is full: no rank believes in the checkpoint
+        checkpoint.save(root, 4, tensors, {}, mesh=mesh, fs=Full() if mesh.rank == 1 else checkpoint.DISK)
+    except OSError as error:
+        return error.errno
 
 
 def test_every_rank_writes_its_share_and_any_number_of_ranks_reads_it(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = os.environ | {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RANK, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [rank.communicate(timeout=60)[0] for rank in ranks] == ["28\n", "28\n"]
+    assert ranks.run(saved_twice, 2, str(tmp_path)) == [errno.ENOSPC] * 2
     path = newest(tmp_path, print)
     assert path.name == "step_000003"
     sizes = [(path / f"rank_000{rank}.safetensors").stat().st_size for rank in range(2)]

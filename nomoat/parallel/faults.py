@@ -1,0 +1,110 @@
+"""What ranks do about faults: agree before they compute, and notice one that has fallen silent.
+
+A rank that dies breaks its connections, and the others fail at once.  One that is stopped, or cut off, breaks
+nothing: the others would wait half an hour for it.  So each rank beats once a second, in a thread, and
+listens to the next one; where that is silent for too long it ends itself, and the launcher starts all again.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch.distributed as dist
+
+from nomoat.config import UserError
+from nomoat.files import write_whole
+from nomoat.parallel.mesh import Mesh
+
+BEAT_SECONDS = 1.0
+LEAVE_SECONDS = 25.0  # to save after a signal; launchers kill after 30
+CLOCKS_SECONDS = 5.0  # that clocks may be apart
+
+
+def end(why: str) -> None:
+    """Ends this process at once, whatever its threads wait for."""
+    os.write(2, f"nomoat: {why}; this rank ends here, so that its launcher sees it\n".encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Guard:
+    """`with Guard(...):` this rank beats, listens to the next, and asks itself to stop once its launcher is
+    gone.  `store` is a connection of its own.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        store: dist.Store,
+        silence_seconds: float,
+        end: Callable[[str], None] = end,
+    ):
+        self.rank, self.next, self.store = rank, (rank + 1) % world, store
+        self.silence_seconds, self.end = silence_seconds, end
+        self.parent = os.getppid()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="guard", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.over.set()
+
+    def _watch(self) -> None:
+        heard, heard_at, beats = None, time.monotonic(), 0
+        while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4)):
+            if os.getppid() != self.parent:
+                self.parent = os.getppid()
+                os.kill(os.getpid(), signal.SIGTERM)
+            beats += 1
+            beat, now = self._exchange(beats), time.monotonic()
+            if beat != heard or self.over.is_set():
+                heard, heard_at = beat, now
+            elif now - heard_at > self.silence_seconds:
+                self.end(f"rank {self.next} has been silent for {now - heard_at:.0f} seconds")
+                return
+
+    def _exchange(self, beats: int) -> bytes | None:
+        """The last beat of the next rank, None where the store doesn't answer."""
+        try:
+            self.store.set(f"beat{self.rank}", str(beats))
+            theirs = f"beat{self.next}"
+            return self.store.get(theirs) if self.store.check([theirs]) else None
+        except RuntimeError:  # torch's errors of a connection
+            return None
+
+
+def meet(mesh: Mesh, directory: Path, say: Callable[[str], object]) -> None:
+    """UserError on all ranks unless each sees in `directory` what rank 0 writes there; says where clocks are
+    apart.
+    """
+    if mesh.world == 1:
+        return
+    nonce = mesh.broadcast(secrets.token_hex(8))
+    file = directory / f".met-{nonce}"
+    mesh.together(lambda: write_whole(file, nonce) if mesh.rank == 0 else None)
+    seen = mesh.gather((file.exists(), socket.gethostname(), time.time()))
+    if mesh.rank == 0:
+        file.unlink(missing_ok=True)
+    for rank, (is_there, host, _) in enumerate(seen):
+        if not is_there:
+            raise UserError(
+                f"rank {rank} on {host} does not find in {directory.absolute()} what rank 0 on {seen[0][1]} "
+                "just wrote; expected one directory that all ranks share; give --out on a shared file system"
+            )
+    clocks = [now for _, _, now in seen]
+    apart = max(clocks) - min(clocks)
+    if apart > CLOCKS_SECONDS and mesh.rank == 0:
+        late, early = clocks.index(min(clocks)), clocks.index(max(clocks))
+        say(
+            f"clocks are {apart:.0f} s apart (rank {late} behind rank {early}): times in the log are rank 0's"
+        )

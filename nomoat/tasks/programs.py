@@ -204,13 +204,15 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     run = [node for node in functions if node.name == "check"][-1:]
     names = {"candidate", entry}
     for node in run:
-        names |= {argument.arg for argument in node.args.args[:1]}
+        given = node.args.args[:1]
+        names |= {argument.arg for argument in given}
     run = run or [node for node in functions if node.name.startswith("test")]
     found = straight(tree.body, names)
     for node in run:
         found = [*found, *straight(node.body, names)]
     found = [node for node in found if not isinstance(node, DEFINITIONS)]
-    return found, names | helpers(set(functions) - set(run))
+    others = set(functions) - set(run)
+    return found, names | helpers(others)
 
 
 def helpers(functions: Collection[ast.AST]) -> set[str]:

@@ -60,7 +60,8 @@ def both(parts: list[Answer]) -> Answer | None:
     below = [region for region in regions if same_form(region.parts[0], LOWEST)]
     if len(above) != 1 or len(below) != 1:
         return None
-    return cut(members[0].parts[0], above[0], below[0])
+    letter = members[0].parts[0]
+    return cut(letter, above[0], below[0])
 
 
 def cut(letter: Answer, above: Several, below: Several) -> Answer | None:

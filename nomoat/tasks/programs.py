@@ -32,17 +32,10 @@ OF_MATH = {
     for name in ("fabs", "isclose", "floor", "ceil", "sqrt", "pi", "e", "inf", "nan", "tau")
 }
 COMPARISONS: dict[type, Callable] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+}  # fmt: skip
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -204,13 +197,15 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     run = [node for node in functions if node.name == "check"][-1:]
     names = {"candidate", entry}
     for node in run:
-        names |= {argument.arg for argument in node.args.args[:1]}
+        given = node.args.args[:1]
+        names |= {argument.arg for argument in given}
     run = run or [node for node in functions if node.name.startswith("test")]
     found = straight(tree.body, names)
     for node in run:
         found = [*found, *straight(node.body, names)]
     found = [node for node in found if not isinstance(node, DEFINITIONS)]
-    return found, names | helpers(set(functions) - set(run))
+    others = set(functions) - set(run)
+    return found, names | helpers(others)
 
 
 def helpers(functions: Collection[ast.AST]) -> set[str]:

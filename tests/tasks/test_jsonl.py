@@ -144,7 +144,10 @@ def test_a_row_names_its_units_and_language(write):
         ([{"question": "?", "answer": "#### "}], "line 1: "),
         ([{"question": "?", "answer": "9" * 300}], "line 1: "),
         ([{"question": "<|eos|>?", "answer": "7"}], "line 1: .*special tokens"),
-        ([{"question": q, "answer": a} for q, a in ("a7", "A8")], "line 2: the question has another answer"),
+        (
+            [{"question": "Half?", "answer": "7"}, {"question": "half?", "answer": "8"}],
+            "line 2: the question has another answer",
+        ),
     ],
 )
 def test_a_bad_file_is_told_its_line(write, rows, complaint):

@@ -32,10 +32,17 @@ OF_MATH = {
     for name in ("fabs", "isclose", "floor", "ceil", "sqrt", "pi", "e", "inf", "nan", "tau")
 }
 COMPARISONS: dict[type, Callable] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Is: operator.is_, ast.IsNot: operator.is_not,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-}  # fmt: skip
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -190,9 +197,7 @@ def mentions(node: ast.AST, names: Collection[str]) -> bool:
 
 
 def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
-    """(what a test runs, the names that mean the function there): the module and its `check`; where there is
-    none, its functions and methods named test….
-    """
+    """(what runs, the names of the function): the module, its `check`, without one what is named test…"""
     functions = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2])]
     run = [node for node in functions if node.name == "check"][-1:]
     names = {"candidate", entry}
@@ -219,9 +224,8 @@ def demands(node: ast.AST) -> bool:
 
 
 def tests(test: str, entry: str) -> JsonObject:
-    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and
-    `left`, how many of its demands can't be judged: asserts, raises, and whatever else the function is
-    named in.  No inputs where fewer than MIN_TESTS can."""
+    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, `left`:
+    how many asserts, raises, other uses of the function aren't judged.  No inputs below MIN_TESTS asserts."""
     tree = ast.parse(test)
     taken = bound_in(tree)
     run, names = statements(tree, entry)

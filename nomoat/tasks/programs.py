@@ -178,10 +178,9 @@ def straight(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
     """The statements that run in every case: none behind a return, or behind one that depends on anything
     but the function's results.
     """
+    body = [statement for statement in body if not isinstance(statement, DEFINITIONS)]
     for at, statement in enumerate(body):
-        ends = not isinstance(statement, DEFINITIONS) and any(
-            isinstance(node, ast.Return) for node in ast.walk(statement)
-        )
+        ends = any(isinstance(node, ast.Return) for node in ast.walk(statement))
         if ends and (isinstance(statement, ast.Return) or not mentions(statement, names)):
             return body[:at]
     return body
@@ -197,7 +196,9 @@ def mentions(node: ast.AST, names: Collection[str]) -> bool:
 
 
 def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
-    """(what runs, the names of the function): the module, its `check`, without one what is named test…"""
+    """(what a test runs, the names that mean the function there): the module and its `check`; where there is
+    none, its functions and methods named test….
+    """
     functions = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2])]
     run = [node for node in functions if node.name == "check"][-1:]
     names = {"candidate", entry}
@@ -208,7 +209,6 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     found = straight(tree.body, names)
     for node in run:
         found = [*found, *straight(node.body, names)]
-    found = [node for node in found if not isinstance(node, DEFINITIONS)]
     others = set(functions) - set(run)
     return found, names | helpers(others)
 

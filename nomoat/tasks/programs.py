@@ -32,10 +32,17 @@ OF_MATH = {
     for name in ("fabs", "isclose", "floor", "ceil", "sqrt", "pi", "e", "inf", "nan", "tau")
 }
 COMPARISONS: dict[type, Callable] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Is: operator.is_, ast.IsNot: operator.is_not,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-}  # fmt: skip
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -171,10 +178,9 @@ def straight(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
     """The statements that run in every case: none behind a return, or behind one that depends on anything
     but the function's results.
     """
+    body = [statement for statement in body if not isinstance(statement, DEFINITIONS)]
     for at, statement in enumerate(body):
-        ends = not isinstance(statement, DEFINITIONS) and any(
-            isinstance(node, ast.Return) for node in ast.walk(statement)
-        )
+        ends = any(isinstance(node, ast.Return) for node in ast.walk(statement))
         if ends and (isinstance(statement, ast.Return) or not mentions(statement, names)):
             return body[:at]
     return body
@@ -203,7 +209,6 @@ def statements(tree: ast.Module, entry: str) -> tuple[list[ast.stmt], set[str]]:
     found = straight(tree.body, names)
     for node in run:
         found = [*found, *straight(node.body, names)]
-    found = [node for node in found if not isinstance(node, DEFINITIONS)]
     others = set(functions) - set(run)
     return found, names | helpers(others)
 
@@ -219,9 +224,8 @@ def demands(node: ast.AST) -> bool:
 
 
 def tests(test: str, entry: str) -> JsonObject:
-    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, and
-    `left`, how many of its demands can't be judged: asserts, raises, and whatever else the function is
-    named in.  No inputs where fewer than MIN_TESTS can."""
+    """Facts of a problem: the calls of HumanEval's test as inputs, what it asserts of their results, `left`:
+    how many asserts, raises, other uses of the function aren't judged.  No inputs below MIN_TESTS asserts."""
     tree = ast.parse(test)
     taken = bound_in(tree)
     run, names = statements(tree, entry)

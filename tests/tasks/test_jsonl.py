@@ -144,10 +144,7 @@ def test_a_row_names_its_units_and_language(write):
         ([{"question": "?", "answer": "#### "}], "line 1: "),
         ([{"question": "?", "answer": "9" * 300}], "line 1: "),
         ([{"question": "<|eos|>?", "answer": "7"}], "line 1: .*special tokens"),
-        (
-            [{"question": "Half?", "answer": "7"}, {"question": "half?", "answer": "8"}],
-            "line 2: the question has another answer",
-        ),
+        ([{"question": q, "answer": 7 + (q < "a")} for q in ("half", "Half")], "line 2: .* another answer"),
     ],
 )
 def test_a_bad_file_is_told_its_line(write, rows, complaint):

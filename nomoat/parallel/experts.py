@@ -166,7 +166,9 @@ def traffic(counts: Mapping[str, Tensor]) -> JsonObject:
 
 
 def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
-    """How many tokens, over all layers, went to 0, 1, … of `n_parts` ranks or nodes; float32."""
+    """How many tokens, over all layers, went to 0, 1, … of `n_parts` ranks or nodes; float32.  Routing that is
+    limited by nodes (arXiv 2412.19437, section 3.2.2) keeps them to `most_reached`.
+    """
     counts = torch.zeros(n_parts + 1, device=routings[0].expert_MK.device)
     for routing in routings:
         n_held = routing.score_ME.shape[1] // n_parts
@@ -176,8 +178,8 @@ def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
 
 
 def most_reached(ffn: Routed, n_parts: int) -> int:
-    """The most ranks or nodes that a token can go to: those of its best groups, whose experts are neighbours
-    (arXiv 2412.19437, section 3.2.2).
+    """The most ranks or nodes that a token can go to: those of its best groups, whose experts are
+    neighbours.
     """
     n_held, per_group = ffn.n_routed // n_parts, ffn.n_routed // ffn.n_groups
     firsts = range(0, ffn.n_routed, per_group)

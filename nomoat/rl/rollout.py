@@ -1,7 +1,7 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -45,6 +45,18 @@ def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train")
     """As data.documents.problems draws them."""
     drawn = documents.problems(levels, n, seed, split=split)
     return [Exercise(family, level, find.find(family), problem) for family, level, problem in drawn]
+
+
+def behind_solved(asked: Sequence[Exercise], n: int, tokenizer: Tokenizer, seed: int) -> list[Exercise]:
+    """The exercises, each behind `n` solved ones of its level; a question that is a conversation stays alone.
+    """
+    shown = {}
+    for exercise in asked if n else ():
+        where = exercise.family, exercise.level
+        if where not in shown:
+            shown[where] = tuple(documents.solved(*where, n, tokenizer, seed))
+    alone = [not n or "messages" in exercise.problem.facts for exercise in asked]
+    return [e if lone else replace(e, before=shown[e.family, e.level]) for e, lone in zip(asked, alone)]
 
 
 @dataclass(frozen=True, slots=True)

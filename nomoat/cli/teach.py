@@ -1,0 +1,125 @@
+"""The verb that teaches a model a task: looks, says plan and price, and runs what recipes/teach.toml says."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from nomoat.cli import runs, say
+from nomoat.cli.args import Columns, Json, Plan, Sets, Source, said, with_columns
+from nomoat.cli.work import resolve, work
+from nomoat.config import ConfigError, JsonObject, override, read_recipe
+from nomoat.run.directory import Run
+
+if TYPE_CHECKING:
+    from nomoat.lab import teach as lab
+    from nomoat.lab.look import Look
+    from nomoat.report.table import Table
+    from nomoat.stages.recipe import Recipe
+
+RECIPE = "teach"
+
+
+def teach(
+    model: Source,
+    /,
+    *,
+    task: Annotated[str, said("what it is to learn: a .py, .jsonl, .json or .csv file, or a family", "FILE")],
+    columns: Columns = None,
+    out: Annotated[Path | None, said("run directory (default: runs/<task>)", "DIR")] = None,
+    minutes: Annotated[float, said("time that all of it may take", "N")] = 30.0,
+    set_: Sets = (),
+    plan: Plan = False,
+    json: Json = False,
+) -> int:
+    """Teach a model your task: look, cold start, reinforcement, evaluation."""
+    from nomoat.tasks import base, find
+
+    task = with_columns(task, columns)
+    out = out or Path("runs") / base.short(find.find(task))
+    if (out / "recipe.json").exists():
+        recipe = _begun(Run.open(out), model, task)
+    else:
+        looked, planned, recipe = _planned(model, task, minutes, set_)
+        if json and plan:
+            return say.as_json({"look": looked, "plan": planned.steps, "price": planned.price(),
+                                "reasons": planned.reasons, "recipe": recipe.table})  # fmt: skip
+        tell = say.tables if plan else _aside
+        tell([looked.table(), planned.price_table()])
+        if plan:
+            return 0
+        _create(out, recipe, looked)
+    if plan:
+        raise ConfigError(f"{out} has begun, and its plan is made; expected no --plan; leave it out")
+    return runs.finish(recipe, *work(recipe, out), json)
+
+
+def _aside(tables: "Iterable[Table]") -> None:
+    for table in tables:
+        say.aside(table.text(say.width()) + "\n")
+
+
+def _begun(run: Run, model: str, task: str) -> "Recipe":
+    """The recipe of a run that goes on; ConfigError for one of another model or task."""
+    table = run.recipe
+    begun = table["models"].get("main", {}).get("from"), table.get("name")
+    tasks = next((stage["tasks"] for stage in table["stages"] if stage["kind"] == "rl"), {})
+    if begun != (model, RECIPE) or list(tasks) != [task]:
+        raise ConfigError(
+            f"{run.root} is a run of {begun[1]} that teaches {begun[0]} {', '.join(tasks) or 'nothing'}; "
+            f"expected {model} and {task}; name them, or another --out"
+        )
+    return resolve(table, run.root)
+
+
+def _planned(
+    model: str, task: str, minutes: float, sets: tuple[str, ...]
+) -> "tuple[Look, lab.Plan, Recipe]":
+    """What was seen, what is to be done, and its recipe; errors as for a run come before anything is loaded.
+    """
+    from nomoat.lab import teach as lab
+    from nomoat.stages.pipeline import check
+
+    table = lab.named(read_recipe(RECIPE))
+    first = lab.first_table(table, model, task)
+    for text in sets:
+        override(first, text)
+    recipe = resolve(first)
+    check(recipe, whole=False)
+    looked = _look(recipe, task)
+    planned = lab.plan(table, model, task, looked, minutes)
+    for text in sets:
+        override(planned.table, text)
+    recipe = resolve(planned.table)
+    check(recipe, whole=False)
+    return looked, planned.with_memory(recipe), recipe
+
+
+def _look(recipe: "Recipe", task: str) -> "Look":
+    import torch
+
+    from nomoat.lab.look import PROBLEMS, look
+    from nomoat.parallel.contention import Polite
+    from nomoat.parallel.process import keep_freed_memory, release_memory
+    from nomoat.serve import loading
+    from nomoat.stages.s0_import import finite
+
+    keep_freed_memory()
+    torch.set_num_threads(recipe.threads)
+    source = recipe.given["main"]
+    loaded = loading.load(source, say=say.aside)
+    finite(source, loaded.model)
+    say.speed()
+    say.aside(f"looking at what {source} does with {PROBLEMS} problems of {task}")
+    with Polite():
+        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), recipe.stage("rl").lora)
+    del loaded
+    release_memory()
+    return looked
+
+
+def _create(out: Path, recipe: "Recipe", looked: "Look") -> None:
+    """The run, its log beginning with what was seen."""
+    run = Run.create(out, recipe.table)
+    with run.locked():
+        run.log("look", stage=None, **asdict(looked))

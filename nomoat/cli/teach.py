@@ -10,6 +10,7 @@ from nomoat.cli.args import Columns, Json, Plan, Sets, Source, said, with_column
 from nomoat.cli.work import resolve, work
 from nomoat.config import ConfigError, JsonObject, override, read_recipe
 from nomoat.run.directory import Run
+from nomoat.run.stop import Interrupted, Stop
 
 if TYPE_CHECKING:
     from nomoat.lab import teach as lab
@@ -43,15 +44,15 @@ def teach(
         looked, planned, recipe = _planned(model, task, minutes, set_)
         if json and plan:
             return say.as_json({"look": looked, "plan": planned.steps, "price": planned.price(),
-                                "reasons": planned.reasons, "recipe": recipe.table})  # fmt: skip
+                                "reason": planned.reason, "recipe": recipe.table})  # fmt: skip
         tell = say.tables if plan else _aside
         tell([looked.table(), planned.price_table()])
         if plan:
             return 0
-        _create(out, recipe, looked)
+        _create(out, recipe, looked, planned.train_seconds(minutes))
     if plan:
         raise ConfigError(f"{out} has begun, and its plan is made; expected no --plan; leave it out")
-    return runs.finish(recipe, *work(recipe, out), json)
+    return runs.finish(recipe, *_in_time(recipe, out), json)
 
 
 def _aside(tables: "Iterable[Table]") -> None:
@@ -80,19 +81,24 @@ def _planned(
     from nomoat.lab import teach as lab
     from nomoat.stages.pipeline import check
 
-    table = lab.named(read_recipe(RECIPE))
-    first = lab.first_table(table, model, task)
-    for text in sets:
-        override(first, text)
-    recipe = resolve(first)
+    table = lab.named(read_recipe(RECIPE, sets))
+    recipe = _resolved(lab.first_table(table, model, task), sets)
     check(recipe, whole=False)
     looked = _look(recipe, task)
-    planned = lab.plan(table, model, task, looked, minutes)
-    for text in sets:
-        override(planned.table, text)
-    recipe = resolve(planned.table)
+    table, reason = lab.plan(table, model, task, looked, minutes)
+    recipe = _resolved(table, sets)
     check(recipe, whole=False)
-    return looked, planned.with_memory(recipe), recipe
+    return looked, lab.Plan.of(recipe, looked, reason), recipe
+
+
+def _resolved(table: JsonObject, sets: tuple[str, ...]) -> "Recipe":
+    """The recipe in a table; what was set goes before what was planned, where its stage is there."""
+    names = {stage["name"] for stage in table["stages"]}
+    for text in sets:
+        place = text.partition(".")[0]
+        if place in (*names, "models") or "." not in text.partition("=")[0]:
+            override(table, text)
+    return resolve(table)
 
 
 def _look(recipe: "Recipe", task: str) -> "Look":
@@ -118,8 +124,52 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     return looked
 
 
-def _create(out: Path, recipe: "Recipe", looked: "Look") -> None:
-    """The run, its log beginning with what was seen."""
+def _create(out: Path, recipe: "Recipe", looked: "Look", seconds: float) -> None:
+    """The run, its log beginning with what was seen and how long it may train."""
     run = Run.create(out, recipe.table)
     with run.locked():
-        run.log("look", stage=None, **asdict(looked))
+        run.log("look", stage=None, train_seconds=seconds, **asdict(looked))
+
+
+class Clock:
+    """Asks to stop behind a step of reinforcement when the time for training is spent."""
+
+    def __init__(self, run: Run, stop: Stop):
+        self.stop = stop
+        (look,) = run.events("look")
+        self.left = look["train_seconds"] - sum(map(self._seconds, run.events()))
+
+    def _seconds(self, event: JsonObject) -> float:
+        learns = event["kind"] in ("step", "work") and event.get("stage") not in ("eval", "beside")
+        return (event.get("seconds") or 0.0) if learns else 0.0
+
+    def __call__(self, event: JsonObject) -> None:
+        self.left -= self._seconds(event)
+        if self.left < 0 and event["kind"] == "step" and event["stage"] == "rl":
+            self.stop.requested = True
+
+    @property
+    def over(self) -> bool:
+        """Whether it was the time that asked, and no signal."""
+        return self.left < 0 and self.stop.n_heard == 0
+
+
+def _in_time(recipe: "Recipe", out: Path) -> tuple[list[str], Run | None]:
+    """The stages that ran; where the time is spent, reinforcement ends with the steps that it has done."""
+    clocks = []
+
+    def watched(run: Run, stop: Stop) -> Clock:
+        clocks.append(Clock(run, stop))
+        return clocks[-1]
+
+    try:
+        return work(recipe, out, watched=watched)
+    except Interrupted:
+        run = Run.open(out)
+        if not clocks[-1].over or run.finished("rl"):
+            raise
+        done = run.curve("rl")[-1]["step"]
+    say.aside(f"the time for training is spent: reinforcement ends behind step {done}")
+    table = run.recipe
+    override(table, f"rl.steps={done}")
+    return work(resolve(table, out), out, goes_on=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nomoat.data import documents
+from nomoat.model import counts
 from nomoat.model.lora import Lora
 from nomoat.model.loss import cross_entropy
 from nomoat.model.transformer import Transformer
@@ -50,6 +51,7 @@ class Look:
     """
 
     levels: tuple[Seen, ...]
+    parameters: int
     context: int
     prompt: float
     answer: float
@@ -102,6 +104,7 @@ def look(model: Transformer, tokenizer: Tokenizer, task: str, seed: int, lora: L
     reading = PROBLEMS * prompt / (2 * learnt)
     return Look(
         levels=tuple(seen_at(*cell) for cell in by_level(alone, shown).items()),
+        parameters=counts.params_total(model.spec),
         context=model.spec.context,
         prompt=prompt,
         answer=mean(worked),

@@ -5,10 +5,11 @@ The recipe is recipes/teach.toml; what is found here goes into the places that i
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from nomoat.config import ConfigError, DataError, JsonObject
+from nomoat.evals.talk import n_questions
 from nomoat.lab.look import Look, percent
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
@@ -20,11 +21,12 @@ NEWS = 0.25  # share of mixed problems from which reinforcement can begin
 FORM = 0.5  # share of answers that never end from which the form is learnt first
 KNOWN = 0.97  # right answers at every level: nothing to teach
 ROOM = 1.25  # tokens of an answer beside those of the longest worked one
-KEPT_BACK = 0.15  # share of the time that is not planned for
+KEPT_BACK = 0.1  # share of the time that is not planned for
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
 FEWEST_STEPS, MOST_STEPS = 20, 600
-OVERHEAD = 1.0  # seconds of a step beside all that: merging, the optimiser, the log
-STARTING = 30.0  # seconds: taking the model in, saving what stages leave
+OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
+TALK, PROSE = 60, 3  # tokens of a question of small talk, bytes of a token of prose
+HANDLED = 6e-8  # seconds for each parameter to read the weights of a stage, and to save what it leaves
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,25 @@ class Plan:
 
     table: JsonObject
     steps: tuple[Step, ...]
-    reasons: tuple[str, ...]
+    reason: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, look: Look, reason: str) -> "Plan":
+        """The plan of a resolved recipe, each stage with the bytes that the process will hold."""
+        table = recipe.table
+        taught = {**table, "stages": [s for s in table["stages"] if s["kind"] != "import"]}
+        held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
+        steps = (replace(s, memory_bytes=held.get(s.stage, held["main"])) for s in steps_of(taught, look))
+        return cls(table, tuple(steps), reason)
 
     @property
     def seconds(self) -> float:
         return sum(step.seconds for step in self.steps)
 
-    def with_memory(self, recipe: Recipe) -> "Plan":
-        """The same, each stage with the bytes that the process will hold."""
-        held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
-        steps = tuple(
-            Step(s.stage, s.what, s.seconds, held.get(s.stage, held["main"])) for s in self.steps
-        )
-        return Plan(self.table, steps, self.reasons)
+    def train_seconds(self, minutes: float) -> float:
+        """What of the time is left for training, by the look and what evaluation is planned to take."""
+        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "beside", "eval"))
+        return 60 * minutes - measured
 
     def price(self) -> JsonObject:
         """Time, memory, energy and money, estimated."""
@@ -76,7 +84,7 @@ class Plan:
         rows.append(("total", duration(price["seconds"]), short(price["memory_bytes"], "B"), ""))
         note = (
             f"Estimated from the look, on this machine as it was then; {short(price['joules'], 'J')}, "
-            f"{money(price['money'])} {price['currency']}. {' '.join(self.reasons)}"
+            f"{money(price['money'])} {price['currency']}. {self.reason}"
         )
         return Table("Plan", ("stage", "time", "memory", "what"), rows, note, ("what",), total=True)
 
@@ -107,8 +115,8 @@ def named(table: JsonObject) -> JsonObject:
     return table
 
 
-def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -> Plan:
-    """The recipe for a model of which this was seen, as long as the time allows.
+def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -> tuple[JsonObject, str]:
+    """The recipe for a model of which this was seen, as long as the time allows, and why its cold start.
 
     DataError where there is nothing to teach, ConfigError where the time is too short.
     """
@@ -117,40 +125,36 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
             f"{model} answers {percent(look.of_all('right'))} of {task} rightly already; expected something "
             "to learn; add harder levels to it"
         )
-    whole = copy.deepcopy(table)
-    table = first_table(table, model, task)
+    whole, table = copy.deepcopy(table), first_table(table, model, task)
     kind, reason = cold_start(look, task)
-    longest = min(round_up(ROOM * look.longest + 4), look.context // 2)
-    if kind is None:
-        table["stages"] = [s for s in table["stages"] if s["name"] != "cold"]
-    else:
-        cold = _stage(table, "cold")
-        cold["context"] = min(max(cold["context"], round_up(look.example + 1)), look.context)
-    if kind == "own":
-        own = _stage(whole, "own") | {"tasks": dict(_stage(table, "rl")["tasks"])}
-        table["stages"].insert(0, own)
-        _stage(table, "cold").update(shares={"samples": 1.0}, samples=["own"])
+    _with_cold_start(table, whole, kind, look)
     for stage in table["stages"]:
         if "max_new_tokens" in stage and stage["name"] != "beside":
-            stage["max_new_tokens"] = longest
-    evaluation = _stage(table, "eval")
+            stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
+    evaluation, rl = _stage(table, "eval"), _stage(table, "rl")
     evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
-    before = [*_fixed(table, look, longest)]
-    left = 60 * minutes * (1 - KEPT_BACK) - look.seconds - sum(step.seconds for step in before)
-    rl = _stage(table, "rl")
-    each = step_seconds(rl, look, look.answer if kind else mean_answer(look, longest))
+    taken = sum(step.seconds for step in steps_of(table, look) if step.stage != "rl")
+    left, each = 60 * minutes * (1 - KEPT_BACK) - taken, step_seconds(table, look)
     if left < FEWEST_STEPS * each:
         enough = minutes + (FEWEST_STEPS * each - left) / 60 / (1 - KEPT_BACK)
         raise ConfigError(
-            f"--minutes {minutes:g} leaves reinforcement {max(left, 0) / each:.0f} steps of "
-            f"{each:.0f} s on this machine; expected at least {FEWEST_STEPS}; allow --minutes {enough:.0f}"
+            f"--minutes {minutes:g} leaves reinforcement {max(left, 0) / each:.0f} steps of {each:.1f} s on "
+            f"this machine; expected at least {FEWEST_STEPS}; allow --minutes {math.ceil(enough)}"
         )
     rl["steps"] = min(int(left / each), MOST_STEPS)
-    what = f"reinforcement: {rl['steps']} steps, {rl['prompts']} questions with {rl['group']} answers each"
-    names = [stage["name"] for stage in table["stages"]]
-    steps = [*before, Step("rl", what, rl["steps"] * each)]
-    steps.sort(key=lambda step: names.index(step.stage) if step.stage in names else -1)
-    return Plan(table, tuple(steps), (reason,))
+    return table, reason
+
+
+def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, look: Look) -> None:
+    """What a model is shown first put into the recipe, or taken out."""
+    if kind is None:
+        table["stages"] = [s for s in table["stages"] if s["name"] != "cold"]
+        return
+    cold = _stage(table, "cold")
+    cold["context"] = min(max(cold["context"], round_up(look.example + 1)), look.context)
+    if kind == "own":
+        table["stages"].insert(0, _stage(whole, "own") | {"tasks": dict(cold["tasks"])})
+        cold.update(shares={"samples": 1.0}, samples=["own"])
 
 
 def cold_start(look: Look, task: str) -> tuple[str | None, str]:
@@ -179,41 +183,59 @@ def round_up(n: float, to: int = 8) -> int:
     return math.ceil(n / to) * to
 
 
-def step_seconds(rl: JsonObject, look: Look, answer: float) -> float:
+def step_seconds(table: JsonObject, look: Look) -> float:
     """Of a step of reinforcement."""
+    rl = _stage(table, "rl")
+    shown = any(stage["kind"] == "sft" for stage in table["stages"])
+    answer = look.answer if shown else mean_answer(look, rl["max_new_tokens"])
     wanted, group = rl["prompts"], rl["group"]
     drawn = DRAWN * wanted * (group * answer / look.drawn_a_second + look.prompt / look.read_a_second)
-    return drawn + LIVE * wanted * (look.prompt + group * answer) / look.learnt_a_second + OVERHEAD
+    learnt = LIVE * wanted * (look.prompt + group * answer) / look.learnt_a_second
+    return drawn + learnt + OVERHEAD * look.parameters
 
 
-def _fixed(table: JsonObject, look: Look, longest: int) -> Sequence[Step]:
-    """The stages whose length doesn't follow from the time."""
-    yield Step("main", "the model, taken in as it is", STARTING)
+def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
+    """The look and the stages of a recipe, with the seconds that each is to take."""
+    yield Step("look", "what it can do already: done", look.seconds)
+    handled = (1 + len(table["stages"])) * HANDLED * look.parameters
+    yield Step("main", "the model, taken in as it is", handled)
     for stage in table["stages"]:
-        if stage["kind"] == "reject":
-            n, samples = stage["problems"], stage["samples"]
-            prompts = n * (1 + 1.5 * stage["shots"]) * look.prompt / look.read_a_second
-            what = f"its own right answers: {samples} to each of {n} questions, behind solved turns"
-            yield Step(stage["name"], what, n * samples * look.answer / look.drawn_a_second + prompts)
-        elif stage["kind"] == "sft":
-            tokens = stage["steps"] * stage["rows"] * stage["context"]
-            what = f"cold start: {stage['steps']} steps of {tokens // stage['steps']:,} tokens"
-            yield Step(stage["name"], what, tokens / look.learnt_a_second)
-        elif stage["kind"] == "eval":
-            yield Step(stage["name"], *_evaluation(table, stage, look, longest))
+        yield Step(stage["name"], *_of_kind[stage["kind"]](table, stage, look))
 
 
-def _evaluation(table: JsonObject, stage: JsonObject, look: Look, longest: int) -> tuple[str, float]:
-    models = stage.get("models") or ["main", *(s["name"] for s in table["stages"] if s["kind"] in ("sft", "rl"))]
+def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n, samples = stage["problems"], stage["samples"]
+    read = n * (1 + 1.5 * stage["shots"]) * look.prompt / look.read_a_second
+    seconds = n * samples * look.answer / look.drawn_a_second + read
+    return f"its own right answers: {samples} to each of {n} questions, behind solved turns", seconds
+
+
+def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n_tokens = stage["rows"] * stage["context"]
+    seconds = stage["steps"] * n_tokens / look.learnt_a_second
+    return f"cold start: {stage['steps']} steps of {n_tokens:,} tokens", seconds
+
+
+def _reinforcement(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n, prompts, group = stage["steps"], stage["prompts"], stage["group"]
+    what = f"reinforcement: {n} steps, {prompts} questions with {group} answers each"
+    return what, n * step_seconds(table, look)
+
+
+def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    trained = [s["name"] for s in table["stages"] if s["kind"] in ("sft", "rl")]
+    models = stage.get("models") or ["main", *trained]
     n = stage["problems"] * sum(map(len, stage["tasks"].values()))
-    written = n * (1 + stage["samples"]) * (longest + (len(models) - 1) * look.answer)
-    read = 2 * n * len(models) * look.prompt
-    talk = 3 * stage.get("talk", 0)
+    written = n * (1 + stage["samples"]) * (stage["max_new_tokens"] + (len(models) - 1) * look.answer)
+    talk = n_questions(stage.get("talk", 0))
     written += len(models) * talk * stage["max_new_tokens"]
-    text = len(models) * 2 * stage["heldout_bytes"] / 3
-    seconds = written / look.drawn_a_second + (read + text + talk * 60) / look.read_a_second
+    read = 2 * n * look.prompt + talk * TALK + 2 * stage["heldout_bytes"] / PROSE
+    seconds = written / look.drawn_a_second + len(models) * read / look.read_a_second
     beside = ", prose and small talk" if talk else ""
     return f"evaluation: {n} problems{beside}, {' and '.join(models)}", seconds
+
+
+_of_kind = {"reject": _rejection, "sft": _tuning, "rl": _reinforcement, "eval": _evaluation}
 
 
 def _stage(table: JsonObject, name: str) -> JsonObject:

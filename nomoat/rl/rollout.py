@@ -102,7 +102,8 @@ def sample(
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     whole = turns_asked(exercises)
-    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
+    asked = ([*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises)
+    talks = [documents.spelled(tokenizer, talk) for talk in asked]
     prompts = layout.render_latest(
         tokenizer, talks, model.spec.context - max_new_tokens, generate=True, think=think, whole=whole
     )

@@ -9,7 +9,7 @@ from nomoat.config import ConfigError, Count, DataError, Whole
 from nomoat.data import ngram
 from nomoat.evals import talk
 from nomoat.evals.bits import bits_per_byte, held_out, window
-from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
+from nomoat.evals.problems import Answered, Candidate, constants, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.report.scores import measurable, unmeasured
@@ -71,6 +71,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         for order in config.ngram_orders:
             log_ngram_bits(session, inputs.text_of(recipe, config), order, held)
     asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
+    if not before:
+        for fields in constants(asked):
+            session.log("score", **fields)
     for name in unmeasured(session.run, config.name):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()

@@ -21,6 +21,8 @@ HEALTHY = {
     "length_wrong": 21.0,
     "truncated": 0.01,
     "dead_groups": 0.2,
+    "common": 0.2,
+    "common_right": 0.1,
     "entropy": 0.4,
     "drift": 2e-5,
     "kl": 0.02,
@@ -129,7 +131,7 @@ def test_one_drift_by_rounding_is_none_but_a_large_one_is():
 
 def test_every_rule_can_speak():
     curves = [steps(**changes) for changes, _ in BROKEN.values()]
-    curves += [steps(shadow=0.03), steps(dead_groups=0.8, reward=0.5), steps(n=5), steps()]
+    curves += [steps(common=0.97, common_right=0.5), steps(shadow=0.03), steps(dead_groups=0.8, reward=0.5), steps(n=5), steps()]
     sentences = [f.sentence for curve in curves for f in diagnosis.diagnose(curve, {"group": 16})]
     for rule in diagnosis.RULES:
         pattern = re.sub(r"\\{.*?\\}", ".+", re.escape(rule.sentence))

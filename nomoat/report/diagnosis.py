@@ -199,17 +199,19 @@ def constant(course: Course) -> Facts:
     return {"x": x, "right": right} if x > 0.8 and right < 0.8 else None
 
 
+NO_BETTER = (
+    "Held out, {greedy} % of {family} are right, and one constant answer would be for {always} %: beyond chance "
+    "it has learned nothing there; ask for answers that differ, or train for longer."
+)
+
+
 def no_better(model: str, scored: Scores) -> Iterator[Finding]:
     """Families in which held-out answers are no better than the most frequent right one, always given."""
     for family, greedy in scored.accuracy.get("greedy", {}).get(model, {}).items():
         always = scored.constant.get(family)
         if family != "mean" and always and greedy.low <= always.value:
-            sentence = (
-                f"Held out, {greedy} % of {visible(family)} are right, and one constant answer would be for "
-                f"{100 * always.value:.0f} %: beyond chance it has learned nothing there; ask for answers that "
-                "differ, or train for longer."
-            )
-            yield Finding(sentence, "tasks, steps", "bad", "no_better", {"family": family})
+            said = {"family": visible(family), "greedy": str(greedy), "always": f"{100 * always.value:.0f}"}
+            yield Finding(NO_BETTER.format(**said), "tasks, steps", "bad", "no_better", said)
 
 
 RULES = (

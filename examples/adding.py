@@ -27,10 +27,15 @@ def near_misses(problem: Problem) -> list[str]:
 
 def work(problem: Problem) -> str:
     """`7+8=15,4+3+1=8: 85`: each column with what is carried."""
-    a, b = str(problem.facts["a"])[::-1], str(problem.facts["b"])[::-1]
-    steps, carried = [], 0
-    for place, digit in enumerate(a):
-        digits = [int(digit), *map(int, b[place : place + 1]), *([1] if carried else [])]
-        steps.append(f"{'+'.join(map(str, digits))}={sum(digits)}")
-        carried = sum(digits) // 10
+    first = str(problem.facts["a"])[::-1]
+    second = str(problem.facts["b"])[::-1]
+    steps = []
+    carried = 0
+    for place, digit in enumerate(first):
+        digits = [digit, *second[place : place + 1]]
+        if carried:
+            digits.append("1")
+        total = sum(map(int, digits))
+        steps.append(f"{'+'.join(digits)}={total}")
+        carried = total // 10
     return f"{','.join(steps)}: {problem.witness}"

@@ -11,20 +11,20 @@ from nomoat.tasks.base import Problem, bare, others
 levels = (1, 2)
 
 NOUNS = (
-    "apple bag ball bank bear bed bell belt berry bird boat bone book boot bottle box bridge brush bus bush "
-    "button cake camel candle cap car carpet castle cat chair cherry church city clock cloud coat coin cow "
-    "cup desk dish dog doll donkey door dress drum duck eagle egg engine farm field flag flower forest fork "
-    "fox frog garden gate glass glove goat guitar hammer hat hill horse house island jacket jar key kite lady "
-    "lake lamp lemon letter lion map match melon mirror monkey mountain needle nest nurse ocean onion orange "
-    "owl page paper party peach pear pen pencil piano picture pig pillow plane plate pocket pony puppy queen "
-    "rabbit river road roof room rope rose school shell ship shirt shoe shop sock song spoon star stone story "
-    "street table tent tiger torch tower town train tree truck turtle umbrella valley violin wall watch wheel "
-    "window witch"
+    "apple bag ball bank bear bed bell belt berry bird boat bone book boot bottle box bridge brush bus "
+    "bush button cake camel candle cap car carpet castle cat chair cherry church city clock cloud coat "
+    "coin cow cup desk dish dog doll donkey door dress drum duck eagle egg engine farm field flag "
+    "flower forest fork fox frog garden gate glass glove goat guitar hammer hat hill horse house island "
+    "jacket jar key kite lady lake lamp lemon letter lion map match melon mirror monkey mountain needle "
+    "nest nurse ocean onion orange owl page paper party peach pear pen pencil piano picture pig pillow "
+    "plane plate pocket pony puppy queen rabbit river road roof room rope rose school shell ship shirt "
+    "shoe shop sock song spoon star stone story street table tent tiger torch tower town train tree "
+    "truck turtle umbrella valley violin wall watch wheel window witch"
 ).split()
 KINDS = (
-    "big black blue bright broken brown clean cold cheap dark dirty dry empty fast flat green grey heavy high "
-    "hot large light little long lost new nice old orange pink poor quiet red rich round short slow small "
-    "soft strange strong tall thin tiny ugly warm wet white wide wild yellow young"
+    "big black blue bright broken brown clean cold cheap dark dirty dry empty fast flat green grey "
+    "heavy high hot large light little long lost new nice old orange pink poor quiet red rich round "
+    "short slow small soft strange strong tall thin tiny ugly warm wet white wide wild yellow young"
 ).split()
 WORDINGS = (
     "Write the plural of {thing} in capital letters.",

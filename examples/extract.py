@@ -1,6 +1,6 @@
 """Extract: what a sentence says of somebody, as JSON by a schema.
 
-Level = the number of keys that the schema asks for.  In English alone; without `work`: all of it stands there.
+Level = the number of keys that the schema asks for.  In English alone; without `work`: it stands there.
 """
 
 import json
@@ -12,9 +12,9 @@ from nomoat.tasks.base import Problem, others
 levels = (1, 2, 3, 4)
 form = "text"
 
-NAMES = "Ada Ben Carla Dan Emma Finn Greta Hugo Ida Jonas Kira Leo Mia Nora Otto Paula Rosa Sam Tom Vera".split()
-FAMILY = "Adams Brown Clark Diaz Evans Fisher Green Hall Jones King Lee Moore Novak Patel Reed Stone Wood".split()
-CITIES = "Oslo Paris Rome Madrid Lisbon Vienna Berlin Prague Athens Dublin Cairo Lima Tokyo Seoul Boston".split()
+NAMES = "Ada Ben Carla Dan Emma Finn Greta Hugo Ida Jonas Kira Leo Mia Nora Otto Paula Rosa Tom".split()
+FAMILY = "Adams Brown Clark Diaz Evans Fisher Green Hall Jones King Lee Moore Novak Patel Reed Wood".split()
+CITIES = "Oslo Paris Rome Madrid Lisbon Vienna Berlin Prague Athens Dublin Cairo Lima Tokyo Boston".split()
 JOBS = "baker doctor driver farmer lawyer nurse painter pilot singer teacher tailor waiter writer".split()
 SCHEMA = {"name": "string", "age": "integer", "city": "string", "job": "string"}
 SENTENCES = (
@@ -38,12 +38,15 @@ def make(rng: random.Random, level: int) -> Problem:
         "job": rng.choice(JOBS),
     }
     keys = sorted(rng.sample(list(SCHEMA), level), key=list(SCHEMA).index)
-    text = rng.choice(SENTENCES).format(**said)
-    schema = ", ".join(f"{key} ({SCHEMA[key]})" for key in keys)
     wanted = {key: said[key] for key in keys}
-    facts = {"lang": "en", "wanted": wanted}
-    key = f"extract {json.dumps(said)} {keys}"
-    return Problem(rng.choice(WORDINGS).format(schema=schema, text=text), key, json.dumps(wanted), facts)
+    schema = ", ".join(f"{key} ({SCHEMA[key]})" for key in keys)
+    text = rng.choice(SENTENCES).format(**said)
+    return Problem(
+        rng.choice(WORDINGS).format(schema=schema, text=text),
+        f"extract {json.dumps(said)} {keys}",
+        json.dumps(wanted),
+        {"lang": "en", "wanted": wanted},
+    )
 
 
 def check(problem: Problem, answer: str) -> bool:

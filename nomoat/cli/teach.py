@@ -1,6 +1,6 @@
 """The verb that teaches a model a task: looks, says plan and price, and runs what recipes/teach.toml says."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,18 +41,20 @@ def teach(
     if (out / "recipe.json").exists():
         recipe = _begun(Run.open(out), model, task)
     else:
-        looked, planned, recipe = _planned(model, task, minutes, set_)
-        if json and plan:
-            return say.as_json({"look": looked, "plan": planned.steps, "price": planned.price(),
-                                "reason": planned.reason, "recipe": recipe.table})  # fmt: skip
-        tell = say.tables if plan else _aside
-        tell([looked.table(), planned.price_table()])
+        tell = say.tables if plan and not json else _aside
+        looked, planned, recipe = _planned(model, task, minutes, set_, tell)
         if plan:
-            return 0
+            return _tell_plan(looked, planned, recipe) if json else say.tables([planned.price_table()])
+        _aside([planned.price_table()])
         _create(out, recipe, looked, planned.train_seconds(minutes))
     if plan:
         raise ConfigError(f"{out} has begun, and its plan is made; expected no --plan; leave it out")
     return runs.finish(recipe, *_in_time(recipe, out), json)
+
+
+def _tell_plan(looked: "Look", planned: "lab.Plan", recipe: "Recipe") -> int:
+    plan = {"steps": planned.steps, "price": planned.price(), "reason": planned.reason}
+    return say.as_json({"look": looked, "plan": plan, "recipe": recipe.table})
 
 
 def _aside(tables: "Iterable[Table]") -> None:
@@ -74,10 +76,9 @@ def _begun(run: Run, model: str, task: str) -> "Recipe":
 
 
 def _planned(
-    model: str, task: str, minutes: float, sets: tuple[str, ...]
+    model: str, task: str, minutes: float, sets: tuple[str, ...], tell: "Callable[[list[Table]], object]"
 ) -> "tuple[Look, lab.Plan, Recipe]":
-    """What was seen, what is to be done, and its recipe; errors as for a run come before anything is loaded.
-    """
+    """What was seen, what is to be done, and its recipe; errors as for a run come before it is loaded."""
     from nomoat.lab import teach as lab
     from nomoat.stages.pipeline import check
 
@@ -85,6 +86,7 @@ def _planned(
     recipe = _resolved(lab.first_table(table, model, task), sets)
     check(recipe, whole=False)
     looked = _look(recipe, task)
+    tell([looked.table()])
     table, reason = lab.plan(table, model, task, looked, minutes)
     recipe = _resolved(table, sets)
     check(recipe, whole=False)

@@ -173,7 +173,8 @@ def solved(family: str, level: int, n: int, tokenizer: Tokenizer, seed: int) -> 
     for _, _, problem in problems({family: [level]}, n, seed):
         asked = turns(problem.prompt, problem.facts)
         chain = find.find(family).work(problem) or None
-        said += spelled(tokenizer, [*asked, Message("assistant", problem.witness, chain)])
+        answer = Message("assistant", problem.witness, chain)
+        said += spelled(tokenizer, [*asked, answer])
     return said
 
 

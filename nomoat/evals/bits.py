@@ -32,7 +32,7 @@ def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
-    """-log2 p(text) / bytes: windows of the model's context, of WINDOW tokens at most, each begun by <|bos|> or
+    """-log2 p(text) / bytes: windows of the model's context, at most WINDOW tokens, each begun by <|bos|> or
     its own first token."""
     texts = list(texts)
     T = window(model.spec)

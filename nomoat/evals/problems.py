@@ -122,18 +122,26 @@ def scores(model: str, answered: Sequence[Answered]) -> Iterator[JsonObject]:
 
 
 def constants(asked: Sequence[Exercise]) -> Iterator[JsonObject]:
-    """What a log says of the one answer that is right most often at a level: a model that gives it has learnt
-    nothing of the task.  Of answers that are run none is tried."""
+    """The one answer that is right most often at each level: a model that always gives it has learnt nothing
+    of the task.  Of levels whose answers are run, none is tried."""
     cells = grouped(((exercise.family, exercise.level), exercise) for exercise in asked)
     for (family, level), cell in sorted(cells.items()):
-        if any(exercise.is_run for exercise in cell):
-            continue
-        often = Counter(exercise.problem.witness.strip() for exercise in cell).most_common(N_CONSTANTS)
-        rights = {answer: sum(_takes(exercise, answer) for exercise in cell) for answer, _ in often}
-        answer, n = max(rights.items(), key=lambda pair: pair[1]), len(cell)
-        low, high = stats.wilson(answer[1], n)
-        said = {"answer": answer[0], "value": answer[1] / n, "low": low, "high": high, "n": n}
-        yield {"name": "constant", "family": family, "level": level, **said}
+        if not any(exercise.is_run for exercise in cell):
+            yield {"family": family, "level": level, **_constant(cell)}
+
+
+def _constant(cell: Sequence[Exercise]) -> JsonObject:
+    """Of the most frequent right answers the one that is right for most problems, and for how many."""
+    witnesses = Counter(exercise.problem.witness.strip() for exercise in cell)
+    rights = {}
+    for answer, _ in witnesses.most_common(N_CONSTANTS):
+        taken = [_takes(exercise, answer) for exercise in cell]
+        rights[answer] = sum(taken)
+    answer = max(rights, key=rights.get)
+    n = len(cell)
+    low, high = stats.wilson(rights[answer], n)
+    share = rights[answer] / n
+    return {"answer": answer, "value": share, "low": low, "high": high, "n": n}
 
 
 def _takes(exercise: Exercise, answer: str) -> bool:

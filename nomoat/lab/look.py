@@ -78,8 +78,10 @@ class Look:
             for s in self.levels
         ]
         note = (
-            f"{SAMPLES} answers each at temperature 1, to the question alone, under the model's own template; "
-            f"shown: behind {SHOTS} solved turns. Mixed problems have right answers and wrong ones."
+            f"{SAMPLES} answers each at temperature 1, to the question alone, by the model's own template; "
+            f"shown: behind {SHOTS} solved turns. Mixed problems have right answers and wrong ones. "
+            f"This machine draws {self.drawn_a_second:.0f} tokens a second and learns from "
+            f"{self.learnt_a_second:.0f}; a prompt has {self.prompt:.0f}, a worked answer {self.answer:.0f}."
         )
         return Table("What it can do already", header, rows, note)
 

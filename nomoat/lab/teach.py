@@ -1,4 +1,4 @@
-"""What it takes to teach a model a task: from a look at it, the stages that it needs, their length, the price.
+"""What it takes to teach a model a task: from a look at it the stages it needs, their length, the price.
 
 The recipe is recipes/teach.toml; what is found here goes into the places that it names.
 """
@@ -22,7 +22,9 @@ FORM = 0.5  # share of answers that never end from which the form is learnt firs
 KNOWN = 0.97  # right answers at every level: nothing to teach
 ROOM = 1.25  # tokens of an answer beside those of the longest worked one
 KEPT_BACK = 0.1  # share of the time that is not planned for
+COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start on examples takes; its steps
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
+FEW_SHOWN = 20  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
 TALK, PROSE = 60, 3  # tokens of a question of small talk, bytes of a token of prose
@@ -80,11 +82,15 @@ class Plan:
 
     def price_table(self) -> Table:
         price = self.price()
-        rows = [(s.stage, duration(s.seconds), short(s.memory_bytes, "B"), s.what) for s in self.steps]
-        rows.append(("total", duration(price["seconds"]), short(price["memory_bytes"], "B"), ""))
+        whole = Step("total", "", price["seconds"], price["memory_bytes"])
+        rows = []
+        for step in (*self.steps, whole):
+            held = short(step.memory_bytes, "B")
+            rows.append((step.stage, duration(step.seconds), held, step.what))
+        energy, paid = short(price["joules"], "J"), money(price["money"])
         note = (
-            f"Estimated from the look, on this machine as it was then; {short(price['joules'], 'J')}, "
-            f"{money(price['money'])} {price['currency']}. {self.reason}"
+            "Estimated from the look, on this machine as it was then; "
+            f"{energy}, {paid} {price['currency']}. {self.reason}"
         )
         return Table("Plan", ("stage", "time", "memory", "what"), rows, note, ("what",), total=True)
 
@@ -131,30 +137,52 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
     for stage in table["stages"]:
         if "max_new_tokens" in stage and stage["name"] != "beside":
             stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
-    evaluation, rl = _stage(table, "eval"), _stage(table, "rl")
+    evaluation = _stage(table, "eval")
     evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
-    taken = sum(step.seconds for step in steps_of(table, look) if step.stage != "rl")
-    left, each = 60 * minutes * (1 - KEPT_BACK) - taken, step_seconds(table, look)
-    if left < FEWEST_STEPS * each:
-        enough = minutes + (FEWEST_STEPS * each - left) / 60 / (1 - KEPT_BACK)
-        raise ConfigError(
-            f"--minutes {minutes:g} leaves reinforcement {max(left, 0) / each:.0f} steps of {each:.1f} s on "
-            f"this machine; expected at least {FEWEST_STEPS}; allow --minutes {math.ceil(enough)}"
-        )
-    rl["steps"] = min(int(left / each), MOST_STEPS)
+    _lengthen(table, kind, look, 60 * minutes * (1 - KEPT_BACK))
     return table, reason
+
+
+def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -> None:
+    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off."""
+    taken = {step.stage: step.seconds for step in steps_of(table, look)}
+    left = seconds + taken["rl"]
+    left -= sum(taken.values())
+    if kind in ("worked", "shown"):
+        cold = _stage(table, "cold")
+        left += taken["cold"]
+        each = taken["cold"] / cold["steps"]
+        wanted = max(int(COLD * left / each), cold["steps"])
+        cold["steps"] = min(wanted, MOST_SHOWN)
+        left -= each * cold["steps"]
+    _stage(table, "rl")["steps"] = n_steps(table, look, left)
+
+
+def n_steps(table: JsonObject, look: Look, seconds: float) -> int:
+    """Steps of reinforcement in so many seconds; ConfigError for too few of them."""
+    each = step_seconds(table, look)
+    if seconds < FEWEST_STEPS * each:
+        more = (FEWEST_STEPS * each - seconds) / 60 / (1 - KEPT_BACK)
+        raise ConfigError(
+            f"the time leaves reinforcement {max(seconds, 0) / each:.0f} steps of {each:.1f} s on this "
+            f"machine; expected at least {FEWEST_STEPS}; allow {math.ceil(more)} --minutes more"
+        )
+    return min(int(seconds / each), MOST_STEPS)
 
 
 def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, look: Look) -> None:
     """What a model is shown first put into the recipe, or taken out."""
-    if kind is None:
-        table["stages"] = [s for s in table["stages"] if s["name"] != "cold"]
-        return
     cold = _stage(table, "cold")
-    cold["context"] = min(max(cold["context"], round_up(look.example + 1)), look.context)
+    if kind is None:
+        table["stages"].remove(cold)
+        return
+    longest = max(cold["context"], round_up(look.example + 1))
+    cold["context"] = min(longest, look.context)
     if kind == "own":
-        table["stages"].insert(0, _stage(whole, "own") | {"tasks": dict(cold["tasks"])})
-        cold.update(shares={"samples": 1.0}, samples=["own"])
+        own = _stage(whole, "own")
+        own["tasks"] = dict(cold["tasks"])
+        table["stages"].insert(0, own)
+        cold.update(shares={"samples": 1.0}, samples=["own"], steps=FEW_SHOWN)
 
 
 def cold_start(look: Look, task: str) -> tuple[str | None, str]:
@@ -186,12 +214,15 @@ def round_up(n: float, to: int = 8) -> int:
 def step_seconds(table: JsonObject, look: Look) -> float:
     """Of a step of reinforcement."""
     rl = _stage(table, "rl")
-    shown = any(stage["kind"] == "sft" for stage in table["stages"])
-    answer = look.answer if shown else mean_answer(look, rl["max_new_tokens"])
-    wanted, group = rl["prompts"], rl["group"]
-    drawn = DRAWN * wanted * (group * answer / look.drawn_a_second + look.prompt / look.read_a_second)
-    learnt = LIVE * wanted * (look.prompt + group * answer) / look.learnt_a_second
-    return drawn + learnt + OVERHEAD * look.parameters
+    answer = mean_answer(look, rl["max_new_tokens"])
+    if any(stage["kind"] == "sft" for stage in table["stages"]):
+        answer = look.answer
+    written = rl["group"] * answer
+    drawn = written / look.drawn_a_second
+    drawn += look.prompt / look.read_a_second
+    learnt = (look.prompt + written) / look.learnt_a_second
+    each = DRAWN * drawn + LIVE * learnt
+    return rl["prompts"] * each + OVERHEAD * look.parameters
 
 
 def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
@@ -200,7 +231,7 @@ def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
     handled = (1 + len(table["stages"])) * HANDLED * look.parameters
     yield Step("main", "the model, taken in as it is", handled)
     for stage in table["stages"]:
-        yield Step(stage["name"], *_of_kind[stage["kind"]](table, stage, look))
+        yield Step(stage["name"], *OF_KIND[stage["kind"]](table, stage, look))
 
 
 def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
@@ -223,19 +254,31 @@ def _reinforcement(table: JsonObject, stage: JsonObject, look: Look) -> tuple[st
 
 
 def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
-    trained = [s["name"] for s in table["stages"] if s["kind"] in ("sft", "rl")]
-    models = stage.get("models") or ["main", *trained]
-    n = stage["problems"] * sum(map(len, stage["tasks"].values()))
-    written = n * (1 + stage["samples"]) * (stage["max_new_tokens"] + (len(models) - 1) * look.answer)
-    talk = n_questions(stage.get("talk", 0))
-    written += len(models) * talk * stage["max_new_tokens"]
-    read = 2 * n * look.prompt + talk * TALK + 2 * stage["heldout_bytes"] / PROSE
-    seconds = written / look.drawn_a_second + len(models) * read / look.read_a_second
-    beside = ", prose and small talk" if talk else ""
+    models = measured(table, stage)
+    n_levels = sum(map(len, stage["tasks"].values()))
+    n = stage["problems"] * n_levels
+    n_talk = n_questions(stage.get("talk", 0))
+    longest = stage["max_new_tokens"]
+    answers = longest  # the first model's never end
+    answers += look.answer * (len(models) - 1)
+    written = n * (1 + stage["samples"]) * answers
+    written += len(models) * n_talk * longest
+    text = 2 * stage["heldout_bytes"] / PROSE
+    read = 2 * n * look.prompt
+    read += n_talk * TALK + text
+    seconds = written / look.drawn_a_second
+    seconds += len(models) * read / look.read_a_second
+    beside = ", prose and small talk" if n_talk else ""
     return f"evaluation: {n} problems{beside}, {' and '.join(models)}", seconds
 
 
-_of_kind = {"reject": _rejection, "sft": _tuning, "rl": _reinforcement, "eval": _evaluation}
+def measured(table: JsonObject, stage: JsonObject) -> list[str]:
+    """The models that a stage of kind eval measures."""
+    trained = [other["name"] for other in table["stages"] if other["kind"] in ("sft", "rl")]
+    return stage.get("models") or ["main", *trained]
+
+
+OF_KIND = {"reject": _rejection, "sft": _tuning, "rl": _reinforcement, "eval": _evaluation}
 
 
 def _stage(table: JsonObject, name: str) -> JsonObject:

@@ -200,8 +200,8 @@ def constant(course: Course) -> Facts:
 
 
 NO_BETTER = (
-    "Held out, {greedy} % of {family} are right, and one constant answer would be for {always} %: beyond chance "
-    "it has learned nothing there; ask for answers that differ, or train for longer."
+    "Held out, {greedy} % of {family} are right, and one constant answer would be for {always} %: "
+    "beyond chance it has learned nothing there; ask for answers that differ, or train for longer."
 )
 
 
@@ -243,8 +243,8 @@ RULES = (
         "constant",
         "bad",
         "tasks",
-        "{x:.0%} of the answers are one and the same, which is right for {right:.0%} of the questions: it has "
-        "learned to say that, and nothing of the task; ask for answers that differ (tasks).",
+        "{x:.0%} of the answers are one and the same, which is right for {right:.0%} of the questions: it "
+        "has learned to say that, and nothing of the task; ask for answers that differ (tasks).",
         constant,
     ),
     Rule(

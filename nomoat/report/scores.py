@@ -41,12 +41,10 @@ def scores_of(events: Iterable[Event]) -> Scores:
     accuracy = {"greedy": {}, "sampled": {}}
     levels = []
     conversation = defaultdict(dict)
-    constant = []
+    events = list(events)
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")
         what, _, detail = e["name"].partition("/")
-        if what == "constant":
-            constant.append((e["family"], Accuracy(value, e["low"], e["high"], value, e["n"])))
         if model is None or value is None:
             continue
         if what == "bpb":
@@ -61,8 +59,16 @@ def scores_of(events: Iterable[Event]) -> Scores:
         accuracy[how][model] = pooled(grouped(of_model), how)
     families = dict.fromkeys(family for by_family in accuracy["sampled"].values() for family in by_family)
     families.pop("mean", None)
-    always = pooled(grouped(constant), "greedy") if constant else {}
-    return Scores(tuple(families), accuracy, bits, conversation, always)
+    return Scores(tuple(families), accuracy, bits, conversation, constants_of(events))
+
+
+def constants_of(events: Iterable[Event]) -> dict[str, Accuracy]:
+    """What the one answer that is right most often would be worth, of each family and their mean."""
+    last = {(e["family"], e["level"]): e for e in events if e["kind"] == "constant"}
+    levels = []
+    for e in last.values():
+        levels.append((e["family"], Accuracy(e["value"], e["low"], e["high"], e["value"], e["n"])))
+    return pooled(grouped(levels), "greedy") if levels else {}
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:

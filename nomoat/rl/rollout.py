@@ -51,12 +51,16 @@ def behind_solved(asked: Sequence[Exercise], n: int, tokenizer: Tokenizer, seed:
     """The exercises, each behind `n` solved ones of its level; a question that is a conversation stays alone.
     """
     shown = {}
-    for exercise in asked if n else ():
-        where = exercise.family, exercise.level
-        if where not in shown:
-            shown[where] = tuple(documents.solved(*where, n, tokenizer, seed))
-    alone = [not n or "messages" in exercise.problem.facts for exercise in asked]
-    return [e if lone else replace(e, before=shown[e.family, e.level]) for e, lone in zip(asked, alone)]
+    behind = []
+    for exercise in asked:
+        place = exercise.place
+        if place not in shown:
+            solved = documents.solved(exercise.family, exercise.level, n, tokenizer, seed)
+            shown[place] = tuple(solved)
+        if "messages" not in exercise.problem.facts:
+            exercise = replace(exercise, before=shown[place])
+        behind.append(exercise)
+    return behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,7 @@ def sample(
     """
     heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
     whole = turns_asked(exercises)
-    asked = ([*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises)
-    talks = [documents.spelled(tokenizer, talk) for talk in asked]
+    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
     prompts = layout.render_latest(
         tokenizer, talks, model.spec.context - max_new_tokens, generate=True, think=think, whole=whole
     )

@@ -9,7 +9,6 @@ import numpy as np
 
 from nomoat.data.conversation import conversations, exchange
 from nomoat.data.dialogue import earlier
-from nomoat.data.documents import spelled
 from nomoat.data.packing import Batch, Packed
 from nomoat.data.shards import Shard
 from nomoat.model.loss import cross_entropy
@@ -41,8 +40,7 @@ def gradient(
     """The gradient of `weight` times the mean cross entropy of the replies in `n` conversations, half of them
     behind problems of `levels`; accumulated beside the policy's.  None where none fits into the context."""
     longest = min(ROW_TOKENS, model.spec.context)
-    talks = [spelled(tokenizer, talk) for talk in drawn(levels, n, seed)]
-    rendered = render_latest(tokenizer, talks, longest, generate=False)
+    rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
     fitting = [r for r in rendered if len(r.ids) <= longest]
     if not fitting:
         return None

@@ -86,14 +86,21 @@ def constant(groups: Sequence[Group]) -> Record:
     """`common`: the share of the answers that are one and the same, of a family the most frequent one; and
     `common_right`: the share of problems for which that is right.  Nothing for fewer than FEWEST problems."""
     families = grouped((group[0].rollout.exercise.family, group) for group in groups)
-    same, right = [], []
+    same = []
+    right = []
     for of_family in families.values():
-        given = [j.score.answer for group in of_family for j in group]
-        if len(of_family) >= FEWEST:
-            answer, n = Counter(given).most_common(1)[0]
-            same.append(0.0 if answer is None else n / len(given))
-            right.append(mean(any(j.score.strict and j.score.answer == answer for j in g) for g in of_family))
+        if len(of_family) < FEWEST:
+            continue
+        given = [judged.score.answer for judged in reward.flat(of_family)]
+        answer, n = Counter(given).most_common(1)[0]
+        same.append(0.0 if answer is None else n / len(given))
+        right.append(mean(takes(group, answer) for group in of_family))
     return {"common": mean(same), "common_right": mean(right)}
+
+
+def takes(group: Group, answer: str | None) -> bool:
+    """Whether an answer was given in a group, and was right."""
+    return any(judged.score.strict and judged.score.answer == answer for judged in group)
 
 
 def held_out(tasks: Levels) -> list[Exercise]:

@@ -73,7 +73,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
     if not before:
         for fields in constants(asked):
-            session.log("score", **fields)
+            session.log("constant", **fields)
     for name in unmeasured(session.run, config.name):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()

@@ -1,4 +1,5 @@
-"""`nomoat teach`: a task file and a model in, a taught model out; killed anywhere, it ends in the same bits."""
+"""`nomoat teach`: a task file and a model in, a taught model out; killed anywhere, it ends in the same bits.
+"""
 
 import json
 import signal
@@ -29,7 +30,8 @@ def near_misses(problem):
 '''
 FEW = {"set": ["nomoat.lab.look", "PROBLEMS", 8]}
 SMALL = (
-    "threads=1", "save_seconds=0", "cold.steps=12", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "threads=1", "save_seconds=0",
+    "cold.steps=12", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
     "rl.steps=3", "rl.prompts=3", "rl.group=6", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
     "beside.problems=2", "beside.talk=0", "beside.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
 )  # fmt: skip
@@ -44,7 +46,17 @@ def place(tmp_path_factory):
 
 
 def words(place, out, *more):
-    return ["teach", place / "base", "--task", place / "letters.py", "--out", place / out, *more, "--set", *SMALL]
+    return [
+        "teach",
+        place / "base",
+        "--task",
+        place / "letters.py",
+        "--out",
+        place / out,
+        *more,
+        "--set",
+        *SMALL,
+    ]
 
 
 @pytest.fixture(scope="module")

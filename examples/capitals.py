@@ -1,14 +1,14 @@
 """Capitals: the plural of what is named, in capital letters.
 
-Level 1: a thing with a word before it.  Level 2: two of them.  In English alone; without `work`: there is
-nothing to work out.
+Level 1: a thing, of which there are few.  Level 2: with a word before it.  Level 3: two of these.  In English
+alone; without `work`: there is nothing to work out.
 """
 
 import random
 
 from nomoat.tasks.base import Problem, bare, others
 
-levels = (1, 2)
+levels = (1, 2, 3)
 
 NOUNS = (
     "apple bag ball bank bear bed bell belt berry bird boat bone book boot bottle box bridge brush bus "
@@ -40,9 +40,11 @@ def plural(noun: str) -> str:
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    things = [(rng.choice(KINDS), noun) for noun in rng.sample(NOUNS, level)]
-    one = " and ".join(f"{kind} {noun}" for kind, noun in things)
-    many = " and ".join(f"{kind} {plural(noun)}" for kind, noun in things)
+    things = []
+    for noun in rng.sample(NOUNS, max(level - 1, 1)):
+        kind = f"{rng.choice(KINDS)} " if level > 1 else ""
+        things.append((f"{kind}{noun}", f"{kind}{plural(noun)}"))
+    one, many = (" and ".join(said) for said in zip(*things))
     prompt = rng.choice(WORDINGS).format(thing=f'"{one}"')
     return Problem(prompt, f"capitals {one}", many.upper(), {"lang": "en", "one": one})
 

@@ -18,6 +18,7 @@ from nomoat.stages.recipe import Recipe
 from nomoat.tasks import base, find
 
 NEWS = 0.25  # share of mixed problems from which reinforcement can begin
+OWN = 0.08  # share of right answers, alone or shown, from which a model can learn by its own
 FORM = 0.5  # share of answers that never end from which the form is learnt first
 KNOWN = 0.97  # right answers at every level: nothing to teach
 ROOM = 1.25  # tokens of an answer beside those of the longest worked one
@@ -196,9 +197,9 @@ def cold_start(look: Look, task: str) -> tuple[str | None, str]:
         why = f"{percent(cut)} of the answers never end"
     if find.find(task).work is not base.no_work:
         return "worked", f"{why}: a cold start on the task's `work`."
-    if look.of_all("shown") > 0 or look.of_all("right") > 0:
+    if max(look.of_all("shown"), look.of_all("right")) >= OWN:
         return "own", f"{why}, and there is no `work`: a cold start on its own right answers."
-    return "shown", f"{why}, no answer is right and there is no `work`: a cold start on right answers alone."
+    return "shown", f"{why}, hardly any is right when shown, no `work`: a cold start on right answers alone."
 
 
 def mean_answer(look: Look, longest: int) -> float:

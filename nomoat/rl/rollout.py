@@ -48,17 +48,14 @@ def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train")
 
 
 def behind_solved(asked: Sequence[Exercise], n: int, tokenizer: Tokenizer, seed: int) -> list[Exercise]:
-    """The exercises, each behind `n` solved ones of its level; a question that is a conversation stays alone.
+    """The exercises, each behind `n` solved ones of its level, others for each; a question that is a
+    conversation stays alone.
     """
-    shown = {}
     behind = []
-    for exercise in asked:
-        place = exercise.place
-        if place not in shown:
-            solved = documents.solved(exercise.family, exercise.level, n, tokenizer, seed)
-            shown[place] = tuple(solved)
-        if "messages" not in exercise.problem.facts:
-            exercise = replace(exercise, before=shown[place])
+    for i, exercise in enumerate(asked):
+        if n and "messages" not in exercise.problem.facts:
+            solved = documents.solved(exercise.family, exercise.level, n, tokenizer, seed + i)
+            exercise = replace(exercise, before=tuple(solved))
         behind.append(exercise)
     return behind
 

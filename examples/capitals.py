@@ -40,13 +40,16 @@ def plural(noun: str) -> str:
 
 
 def make(rng: random.Random, level: int) -> Problem:
-    things = []
+    one = []
+    many = []
     for noun in rng.sample(NOUNS, max(level - 1, 1)):
         kind = f"{rng.choice(KINDS)} " if level > 1 else ""
-        things.append((f"{kind}{noun}", f"{kind}{plural(noun)}"))
-    one, many = (" and ".join(said) for said in zip(*things))
-    prompt = rng.choice(WORDINGS).format(thing=f'"{one}"')
-    return Problem(prompt, f"capitals {one}", many.upper(), {"lang": "en", "one": one})
+        one.append(kind + noun)
+        many.append(kind + plural(noun))
+    asked = " and ".join(one)
+    right = " and ".join(many).upper()
+    prompt = rng.choice(WORDINGS).format(thing=f'"{asked}"')
+    return Problem(prompt, f"capitals {asked}", right, {"lang": "en", "one": asked})
 
 
 def check(problem: Problem, answer: str) -> bool:

@@ -46,8 +46,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen, and what it says of time: tokens of a mean prompt, of a mean and the longest worked
-    answer and of the longest example beside the model's context; tokens a second that this machine draws, reads and learns from.
+    """What was seen, and what it says of time: the model's parameters and context, tokens of a mean prompt, of
+    a mean and the longest worked answer and of the longest example; tokens a second that are drawn and learnt.
     """
 
     levels: tuple[Seen, ...]

@@ -264,9 +264,9 @@ def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, 
     answers += look.answer * (len(models) - 1)
     written = n * (1 + stage["samples"]) * answers
     written += len(models) * n_talk * longest
-    text = 2 * stage["heldout_bytes"] / PROSE
     read = 2 * n * look.prompt
-    read += n_talk * TALK + text
+    read += n_talk * TALK
+    read += 2 * stage["heldout_bytes"] / PROSE
     seconds = written / look.drawn_a_second
     seconds += len(models) * read / look.read_a_second
     beside = ", prose and small talk" if n_talk else ""

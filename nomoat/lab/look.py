@@ -46,8 +46,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen, and what it says of time: the model's parameters and context, tokens of a mean prompt, of
-    a mean and the longest worked answer and of the longest example; tokens a second that are drawn and learnt.
+    """What was seen, and what it says of time: the model's parameters and context, tokens of a mean prompt,
+    of a mean and the longest worked answer, of the longest example; tokens a second drawn and learnt from.
     """
 
     levels: tuple[Seen, ...]

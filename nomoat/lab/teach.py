@@ -269,8 +269,9 @@ def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, 
     read += 2 * stage["heldout_bytes"] / PROSE
     seconds = written / look.drawn_a_second
     seconds += len(models) * read / look.read_a_second
+    named = " and ".join(models)
     beside = ", prose and small talk" if n_talk else ""
-    return f"evaluation: {n} problems{beside}, {' and '.join(models)}", seconds
+    return f"evaluation: {n} problems{beside}, {named}", seconds
 
 
 def measured(table: JsonObject, stage: JsonObject) -> list[str]:

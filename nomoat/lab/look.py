@@ -1,4 +1,4 @@
-"""A look at what a model can do of a task before it is taught: right answers by level, and the form of all."""
+"""A look at what a model can do of a task before it is taught: right answers by level, and their form."""
 
 import re
 import time

@@ -28,7 +28,8 @@ def check(problem, answer):
 def near_misses(problem):
     return others(problem, "x", "y", problem.facts["word"] + "z")
 '''
-FEW = {"set": ["nomoat.lab.look", "PROBLEMS", 8]}
+QUICK = [["nomoat.lab.look", "PROBLEMS", 8], ["nomoat.plan.probe", "SECONDS", 0.1]]
+FEW = {"sets": QUICK}
 SMALL = (
     "threads=1", "save_seconds=0",
     "cold.steps=12", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
@@ -78,7 +79,8 @@ def test_one_command_looks_plans_teaches_and_measures(taught):
     assert {e["model"] for e in run.events("score", "eval") if "model" in e} == {"main", "cold", "rl"}
     assert {e["model"] for e in run.events("score", "beside") if "model" in e} == {"main", "rl"}
     names = {e["name"] for e in run.events("score")}
-    assert {"constant", "bpb/en", "accuracy/greedy"} <= names
+    assert {"bpb/en", "accuracy/greedy"} <= names
+    assert {(e["level"], e["n"]) for e in run.events("constant", "eval")} == {(4, 4), (5, 4)}
     assert any(0 < e["reward"] < 1 and e["dead_groups"] < 1 for e in run.curve("rl"))  # there was news
     assert (run.root / "rl" / "adapter" / "adapter_config.json").is_file()
 
@@ -96,7 +98,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, cu
 
 @pytest.mark.check
 def test_time_that_is_spent_ends_reinforcement_and_not_the_run(forge, place):
-    hopeful = {"set": ["nomoat.lab.teach", "KEPT_BACK", -1e9]}
+    hopeful = {"sets": [*QUICK, ["nomoat.lab.teach", "KEPT_BACK", -1e9]]}
     done = forge(*words(place, "late", "--minutes", "0.0001"), trap=hopeful)
     assert done.code == 0, done.err
     assert "the time for training is spent: reinforcement ends behind step 1" in done.err

@@ -23,17 +23,17 @@ def make(rng, level):
     return Problem(f"{word}?", f"letter {word}", word[0], {"lang": "en", "word": word})
 
 def check(problem, answer):
-    return len(answer) == 1 and answer in problem.facts["word"]
+    return 0 < len(answer) < 5 and answer[0] in problem.facts["word"]
 
 def near_misses(problem):
-    return others(problem, "x", "y", problem.facts["word"] + "z")
+    return others(problem, "x", "y", "z" + problem.facts["word"])
 '''
 QUICK = [["nomoat.lab.look", "PROBLEMS", 8], ["nomoat.plan.probe", "SECONDS", 0.1]]
 FEW = {"sets": QUICK}
 SMALL = (
     "threads=1", "save_seconds=0",
-    "cold.steps=12", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
-    "rl.steps=3", "rl.prompts=3", "rl.group=6", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
+    "cold.steps=20", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "rl.steps=4", "rl.prompts=3", "rl.group=8", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
     "beside.problems=2", "beside.talk=0", "beside.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ rules therefore weigh all families alike.  Their intervals count problems, not r
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Literal
@@ -100,8 +100,9 @@ def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Find
 def findings_of(run: Run, stage: str) -> list[Finding]:
     """What the rules say of a stage of a run, and what its evaluation says beside a constant answer."""
     started = run.events("stage_start", stage)
-    curve = diagnose(run.curve(stage), started[-1].get("config") if started else None)
-    return [*no_better(stage, scores_of(run.events())), *curve]
+    config = (started[-1].get("config") if started else None) or {}
+    taught = config.get("tasks", ())
+    return [*no_better(stage, taught, scores_of(run.events())), *diagnose(run.curve(stage), config)]
 
 
 def course_of(curve: Steps, group: int) -> Course:
@@ -205,11 +206,13 @@ NO_BETTER = (
 )
 
 
-def no_better(model: str, scored: Scores) -> Iterator[Finding]:
-    """Families in which held-out answers are no better than the most frequent right one, always given."""
-    for family, greedy in scored.accuracy.get("greedy", {}).get(model, {}).items():
-        always = scored.constant.get(family)
-        if family != "mean" and always and greedy.low <= always.value:
+def no_better(model: str, taught: Collection[str], scored: Scores) -> Iterator[Finding]:
+    """Taught families in which held-out answers are no better than the most frequent right one, always given.
+    """
+    found = scored.accuracy.get("greedy", {}).get(model, {})
+    for family in taught:
+        greedy, always = found.get(family), scored.constant.get(family)
+        if greedy and always and greedy.low <= always.value:
             said = {"family": visible(family), "greedy": str(greedy), "always": f"{100 * always.value:.0f}"}
             yield Finding(NO_BETTER.format(**said), "tasks, steps", "bad", "no_better", said)
 

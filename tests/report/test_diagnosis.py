@@ -257,8 +257,9 @@ def test_held_out_answers_have_to_be_better_than_a_constant_one():
         always = {"parity": Accuracy(0.5, 0.4, 0.6, 0.5, n)}
         return Scores(("parity",), {"greedy": greedy}, {}, constant=always)
 
-    (finding,) = diagnosis.no_better("rl", scored(55))
+    (finding,) = diagnosis.no_better("rl", ["parity", "path"], scored(55))
     assert (finding.severity, "55 [45-64] % of parity are right" in finding.sentence) == ("bad", True)
     assert "would be for 50 %" in finding.sentence
-    assert list(diagnosis.no_better("rl", scored(70))) == []
-    assert list(diagnosis.no_better("main", scored(55))) == []  # of what was not measured nothing is said
+    assert list(diagnosis.no_better("rl", ["parity"], scored(70))) == []
+    assert list(diagnosis.no_better("rl", ["path"], scored(55))) == []  # nobody taught it parity
+    assert list(diagnosis.no_better("main", ["parity"], scored(55))) == []  # not measured

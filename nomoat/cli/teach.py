@@ -33,7 +33,7 @@ def teach(
     plan: Plan = False,
     json: Json = False,
 ) -> int:
-    """Teach a model your task: look, cold start, reinforcement, evaluation."""
+    """Teach a model your task: cold start, then reinforcement."""
     from nomoat.tasks import base, find
 
     task = with_columns(task, columns)

@@ -211,9 +211,11 @@ def no_better(model: str, taught: Collection[str], scored: Scores) -> Iterator[F
     """
     found = scored.accuracy.get("greedy", {}).get(model, {})
     for family in taught:
-        greedy, always = found.get(family), scored.constant.get(family)
+        greedy = found.get(family)
+        always = scored.constant.get(family)
         if greedy and always and greedy.low <= always.value:
-            said = {"family": visible(family), "greedy": str(greedy), "always": f"{100 * always.value:.0f}"}
+            constant = f"{100 * always.value:.0f}"
+            said = {"family": visible(family), "greedy": str(greedy), "always": constant}
             yield Finding(NO_BETTER.format(**said), "tasks, steps", "bad", "no_better", said)
 
 

@@ -107,6 +107,34 @@ def test_time_that_is_spent_ends_reinforcement_and_not_the_run(forge, place):
     assert run.finished("eval")
 
 
+@pytest.mark.check
+def test_r1s_order_of_stages_on_given_weights_runs_whole(forge, place):
+    task = f'{{ "{place / "letters.py"}" = [4] }}'
+    attention = '{ kind = "grouped", n_heads = 4, n_kv_heads = 2, d_head = 8, d_value = 8 }'
+    student = [
+        "n_layers=1", "d_model=32", "context=128", "rope_theta=10000.0", f"attention={attention}",
+        'ffn={ kind = "dense", d_hidden = 32 }',
+    ]  # fmt: skip
+    small = [f"models.main.from={place / 'base'}", "threads=1", *(f"models.student.{s}" for s in student)]
+    small += [f"panels.{name}={task}" for name in ("learn", "judge", "general", "everything")]
+    for name in ("dev1", "dev3", "student"):
+        small += [f"{name}.{key}" for key in ("chains=0.0", "context=64", "rows=2", "task_documents=40")]
+        small.append(f"{name}.steps={2 if name != 'dev1' else 30}")
+    small += ["dev1.optim.adam_lr=0.03", "gather.max_new_tokens=16", "student.policy_steps=1", f"student.policy_tasks={task}"]
+    small += ["student.shares={ tasks = 1.0 }", "dev3.shares={ samples = 0.7, talk = 0.3 }", "dev3.talk_documents=20"]
+    for name in ("dev2", "r1", "student"):
+        small += [f"{name}.prompts=2", f"{name}.group=2", f"{name}.max_new_tokens=8"]
+    small += ["dev2.steps=2", "r1.steps=2", "r1.talk=1", "gather.problems=150", "gather.samples=8"]
+    small += ["eval.problems=2", "eval.talk=0", "eval.max_new_tokens=8", "eval.heldout_bytes=200"]
+    planned = forge("run", "r1-open", "--plan", "--set", *small, trap=FEW)
+    assert planned.code == 0, planned.err
+    done = forge("run", "r1-open", "--out", place / "r1-open", "--set", *small, trap=FEW)
+    assert done.code == 0, done.err
+    run = Run.open(place / "r1-open")
+    assert list(run.all_weights()) == ["main", "dev1", "dev2", "dev3", "r1", "student"]
+    assert run.all_weights()["student"].spec["n_layers"] == 1
+
+
 def test_a_run_of_another_task_is_left_alone(forge, place, taught):
     other = forge("teach", place / "base", "--task", "sorting", "--out", place / "run")
     assert (other.code, "name them, or another --out" in other.err) == (2, True)

@@ -120,8 +120,9 @@ def test_r1s_order_of_stages_on_given_weights_runs_whole(forge, place):
     for name in ("dev1", "dev3", "student"):
         small += [f"{name}.{key}" for key in ("chains=0.0", "context=64", "rows=2", "task_documents=40")]
         small.append(f"{name}.steps={2 if name != 'dev1' else 30}")
-    small += ["dev1.optim.adam_lr=0.03", "gather.max_new_tokens=16", "student.policy_steps=1", f"student.policy_tasks={task}"]
-    small += ["student.shares={ tasks = 1.0 }", "dev3.shares={ samples = 0.7, talk = 0.3 }", "dev3.talk_documents=20"]
+    small += ["dev1.optim.adam_lr=0.03", "gather.max_new_tokens=16"]
+    small += ["student.policy_steps=1", f"student.policy_tasks={task}", "student.shares={ tasks = 1.0 }"]
+    small += ["dev3.shares={ samples = 0.7, talk = 0.3 }", "dev3.talk_documents=20"]
     for name in ("dev2", "r1", "student"):
         small += [f"{name}.prompts=2", f"{name}.group=2", f"{name}.max_new_tokens=8"]
     small += ["dev2.steps=2", "r1.steps=2", "r1.talk=1", "gather.problems=150", "gather.samples=8"]

@@ -12,6 +12,7 @@ inside:
     {"full": true}                                            no disk space for checkpoints
     {"file_bytes": 4000}                                      no file can grow larger
     {"set": ["module", "NAME", value]}                        another value for a constant
+    {"sets": [["module", "NAME", value], …]}                  and for several
 """
 
 import dataclasses
@@ -115,8 +116,7 @@ def arm(trap: dict) -> None:
         checkpoint.DISK.free_bytes = lambda path: 0
     if "file_bytes" in trap:
         resource.setrlimit(resource.RLIMIT_FSIZE, (trap["file_bytes"], resource.RLIM_INFINITY))
-    if "set" in trap:
-        module, name, value = trap["set"]
+    for module, name, value in [*([trap["set"]] if "set" in trap else []), *trap.get("sets", [])]:
         setattr(importlib.import_module(module), name, value)
 
 

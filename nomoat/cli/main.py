@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Positional
 
 import nomoat
-from nomoat.cli import data, lab, look, models, runs, say, serve, shelf, tasks
+from nomoat.cli import data, lab, look, models, runs, say, serve, shelf, tasks, teach
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -75,6 +75,7 @@ def verbs() -> dict[str, Callable[..., int]]:
     """Every verb, in the order of `nomoat --help`."""
     return {
         "run": runs.run,
+        "teach": teach.teach,
         **{kind: runs.stage_verb(kind) for kind in runs.KINDS},
         "chat": models.chat,
         "serve": serve.serve,

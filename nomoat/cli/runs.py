@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
@@ -13,6 +13,9 @@ from nomoat.cli.work import forecast, resolve, stage_names, teach, work
 from nomoat.config import ConfigError, JsonObject, override, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
+
+if TYPE_CHECKING:
+    from nomoat.stages.recipe import Recipe
 
 KINDS = {  # of stages that have a verb of their own, and what it says that it does
     "tokenizer": "Train the tokenizer.",
@@ -47,18 +50,22 @@ def run(
         return forecast(resolved, [], json)
     if resolved.fitted and not (out / "recipe.json").exists():
         say.aside(f"cut to its budget: {resolved.fitted}")
-    ran, done = work(resolved, out, source=from_, goes_on=continue_)
+    return finish(resolved, *work(resolved, out, source=from_, goes_on=continue_), json)
+
+
+def finish(recipe: "Recipe", ran: Sequence[str], done: Run | None, as_json: bool) -> int:
+    """What is said behind a whole run; nothing on ranks that don't lead."""
     if done is None:
         return 0
     if not ran:
         _as_they_were_left(done, done.all_weights())
-        say.aside(f"{out} is done: every stage of {resolved.name} has finished")
+        say.aside(f"{done.root} is done: every stage of {recipe.name} has finished")
     page = str(look.write_page(done))
-    if json:
+    if as_json:
         return say.as_json(
-            {"run": str(out), "ran": ran, "report": page, "receipt": look.receipt_as_json(done)}
+            {"run": str(done.root), "ran": ran, "report": page, "receipt": look.receipt_as_json(done)}
         )
-    return _tell(done, resolved.name, page)
+    return _tell(done, recipe.name, page)
 
 
 def _default_out(table: JsonObject) -> Path:

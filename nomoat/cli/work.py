@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nomoat.report.progress import Watch
     from nomoat.stages.recipe import Recipe
 
+Observer = Callable[[JsonObject], None]
 SAMPLED = {"rl", "reject", "distill", "eval"}  # kinds of stages whose models answer
 
 
@@ -84,13 +85,14 @@ def work(
     goes_on: bool = False,
     *,
     again: bool = False,
+    watched: Callable[[Run, Stop], Observer] | None = None,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
     begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
-    run_stages.
+    run_stages.  `watched` gives another observer of the log, which may ask to stop.
     """
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
@@ -117,6 +119,8 @@ def work(
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
                 run.observers.append(stack.enter_context(watch))
+            if watched:
+                run.observers.append(watched(run, stop))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, laid, stop, **how)
         return ran, run if leads else None

@@ -167,6 +167,17 @@ def worked(
     return _rendered(talks(), tokenizer)
 
 
+def solved(family: str, level: int, n: int, tokenizer: Tokenizer, seed: int) -> list[Message]:
+    """`n` problems to train on, each behind it its worked answer: turns that show what is asked for."""
+    said = []
+    for _, _, problem in problems({family: [level]}, n, seed):
+        asked = turns(problem.prompt, problem.facts)
+        chain = find.find(family).work(problem) or None
+        answer = Message("assistant", problem.witness, chain)
+        said += spelled(tokenizer, [*asked, answer])
+    return said
+
+
 def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     """What stages of rejection sampling kept, in the chat layout."""
     records = (json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines())

@@ -9,9 +9,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nomoat.data import documents, sources
 from nomoat.model.loss import IGNORED
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.stats import grouped
 from nomoat.tokenizer.bpe import Tokenizer
+
+
+WINDOW = 1024  # tokens of a window at most, whatever the model's context
+LOGITS = 2**26  # that exist at one time
+
+
+def window(spec: Spec) -> int:
+    """Tokens that a text is cut into."""
+    return min(spec.context, WINDOW)
 
 
 def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
@@ -22,9 +32,11 @@ def held_out(n_bytes: int | None = None) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], rows: int = 32) -> float:
-    """-log2 p(text) / bytes: windows of the model's context, each begun by <|bos|> or its own first token."""
+    """-log2 p(text) / bytes: windows of the model's context, at most WINDOW tokens, each begun by <|bos|> or
+    its own first token."""
     texts = list(texts)
-    T = model.spec.context
+    T = window(model.spec)
+    rows = max(min(rows, LOGITS // (T * model.spec.vocab_size)), 1)
     windows = []
     for ids in tokenizer.encode_batch(texts):
         ids = [tokenizer.layout.bos_id, *ids]

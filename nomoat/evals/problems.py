@@ -1,5 +1,6 @@
 """A model's answers to problems, greedy once and sampled several times, and the scores of a level."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -9,8 +10,11 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
 from nomoat.stats import Accuracy, grouped, mean
+from nomoat.tasks.base import Undecided
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Work
+
+N_CONSTANTS = 3  # answers that are tried as the only one: the most frequent
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,36 @@ def scores(model: str, answered: Sequence[Answered]) -> Iterator[JsonObject]:
         yield {"name": "accuracy/sampled", **asdict(cell.sampled), "length": cell.length, **where}
         name = f"pass@{len(answered[0].sampled)}"
         yield {"name": name, "value": cell.passed, "n": cell.greedy.n, **where}
+
+
+def constants(asked: Sequence[Exercise]) -> Iterator[JsonObject]:
+    """The one answer that is right most often at each level: a model that always gives it has learnt nothing
+    of the task.  Of levels whose answers are run, none is tried."""
+    cells = grouped(((exercise.family, exercise.level), exercise) for exercise in asked)
+    for (family, level), cell in sorted(cells.items()):
+        if not any(exercise.is_run for exercise in cell):
+            yield {"family": family, "level": level, **_constant(cell)}
+
+
+def _constant(cell: Sequence[Exercise]) -> JsonObject:
+    """Of the most frequent right answers the one that is right for most problems, and for how many."""
+    witnesses = Counter(exercise.problem.witness.strip() for exercise in cell)
+    rights = {}
+    for answer, _ in witnesses.most_common(N_CONSTANTS):
+        taken = [_takes(exercise, answer) for exercise in cell]
+        rights[answer] = sum(taken)
+    answer = max(rights, key=rights.get)
+    n = len(cell)
+    low, high = stats.wilson(rights[answer], n)
+    share = rights[answer] / n
+    return {"answer": answer, "value": share, "low": low, "high": high, "n": n}
+
+
+def _takes(exercise: Exercise, answer: str) -> bool:
+    try:
+        return exercise.task.check(exercise.problem, answer)
+    except Undecided:
+        return False
 
 
 def mean_accuracy(answered: Iterable[Answered]) -> float:

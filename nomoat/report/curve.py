@@ -74,6 +74,8 @@ FIELDS = (  # key, label, form, and over what several steps are taken together
     ("shadow", "right but doubted", "{:.2%}"),
     ("undecided", "undecided", "{:.0f}", math.fsum),
     ("dead_groups", "groups without a lesson", "{:.1%}"),
+    ("common", "the most frequent answer", "{:.1%}"),
+    ("common_right", "… and where it is right", "{:.1%}"),
     ("entropy", "entropy, nats a token", "{:.3f}"),
     ("kl", "KL to the start, nats", "{:.4f}"),
     ("drift", "largest drift", "{:.1e}", max),

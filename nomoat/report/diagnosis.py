@@ -6,13 +6,16 @@ rules therefore weigh all families alike.  Their intervals count problems, not r
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Literal
 
 from nomoat import stats
+from nomoat.files import visible
 from nomoat.report.curve import ROWS, Steps, by_name, tenths
+from nomoat.report.scores import Scores, scores_of
+from nomoat.run.directory import Run
 
 Facts = Mapping[str, object] | None  # what a sentence names; None where the rule is silent
 SIGNS = {"bad": "✗", "look": "!", "good": "✓"}
@@ -92,6 +95,14 @@ def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Find
     course = course_of(curve, (config or {}).get("group") or 1)
     findings = [finding for rule in RULES if (finding := rule.finding(course))]
     return sorted(findings, key=lambda finding: list(SIGNS).index(finding.severity))
+
+
+def findings_of(run: Run, stage: str) -> list[Finding]:
+    """What the rules say of a stage of a run, and what its evaluation says beside a constant answer."""
+    started = run.events("stage_start", stage)
+    config = (started[-1].get("config") if started else None) or {}
+    taught = config.get("tasks", ())
+    return [*no_better(stage, taught, scores_of(run.events())), *diagnose(run.curve(stage), config)]
 
 
 def course_of(curve: Steps, group: int) -> Course:
@@ -183,6 +194,31 @@ def drift(course: Course) -> Facts:
     return {"limit": limit, "n": often, "of": n, "x": x} if often > n / 20 or x > 100 * limit else None
 
 
+def constant(course: Course) -> Facts:
+    """One answer to nearly all questions, which for many of them is wrong."""
+    x, right = value(course.end, "common"), value(course.end, "common_right")
+    return {"x": x, "right": right} if x > 0.8 and right < 0.8 else None
+
+
+NO_BETTER = (
+    "Held out, {greedy} % of {family} are right, and one constant answer would be for {always} %: "
+    "beyond chance it has learned nothing there; ask for answers that differ, or train for longer."
+)
+
+
+def no_better(model: str, taught: Collection[str], scored: Scores) -> Iterator[Finding]:
+    """Taught families in which held-out answers are no better than the most frequent right one, always given.
+    """
+    found = scored.accuracy.get("greedy", {}).get(model, {})
+    for family in taught:
+        greedy = found.get(family)
+        always = scored.constant.get(family)
+        if greedy and always and greedy.low <= always.value:
+            constant = f"{100 * always.value:.0f}"
+            said = {"family": visible(family), "greedy": str(greedy), "always": constant}
+            yield Finding(NO_BETTER.format(**said), "tasks, steps", "bad", "no_better", said)
+
+
 RULES = (
     Rule(
         "hard",
@@ -207,6 +243,14 @@ RULES = (
         "{x:.0%} of the groups teach nothing, some all right and some all wrong: "
         "leave out the levels (tasks) that never or no longer vary.",
         lambda course: dead_groups(course, "split"),
+    ),
+    Rule(
+        "constant",
+        "bad",
+        "tasks",
+        "{x:.0%} of the answers are one and the same, which is right for {right:.0%} of the questions: it "
+        "has learned to say that, and nothing of the task; ask for answers that differ (tasks).",
+        constant,
     ),
     Rule(
         "few",

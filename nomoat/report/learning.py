@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from nomoat.config import JsonObject
 from nomoat.files import visible
 from nomoat.report.curve import ROWS, Row, Steps, by_name, named, pieces, tenths
-from nomoat.report.diagnosis import SIGNS, Finding, diagnose
+from nomoat.report.diagnosis import SIGNS, Finding, findings_of
 from nomoat.report.rollouts import cut
 from nomoat.report.table import Table
 from nomoat.run.directory import Run
@@ -83,9 +83,7 @@ class Screen:
 
 def screen(run: Run, stage: str) -> Screen:
     """The screen of a stage; its diagnosis is under its own settings."""
-    curve, started = run.curve(stage), run.events("stage_start", stage)
-    findings = diagnose(curve, started[-1].get("config") if started else None)
-    return Screen(stage, curve, findings, probes(run, stage))
+    return Screen(stage, run.curve(stage), findings_of(run, stage), probes(run, stage))
 
 
 def probes(run: Run, stage: str) -> list[Probe]:

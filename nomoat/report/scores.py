@@ -32,6 +32,7 @@ class Scores:
     accuracy: Mapping[str, ByModel]
     bits: Mapping[str, Mapping[str, float]]
     conversation: Mapping[str, Mapping[str, Accuracy]] = field(default_factory=dict)  # what -> model
+    constant: Mapping[str, Accuracy] = field(default_factory=dict)  # family -> its most frequent right answer
 
 
 def scores_of(events: Iterable[Event]) -> Scores:
@@ -40,6 +41,7 @@ def scores_of(events: Iterable[Event]) -> Scores:
     accuracy = {"greedy": {}, "sampled": {}}
     levels = []
     conversation = defaultdict(dict)
+    events = list(events)
     for e in last_scores(events):
         model, value = e.get("model"), e.get("value")
         what, _, detail = e["name"].partition("/")
@@ -57,7 +59,16 @@ def scores_of(events: Iterable[Event]) -> Scores:
         accuracy[how][model] = pooled(grouped(of_model), how)
     families = dict.fromkeys(family for by_family in accuracy["sampled"].values() for family in by_family)
     families.pop("mean", None)
-    return Scores(tuple(families), accuracy, bits, conversation)
+    return Scores(tuple(families), accuracy, bits, conversation, constants_of(events))
+
+
+def constants_of(events: Iterable[Event]) -> dict[str, Accuracy]:
+    """What the one answer that is right most often would be worth, of each family and their mean."""
+    last = {(e["family"], e["level"]): e for e in events if e["kind"] == "constant"}
+    levels = []
+    for e in last.values():
+        levels.append((e["family"], Accuracy(e["value"], e["low"], e["high"], e["value"], e["n"])))
+    return pooled(grouped(levels), "greedy") if levels else {}
 
 
 def pooled(by_family: Mapping[str, Sequence[Accuracy]], how: str) -> dict[str, Accuracy]:
@@ -127,14 +138,17 @@ def is_done(run: Run, stage: str) -> bool:
 def score_tables(scores: Scores) -> list[Table]:
     """Accuracy by family and model, greedy and sampled, and bits per byte beside the n-gram models."""
     tables = []
+    always = {"constant": scores.constant} if scores.constant else {}
     if greedy := scores.accuracy.get("greedy"):
         n = next(iter(greedy.values()))["mean"].n
         note = f"95 % intervals in brackets; strict format; {n} problems that no stage trained on."
-        tables.append(_accuracy_table("Greedy accuracy, %", greedy, scores.families, note))
+        if always:
+            note += " constant: at each level the one answer that is right most often; it is no knowledge."
+        tables.append(_accuracy_table("Greedy accuracy, %", {**greedy, **always}, scores.families, note))
     if sampled := scores.accuracy.get("sampled"):
         means = ", ".join(f"{model} {100 * found['mean'].lenient:.0f}" for model, found in sampled.items())
         note = f"At temperature 1. In a lenient reading the means are {means}."
-        tables.append(_accuracy_table("Sampled accuracy, %", sampled, scores.families, note))
+        tables.append(_accuracy_table("Sampled accuracy, %", {**sampled, **always}, scores.families, note))
     if scores.conversation:
         tables.append(_conversation_table(scores.conversation))
     if scores.bits:

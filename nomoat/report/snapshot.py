@@ -155,8 +155,8 @@ def spent(row: Row) -> JsonObject:
 
 def learning(run: Run, stage: str) -> JsonObject:
     """Is it learning?  The verdict on a stage, and the watched prompts over its steps."""
-    curve, started = run.curve(stage), run.events("stage_start", stage)
-    findings = diagnosis.diagnose(curve, started[-1].get("config") if started else None) if curve else []
+    curve = run.curve(stage)
+    findings = diagnosis.findings_of(run, stage) if curve else []
     looks = list({e["step"]: e for e in run.events("probe", stage) if not e.get("redone")}.values())
     every = max(1, -(-len(looks) // MOST_PROBES))
     looks = looks[::every] + ([looks[-1]] if looks and (len(looks) - 1) % every else [])

@@ -1,7 +1,7 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -45,6 +45,19 @@ def exercises(levels: documents.Levels, n: int, seed: int, split: str = "train")
     """As data.documents.problems draws them."""
     drawn = documents.problems(levels, n, seed, split=split)
     return [Exercise(family, level, find.find(family), problem) for family, level, problem in drawn]
+
+
+def behind_solved(asked: Sequence[Exercise], n: int, tokenizer: Tokenizer, seed: int) -> list[Exercise]:
+    """The exercises, each behind `n` solved ones of its level, others for each; a question that is a
+    conversation stays alone.
+    """
+    behind = []
+    for i, exercise in enumerate(asked):
+        if n and "messages" not in exercise.problem.facts:
+            solved = documents.solved(exercise.family, exercise.level, n, tokenizer, seed + i)
+            exercise = replace(exercise, before=tuple(solved))
+        behind.append(exercise)
+    return behind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What an RL step leaves to read: its rollouts, its figures, its answers to the same few problems."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from nomoat.config import JsonObject
@@ -16,6 +17,7 @@ from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.session import Session
 
 Record = JsonObject  # JSON
+FEWEST = 4  # problems of a family in a step of which a constant answer can be told
 N_PROBES = 5  # held-out prompts that are answered again and again
 
 
@@ -62,6 +64,7 @@ def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -
     wrong = [j for j in judged if not j.score.strict]
     families = grouped((j.rollout.exercise.family, j.score.strict) for j in judged)
     return {
+        **constant(groups),
         "reward": mean(j.score.strict for j in judged),
         "value": mean(j.reward for j in judged),
         "lenient": mean(j.score.lenient for j in judged),
@@ -77,6 +80,27 @@ def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -
         "kl": updates[0].kl,
         "rewards": {family: mean(rights) for family, rights in families.items()},
     }
+
+
+def constant(groups: Sequence[Group]) -> Record:
+    """`common`: the share of the answers that are one and the same, of a family the most frequent one; and
+    `common_right`: the share of problems for which that is right.  Nothing for fewer than FEWEST problems."""
+    families = grouped((group[0].rollout.exercise.family, group) for group in groups)
+    same = []
+    right = []
+    for of_family in families.values():
+        if len(of_family) < FEWEST:
+            continue
+        given = [judged.score.answer for judged in reward.flat(of_family)]
+        answer, n = Counter(given).most_common(1)[0]
+        same.append(0.0 if answer is None else n / len(given))
+        right.append(mean(takes(group, answer) for group in of_family))
+    return {"common": mean(same), "common_right": mean(right)}
+
+
+def takes(group: Group, answer: str | None) -> bool:
+    """Whether an answer was given in a group, and was right."""
+    return any(judged.score.strict and judged.score.answer == answer for judged in group)
 
 
 def held_out(tasks: Levels) -> list[Exercise]:

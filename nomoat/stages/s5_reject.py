@@ -5,12 +5,12 @@ import json
 
 from pydantic import Field
 
-from nomoat.config import Count, DataError
+from nomoat.config import Count, DataError, Whole
 from nomoat.evals.problems import Candidate
 from nomoat.files import write_whole
 from nomoat.model import counts
 from nomoat.rl.reward import Group
-from nomoat.rl.rollout import exercises
+from nomoat.rl.rollout import behind_solved, exercises
 from nomoat.stages import estimate, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
@@ -22,12 +22,13 @@ CHUNK = 256  # problems sampled at a time
 
 class Config(StageConfig):
     """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
-    each."""
+    each.  They are asked behind `shots` solved turns, which are not kept: what was shown becomes habit."""
 
     tasks: SomeTasks
     problems: Count = 2000
     samples: Count = 4
     keep: Count = 2
+    shots: Whole = 0
     max_new_tokens: Count = 96
     temperature: float = Field(1.0, gt=0, le=100)
     think: bool | None = None
@@ -38,6 +39,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     model = to_device(load_model(session, config.source), session, "fp32").eval()
     candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
     asked = exercises(config.tasks, config.problems, recipe.key(config.name, "problems"))
+    asked = behind_solved(asked, config.shots, tokenizer, recipe.key(config.name, "shots"))
     kept = []
     for start in range(0, len(asked), CHUNK):
         session.check_stop()
@@ -91,7 +93,7 @@ def repeats(text: str, width: int = 12) -> bool:
 def plan(config: Config, recipe: Recipe) -> Fields:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
     written = config.problems * config.samples * answer
-    read = config.problems * prompt
+    read = config.problems * (1 + config.shots) * prompt
     forward = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
     return {
         "tokens": round(written + read),

@@ -8,8 +8,8 @@ from pydantic import Field
 from nomoat.config import ConfigError, Count, DataError, Whole
 from nomoat.data import ngram
 from nomoat.evals import talk
-from nomoat.evals.bits import bits_per_byte, held_out
-from nomoat.evals.problems import Answered, Candidate, mean_accuracy, scores
+from nomoat.evals.bits import bits_per_byte, held_out, window
+from nomoat.evals.problems import Answered, Candidate, constants, mean_accuracy, scores
 from nomoat.model import counts
 from nomoat.model.transformer import Transformer
 from nomoat.report.scores import measurable, unmeasured
@@ -71,6 +71,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         for order in config.ngram_orders:
             log_ngram_bits(session, inputs.text_of(recipe, config), order, held)
     asked = exercises(config.tasks, config.n_problems, recipe.key("eval"), "eval")
+    if not before:
+        for fields in constants(asked):
+            session.log("constant", **fields)
     for name in unmeasured(session.run, config.name):
         session.check_stop()
         model = to_device(load_model(session, name), session, "fp32").eval()
@@ -107,7 +110,7 @@ def log_bits(session: Session, name: str, model: Transformer, tokenizer: Tokeniz
                 sum(map(len, tokenizer.encode_batch(texts))),
                 sum(len(t.encode()) for t in texts),
             )
-            count(work, model, n_tokens, model.spec.context / 2)
+            count(work, model, n_tokens, window(model.spec) / 2)
             value = bits_per_byte(model, tokenizer, texts)
             session.log("score", name=f"bpb/{lang}", model=name, value=value, n=n_bytes)
 
@@ -186,7 +189,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     flops = scored = 0.0
     for spec in specs:
         flops += counts.flops_forward(spec, prompt + answer / 2)
-        scored += text * counts.flops_forward(spec, spec.context / 2)
+        scored += text * counts.flops_forward(spec, window(spec) / 2)
     return {
         "tokens": round(len(specs) * (written + read + text)),
         "flops": (written + read) * flops + scored,

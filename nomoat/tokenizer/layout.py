@@ -152,7 +152,7 @@ def render_batch(
     for n, message in enumerate(m for messages in conversations for m in messages):
         if message.role not in ROLES:
             raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
-        if message.thinking is not None and layout.think_id is None:
+        if message.thinking and layout.think_id is None:
             raise DataError(
                 f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
             )
@@ -240,9 +240,9 @@ def _by_template(
 ) -> list[Rendered]:
     """`render_batch` for a foreign template."""
     layout = tokenizer.layout
-    writer = _writer(layout, source)
+    writer, marked = _writer(layout, source), layout.think_id is not None
     written = [
-        writer.write([_as_dict(message) for message in messages], generate=generate, think=think)
+        writer.write([_as_dict(message, marked) for message in messages], generate=generate, think=think)
         for messages in conversations
     ]
     rendered = []
@@ -258,8 +258,9 @@ def _writer(layout: Layout, source: str) -> Template:
     return Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
 
 
-def _as_dict(message: Message) -> dict[str, str]:
-    chain = {} if message.thinking is None else {"reasoning_content": message.thinking}
+def _as_dict(message: Message, marked: bool) -> dict[str, str]:
+    """As a template takes it; where no thinking is `marked`, an empty block is none."""
+    chain = {} if message.thinking is None or not marked else {"reasoning_content": message.thinking}
     return {"role": message.role, "content": message.content} | chain
 
 

@@ -11,6 +11,8 @@ from nomoat import stats
 from nomoat.report import curve as curves
 from nomoat.report import diagnosis
 from nomoat.report.diagnosis import Share
+from nomoat.report.scores import Scores
+from nomoat.stats import Accuracy
 
 HEALTHY = {
     "lenient": 0.02,
@@ -21,6 +23,8 @@ HEALTHY = {
     "length_wrong": 21.0,
     "truncated": 0.01,
     "dead_groups": 0.2,
+    "common": 0.2,
+    "common_right": 0.1,
     "entropy": 0.4,
     "drift": 2e-5,
     "kl": 0.02,
@@ -129,7 +133,13 @@ def test_one_drift_by_rounding_is_none_but_a_large_one_is():
 
 def test_every_rule_can_speak():
     curves = [steps(**changes) for changes, _ in BROKEN.values()]
-    curves += [steps(shadow=0.03), steps(dead_groups=0.8, reward=0.5), steps(n=5), steps()]
+    curves += [
+        steps(common=0.97, common_right=0.5),
+        steps(shadow=0.03),
+        steps(dead_groups=0.8, reward=0.5),
+        steps(n=5),
+        steps(),
+    ]
     sentences = [f.sentence for curve in curves for f in diagnosis.diagnose(curve, {"group": 16})]
     for rule in diagnosis.RULES:
         pattern = re.sub(r"\\{.*?\\}", ".+", re.escape(rule.sentence))
@@ -228,3 +238,28 @@ def test_a_real_run_learns_though_its_reward_as_drawn_stands_still():
         == "Right answers rose from 55.8 % (51 %–60 %) to 62.7 % (58 %–67 %), families weighed alike."
     )
     assert flat.sentence.startswith("No rise beyond chance in the last half, 63.8 %")
+
+
+def test_one_answer_to_everything_is_said_to_be_nothing_learnt():
+    (finding,) = [
+        f for f in diagnosis.diagnose(steps(common=(0.3, 1.0), common_right=0.5)) if f.rule == "constant"
+    ]
+    assert finding.severity == "bad"
+    assert "one and the same, which is right for 50 % of the questions" in finding.sentence
+    rules = {f.rule for f in diagnosis.diagnose(steps(common=1.0, common_right=1.0))}
+    assert "constant" not in rules  # where all the questions have one answer, that is no fault
+    assert "constant" not in {f.rule for f in diagnosis.diagnose(steps(common=0.55, common_right=0.5))}
+
+
+def test_held_out_answers_have_to_be_better_than_a_constant_one():
+    def scored(right, n=100):
+        greedy = {"rl": {"parity": Accuracy(right / n, *stats.wilson(right, n), 1.0, n)}}
+        always = {"parity": Accuracy(0.5, 0.4, 0.6, 0.5, n)}
+        return Scores(("parity",), {"greedy": greedy}, {}, constant=always)
+
+    (finding,) = diagnosis.no_better("rl", ["parity", "path"], scored(55))
+    assert (finding.severity, "55 [45-64] % of parity are right" in finding.sentence) == ("bad", True)
+    assert "would be for 50 %" in finding.sentence
+    assert list(diagnosis.no_better("rl", ["parity"], scored(70))) == []
+    assert list(diagnosis.no_better("rl", ["path"], scored(55))) == []  # nobody taught it parity
+    assert list(diagnosis.no_better("main", ["parity"], scored(55))) == []  # not measured

@@ -5,7 +5,7 @@ import json
 import borrowed
 import pytest
 import torch
-from shapes import built, shape
+from brought import DEEPSEEK, LLAMA, TOKENIZER, V, saved, spoilt, toy
 
 from nomoat.config import ConfigError, DataError, WeightsError
 from nomoat.model.lora import Lora
@@ -18,37 +18,12 @@ from nomoat.serve import exporting, loading
 from nomoat.stages import footprint, inputs
 from nomoat.stages.pipeline import check, run_stages
 from nomoat.stages.recipe import resolve
-from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.weights import adapters, directory
+from nomoat.weights import adapters
 
-TOKENIZER = borrowed.made("smollm")
-V = TOKENIZER.vocab_size + 5  # rows without a token, as published models have them
-LLAMA = shape(
-    vocab_size=V, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ffn=48, context=128, tied=True
-)
-DEEPSEEK = shape(
-    vocab_size=V, n_layers=2, d_model=32, n_heads=2, d_nope=8, d_rope=8, d_value=8, d_kv_latent=16,
-    d_q_latent=16, d_ffn=48, n_dense_layers=1, n_routed=4, n_shared=1, n_active=2, d_expert=16, context=128,
-)  # fmt: skip
 TASKS = {"sorting": [3]}
 READ = {"shares": {"tasks": 1.0}, "tasks": TASKS, "task_documents": 20}
 TRAINED = {"steps": 1, "rows": 2, "context": 128, **READ}
 ASKED = {"tasks": TASKS, "max_new_tokens": 4}
-
-
-def toy(spec, seed=0) -> Transformer:
-    model = built(spec).initialise(seed)
-    for parameter in model.parameters():  # output projections too: nothing is the identity
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
-    return model
-
-
-def saved(path, spec=LLAMA, tokenizer=TOKENIZER, seed=0) -> Transformer:
-    """A directory as others publish them; gives its model."""
-    model = toy(spec, seed)
-    directory.save(model, path, tokenizer=tokenizer)
-    return model
 
 
 @torch.no_grad()
@@ -139,28 +114,6 @@ def test_a_given_student_is_where_the_student_starts(base, tmp_path):
     run = done(tmp_path / "run", recipe)
     ended, began = loading.load(run.root, "distill").model, toy(LLAMA.changed(n_layers=1), 5)
     assert 0 < apart(ended, began) < 0.1
-
-
-def spoilt(path, what):
-    """A given directory with one thing wrong; the model and recipe that name it."""
-    tokenizer = TOKENIZER
-    if what in ("no turns", "answers dropped", "no assistant"):
-        table, template, words = borrowed.parts("smollm")
-        template = {
-            "no turns": None,
-            "answers dropped": template.replace("m['content']", "(m.content if m.role == 'user' else '')"),
-            "no assistant": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
-        }[what]
-        from nomoat.tokenizer import foreign
-
-        tokenizer = Tokenizer(table, foreign.layout_of(table, template, words))
-    model = toy(LLAMA)
-    if what == "nan":
-        model.blocks[0].ffn.w_down.weight.data[3, 4] = float("nan")
-    directory.save(model, path, tokenizer=tokenizer)
-    if what == "cut":
-        (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-100])
-    return {"from": str(path), **({"context": 12} if what == "short" else {})}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 share."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from nomoat.config import ConfigError
 from nomoat.data import documents
 from nomoat.plan.budget import resolve
 from nomoat.rl import reward
-from nomoat.rl.rollout import Exercise, Rollout
+from nomoat.rl.rollout import Exercise, Rollout, behind_solved
 from nomoat.run.directory import Run
 from nomoat.stages.s5_reject import accepted, repeats
 from nomoat.tasks import base, find
@@ -104,3 +105,19 @@ def test_a_fork_takes_over_what_is_the_same_and_nothing_behind_a_change(tmp_path
     assert again.finished("pretrain")
     with pytest.raises(ConfigError):
         Run.fork(Run.open(tmp_path / "a"), tmp_path / "b", recipe(kl=0.7))
+
+
+def test_solved_turns_stand_before_a_question_and_are_of_its_level(tokenizer):
+    asked = [Exercise("addition", level, TASK, PROBLEM) for level in (2, 3, 2)]
+    shown = behind_solved(asked, 2, tokenizer, seed=1)
+    assert [m.role for m in shown[0].before] == ["user", "assistant"] * 2
+    assert len({e.before for e in shown}) == 3
+    first = next(base.problems(TASK, 3, split="train", seed=2))
+    assert shown[1].before[:2] == (
+        layout.Message("user", first.prompt),
+        layout.Message("assistant", first.witness, TASK.work(first)),
+    )
+    assert behind_solved(asked, 0, tokenizer, seed=1) == asked
+    whole = replace(PROBLEM, facts={"messages": [{"role": "user", "content": "4+5?"}]})
+    (alone,) = behind_solved([replace(asked[0], problem=whole)], 2, tokenizer, seed=1)
+    assert alone.before == ()

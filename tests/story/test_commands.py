@@ -42,6 +42,7 @@ NOT_RUN = {  # parsed alone
     "recipes/r1.toml": "keeps right answers, and a model of two steps has none",
     "rg:": "reasoning-gym may be absent; tests/tasks/test_gym.py",
     "serve": "answers until it is ended; tests/serve/test_server.py",
+    "runs/taught": "what `nomoat teach smollm2` leaves; tests/cli/test_teach.py, with a toy",
     "smollm2": "135 M parameters take minutes; tests/weights/gguf/test_load_smollm2.py",
 }
 

@@ -12,7 +12,7 @@ levels = (1,)
 def make(rng, level):
     a, b = rng.randrange(100), rng.randrange(100)
     {draw}
-    prompt = dict(en="Larger of", de="Größer von")[lang] + f" {{a}},{{b}}?"
+    prompt = dict(en="Larger of", de="Größer von").get(lang, "Max of") + f" {{a}},{{b}}?"
     return Problem(prompt, {key}, str(max(a, b)), dict(lang=lang, a=a, b=b))
 
 def check(problem, answer):
@@ -43,7 +43,10 @@ GOOD = {"draw": "lang = language(rng)", "key": "f'{a} {b}'", "check": "same(answ
         ({"key": "'same'"}, "no problem of the"),
         ({"key": "f'{min(a, b)}'"}, "one key, two answers"),
         ({"key": "str(hash(f'{a} {b}'))"}, "another process under another hash seed"),
-        ({"draw": "lang = 'en'"}, "isn't both of"),
+        ({"draw": "lang = 'en'"}, None),
+        ({"draw": "lang = None"}, None),
+        ({"draw": "lang = rng.choice(['en', None])"}, "isn't one of"),
+        ({"draw": "lang = 'fr'"}, "isn't one of"),
     ],
 )
 def test_contract_notices(tmp_path, change, complaint):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nomoat.tasks import base, contract, find
 
+ENGLISH = ("adding", "capitals", "extract", "initials")  # examples in one language
 EXAMPLES = Path(__file__).parents[3] / "examples"
 FAMILIES = find.families() | {path.stem: find.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
 SAMPLES = {
@@ -53,6 +54,16 @@ def test_a_family_asks_what_it_has_always_asked(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_asks_in_its_languages(name):
+    asked = {problem.facts["lang"] for level in FAMILIES[name].levels for problem in some(name, level)}
+    assert asked == ({"en"} if name in ENGLISH else set(base.LANGUAGES))
+
+
+def some(name: str, level: int) -> list[base.Problem]:
+    return list(itertools.islice(base.problems(FAMILIES[name], level, split="train", seed=1), 20))
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ENGLISH])
 def test_every_language_says_the_same_with_the_same_parts(name):
     tables = list(spoken(vars(FAMILIES[name])))
     assert tables

@@ -1,0 +1,287 @@
+"""What it takes to teach a model a task: from a look at it the stages it needs, their length, the price.
+
+The recipe is recipes/teach.toml; what is found here goes into the places that it names.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from nomoat.config import ConfigError, DataError, JsonObject
+from nomoat.evals.talk import n_questions
+from nomoat.lab.look import Look, percent
+from nomoat.report.table import Table
+from nomoat.run.ledger import duration, money, read_prices, short
+from nomoat.stages import footprint, given
+from nomoat.stages.recipe import Recipe
+from nomoat.tasks import base, find
+
+NEWS = 0.25  # share of mixed problems from which reinforcement can begin
+OWN = 0.08  # share of right answers, alone or shown, from which a model can learn by its own
+FORM = 0.5  # share of answers that never end from which the form is learnt first
+KNOWN = 0.97  # right answers at every level: nothing to teach
+ROOM = 1.25  # tokens of an answer beside those of the longest worked one
+KEPT_BACK = 0.1  # share of the time that is not planned for
+COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start on examples takes; its steps
+LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
+FEW_SHOWN = 20  # steps on its own right answers, of which there are few
+FEWEST_STEPS, MOST_STEPS = 20, 600
+OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
+TALK, PROSE = 60, 3  # tokens of a question of small talk, bytes of a token of prose
+HANDLED = 6e-8  # seconds for each parameter to read the weights of a stage, and to save what it leaves
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage: what it is for, how long it is, and about how many seconds it takes."""
+
+    stage: str
+    what: str
+    seconds: float
+    memory_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The recipe that teaches, and what it takes."""
+
+    table: JsonObject
+    steps: tuple[Step, ...]
+    reason: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, look: Look, reason: str) -> "Plan":
+        """The plan of a resolved recipe, each stage with the bytes that the process will hold."""
+        table = recipe.table
+        taught = {**table, "stages": [s for s in table["stages"] if s["kind"] != "import"]}
+        held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
+        steps = (replace(s, memory_bytes=held.get(s.stage, held["main"])) for s in steps_of(taught, look))
+        return cls(table, tuple(steps), reason)
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    def train_seconds(self, minutes: float) -> float:
+        """What of the time is left for training, by the look and what evaluation is planned to take."""
+        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "beside", "eval"))
+        return 60 * minutes - measured
+
+    def price(self) -> JsonObject:
+        """Time, memory, energy and money, estimated."""
+        prices = read_prices()
+        device, units = prices.device("cpu"), self.table["threads"]
+        joules = device.watts * units * self.seconds
+        return {
+            "seconds": self.seconds,
+            "memory_bytes": max(step.memory_bytes for step in self.steps),
+            "joules": joules,
+            "money": prices.money(device, joules, units * self.seconds),
+            "currency": prices.currency,
+        }
+
+    def price_table(self) -> Table:
+        price = self.price()
+        whole = Step("total", "", price["seconds"], price["memory_bytes"])
+        rows = []
+        for step in (*self.steps, whole):
+            held = short(step.memory_bytes, "B")
+            rows.append((step.stage, duration(step.seconds), held, step.what))
+        energy, paid = short(price["joules"], "J"), money(price["money"])
+        note = (
+            "Estimated from the look, on this machine as it was then; "
+            f"{energy}, {paid} {price['currency']}. {self.reason}"
+        )
+        return Table("Plan", ("stage", "time", "memory", "what"), rows, note, ("what",), total=True)
+
+
+def first_table(table: JsonObject, model: str, task: str) -> JsonObject:
+    """The recipe with its model and task, before anything is known of them."""
+    table = copy.deepcopy(table)
+    table["models"]["main"]["from"] = model
+    context = given.told(model).spec.context
+    levels = list(find.find(task).levels)
+    for stage in table["stages"]:
+        if stage["name"] != "beside":
+            stage["tasks"] = {task: levels}
+    table["stages"] = [s for s in table["stages"] if s["name"] != "own"]
+    for stage in table["stages"]:
+        for key in ("context", "max_new_tokens"):
+            if key in stage:
+                stage[key] = min(stage[key], context // (1 if key == "context" else 2))
+    if find.find(task).work is base.no_work:
+        _stage(table, "cold")["chains"] = 0.0
+    return table
+
+
+def named(table: JsonObject) -> JsonObject:
+    """The table, every stage with a name."""
+    for stage in table["stages"]:
+        stage.setdefault("name", stage["kind"])
+    return table
+
+
+def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -> tuple[JsonObject, str]:
+    """The recipe for a model of which this was seen, as long as the time allows, and why its cold start.
+
+    DataError where there is nothing to teach, ConfigError where the time is too short.
+    """
+    if all(seen.right >= KNOWN for seen in look.levels):
+        raise DataError(
+            f"{model} answers {percent(look.of_all('right'))} of {task} rightly already; expected something "
+            "to learn; add harder levels to it"
+        )
+    whole, table = copy.deepcopy(table), first_table(table, model, task)
+    kind, reason = cold_start(look, task)
+    _with_cold_start(table, whole, kind, look)
+    for stage in table["stages"]:
+        if "max_new_tokens" in stage and stage["name"] != "beside":
+            stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
+    evaluation = _stage(table, "eval")
+    evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
+    _lengthen(table, kind, look, 60 * minutes * (1 - KEPT_BACK))
+    return table, reason
+
+
+def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -> None:
+    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off."""
+    taken = {step.stage: step.seconds for step in steps_of(table, look)}
+    left = seconds + taken["rl"]
+    left -= sum(taken.values())
+    if kind in ("worked", "shown"):
+        cold = _stage(table, "cold")
+        left += taken["cold"]
+        each = taken["cold"] / cold["steps"]
+        wanted = max(int(COLD * left / each), cold["steps"])
+        cold["steps"] = min(wanted, MOST_SHOWN)
+        left -= each * cold["steps"]
+    _stage(table, "rl")["steps"] = n_steps(table, look, left)
+
+
+def n_steps(table: JsonObject, look: Look, seconds: float) -> int:
+    """Steps of reinforcement in so many seconds; ConfigError for too few of them."""
+    each = step_seconds(table, look)
+    if seconds < FEWEST_STEPS * each:
+        more = (FEWEST_STEPS * each - seconds) / 60 / (1 - KEPT_BACK)
+        raise ConfigError(
+            f"the time leaves reinforcement {max(seconds, 0) / each:.0f} steps of {each:.1f} s on this "
+            f"machine; expected at least {FEWEST_STEPS}; allow {math.ceil(more)} --minutes more"
+        )
+    return min(int(seconds / each), MOST_STEPS)
+
+
+def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, look: Look) -> None:
+    """What a model is shown first put into the recipe, or taken out."""
+    cold = _stage(table, "cold")
+    if kind is None:
+        table["stages"].remove(cold)
+        return
+    longest = max(cold["context"], round_up(look.example + 1))
+    cold["context"] = min(longest, look.context)
+    if kind == "own":
+        own = _stage(whole, "own")
+        own["tasks"] = dict(cold["tasks"])
+        table["stages"].insert(0, own)
+        cold.update(shares={"samples": 1.0}, samples=["own"], steps=FEW_SHOWN)
+
+
+def cold_start(look: Look, task: str) -> tuple[str | None, str]:
+    """("worked", "own", "shown" or None, why): what a model is shown before it learns by itself."""
+    mixed, cut = look.of_all("mixed"), look.of_all("cut")
+    if mixed >= NEWS and cut < FORM:
+        return None, f"No cold start: {percent(mixed)} of the problems have right answers and wrong ones."
+    if mixed < NEWS:
+        why = f"Only {percent(mixed)} of the problems have right answers and wrong ones"
+    else:
+        why = f"{percent(cut)} of the answers never end"
+    if find.find(task).work is not base.no_work:
+        return "worked", f"{why}: a cold start on the task's `work`."
+    if max(look.of_all("shown"), look.of_all("right")) >= OWN:
+        return "own", f"{why}, and there is no `work`: a cold start on its own right answers."
+    return "shown", f"{why}, hardly any is right when shown, no `work`: a cold start on right answers alone."
+
+
+def mean_answer(look: Look, longest: int) -> float:
+    """Tokens of an answer without a cold start: those that never end are cut."""
+    cut = look.of_all("cut")
+    return cut * longest + (1 - cut) * look.answer
+
+
+def round_up(n: float, to: int = 8) -> int:
+    return math.ceil(n / to) * to
+
+
+def step_seconds(table: JsonObject, look: Look) -> float:
+    """Of a step of reinforcement."""
+    rl = _stage(table, "rl")
+    answer = mean_answer(look, rl["max_new_tokens"])
+    if any(stage["kind"] == "sft" for stage in table["stages"]):
+        answer = look.answer
+    written = rl["group"] * answer
+    drawn = written / look.drawn_a_second
+    drawn += look.prompt / look.read_a_second
+    learnt = (look.prompt + written) / look.learnt_a_second
+    each = DRAWN * drawn + LIVE * learnt
+    return rl["prompts"] * each + OVERHEAD * look.parameters
+
+
+def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
+    """The look and the stages of a recipe, with the seconds that each is to take."""
+    yield Step("look", "what it can do already: done", look.seconds)
+    handled = (1 + len(table["stages"])) * HANDLED * look.parameters
+    yield Step("main", "the model, taken in as it is", handled)
+    for stage in table["stages"]:
+        yield Step(stage["name"], *OF_KIND[stage["kind"]](table, stage, look))
+
+
+def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n, samples = stage["problems"], stage["samples"]
+    read = n * (1 + 1.5 * stage["shots"]) * look.prompt / look.read_a_second
+    seconds = n * samples * look.answer / look.drawn_a_second + read
+    return f"its own right answers: {samples} to each of {n} questions, behind solved turns", seconds
+
+
+def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n_tokens = stage["rows"] * stage["context"]
+    seconds = stage["steps"] * n_tokens / look.learnt_a_second
+    return f"cold start: {stage['steps']} steps of {n_tokens:,} tokens", seconds
+
+
+def _reinforcement(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    n, prompts, group = stage["steps"], stage["prompts"], stage["group"]
+    what = f"reinforcement: {n} steps, {prompts} questions with {group} answers each"
+    return what, n * step_seconds(table, look)
+
+
+def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
+    models = measured(table, stage)
+    n_levels = sum(map(len, stage["tasks"].values()))
+    n = stage["problems"] * n_levels
+    n_talk = n_questions(stage.get("talk", 0))
+    longest = stage["max_new_tokens"]
+    answers = longest  # the first model's never end
+    answers += look.answer * (len(models) - 1)
+    written = n * (1 + stage["samples"]) * answers
+    written += len(models) * n_talk * longest
+    read = 2 * n * look.prompt
+    read += n_talk * TALK
+    read += 2 * stage["heldout_bytes"] / PROSE
+    seconds = written / look.drawn_a_second
+    seconds += len(models) * read / look.read_a_second
+    named = " and ".join(models)
+    beside = ", prose and small talk" if n_talk else ""
+    return f"evaluation: {n} problems{beside}, {named}", seconds
+
+
+def measured(table: JsonObject, stage: JsonObject) -> list[str]:
+    """The models that a stage of kind eval measures."""
+    trained = [other["name"] for other in table["stages"] if other["kind"] in ("sft", "rl")]
+    return stage.get("models") or ["main", *trained]
+
+
+OF_KIND = {"reject": _rejection, "sft": _tuning, "rl": _reinforcement, "eval": _evaluation}
+
+
+def _stage(table: JsonObject, name: str) -> JsonObject:
+    return next(stage for stage in table["stages"] if stage["name"] == name)

@@ -40,7 +40,7 @@ def data(
     machine: Annotated[str | None, said("the I-th of N that share DIR", "I/N")] = None,
     plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
-    """See what is learnt: the loss's targets, behind a +.  Prepare: to tokens, for text = "DIR"."""
+    """Show what is learnt of a file, or prepare text as tokens."""
     if not files:
         raise ConfigError("no FILE; expected a text or a folder of them: name one")
     if action == "show":

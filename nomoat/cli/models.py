@@ -75,31 +75,28 @@ def evaluate(
     name: OneStage = None,
     plan: Plan = False,
     task: Annotated[
-        tuple[str, ...], said("not a run: families, .py or .jsonl files (default: every family)", "TASK")
+        tuple[str, ...], said("not a run: families and files (default: every family)", "TASK")
     ] = (),
     problems: Annotated[int, said("not a run: of each task's first level", "N")] = 20,
-    samples: Annotated[int, said("not a run: answers at temperature 1 beside a greedy one", "N")] = 2,
+    samples: Annotated[int, said("not a run: answers beside a greedy one", "N")] = 2,
     max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
     think: Think = "auto",
     again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
-    suite: Annotated[
-        Literal["standard"] | None, said("others' benchmarks: GSM8K, ARC, HumanEval, …; see docs/evals.md")
-    ] = None,
-    only: Annotated[tuple[str, ...], said("of the suite", "NAME")] = (),
-    limit: Annotated[int | None, said("of the suite: the first items of each", "N")] = None,
-    shots: Annotated[Literal["few", "zero"], said("of the suite: solved examples first, or none")] = "few",
-    out: Annotated[Path | None, said("of the suite: keep answers here; goes on there", "FILE")] = None,
+    suite: Annotated[tuple[str, ...], said("others' benchmarks: standard, or some of it", "NAME")] = (),
+    shots: Annotated[Literal["few", "zero"], said("a suite: solved examples first")] = "few",
+    limit: Annotated[int | None, said("a suite: the first items of each", "N")] = None,
+    out: Annotated[Path | None, said("a suite: keep the answers, go on there", "FILE")] = None,
 ) -> int:
     """What a run's models score, or one model on tasks."""
-    if suite is not None:
+    if suite:
         if (name, task, problems, samples, max_tokens, think, again) != (None, (), 20, 2, 96, "auto", False):
             raise ConfigError(
                 "--suite asks what the suite says; expected none of --name, --task, --problems, --samples, "
                 "--max-tokens, --think and --again beside it"
             )
-        return suite_of.evaluate(source, suite_of.Asked(only, limit, shots == "few", out, plan, json))
-    if only or limit is not None or out is not None or shots != "few":
-        raise ConfigError("--only, --limit, --shots and --out are of a suite; expected --suite standard")
+        return suite_of.evaluate(source, suite_of.Asked(suite, limit, shots == "few", out, plan, json))
+    if limit is not None or out is not None or shots != "few":
+        raise ConfigError("--limit, --shots and --out are of a suite; expected --suite standard")
     if (Path(source) / "recipe.json").is_file():
         _as_its_recipe_says(source, task, (problems, samples, max_tokens, think) != (20, 2, 96, "auto"))
         return runs.evaluate(Path(source), json, name, plan, again)

@@ -20,7 +20,7 @@ TELL = 10  # times of a benchmark
 class Asked:
     """Which benchmarks, how many of their items, and how."""
 
-    only: tuple[str, ...]
+    names: tuple[str, ...]
     limit: int | None
     few_shot: bool
     out: Path | None
@@ -34,7 +34,7 @@ def evaluate(source: str, asked: Asked) -> int:
         raise ConfigError(f"found --limit {asked.limit}; expected 1 or more")
     from nomoat.evals import benchmarks
 
-    table = benchmarks.named(asked.only)
+    table = benchmarks.named(asked.names)
     root = benchmarks.located(say.aside)
     items = {}
     for name, benchmark in table.items():

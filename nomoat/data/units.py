@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from nomoat.config import Count, DataError, Strict, Whole, parse
 from nomoat.data import readers, shards, sources
 from nomoat.data.readers import Span
@@ -41,7 +43,7 @@ class Source(Strict):
 
     path: str
     n_bytes: Whole
-    modified_ns: int
+    modified_ns: int = Field(ge=-(2**63), lt=2**63)
 
 
 class Part(Strict):

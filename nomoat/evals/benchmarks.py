@@ -21,7 +21,7 @@ from typing import IO
 
 from nomoat.config import ConfigError, DataError, JsonObject, nearest
 from nomoat.files import user_cache, writing
-from nomoat.tasks import exact, programs
+from nomoat.tasks import exact, programs, texts
 from nomoat.tasks.base import Problem
 from nomoat.weights.known import download, sha256_of
 
@@ -128,7 +128,7 @@ def grade_school(row: JsonObject) -> Item:
 
     def judge(text: str) -> tuple[bool, bool]:
         said = re.findall(r"answer is\s+(.+?)\.?\s*(?:\n|$)", text)
-        return bool(said) and exact.equal(said[-1], gold), exact.says_last(text, gold)
+        return bool(said) and exact.equal(said[-1], gold, question=doc["question"]), exact.says_last(text, gold)
 
     query = f"Question: {doc['question']}\nAnswer:"
     return Item(str(row["doc_id"]), query, row["request"]["context"].rstrip(), judge=judge)
@@ -138,14 +138,14 @@ def competition(row: JsonObject) -> Item | None:
     """MATH: gold is the solution's last box; in form is the closing sentence that was
     shown, at all counts a box, too."""
     doc = row["doc"]
-    gold = exact.boxed(doc["solution"])
+    gold = texts.boxed(doc["solution"])
     if not gold:
         return None
 
     def judge(text: str) -> tuple[bool, bool]:
         said = re.findall(r"final answer is\s+(.+?)\.?(?: I hope it is correct|\s*$)", text, re.IGNORECASE)
         strict = bool(said) and exact.equal(said[-1], gold)
-        box = exact.boxed(text)
+        box = texts.boxed(text)
         return strict, strict or (box is not None and exact.equal(box, gold))
 
     return Item(str(row["doc_id"]), doc["query"], row["request"]["context"].rstrip(), judge=judge)
@@ -199,8 +199,8 @@ STANDARD: Mapping[str, Benchmark] = {
 
 
 def named(names: Sequence[str]) -> dict[str, Benchmark]:
-    """Those of the suite `standard`; all, where none is named."""
+    """The benchmarks of these names; `standard` means all."""
     for name in names:
-        if name not in STANDARD:
-            raise ConfigError(f"no benchmark {name}; {nearest(name, STANDARD)}")
-    return {name: STANDARD[name] for name in names or STANDARD}
+        if name not in (*STANDARD, "standard"):
+            raise ConfigError(f"no benchmark {name}; {nearest(name, [*STANDARD, 'standard'])}")
+    return {name: STANDARD[name] for name in (STANDARD if "standard" in names else names)}

@@ -89,7 +89,7 @@ class Examinee:
         if room < 1:
             raise DataError(
                 f"the model's context is {self.model.spec.context} tokens; expected more than the "
-                f"{benchmark.max_new_tokens} of an answer; leave this benchmark out (--only)"
+                f"{benchmark.max_new_tokens} of an answer; leave this benchmark out (--suite)"
             )
         engine = Engine(self.model, Limits(rows=len(items)), tokenizer=self.tokenizer)
         prompts = [self.ids(self._context(item)) for item in items]

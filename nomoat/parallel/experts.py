@@ -166,8 +166,8 @@ def traffic(counts: Mapping[str, Tensor]) -> JsonObject:
 
 
 def reached(routings: Sequence[Routing], n_parts: int) -> Tensor:
-    """How many tokens, over all layers, went to 0, 1, … of `n_parts` ranks or nodes; float32.  Routing that is
-    limited by nodes (arXiv 2412.19437, section 3.2.2) keeps them to `most_reached`.
+    """How many tokens, over all layers, went to 0, 1, … of `n_parts` ranks or nodes; float32.  Routing that
+    is limited by nodes (arXiv 2412.19437, section 3.2.2) keeps them to `most_reached`.
     """
     counts = torch.zeros(n_parts + 1, device=routings[0].expert_MK.device)
     for routing in routings:

@@ -27,7 +27,7 @@ def check_mesh(recipe: Recipe, config: StageConfig) -> None:
         raise ConfigError(
             f"stage {config.name} samples from what it trains, which takes whole models; found [mesh] "
             f"pipeline = {axes.pipeline}, expected 1; run the stages before it, then this one with "
-            "--set mesh.pipeline=1"
+            "pipeline = 1"
         )
     if hasattr(config, "micro_rows"):
         check_stages(config, recipe.shape(config), axes)

@@ -173,4 +173,4 @@ def test_what_was_answered_is_not_asked_again(tmp_path, model, tokenizer, monkey
 
 def test_an_unknown_benchmark_says_which_are_known():
     with pytest.raises(ConfigError, match="did you mean `arc_easy`"):
-        benchmarks.named(["arc_eazy"])
+        benchmarks.named(["standard", "arc_eazy"])

@@ -63,7 +63,7 @@ def test_text_that_cannot_be_read(forge, recipe, tmp_path, name, content, messag
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    trap = {"set": ["nomoat.data.sources", "LONGEST_LINE_BYTES", 2000]}
+    trap = {"set": ["nomoat.data.readers", "LONGEST_LINE_BYTES", 2000]}
     done = forge("tokenizer", "--recipe", recipe, "--out", tmp_path / "run", "--set", f"text={path}", trap=trap)
     assert done.code == 2, done
     assert name in done.err

@@ -128,7 +128,8 @@ def grade_school(row: JsonObject) -> Item:
 
     def judge(text: str) -> tuple[bool, bool]:
         said = re.findall(r"answer is\s+(.+?)\.?\s*(?:\n|$)", text)
-        return bool(said) and exact.equal(said[-1], gold, question=doc["question"]), exact.says_last(text, gold)
+        strict = bool(said) and exact.equal(said[-1], gold, question=doc["question"])
+        return strict, exact.says_last(text, gold)
 
     query = f"Question: {doc['question']}\nAnswer:"
     return Item(str(row["doc_id"]), query, row["request"]["context"].rstrip(), judge=judge)

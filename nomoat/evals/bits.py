@@ -14,7 +14,6 @@ from nomoat.model.transformer import Transformer
 from nomoat.stats import grouped
 from nomoat.tokenizer.bpe import Tokenizer
 
-
 WINDOW = 1024  # tokens of a window at most, whatever the model's context
 LOGITS = 2**26  # that exist at one time
 

@@ -79,6 +79,8 @@ JsonObject = dict[str, Any]  # also a table of TOML
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """' Did you mean …?' for a word close to a known one, else the list of what is known."""
+    if not known:
+        return "nothing is known by a name here"
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
 

@@ -147,3 +147,10 @@ def test_a_wrong_value_is_told_what_was_expected_and_what_to_do(setting):
 def test_a_key_is_set_once():
     with pytest.raises(ConfigError, match="`pretrain.steps` is set 2 times"):
         read_recipe(SMOKE, ["pretrain.steps=3", "seed=1", "pretrain.steps = 4"])
+
+
+def test_a_list_of_nothing_is_not_told(tmp_path):
+    path = tmp_path / "empty.toml"
+    path.write_text("seed = 1\n")
+    with pytest.raises(ConfigError, match="no `rl` in the recipe; nothing is known by a name here"):
+        read_recipe(path, ["rl.tasks=lamp"])

@@ -1,8 +1,20 @@
 """Rows of messages in OpenAI's format as turns of a conversation."""
 
-from nomoat.config import DataError
+from collections.abc import Sequence
+from typing import Any
+
+from nomoat.config import DataError, JsonObject
 from nomoat.tasks.tables import text_in
 from nomoat.tokenizer.layout import ROLES, Message
+
+MARKS = ("weight", "train", "trainable", "loss", "loss_mask")  # by which others leave out a reply
+
+
+def check_is_learnt(holder: JsonObject, place: str, learnt: Sequence[Any] = (None, 1)) -> None:
+    """DataError for a turn or a row that is marked as one not to be learnt."""
+    for name, value in holder.items():
+        if name.strip().lower() in MARKS and value not in learnt:
+            raise DataError(f"{place} has {name} {value!r:.20}; every reply is learnt: drop it")
 
 
 def conversation(messages: list, where: str) -> tuple[Message, ...]:
@@ -20,9 +32,8 @@ def conversation(messages: list, where: str) -> tuple[Message, ...]:
         content = text_in(message)
         if content is None or message.get("tool_calls") or message.get("function_call"):
             raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
-        for name in ("weight", "train"):
-            if message.get(name) not in (None, 1):
-                raise DataError(f"{place} has {name} {message[name]!r:.20}; every reply is learnt: drop it")
+        if message["role"] == "assistant":
+            check_is_learnt(message, place)
         turns.append(_turn(message, content))
     if not any(turn.role == "assistant" for turn in turns):
         raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")

@@ -26,7 +26,10 @@ class StageWeights:
     sha256: str | None = None  # of its files, where the stage said so
 
     def check(self) -> None:
-        """WeightsError for files that have changed since the stage left them."""
+        """WeightsError for files that are gone or have changed since the stage left them."""
+        if not self.path.exists():
+            found = f"nothing at {self.path}, where stage {self.stage} left its model"
+            raise WeightsError(f"{found}; restore it, or run again in another --out")
         found = self.sha256 and sha256(self.path)
         if found != self.sha256:
             raise WeightsError(

@@ -70,6 +70,7 @@ def load(name: str) -> SimpleNamespace:
     if options and options[0].endswith(".py"):
         held = "test" in options
         problems = {place: posed(row, place, "line", held, REWARDED) for place, row in rows.items()}
+        problems = on_one_side(rows, problems, held)
         return rewards.task(name, path, options, rows, problems)
     checker = named_checker(path, options) or usual_checker(rows)
     problems = distinct(rows, checker, held="test" in options)
@@ -132,10 +133,13 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
         problem = posed(row, place, checker, held)
         tables.one_question(row, QUESTION, place)
         judges_itself(problem, place, checker)
-        first = problems.setdefault(problem.key, problem)
+        question = question_of(problem)
+        first = problems.setdefault(question, problem)
         if not texts.same_words(first.prompt, problem.prompt):  # What is R? and what is r?
-            problem = with_capitals(problem, side_of(row, held))
-            first = problems.setdefault(problem.key, problem)
+            problem = with_capitals(problem, side_of(row, place, held))
+            question = question_of(problem)
+            first = problems.setdefault(question, problem)
+        problems[question] = of_the_side(rows, first, problem, held)
         a, b = first.witness, problem.witness
         if judged_by(first) != judged_by(problem):
             found = f"the question stands above with other tests or units ({first.facts['place']})"
@@ -158,9 +162,48 @@ def keyed(problem: Problem, key: str, side: str | None) -> Problem:
     return next(problem for problem in ways if side in (None, base.split_of(problem)))
 
 
-def side_of(row: Row, held: bool) -> str | None:
-    """Where a row is to be: held out as all are, or where its column `split` says."""
-    return "eval" if held else tables.SPLITS.get(str(row.get("split")).strip().lower())
+def question_of(problem: Problem) -> str:
+    """What rows that ask the same have in common: the key, but for the number that decides the side."""
+    return problem.key.rpartition(" ")[0]
+
+
+def side_of(row: Row, place: str, held: bool) -> str | None:
+    """Where a row is to be: held out as all are, or where its column `split` says; TaskError for no side."""
+    said = row.get("split")
+    if held or said is None or not str(said).strip():
+        return "eval" if held else None
+    side = tables.SPLITS.get(str(said).strip().lower())
+    if side is None:
+        expected = f"expected one of {', '.join(tables.SPLITS)}"
+        cure = "mend it, or call the column otherwise, as in mine.jsonl:part=split"
+        raise TaskError(f"{place}: split is {said!r:.40}; {expected}; {cure}")
+    return side
+
+
+def of_the_side(rows: Mapping[str, Row], first: Problem, again: Problem, held: bool) -> Problem:
+    """Of two that ask the same, the one whose row says on which side; TaskError where they say two."""
+    above, here = first.facts["place"], again.facts["place"]
+    before = side_of(rows[above], above, held)
+    side = side_of(rows[here], here, held)
+    if side in (None, before):
+        return first
+    if before is None:
+        return again
+    a, b = rows[above]["split"], rows[here]["split"]
+    found = f"the question stands in {b} and, above, in {a} ({above})"
+    raise TaskError(f"{here}: {found}; expected it on one side; drop a line")
+
+
+def on_one_side(rows: Mapping[str, Row], problems: Mapping[str, Problem], held: bool) -> dict[str, Problem]:
+    """The problems by their places, those that ask the same under one key."""
+    one = {}
+    for problem in problems.values():
+        question = question_of(problem)
+        one[question] = of_the_side(rows, one.get(question, problem), problem, held)
+    return {
+        place: dataclasses.replace(problem, key=one[question_of(problem)].key)
+        for place, problem in problems.items()
+    }
 
 
 def judged_by(problem: Problem) -> str:
@@ -192,9 +235,7 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
 
 
-def posed(
-    row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION
-) -> Problem:
+def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION) -> Problem:
     """The problem in a row, in whichever layout, asked by the first of `asks` that is filled; where it is to
     be held out, as its column `split` may say, under a key that is.
     """
@@ -219,7 +260,7 @@ def posed(
     if len(turns) > 1:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
-    return keyed(Problem(prompt, key, witness, facts), key, side_of(row, held))
+    return keyed(Problem(prompt, key, witness, facts), key, side_of(row, place, held))
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:

@@ -29,7 +29,7 @@ KNOWN = (*QUESTION, *ANSWER, "test", "entry_point", "inputs", "outputs", "units"
 STRUCTURED = ("inputs", "outputs", "units", "messages")  # columns of a .csv that hold JSON
 PARTS = ",;\t"  # what may stand between the columns
 MESSAGES = re.compile(r'\s*\[\s*\{\s*"(?:role|content)"\s*:')  # JSON of messages in a cell
-SPLITS = {"train": "train", **dict.fromkeys(("test", "eval", "validation", "valid", "dev"), "eval")}
+SPLITS = {"train": "train", **dict.fromkeys(("test", "eval", "validation", "valid", "val", "dev"), "eval")}
 READ = (*KNOWN, "id", "task_id", "system", "split", "tools", "functions")
 
 
@@ -61,7 +61,7 @@ def _called(place: str, row: JsonObject) -> JsonObject:
     plain = {}
     for key in row:
         name = key.strip("\ufeff\u200b\u00a0 \t").lower()
-        if name != key and name in KNOWN and name not in row:
+        if name != key and name in READ and name not in row:
             if name in plain:
                 found = f"{place} has the columns {plain[name]!r} and {key!r}"
                 raise TaskError(f"{found}; expected one of them; drop or rename the other")
@@ -234,7 +234,7 @@ def asked(
 
     LookupError where nothing is asked, TaskError for turns that can't be a question.
     """
-    column = next((name for name in (*columns, "messages") if row.get(name) not in (None, "", [])), None)
+    column = next((name for name in (*columns, "messages") if _is_filled(row.get(name))), None)
     if column is None or not isinstance(row[column], str | list):
         raise LookupError(f"no {columns[0]}")
     system = _system(row, place)
@@ -253,11 +253,23 @@ def asked(
         raise TaskError(f"{place} has tools, which no question tells; expected none; drop them, or the row")
     if column == "messages" and turns[-1]["role"] == "assistant":
         row = _with_answer(row, turns.pop()["content"])
-    if not turns or turns[-1]["role"] != "user":
-        expected = "expected a last turn of the user, which is to be answered"
-        last = turns[-1]["role"] if turns else "nothing"
-        raise TaskError(f"{place}: {column} end with {last}; {expected}; mend it")
+    _check_last(turns, f"{place}: {column}")
     return turns, row
+
+
+def _check_last(turns: Sequence[JsonObject], place: str) -> None:
+    """TaskError for turns that do not end with the user, or with nothing said."""
+    last = turns[-1]["role"] if turns else "nothing"
+    if last == "user" and turns[-1]["content"].strip():
+        return
+    last += " who says nothing" if last == "user" else ""
+    expected = "expected a last turn of the user, which is to be answered"
+    raise TaskError(f"{place} end with {last}; {expected}; mend it")
+
+
+def _is_filled(value: Any) -> bool:
+    """Whether a column asks anything."""
+    return bool(value.strip()) if isinstance(value, str) else value not in (None, [])
 
 
 def _with_answer(row: Mapping[str, Any], said: str) -> JsonObject:
@@ -282,22 +294,26 @@ def one_question(row: Mapping[str, Any], columns: Sequence[str], place: str) -> 
     """TaskError where two columns ask different things, of which one would not be asked."""
     first = None
     for name in (*columns, "messages"):
-        text = _last_words(row, name, place)
+        text = _asks(row, name, place)
         first = first or (text and name)
-        if text in (None, _last_words(row, first, place)):
+        if text in (None, _asks(row, first, place)):
             continue
+        cure = f"leave it out with :other={first}" if name == "messages" else f"choose with :question={name}"
         raise TaskError(
             f"{place}: its {first} and its {name} ask different things ({text[:60]!r}); expected the same; "
-            f"drop one, or choose with :question={name}"
+            f"drop one, or {cure}"
         )
 
 
-def _last_words(row: Mapping[str, Any], name: str, place: str) -> str | None:
-    """What a column asks last, if it asks."""
-    if not row.get(name) or not isinstance(row[name], str | list):
+def _asks(row: Mapping[str, Any], name: str, place: str) -> str | None:
+    """All the turns that a column asks, if it asks, behind the row's system prompt."""
+    column = row.get(name)
+    if not isinstance(column, str | list) or not _is_filled(column):
         return None
-    turns, _ = asked({name: row[name]}, (name,), place)
-    return " ".join(turns[-1]["content"].split())
+    turns, _ = asked({name: column}, (name,), place)
+    if turns[0]["role"] != "system":
+        turns = [*_system(row, place), *turns]
+    return " ".join(text_of(turns).split())
 
 
 def unread(rows: Mapping[str, JsonObject]) -> list[str]:

@@ -7,8 +7,11 @@ import pytest
 
 from nomoat.config import DataError, TaskError
 from nomoat.data.messages import conversation
+from nomoat.data.readers import document_of
 from nomoat.data.sources import from_path
 from nomoat.tasks import find
+
+ASSISTANT = {"role": "assistant", "content": "1", "weight": 1}
 
 
 def test_what_is_no_file_is_called_what_it_is(tmp_path):
@@ -39,7 +42,14 @@ def test_tools_of_a_row_are_not_dropped(tmp_path):
 
 
 def test_a_reply_that_is_not_to_be_learnt_is_refused():
-    for name, value in (("weight", 0), ("train", False)):
+    marks = {"weight": 0, "train": False, "Train": False, "trainable": False, "loss": False, "loss_mask": 0}
+    for name, value in marks.items():
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "1", name: value}]
         with pytest.raises(DataError, match=f"message 2 has {name} {value}; every reply is learnt"):
             conversation(turns, "a.jsonl:1")
+        with pytest.raises(DataError, match=f"a.jsonl:1 has {name} {value}; every reply is learnt"):
+            document_of({"messages": [turns[0], ASSISTANT], name: value}, "a.jsonl:1", "a")
+        shared = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "1", name: value}]
+        with pytest.raises(DataError, match=f"message 2 has {name} {value}; every reply is learnt"):
+            document_of({"conversations": shared}, "a.jsonl:1", "a")
+        assert conversation([{"role": "user", "content": "a", name: value}, ASSISTANT], "a.jsonl:1")

@@ -22,6 +22,8 @@ SHARED = [
 ]
 ROWS = {
     "messages": {"messages": [SYSTEM, ASK, REPLY, AGAIN, LAST]},
+    "beside": {"messages": [ASK, REPLY, AGAIN, LAST], "system": "Be brief."},
+    "sides": {"prompt": [ASK, REPLY, AGAIN], "completion": [LAST], "system": "Be brief."},
     "sharegpt": {"conversations": SHARED, "system": "Be brief.", "id": 3},
     "inside": {"conversations": [{"from": "system", "value": "Be brief."}, *SHARED]},
     "both sides": {"prompt": [SYSTEM, ASK, REPLY, AGAIN], "completion": [LAST]},
@@ -60,6 +62,8 @@ def test_a_question_and_its_answer_are_two_turns(tmp_path):
         ({"prompt": 3, "completion": "a"}, "has a int beside its completion"),
         ({"messages": [ASK], "completion": "a"}, "has `messages` and `completion`"),
         ({"conversations": [{"from": "tool", "value": "7"}]}, "turn 1 is from 'tool'; expected one of human"),
+        ({"messages": [SYSTEM, ASK, REPLY], "system": "b"}, "has `system` beside turns with one"),
+        ({"messages": [ASK, REPLY], "system": 3}, "system is a int; expected a text"),
         ({"conversations": ["hi"]}, "turn 1 is from 'hi'"),
         ({"conversations": "hi"}, "`conversations` that are no list"),
         ({"conversations": [{"from": "gpt"}]}, "message 1: a message without a text"),

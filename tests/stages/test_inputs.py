@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from nomoat.config import ConfigError, DataError, parse
+from nomoat.config import ConfigError, DataError, WeightsError, parse
 from nomoat.parallel.mesh import ALONE
 from nomoat.run.directory import Run
+from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import fit, inputs, s1_tokenizer
 from nomoat.train.session import Session
@@ -127,3 +128,11 @@ def test_text_is_a_path_or_a_data_set(kind):
     assert parse(kind, {**table, "hub": {"name": "wiki", "config": "de"}}, "t").hub.config == "de"
     with pytest.raises(ConfigError, match=r"text = 'a.txt' beside hub = .*wiki.*expected one of them"):
         parse(kind, {**table, "hub": "wiki", "text": "a.txt"}, "t")
+
+
+def test_a_model_that_is_gone_is_told(tmp_path):
+    tokenizer = TokenizerFiles(tmp_path, "")
+    for digest in (None, "0" * 64):
+        left = StageWeights("sft", tmp_path / "model", {}, tokenizer, digest)
+        with pytest.raises(WeightsError, match="nothing at .*model, where stage sft left its model; restore"):
+            left.check()

@@ -181,6 +181,21 @@ ASKED_TWICE = {
         {"prompt": "1?", "messages": [ONE, {"role": "assistant", "content": "2"}]},
         "its answer is '1', but its ground_truth ends in '2'",
     ),
+    "an earlier turn": (
+        {"question": "1?", "messages": [{"role": "user", "content": "In base 2."}, *EARLIER[1:], ONE]},
+        "its question and its messages ask different things",
+    ),
+    "a system prompt": (
+        {"prompt": [ONE], "messages": [SYSTEM, ONE]},
+        "its prompt and its messages ask different things ('system: Answer in German. user: 1?')",
+    ),
+    "nothing": ({"question": " "}, "no question in"),
+    "nothing at last": (
+        {"prompt": [ONE, {"role": "user", "content": " "}]},
+        "end with user who says nothing",
+    ),
+    "no side": ({"question": "1?", "split": "holdout"}, "split is 'holdout'; expected one of train, test"),
+    "a number as side": ({"question": "1?", "split": 0}, "split is 0; expected one of train, test"),
     "two systems": (
         {"system": "a", "messages": [{"role": "system", "content": "b"}, ONE]},
         "`system` beside messages",
@@ -229,6 +244,38 @@ def test_the_column_split_decides_what_is_held_out(tmp_path):
     listed = find.find(str(path)).listed
     assert {p.prompt for p in listed["train"]} == {"0+1?", "5+1?"}
     assert {p.prompt for p in listed["eval"]} == {"1+1?", "2+1?", "3+1?", "4+1?"}
+
+
+def test_split_and_system_may_be_in_other_case(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer,SPLIT,System\n1+1?,2,Test,Be brief.\n2+2?,4,train,\n")
+    task = find.find(str(path))
+    assert [p.prompt for p in task.listed["train"]] == ["2+2?"]
+    [problem] = task.listed["eval"]
+    assert turns(problem.prompt, problem.facts)[0] == Message("system", "Be brief.")
+    assert task.notes == []
+
+
+@pytest.mark.parametrize("sides", [["", "test"], ["test", ""], ["", "test", ""], ["dev", "test"]])
+def test_a_question_without_a_split_stands_where_another_row_says(tmp_path, sides):
+    path = tmp_path / "a.csv"
+    lines = [f"{n}+1?,{n + 1},{side}\n" for n in range(9) for side in sides]
+    path.write_text("".join(["question,answer,split\n", *lines]))
+    task = find.find(str(path))
+    assert (len(task.listed["train"]), len(task.listed["eval"])) == (0, 9)
+    again = f"{9 * len(sides) - 9} of {9 * len(sides)} rows"
+    assert task.notes == [f"{again} say again what stands above, and count once"]
+
+
+@pytest.mark.parametrize("between", ["", "1+1?,2,\n"])
+def test_a_question_stands_on_one_side_of_the_split(tmp_path, between):
+    path, judge = tmp_path / "a.csv", tmp_path / "f.py"
+    path.write_text(f"question,answer,split\n{between}1+1?,2,train\n{between} 1+1?,2,test\n")
+    judge.write_text("def right(completions, answer, **_): return [1.0 for _ in answer]\n")
+    for name in (str(path), f"{path}:{judge}:right"):
+        with pytest.raises(TaskError, match=r"the question stands in test and, above, in train \(.*line"):
+            find.find(name)
+    assert len(find.find(f"{path}:exact:test").listed["eval"]) == 1
 
 
 def test_rows_with_tests_and_without_are_two_files(tmp_path):

@@ -56,7 +56,7 @@ def equal(
     question: str = "",
 ) -> bool:
     """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time.  The
-    nouns of the `question` may be left out, or stand beside a number.
+    nouns of a `question` that counts may be left out, or stand beside a number.
     """
     return compared(answer, expected, units=units, lang=lang, question=question)[0]
 
@@ -169,8 +169,8 @@ def readings(
     found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
     guess = None
     if not units:
-        whole, (found, unit) = found, measures.parted(found)
-        guess = None if unit else measures.guessed(whole)
+        whole, (found, unit) = found, measures.parted(found, nouns)
+        guess = None if unit else measures.guessed(whole, nouns)
     read = [understood(found, unit, worth, letters)]
     of_words = True
     if guess:

@@ -12,12 +12,27 @@ from nomoat.tasks.latex import GREEK, Token
 PERCENT = ("percent", "Prozent")
 JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
-MONEY = ("$", "€", "£", "¢")
+MONEY = ("$", "€", "£", "¢", "₹", "¥")
+PER = ("/", "per", "each", "every")
 MAX_UNIT = 12  # tokens
 MAX_NOUN = 4  # words
 NAME = re.compile(r"[^\W\d_]+")
 DEGREES = ("degree", "degrees", "Grad")
 SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
+# Numerals, fractions and powers, in English and in German: millionths, twelfths, Viertel, Hunderter, dreifach.
+NUMERAL = re.compile(
+    "|".join(
+        (
+            ".*(?:illion|illiard|hundred|thousand|hundert|tausend|overlin|overbar|vincul|stellig|ziffrig).*",
+            ".*(?:teen|tie|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?|nth|halves|h[aä]lfte.*|halbe.?",
+            ".*(?:drit|vier|fünf|sechs|sieben?|ach|neun|zehn|elf|zwölf|[zß]igs)tel[ns]?",
+            "zwei|drei|vier|fünf|sechs|sieben|acht|neun|elf|zwölf|.*(?:zehn|[zß]ig)|einer|.*(?:zehn|[zß]ig)er",
+            ".+(?:fold|fach)",
+        )
+    )
+)
+COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
+HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
@@ -38,46 +53,65 @@ def unit_powers() -> dict[str, int]:
     return {name: int(n) for n, names in words()["powers"].items() for name in names}
 
 
-def parted(tokens: Sequence[Token]) -> tuple[list[Token], str]:
+def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str]:
     r"""(the tokens without a unit at the end or a sign of money, the unit or "").
 
     A unit is one of words.toml that has more than one letter, or any words in \text{…} after something else.
+    None is parted where words before it belong to it: 5 apples per day.
     """
     tokens = with_percent(tokens)
     start = start_of_words(tokens)
     if 0 < start < len(tokens) and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
-        unit = unit_of(tokens[start:])
-        if unit:
-            return without_money(tokens[:start])[0], unit
+        unit = unit_of(tokens[start:], nouns)
+        bare, money = without_money(tokens[:start])
+        if unit and bare[-1].text not in PER:
+            return bare, unit
     rest, money = without_money(tokens)
+    if money and (priced := price(rest, money, nouns)):
+        return rest[:1], priced
     if len(rest) > 1 and rest[-1].text == "°":
         return rest, money or "degree"
     return rest, money
 
 
-def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
+def price(tokens: Sequence[Token], money: str, nouns: Collection[str]) -> str:
+    """The unit of a sum of money with words behind it, $5 each, as that of 5 dollars each; "" for all else."""
+    if len(tokens) < 2 or tokens[0].kind != "number":
+        return ""
+    name = Token("name", f"{money}s" if money.isalpha() else money, True)
+    words = [token._replace(text="per") if token.text == "/" else token for token in tokens[1:]]
+    unit = noun_of([name, *words], nouns) if all(NAME.fullmatch(word.text) for word in words) else ""
+    return unit if omissible(unit, nouns) else ""
+
+
+def guessed(
+    tokens: Sequence[Token], nouns: Collection[str] = ()
+) -> tuple[list[Token], str, bool] | None:
     """(the tokens without it, what may be a unit at the end, whether it is of words): 3 red apples; or of
     letters after a blank, 5 m, which may stand for a number.
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
-        if first.kind == "name" and first.space:
+        if first.kind == "name" and first.space and tokens[start - 1].text not in PER:
             unit = compound(tokens[start:])
             if unit:
                 return [*tokens[:start]], unit, False
+    if len(tokens) > 2 and tokens[-2].text == "/" and len(tokens[-1].text) > 2 and compound(tokens[-1:]):
+        tokens = [*tokens[:-2], Token("name", "per", True), tokens[-1]._replace(space=True)]
     start = len(tokens)
-    while start > 1 and tokens[start - 1].kind == "name" and tokens[start - 1].space:
+    while start > 1 and tokens[start - 1].kind in ("name", "word") and tokens[start - 1].space:
         start -= 1
-    unit = noun_of(tokens[start:])
+    large = start + 1 < len(tokens) and tokens[start].text.lower() in words()["scales"]
+    unit = noun_of(tokens[start + large :], nouns)
     if not unit or not (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}"):
         return None
-    return [*tokens[:start]], unit, True
+    return [*tokens[: start + large]], unit, True
 
 
-def noun_of(phrase: Sequence[Token]) -> str:
+def noun_of(phrase: Sequence[Token], nouns: Collection[str] = ()) -> str:
     """What a few words count; "" where they are letters, or another value."""
     longest = max((len(token.text) for token in phrase), default=0)
-    return unit_of(phrase) if longest > 2 and len(phrase) <= MAX_NOUN else ""
+    return unit_of(phrase, nouns) if longest > 2 and len(phrase) <= MAX_NOUN else ""
 
 
 def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
@@ -96,19 +130,33 @@ def counted() -> set[str]:
 
 @functools.lru_cache(1024)
 def nouns_of(question: str) -> frozenset[str]:
-    """The stems of the words that what a question counts may be among."""
-    found = {name for name in NAME.findall(question) if len(name) > 2 and name.lower() not in no_nouns()}
+    """The stems of the words that what a question counts may be among; none where it doesn't count.  Right behind
+    `how many`, they are words that make another number elsewhere, too: more, pairs, even.
+    """
+    if not COUNTING.search(question):
+        return frozenset()
+    found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
+    for phrase in HOW_MANY.findall(question):
+        for name in map(str.lower, phrase.split()):
+            if stem(name) not in words()["nouns"]["behind_how_many"]:
+                break
+            found.add(name)
     return frozenset(map(stem, found))
 
 
-def worth_more(names: Sequence[str]) -> bool:
-    """Whether a word among them makes another number of the one before it, or none."""
-    return any(name.lower() in no_nouns() for name in names)
+def worth_more(names: Sequence[str], nouns: Collection[str] = ()) -> bool:
+    """Whether a word among them makes another number of the one before it, or none; `nouns` don't."""
+    return any(changes(name) and stem(name) not in nouns for name in names)
+
+
+@functools.lru_cache(4096)
+def changes(name: str) -> bool:
+    """Whether the word makes another number of the one before it, or none."""
+    return name.lower() in no_nouns() or NUMERAL.fullmatch(name.lower()) is not None
 
 
 @functools.cache
 def no_nouns() -> set[str]:
-    """Words that make another number of the one before them, or none."""
     table = words()
     numbers = {*table["numbers"], *table["parts"], *table["scales"], *unit_powers(), *GREEK}
     return numbers | {*NO_UNITS, *table["nouns"]["none"], *(word.lower() for word in PERCENT)}
@@ -142,10 +190,16 @@ def start_of_words(tokens: Sequence[Token]) -> int:
     if start < end:
         return start
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
-        long = len(tokens[start].text) > 1 and tokens[start].kind == "name"
-        if long and compound(tokens[start:]):
+        first = tokens[start]
+        long = len(first.text) > 1 or (tokens[start - 1].kind == "number" and has_name(tokens[start:]))
+        if first.kind == "name" and long and compound(tokens[start:]):
             return start
     return len(tokens)
+
+
+def has_name(tokens: Sequence[Token]) -> bool:
+    """Whether a unit of more than one letter is among them: g/mol, no m/s."""
+    return any(len(token.text) > 1 and token.text in unit_names() for token in tokens)
 
 
 def power_at_end(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -184,7 +238,7 @@ def compound(tokens: Sequence[Token]) -> str:
             parts.append((below, -sign * power))
         at += n
         if at < len(tokens):
-            if tokens[at].text not in ("/", "per", "*", "a") or at + 1 == len(tokens):
+            if tokens[at].text not in (*PER, "*", "a") or at + 1 == len(tokens):
                 return ""
             sign = 1 if tokens[at].text == "*" else -1
             at += 1
@@ -224,7 +278,7 @@ def powers(parts: Sequence[tuple[str, int]], sign: int) -> list[str]:
     return [unit if n == 1 else f"{unit}^{n}" for unit, n in wanted]
 
 
-def unit_of(tokens: Sequence[Token]) -> str:
+def unit_of(tokens: Sequence[Token], nouns: Collection[str] = ()) -> str:
     """The name that the unit goes by; "" where the words are none, or are another value."""
     if unit := compound(tokens):
         return unit
@@ -235,7 +289,7 @@ def unit_of(tokens: Sequence[Token]) -> str:
     if names and names[0] in unit_powers():
         power *= unit_powers()[names[0]]
         names = names[1:]
-    if not names or worth_more(names) or names in (["a", "m"], ["p", "m"]):
+    if not names or worth_more(names, nouns) or names in (["a", "m"], ["p", "m"]):
         return ""
     unit = stem(" ".join(names))
     return unit if power == 1 else f"{unit}^{power}"
@@ -285,9 +339,9 @@ def signed(tokens: Sequence[Token]) -> list[Token]:
 
 
 def scaled(tokens: Sequence[Token]) -> list[Token]:
-    """2.5 million as 2.5 * 10^6, where the tokens end in such a word."""
+    """2.5 million as 2.5 * 10^6, where the tokens end in such a word; 1/2 million isn't read."""
     power = words()["scales"].get(tokens[-1].text.lower()) if len(tokens) > 1 else None
-    if power is None or tokens[-2].kind != "number":
+    if power is None or tokens[-2].kind != "number" or "/" in [token.text for token in tokens]:
         return [*tokens]
     signs = (Token("sign", "*"), Token("number", "10"), Token("sign", "^"), Token("number", str(power)))
     return [*tokens[:-1], *signs]

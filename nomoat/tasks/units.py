@@ -1,56 +1,19 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
-import functools
-import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nomoat.tasks.latex import GREEK, Token
+from nomoat.tasks.latex import Token
+from nomoat.tasks.nouns import NAME, PERCENT, omissible, stem, unit_names, unit_powers, words, worth_more
 
-PERCENT = ("percent", "Prozent")
 JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
 MONEY = ("$", "€", "£", "¢", "₹", "¥")
 PER = ("/", "per", "each", "every")
 MAX_UNIT = 12  # tokens
 MAX_NOUN = 4  # words
-NAME = re.compile(r"[^\W\d_]+")
 DEGREES = ("degree", "degrees", "Grad")
 SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
-# Numerals, fractions and powers, in English and in German: millionths, twelfths, Viertel, Hunderter, dreifach.
-NUMERAL = re.compile(
-    "|".join(
-        (
-            ".*(?:illion|illiard|hundred|thousand|hundert|tausend|overlin|overbar|vincul|stellig|ziffrig).*",
-            ".*(?:teen|tie|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?|nth|halves|h[aä]lfte.*|halbe.?",
-            ".*(?:drit|vier|fünf|sechs|sieben?|ach|neun|zehn|elf|zwölf|[zß]igs)tel[ns]?",
-            "zwei|drei|vier|fünf|sechs|sieben|acht|neun|elf|zwölf|.*(?:zehn|[zß]ig)|einer|.*(?:zehn|[zß]ig)er",
-            ".+(?:fold|fach)",
-        )
-    )
-)
-COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
-HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
-NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
-
-
-@functools.cache
-def words() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8"))
-
-
-@functools.cache
-def unit_names() -> dict[str, str]:
-    """Every name of a unit -> the one that it goes by."""
-    return {name: unit for unit, others in words()["units"].items() for name in (unit, *others)}
-
-
-@functools.cache
-def unit_powers() -> dict[str, int]:
-    """square -> 2, cubic -> 3 and the like."""
-    return {name: int(n) for n, names in words()["powers"].items() for name in names}
 
 
 def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str]:
@@ -79,14 +42,14 @@ def price(tokens: Sequence[Token], money: str, nouns: Collection[str]) -> str:
     if len(tokens) < 2 or tokens[0].kind != "number":
         return ""
     name = Token("name", f"{money}s" if money.isalpha() else money, True)
-    words = [token._replace(text="per") if token.text == "/" else token for token in tokens[1:]]
-    unit = noun_of([name, *words], nouns) if all(NAME.fullmatch(word.text) for word in words) else ""
+    behind = [token._replace(text="per") if token.text == "/" else token for token in tokens[1:]]
+    if not all(NAME.fullmatch(token.text) for token in behind):
+        return ""
+    unit = noun_of([name, *behind], nouns)
     return unit if omissible(unit, nouns) else ""
 
 
-def guessed(
-    tokens: Sequence[Token], nouns: Collection[str] = ()
-) -> tuple[list[Token], str, bool] | None:
+def guessed(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str, bool] | None:
     """(the tokens without it, what may be a unit at the end, whether it is of words): 3 red apples; or of
     letters after a blank, 5 m, which may stand for a number.
     """
@@ -96,86 +59,31 @@ def guessed(
             unit = compound(tokens[start:])
             if unit:
                 return [*tokens[:start]], unit, False
-    if len(tokens) > 2 and tokens[-2].text == "/" and len(tokens[-1].text) > 2 and compound(tokens[-1:]):
-        tokens = [*tokens[:-2], Token("name", "per", True), tokens[-1]._replace(space=True)]
+    return counting(with_percent(tokens), nouns)
+
+
+def counting(tokens: Sequence[Token], nouns: Collection[str]) -> tuple[list[Token], str, bool] | None:
+    """A number, with a large one in words behind it, and what it counts: 3 million people, 5/day."""
+    if len(tokens) > 2 and tokens[-2].text == "/":
+        last = tokens[-1]
+        if len(last.text) > 2 and compound([last]):
+            tokens = [*tokens[:-2], Token("name", "per", True), last._replace(space=True)]
     start = len(tokens)
     while start > 1 and tokens[start - 1].kind in ("name", "word") and tokens[start - 1].space:
         start -= 1
-    large = start + 1 < len(tokens) and tokens[start].text.lower() in words()["scales"]
-    unit = noun_of(tokens[start + large :], nouns)
-    if not unit or not (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}"):
+    before = tokens[start - 1]
+    if before.kind != "number" and before.text != "}":
         return None
-    return [*tokens[: start + large]], unit, True
+    if start + 1 < len(tokens) and tokens[start].text.lower() in words()["scales"]:
+        start += 1
+    unit = noun_of(tokens[start:], nouns)
+    return ([*tokens[:start]], unit, True) if unit else None
 
 
 def noun_of(phrase: Sequence[Token], nouns: Collection[str] = ()) -> str:
     """What a few words count; "" where they are letters, or another value."""
     longest = max((len(token.text) for token in phrase), default=0)
     return unit_of(phrase, nouns) if longest > 2 and len(phrase) <= MAX_NOUN else ""
-
-
-def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
-    """Whether a number means the same without the unit: all its words are names of units, or what words.toml
-    counts, or among the `nouns`, stems of a question's words.
-    """
-    known = (unit_names(), unit_powers(), counted(), nouns)
-    return all(any(name in names or stem(name) in names for names in known) for name in NAME.findall(unit))
-
-
-@functools.cache
-def counted() -> set[str]:
-    table = words()["nouns"]
-    return {*table["filler"], *map(stem, table["filler"]), *map(stem, table["counted"])}
-
-
-@functools.lru_cache(1024)
-def nouns_of(question: str) -> frozenset[str]:
-    """The stems of the words that what a question counts may be among; none where it doesn't count.  Right behind
-    `how many`, they are words that make another number elsewhere, too: more, pairs, even.
-    """
-    if not COUNTING.search(question):
-        return frozenset()
-    found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
-    for phrase in HOW_MANY.findall(question):
-        for name in map(str.lower, phrase.split()):
-            if stem(name) not in words()["nouns"]["behind_how_many"]:
-                break
-            found.add(name)
-    return frozenset(map(stem, found))
-
-
-def worth_more(names: Sequence[str], nouns: Collection[str] = ()) -> bool:
-    """Whether a word among them makes another number of the one before it, or none; `nouns` don't."""
-    return any(changes(name) and stem(name) not in nouns for name in names)
-
-
-@functools.lru_cache(4096)
-def changes(name: str) -> bool:
-    """Whether the word makes another number of the one before it, or none."""
-    return name.lower() in no_nouns() or NUMERAL.fullmatch(name.lower()) is not None
-
-
-@functools.cache
-def no_nouns() -> set[str]:
-    table = words()
-    numbers = {*table["numbers"], *table["parts"], *table["scales"], *unit_powers(), *GREEK}
-    return numbers | {*NO_UNITS, *table["nouns"]["none"], *(word.lower() for word in PERCENT)}
-
-
-def stem(name: str) -> str:
-    """A noun in the singular, as far as its end tells."""
-    name = name.lower()
-    for end, singular in (
-        ("ies", "y"),
-        ("ie", "y"),
-        ("ches", "ch"),
-        ("shes", "sh"),
-        ("xes", "x"),
-        ("sses", "ss"),
-    ):
-        if name.endswith(end):
-            return name.removesuffix(end) + singular
-    return name if name.endswith("ss") else name.removesuffix("s")
 
 
 def start_of_words(tokens: Sequence[Token]) -> int:

@@ -14,7 +14,8 @@ WORTH = re.compile(r"\s*[0-9]{1,30}(\.[0-9]{1,30}|/0{0,30}[1-9][0-9]{0,30}|(\.[0
 
 
 def agree(row: JsonObject, place: str) -> None:
-    """TaskError where two columns of a row end in different answers: a box, what is after ####, or all of it."""
+    """TaskError where two columns of a row end in different answers: a box, what is after ####, or all of it.
+    """
     said = {}
     for column in ANSWER:
         if isinstance(row.get(column), str | int | float):

@@ -145,7 +145,8 @@ def raw(check: Callable) -> Callable:
 
 
 def strict(function: Callable, name: str, kind: type) -> Callable:
-    """The function, with a TaskError where it raises, or gives an empty list or something else than a `kind`."""
+    """The function, with a TaskError where it raises, or gives an empty list or something else than a `kind`.
+    """
 
     @functools.wraps(function)
     def given(*args: Any) -> Any:

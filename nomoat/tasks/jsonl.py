@@ -192,7 +192,9 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
 
 
-def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION) -> Problem:
+def posed(
+    row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION
+) -> Problem:
     """The problem in a row, in whichever layout, asked by the first of `asks` that is filled; where it is to
     be held out, as its column `split` may say, under a key that is.
     """

@@ -11,11 +11,12 @@ from nomoat.tasks.latex import GREEK
 
 PERCENT = ("percent", "Prozent")
 NAME = re.compile(r"[^\W\d_]+")
-# Numerals, fractions and powers, in English and in German: millionths, twelfths, Viertel, Hunderter, dreifach.
+# Numerals, fractions and powers, in English and German: millionths, twelfths, Viertel, Hunderter, dreifach.
 NUMERAL = re.compile(
     "|".join(
         (
-            ".*(?:illion|illiard|hundred|thousand|hundert|tausend|overlin|overbar|vincul|stellig|ziffrig).*",
+            ".*(?:illion|illiard|hundred|thousand|hundert|tausend|overlin|overbar|vincul).*",
+            ".*(?:stellig|ziffrig).*",
             ".*(?:teen|tie|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?|nth|halves|h[aä]lfte.*|halbe.?",
             ".*(?:drit|vier|fünf|sechs|sieben?|ach|neun|zehn|elf|zwölf|[zß]igs)tel[ns]?",
             "zwei|drei|vier|fünf|sechs|sieben|acht|neun|elf|zwölf|.*(?:zehn|[zß]ig)|einer|.*(?:zehn|[zß]ig)er",

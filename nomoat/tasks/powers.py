@@ -15,7 +15,8 @@ THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?: [0-9]{3})+")
 
 
 def in_thousands(text: str) -> bool:
-    """Whether the last row of numbers in the text is one number, as 12 345; 2024 345 and 100 200 300 aren't."""
+    """Whether the last row of numbers in the text is one number, as 12 345; 2024 345 and 100 200 300 aren't.
+    """
     rows = IN_A_ROW.findall(text)
     if not rows:
         return False

@@ -226,7 +226,9 @@ def _checked(place: str, row: Any) -> None:
 # --- what is asked ---
 
 
-def asked(row: Mapping[str, Any], columns: Sequence[str], place: str) -> tuple[list[JsonObject], JsonObject]:
+def asked(
+    row: Mapping[str, Any], columns: Sequence[str], place: str
+) -> tuple[list[JsonObject], JsonObject]:
     """(turns up to the one that is to be answered, the row); where `messages` end with the assistant, that is
     its answer unless the row has one.
 

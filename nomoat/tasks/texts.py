@@ -5,7 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from nomoat.tasks import latex, nouns
+from nomoat.tasks import latex
+from nomoat.tasks import units as measures
 from nomoat.tasks.latex import Token
 from nomoat.tasks.reader import FUNCTIONS
 
@@ -82,7 +83,7 @@ def boxed(text: str) -> str | None:
 def clean(text: str) -> str:
     """What is in the box, if there is one, without the marks of bold type and of code around it."""
     text = narrow(boxed(text) or text).strip()
-    text = nouns.words()["synonyms"].get(text.strip("$. ").lower(), text)
+    text = measures.words()["synonyms"].get(text.strip("$. ").lower(), text)
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
         if (

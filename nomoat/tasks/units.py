@@ -38,14 +38,19 @@ def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[T
 
 
 def price(tokens: Sequence[Token], money: str, nouns: Collection[str]) -> str:
-    """The unit of a sum of money with words behind it, $5 each, as that of 5 dollars each; "" for all else."""
-    if len(tokens) < 2 or tokens[0].kind != "number":
+    """The unit of a sum of money with words behind it, $5 each, as that of 5 dollars each; or ""."""
+    if len(tokens) < 2:
         return ""
-    name = Token("name", f"{money}s" if money.isalpha() else money, True)
-    behind = [token._replace(text="per") if token.text == "/" else token for token in tokens[1:]]
-    if not all(NAME.fullmatch(token.text) for token in behind):
+    if tokens[0].kind != "number":
         return ""
-    unit = noun_of([name, *behind], nouns)
+    plural = "s" if money.isalpha() else ""
+    names = [Token("name", money + plural, True)]
+    for token in tokens[1:]:
+        text = "per" if token.text == "/" else token.text
+        if not NAME.fullmatch(text):
+            return ""
+        names.append(Token("name", text, True))
+    unit = noun_of(names, nouns)
     return unit if omissible(unit, nouns) else ""
 
 
@@ -62,22 +67,40 @@ def guessed(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[
     return counting(with_percent(tokens), nouns)
 
 
-def counting(tokens: Sequence[Token], nouns: Collection[str]) -> tuple[list[Token], str, bool] | None:
+def counting(
+    tokens: Sequence[Token],
+    nouns: Collection[str],
+) -> tuple[list[Token], str, bool] | None:
     """A number, with a large one in words behind it, and what it counts: 3 million people, 5/day."""
-    if len(tokens) > 2 and tokens[-2].text == "/":
-        last = tokens[-1]
-        if len(last.text) > 2 and compound([last]):
-            tokens = [*tokens[:-2], Token("name", "per", True), last._replace(space=True)]
+    tokens = with_per(tokens)
     start = len(tokens)
-    while start > 1 and tokens[start - 1].kind in ("name", "word") and tokens[start - 1].space:
+    while start > 1 and is_word(tokens[start - 1]):
         start -= 1
     before = tokens[start - 1]
     if before.kind != "number" and before.text != "}":
         return None
-    if start + 1 < len(tokens) and tokens[start].text.lower() in words()["scales"]:
+    behind = [token.text.lower() for token in tokens[start:]]
+    if len(behind) > 1 and behind[0] in words()["scales"]:
         start += 1
     unit = noun_of(tokens[start:], nouns)
-    return ([*tokens[:start]], unit, True) if unit else None
+    if not unit:
+        return None
+    return [*tokens[:start]], unit, True
+
+
+def is_word(token: Token) -> bool:
+    return token.space and token.kind in ("name", "word")
+
+
+def with_per(tokens: Sequence[Token]) -> Sequence[Token]:
+    """5/day as 5 per day."""
+    if len(tokens) < 3 or tokens[-2].text != "/":
+        return tokens
+    last = tokens[-1].text
+    if len(last) < 3 or not compound(tokens[-1:]):
+        return tokens
+    names = Token("name", "per", True), Token("name", last, True)
+    return [*tokens[:-2], *names]
 
 
 def noun_of(phrase: Sequence[Token], nouns: Collection[str] = ()) -> str:

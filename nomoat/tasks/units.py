@@ -72,6 +72,8 @@ def counting(
     nouns: Collection[str],
 ) -> tuple[list[Token], str, bool] | None:
     """A number, with a large one in words behind it, and what it counts: 3 million people, 5/day."""
+    if len(tokens) < 2:
+        return None
     tokens = with_per(tokens)
     start = len(tokens)
     while start > 1 and is_word(tokens[start - 1]):

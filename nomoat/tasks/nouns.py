@@ -19,7 +19,8 @@ NUMERAL = re.compile(
             ".*(?:stellig|ziffrig).*",
             ".*(?:teen|tie|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?|nth|halves|h[aä]lfte.*|halbe.?",
             ".*(?:drit|vier|fünf|sechs|sieben?|ach|neun|zehn|elf|zwölf|[zß]igs)tel[ns]?",
-            "zwei|drei|vier|fünf|sechs|sieben|acht|neun|elf|zwölf|.*(?:zehn|[zß]ig)|einer|.*(?:zehn|[zß]ig)er",
+            "zwei|drei|vier|fünf|sechs|sieben|acht|neun|elf|zwölf|.*(?:zehn|[zß]ig)|einer",
+            ".*(?:zehn|[zß]ig)er",
             ".+(?:fold|fach)",
         )
     )

@@ -81,7 +81,8 @@ def table(name: str) -> list[JsonObject]:
 
 
 def is_equal(row: JsonObject) -> bool:
-    return exact.equal(row["answer"], row["expected"], units=row.get("units"), lang=row.get("lang", "en"))
+    reads = {"units": row.get("units"), "lang": row.get("lang", "en"), "question": row.get("question", "")}
+    return exact.equal(row["answer"], row["expected"], **reads)
 
 
 def in_dressings(golds: list[JsonObject]) -> list[JsonObject]:

@@ -24,6 +24,7 @@ from nomoat.tasks import latex, lists, powers
 from nomoat.tasks import units as measures
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
+from nomoat.tasks.nouns import nouns_of, omissible, words
 from nomoat.tasks.reader import FUNCTIONS, Reader
 from nomoat.tasks.texts import MAX_PLAIN, MAX_TEXT, clean, plain, same_choice, same_time, without_text
 from nomoat.tasks.values import Unread
@@ -56,7 +57,7 @@ def equal(
     question: str = "",
 ) -> bool:
     """Whether the answer says what is expected, and is worked out as far.  Total, and bounded in time.  The
-    nouns of the `question` may be left out, or stand beside a number.
+    nouns of a `question` that counts may be left out, or stand beside a number.
     """
     return compared(answer, expected, units=units, lang=lang, question=question)[0]
 
@@ -90,7 +91,7 @@ def compared(
     if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
-    read = functools.partial(readings, units=units, lang=lang, nouns=measures.nouns_of(question))
+    read = functools.partial(readings, units=units, lang=lang, nouns=nouns_of(question))
     a, b = read(answer), read(expected)
     if a and not b:
         b = read(expected, letters=True)
@@ -169,8 +170,8 @@ def readings(
     found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
     guess = None
     if not units:
-        whole, (found, unit) = found, measures.parted(found)
-        guess = None if unit else measures.guessed(whole)
+        whole, (found, unit) = found, measures.parted(found, nouns)
+        guess = None if unit else measures.guessed(whole, nouns)
     read = [understood(found, unit, worth, letters)]
     of_words = True
     if guess:
@@ -179,7 +180,7 @@ def readings(
         if counted and isinstance(counted.value, Formula) and counted.value.number():
             read.append(counted)
     return [
-        dataclasses.replace(reading, omissible=of_words and measures.omissible(reading.unit, nouns))
+        dataclasses.replace(reading, omissible=of_words and omissible(reading.unit, nouns))
         for reading in read
         if reading
     ]
@@ -239,7 +240,7 @@ def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fractio
         return None
     start, end = phrase(found, last)
     ways = [(start, end), (last, last + 1)]
-    if found[end:] and found[end].text.lower() in measures.words()["scales"]:
+    if found[end:] and found[end].text.lower() in words()["scales"]:
         ways = [(start, end + 1)]
     for start, end in ways:
         reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))

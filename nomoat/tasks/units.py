@@ -1,133 +1,114 @@
 """What stands beside the number of an answer: its unit, and numbers in words."""
 
-import functools
-import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nomoat.tasks.latex import GREEK, Token
+from nomoat.tasks.latex import Token
+from nomoat.tasks.nouns import NAME, PERCENT, omissible, stem, unit_names, unit_powers, words, worth_more
 
-PERCENT = ("percent", "Prozent")
 JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
-MONEY = ("$", "€", "£", "¢")
+MONEY = ("$", "€", "£", "¢", "₹", "¥")
+PER = ("/", "per", "each", "every")
 MAX_UNIT = 12  # tokens
 MAX_NOUN = 4  # words
-NAME = re.compile(r"[^\W\d_]+")
 DEGREES = ("degree", "degrees", "Grad")
 SCALES = {"celsius": "celsius", "c": "celsius", "fahrenheit": "fahrenheit", "f": "fahrenheit"}
-NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
-@functools.cache
-def words() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8"))
-
-
-@functools.cache
-def unit_names() -> dict[str, str]:
-    """Every name of a unit -> the one that it goes by."""
-    return {name: unit for unit, others in words()["units"].items() for name in (unit, *others)}
-
-
-@functools.cache
-def unit_powers() -> dict[str, int]:
-    """square -> 2, cubic -> 3 and the like."""
-    return {name: int(n) for n, names in words()["powers"].items() for name in names}
-
-
-def parted(tokens: Sequence[Token]) -> tuple[list[Token], str]:
+def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str]:
     r"""(the tokens without a unit at the end or a sign of money, the unit or "").
 
     A unit is one of words.toml that has more than one letter, or any words in \text{…} after something else.
+    None is parted where words before it belong to it: 5 apples per day.
     """
     tokens = with_percent(tokens)
     start = start_of_words(tokens)
     if 0 < start < len(tokens) and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
-        unit = unit_of(tokens[start:])
-        if unit:
-            return without_money(tokens[:start])[0], unit
+        unit = unit_of(tokens[start:], nouns)
+        bare, money = without_money(tokens[:start])
+        if unit and bare[-1].text not in PER:
+            return bare, unit
     rest, money = without_money(tokens)
+    if money and (priced := price(rest, money, nouns)):
+        return rest[:1], priced
     if len(rest) > 1 and rest[-1].text == "°":
         return rest, money or "degree"
     return rest, money
 
 
-def guessed(tokens: Sequence[Token]) -> tuple[list[Token], str, bool] | None:
+def price(tokens: Sequence[Token], money: str, nouns: Collection[str]) -> str:
+    """The unit of a sum of money with words behind it, $5 each, as that of 5 dollars each; or ""."""
+    if len(tokens) < 2:
+        return ""
+    if tokens[0].kind != "number":
+        return ""
+    plural = "s" if money.isalpha() else ""
+    names = [Token("name", money + plural, True)]
+    for token in tokens[1:]:
+        text = "per" if token.text == "/" else token.text
+        if not NAME.fullmatch(text):
+            return ""
+        names.append(Token("name", text, True))
+    unit = noun_of(names, nouns)
+    return unit if omissible(unit, nouns) else ""
+
+
+def guessed(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str, bool] | None:
     """(the tokens without it, what may be a unit at the end, whether it is of words): 3 red apples; or of
     letters after a blank, 5 m, which may stand for a number.
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
-        if first.kind == "name" and first.space:
+        if first.kind == "name" and first.space and tokens[start - 1].text not in PER:
             unit = compound(tokens[start:])
             if unit:
                 return [*tokens[:start]], unit, False
+    return counting(with_percent(tokens), nouns)
+
+
+def counting(
+    tokens: Sequence[Token],
+    nouns: Collection[str],
+) -> tuple[list[Token], str, bool] | None:
+    """A number, with a large one in words behind it, and what it counts: 3 million people, 5/day."""
+    if len(tokens) < 2:
+        return None
+    tokens = with_per(tokens)
     start = len(tokens)
-    while start > 1 and tokens[start - 1].kind == "name" and tokens[start - 1].space:
+    while start > 1 and is_word(tokens[start - 1]):
         start -= 1
-    unit = noun_of(tokens[start:])
-    if not unit or not (tokens[start - 1].kind == "number" or tokens[start - 1].text == "}"):
+    before = tokens[start - 1]
+    if before.kind != "number" and before.text != "}":
+        return None
+    behind = [token.text.lower() for token in tokens[start:]]
+    if len(behind) > 1 and behind[0] in words()["scales"]:
+        start += 1
+    unit = noun_of(tokens[start:], nouns)
+    if not unit:
         return None
     return [*tokens[:start]], unit, True
 
 
-def noun_of(phrase: Sequence[Token]) -> str:
+def is_word(token: Token) -> bool:
+    return token.space and token.kind in ("name", "word")
+
+
+def with_per(tokens: Sequence[Token]) -> Sequence[Token]:
+    """5/day as 5 per day."""
+    if len(tokens) < 3 or tokens[-2].text != "/":
+        return tokens
+    last = tokens[-1].text
+    if len(last) < 3 or not compound(tokens[-1:]):
+        return tokens
+    names = Token("name", "per", True), Token("name", last, True)
+    return [*tokens[:-2], *names]
+
+
+def noun_of(phrase: Sequence[Token], nouns: Collection[str] = ()) -> str:
     """What a few words count; "" where they are letters, or another value."""
     longest = max((len(token.text) for token in phrase), default=0)
-    return unit_of(phrase) if longest > 2 and len(phrase) <= MAX_NOUN else ""
-
-
-def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
-    """Whether a number means the same without the unit: all its words are names of units, or what words.toml
-    counts, or among the `nouns`, stems of a question's words.
-    """
-    known = (unit_names(), unit_powers(), counted(), nouns)
-    return all(any(name in names or stem(name) in names for names in known) for name in NAME.findall(unit))
-
-
-@functools.cache
-def counted() -> set[str]:
-    table = words()["nouns"]
-    return {*table["filler"], *map(stem, table["filler"]), *map(stem, table["counted"])}
-
-
-@functools.lru_cache(1024)
-def nouns_of(question: str) -> frozenset[str]:
-    """The stems of the words that what a question counts may be among."""
-    found = {name for name in NAME.findall(question) if len(name) > 2 and name.lower() not in no_nouns()}
-    return frozenset(map(stem, found))
-
-
-def worth_more(names: Sequence[str]) -> bool:
-    """Whether a word among them makes another number of the one before it, or none."""
-    return any(name.lower() in no_nouns() for name in names)
-
-
-@functools.cache
-def no_nouns() -> set[str]:
-    """Words that make another number of the one before them, or none."""
-    table = words()
-    numbers = {*table["numbers"], *table["parts"], *table["scales"], *unit_powers(), *GREEK}
-    return numbers | {*NO_UNITS, *table["nouns"]["none"], *(word.lower() for word in PERCENT)}
-
-
-def stem(name: str) -> str:
-    """A noun in the singular, as far as its end tells."""
-    name = name.lower()
-    for end, singular in (
-        ("ies", "y"),
-        ("ie", "y"),
-        ("ches", "ch"),
-        ("shes", "sh"),
-        ("xes", "x"),
-        ("sses", "ss"),
-    ):
-        if name.endswith(end):
-            return name.removesuffix(end) + singular
-    return name if name.endswith("ss") else name.removesuffix("s")
+    return unit_of(phrase, nouns) if longest > 2 and len(phrase) <= MAX_NOUN else ""
 
 
 def start_of_words(tokens: Sequence[Token]) -> int:
@@ -142,10 +123,16 @@ def start_of_words(tokens: Sequence[Token]) -> int:
     if start < end:
         return start
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
-        long = len(tokens[start].text) > 1 and tokens[start].kind == "name"
-        if long and compound(tokens[start:]):
+        first = tokens[start]
+        long = len(first.text) > 1 or (tokens[start - 1].kind == "number" and has_name(tokens[start:]))
+        if first.kind == "name" and long and compound(tokens[start:]):
             return start
     return len(tokens)
+
+
+def has_name(tokens: Sequence[Token]) -> bool:
+    """Whether a unit of more than one letter is among them: g/mol, no m/s."""
+    return any(len(token.text) > 1 and token.text in unit_names() for token in tokens)
 
 
 def power_at_end(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -184,7 +171,7 @@ def compound(tokens: Sequence[Token]) -> str:
             parts.append((below, -sign * power))
         at += n
         if at < len(tokens):
-            if tokens[at].text not in ("/", "per", "*", "a") or at + 1 == len(tokens):
+            if tokens[at].text not in (*PER, "*", "a") or at + 1 == len(tokens):
                 return ""
             sign = 1 if tokens[at].text == "*" else -1
             at += 1
@@ -224,7 +211,7 @@ def powers(parts: Sequence[tuple[str, int]], sign: int) -> list[str]:
     return [unit if n == 1 else f"{unit}^{n}" for unit, n in wanted]
 
 
-def unit_of(tokens: Sequence[Token]) -> str:
+def unit_of(tokens: Sequence[Token], nouns: Collection[str] = ()) -> str:
     """The name that the unit goes by; "" where the words are none, or are another value."""
     if unit := compound(tokens):
         return unit
@@ -235,7 +222,7 @@ def unit_of(tokens: Sequence[Token]) -> str:
     if names and names[0] in unit_powers():
         power *= unit_powers()[names[0]]
         names = names[1:]
-    if not names or worth_more(names) or names in (["a", "m"], ["p", "m"]):
+    if not names or worth_more(names, nouns) or names in (["a", "m"], ["p", "m"]):
         return ""
     unit = stem(" ".join(names))
     return unit if power == 1 else f"{unit}^{power}"
@@ -285,9 +272,9 @@ def signed(tokens: Sequence[Token]) -> list[Token]:
 
 
 def scaled(tokens: Sequence[Token]) -> list[Token]:
-    """2.5 million as 2.5 * 10^6, where the tokens end in such a word."""
+    """2.5 million as 2.5 * 10^6, where the tokens end in such a word; 1/2 million isn't read."""
     power = words()["scales"].get(tokens[-1].text.lower()) if len(tokens) > 1 else None
-    if power is None or tokens[-2].kind != "number":
+    if power is None or tokens[-2].kind != "number" or "/" in [token.text for token in tokens]:
         return [*tokens]
     signs = (Token("sign", "*"), Token("number", "10"), Token("sign", "^"), Token("number", str(power)))
     return [*tokens[:-1], *signs]

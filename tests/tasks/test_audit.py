@@ -50,7 +50,8 @@ def test_an_error_of_each_kind_is_counted(monkeypatch):
 
 def test_the_labelled_answers_are_many_kinds_and_no_pair_twice():
     rows = audit.table("answers.jsonl")
-    assert len({(r["expected"], r["answer"], r.get("lang"), str(r.get("units"))) for r in rows}) == len(rows)
+    options = ("lang", "units", "question")
+    assert len({(r["expected"], r["answer"], *(str(r.get(o)) for o in options)) for r in rows}) == len(rows)
     assert len(Counter(r["kind"] for r in rows)) >= 30
     assert {type(r["equal"]) for r in rows} == {bool}
 
@@ -76,6 +77,7 @@ def alike_both_ways(a, b, **options):
 def test_equality_is_symmetric_over_the_labelled_answers():
     for row in audit.table("answers.jsonl"):
         options = {"units": row.get("units"), "lang": row.get("lang", "en")}
+        options["question"] = row.get("question", "")
         alike_both_ways(row["answer"], row["expected"], **options)
 
 

@@ -1,8 +1,8 @@
 # make run    environment, package, and the whole chain on this machine (recipes/cpu.toml)
 # make test   the tests that every change has to pass; make check adds the slow proofs and real clients
-# make bench  measurements against other libraries, beside other work, of memory; one CUDA card: python -m benchmarks.gpu
+# make bench  measurements against other libraries, beside other work, of memory; a card: benchmarks.gpu
 # make shelf  RUN=runs/NAME: puts the models of a finished run into the package (nomoat/shelf, DATA.md)
-# make bounds each room in syntax nodes and lines; the bounds themselves are held by tests/style/test_bounds.py
+# make bounds each room in syntax nodes and lines; tests/style/test_bounds.py holds the bounds
 
 PYTHON ?= python3
 VENV   ?= .venv

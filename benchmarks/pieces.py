@@ -19,7 +19,7 @@ from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import fast_bf16
 from nomoat.stages.recipe import resolve
 from nomoat.train.loop import reduce_gradients
-from nomoat.train.objective import ObjectiveConfig, gradient
+from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
 
 ROWS, CONTEXT, DOCUMENT = 8, 256, 64
@@ -51,7 +51,7 @@ def optimised_step(ranks: Mesh) -> tuple[Callable[[], None], Optimizer]:
     def step() -> None:
         ids = torch.randint(8, model.spec.vocab_size, (rows, CONTEXT + 1), generator=generator)
         batch = Batch(ids[:, :-1], ids[:, 1:].contiguous(), doc_BT)
-        computed = gradient(model, batch, ObjectiveConfig(), ranks)
+        computed = accumulate(model, [batch], ObjectiveConfig(), ranks)
         optimizer.step(1.0, reduce_gradients(ranks, optimizer))
         computed.after()
 
@@ -63,7 +63,7 @@ def sample_step(ranks: Mesh) -> Callable[[], None]:
     size = N_PROMPTS // ranks.world, PROMPT_TOKENS
     prompts = torch.randint(8, model.spec.vocab_size, size, generator=generator).tolist()
     seeds = itertools.count()
-    shape = {"n_per_prompt": GROUP, "max_new_tokens": N_NEW, "stop_ids": (), "pad_id": 0}
+    shape = {"n_per_prompt": GROUP, "max_new_tokens": N_NEW, "stop_ids": ()}
     return lambda: sample(model, prompts, seed=next(seeds), **shape)
 
 

@@ -81,7 +81,8 @@ def step(
     ]
     live = compared(judged, variants.VARIANTS["dr-grpo"])
     scored = time.perf_counter()
-    update = grpo.gradient(model, live, grpo.Objective(max_new_tokens=n_new), len(problems) * group)
+    n_rollouts = len(problems) * group * ranks.world
+    update = grpo.gradient(model, live, grpo.Objective(max_new_tokens=n_new), n_rollouts)
     optimizer.step(1.0, reduce_gradients(ranks, optimizer))
     wait()
     return Parts(sampled - start, scored - sampled, time.perf_counter() - scored, update.drift)

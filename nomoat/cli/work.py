@@ -112,7 +112,7 @@ def work(
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
-        with _guarded(ranks, recipe), _stopping(ranks) as stop, contextlib.ExitStack() as stack:
+        with _guarded(ranks), _stopping(ranks) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
@@ -139,7 +139,7 @@ def laid_out(recipe: "Recipe", world: int) -> "Recipe":
     return recipe.model_copy(update={"mesh": choose(recipe, world, machine_of(recipe).device).mesh})
 
 
-def _guarded(ranks: "Mesh", recipe: "Recipe") -> contextlib.AbstractContextManager[Any]:
+def _guarded(ranks: "Mesh") -> contextlib.AbstractContextManager[Any]:
     """What notices faults of other ranks, where there are any."""
     from nomoat.parallel import faults, mesh
 

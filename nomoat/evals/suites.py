@@ -59,9 +59,7 @@ class Examinee:
             yield from self._write(benchmark, items[start : start + ROWS])
 
     def ids(self, text: str) -> list[int]:
-        ids = self.tokenizer.encode(text)
-        begins = self.tokenizer.adds_bos or not ids
-        return [self.tokenizer.layout.bos_id, *ids] if begins else ids
+        return self.tokenizer.begun(self.tokenizer.encode(text))
 
     def _context(self, item: Item) -> str:
         return item.shots if self.few_shot else item.query

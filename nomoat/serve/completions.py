@@ -61,8 +61,7 @@ def encoded(text: str, tokenizer: Tokenizer) -> list[int]:
         ids = tokenizer.encode(text)
     except UserError as error:
         raise Refusal(str(error), "prompt") from None
-    marks = tokenizer.layout
-    return [marks.bos_id, *ids] if tokenizer.adds_bos or not ids else ids
+    return tokenizer.begun(ids)
 
 
 class Completion:

@@ -83,6 +83,12 @@ class Tokenizer:
         """`[encode(t) for t in texts]` in one parallel call."""
         return [e.ids for e in _encoded(self._content.encode_batch_fast, texts)]
 
+    def begun(self, ids: list[int]) -> list[int]:
+        """The ids of a text as a model reads it that goes on from there: behind <|bos|> where texts begin with
+        one, or where there is nothing else.
+        """
+        return [self.layout.bos_id, *ids] if self.adds_bos or not ids else ids
+
     def encode_written(self, written: Sequence[Written]) -> list[tuple[list[int], list[int]]]:
         """What a template wrote -> its ids, and where in the text each begins."""
         encoder, spelled = self._marked

@@ -28,6 +28,7 @@ from nomoat.parallel.process import fast_bf16
 
 # Jordan et al. 2024, "Muon": steepest at zero, singular values end in 0.7 … 1.2
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+IN_CACHE = 2**16  # numbers
 AT_ONCE = 2**24  # numbers whose gradients AdamW takes at a time
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -258,6 +259,9 @@ class Optimizer:
 
 
 def sum_of_squares(x: Tensor) -> Tensor:
-    """In float64, a piece at a time: on a processor none is written out whole in it."""
-    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in x.flatten().split(AT_ONCE)]
+    """In float64, a piece at a time, on a processor small enough for its cache.  In float32 a large tensor's
+    norm is too small there (findings/torch-vector-norm-on-cpu.sh).
+    """
+    pieces = x.flatten().split(IN_CACHE if x.device.type == "cpu" else AT_ONCE)
+    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
     return torch.stack(norms).square().sum() if norms else x.new_zeros((), dtype=torch.float64)

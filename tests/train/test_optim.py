@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nomoat.model.linear import Linear
-from nomoat.train.optim import OptimConfig, Optimizer, orthogonalise
+from nomoat.train.optim import OptimConfig, Optimizer, orthogonalise, sum_of_squares
 from nomoat.train.schedule import Schedule, ramp_rows, rows_before
 
 
@@ -120,3 +120,10 @@ def test_the_loaders_position_is_the_sum_of_the_batches_before(ramp):
         assert rows_before(step, *ramp) == position
         position += ramp_rows(step, *ramp)
     assert rows_before(10**12, 8, 4, 10**11) == 775 * 10**10  # at once, too
+
+
+def test_the_norm_of_a_large_gradient_is_not_too_small():
+    x = torch.randn(2**24 + 5, generator=torch.Generator().manual_seed(0))
+    squares = x.double().square_().sum()
+    assert float(sum_of_squares(x)) == pytest.approx(float(squares), rel=1e-12)
+    assert float(torch.linalg.vector_norm(x)) < (1 - 3e-4) * math.sqrt(float(squares))  # why it isn't called

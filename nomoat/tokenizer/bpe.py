@@ -84,8 +84,8 @@ class Tokenizer:
         return [e.ids for e in _encoded(self._content.encode_batch_fast, texts)]
 
     def begun(self, ids: list[int]) -> list[int]:
-        """The ids of a text as a model reads it that goes on from there: behind <|bos|> where texts begin with
-        one, or where there is nothing else.
+        """The ids of a text as a model reads it that goes on from there: behind <|bos|> where texts begin
+        with one, or where there is nothing else.
         """
         return [self.layout.bos_id, *ids] if self.adds_bos or not ids else ids
 

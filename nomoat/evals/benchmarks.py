@@ -21,7 +21,7 @@ from typing import IO
 
 from nomoat.config import ConfigError, DataError, JsonObject, nearest
 from nomoat.files import user_cache, writing
-from nomoat.tasks import exact, programs, texts
+from nomoat.tasks import exact, last, programs, texts
 from nomoat.tasks.base import Problem
 from nomoat.weights.known import download, sha256_of
 
@@ -129,7 +129,7 @@ def grade_school(row: JsonObject) -> Item:
     def judge(text: str) -> tuple[bool, bool]:
         said = re.findall(r"answer is\s+(.+?)\.?\s*(?:\n|$)", text)
         strict = bool(said) and exact.equal(said[-1], gold, question=doc["question"])
-        return strict, exact.says_last(text, gold)
+        return strict, last.says_last(text, gold)
 
     query = f"Question: {doc['question']}\nAnswer:"
     return Item(str(row["doc_id"]), query, row["request"]["context"].rstrip(), judge=judge)

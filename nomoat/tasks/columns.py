@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
-from nomoat.tasks import answers, base, exact, tables, texts
+from nomoat.tasks import answers, base, exact, last, tables, texts
 from nomoat.tasks.tables import ANSWER
 
 WORTH = re.compile(r"\s*[0-9]{1,30}(\.[0-9]{1,30}|/0{0,30}[1-9][0-9]{0,30}|(\.[0-9]+)?e[+-]?[0-9]{1,2})?\s*")
@@ -51,8 +51,8 @@ def alike(a: str, b: str, **reads: Any) -> bool:
     lang = reads.get("lang", "en")
     is_read = [bool(exact.readings(text, lang=lang)) for text in (a, b)]
     if is_read == [False, True]:
-        return exact.says_last(a, b, lang=lang)
-    return is_read == [True, False] and exact.says_last(b, a, lang=lang)
+        return last.says_last(a, b, lang=lang)
+    return is_read == [True, False] and last.says_last(b, a, lang=lang)
 
 
 def as_text(value: object) -> str:

@@ -15,24 +15,25 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nomoat.tasks import latex, lists, powers
+from nomoat.tasks import latex, lists, products, spoken
 from nomoat.tasks import units as measures
+from nomoat.tasks.asked import Asked, asked, contradicts
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
 from nomoat.tasks.latex import Token
-from nomoat.tasks.nouns import nouns_of, omissible, words
+from nomoat.tasks.nouns import NAME, omissible, stem
 from nomoat.tasks.reader import FUNCTIONS, Reader
 from nomoat.tasks.texts import MAX_PLAIN, MAX_TEXT, clean, plain, same_choice, same_time, without_text
 from nomoat.tasks.values import Unread
 
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
+PERCENT = re.compile(r"\s*(?:\\?%|per ?cent\b|Prozent\b)")
 SAME = {True: "the same", False: "another"}
-FORMAL = set("+*/^=<≤>≥≠±∓∈∪√π%°") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
-FRAC = ["frac", "{", "}"]
+FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,8 @@ def compared(
     if answer.count("\\boxed") > 1:
         return False, "more than one box"
     texts = clean(answer), clean(expected)
+    if lists.are_reals(*texts):
+        return True, "the same set"
     chosen = same_choice(*texts)
     if chosen is not None:
         return chosen, f"{SAME[chosen]} choice"
@@ -91,18 +94,39 @@ def compared(
     if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
-    read = functools.partial(readings, units=units, lang=lang, nouns=nouns_of(question))
+    wanted = asked(question)
+    if wanted.percent and (a_b := _without_percent(*texts)):
+        texts = a_b
+        told = ", in percent as the question asks"
+        same, rule = by_value(*texts, units, lang, wanted)
+        return same, rule + told * same
+    return by_value(answer, expected, units, lang, wanted)
+
+
+def by_value(
+    answer: str, expected: str, units: Mapping[str, Any] | None, lang: str, wanted: Asked
+) -> tuple[bool, str]:
+    """(whether they are equal as numbers and formulas, or as texts, by which rule)."""
+    read = functools.partial(readings, units=units, lang=lang, wanted=wanted)
     a, b = read(answer), read(expected)
     if a and not b:
         b = read(expected, letters=True)
     elif b and not a:
         a = read(answer, letters=True)
     if a and b and not wordy(answer):
-        return matched(a, b, units)
+        return matched(a, b, units, wanted)
+    if not (a and b) and (verdict := products.compared(clean(answer), clean(expected), wanted.letters)):
+        return verdict
     same = plain(answer, lang) == plain(expected, lang) != ""
     if a and b and not same:
-        return matched(a, b, units)
+        return matched(a, b, units, wanted)
     return same, f"{SAME[same]} text"
+
+
+def _without_percent(a: str, b: str) -> tuple[str, str] | None:
+    """Both without the sign of a percentage, where one has it; None where both do or none."""
+    bare = PERCENT.sub("", a), PERCENT.sub("", b)
+    return bare if (bare[0] != a) != (bare[1] != b) else None
 
 
 def _one_dash(text: str) -> str:
@@ -115,14 +139,17 @@ def wordy(text: str) -> bool:
 
 
 def matched(
-    answers: Sequence[Reading], expected: Sequence[Reading], units: Mapping[str, Any] | None = None
+    answers: Sequence[Reading],
+    expected: Sequence[Reading],
+    units: Mapping[str, Any] | None = None,
+    wanted: Asked = Asked(),  # noqa: B008  (it is frozen)
 ) -> tuple[bool, str]:
     """(whether any two that were read are equal, by which rule)."""
-    verdicts = [judged(a, b, units) for a, b in itertools.product(answers, expected)]
+    verdicts = [judged(a, b, units, wanted) for a, b in itertools.product(answers, expected)]
     return next((verdict for verdict in verdicts if verdict[0]), verdicts[-1])
 
 
-def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[bool, str]:
+def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Asked) -> tuple[bool, str]:
     omitted = not units and a.unit != b.unit
     unit = a.unit or b.unit
     if omitted and a.unit and b.unit:
@@ -137,6 +164,10 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> tuple[boo
     if omitted and not (a.omissible and b.omissible):
         what = "a unit of one letter" if len(unit) < 2 else "no unit that is known"
         return False, f"{what}, {unit}, which can't be left out"
+    if omitted and contradicts(unit, wanted.unit):
+        return False, f"another unit: {unit}, and the question asks for {wanted.unit}"
+    if omitted and wanted.scale and wanted.scale not in map(stem, NAME.findall(unit)):
+        return False, f"{unit}, and the question counts by the {wanted.scale}"
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
@@ -156,10 +187,10 @@ def readings(
     lang: str = "en",
     *,
     letters: bool = False,
-    nouns: Collection[str] = (),
+    wanted: Asked = Asked(),  # noqa: B008  (it is frozen)
 ) -> list[Reading]:
     """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
-    in the grammar.  `letters`: what would be words, as -a, i is a formula.  `nouns` may be left out.
+    in the grammar.  `letters`: what would be words, as -a, i is a formula.  What the question `wanted` may be left out.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return []
@@ -168,10 +199,11 @@ def readings(
         text, unit = measures.named(without_text(text), units)
         worth = Fraction(str(units[unit])) if unit else worth
     found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
-    guess = None
+    found = measures.signed(spoken.in_digits(found))
+    nouns, guess = wanted.nouns, None
     if not units:
         whole, (found, unit) = found, measures.parted(found, nouns)
-        guess = None if unit else measures.guessed(whole, nouns)
+        guess = None if unit else measures.guessed(whole, nouns, wanted.unit)
     read = [understood(found, unit, worth, letters)]
     of_words = True
     if guess:
@@ -188,7 +220,7 @@ def readings(
 
 def understood(found: list[Token], unit: str, worth: Fraction, formal: bool = False) -> Reading | None:
     """What the tokens are read as; letters alone only where they have a minus, and the text is `formal`."""
-    if spelled := measures.spelled(" ".join(token.text for token in found)):
+    if spelled := spoken.spelled(" ".join(token.text for token in found)):
         return Reading(rational(Fraction(*spelled)), 0, unit)
     found = measures.scaled(measures.signed(found))
     letters = any(token.kind == "name" for token in found)
@@ -223,79 +255,3 @@ def number(text: str, *, lang: str = "en") -> Fraction | None:
     reading = parse(text, lang=lang)
     value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
     return value.fraction() if value else None
-
-
-def last_number(text: str, *, lang: str = "en", percent: bool = True) -> Fraction | None:
-    """The last number in the text, after `####` if that is there (GSM8K's layout).
-
-    1 1/2, \\frac{3}{4}, 12 345, 10⁻³ and 25% are one number; where something is left to do, as in 84/2, the
-    last numeral is, and none of 3² and √2.  Exponents and indices of letters are no numbers of their own.
-    Without `percent`, 25% is 25.
-    """
-    text = powers.BOLD.sub(" ", text[-2000:].rpartition("####")[2])
-    found = latex.tokens(text, lang, loose=powers.in_thousands(text))
-    found = [token for token in measures.with_percent(found) if percent or token.text != "%"]
-    last = powers.last_numeral(found)
-    if last is None or _goes_on(found, last) or powers.undone(found, last):
-        return None
-    start, end = phrase(found, last)
-    ways = [(start, end), (last, last + 1)]
-    if found[end:] and found[end].text.lower() in words()["scales"]:
-        ways = [(start, end + 1)]
-    for start, end in ways:
-        reading = understood(measures.parted(found[negative(found, start) : end])[0], "", Fraction(1))
-        value = reading.value.number() if reading and isinstance(reading.value, Formula) else None
-        done = reading and (not reading.undone or powers.is_of_ten(found, start, last))
-        if value and done and (fraction := value.fraction()) is not None:
-            return fraction
-    return None
-
-
-def _goes_on(tokens: Sequence[latex.Token], i: int) -> bool:
-    """Whether numeral i is the end of a number that is written in a way we don't read: 10 000, 100,00."""
-    before = [token for token in tokens[max(i - 2, 0) : i] if token.text.strip() not in ("", ",")]
-    return bool(before) and before[-1].kind == "number" and re.fullmatch(r"0\d+", tokens[i].text) is not None
-
-
-def says_last(text: str, expected: str, *, lang: str = "en") -> bool:
-    """Whether the last number in the text is the expected one; 25% is said of 25, too."""
-    wanted = number(expected, lang=lang)
-    return wanted is not None and wanted in (
-        last_number(text, lang=lang),
-        None if "%" in expected else last_number(text, lang=lang, percent=False),
-    )
-
-
-def phrase(found: list[Token], last: int) -> tuple[int, int]:
-    """Where the number that ends in this numeral starts and ends: fraction, mixed number, percentage."""
-    texts = [token.text for token in found]
-    start, end = powers.of_ten(texts, last)
-    if start == last:
-        start, end = fraction_at(texts, last)
-        if 0 < start < last and texts[start - 1].isdigit():
-            start -= 1  # 1 1/2
-    if texts[end : end + 1] == ["%"]:
-        end += 1
-    return start, end
-
-
-def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
-    """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
-    if last > 4 and [*texts[last - 5 : last - 3], *texts[last + 1 : last + 2]] == FRAC:
-        return last - 5, last + 2
-    if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
-        return last - 2, last + 1
-    return last, last + 1
-
-
-def negative(found: list[Token], start: int) -> int:
-    """The start, with the minus before the number if that isn't between two."""
-    if start and found[start - 1].text == "$":
-        start -= 1
-    if not start or found[start - 1].text != "-" or found[start].space:
-        return start
-    minus = start - 1
-    if not minus or found[minus].space:
-        return minus
-    before = found[minus - 1]
-    return start if before.kind != "sign" or before.text == ")" else minus

@@ -77,7 +77,11 @@ def number(value: Value) -> Formula:
 
 
 def rational(value: Fraction) -> Formula:
-    return number(Value({UNIT: value} if value else {}, ONE))
+    return number(whole(value))
+
+
+def whole(value: Fraction | int) -> Value:
+    return Value({UNIT: Fraction(value)} if value else {}, ONE)
 
 
 def atom(*key: object, exponent: object = 1) -> Formula:
@@ -181,13 +185,22 @@ class Algebra:
     def broken_power(self, value: Value, exponent: Fraction) -> Formula:
         if exponent.numerator != 1:
             value = self.numbers.raised(value, exponent.numerator)
-        return number(self.numbers.rooted(value, exponent.denominator))
+        return self.root(number(value), exponent.denominator)
 
     def root(self, a: Answer, index: int) -> Formula:
         value = numeric(a)
         if value is None:
             return atom("root", index, key_of(a))
-        return number(self.numbers.rooted(value, index))
+        radicand = value.fraction()
+        if index == 2 or radicand is None:
+            return number(self.numbers.rooted(value, index))
+        outside, inside, left = self.numbers.higher_root(radicand, index)
+        if left == 2:
+            return number(self.numbers.scaled(self.numbers.rooted(whole(inside), 2), outside))
+        if inside == 1:
+            return rational(outside)
+        monomial = ((("root", left, inside), 1),)
+        return Formula({monomial: UNITY if outside == 1 else Value({UNIT: outside}, ONE)})
 
     def factorial(self, a: Answer) -> Formula:
         """a!; as it stands where it isn't computed."""

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables, texts
+from nomoat.tasks import answers, asked, base, columns, exact, last, programs, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -44,7 +44,7 @@ def same(problem: Problem, text: str) -> tuple[bool, str]:
 
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "exact": lambda p, text: same(p, text)[0],
-    "number": lambda p, text: exact.says_last(text, p.witness, lang=p.facts["reads"]),
+    "number": lambda p, text: last.says_last(text, p.witness, lang=p.facts["reads"], question=p.prompt),
     "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
     "code": programs.check,
 }
@@ -56,7 +56,7 @@ def rule(checker: str, problem: Problem, text: str) -> str:
     if checker == "exact":
         return same(problem, text)[1]
     if checker == "number":
-        return f"the last number is {exact.last_number(text, lang=lang)}"
+        return last.last_of(text, lang=lang, nouns=asked.asked(problem.prompt).nouns)[1]
     if checker == "line":
         return "the line as it is, but for blanks, case and a full stop"
     return f"{len(problem.facts.get('asserts', problem.facts['inputs']))} tests in the sandbox"

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
+from nomoat.tasks.spellings import spelled_out
+
 # What a command is called here: a sign, or "" for what is only looks.
 COMMANDS = {
     "binom": "binom", "dbinom": "binom", "tbinom": "binom",
@@ -28,7 +30,7 @@ COMMANDS = {
     "displaystyle": "", "textstyle": "", "limits": "", "hline": "", "quad": "", "qquad": "", "thinspace": "",
 }  # fmt: skip
 SIGNS = {
-    "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "≤": "≤",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "≤": "≤",
     "⩽": "≤", "≥": "≥", "⩾": "≥", "º": "°", "；": ";", "，": ",", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠",
     r"\%": "%", "⋃": "∪", "⟨": "⟨", "＝": "=",
 }  # fmt: skip
@@ -56,7 +58,7 @@ STYLE = re.compile(
 )
 CIRCLE = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
 SCALE = re.compile(rf"(?:{CIRCLE.pattern})\s*(?:\\(?:text|mathrm)\s*\{{)?\s*([CF])(?![a-zA-Z])\}}?")
-ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([a-z]+)\*?\}(?:(?<=\{array\})\s*\{[^{}]*\})?")
+ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{(B?[a-z]+)\*?\}(?:(?<=\{array\})\s*\{[^{}]*\})?")
 ROW = re.compile(r"\\\\(?:\s*\[[^\[\]]{0,12}\])?")
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 NO_BRACKET = re.compile(r"\s*\.")  # \left.
@@ -143,7 +145,7 @@ class Lexer:
     def named(self, name: str) -> Iterator[Token]:
         upright = name in ("i", "e")  # numbers, also where they are set as text
         kind = "word" if not upright and any(words for _, words in self.styles) else "name"
-        name = {"pi": "π", "Pi": "π"}.get(name) or ("∞" if name.lower() in INFINITE else name)
+        name = {"pi": "π", "Pi": "π"}.get(name) or ("∞" if name.lower() in INFINITE or name == "oo" else name)
         for piece in re.split("([π∞])", name):
             if piece:
                 yield Token("sign" if piece in "π∞" else kind, piece)
@@ -255,7 +257,7 @@ def worth(numeral: str) -> Fraction:
 
 def tokens(text: str, lang: str = "en", loose: bool = False) -> list[Token]:
     r"""All tokens, arguments of \frac and \sqrt in braces, without one full stop at the end."""
-    found = list(Lexer(text, lang, loose).tokens())
+    found = list(Lexer(spelled_out(text), lang, loose).tokens())
     if found and found[-1][1] == "." and (len(found) < 2 or found[-2][1] != "."):
         found.pop()
     return braced([united(found, i) for i in range(len(found))])

@@ -2,10 +2,14 @@
 same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4), x = 5 and 5.
 """
 
+import itertools
+
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
+from nomoat.tasks.spellings import spelled_out
 
 INFINITY = atom("letter", "∞")
 LOWEST = Algebra().negative(INFINITY)
+REALS = Several("()", (LOWEST, INFINITY))
 OPENING, CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
 
 
@@ -120,6 +124,28 @@ def member(relation: Answer) -> Several | None:
         low, letter, high = *sides, INFINITY
         kind = kind + "<"
     return within(letter, Several(OPENING[kind[0]] + CLOSING[kind[1]], (low, high)))
+
+
+def are_reals(a: str, b: str) -> bool:
+    """Whether one text is R, and the other a sign for the real numbers."""
+    signs = {spelled_out(text.strip("$ .")) for text in (a, b)}
+    return signs == {"R", "ℝ"}
+
+
+def set_named(region: Answer) -> Answer:
+    """ℝ for the R of x ∈ R."""
+    return REALS if isinstance(region, Formula) and region.letter() == "R" else region
+
+
+def without(region: Answer, taken: Answer) -> Answer:
+    """The line without a few numbers as a union of intervals; all else as it stands."""
+    members = taken.parts if isinstance(taken, Several) and taken.kind == "{}" else (taken,)
+    values = [part.number() if isinstance(part, Formula) else None for part in members]
+    points = [value.fraction() if value else None for value in values]
+    if not same_form(region, REALS) or None in points:
+        return Several("∖", (region, taken))
+    ends = [LOWEST, *(member for _, member in sorted(zip(points, members), key=lambda pair: pair[0])), INFINITY]
+    return Several("∪", tuple(Several("()", pair) for pair in itertools.pairwise(ends)))
 
 
 def within(letter: Answer, region: Several) -> Several | None:

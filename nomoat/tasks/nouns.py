@@ -25,8 +25,6 @@ NUMERAL = re.compile(
         )
     )
 )
-COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
-HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
 NO_UNITS = ("and", "or", "not", "und", "oder", "nicht", "am", "pm", "AM", "PM")
 
 
@@ -59,23 +57,6 @@ def omissible(unit: str, nouns: Collection[str] = ()) -> bool:
 def counted() -> set[str]:
     table = words()["nouns"]
     return {*table["filler"], *map(stem, table["filler"]), *map(stem, table["counted"])}
-
-
-@functools.lru_cache(1024)
-def nouns_of(question: str) -> frozenset[str]:
-    """The stems of the words that what a question counts may be among; none where it doesn't count.
-
-    Right behind `how many`, they are words that make another number elsewhere, too: more, pairs, even.
-    """
-    if not COUNTING.search(question):
-        return frozenset()
-    found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
-    for phrase in HOW_MANY.findall(question):
-        for name in map(str.lower, phrase.split()):
-            if stem(name) not in words()["nouns"]["behind_how_many"]:
-                break
-            found.add(name)
-    return frozenset(map(stem, found))
 
 
 def worth_more(names: Sequence[str], nouns: Collection[str] = ()) -> bool:

@@ -27,9 +27,20 @@ def last_numeral(found: Sequence[Token]) -> int | None:
     """The place of the last number that is no exponent or index of letters or of a unit."""
     marks = raised(found)
     for i in range(len(found) - 1, -1, -1):
-        if found[i].kind == "number" and (marks[i] is None or counts(found, marks[i])):
+        if found[i].kind != "number" or is_index(found, i):
+            continue
+        if marks[i] is None or counts(found, marks[i]):
             return i
     return None
+
+
+def is_index(found: Sequence[Token], i: int) -> bool:
+    """Whether a numeral stands right behind one or two letters, as in H2O, m2; Rs5 is a price, 2x5 a product.
+    """
+    name = found[i - 1] if i and not found[i].space else Token("end", "")
+    if name.kind not in ("name", "word") or len(name.text) > 2 or name.text in ("Rs", "to", "ne", "in", "is"):
+        return False
+    return not (name.text == "x" and i > 1 and found[i - 2].kind == "number")
 
 
 def raised(found: Sequence[Token]) -> list[int | None]:

@@ -3,7 +3,8 @@
     answer     item {(,|;|and|or) item}
     item       side {(=|<|≤|>|≥|≠|∈) side}          read twice, for + and for -, where it holds ±
     side       union {: union}                      a ratio, a time
-    union      sum {∪ sum}
+    union      without {∪ without}
+    without    sum {∖ sum}
     sum        [+|-|±] term {(+|-|±) factor}
     term       factor {[*|/] factor}                without a sign before letters, roots, brackets
     factor     primary {%|°|!} [^ exponent]
@@ -21,6 +22,7 @@ from nomoat.tasks.latex import Token
 from nomoat.tasks.numerals import Numerals
 from nomoat.tasks.values import ONE, PI, Unread, Value
 
+GREEK_LETTERS = "αβγδθλπφω"  # behind which a letter after a blank is a factor
 MAX_PARTS = 40  # values side by side
 MAX_STEPS = 4000  # factors that are read
 MAX_EXPONENT = 64
@@ -29,6 +31,7 @@ TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
 WHOLES = {"⌊": "⌋", "⌈": "⌉"}  # the greatest whole number below, the least above
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
+LETTERS = ("∞", "∅", "ℤ", "ℚ", "ℕ", "ℂ")  # signs that stand for one thing
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
 
 
@@ -76,7 +79,7 @@ class Reader(Numerals):
         sides, signs = [self.ratio()], []
         while sign := self.take(*RELATIONS):
             signs.append(sign)
-            sides.append(self.ratio())
+            sides.append(lists.set_named(self.ratio()) if sign == "∈" else self.ratio())
         if not signs:
             return sides[0]
         if set(signs) <= TURNED.keys():
@@ -88,7 +91,13 @@ class Reader(Numerals):
         return self.chain(":", self.union)
 
     def union(self) -> Answer:
-        return self.chain("∪", self.sum)
+        return self.chain("∪", self.without)
+
+    def without(self) -> Answer:
+        value = self.sum()
+        while self.take("∖"):
+            value = lists.without(value, self.sum())
+        return value
 
     def chain(self, sign: str, part: Callable[[], Answer]) -> Answer:
         parts = [part()]
@@ -129,13 +138,16 @@ class Reader(Numerals):
         return False
 
     def follows(self) -> bool:
-        """Whether a factor without a sign comes: 2(3), 2π, 2√3, 2x, x(x+1), but neither (1/2)3 nor x y."""
+        """Whether a factor without a sign comes: 2(3), 2π, 2√3, 2x, x(x+1), but but not (1/2)3."""
         token, last = self.ahead(), self.ahead(-1)
         if token.kind == "name" and token.text not in SEPARATORS:
-            return (
-                last.kind != "name" or not token.space or token.text in FUNCTIONS or last.text in "αβγδθλπφω"
-            )
+            apart = last.kind == "name" and token.space
+            return not apart or token.text in FUNCTIONS or last.text in GREEK_LETTERS or self.are_letters()
         return token.kind == "sign" and token.text in ("(", "π", "√", "frac", *WHOLES)
+
+    def are_letters(self) -> bool:
+        """Whether this name and the one before are single letters: x y, but neither a day nor I am."""
+        return len(self.ahead(-1).text) == len(self.ahead().text) == 1
 
     def signed(self) -> Answer:
         sign = self.take("+", "-", "±", "∓")
@@ -186,7 +198,9 @@ class Reader(Numerals):
         self.at += 1
         if token.text == "π":
             return number(Value(PI, ONE))
-        if token.text in ("∞", "∅"):
+        if token.text == "ℝ":
+            return lists.REALS
+        if token.text in LETTERS:
             return atom("letter", token.text)
         if token.text == "frac":
             return self.algebra.over(self.argument(), self.argument())

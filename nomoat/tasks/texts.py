@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from nomoat.tasks import latex
 from nomoat.tasks import units as measures
 from nomoat.tasks.latex import Token
-from nomoat.tasks.reader import FUNCTIONS
+from nomoat.tasks.reader import FUNCTIONS, MAX_LETTERS
 
 MAX_TEXT = 400  # characters that are read
 MAX_QUESTION = 20_000  # characters in which capitals are compared
@@ -29,6 +29,8 @@ TIME = re.compile(r"(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
 MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
 OPTIONS = re.compile("[a-j]+|[A-J]+")
+ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}(?!\w)")  # U.S.A.
+EXCLAIMED = re.compile(r"(?<=[^\W\d_]{4})!$")  # Paris!, but not n!
 BRACKETED = re.compile(r"\((\w)\)|\[([A-Za-z])\]")
 NAMES = ("name", "word")  # kinds of tokens
 SHORT = ("no", "ok", "am", "pm", "is", "in", "of", "to", "or", "and", "it", "at", "on", "by", "if")
@@ -116,7 +118,8 @@ def same_words(a: str, b: str) -> bool:
 
 def plain(text: str, lang: str = "en") -> str:
     """What texts that aren't numbers are compared by: no blanks beside signs, words without capitals."""
-    text = clean(text)
+    text = EXCLAIMED.sub("", clean(text).replace("’", "'"))
+    text = ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text)
     if choice := CHOICE.fullmatch(without_text(text)):
         text = text if choice["said"] else choice_letter(choice[1])
     found = latex.tokens(text, lang)
@@ -139,10 +142,11 @@ def cased(found: Sequence[Token]) -> Iterator[Token]:
     signs = {token.text for token in found if token.kind == "sign"}
     formal = bool(signs - MARKS) or any(name.lower() in FUNCTIONS for name in names)
     options = not formal and are_options(names, least=3 if "-" in signs else 2)
-    for token, then in zip(found, [*found[1:], Token("end", "")]):
+    end = [Token("end", "")] * 2
+    for token, then, next_name in zip(found, [*found[1:], *end], [*found[2:], *end]):
         if token.kind not in NAMES:
             yield token
-        elif options or is_word(token, then, formal):
+        elif options or is_word(token, then, formal) or (then.text == "'" and len(next_name.text) > 2):
             yield token._replace(text=in_lower_case(token.text))
         else:
             yield token
@@ -164,7 +168,7 @@ def is_word(token: Token, then: Token, formal: bool) -> bool:
     """Whether the token, before another, is a word, which means the same with a capital."""
     name = token.text
     if not NATURAL.fullmatch(name):
-        return False
+        return len(name) > MAX_LETTERS  # McDonald, iPhone, and no product as aB
     if name.lower() in SHORT:
         return True
     if name in ("A", "I"):

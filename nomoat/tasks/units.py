@@ -10,6 +10,8 @@ JOINING = ("/", "per", ".", "-", "'", "a", "of")
 
 MONEY = ("$", "€", "£", "¢", "₹", "¥")
 PER = ("/", "per", "each", "every")
+SIGNED = ("∞", "frac", "√", "π", *MONEY)  # what a minus in words may stand before
+TOGETHER = ("each", "altogether", "total", "in", "left", "remaining")  # behind a price
 MAX_UNIT = 12  # tokens
 MAX_NOUN = 4  # words
 DEGREES = ("degree", "degrees", "Grad")
@@ -31,7 +33,8 @@ def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[T
             return bare, unit
     rest, money = without_money(tokens)
     if money and (priced := price(rest, money, nouns)):
-        return rest[:1], priced
+        scale = len(rest) > 2 and rest[1].text.lower() in words()["scales"]
+        return rest[: 1 + scale], priced
     if len(rest) > 1 and rest[-1].text == "°":
         return rest, money or "degree"
     return rest, money
@@ -43,27 +46,33 @@ def price(tokens: Sequence[Token], money: str, nouns: Collection[str]) -> str:
         return ""
     if tokens[0].kind != "number":
         return ""
+    behind = tokens[2:] if tokens[1].text.lower() in words()["scales"] else tokens[1:]
+    if behind and all(token.text in TOGETHER for token in behind):
+        return money
     plural = "s" if money.isalpha() else ""
     names = [Token("name", money + plural, True)]
-    for token in tokens[1:]:
+    for token in behind:
         text = "per" if token.text == "/" else token.text
         if not NAME.fullmatch(text):
             return ""
         names.append(Token("name", text, True))
     unit = noun_of(names, nouns)
-    return unit if omissible(unit, nouns) else ""
+    return unit if behind and omissible(unit, nouns) else ""
 
 
-def guessed(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[Token], str, bool] | None:
+def guessed(
+    tokens: Sequence[Token], nouns: Collection[str] = (), wanted: str = ""
+) -> tuple[list[Token], str, bool] | None:
     """(the tokens without it, what may be a unit at the end, whether it is of words): 3 red apples; or of
-    letters after a blank, 5 m, which may stand for a number.
+    letters after a blank, 5 m, which may stand for a number, but not where that unit is `wanted`.
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
-        if first.kind == "name" and first.space and tokens[start - 1].text not in PER:
-            unit = compound(tokens[start:])
-            if unit:
-                return [*tokens[:start]], unit, False
+        if first.kind != "name" or tokens[start - 1].text in PER:
+            continue
+        unit = compound(tokens[start:])
+        if unit and (first.space or unit == wanted):
+            return [*tokens[:start]], unit, unit == wanted
     return counting(with_percent(tokens), nouns)
 
 
@@ -82,7 +91,7 @@ def counting(
     if before.kind != "number" and before.text != "}":
         return None
     behind = [token.text.lower() for token in tokens[start:]]
-    if len(behind) > 1 and behind[0] in words()["scales"]:
+    if len(behind) > 1 and behind[0] in words()["scales"] and stem(behind[0]) not in nouns:
         start += 1
     unit = noun_of(tokens[start:], nouns)
     if not unit:
@@ -267,8 +276,12 @@ def without_money(tokens: list[Token]) -> tuple[list[Token], str]:
 
 def signed(tokens: Sequence[Token]) -> list[Token]:
     """minus 5 as -5."""
-    first = len(tokens) > 1 and tokens[1].kind == "number" and tokens[0].text.lower()
-    return [Token("sign", "-"), *tokens[1:]] if first in ("minus", "negative") else [*tokens]
+    if len(tokens) < 2 or tokens[0].text.lower() not in ("minus", "negative"):
+        return [*tokens]
+    then = tokens[1]
+    if then.kind != "number" and then.text not in SIGNED:
+        return [*tokens]
+    return [Token("sign", "-"), then._replace(space=False), *tokens[2:]]
 
 
 def scaled(tokens: Sequence[Token]) -> list[Token]:
@@ -278,25 +291,6 @@ def scaled(tokens: Sequence[Token]) -> list[Token]:
         return [*tokens]
     signs = (Token("sign", "*"), Token("number", "10"), Token("sign", "^"), Token("number", str(power)))
     return [*tokens[:-1], *signs]
-
-
-def spelled(text: str) -> tuple[int, int] | None:
-    """(top, below) of a number in English words: five, twenty-one, two thirds."""
-    names = text.lower().replace("-", " ").split()
-    numbers, parts = words()["numbers"], words()["parts"]
-    below = 1
-    if len(names) > 1 and names[-1] in parts:
-        below = parts[names.pop()]
-    if names == ["a"] and below > 1:
-        return 1, below
-    if not 1 <= len(names) <= 2 or not all(name in numbers for name in names):
-        return None
-    first, last = numbers[names[0]], numbers[names[-1]]
-    if len(names) == 1:
-        return first, below
-    if first % 10 or not 20 <= first <= 90 or not 1 <= last <= 9:
-        return None
-    return first + last, below
 
 
 def named(text: str, units: Mapping[str, Any]) -> tuple[str, str]:

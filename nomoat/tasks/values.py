@@ -147,6 +147,22 @@ class Arithmetic:
         count = Fraction(outside, radicand.denominator)
         return self.ratio({(inside, 0): count} if count else {}, ONE)
 
+    def higher_root(self, radicand: Fraction, index: int) -> tuple[Fraction, int, int]:
+        """(a, n, i): the root of this index is a times the i-th root of n, with the least n and i."""
+        self.work += ROOT_WORK
+        size = abs(radicand.numerator) * radicand.denominator ** (index - 1)
+        if self.work > MAX_WORK or (radicand < 0 and index % 2 == 0) or size > MAX_RADICAND:
+            raise Unread
+        sign = -1 if radicand < 0 else 1
+        outside, inside = without_powers(size, index)
+        count = Fraction(sign * outside, radicand.denominator)
+        left = index
+        for part in (2, 3, 5, 7):
+            while left % part == 0 and (smaller := whole_root(inside, part)) and inside > 1:
+                inside, left = smaller, left // part
+        self.undone += root(radicand, outside, inside) or left != index
+        return count if inside else Fraction(0), inside or 1, left if inside > 1 else 1
+
     def logarithm(self, a: Value, base: Value) -> int | None:
         """The whole power of the base that the number is, of fractions; None where there is none."""
         x, b = a.fraction(), base.fraction()
@@ -169,6 +185,23 @@ class Arithmetic:
     def same(self, a: Value, b: Value) -> bool:
         """Whether the numbers are equal, whatever was left undone."""
         return self.times(a.top, b.below) == self.times(b.top, a.below)
+
+
+def without_powers(n: int, index: int) -> tuple[int, int]:
+    """(a, b): n is a**index * b, with the least b."""
+    outside, d = 1, 2
+    while n and d**index <= n:
+        if n % d**index:
+            d += 1
+        else:
+            n, outside = n // d**index, outside * d
+    return outside, n
+
+
+def whole_root(n: int, index: int) -> int | None:
+    """The root of a number, where it is whole."""
+    near = round(n ** (1 / index))
+    return next((root for root in (near, near + 1) if root**index == n), None)
 
 
 def extracted(n: int, index: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomoat.tasks import exact, texts
+from nomoat.tasks import exact, last, texts
 from nomoat.tasks.formulas import Algebra
 
 
@@ -63,7 +63,7 @@ def total(a, b):
     for lang in ("en", "de"):
         assert isinstance(exact.equal(a, b, lang=lang), bool)
         assert isinstance(exact.equal(a, b, lang=lang, units={"m": 100, "%": 1}), bool)
-        for found in (exact.number(a, lang=lang), exact.last_number(a, lang=lang)):
+        for found in (exact.number(a, lang=lang), last.last_number(a, lang=lang)):
             assert found is None or isinstance(found, Fraction)
     assert texts.boxed(a) is None or isinstance(texts.boxed(a), str)
 
@@ -173,7 +173,7 @@ def test_hostile_text_takes_no_time(text):
     for a, b in ((text, "5"), ("5", text), (text, text), (text[:390], text[:390])):
         start = time.process_time()
         exact.equal(a, b)
-        exact.last_number(a)
+        last.last_number(a)
         texts.boxed(a)
         assert time.process_time() - start < 2  # of the processor; what grows as a power takes minutes
 
@@ -236,10 +236,10 @@ def test_units_are_those_that_the_task_names():
 
 
 def test_a_percentage_is_said_of_its_number_and_not_the_other_way_round():
-    assert exact.says_last("25%", "25")
-    assert exact.says_last("0.25", "25%")
-    assert not exact.says_last("25", "25%")
-    assert not exact.says_last("25", "twenty-five apples")
+    assert last.says_last("25%", "25")
+    assert last.says_last("0.25", "25%")
+    assert not last.says_last("25", "25%")
+    assert not last.says_last("25", "many apples")
 
 
 @pytest.mark.parametrize(
@@ -294,10 +294,10 @@ def test_roots_of_large_squares_are_found():
 
 
 def test_layouts_of_gsm8k_and_math():
-    assert exact.last_number("Natalia sold 48/2 = <<48/2=24>>24.\n#### 1,072") == 1072
-    assert exact.last_number("It fell by -$5.50.") == Fraction("-5.5")
-    assert exact.last_number("from 3 - 5") == 5
-    assert exact.last_number("none") is None
+    assert last.last_number("Natalia sold 48/2 = <<48/2=24>>24.\n#### 1,072") == 1072
+    assert last.last_number("It fell by -$5.50.") == Fraction("-5.5")
+    assert last.last_number("from 3 - 5") == 5
+    assert last.last_number("none") is None
     assert texts.boxed(r"so $x=\boxed{1}$, or $\boxed{\frac{1}{2}}$") == r"\frac{1}{2}"
     assert texts.boxed(r"\boxed{\text{(A)}") is None
     assert texts.boxed("1") is None
@@ -322,10 +322,10 @@ def test_dates_ranges_and_codes_are_no_sums(gold, wrong):
     [("10 000", 10000), ("10 0000", None), ("100,00", None), ("1,000", 1000), ("007", 7), ("3 and 0.5", 0.5)],
 )
 def test_the_end_of_a_number_is_not_the_last_number(text, expected):
-    assert exact.last_number(text) == expected
+    assert last.last_number(text) == expected
 
 
 def test_the_last_number_has_its_scale():
-    assert exact.last_number("about 1 million people") == 10**6
-    assert exact.last_number("it is 2.5 billion") == 2_500_000_000
-    assert exact.last_number("half of \\frac{1}{2} million") is None
+    assert last.last_number("about 1 million people") == 10**6
+    assert last.last_number("it is 2.5 billion") == 2_500_000_000
+    assert last.last_number("half of \\frac{1}{2} million") is None

@@ -1,0 +1,126 @@
+"""What a question asks for, as far as its words tell: what it counts, in which unit, a percentage, a formula."""
+
+import functools
+import re
+from dataclasses import dataclass
+
+from nomoat.tasks import latex
+from nomoat.tasks.nouns import NAME, changes, stem, unit_names, words
+from nomoat.tasks.units import compound
+
+COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
+HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
+IN_UNITS = re.compile(r"\bin ([^\W\d_]{3,}(?: [^\W\d_]+){0,3})", re.IGNORECASE)
+# How many apples does Tom have more than Ann?  In one clause, and none that begins with a condition.
+MORE_THAN = re.compile(
+    r"\b(?:how (?:many|much)|wie ?viele?)\b"
+    r"(?:(?!\b(?:if|when|where|who|that|which|whose|with|wenn|falls)\b)[^.?!,;\d]){0,120}?"
+    r"\b(more|fewer|less|mehr|weniger)\b[^.?!,;]{0,120}?\b(?:than|als)\b",
+    re.IGNORECASE,
+)
+MUCH_MORE = re.compile(r"\b(?:how much|(?:um )?wie ?viel) (more|less|mehr|weniger)\b", re.IGNORECASE)
+APPLES_MORE = re.compile(r"\b(?:how many|wie ?viele) [^\W\d_]+ (more|fewer|less|mehr|weniger)\b", re.IGNORECASE)
+ALSO = {"fewer": "less", "less": "fewer"}
+PERCENT = re.compile(
+    r"\b(?:what|which|how (?:many|much)|wie ?viele?|welche[rn]?)"
+    r"(?: (?:is|was|were|are|the|a|in|as|total|overall|approximate|new|final|ist|der|die|das)){0,5}"
+    r" (?:percent(?:age)?|per cent|prozent\w*)\b"
+    r"|\b(?:as a|in) percent(?:age)?\b|\bin prozent\b|\bals prozent\w*",
+    re.IGNORECASE,
+)
+# Words of questions whose answers are formulas.
+FORMAL = re.compile(
+    r"\$|\\\(|\\\[|\b(?:in terms of|express(?:ion|ed)?|simplif\w+|products?|multipl\w+|area|volume|formula"
+    r"|abhängig|ausdruck|vereinfach\w*|produkte?|fläche\w*|formel)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`nouns`: stems of what is counted; `unit`: the one in which; `scale`: a word that multiplies it, as
+    dozen; `letters` that stand alone where a formula is asked for.
+    """
+
+    nouns: frozenset[str] = frozenset()
+    unit: str = ""
+    scale: str = ""
+    percent: bool = False
+    letters: frozenset[str] = frozenset()
+
+
+@functools.lru_cache(1024)
+def asked(question: str) -> Asked:
+    """What the question asks for; nothing where there is none."""
+    if not question:
+        return Asked()
+    nouns = nouns_of(question)
+    multiplying = words()["nouns"]["multiplying"]
+    counted = [stem(name) for phrase in HOW_MANY.findall(question) for name in phrase.split()[:1]]
+    scale = next((name for name in counted if name in multiplying), "")
+    letters = frozenset(name for name in re.findall(r"[^\W\d]+", question) if len(name) == 1)
+    return Asked(
+        nouns,
+        unit_of(question),
+        scale,
+        PERCENT.search(question) is not None,
+        letters if FORMAL.search(question) else frozenset(),
+    )
+
+
+def unit_of(question: str) -> str:
+    """The unit that is asked for, if it is one: how many hours, in square feet."""
+    phrases = [*HOW_MANY.findall(question), *IN_UNITS.findall(question)]
+    found = {measured(phrase) for phrase in phrases} - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
+def measured(phrase: str) -> str:
+    """The unit that a phrase begins with, behind words such as `more`."""
+    tokens = latex.tokens(phrase.strip())
+    while tokens and stem(tokens[0].text) in words()["nouns"]["behind_how_many"]:
+        tokens = tokens[1:]
+    if not tokens or tokens[0].text.lower() in ("in", "a", "as", "am"):
+        return ""
+    units = (compound(tokens[:n]) for n in range(len(tokens), 0, -1))
+    return next((unit for unit in units if unit), "")
+
+
+def contradicts(unit: str, wanted: str) -> bool:
+    """Whether a unit of measure is another than the one that is asked for; 5 minutes per day are minutes."""
+    names = NAME.findall(unit)
+    if not wanted or not names or names[0] not in unit_names():
+        return False
+    above, _, below = unit.partition("/")
+    asked_above, _, asked_below = wanted.partition("/")
+    alike = any({above, asked_above} <= set(group) for group in words()["alike"].values())
+    if above != asked_above and not alike:
+        return True
+    return bool(below and asked_below and below != asked_below)
+
+
+def behind(question: str) -> list[str]:
+    """The stems of words right behind `how many` that make another number elsewhere: more, pairs, even."""
+    found = []
+    for phrase in HOW_MANY.findall(question):
+        for name in map(stem, phrase.split()):
+            if name not in words()["nouns"]["behind_how_many"]:
+                break
+            found.append(name)
+    return found
+
+
+def compared_by(question: str) -> set[str]:
+    """more, or less, where the question asks how many more than."""
+    found = {name.lower() for pattern in (MORE_THAN, MUCH_MORE, APPLES_MORE) for name in pattern.findall(question)}
+    return found | {ALSO[name] for name in found if name in ALSO}
+
+
+def nouns_of(question: str) -> frozenset[str]:
+    """The stems of the words that what a question counts may be among; none where it doesn't count."""
+    if not COUNTING.search(question):
+        return frozenset()
+    found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
+    near = behind(question)
+    near += [ALSO[name] for name in near if name in ALSO]
+    return frozenset(map(stem, {*found, *near, *compared_by(question)}))

@@ -1,0 +1,53 @@
+"""Products of letters alone, xy, x*y, y·x: formulas in any order where they have to be, else texts in theirs.
+
+xy may be a word or what a text is turned into.  So another order counts only where the expected answer has a
+sign of formulas, or the question asks for a formula and names each letter by itself; the same order written
+as a product, x*y for xy, counts always.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+from nomoat.tasks import latex
+from nomoat.tasks.latex import Token
+
+MAX_LETTERS = 6
+SIGNED = re.compile(r"[$\\*·×⋅∙^_]|^\s*[-−–]")
+TIMES = ("*", "(", ")", "{", "}")
+ORDER = "the same letters in another order, no formula by its signs or the question"
+
+
+def compared(answer: str, expected: str, asked: Collection[str] = ()) -> tuple[bool, str] | None:
+    """(whether they are one product, by which rule); None where nothing says that they are products."""
+    a, b = letters_of(answer), letters_of(expected)
+    if not a or not b:
+        return None
+    in_question = {*b} - {"-"} <= {*asked}
+    if sorted(a) != sorted(b):
+        return (False, "another product of letters") if in_question else None
+    if SIGNED.search(expected) or in_question:
+        return True, f"the same product{', in another order' * (a != b)}"
+    if a == b and SIGNED.search(answer):
+        return True, "the same product"
+    return (False, ORDER) if a != b else None
+
+
+def letters_of(text: str) -> list[str]:
+    """The sign and the letters of a product; none where it is anything else."""
+    if len(text) > 60:
+        return []
+    found = latex.tokens(text)
+    sign = [token.text for token in found[:1] if token.text == "-"]
+    names = [token for token in found[len(sign) :] if token.text not in TIMES]
+    if not names or any(token.kind != "name" or not token.text.isalpha() for token in names):
+        return []
+    together = "".join(token.text for token in names)
+    if len(together) > MAX_LETTERS or words_among(names, together):
+        return []
+    return sign + list(together)
+
+
+def words_among(names: Sequence[Token], together: str) -> bool:
+    """Whether these are words, or one letter: New York, abcd, x."""
+    runs = len(names) == 1 and len(together) > 3
+    return len(together) < 2 or runs or any(len(token.text) > 1 for token in names) and len(names) > 1

@@ -1,0 +1,75 @@
+"""Numbers in English words: five, twenty-one, two hundred and five thousand, two thirds."""
+
+import math
+from collections.abc import Sequence
+
+from nomoat.tasks.latex import Token
+from nomoat.tasks.nouns import words
+
+MAX_WORDS = 12
+NOT_BEFORE = ("-", "/", "of", "or")  # five-eighths, one of them
+
+
+def spelled(text: str) -> tuple[int, int] | None:
+    """(top, below) of a number in English words, in lowest terms."""
+    names = text.lower().replace("-", " ").split()
+    if not 0 < len(names) <= MAX_WORDS:
+        return None
+    if len(names) == 1 or names[-1] not in words()["parts"]:
+        count = counted(names)
+        return None if count is None else (count, 1)
+    below = words()["parts"][names[-1]]
+    count = 1 if names[:-1] == ["a"] else counted(names[:-1])
+    ordinal = count != 1 and not names[-1].endswith("s")  # twenty-fifth
+    if count is None or ordinal or math.gcd(count, below) > 1:
+        return None
+    return count, below
+
+
+def counted(names: Sequence[str]) -> int | None:
+    """The whole number that the words are."""
+    numbers, scales = words()["numbers"], words()["scales"]
+    if names[0] in scales or (names[0] == "a" and len(names) > 1):
+        names = ["one", *names[names[0] == "a" :]]
+    total, count, least, last = 0, None, math.inf, ""
+    for name in names:
+        power = scales.get(name, 0)
+        if name == "and" and last in scales:
+            pass
+        elif name == "hundred" and count and 0 < count < 100 and count % 10:
+            count *= 100
+        elif power > 2 and count and power < least:
+            total, count, least = total + count * 10**power, None, power
+        elif name in numbers and name != "hundred" and fits(numbers[name], count, total):
+            count = (count or 0) + numbers[name]
+        else:
+            return None
+        last = name
+    return None if last == "and" else total + (count or 0)
+
+
+def fits(number: int, count: int | None, total: int) -> bool:
+    """Whether a number up to ninety may follow what was counted: 5 on 20, anything on 100."""
+    if count is None:
+        return number > 0 or not total
+    if not number or not count:
+        return False
+    return count % 100 == 0 or (20 <= count % 100 <= 90 and count % 10 == 0 and number < 10)
+
+
+def in_digits(tokens: Sequence[Token]) -> list[Token]:
+    """Five apples as 5 apples, minus five degrees as minus 5 degrees."""
+    first = len(tokens) > 1 and tokens[0].text.lower() in ("minus", "negative")
+    end = first
+    while end < min(len(tokens), first + 2 * MAX_WORDS) and (
+        tokens[end].kind in ("name", "word") or tokens[end].text == "-"
+    ):
+        end += 1
+    for end in range(end, int(first), -1):
+        found = spelled(" ".join(token.text for token in tokens[first:end]))
+        if not found or "-" in (tokens[first].text, tokens[end - 1].text):
+            continue
+        if found[1] > 1 or (end < len(tokens) and tokens[end].text in NOT_BEFORE):
+            break
+        return [*tokens[:first], Token("number", str(found[0]), True), *tokens[end:]]
+    return [*tokens]

@@ -63,8 +63,9 @@ def equal(
     return compared(answer, expected, units=units, lang=lang, question=question)[0]
 
 
-# 2024-11-28, 11/28/2024, 3–5, 0x1F: no differences, quotients or products
-NO_SUM = re.compile(r"\d+(?:[-–—/]\d+){2,}|\d+[–—]\d+|0[xX][0-9a-fA-F]+")
+# 2024-11-28, 11/28/2024, 3-5, 0x1F: no differences, quotients or products
+NO_SUM = re.compile(r"\d+(?:[-–—/]\d+){2,}|\d+(?:\.\d+)?[-–—]\d+(?:\.\d+)?|0[xX][0-9a-fA-F]+")
+DASH = re.compile(r"\s*(?:[-–—−]|--)\s*|(?<=\d)\s(?:to|bis)\s(?=\d)")
 
 
 def compared(
@@ -91,7 +92,7 @@ def compared(
     timed = same_time(*texts)
     if timed is not None:
         return timed, f"{SAME[timed]} time of day"
-    if any(NO_SUM.fullmatch(text.removesuffix(".")) for text in texts):
+    if any(NO_SUM.fullmatch(text.strip("$. ")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
     wanted = asked(question)
@@ -130,12 +131,12 @@ def _without_percent(a: str, b: str) -> tuple[str, str] | None:
 
 
 def _one_dash(text: str) -> str:
-    return re.sub("[–—]", "-", text.removesuffix("."))
+    return DASH.sub("-", text.strip("$. "))
 
 
 def wordy(text: str) -> bool:
-    """Whether the text has no digit: n/a is a formula, and may be words."""
-    return not re.search("[0-9]", text)
+    """Whether the text has no digit and no such sign: n/a is a formula, and may be words."""
+    return not re.search("[0-9∅∞]", text)
 
 
 def matched(

@@ -31,7 +31,7 @@ COMMANDS = {
 }  # fmt: skip
 SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "≤": "≤",
-    "⩽": "≤", "≥": "≥", "⩾": "≥", "º": "°", "；": ";", "，": ",", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠",
+    "⩽": "≤", "≥": "≥", "⩾": "≥", "º": "°", "˚": "°", "；": ";", "，": ",", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠",
     r"\%": "%", "⋃": "∪", "⟨": "⟨", "＝": "=",
 }  # fmt: skip
 GREEK = {
@@ -54,7 +54,7 @@ POINTS = {"en": (r"\.", ","), "de": ("[.,]", r"\.")}  # of decimals, and between
 BLANK = re.compile(r"(?:\s|(?<=[^\s$=(\[{<>≤≥])~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
 STYLE = re.compile(
     r"\\(?:(?P<words>text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|hbox)"
-    r"|math(?:bf|bb|cal|it|sf)|boldsymbol|operatorname)(?![a-zA-Z])\s*\{"
+    r"|math(?:bf|bb|cal|it|sf)|boldsymbol|operatorname|underline)(?![a-zA-Z])\s*\{"
 )
 CIRCLE = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
 SCALE = re.compile(rf"(?:{CIRCLE.pattern})\s*(?:\\(?:text|mathrm)\s*\{{)?\s*([CF])(?![a-zA-Z])\}}?")
@@ -302,7 +302,8 @@ def argument(rest: list[Token], done: list[Token]) -> None:
             depth += {"{": 1, "}": -1}.get(token.text, 0)
             done.append(token)
         return
-    if token.kind == "number" and len(token.text) > 1 and token.text.isdigit():
+    letters = token.kind == "name" and token.text not in ("sin", "cos", "tan", "log", "ln")
+    if len(token.text) > 1 and (letters or (token.kind == "number" and token.text.isdigit())):
         rest.append(token._replace(text=token.text[1:], space=False))
         token = token._replace(text=token.text[0])
     done += [Token("sign", "{"), token, Token("sign", "}")]

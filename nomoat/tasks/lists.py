@@ -205,15 +205,30 @@ def letters_of(part: Answer) -> list[str]:
 
 
 def unnamed(value: Answer) -> Answer | None:
-    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters."""
+    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters; (3, 4) of x = 3, y = 4.
+    """
     if not isinstance(value, Several):
         return None
+    if value.kind == "{}":
+        return in_order(value.parts)
     if value.kind in ("=", "∈") and len(value.parts) == 2:
         left, right = value.parts
         names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
         if names and None not in names and not any(holds(right, name) for name in names):
             return right
     return None
+
+
+def in_order(equations: tuple[Answer, ...]) -> Several | None:
+    """The right sides of x = 3, y = 4, z = 5 as a tuple; None where the letters don't follow each other."""
+    names = [named(part) or "" for part in equations]
+    order = sorted(names)
+    if len(order) < 2 or any(len(name) != 1 for name in order):
+        return None
+    if any(ord(b) - ord(a) != 1 for a, b in itertools.pairwise(order)):
+        return None
+    sides = {name: part.parts[1] for name, part in zip(names, equations)}
+    return Several("()", tuple(sides[name] for name in order))
 
 
 def marked(part: Answer) -> bool:

@@ -13,12 +13,15 @@ from nomoat.tasks.latex import Token
 
 MAX_LETTERS = 6
 SIGNED = re.compile(r"[$\\*·×⋅∙^_]|^\s*[-−–]")
+NAMED = re.compile(r"^(\$?)\s*[a-zA-Z]\s*=\s*")  # A = xy
 TIMES = ("*", "(", ")", "{", "}")
 ORDER = "the same letters in another order, no formula by its signs or the question"
 
 
 def compared(answer: str, expected: str, asked: Collection[str] = ()) -> tuple[bool, str] | None:
     """(whether they are one product, by which rule); None where nothing says that they are products."""
+    if ("=" in answer) != ("=" in expected):
+        answer, expected = (NAMED.sub(r"\1", text) for text in (answer, expected))
     a, b = letters_of(answer), letters_of(expected)
     if not a or not b:
         return None

@@ -15,8 +15,8 @@ MAX_QUESTION = 20_000  # characters in which capitals are compared
 MAX_PLAIN = 4000  # characters that compare as text
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
 WRAPPERS = (
-    ("**", "**"), ("*", "*"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
-    ("«", "»"),
+    ("**", "**"), ("*", "*"), ("```", "```"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
+    ("«", "»"), ("_", "_"),
 )  # fmt: skip
 # B, (B), B., Option B, and B) with its text
 CHOICE = re.compile(
@@ -26,10 +26,11 @@ OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 # 3:30 pm, 9 a.m.
 TIME = re.compile(r"(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
 # Signs that stand between words; with any other, letters are those of a formula.
+UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
 OPTIONS = re.compile("[a-j]+|[A-J]+")
-ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}(?!\w)")  # U.S.A.
+ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}(?:[A-Z]\b)?(?!\w)")  # U.S.A.
 EXCLAIMED = re.compile(r"(?<=[^\W\d_]{4})!$")  # Paris!, but not n!
 BRACKETED = re.compile(r"\((\w)\)|\[([A-Za-z])\]")
 NAMES = ("name", "word")  # kinds of tokens
@@ -84,7 +85,7 @@ def boxed(text: str) -> str | None:
 
 def clean(text: str) -> str:
     """What is in the box, if there is one, without the marks of bold type and of code around it."""
-    text = narrow(boxed(text) or text).strip()
+    text = narrow(boxed(text) or text).strip().rstrip("✓✅✔\ufe0f ")
     text = measures.words()["synonyms"].get(text.strip("$. ").lower(), text)
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
@@ -103,6 +104,8 @@ def narrow(text: str) -> str:
 
 
 def _narrow(char: str) -> str:
+    if char in UNSEEN:
+        return ""
     if char in "℃℉":
         return unicodedata.normalize("NFKC", char)
     if char.isdecimal():
@@ -146,7 +149,7 @@ def cased(found: Sequence[Token]) -> Iterator[Token]:
     for token, then, next_name in zip(found, [*found[1:], *end], [*found[2:], *end]):
         if token.kind not in NAMES:
             yield token
-        elif options or is_word(token, then, formal) or (then.text == "'" and len(next_name.text) > 2):
+        elif options or is_word(token, then, formal) or begins_word(token, then, next_name):
             yield token._replace(text=in_lower_case(token.text))
         else:
             yield token
@@ -174,6 +177,16 @@ def is_word(token: Token, then: Token, formal: bool) -> bool:
     if name in ("A", "I"):
         return not formal and then.kind in ("name", "word") and len(then.text) > 2
     return len(name) > (3 if formal and token.kind == "name" else 2)
+
+
+def begins_word(token: Token, then: Token, next_name: Token) -> bool:
+    """Whether a letter or two are the beginning of a word: d'Alembert, x-ray, co-op, Dr. Smith."""
+    if then.space or next_name.kind not in NAMES:
+        return False
+    if then.text == ".":
+        return len(token.text) > 1 and len(next_name.text) > 2
+    whole = len(next_name.text) > 2 or (len(token.text) > 1 and next_name.text.islower())
+    return then.text in ("'", "-") and not next_name.space and whole
 
 
 def in_one_spelling(found: list[Token]) -> str:

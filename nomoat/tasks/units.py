@@ -88,7 +88,7 @@ def counting(
     while start > 1 and is_word(tokens[start - 1]):
         start -= 1
     before = tokens[start - 1]
-    if before.kind != "number" and before.text != "}":
+    if before.kind != "number" and before.text not in ("}", "π"):
         return None
     behind = [token.text.lower() for token in tokens[start:]]
     if len(behind) > 1 and behind[0] in words()["scales"] and stem(behind[0]) not in nouns:

@@ -10,7 +10,11 @@ from nomoat.tasks.units import compound
 
 COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
 HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
-IN_UNITS = re.compile(r"\bin ([^\W\d_]{3,}(?: [^\W\d_]+){0,3})", re.IGNORECASE)
+IN_UNITS = re.compile(
+    r"\bin ([^\W\d_]{2,}(?:/[^\W\d_]+)?[²³]?(?: [^\W\d_]+){0,3}?)(?=\s*[,?)]|\s+(?:is|does|did|will|was)\b)",
+    re.IGNORECASE,
+)
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
 # How many apples does Tom have more than Ann?  In one clause, and none that begins with a condition.
 MORE_THAN = re.compile(
     r"\b(?:how (?:many|much)|wie ?viele?)\b"
@@ -55,17 +59,24 @@ def asked(question: str) -> Asked:
     if not question:
         return Asked()
     nouns = nouns_of(question)
+    last = last_question(question)
     multiplying = words()["nouns"]["multiplying"]
-    counted = [stem(name) for phrase in HOW_MANY.findall(question) for name in phrase.split()[:1]]
+    counted = [stem(name) for phrase in HOW_MANY.findall(last) for name in phrase.split()[:1]]
     scale = next((name for name in counted if name in multiplying), "")
     letters = frozenset(name for name in re.findall(r"[^\W\d]+", question) if len(name) == 1)
     return Asked(
         nouns,
-        unit_of(question),
+        unit_of(last),
         scale,
-        PERCENT.search(question) is not None,
+        PERCENT.search(last) is not None,
         letters if FORMAL.search(question) else frozenset(),
     )
+
+
+def last_question(text: str) -> str:
+    """The last sentence that asks, or the last of all."""
+    sentences = SENTENCE.split(text.strip())
+    return next((sentence for sentence in reversed(sentences) if "?" in sentence), sentences[-1])
 
 
 def unit_of(question: str) -> str:
@@ -91,6 +102,8 @@ def contradicts(unit: str, wanted: str) -> bool:
     names = NAME.findall(unit)
     if not wanted or not names or names[0] not in unit_names():
         return False
+    if " " in unit:  # pounds of apples
+        unit = unit_names()[names[0]]
     above, _, below = unit.partition("/")
     asked_above, _, asked_below = wanted.partition("/")
     alike = any({above, asked_above} <= set(group) for group in words()["alike"].values())

@@ -96,12 +96,11 @@ def compared(
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
     wanted = asked(question)
-    if wanted.percent and (a_b := _without_percent(*texts)):
-        texts = a_b
-        told = ", in percent as the question asks"
-        same, rule = by_value(*texts, units, lang, wanted)
-        return same, rule + told * same
-    return by_value(answer, expected, units, lang, wanted)
+    same, rule = by_value(answer, expected, units, lang, wanted)
+    if not same and wanted.percent and (bare := _without_percent(*texts)):
+        in_percent, _ = by_value(*bare, units, lang, wanted)
+        return in_percent, "the same value, in percent as the question asks" if in_percent else rule
+    return same, rule
 
 
 def by_value(
@@ -167,7 +166,8 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
         return False, f"{what}, {unit}, which can't be left out"
     if omitted and contradicts(unit, wanted.unit):
         return False, f"another unit: {unit}, and the question asks for {wanted.unit}"
-    if omitted and wanted.scale and wanted.scale not in map(stem, NAME.findall(unit)):
+    names = {*map(stem, NAME.findall(unit))}
+    if omitted and wanted.scale and wanted.scale not in names and names <= wanted.nouns:
         return False, f"{unit}, and the question counts by the {wanted.scale}"
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
@@ -201,11 +201,11 @@ def readings(
         worth = Fraction(str(units[unit])) if unit else worth
     found = latex.tokens(text, lang, loose=not latex.BLANK_LIST.fullmatch(text))
     found = measures.signed(spoken.in_digits(found))
-    nouns, guess = wanted.nouns, None
+    nouns, whole = wanted.nouns, found
     if not units:
-        whole, (found, unit) = found, measures.parted(found, nouns)
-        guess = None if unit else measures.guessed(whole, nouns, wanted.unit)
+        found, unit = measures.parted(found, nouns)
     read = [understood(found, unit, worth, letters)]
+    guess = measures.guessed(whole, nouns, wanted.unit) if not units and not (unit and read[0]) else None
     of_words = True
     if guess:
         *guess, of_words = guess

@@ -120,6 +120,11 @@ def changed(found: Sequence[Token], start: int, last: int, end: int, nouns: Coll
         return "± makes two of it"
     if before[-1].text in ("and", "und") and before[-2].kind == "number" and last > start:
         return "a number and a part"
+    scales = words()["scales"]
+    if before[-2].kind == "number" and before[-1].text.lower() in scales:
+        return f"{before[-2].text} {before[-1].text} goes on"
+    if found[end - 1].text.lower() in scales and behind[0].text.lower() in words()["numbers"]:
+        return f"{behind[0].text} goes on"
     if why := by_word(behind, nouns):
         return why
     if "." in found[last].text and (behind[0].text == "…" or [t.text for t in behind[:2]] == [".", "."]):

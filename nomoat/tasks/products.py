@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from nomoat.tasks import latex
 from nomoat.tasks.latex import Token
+from nomoat.tasks.texts import SHORT
 
 MAX_LETTERS = 6
 SIGNED = re.compile(r"[$\\*·×⋅∙^_]|^\s*[-−–]")
@@ -25,7 +26,8 @@ def compared(answer: str, expected: str, asked: Collection[str] = ()) -> tuple[b
     a, b = letters_of(answer), letters_of(expected)
     if not a or not b:
         return None
-    in_question = {*b} - {"-"} <= {*asked}
+    word = "".join(b)
+    in_question = {*b} - {"-"} <= {*asked} and not word.isupper() and word.lower() not in (*SHORT, "yes")
     if sorted(a) != sorted(b):
         return (False, "another product of letters") if in_question else None
     if SIGNED.search(expected) or in_question:

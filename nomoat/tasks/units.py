@@ -68,7 +68,8 @@ def guessed(
     """
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
-        if first.kind != "name" or tokens[start - 1].text in PER:
+        last = tokens[start - 1]
+        if first.kind != "name" or last.text in PER or (is_word(last) and len(last.text) > 1):
             continue
         unit = compound(tokens[start:])
         if unit and (first.space or unit == wanted):

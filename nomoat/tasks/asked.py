@@ -89,9 +89,11 @@ def unit_of(question: str) -> str:
 def measured(phrase: str) -> str:
     """The unit that a phrase begins with, behind words such as `more`."""
     tokens = latex.tokens(phrase.strip())
-    while tokens and stem(tokens[0].text) in words()["nouns"]["behind_how_many"]:
+    modifiers = words()["nouns"]["behind_how_many"]
+    while tokens and stem(tokens[0].text) in modifiers:
         tokens = tokens[1:]
-    if not tokens or tokens[0].text.lower() in ("in", "a", "as", "am"):
+    first = tokens[0].text.lower() if tokens else ""
+    if first in ("", "in", "a", "as", "am"):
         return ""
     units = (compound(tokens[:n]) for n in range(len(tokens), 0, -1))
     return next((unit for unit in units if unit), "")
@@ -99,10 +101,11 @@ def measured(phrase: str) -> str:
 
 def contradicts(unit: str, wanted: str) -> bool:
     """Whether a unit of measure is another than the one that is asked for; 5 minutes per day are minutes."""
-    names = NAME.findall(unit)
+    modifiers = words()["nouns"]["behind_how_many"]
+    names = [name for name in NAME.findall(unit) if stem(name) not in modifiers]
     if not wanted or not names or names[0] not in unit_names():
         return False
-    if " " in unit:  # pounds of apples
+    if " " in unit:  # pounds of apples, more hours
         unit = unit_names()[names[0]]
     above, _, below = unit.partition("/")
     asked_above, _, asked_below = wanted.partition("/")
@@ -125,7 +128,8 @@ def behind(question: str) -> list[str]:
 
 def compared_by(question: str) -> set[str]:
     """more, or less, where the question asks how many more than."""
-    found = {name.lower() for pattern in (MORE_THAN, MUCH_MORE, APPLES_MORE) for name in pattern.findall(question)}
+    patterns = (MORE_THAN, MUCH_MORE, APPLES_MORE)
+    found = {name.lower() for pattern in patterns for name in pattern.findall(question)}
     return found | {ALSO[name] for name in found if name in ALSO}
 
 
@@ -134,6 +138,7 @@ def nouns_of(question: str) -> frozenset[str]:
     if not COUNTING.search(question):
         return frozenset()
     found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
-    near = behind(question)
-    near += [ALSO[name] for name in near if name in ALSO]
-    return frozenset(map(stem, {*found, *near, *compared_by(question)}))
+    found |= compared_by(question)
+    for name in behind(question):
+        found |= {name, ALSO.get(name, name)}
+    return frozenset(map(stem, found))

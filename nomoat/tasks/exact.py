@@ -151,7 +151,6 @@ def matched(
 
 def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Asked) -> tuple[bool, str]:
     omitted = not units and a.unit != b.unit
-    unit = a.unit or b.unit
     if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
@@ -161,17 +160,25 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
     if not same:
         told = in_units(a, b, units) if units else ""
         return False, f"another value{told}"
-    if omitted and not (a.omissible and b.omissible):
-        what = "a unit of one letter" if len(unit) < 2 else "no unit that is known"
-        return False, f"{what}, {unit}, which can't be left out"
-    if omitted and contradicts(unit, wanted.unit):
-        return False, f"another unit: {unit}, and the question asks for {wanted.unit}"
-    names = {*map(stem, NAME.findall(unit))}
-    if omitted and wanted.scale and wanted.scale not in names and names <= wanted.nouns:
-        return False, f"{unit}, and the question counts by the {wanted.scale}"
+    omissible = a.omissible and b.omissible
+    if omitted and (why := not_omitted(a.unit or b.unit, omissible, wanted)):
+        return False, why
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
+
+
+def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:
+    """Why the unit can't be left out, if so."""
+    if not omissible:
+        what = "a unit of one letter" if len(unit) < 2 else "no unit that is known"
+        return f"{what}, {unit}, which can't be left out"
+    if contradicts(unit, wanted.unit):
+        return f"another unit: {unit}, and the question asks for {wanted.unit}"
+    names = {*map(stem, NAME.findall(unit))}
+    if wanted.scale and wanted.scale not in names and names <= wanted.nouns:
+        return f"{unit}, and the question counts by the {wanted.scale}"
+    return ""
 
 
 def in_units(a: Reading, b: Reading, units: Mapping[str, Any] | None) -> str:
@@ -191,7 +198,8 @@ def readings(
     wanted: Asked = Asked(),  # noqa: B008  (it is frozen)
 ) -> list[Reading]:
     """What the text may be read as, at most twice: 5 m is five times m, and five metres; none where it isn't
-    in the grammar.  `letters`: what would be words, as -a, i is a formula.  What the question `wanted` may be left out.
+    in the grammar.  `letters`: what would be words, as -a, i is a formula.  What the question `wanted` may be
+    left out.
     """
     if len(text) > MAX_PLAIN or len(text := clean(text)) > MAX_TEXT:
         return []

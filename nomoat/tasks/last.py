@@ -18,13 +18,16 @@ from nomoat.tasks.latex import Token
 from nomoat.tasks.nouns import NUMERAL, stem, unit_names, words
 from nomoat.tasks.texts import narrow
 
-FRAC = ["frac", "{", "}"]
+FRAC = ["frac", "{", "}", "{"]  # without the numerator
+NEGATIVE_FRAC = ["frac", "{", "-", "}", "{"]
 NAMES = ("name", "word")
 JOINTS = ("-", ":", "'", "′", "/")  # between two numerals that are one range, date, time or ratio
-SAYS = ("is", "are", "be", "was", "equals", "equal", "to", "by", "of", "at", "gets", "get", "ist", "sind", "gleich")
+# Behind these, a minus with blanks around it is no dash.
+SAYS = (
+    "is", "are", "be", "was", "equals", "equal", "to", "by", "of", "at", "gets", "get", "ist", "sind", "gleich",
+)  # fmt: skip
 DASH = re.compile(r"(?<=\w)[ \t]+—[ \t]+")  # a break in a sentence
 UNITS_OF_A_LETTER = set("mgshlLNJWVACFpd")  # that stand right behind a number
-DOTS = (["."], ["…"])
 
 
 def last_number(
@@ -108,56 +111,91 @@ def scale_behind(found: Sequence[Token], end: int, nouns: Collection[str]) -> tu
 
 def changed(found: Sequence[Token], start: int, last: int, end: int, nouns: Collection[str]) -> str:
     """What makes another number of the one that stands there, or none; "" for nothing."""
-    before = [Token("end", ""), Token("end", ""), *found[:start]]
-    behind = [*found[end:], *[Token("end", "", True)] * 3]
-    if before[-1].text in JOINTS and before[-2].kind == "number" and before[-1].space == found[start].space:
-        dash = before[-1].text in ("-", "/") and found[start].space
-        if not dash:
-            return f"{before[-2].text}{before[-1].text}{found[start].text} is a range, date, time or ratio"
-    if before[-1].kind == "number" and not found[start].space and found[start].kind == "number":
-        return f"{before[-1].text} goes on"
-    if before[-1].text in ("±", "∓"):
-        return "± makes two of it"
-    if before[-1].text in ("and", "und") and before[-2].kind == "number" and last > start:
-        return "a number and a part"
-    scales = words()["scales"]
-    if before[-2].kind == "number" and before[-1].text.lower() in scales:
-        return f"{before[-2].text} {before[-1].text} goes on"
-    if found[end - 1].text.lower() in scales and behind[0].text.lower() in words()["numbers"]:
-        return f"{behind[0].text} goes on"
-    if why := by_word(behind, nouns):
-        return why
-    if "." in found[last].text and (behind[0].text == "…" or [t.text for t in behind[:2]] == [".", "."]):
-        return "its digits go on"
-    return "two units" if of_two_units(found, start, end) else ""
+    none = [Token("end", "", True)] * 3
+    before = [*none, *found[:start]][-2:]
+    behind = [*found[end:], *none][:3]
+    is_part = last > start
+    return (
+        by_sign(before, found[start])
+        or by_words_before(before, is_part)
+        or by_word(behind, nouns)
+        or by_scale(found[end - 1], behind[0])
+        or by_dots(found[last], behind)
+        or of_two_units(found, start, end)
+    )
+
+
+def by_sign(before: Sequence[Token], first: Token) -> str:
+    """What stands before a number and makes a range, a date or two numbers of it."""
+    number, sign = before
+    if sign.text in ("±", "∓"):
+        return f"{sign.text} makes two of it"
+    if sign.kind == first.kind == "number" and not first.space:
+        return f"{sign.text} goes on"
+    if number.kind != "number" or sign.text not in JOINTS or sign.space != first.space:
+        return ""
+    if first.space and sign.text in ("-", "/"):  # a difference, a quotient
+        return ""
+    return f"{number.text}{sign.text}{first.text} is a range, date, time or ratio"
+
+
+def by_words_before(before: Sequence[Token], is_part: bool) -> str:
+    """2 and 1/2, 3 million 200."""
+    number, word = before
+    if number.kind != "number":
+        return ""
+    name = word.text.lower()
+    joined = is_part and name in ("and", "und")
+    return f"{number.text} {name} goes on" if joined or name in words()["scales"] else ""
 
 
 def by_word(behind: Sequence[Token], nouns: Collection[str]) -> str:
     """The word behind a number that makes another one of it."""
-    token, name = behind[0], behind[0].text
-    if token.text == "‰":
-        return token.text
-    if [t.text.lower() for t in behind[:1]] in (["and"], ["und"]):
-        ends = [t.text.lower() for t in behind[1:3]]
-        return f"{name} {' '.join(ends)}" if ends[-1] in words()["parts"] or ends[-1].startswith("halb") else ""
+    token = behind[0]
+    name = token.text.lower()
+    if name in ("and", "und"):
+        return and_a_part([part.text.lower() for part in behind])
+    if name == "‰":
+        return name
     if token.kind not in NAMES or stem(name) in nouns:
         return ""
     table = words()
-    if stem(name) in table["nouns"]["scaling"] or name.lower() in table["parts"] or NUMERAL.fullmatch(name.lower()):
-        return f"{name} changes it"
-    attached = not token.space and len(name) == 1 and name not in UNITS_OF_A_LETTER
-    return f"{name} stands right behind it" if attached else ""
+    scaling = stem(name) in table["nouns"]["scaling"] or name in table["parts"]
+    if scaling or NUMERAL.fullmatch(name):
+        return f"{token.text} changes it"
+    attached = not token.space and len(name) == 1
+    return f"{token.text} stands right behind it" if attached and token.text not in UNITS_OF_A_LETTER else ""
 
 
-def of_two_units(found: Sequence[Token], start: int, end: int) -> bool:
+def and_a_part(names: Sequence[str]) -> str:
+    """and a half, und ein halbes."""
+    part = names[-1]
+    return " ".join(names) if part in words()["parts"] or part.startswith("halb") else ""
+
+
+def by_scale(last: Token, behind: Token) -> str:
+    """3 thousand five."""
+    goes_on = last.text.lower() in words()["scales"] and behind.text.lower() in words()["numbers"]
+    return f"{behind.text} goes on" if goes_on else ""
+
+
+def by_dots(last: Token, behind: Sequence[Token]) -> str:
+    """0.333..."""
+    dots = behind[0].text == "…" or [token.text for token in behind[:2]] == [".", "."]
+    return "its digits go on" if dots and "." in last.text else ""
+
+
+def of_two_units(found: Sequence[Token], start: int, end: int) -> str:
     """5 feet 3 inches, 3 dollars and 50 cents."""
     at = start - 1
     while at > 0 and found[at].text in (",", "and", "und"):
         at -= 1
-    if at < 1 or end >= len(found) or found[at - 1].kind != "number":
-        return False
-    units = [unit_names().get(found[i].text) for i in (at, end)]
-    return None not in units and units[0] != units[1]
+    if at < 1 or end >= len(found):
+        return ""
+    if found[at - 1].kind != "number":
+        return ""
+    units = {unit_names().get(found[i].text) for i in (at, end)} - {None}
+    return f"{' and '.join(sorted(units))} are one" if len(units) > 1 else ""
 
 
 def _goes_on(tokens: Sequence[Token], i: int) -> bool:
@@ -193,13 +231,19 @@ def phrase(found: list[Token], last: int) -> tuple[int, int]:
 
 def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
     """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
-    if last > 5 and [*texts[last - 6 : last - 3], *texts[last - 2 : last]] == ["frac", "{", "-", "}", "{"]:
-        return last - 6, last + 2
-    if last > 4 and [*texts[last - 5 : last - 3], *texts[last + 1 : last + 2]] == FRAC:
-        return last - 5, last + 2
+    closed = texts[last + 1 : last + 2] == ["}"]
+    for signs in (FRAC, NEGATIVE_FRAC):
+        start = last - len(signs) - 1
+        if closed and start >= 0 and without_top(texts[start:last]) == signs:
+            return start, last + 2
     if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
         return last - 2, last + 1
     return last, last + 1
+
+
+def without_top(texts: list[str]) -> list[str]:
+    """The tokens before a denominator, without the numerator."""
+    return [*texts[:-3], *texts[-2:]]
 
 
 def negative(found: list[Token], start: int) -> int | None:
@@ -213,7 +257,8 @@ def negative(found: list[Token], start: int) -> int | None:
     before = found[minus - 1] if minus else None
     if before is None:
         return minus
-    if before.text.lower() in ("-", "minus", "negative") or (before.text == "(" and minus > 1 and found[minus - 2].text == "-"):
+    bracketed = before.text == "(" and minus > 1 and found[minus - 2].text == "-"
+    if bracketed or before.text.lower() in ("-", "minus", "negative"):
         return None
     if before.kind == "number" or before.text in (")", "}", "%", "]"):
         return minus if found[minus].space and not found[first].space else start

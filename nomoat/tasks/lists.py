@@ -3,6 +3,7 @@ same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4),
 """
 
 import itertools
+from fractions import Fraction
 
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
 from nomoat.tasks.spellings import spelled_out
@@ -80,8 +81,7 @@ def cut(letter: Answer, above: Several, below: Several) -> Answer | None:
 
 def empty(low: Answer, high: Answer) -> bool:
     """Whether no number is between two fractions."""
-    ends = [part.number() if isinstance(part, Formula) else None for part in (low, high)]
-    fractions = [end.fraction() if end else None for end in ends]
+    fractions = [fraction_of(part) for part in (low, high)]
     return None not in fractions and fractions[0] >= fractions[1]
 
 
@@ -140,12 +140,17 @@ def set_named(region: Answer) -> Answer:
 def without(region: Answer, taken: Answer) -> Answer:
     """The line without a few numbers as a union of intervals; all else as it stands."""
     members = taken.parts if isinstance(taken, Several) and taken.kind == "{}" else (taken,)
-    values = [part.number() if isinstance(part, Formula) else None for part in members]
-    points = [value.fraction() if value else None for value in values]
-    if not same_form(region, REALS) or None in points:
+    points = {fraction_of(part): part for part in members}
+    if None in points or not same_form(region, REALS):
         return Several("∖", (region, taken))
-    ends = [LOWEST, *(member for _, member in sorted(zip(points, members), key=lambda pair: pair[0])), INFINITY]
-    return Several("∪", tuple(Several("()", pair) for pair in itertools.pairwise(ends)))
+    inner = [points[point] for point in sorted(points)]
+    ends = itertools.pairwise([LOWEST, *inner, INFINITY])
+    return Several("∪", tuple(Several("()", pair) for pair in ends))
+
+
+def fraction_of(part: Answer) -> Fraction | None:
+    value = part.number() if isinstance(part, Formula) else None
+    return value.fraction() if value else None
 
 
 def within(letter: Answer, region: Several) -> Several | None:
@@ -205,30 +210,15 @@ def letters_of(part: Answer) -> list[str]:
 
 
 def unnamed(value: Answer) -> Answer | None:
-    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters; (3, 4) of x = 3, y = 4.
-    """
+    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters."""
     if not isinstance(value, Several):
         return None
-    if value.kind == "{}":
-        return in_order(value.parts)
     if value.kind in ("=", "∈") and len(value.parts) == 2:
         left, right = value.parts
         names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
         if names and None not in names and not any(holds(right, name) for name in names):
             return right
     return None
-
-
-def in_order(equations: tuple[Answer, ...]) -> Several | None:
-    """The right sides of x = 3, y = 4, z = 5 as a tuple; None where the letters don't follow each other."""
-    names = [named(part) or "" for part in equations]
-    order = sorted(names)
-    if len(order) < 2 or any(len(name) != 1 for name in order):
-        return None
-    if any(ord(b) - ord(a) != 1 for a, b in itertools.pairwise(order)):
-        return None
-    sides = {name: part.parts[1] for name, part in zip(names, equations)}
-    return Several("()", tuple(sides[name] for name in order))
 
 
 def marked(part: Answer) -> bool:

@@ -22,19 +22,26 @@ ORDER = "the same letters in another order, no formula by its signs or the quest
 def compared(answer: str, expected: str, asked: Collection[str] = ()) -> tuple[bool, str] | None:
     """(whether they are one product, by which rule); None where nothing says that they are products."""
     if ("=" in answer) != ("=" in expected):
-        answer, expected = (NAMED.sub(r"\1", text) for text in (answer, expected))
-    a, b = letters_of(answer), letters_of(expected)
+        answer = NAMED.sub(r"\1", answer)
+        expected = NAMED.sub(r"\1", expected)
+    a = letters_of(answer)
+    b = letters_of(expected)
     if not a or not b:
         return None
-    word = "".join(b)
-    in_question = {*b} - {"-"} <= {*asked} and not word.isupper() and word.lower() not in (*SHORT, "yes")
+    in_question = are_asked("".join(b).strip("-"), asked)
     if sorted(a) != sorted(b):
         return (False, "another product of letters") if in_question else None
     if SIGNED.search(expected) or in_question:
-        return True, f"the same product{', in another order' * (a != b)}"
+        return True, "the same product"
     if a == b and SIGNED.search(answer):
         return True, "the same product"
     return (False, ORDER) if a != b else None
+
+
+def are_asked(letters: str, asked: Collection[str]) -> bool:
+    """Whether the letters are those that a question asks for in a formula, and neither a word nor points."""
+    word = letters.isupper() or letters.lower() in (*SHORT, "yes")
+    return not word and set(letters) <= set(asked)
 
 
 def letters_of(text: str) -> list[str]:

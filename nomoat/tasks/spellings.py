@@ -17,13 +17,10 @@ SET = re.compile(
 NUMBER = r"[0-9A-F]+(?:\.[0-9A-F]+)?"
 PLAIN = (
     (re.compile(r"\{([^{}]{1,80})\\over(?![a-zA-Z])([^{}]{1,80})\}"), r"\\frac{\1}{\2}"),
-    (re.compile(r"^\s*=\s*(?=[^=\s])"), ""),
     (re.compile(r"^(\s*\$?[a-zA-Z]\$?) (?:is|equals|is equal to|ist|ist gleich) (?=[-−–+$\\(0-9√])"), r"\1="),
     (re.compile(rf"^\s*\$?\(?({NUMBER})\)?\$?,? ?\(?(?:in )?base[- ](\d{{1,2}})\)?\.?\$?$"), r"\1_{\2}"),
     (re.compile(rf"^\s*\(({NUMBER})\)(?=_)"), r"\1"),
     (re.compile(r"(?<=[0-9\s])([mcdk]?m|in|ft|yd)([23])(?![\w.])"), r"\1^\2"),
-    (re.compile(r"^\s*USD\s?(?=[0-9])"), r"\\$"),
-    (re.compile(r"^\s*EUR\s?(?=[0-9])"), "€"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
     (re.compile(r"(?<![\w)}\]])⁴√"), "∜"),
     (re.compile(r"(?<![\w)}\]])²√"), "√"),

@@ -1,5 +1,6 @@
 """Numbers in English words: five, twenty-one, two hundred and five thousand, two thirds."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,12 +19,16 @@ def spelled(text: str) -> tuple[int, int] | None:
     if len(names) == 1 or names[-1] not in words()["parts"]:
         count = counted(names)
         return None if count is None else (count, 1)
-    below = words()["parts"][names[-1]]
-    count = 1 if names[:-1] == ["a"] else counted(names[:-1])
-    ordinal = count != 1 and not names[-1].endswith("s")  # twenty-fifth
-    if count is None or ordinal or math.gcd(count, below) > 1:
+    return of_parts(names[:-1], names[-1])
+
+
+def of_parts(names: Sequence[str], part: str) -> tuple[int, int] | None:
+    """(top, below) of two thirds; None for ordinals, as twenty-fifth, and for what isn't in lowest terms."""
+    below = words()["parts"][part]
+    count = 1 if names == ["a"] else counted(names)
+    if count is None or (count != 1 and not part.endswith("s")):
         return None
-    return count, below
+    return None if math.gcd(count, below) > 1 else (count, below)
 
 
 def counted(names: Sequence[str]) -> int | None:
@@ -59,17 +64,18 @@ def fits(number: int, count: int | None, total: int) -> bool:
 
 def in_digits(tokens: Sequence[Token]) -> list[Token]:
     """Five apples as 5 apples, minus five degrees as minus 5 degrees."""
-    first = len(tokens) > 1 and tokens[0].text.lower() in ("minus", "negative")
-    end = first
-    while end < min(len(tokens), first + 2 * MAX_WORDS) and (
-        tokens[end].kind in ("name", "word") or tokens[end].text == "-"
-    ):
-        end += 1
-    for end in range(end, int(first), -1):
-        found = spelled(" ".join(token.text for token in tokens[first:end]))
-        if not found or "-" in (tokens[first].text, tokens[end - 1].text):
+    first = int(len(tokens) > 1 and tokens[0].text.lower() in ("minus", "negative"))
+    texts = [token.text for token in itertools.takewhile(joins, tokens[first:])][: 2 * MAX_WORDS]
+    for n in range(len(texts), 0, -1):
+        found = spelled(" ".join(texts[:n]))
+        if not found or "-" in (texts[0], texts[n - 1]):
             continue
-        if found[1] > 1 or (end < len(tokens) and tokens[end].text in NOT_BEFORE):
+        rest = tokens[first + n :]
+        if found[1] > 1 or (rest and rest[0].text in NOT_BEFORE):
             break
-        return [*tokens[:first], Token("number", str(found[0]), True), *tokens[end:]]
+        return [*tokens[:first], Token("number", str(found[0]), True), *rest]
     return [*tokens]
+
+
+def joins(token: Token) -> bool:
+    return token.kind in ("name", "word") or token.text == "-"

@@ -15,7 +15,8 @@ MAX_QUESTION = 20_000  # characters in which capitals are compared
 MAX_PLAIN = 4000  # characters that compare as text
 BOX = re.compile(r"\\f?box(?:ed)? ?(?:\{|([^\s$]+))")
 WRAPPERS = (
-    ("**", "**"), ("*", "*"), ("```", "```"), ("`", "`"), ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
+    ("**", "**"), ("*", "*"), ("```", "```"), ("`", "`"),
+    ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
     ("«", "»"), ("_", "_"),
 )  # fmt: skip
 # B, (B), B., Option B, and B) with its text
@@ -26,7 +27,6 @@ OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 # 3:30 pm, 9 a.m.
 TIME = re.compile(r"(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
 # Signs that stand between words; with any other, letters are those of a formula.
-UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
 OPTIONS = re.compile("[a-j]+|[A-J]+")
@@ -104,8 +104,6 @@ def narrow(text: str) -> str:
 
 
 def _narrow(char: str) -> str:
-    if char in UNSEEN:
-        return ""
     if char in "℃℉":
         return unicodedata.normalize("NFKC", char)
     if char.isdecimal():
@@ -121,14 +119,19 @@ def same_words(a: str, b: str) -> bool:
 
 def plain(text: str, lang: str = "en") -> str:
     """What texts that aren't numbers are compared by: no blanks beside signs, words without capitals."""
-    text = EXCLAIMED.sub("", clean(text).replace("’", "'"))
-    text = ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text)
+    text = in_words(clean(text))
     if choice := CHOICE.fullmatch(without_text(text)):
         text = text if choice["said"] else choice_letter(choice[1])
     found = latex.tokens(text, lang)
     text = measures.quantities(found) or in_one_spelling(found).removeprefix("the ")
     alone = BRACKETED.fullmatch(text)
     return choice_letter(alone[1] or alone[2]) if alone else text
+
+
+def in_words(text: str) -> str:
+    """The text with one spelling of what stands in words: U.S.A. as USA, Paris! as Paris."""
+    text = EXCLAIMED.sub("", text.replace("’", "'"))
+    return ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text)
 
 
 def choice_letter(letter: str) -> str:
@@ -185,8 +188,9 @@ def begins_word(token: Token, then: Token, next_name: Token) -> bool:
         return False
     if then.text == ".":
         return len(token.text) > 1 and len(next_name.text) > 2
-    whole = len(next_name.text) > 2 or (len(token.text) > 1 and next_name.text.islower())
-    return then.text in ("'", "-") and not next_name.space and whole
+    if then.text not in ("'", "-") or next_name.space:
+        return False
+    return len(next_name.text) > 2 or (len(token.text) > 1 and next_name.text.islower())
 
 
 def in_one_spelling(found: list[Token]) -> str:

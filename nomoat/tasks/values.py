@@ -151,17 +151,21 @@ class Arithmetic:
         """(a, n, i): the root of this index is a times the i-th root of n, with the least n and i."""
         self.work += ROOT_WORK
         size = abs(radicand.numerator) * radicand.denominator ** (index - 1)
-        if self.work > MAX_WORK or (radicand < 0 and index % 2 == 0) or size > MAX_RADICAND:
+        even = index % 2 == 0
+        if self.work > MAX_WORK or size > MAX_RADICAND or (radicand < 0 and even):
             raise Unread
-        sign = -1 if radicand < 0 else 1
+        if not radicand:
+            return radicand, 1, 1
         outside, inside = without_powers(size, index)
-        count = Fraction(sign * outside, radicand.denominator)
+        count = Fraction(outside, radicand.denominator)
+        if radicand < 0:
+            count = -count
         left = index
         for part in (2, 3, 5, 7):
-            while left % part == 0 and (smaller := whole_root(inside, part)) and inside > 1:
+            while inside > 1 and left % part == 0 and (smaller := whole_root(inside, part)):
                 inside, left = smaller, left // part
         self.undone += root(radicand, outside, inside) or left != index
-        return count if inside else Fraction(0), inside or 1, left if inside > 1 else 1
+        return count, inside, left
 
     def logarithm(self, a: Value, base: Value) -> int | None:
         """The whole power of the base that the number is, of fractions; None where there is none."""

@@ -65,7 +65,8 @@ def test_golds_are_listed_once_and_name_their_likes():
 
 
 TEXT = st.text("0123456789.,+-*/^()[]{}%$= \\x!|mhUABor≤<∞", max_size=30)
-ROLES = ("worked out", "denies", "one box", "no formula", "same product")  # rules about what an answer has to be, not about equality
+# Rules about what an answer has to be, not about equality.
+ROLES = ("worked out", "denies", "one box", "no formula", "same product")
 
 
 def alike_both_ways(a, b, **options):

@@ -1,4 +1,4 @@
-"""What a question asks for, as far as its words tell: what it counts, in which unit, a percentage, a formula."""
+"""What a question asks for, as far as its words tell: what it counts, in which unit, a share, a formula."""
 
 import functools
 import re
@@ -23,7 +23,9 @@ MORE_THAN = re.compile(
     re.IGNORECASE,
 )
 MUCH_MORE = re.compile(r"\b(?:how much|(?:um )?wie ?viel) (more|less|mehr|weniger)\b", re.IGNORECASE)
-APPLES_MORE = re.compile(r"\b(?:how many|wie ?viele) [^\W\d_]+ (more|fewer|less|mehr|weniger)\b", re.IGNORECASE)
+APPLES_MORE = re.compile(
+    r"\b(?:how many|wie ?viele) [^\W\d_]+ (more|fewer|less|mehr|weniger)\b", re.IGNORECASE
+)
 ALSO = {"fewer": "less", "less": "fewer"}
 PERCENT = re.compile(
     r"\b(?:what|which|how (?:many|much)|wie ?viele?|welche[rn]?)"
@@ -81,8 +83,9 @@ def last_question(text: str) -> str:
 
 def unit_of(question: str) -> str:
     """The unit that is asked for, if it is one: how many hours, in square feet."""
-    phrases = [*HOW_MANY.findall(question), *IN_UNITS.findall(question)]
-    found = {measured(phrase) for phrase in phrases} - {""}
+    found = {measured(phrase) for phrase in HOW_MANY.findall(question)}
+    found |= {compound(latex.tokens(phrase)) for phrase in IN_UNITS.findall(question) if phrase.lower() != "in"}
+    found -= {""}
     return found.pop() if len(found) == 1 else ""
 
 

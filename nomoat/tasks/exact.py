@@ -33,7 +33,8 @@ from nomoat.tasks.values import Unread
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
 PERCENT = re.compile(r"\s*(?:\\?%|per ?cent\b|Prozent\b)")
 SAME = {True: "the same", False: "another"}
-FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", *FUNCTIONS}  # signs that no plain words have
+# Signs that no plain words have.
+FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", *FUNCTIONS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
     if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
-        same = any(Algebra().same(x, y) for x, y in lists.pairs(a.value, b.value))
+        same = same_values(a.value, b.value)
     except Unread:
         return False, "too large to be compared"
     if not same:
@@ -166,6 +167,10 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
     if a.undone > b.undone + b.powers:
         return False, "the same value, but not worked out as far"
     return True, f"the same value{in_units(a, b, units)}"
+
+
+def same_values(a: Answer, b: Answer) -> bool:
+    return any(Algebra().same(x, y) for x, y in lists.pairs(a, b))
 
 
 def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:

@@ -24,7 +24,8 @@ NAMES = ("name", "word")
 JOINTS = ("-", ":", "'", "′", "/")  # between two numerals that are one range, date, time or ratio
 # Behind these, a minus with blanks around it is no dash.
 SAYS = (
-    "is", "are", "be", "was", "equals", "equal", "to", "by", "of", "at", "gets", "get", "ist", "sind", "gleich",
+    "is", "are", "be", "was", "equals", "equal", "to", "by", "of", "at", "gets", "get", "ist", "sind",
+    "gleich",
 )  # fmt: skip
 DASH = re.compile(r"(?<=\w)[ \t]+—[ \t]+")  # a break in a sentence
 UNITS_OF_A_LETTER = set("mgshlLNJWVACFpd")  # that stand right behind a number
@@ -231,13 +232,17 @@ def phrase(found: list[Token], last: int) -> tuple[int, int]:
 
 def fraction_at(texts: list[str], last: int) -> tuple[int, int]:
     """Where a/b or \\frac{a}{b} starts and ends, if the numeral is its b; else the numeral alone."""
-    closed = texts[last + 1 : last + 2] == ["}"]
-    for signs in (FRAC, NEGATIVE_FRAC):
-        start = last - len(signs) - 1
-        if closed and start >= 0 and without_top(texts[start:last]) == signs:
-            return start, last + 2
-    if last > 1 and texts[last - 1] == "/" and texts[last - 2][:1].isdigit():
-        return last - 2, last + 1
+    if texts[last + 1 : last + 2] == ["}"]:
+        for signs in (FRAC, NEGATIVE_FRAC):
+            start = max(0, last - len(signs) - 1)
+            before = texts[start:last]
+            if without_top(before) == signs:
+                return start, last + 2
+    if last > 1:
+        sign = texts[last - 1]
+        above = texts[last - 2]
+        if sign == "/" and above[:1].isdigit():
+            return last - 2, last + 1
     return last, last + 1
 
 

@@ -139,13 +139,17 @@ def set_named(region: Answer) -> Answer:
 
 def without(region: Answer, taken: Answer) -> Answer:
     """The line without a few numbers as a union of intervals; all else as it stands."""
-    members = taken.parts if isinstance(taken, Several) and taken.kind == "{}" else (taken,)
+    members = (taken,)
+    if isinstance(taken, Several) and taken.kind == "{}":
+        members = taken.parts
     points = {fraction_of(part): part for part in members}
     if None in points or not same_form(region, REALS):
         return Several("∖", (region, taken))
     inner = [points[point] for point in sorted(points)]
-    ends = itertools.pairwise([LOWEST, *inner, INFINITY])
-    return Several("∪", tuple(Several("()", pair) for pair in ends))
+    ends = [LOWEST, *inner, INFINITY]
+    pairs = itertools.pairwise(ends)
+    pieces = [Several("()", pair) for pair in pairs]
+    return Several("∪", tuple(pieces))
 
 
 def fraction_of(part: Answer) -> Fraction | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nomoat.tasks.latex import Token
 from nomoat.tasks.nouns import words
 
-MAX_WORDS = 12
+MAX_WORDS = 20
 NOT_BEFORE = ("-", "/", "of", "or")  # five-eighths, one of them
 
 
@@ -65,15 +65,19 @@ def fits(number: int, count: int | None, total: int) -> bool:
 def in_digits(tokens: Sequence[Token]) -> list[Token]:
     """Five apples as 5 apples, minus five degrees as minus 5 degrees."""
     first = int(len(tokens) > 1 and tokens[0].text.lower() in ("minus", "negative"))
-    texts = [token.text for token in itertools.takewhile(joins, tokens[first:])][: 2 * MAX_WORDS]
-    for n in range(len(texts), 0, -1):
-        found = spelled(" ".join(texts[:n]))
-        if not found or "-" in (texts[0], texts[n - 1]):
+    texts = [token.text for token in itertools.takewhile(joins, tokens[first:])]
+    for n in range(min(len(texts), 2 * MAX_WORDS), 0, -1):
+        phrase = texts[:n]
+        found = spelled(" ".join(phrase))
+        if not found or "-" in (phrase[0], phrase[-1]):
             continue
+        top, below = found
         rest = tokens[first + n :]
-        if found[1] > 1 or (rest and rest[0].text in NOT_BEFORE):
+        if below > 1 or (rest and rest[0].text in NOT_BEFORE):
             break
-        return [*tokens[:first], Token("number", str(found[0]), True), *rest]
+        digits = Token("number", str(top), True)
+        start = tokens[:first]
+        return [*start, digits, *rest]
     return [*tokens]
 
 

@@ -52,7 +52,47 @@ from nomoat.tasks import last
         ("so x is **42**", 42),
         ("**x = 12 345** in all", 12345),
         ("0.(3)", Fraction(1, 3)),
+        ("３", 3),
+        ("5 m2", 5),
+        ("\\frac{-1}{2}", Fraction(-1, 2)),
+        ("2 hundred thousand", 200_000),
+        ("$5 million each", 5_000_000),
+        ("2 Milliarden", 2 * 10**9),
+        ("Final answer — 3", 3),
+        ("Step 1: 4", 4),
+        ("10 - 3 = 7", 7),
     ],
 )
 def test_the_last_number_is_all_of_it(text, value):
     assert last.last_number(text) == value
+
+
+NEGATIVE = ("minus 3", "- 3", "−3", "–3", "‑3", "x = − 3", "it is - 3", "it is negative 3", "minus 3 °C", "(-3)")
+
+
+@pytest.mark.parametrize("text", [*NEGATIVE, "**-3**", "#### -3", "-$3", "- $3", "minus $3", "$-3", "-€3", "Answer: - 3"])
+def test_a_minus_before_the_last_number_is_never_lost(text):
+    assert last.last_number(text) == -3
+
+
+CHANGED = {
+    "words": ("2 dozen", "2 Dutzend Eier", "3 quarters", "2 halves", "5 tenths", "5 Zehntel", "2 pairs", "2 squared"),
+    "parts": ("2 and a half", "2 and 1/2", "2 und ein halbes", "3 million 200 thousand", "3 thousand five"),
+    "letters": ("5k", "$2k", "2M", "3x", "2 bn of 3i"),
+    "ranges": ("3-5", "3–5", "3:4", "at 3:30", "2024-11-28", "11/28/2024", "28.11.2024", "555-1234"),
+    "two units": ("5 ft 3 in", "3 dollars and 50 cents", "1 h 30 min"),
+    "signs": ("±5", "+/-5", "--3", "-(-3)", "minus -3", "Answer - 3", "0.3 repeating", "0.333...", "5‰"),
+}
+
+
+@pytest.mark.parametrize("text", [text for texts in CHANGED.values() for text in texts])
+def test_what_makes_another_number_of_the_last_leaves_none_and_says_so(text):
+    value, why = last.last_of(text)
+    assert value is None
+    assert "can't be read" in why
+
+
+def test_words_that_the_question_counts_change_nothing():
+    assert last.says_last("2 dozen eggs", "2", question="How many dozen eggs are there?")
+    assert last.says_last("2 pairs", "2", question="How many pairs of shoes are there?")
+    assert not last.says_last("2 dozen eggs", "2", question="How many eggs are there?")

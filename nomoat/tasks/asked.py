@@ -84,7 +84,8 @@ def last_question(text: str) -> str:
 def unit_of(question: str) -> str:
     """The unit that is asked for, if it is one: how many hours, in square feet."""
     found = {measured(phrase) for phrase in HOW_MANY.findall(question)}
-    found |= {compound(latex.tokens(phrase)) for phrase in IN_UNITS.findall(question) if phrase.lower() != "in"}
+    wholes = [phrase for phrase in IN_UNITS.findall(question) if phrase.lower() != "in"]
+    found |= {compound(latex.tokens(phrase)) for phrase in wholes}
     found -= {""}
     return found.pop() if len(found) == 1 else ""
 

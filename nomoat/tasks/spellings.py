@@ -2,6 +2,7 @@ r"""Spellings that are brought into another before a text is read: ]0, 5[ as (0,
 \mathbb R as ℝ, US$ as $, +/- as ±, 1_000 as 1{,}000.
 """
 
+import functools
 import re
 
 # An interval with its brackets turned outwards where the end does not belong to it (ISO 80000-2, 2-7.10).
@@ -32,6 +33,7 @@ PLAIN = (
 )
 
 
+@functools.lru_cache(256)
 def spelled_out(text: str) -> str:
     """The text in the spelling that the tokens are read from."""
     for pattern, other in PLAIN:

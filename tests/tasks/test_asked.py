@@ -29,8 +29,8 @@ def test_the_unit_that_is_asked_for(question, unit):
 @pytest.mark.parametrize(
     ("question", "percent"),
     [("What percent are red?", True), ("What is the percentage?", True), ("Wie viel Prozent sind es?", True),
-     ("Write it as a percent.", True), ("What is 20 percent of 50?", False), ("What number is 20% of 50?", False),
-     ("It fell by 5 percent. How many dollars is that?", False)],
+     ("Write it as a percent.", True), ("What is 20 percent of 50?", False),
+     ("What number is 20% of 50?", False), ("It fell by 5 percent. How many dollars is that?", False)],
 )  # fmt: skip
 def test_whether_a_percentage_is_asked_for(question, percent):
     assert asked(question).percent is percent

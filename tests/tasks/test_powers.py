@@ -67,16 +67,17 @@ def test_the_last_number_is_all_of_it(text, value):
     assert last.last_number(text) == value
 
 
-NEGATIVE = ("minus 3", "- 3", "−3", "–3", "‑3", "x = − 3", "it is - 3", "it is negative 3", "minus 3 °C", "(-3)")
+NEGATIVE = ("minus 3", "- 3", "−3", "–3", "‑3", "x = − 3", "it is - 3", "it is negative 3", "minus 3 °C")
+SIGNED = ("(-3)", "**-3**", "#### -3", "-$3", "- $3", "minus $3", "$-3", "-€3", "Answer: - 3")
 
 
-@pytest.mark.parametrize("text", [*NEGATIVE, "**-3**", "#### -3", "-$3", "- $3", "minus $3", "$-3", "-€3", "Answer: - 3"])
+@pytest.mark.parametrize("text", [*NEGATIVE, *SIGNED])
 def test_a_minus_before_the_last_number_is_never_lost(text):
     assert last.last_number(text) == -3
 
 
 CHANGED = {
-    "words": ("2 dozen", "2 Dutzend Eier", "3 quarters", "2 halves", "5 tenths", "5 Zehntel", "2 pairs", "2 squared"),
+    "words": ("2 dozen", "2 Dutzend Eier", "3 quarters", "2 halves", "5 tenths", "5 Zehntel", "2 pairs"),
     "parts": ("2 and a half", "2 and 1/2", "2 und ein halbes", "3 million 200 thousand", "3 thousand five"),
     "letters": ("5k", "$2k", "2M", "3x", "2 bn of 3i"),
     "ranges": ("3-5", "3–5", "3:4", "at 3:30", "2024-11-28", "11/28/2024", "28.11.2024", "555-1234"),

@@ -18,7 +18,8 @@ from typing import Any
 from nomoat.config import JsonObject
 from nomoat.tasks import base
 from nomoat.tasks.base import MAX_TEXT, Problem, Undecided
-from nomoat.tasks.fences import code_in, defined
+from nomoat.tasks.fences import code_in
+from nomoat.tasks.solutions import defined
 
 MIN_TESTS = 3  # a problem with fewer is left out
 FUNCTIONS: dict[str, Callable] = {

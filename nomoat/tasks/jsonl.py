@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, base, columns, exact, programs, rewards, tables, texts
+from nomoat.tasks import answers, asserts, base, columns, exact, programs, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -291,7 +291,7 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     facts = {"work": str(row.get("solution", "")).strip()}
     if "test" in row:
         entry = row["entry_point"]
-        facts |= {"entry": entry, "before": prompt, **programs.tests(row["test"], entry)}
+        facts |= {"entry": entry, "before": prompt, **asserts.tests(row["test"], entry)}
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
         for name in ("inputs", "outputs"):

@@ -6,7 +6,7 @@ import pytest
 
 from nomoat import sandbox
 from nomoat.config import UserError
-from nomoat.tasks import programs
+from nomoat.tasks import asserts, demands, programs
 from nomoat.tasks.base import Problem
 
 BOUND = {
@@ -36,14 +36,14 @@ NEVER = {
 @pytest.mark.parametrize("kind", NEVER)
 def test_what_never_runs_is_not_demanded(kind):
     plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
-    facts = programs.tests(f"def check(candidate):\n{plain}{NEVER[kind]}", "g")
+    facts = asserts.tests(f"def check(candidate):\n{plain}{NEVER[kind]}", "g")
     assert (facts["asserts"], facts["left"]) == (["_0 == 0", "_1 == 1", "_2 == 2"], 0)
 
 
 @pytest.mark.parametrize("kind", BOUND)
 def test_what_does_not_always_hold_is_left_out_and_counted(kind):
     plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
-    facts = programs.tests(f"def check(candidate):\n{plain}    {BOUND[kind]}\n", "g")
+    facts = asserts.tests(f"def check(candidate):\n{plain}    {BOUND[kind]}\n", "g")
     assert (len(facts["inputs"]), len(facts["asserts"]), facts["left"]) == (3, 3, 1 + (kind in TWICE))
 
 
@@ -79,7 +79,7 @@ def judge():
         sandbox.backend()
     except UserError as error:
         pytest.skip(str(error))
-    facts = programs.tests(TEST, "f")
+    facts = asserts.tests(TEST, "f")
     assert (len(facts["asserts"]), facts["left"]) == (12, 1)
     problem = Problem("", "", "", {"entry": "f", "before": "", **facts})
     return lambda code: programs.check(problem, code)
@@ -116,7 +116,7 @@ def test_results_that_claim_to_be_equal_are_not(judge):
 
 
 def test_tests_are_taken_apart_without_being_run():
-    facts = programs.tests(
+    facts = asserts.tests(
         "assert candidate(__import__('os').getpid()) == 1\nassert candidate(*args) == 2", "g"
     )
     assert facts == {"inputs": [], "asserts": ["_0 == 1"], "left": 1}  # fewer than MIN_TESTS
@@ -130,7 +130,7 @@ def test_what_is_demanded_is_no_program(text):
     outputs = ["a"]
     demand = ast.parse(text, mode="eval").body
     try:
-        programs.understood(demand)
+        demands.understood(demand)
     except LookupError:
         return
-    assert programs.kept([text], outputs) is False
+    assert demands.kept([text], outputs) is False

@@ -1,24 +1,27 @@
-"""HumanEval's and unittest's tests taken apart: the calls that they make, and what they demand of the results.
+"""HumanEval's and unittest's tests taken apart: the calls that they make, and what they demand of the
+results.
 
-Only what holds in every case is demanded, and only of the function itself: nothing behind a return or an exit,
-in a loop or a branch, behind another meaning of the function's name, or with names from elsewhere.  What is
-left out is counted.
+Only what holds in every case is demanded, and only of the function itself: nothing behind a return or an
+exit, in a loop or a branch, behind another meaning of the function's name, or with names from elsewhere.
+What is left out is counted.
 """
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from nomoat.config import JsonObject
 from nomoat.tasks.demands import understood
+from nomoat.tasks.solutions import named
 
 MIN_TESTS = 3  # a problem with fewer is left out
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 EXITS = ("exit", "quit", "sys.exit", "os._exit", "os.abort", "self.skipTest", "pytest.skip", "pytest.exit")
-PURE = frozenset(
-    "abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hex "
-    "int isinstance len list map max min oct ord pow range repr reversed round set slice sorted str sum tuple "
-    "zip".split()
+PURE = re.compile(
+    "(?:abs|all|any|ascii|bin|bool|bytearray|bytes|chr|complex|dict|divmod|enumerate|filter|float|frozenset"
+    "|hex|int|isinstance|len|list|map|max|min|oct|ord|pow|range|repr|reversed|round|set|slice|sorted|str|sum"
+    "|tuple|zip)$"
 )
 OF_UNITTEST = {  # what a method of a TestCase demands of its first arguments
     "assertEqual": "({0}) == ({1})", "assertEquals": "({0}) == ({1})", "assertNotEqual": "({0}) != ({1})",
@@ -64,7 +67,7 @@ def tests(test: str, entry: str) -> JsonObject:
         node = as_assert(written)
         try:
             if not isinstance(node, ast.Assert):
-                left += sum(map(demands, ast.walk(node))) or mentions(node, names | helping)
+                left += n_demands(node) or mentions(node, names | helping)
                 continue
             if not demands(node):
                 continue
@@ -81,28 +84,45 @@ def tests(test: str, entry: str) -> JsonObject:
 
 
 def followed(tree: ast.Module, entry: str) -> tuple[Run, set[str]]:
-    """(what a test runs: the module and its last `check`; where there is none, its functions and methods named
-    test…; names of the functions that demand something and may be called there).
+    """(what a test runs: the module and its last `check`, or, where there is none, its functions and methods
+    named test…; names of the functions that demand something and may be called there).
     """
-    functions = [*functions_in(tree.body)]
-    run = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"][-1:]
-    is_check = bool(run)
-    run = run or [node for node in functions if node.name.startswith("test")]
+    functions = list(functions_in(tree.body))
+    check = next((node for node in reversed(tree.body) if called_check(node)), None)
+    run = [check] if check else [node for node in functions if node.name.startswith("test")]
     found = Run()
     names = found.follow(tree.body, {"candidate", entry})
     names -= {node.name for node in tree.body if isinstance(node, DEFINITIONS)}
     for node in run:
-        given = [argument.arg for argument in node.args.posonlyargs + node.args.args]
-        own = set(given[:1]) if is_check else set()
+        given = parameters(node)
         if node.decorator_list or isinstance(node, ast.AsyncFunctionDef):
-            found.left += sum(map(demands, ast.walk(node)))
+            found.left += n_demands(node)  # it may be skipped, or called otherwise
         else:
-            found.follow(node.body, names - set(given) | own)
-    others = [node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2]) and node not in run]
-    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
-    inside = [part for body in bodies for part in body if not isinstance(part, DEFINITIONS)]
-    found.left += sum(demands(node) for part in inside for node in ast.walk(part))
-    return found, {node.name for node in others if any(map(demands, ast.walk(node)))}
+            meant = given[:1] if check else ()
+            found.follow(node.body, names - {*given} | {*meant})
+    found.left += sum(map(n_demands, in_classes(tree)))
+    return found, {node.name for node in helping(tree, run) if n_demands(node)}
+
+
+def called_check(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "check"
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [argument.arg for argument in node.args.posonlyargs + node.args.args]
+
+
+def in_classes(tree: ast.Module) -> Iterator[ast.stmt]:
+    """What the bodies of classes run."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from (part for part in node.body if not isinstance(part, DEFINITIONS))
+
+
+def helping(tree: ast.Module, run: list) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions that are run only where they are called."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, DEFINITIONS[:2]))
+    return (node for node in functions if node not in run)
 
 
 def functions_in(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -137,33 +157,40 @@ def exits(node: ast.AST) -> bool:
 def meant_behind(node: ast.stmt, names: set[str]) -> set[str]:
     """The names that mean the function behind a statement."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        bound = {alias.asname or alias.name: alias.name for alias in node.names}
-        return (names | {new for new, old in bound.items() if old in names}) - {
-            new for new, old in bound.items() if old not in names
-        }
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id in names:
-        return names | {target.id for target in node.targets if isinstance(target, ast.Name)}
-    bound = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not is_read(part)}
-    return names - bound
+        return meant_by_import(node, names)
+    bound = named(node, ast.Store | ast.Del)
+    return names | bound if renames(node, names) else names - bound
 
 
-def is_read(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
+def meant_by_import(node: ast.Import | ast.ImportFrom, names: set[str]) -> set[str]:
+    bound = {alias.asname or alias.name: alias.name for alias in node.names}
+    meant = {new for new, old in bound.items() if old in names}
+    return names - bound.keys() | meant
+
+
+def renames(node: ast.AST, names: Collection[str]) -> bool:
+    """candidate = f"""
+    return isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id in names
 
 
 def as_assert(node: ast.stmt) -> ast.stmt:
     """The assert that a method of a TestCase is, or the statement as it is."""
     call = node.value if isinstance(node, ast.Expr) else None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
-        return node
-    form = OF_UNITTEST.get(call.func.attr)
-    if form is None or ast.unparse(call.func.value) not in ("self", "cls"):
+    form = OF_UNITTEST.get(method(call)) if isinstance(call, ast.Call) else None
+    if form is None:
         return node
     n = form.count("{")
-    with_message = len(call.args) == n + (call.func.attr != "assertAlmostEqual")
-    if len(call.args) not in (n, n + with_message) or {keyword.arg for keyword in call.keywords} - {"msg"}:
+    most = n if "round" in form else n + 1  # a message
+    if not n <= len(call.args) <= most or {keyword.arg for keyword in call.keywords} - {"msg"}:
         return node
-    return ast.Assert(ast.parse(form.format(*map(ast.unparse, call.args)), mode="eval").body)
+    given = map(ast.unparse, call.args)
+    return ast.Assert(ast.parse(form.format(*given), mode="eval").body)
+
+
+def method(call: ast.Call) -> str:
+    """The name of a TestCase's own method that is called, or ''."""
+    owner, _, name = ast.unparse(call.func).rpartition(".")
+    return name if owner in ("self", "cls") else ""
 
 
 class Calls(ast.NodeTransformer):
@@ -177,14 +204,13 @@ class Calls(ast.NodeTransformer):
         self.names: Collection[str] = ()
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in self.names:
+        """The name of the result, in the place of a call of the function."""
+        if ast.unparse(node.func) not in self.names:
             return self.generic_visit(node)
         self._check(node)
-        named = {keyword.arg: keyword.value for keyword in node.keywords}
-        number = len(self.inputs)
-        self.inputs.append(f"({arguments(node.args)}, {options(named)})")
-        return ast.Name(f"_{number}", ast.Load())
+        given = f"({arguments(node.args)}, {options(node.keywords)})"
+        self.inputs.append(given)
+        return ast.Name(f"_{len(self.inputs) - 1}", ast.Load())
 
     def _check(self, node: ast.Call) -> None:
         """LookupError where what it is called with stands elsewhere."""
@@ -197,26 +223,23 @@ def arguments(args: list[ast.expr]) -> str:
     return f"({''.join(f'{ast.unparse(arg)}, ' for arg in args)})"
 
 
-def options(named: dict[str, ast.expr]) -> str:
-    return f"{{{', '.join(f'{name!r}: {ast.unparse(given)}' for name, given in named.items())}}}"
+def options(keywords: list[ast.keyword]) -> str:
+    return f"{{{', '.join(f'{given.arg!r}: {ast.unparse(given.value)}' for given in keywords)}}}"
 
 
-def closed(nodes: list[ast.AST], taken: set[str]) -> bool:
+def closed(nodes: list[ast.expr], taken: set[str]) -> bool:
     """Whether these name nothing but PURE builtins, unless they are taken, and what they bind themselves."""
-    parts = [n for node in nodes for n in ast.walk(node)]
-    names = [n for n in parts if isinstance(n, ast.Name)]
-    bound = {n.id for n in names if not is_read(n)} | {n.arg for n in parts if isinstance(n, ast.arg)}
-    free = {n.id for n in names if is_read(n)} - bound
-    return not free & taken and free <= PURE
+    whole = ast.List(nodes, ast.Load())
+    own = {part.arg for part in ast.walk(whole) if isinstance(part, ast.arg)} | named(whole, ast.Store)
+    free = named(whole, ast.Load) - own
+    return not free & taken and all(map(PURE.match, free))
 
 
 def bound_in(tree: ast.AST) -> set[str]:
     """Every name that a program binds, wherever."""
-    names = set()
+    names = named(tree, ast.Store)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not is_read(node):
-            names.add(node.id)
-        elif isinstance(node, DEFINITIONS):
+        if isinstance(node, DEFINITIONS):
             names.add(node.name)
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).partition(".")[0])
@@ -226,14 +249,20 @@ def bound_in(tree: ast.AST) -> set[str]:
 
 
 def mentions(node: ast.AST, names: Collection[str]) -> bool:
-    """Whether the function is named there, but for check(candidate), its import and its other names."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
-        return not all(isinstance(given, ast.Name) and given.id in names for given in node.args)
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+    """Whether the function is named there, but for check(candidate) and where it gets another name."""
+    if renames(node, names):
         return False
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "check":
+        given = set(map(ast.unparse, node.args))
+        return not given <= set(names)
     if isinstance(node, ast.Name):
         return node.id in names
     return any(mentions(part, names) for part in ast.iter_child_nodes(node))
+
+
+def n_demands(node: ast.AST) -> int:
+    """How many asserts and raises are within."""
+    return sum(map(demands, ast.walk(node)))
 
 
 def demands(node: ast.AST) -> bool:

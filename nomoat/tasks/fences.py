@@ -29,14 +29,20 @@ def code_in(answer: str, name: str) -> str:
     """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff\u200b")
     found = [block for block in blocks(answer) if block.code.strip()]
-    code = solutions.chosen(found, name)
+    code = solutions.chosen(found or [Block(prose.code(answer))], name)
     if code is None and not found:
-        spans = (Block(prose.readable(span[2])) for span in SPAN.finditer(answer))
-        code = solutions.chosen([Block(prose.code(answer))], name) or solutions.chosen([*spans], name)
+        code = solutions.chosen(list(spans(answer)), name)
     if code is not None:
         return code
-    bodies = [block.code for block in found if block.code.startswith((" ", "\t"))]
-    return (bodies or [block.code for block in found] or [prose.body(answer)])[-1]
+    codes = [block.code for block in found]
+    bodies = [code for code in codes if code.startswith((" ", "\t"))]
+    return (bodies or codes or [prose.body(answer)])[-1]
+
+
+def spans(answer: str) -> Iterator[Block]:
+    """Code within lines."""
+    for span in SPAN.finditer(answer):
+        yield Block(prose.readable(span[2]))
 
 
 def blocks(text: str, depth: int = 0) -> Iterator[Block]:
@@ -47,19 +53,27 @@ def blocks(text: str, depth: int = 0) -> Iterator[Block]:
         at += 1
         if not opening:
             continue
-        if opening["words"] and not opening["end"] and not closes_later(lines[at:], opening["fence"]):
+        if opening["end"]:  # on the same line
+            body, closed = [], True
+        elif opening["words"] and not closes_later(lines[at:], opening["fence"]):
             continue
-        body, at, closed = ([], at, True) if opening["end"] else block(lines, at, opening)
-        language, first = beginning(opening["info"])
-        code = "".join(f"{line}\n" for line in [*first, *body])
-        code = prose.readable(code) if closed else prose.code(code)
-        inner = [] if depth == MAX_DEPTH or parsed(code) else [*blocks(code, depth + 1)]
-        yield from inner or [Block(code, language)]
+        else:
+            body, at, closed = block(lines, at, opening)
+        yield from within(body, opening["info"], closed, depth)
+
+
+def within(body: list[str], info: str, closed: bool, depth: int) -> Iterator[Block]:
+    """The block, or the blocks in it."""
+    language, first = beginning(info)
+    code = "".join(f"{line}\n" for line in [*first, *body])
+    code = prose.readable(code) if closed else prose.code(code)
+    inner = [] if depth == MAX_DEPTH or parsed(code) else [*blocks(code, depth + 1)]
+    yield from inner or [Block(code, language)]
 
 
 def beginning(info: str) -> tuple[str, list[str]]:
     """(the language that stands behind a fence, the first line of code if it stands there, too)."""
-    language, _, rest = info.strip(" \t\u00a0").partition(" ")
+    language, _, _ = info.strip(" \t\u00a0").partition(" ")
     line = FIRST_WORD.sub("", info.strip(), count=1)
     starts = solutions.BEGINNING.match(line) and " " in line
     return ("python", [line]) if starts else (language.lower(), [])
@@ -75,7 +89,7 @@ def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int,
     fence = opening["fence"]
     quotes = opening["lead"].count(">")
     body: list[str] = []
-    within = 0  # blocks that are open in this one
+    n_open = 0  # blocks in this one
     indent = len(opening["lead"].rpartition(">")[2].expandtabs(4))
     quoted = quotes > 0 and at < len(lines) and lines[at].lstrip().startswith(">")
     while at < len(lines):
@@ -86,8 +100,8 @@ def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int,
             line = re.sub(rf"^(?:[ \t]*> ?){{1,{quotes}}}", "", line)
         closing = CLOSING.match(line)
         if closing and closing["fence"].startswith(fence) and shallow(line, indent) and not in_text(body):
-            within += 1 if LANGUAGE.match(closing["behind"].strip()) else -1  # another opens, or closes
-            if within < 0:
+            n_open += 1 if LANGUAGE.match(closing["behind"].strip()) else -1  # another opens, or closes
+            if n_open < 0:
                 return unindented(body, indent), at + 1, True
         at += 1
         last = line.rstrip().removesuffix(fence)
@@ -100,12 +114,9 @@ def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int,
 
 
 def in_text(body: list[str]) -> bool:
-    """Whether a text in three quotes is open behind these lines, and what stands there is a program so far."""
+    """Whether a text in three quotes is open behind these lines, and they are a program so far."""
     code = "\n".join(body)
-    for quotes in ('"""', "'''"):
-        if code.count(quotes) % 2 and parsed(f"{code}\n{quotes}"):
-            return True
-    return False
+    return any(code.count(quotes) % 2 and parsed(f"{code}\n{quotes}") for quotes in ('"""', "'''"))
 
 
 def shallow(line: str, indent: int) -> bool:

@@ -6,10 +6,11 @@ function raises is his, and has to be told with his file and line.
 
 import dis
 import functools
-import signal
 import threading
 import warnings
+from _signal import ITIMER_REAL, SIGALRM, setitimer, signal  # without naming handlers: 4 µs each
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,26 +45,49 @@ class Raised(Exception):
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
     """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass.
 
-    What the process shares stays as it is, see ambient.py: what changes it is a Fault.  One works at a time.
+    What the process shares stays as it is, see ambient.py: what changes it is a Fault.  TaskError where it
+    takes longer than LONGEST_SECONDS.
     """
-    with ambient.LOCK:
-        before = ambient.state()
-        try:
-            with ambient.Aside():
-                given = function(*args, **named)
-        except (Undecided, UserError, Ended):
+    name = f"{getattr(function, '__module__', '')}: {getattr(function, '__name__', type(function).__name__)}"
+    if threading.current_thread() is not threading.main_thread():
+        return _waited_for(name, functools.partial(_attempt, function, *args, **named))
+    with _limited(name):
+        return _attempt(function, *args, **named)
+
+
+def _attempt(function: Callable, *args: Any, **named: Any) -> Any:
+    ambient.KEEPER.enter()
+    try:
+        given = function(*args, **named)
+    except (Undecided, UserError, Ended):
+        raise
+    except Raised as error:
+        given = Fault(error.kind, error.words)
+    except KeyboardInterrupt as error:
+        if not _by_statement(error):  # a person at the keyboard
             raise
-        except Raised as error:
-            given = Fault(error.kind, error.words)
-        except KeyboardInterrupt as error:
-            if not _by_statement(error):  # a person at the keyboard
-                raise
-            given = Fault(type(error).__name__, told(error))
+        given = Fault(type(error).__name__, told(error))
+    except BaseException as error:
+        given = Fault(type(error).__name__, told(error))
+    finally:
+        changed = ambient.KEEPER.leave()
+    return Fault(*changed) if changed else given
+
+
+def _waited_for(name: str, work: Callable[[], Any]) -> Any:
+    """What the work gives or raises, in a thread that nobody waits for where it takes too long."""
+    done: Future = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
         except BaseException as error:
-            given = Fault(type(error).__name__, told(error))
-        finally:
-            changed = ambient.restored(before)
-        return Fault(*changed) if changed else given
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    if not wait([done], LONGEST_SECONDS).done:
+        raise too_slow(name, LONGEST_SECONDS)
+    return done.result()
 
 
 def _by_statement(error: BaseException) -> bool:
@@ -75,24 +99,19 @@ def _by_statement(error: BaseException) -> bool:
 
 
 @contextmanager
-def limited(name: str) -> Iterator[None]:
-    """TaskError where what is within takes longer than LONGEST_SECONDS; in the main thread, which an alarm
-    can wake.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _limited(name: str) -> Iterator[None]:
+    """TaskError where what is within takes too long: an alarm wakes the main thread."""
 
     def ring(*_: object) -> None:
         raise too_slow(name, LONGEST_SECONDS)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
+    before = signal(SIGALRM, ring)
+    setitimer(ITIMER_REAL, LONGEST_SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        setitimer(ITIMER_REAL, 0)
+        signal(SIGALRM, before)
 
 
 def too_slow(name: str, seconds: float) -> TaskError:
@@ -110,8 +129,7 @@ def total(check: Callable, name: str) -> Callable:
 
     @functools.wraps(check)
     def decided(problem: Any, answer: str) -> bool:
-        with limited(f"{name}: check"):
-            verdict = attempt(check, problem, answer)
+        verdict = attempt(check, problem, answer)
         if not isinstance(verdict, bool):
             kind = verdict.kind if isinstance(verdict, Fault) else type(verdict).__name__
             what = f"raises ({verdict.words})" if isinstance(verdict, Fault) else f"gives {verdict!r:.80}"
@@ -135,8 +153,7 @@ def strict(function: Callable, name: str, kind: type) -> Callable:
 
     @functools.wraps(function)
     def given(*args: Any) -> Any:
-        with limited(name):
-            value = attempt(function, *args)
+        value = attempt(function, *args)
         if isinstance(value, kind) and value != []:
             return value
         what = value.words if isinstance(value, Fault) else f"it gave {value!r:.80}"
@@ -147,8 +164,7 @@ def strict(function: Callable, name: str, kind: type) -> Callable:
 
 def module_at(path: Path, expected: str) -> ModuleType:
     """The Python file as a module; it may import its neighbours.  TaskError with its line where it fails."""
-    with limited(str(path)):
-        given = attempt(module_of, path)
+    given = attempt(module_of, path)
     if isinstance(given, Fault):
         raise TaskError(f"{path} fails ({given.words}); expected {expected}; mend that line")
     return given

@@ -18,6 +18,7 @@ from nomoat.tasks.fences import code_in
 # Runs the program; what its main part fails over is no matter once the function is there.
 LOADER = """
 import builtins as _b, sys as _s
+_b.exit = _b.quit = _s.exit
 _m = _s.modules["__candidate__"] = _b.type(_s)("__candidate__")
 _names = _m.__dict__
 try:

@@ -9,18 +9,20 @@ import builtins
 import re
 import symtable
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 BEGINNING = re.compile(r"(?:async )?def |class \w|@\w|import \w|from [\w.]+ import |lambda\b|\w+\s*=[^=]")
 BOUND = re.compile(r"(?m)^(?:(?:async )?(?:def|class)\s+(\w+)\b|(\w+)\s*(?::[^=\n]+)?=)")
 FUTURE = re.compile(r"(?m)^from __future__ import .*\n?")
-ELSEWHERE = frozenset(
-    "js javascript jsx ts typescript tsx java c cpp c++ cs csharp c# go golang rust rs ruby rb php kotlin "
-    "swift scala haskell hs r julia matlab lua perl bash sh shell zsh console terminal powershell sql json "
-    "yaml toml xml html css diff output".split()
+ELSEWHERE = re.compile(
+    r"(?:js|javascript|[jt]sx|ts|typescript|java|c|cpp|c\+\+|cs|csharp|c#|go|golang|rust|rs|ruby|rb|php"
+    r"|kotlin|swift|scala|haskell|hs|r|julia|matlab|lua|perl|bash|sh|shell|zsh|console|terminal|powershell"
+    r"|sql|json|ya?ml|toml|xml|html|css|diff|output)$"
 )
 MAX_BLOCKS = 200
+FUNCTION_OR_CLASS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,15 @@ def chosen(found: Sequence[Block], name: str) -> str | None:
     if not ranks:
         return None
     last = max(ranks, key=lambda i: (ranks[i], i))
-    codes = [block.code for block in found]
+    codes = [at_margin(block.code) for block in found]
     parts = needed(codes, last)
     made = set().union(*(defined(codes[i]) for i in parts))
     return joined(without_own_imports(codes[i], made) for i in sorted(parts))
+
+
+def at_margin(code: str) -> str:
+    """A program that is indented as a whole, without that."""
+    return textwrap.dedent(code) if code.startswith((" ", "\t")) and parsed(code) else code
 
 
 def rank_of(block: Block, name: str) -> tuple[bool, ...] | None:
@@ -49,11 +56,11 @@ def rank_of(block: Block, name: str) -> tuple[bool, ...] | None:
     tree = parsed(block.code)
     if tree is None:
         said = any(name in names for names in BOUND.findall(block.code))
-        return (False, block.language not in ELSEWHERE, True) if said else None
+        return (False, not ELSEWHERE.match(block.language), True) if said else None
     makers = [node for node in bound_at_top(tree.body) if makes(node, name)]
     if not makers:
         return None
-    return (True, block.language not in ELSEWHERE, not stub(makers[-1]))
+    return (True, not ELSEWHERE.match(block.language), not stub(makers[-1]))
 
 
 def bound_at_top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -69,16 +76,21 @@ def bound_at_top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def makes(node: ast.stmt, name: str) -> bool:
     """Whether a statement alone binds the name to what may be a function."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+    if isinstance(node, FUNCTION_OR_CLASS):
         return node.name == name
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return not foreign(node) and any(name == (alias.asname or alias.name) for alias in node.names)
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        stores = any(isinstance(target, ast.Name) and target.id == name for target in targets)
-        reads = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.value))
-        return stores and not reads and not isinstance(node.value, ast.Constant)
-    return False
+        names = [alias.asname or alias.name for alias in node.names]
+        return name in names and not foreign(node)
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or isinstance(node.value, ast.Constant | None):
+        return False
+    reads = named(node.value, ast.Load)
+    return name in named(node, ast.Store) - reads
+
+
+def named(node: ast.AST, context: type) -> set[str]:
+    """The names that are read (ast.Load) or bound (ast.Store, ast.Del) anywhere within."""
+    names = (part for part in ast.walk(node) if isinstance(part, ast.Name))
+    return {part.id for part in names if isinstance(part.ctx, context)}
 
 
 def foreign(node: ast.Import | ast.ImportFrom) -> bool:
@@ -128,11 +140,13 @@ def without_own_imports(code: str, made: set[str]) -> str:
     """The code without imports of what the blocks make themselves, from modules that are not Python's."""
     tree, lines = parsed(code), code.split("\n")
     for node in reversed(tree.body if tree else []):
-        if not isinstance(node, ast.ImportFrom) or not foreign(node) or node.col_offset:
-            continue
-        if all(alias.name in made and alias.asname in (None, alias.name) for alias in node.names):
-            lines[node.lineno - 1 : node.end_lineno] = []
+        if isinstance(node, ast.ImportFrom) and not node.col_offset and of_ours(node, made):
+            del lines[node.lineno - 1 : node.end_lineno]
     return "\n".join(lines)
+
+
+def of_ours(node: ast.ImportFrom, made: set[str]) -> bool:
+    return foreign(node) and all(alias.name in made and not alias.asname for alias in node.names)
 
 
 def parsed(code: str) -> ast.Module | None:
@@ -155,7 +169,7 @@ def defined(code: str) -> set[str]:
     names, waiting = set(), [*tree.body]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, FUNCTION_OR_CLASS):
             names.add(node.name)
             continue
         if isinstance(node, ast.ImportFrom) and foreign(node):

@@ -2,7 +2,7 @@
 
     python -m nomoat.tasks.trl rewards.py f
 
-reads one JSON object a line, {"prompts", "completions", "columns"}, and answers with {"rewards"} or {"fault"}.
+reads one JSON object a line, {"prompts", "completions", "columns"}, and answers {"rewards"} or {"fault"}.
 What the function does to its process (its seeds, threads, working directory, environment, what it prints, its
 end) is then no matter of the run's.  The standard library alone, so that it starts quickly.
 """
@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import sys
 import sysconfig
 import threading
@@ -144,10 +145,10 @@ def module_of(path: Path) -> ModuleType:
         fresh = sys.modules.setdefault(path.stem, module) is module  # dataclasses look for their module there
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+            fresh = False
+        finally:
             if fresh:
                 del sys.modules[path.stem]
-            raise
     return module
 
 
@@ -170,7 +171,7 @@ def heard(orders: Any) -> Iterator[dict]:
     def listen() -> None:
         for line in orders:
             waiting.put(line)
-        os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=listen, daemon=True).start()
     while True:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -15,7 +15,7 @@ from nomoat.config import TaskError
 from nomoat.tasks import guest
 
 START_SECONDS = 300.0  # in which a file is read; it may load a model
-LONGEST_SECONDS = 300.0  # of one call
+LONGEST_SECONDS = 240.0  # of one call; less than guest has
 
 
 class Worker:
@@ -28,7 +28,7 @@ class Worker:
         self.file, self.name, self.expected = file, name, expected
         self.lock = Lock()
         self.process: subprocess.Popen | None = None
-        self.end = lambda: None
+        self.end: Callable[[], Any] | None = None
         with self.lock:
             self._started()
 
@@ -45,7 +45,8 @@ class Worker:
 
     def close(self) -> None:
         """Ends its process."""
-        self.end()
+        if self.end is not None:
+            self.end()
         self.process = None
 
     def _started(self) -> None:
@@ -67,27 +68,28 @@ class Worker:
             said = {"fault": [error.kind, error.words]}
         if "fault" in said:
             self.close()
-            raise TaskError(f"{self.file} fails ({said['fault'][1]}); expected a file with {self.expected}; mend it")
+            found = f"{self.file} fails ({said['fault'][1]})"
+            raise TaskError(f"{found}; expected a file with {self.expected}; mend that line")
         if not said["callable"]:
             self.close()
             raise TaskError(f"no function {self.name!r} in {self.file}; expected {self.expected}; mend it")
 
     def _asked(self, line: bytes, seconds: float) -> dict[str, Any]:
         """What it says to a line.  Whatever ends the waiting ends the process, which would answer later."""
-        deadline = time.monotonic() + seconds
+        process, answered = self.process, False
         try:
-            return json.loads(self._answer(memoryview(line), deadline))
+            said = json.loads(self._answer(memoryview(line), time.monotonic() + seconds))
+            answered = True
         except TimeoutError:
-            self.close()
             raise guest.too_slow(self.name, seconds) from None
         except (EOFError, BrokenPipeError):
-            code = self.process.wait()
-            self.close()
+            code = process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise guest.Raised("end", f"it ends its process ({how})") from None
-        except BaseException:
-            self.close()
-            raise
+        finally:
+            if not answered:
+                self.close()
+        return said
 
     def _answer(self, line: memoryview, deadline: float) -> bytes:
         """The line that comes back.  TimeoutError, EOFError where none does."""

@@ -89,17 +89,20 @@ def program(problem: Problem, answer: str) -> str:
     entry, before = problem.facts["entry"], problem.facts["before"]
     code = code_in(answer, entry)
     if solutions.rank_of(solutions.Block(code), entry):
-        source = solutions.joined(iter([f"{before}\n", code]))
+        whole = before if solutions.parsed(before) else f"{before}\n    pass"  # it may end behind the colon
+        source = solutions.joined(iter([f"{whole}\n", code]))
     else:
-        source = before + continued(before, code)
+        source = f"{before}{at_depth(code)}\n"
     return loaded(source, entry, CALLER)
 
 
-def continued(before: str, code: str) -> str:
-    """The body of the function behind its beginning; a first line alone may have lost its blanks."""
-    ways = [code] if code.startswith((" ", "\t")) else [f"    {code}", textwrap.indent(code, "    ")]
-    whole = [way for way in ways if solutions.parsed(f"{before}{way}")]
-    return f"{(whole or ways)[0]}\n"
+def at_depth(code: str) -> str:
+    """The body of a function as deep as it stands in one; its first line alone may have lost its blanks."""
+    if code.startswith((" ", "\t")):
+        return code
+    rest = code.split("\n")[1:]
+    lost = all(line.startswith((" ", "\t")) for line in rest if line.strip())
+    return f"    {code}" if lost else textwrap.indent(code, "    ")
 
 
 def left_out(all_of_them: list[Problem], judged: list[Problem]) -> Iterator[str]:

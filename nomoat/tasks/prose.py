@@ -2,6 +2,7 @@
 
 import ast
 import html
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -104,20 +105,31 @@ def indented(text: str) -> str:
 
 
 def statements(text: str) -> Iterator[str]:
-    """The parts that are Python, and no words; a function that isn't, as it is."""
+    """The parts that are Python, and no words; a function that isn't, as it is, and nothing behind it."""
     parts, at = list(margins(text)), 0
     while at < len(parts):
-        part, n = parts[at], 1
-        strict = STRICT.match(part)
-        while strict and not parsed(part) and n < MAX_JOINED and at + n < len(parts):
-            part += parts[at + n]
-            n += 1
-        whole = parsed(part)
-        if strict and not whole:
-            part, n = parts[at], 1
-        at += n
-        if strict or (whole and whole.body and not any(map(words, whole.body))):
+        strict = STRICT.match(parts[at])
+        ends = range(at + 1, min(at + MAX_JOINED, len(parts)) + 1 if strict else at + 2)
+        joined = ("".join(parts[at:end]) for end in ends)
+        part = next((part for part in joined if parsed(part)), None)
+        if part is None and strict:
+            yield parts[at]
+            return
+        if part is not None and (strict or in_code(part)):
             yield part
+        at = at + 1 if part is None else at + ends_at(parts[at:], part)
+
+
+def ends_at(parts: list[str], part: str) -> int:
+    """How many of the parts are in one."""
+    sizes = itertools.accumulate(map(len, parts))
+    return next(n for n, size in enumerate(sizes, 1) if size >= len(part))
+
+
+def in_code(part: str) -> bool:
+    """Whether a part has statements, and none that may be words."""
+    body = parsed(part).body
+    return bool(body) and not any(map(words, body))
 
 
 def margins(text: str) -> Iterator[str]:

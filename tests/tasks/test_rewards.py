@@ -1,6 +1,7 @@
 """Reward functions as TRL calls them: every name, every form of what they give, nothing accepted unseen."""
 
 import json
+import os
 import signal
 import sys
 
@@ -229,3 +230,39 @@ def test_an_interrupt_that_a_function_raises_is_its_own_and_a_signal_is_not():
     assert "test_rewards.py, line" in fault.words
     with pytest.raises(KeyboardInterrupt):
         guest.attempt(signal.raise_signal, signal.SIGINT)
+
+
+FREE = """
+import os, random, signal
+import torch
+random.seed(0)
+torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(1)
+def f(completions, answer, **kwargs):
+    os.chdir("/")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "7"
+    os.write(1, b"so")
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(9)
+    return torch.tensor([float(c == a) for c, a in zip(completions, answer)])
+"""
+
+
+def test_what_a_function_does_to_its_process_is_its_own(task_of, capfd):
+    before = os.getcwd(), dict(os.environ), signal.getsignal(signal.SIGALRM), sys.stdout
+    task = task_of(FREE)
+    p = task.listed["train"][0]
+    assert [task.check(p, text) for text in (p.witness, "0")] == [True, False]
+    assert (os.getcwd(), dict(os.environ), signal.getsignal(signal.SIGALRM), sys.stdout) == before
+    assert capfd.readouterr().out == ""
+
+
+def test_a_process_that_ends_is_begun_again(task_of):
+    task = task_of(
+        "import os\ndef f(completions, answer, **kwargs):\n    if completions == ['end']: os._exit(0)\n"
+        "    return equal(completions, answer)\n"
+    )
+    p = task.listed["train"][0]
+    with pytest.warns(UserWarning, match=r"it ends its process \(exit code 0\)\); the answer counts as wrong"):
+        assert [task.check(p, text) for text in ("end", p.witness)] == [False, True]

@@ -7,8 +7,8 @@
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
     mine.jsonl:mine.py:f    right is what the function f rewards with 1 or more, see rewards.py
 
-They have one level, 0.  A function runs with your rights, and judges as it likes: `nomoat task check` shows
-what it lets pass.
+They have one level, 0.  A function runs with your rights, in a process of its own, and judges as it likes:
+`nomoat task check` shows what it lets pass.
 """
 
 import dataclasses
@@ -232,7 +232,7 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             return
         if not passed:
             found = f"its solution fails its tests: {problem.witness.strip()[:60]!r}"
-            raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
+            raise TaskError(f"{problem.facts['place']}: {found}; expected a function that passes, see docs/your-own-task.md; mend either")
 
 
 def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION) -> Problem:

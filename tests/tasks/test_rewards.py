@@ -234,18 +234,14 @@ def test_an_interrupt_that_a_function_raises_is_its_own_and_a_signal_is_not():
 
 FREE = """
 import os, random, signal
-import torch
 random.seed(0)
-torch.manual_seed(0)
-torch.set_default_dtype(torch.float64)
-torch.set_num_threads(1)
 def f(completions, answer, **kwargs):
     os.chdir("/")
     os.environ["CUDA_VISIBLE_DEVICES"] = "7"
     os.write(1, b"so")
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.alarm(9)
-    return torch.tensor([float(c == a) for c, a in zip(completions, answer)])
+    return equal(completions, answer)
 """
 
 
@@ -264,5 +260,5 @@ def test_a_process_that_ends_is_begun_again(task_of):
         "    return equal(completions, answer)\n"
     )
     p = task.listed["train"][0]
-    with pytest.warns(UserWarning, match=r"it ends its process \(exit code 0\)\); the answer counts as wrong"):
+    with pytest.warns(UserWarning, match=r"ends its process \(exit code 0\)\); the answer counts as wrong"):
         assert [task.check(p, text) for text in ("end", p.witness)] == [False, True]

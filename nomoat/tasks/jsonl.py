@@ -232,7 +232,8 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             return
         if not passed:
             found = f"its solution fails its tests: {problem.witness.strip()[:60]!r}"
-            raise TaskError(f"{problem.facts['place']}: {found}; expected a function that passes, see docs/your-own-task.md; mend either")
+            expected = "expected a function that passes, see docs/your-own-task.md"
+            raise TaskError(f"{problem.facts['place']}: {found}; {expected}; mend either")
 
 
 def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION) -> Problem:

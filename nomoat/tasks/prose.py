@@ -109,9 +109,9 @@ def statements(text: str) -> Iterator[str]:
     parts, at = list(margins(text)), 0
     while at < len(parts):
         strict = STRICT.match(parts[at])
-        ends = range(at + 1, min(at + MAX_JOINED, len(parts)) + 1 if strict else at + 2)
-        joined = ("".join(parts[at:end]) for end in ends)
-        part = next((part for part in joined if parsed(part)), None)
+        most = MAX_JOINED if strict else 1
+        joined = itertools.accumulate(parts[at : at + most])
+        part = next(filter(parsed, joined), None)
         if part is None and strict:
             yield parts[at]
             return

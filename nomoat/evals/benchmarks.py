@@ -21,7 +21,7 @@ from typing import IO
 
 from nomoat.config import ConfigError, DataError, JsonObject, nearest
 from nomoat.files import user_cache, writing
-from nomoat.tasks import exact, last, programs, texts
+from nomoat.tasks import asserts, exact, last, programs, texts
 from nomoat.tasks.base import Problem
 from nomoat.weights.known import download, sha256_of
 
@@ -156,20 +156,20 @@ def basic_python(row: JsonObject) -> Item | None:
     """MBPP, asked as EvalPlus does; all asserts of its list have to hold."""
     doc = row["doc"]
     called = re.search(r"def\s+(\w+)", doc["code"])
-    asserts = "\n".join(doc["test_list"])
-    names = [name for name in re.findall(r"def\s+(\w+)", doc["code"]) if f"{name}(" in asserts]
+    demanded = "\n".join(doc["test_list"])
+    names = [name for name in re.findall(r"def\s+(\w+)", doc["code"]) if f"{name}(" in demanded]
     if not called or not names:
         return None
     facts = {"entry": names[0], "before": doc["test_setup_code"]}
     context = row["request"]["context"]
-    return _program(str(row["doc_id"]), context, facts | programs.tests(asserts, names[0]))
+    return _program(str(row["doc_id"]), context, facts | asserts.tests(demanded, names[0]))
 
 
 def functions(row: JsonObject) -> Item | None:
     """HumanEval: the prompt's function is to be continued."""
     doc = row["doc"]
     entry, prompt = doc["entry_point"], doc["prompt"]
-    facts = {"entry": entry, "before": prompt, **programs.tests(doc["test"], entry)}
+    facts = {"entry": entry, "before": prompt, **asserts.tests(doc["test"], entry)}
     return _program(str(row["doc_id"]), prompt, facts)
 
 

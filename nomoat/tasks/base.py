@@ -22,7 +22,7 @@ NAMES = ("levels", "make", "check", "near_misses")  # and `work`, where examples
 LANGUAGES = ("en", "de")
 SIDES = {"train": "to train on", "eval": "to measure with"}
 MAX_ANSWER = 200  # characters of one line; longer than any honest answer
-MAX_TEXT = 4000  # characters of an answer in a task whose `form` is "text"
+MAX_TEXT = 2**14  # characters of an answer in a task whose `form` is "text"
 MAX_DRAWS = 20_000  # a split that gives nothing in so many draws is empty
 
 

@@ -1,57 +1,51 @@
 """The program in a reply, from the fenced blocks of its Markdown.
 
 Blocks are those of CommonMark (a fence closes with as many of its signs, or more; list items and quotations
-around it don't count), and those of what chat models write beside it: a fence that opens behind words, words
-behind the closing one, blocks within blocks, no-break blanks.  Nothing is run; what parses decides.
+around it don't count), and those of what chat models write beside it: a fence that opens behind words or
+closes behind code, blocks within blocks, no-break blanks.  Which block is the solution, `solutions` says; a
+reply without blocks is read by `prose`.  Nothing is run; what parses decides.
 """
 
-import ast
-import builtins
 import re
 from collections.abc import Iterator
 
+from nomoat.tasks import prose, solutions
+from nomoat.tasks.solutions import Block, parsed
+
 OPENING = re.compile(
-    r"(?P<lead>(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])))*+[ \t]*+)(?P<words>[^`~]*[ \t:.])??"
-    r"(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$"
+    r"(?P<lead>(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])))*+[ \t]*+)(?P<words>[^`~]*[ \t:.*])??"
+    r"(?P<fence>`{3,}|~{3,})[ \t\u00a0]*(?P<info>[^`]*?)(?P<end>`{3,})?$"
 )
 CLOSING = re.compile(r"[ \t]*(?P<fence>`{3,}|~{3,})(?P<behind>.*)$")
 LANGUAGE = re.compile(r"\{?\.?(?:py\w*|ipython3?|md|markdown|te?xt|console|bash|sh)\b", re.IGNORECASE)
-SPAN = re.compile(r"(`+)(?:py(?:thon)?3? )?([^`]+)\1")  # the whole reply as code within a line
-STRANGE = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u200b": "", "\ufeff": ""})
-BOUND = re.compile(r"(?m)^(?:(?:async )?(?:def|class)\s+(\w+)\b|(\w+)\s*(?::[^=\n]+)?=)")
+FIRST_WORD = re.compile(r"(?:python3?|py)[ \t]+", re.IGNORECASE)
+SPAN = re.compile(r"(`+)(?:py(?:thon)?3? )?([^`\n]+)\1")  # code within a line
 MAX_DEPTH = 3  # blocks within blocks
 
 
 def code_in(answer: str, name: str) -> str:
-    """The code of the answer: of its blocks the last that defines the name, with those that it needs; else
-    the last; else all of it.
+    """The code of the answer: of its programs the last that makes the name, with the blocks that it needs;
+    else its last indented block or its last, which may be the body of the function; else all of it.
     """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff\u200b")
-    found = [block for block in blocks(answer) if block.strip()]
-    if not found:
-        span = SPAN.fullmatch(answer.strip())
-        return readable(span[2] if span else answer)
-    whole = [i for i, block in enumerate(found) if name in defined(block)]
-    if not whole:
-        return found[-1]
-    return "".join(found[i] for i in sorted(needed(found, whole[-1])))
+    found = [block for block in blocks(answer) if block.code.strip()]
+    code = solutions.chosen(found or [Block(prose.code(answer))], name)
+    if code is None and not found:
+        code = solutions.chosen(list(spans(answer)), name)
+    if code is not None:
+        return code
+    codes = [block.code for block in found]
+    bodies = [code for code in codes if code.startswith((" ", "\t"))]
+    return (bodies or codes or [prose.body(answer)])[-1]
 
 
-def needed(found: list[str], chosen: int) -> set[int]:
-    """The places of the block and of those that define what it names and nothing else does."""
-    places, missing = {chosen}, free(found[chosen])
-    while missing:
-        name = missing.pop()
-        if any(name in defined(found[i]) for i in places):
-            continue
-        others = [i for i, block in enumerate(found) if name in defined(block)]
-        if others:
-            places.add(others[-1])
-            missing |= free(found[others[-1]])
-    return places
+def spans(answer: str) -> Iterator[Block]:
+    """Code within lines."""
+    for span in SPAN.finditer(answer):
+        yield Block(prose.readable(span[2]))
 
 
-def blocks(text: str, depth: int = 0) -> Iterator[str]:
+def blocks(text: str, depth: int = 0) -> Iterator[Block]:
     """The code in each fence; a block that is no program and has fences itself gives those."""
     lines, at = text.split("\n"), 0
     while at < len(lines):
@@ -59,40 +53,70 @@ def blocks(text: str, depth: int = 0) -> Iterator[str]:
         at += 1
         if not opening:
             continue
-        if opening["words"] and not closes_later(lines[at:], opening["fence"]):
+        if opening["end"]:  # on the same line
+            body, closed = [], True
+        elif opening["words"] and not closes_later(lines[at:], opening["fence"]):
             continue
-        body, at = block(lines, at, opening)
-        code = readable("".join(f"{line}\n" for line in body))
-        inner = [] if depth == MAX_DEPTH or parsed(code) else [*blocks(code, depth + 1)]
-        yield from inner or [code]
+        else:
+            body, at, closed = block(lines, at, opening)
+        yield from within(body, opening["info"], closed, depth)
+
+
+def within(body: list[str], info: str, closed: bool, depth: int) -> Iterator[Block]:
+    """The block, or the blocks in it."""
+    language, first = beginning(info)
+    code = "".join(f"{line}\n" for line in [*first, *body])
+    code = prose.readable(code) if closed else prose.code(code)
+    inner = [] if depth == MAX_DEPTH or parsed(code) else [*blocks(code, depth + 1)]
+    yield from inner or [Block(code, language)]
+
+
+def beginning(info: str) -> tuple[str, list[str]]:
+    """(the language that stands behind a fence, the first line of code if it stands there, too)."""
+    language, _, _ = info.strip(" \t\u00a0").partition(" ")
+    line = FIRST_WORD.sub("", info.strip(), count=1)
+    starts = solutions.BEGINNING.match(line) and " " in line
+    return ("python", [line]) if starts else (language.lower(), [])
 
 
 def closes_later(lines: list[str], fence: str) -> bool:
     return any(line.lstrip(" \t>").startswith(fence) for line in lines)
 
 
-def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int]:
-    """(the lines of the block that opens before a place, where what is behind it begins)."""
+def block(lines: list[str], at: int, opening: re.Match) -> tuple[list[str], int, bool]:
+    """(the lines of the block that opens before a place, where what is behind it begins, whether it closes).
+    """
     fence = opening["fence"]
     quotes = opening["lead"].count(">")
     body: list[str] = []
-    within = 0  # blocks that are open in this one
+    n_open = 0  # blocks in this one
     indent = len(opening["lead"].rpartition(">")[2].expandtabs(4))
     quoted = quotes > 0 and at < len(lines) and lines[at].lstrip().startswith(">")
     while at < len(lines):
         line = lines[at]
         if quoted:
             if not line.lstrip().startswith(">"):
-                return unindented(body, indent), at  # the quotation ends
+                return unindented(body, indent), at, True  # the quotation ends
             line = re.sub(rf"^(?:[ \t]*> ?){{1,{quotes}}}", "", line)
         closing = CLOSING.match(line)
-        if closing and closing["fence"].startswith(fence) and shallow(line, indent):
-            within += 1 if LANGUAGE.match(closing["behind"].strip()) else -1  # another opens, or closes
-            if within < 0:
-                return unindented(body, indent), at + 1
-        body.append(line)
+        if closing and closing["fence"].startswith(fence) and shallow(line, indent) and not in_text(body):
+            n_open += 1 if LANGUAGE.match(closing["behind"].strip()) else -1  # another opens, or closes
+            if n_open < 0:
+                return unindented(body, indent), at + 1, True
         at += 1
-    return unindented(body, indent), at
+        last = line.rstrip().removesuffix(fence)
+        if not closing and last != line.rstrip() and fence[0] * 3 not in last:
+            whole = unindented([*body, last], indent)
+            if parsed("\n".join(whole)):
+                return whole, at, True  # it closes behind code
+        body.append(line)
+    return unindented(body, indent), at, False
+
+
+def in_text(body: list[str]) -> bool:
+    """Whether a text in three quotes is open behind these lines, and they are a program so far."""
+    code = "\n".join(body)
+    return any(code.count(quotes) % 2 and parsed(f"{code}\n{quotes}") for quotes in ('"""', "'''"))
 
 
 def shallow(line: str, indent: int) -> bool:
@@ -107,59 +131,3 @@ def unindented(body: list[str], indent: int) -> list[str]:
     first = next((line for line in body if line.strip()), "")
     margin = min(indent, len(first) - len(first.lstrip(" ")))
     return [line[min(margin, len(line) - len(line.lstrip(" "))) :] for line in body]
-
-
-def readable(code: str) -> str:
-    """The code; without no-break blanks, if only that makes it a program."""
-    cured = code.translate(STRANGE)
-    return cured if cured != code and not parsed(code) and parsed(cured) else code
-
-
-def parsed(code: str) -> ast.Module | None:
-    """The tree of a program, or of the body of a function."""
-    for text in (code, f"if 1:\n{code}"):
-        try:
-            return ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-    return None
-
-
-def defined(code: str) -> set[str]:
-    """The names that a program binds outside its functions; of what doesn't parse, those of its lines."""
-    tree = parsed(code)
-    if tree is None:
-        return {a or b for a, b in BOUND.findall(code)}
-    names, waiting = set(), [*tree.body]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-            continue
-        if isinstance(node, ast.alias):
-            names.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        if not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            waiting += ast.iter_child_nodes(node)
-    return names
-
-
-def free(code: str) -> set[str]:
-    """The names that a program reads and binds nowhere."""
-    tree = parsed(code)
-    if tree is None:
-        return set()
-    read, bound = set(), defined(code)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
-    return {name for name in read - bound if not hasattr(builtins, name)}

@@ -6,29 +6,24 @@ function raises is his, and has to be told with his file and line.
 
 import dis
 import functools
-import importlib.util
-import os
-import sys
-import sysconfig
-import traceback
+import threading
 import warnings
+from _signal import ITIMER_REAL, SIGALRM, setitimer, signal  # without naming handlers: 4 µs each
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
 from nomoat.config import TaskError, UserError
 from nomoat.run.stop import Ended
+from nomoat.tasks import ambient
 from nomoat.tasks.base import Undecided
+from nomoat.tasks.trl import module_of, told
 
-LIBRARIES = (
-    str(Path(__file__).parents[1]),
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-)
+LONGEST_SECONDS = 300.0  # of one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +34,60 @@ class Fault:
     words: str
 
 
+class Raised(Exception):
+    """What a call raised in another process."""
+
+    def __init__(self, kind: str, words: str):
+        super().__init__(words)
+        self.kind, self.words = kind, words
+
+
 def attempt(function: Callable, *args: Any, **named: Any) -> Any:
     """What the function gives, or the Fault that it raised; Undecided, a UserError, a signal's end pass.
 
-    What it prints goes to stderr: stdout is the command's result.  A change of the working directory is
-    undone, and a Fault: what the command reads and writes by relative paths would lie elsewhere.
+    What the process shares stays as it is, see ambient.py: what changes it is a Fault.  TaskError where it
+    takes longer than LONGEST_SECONDS.
     """
-    place = _working_directory()
+    name = f"{getattr(function, '__module__', '')}: {getattr(function, '__name__', type(function).__name__)}"
+    if threading.current_thread() is not threading.main_thread():
+        return _waited_for(name, functools.partial(_attempt, function, *args, **named))
+    with _limited(name):
+        return _attempt(function, *args, **named)
+
+
+def _attempt(function: Callable, *args: Any, **named: Any) -> Any:
+    ambient.KEEPER.enter()
     try:
-        with redirect_stdout(sys.stderr):
-            given = function(*args, **named)
-        moved = _working_directory()
-        if moved == place:
-            return given
-        return Fault("chdir", f"it changes the working directory to {moved}; use whole paths")
+        given = function(*args, **named)
     except (Undecided, UserError, Ended):
         raise
+    except Raised as error:
+        given = Fault(error.kind, error.words)
     except KeyboardInterrupt as error:
         if not _by_statement(error):  # a person at the keyboard
             raise
-        return Fault(type(error).__name__, told(error))
+        given = Fault(type(error).__name__, told(error))
     except BaseException as error:
-        return Fault(type(error).__name__, told(error))
+        given = Fault(type(error).__name__, told(error))
     finally:
-        if place is not None and _working_directory() != place:
-            os.chdir(place)
+        changed = ambient.KEEPER.leave()
+    return Fault(*changed) if changed else given
 
 
-def _working_directory() -> str | None:
-    """None where it was removed meanwhile."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
+def _waited_for(name: str, work: Callable[[], Any]) -> Any:
+    """What the work gives or raises, in a thread that nobody waits for where it takes too long."""
+    done: Future = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    if not wait([done], LONGEST_SECONDS).done:
+        raise too_slow(name, LONGEST_SECONDS)
+    return done.result()
 
 
 def _by_statement(error: BaseException) -> bool:
@@ -82,39 +98,26 @@ def _by_statement(error: BaseException) -> bool:
     return dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
 
 
-def within(seconds: float, function: Callable, *args: Any, **named: Any) -> Any:
-    """What the function gives or raises; TaskError where it takes longer.
+@contextmanager
+def _limited(name: str) -> Iterator[None]:
+    """TaskError where what is within takes too long: an alarm wakes the main thread."""
 
-    It works in a thread of its own, which nobody waits for any more then.
-    """
-    done: Future = Future()
+    def ring(*_: object) -> None:
+        raise too_slow(name, LONGEST_SECONDS)
 
-    def work() -> None:
-        try:
-            done.set_result(function(*args, **named))
-        except BaseException as error:
-            done.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    if not wait([done], seconds).done:
-        raise too_slow(function, seconds)
-    return done.result()
+    before = signal(SIGALRM, ring)
+    setitimer(ITIMER_REAL, LONGEST_SECONDS)
+    try:
+        yield
+    finally:
+        setitimer(ITIMER_REAL, 0)
+        signal(SIGALRM, before)
 
 
-def too_slow(function: Callable, seconds: float) -> TaskError:
+def too_slow(name: str, seconds: float) -> TaskError:
     """The error for a call that doesn't come back."""
-    name = getattr(function, "__name__", type(function).__name__)
-    expected = f"expected a verdict within {seconds:g} seconds a call"
+    expected = f"expected it within {seconds:g} seconds a call"
     return TaskError(f"{name} has not come back; {expected}; mend it; the checkpoints are kept")
-
-
-def told(error: BaseException) -> str:
-    """The words of an error, with the last line of a person's own that it came through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(("<frozen", *LIBRARIES))]
-    where = f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
-    words = " ".join(str(error).split())
-    return f"{where}{type(error).__name__}: {words[:200]}" if words else f"{where}{type(error).__name__}"
 
 
 def total(check: Callable, name: str) -> Callable:
@@ -161,31 +164,7 @@ def strict(function: Callable, name: str, kind: type) -> Callable:
 
 def module_at(path: Path, expected: str) -> ModuleType:
     """The Python file as a module; it may import its neighbours.  TaskError with its line where it fails."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path} is not a Python file; expected a name that ends in .py; rename it")
-    module = importlib.util.module_from_spec(spec)
-    with _neighbours(path.resolve().parent):
-        fresh = sys.modules.setdefault(path.stem, module) is module  # dataclasses look for their module there
-        fault = attempt(_execute, spec.loader, module)
-        if isinstance(fault, Fault):
-            if fresh:
-                del sys.modules[path.stem]
-            raise TaskError(f"{path} fails ({fault.words}); expected {expected}; mend that line")
-    return module
-
-
-def _execute(loader: Any, module: ModuleType) -> None:
-    loader.exec_module(module)
-
-
-@contextmanager
-def _neighbours(folder: Path) -> Iterator[None]:
-    """The modules of a folder come first while a file of it is read, and last when its functions import."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    given = attempt(module_of, path)
+    if isinstance(given, Fault):
+        raise TaskError(f"{path} fails ({given.words}); expected {expected}; mend that line")
+    return given

@@ -7,8 +7,8 @@
     mine.jsonl:exact:test   every problem is held out; without it, about 1 in 16 is
     mine.jsonl:mine.py:f    right is what the function f rewards with 1 or more, see rewards.py
 
-They have one level, 0.  A function runs with your rights, and judges as it likes: `nomoat task check` shows
-what it lets pass.
+They have one level, 0.  A function runs with your rights, in a process of its own, and judges as it likes:
+`nomoat task check` shows what it lets pass.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, asked, base, columns, exact, last, programs, rewards, tables, texts
+from nomoat.tasks import answers, asked, asserts, base, columns, exact, last, programs, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -232,7 +232,8 @@ def runs_itself(problems: Sequence[Problem]) -> None:
             return
         if not passed:
             found = f"its solution fails its tests: {problem.witness.strip()[:60]!r}"
-            raise TaskError(f"{problem.facts['place']}: {found}; expected one that passes; mend either")
+            expected = "expected a function that passes, see docs/your-own-task.md"
+            raise TaskError(f"{problem.facts['place']}: {found}; {expected}; mend either")
 
 
 def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence[str] = QUESTION) -> Problem:
@@ -291,7 +292,7 @@ def with_tests(row: Row, prompt: str) -> tuple[str, JsonObject]:
     facts = {"work": str(row.get("solution", "")).strip()}
     if "test" in row:
         entry = row["entry_point"]
-        facts |= {"entry": entry, "before": prompt, **programs.tests(row["test"], entry)}
+        facts |= {"entry": entry, "before": prompt, **asserts.tests(row["test"], entry)}
     else:
         facts |= {"inputs": row["inputs"], "outputs": row["outputs"]}
         for name in ("inputs", "outputs"):

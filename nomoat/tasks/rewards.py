@@ -9,158 +9,28 @@ completion out.  `log_extra` and `log_metric` are heard and dropped.  `completio
 not known where a text is judged: a function that looks into them is refused.
 """
 
-import asyncio
 import copy
-import functools
-import inspect
-import itertools
-import math
-import weakref
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError
 from nomoat.files import what_is
-from nomoat.tasks import base, contract, guest
+from nomoat.tasks import base, contract, guest, trl, worker
 from nomoat.tasks.base import Problem
 
 NOT_COLUMNS = ("prompt", "completion", "completion_ids")  # as in TRL
 CHUNK = 64  # completions of one call
-LONGEST_SECONDS = 300.0  # of one call
 SIGNATURE = "TRL's signature, f(prompts, completions, **columns)"
 
 
-class Unknown:
-    """What is not known where a text is judged; whoever looks into it is told so."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __getattr__(self, name: str) -> Any:
-        raise TypeError(f"{self._name} is not known where a text is judged; expected a verdict without it")
-
-    def __len__(self) -> int:
-        return self.__getattr__("len")
-
-    def __iter__(self) -> Any:
-        return self.__getattr__("iter")
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.__getattr__("item")
-
-    def __eq__(self, other: object) -> bool:
-        return self.__getattr__("eq")
-
-    __hash__ = None
-
-
-class Judge:
-    """One reward function, called as TRL calls it."""
-
-    def __init__(self, function: Callable[..., Any]):
-        @functools.wraps(function)
-        def listed(**named: Any) -> Any:
-            """What the function gives, as a list unless it has to be awaited."""
-            n = len(named["completions"])
-            given = function(**named)
-            return given if inspect.isawaitable(given) else _listed(given, n)
-
-        self.listed = listed
-        self.loop: asyncio.AbstractEventLoop | None = None  # one for all calls
-
-    def rewards(self, prompts: list, completions: list, columns: Mapping[str, list]) -> list[float | None]:
-        """A reward for each completion; TypeError or ValueError for anything else."""
-        n = len(completions)
-        given = guest.within(
-            LONGEST_SECONDS,
-            self.listed,
-            prompts=prompts,
-            completions=completions,
-            completion_ids=[Unknown("completion_ids") for _ in completions],
-            trainer_state=Unknown("trainer_state"),
-            log_extra=lambda *_, **__: None,
-            log_metric=lambda *_, **__: None,
-            **columns,
-        )
-        if inspect.isawaitable(given):
-            given = _listed(self._awaited(given), n)
-        if len(given) != n:
-            raise ValueError(f"it gives {len(given)} rewards for {n} completions; expected as many")
-        return [_number(reward) for reward in given]
-
-    def _awaited(self, given: Any) -> Any:
-        """What an async function gives, always in one loop: clients belong to that of their first call.
-
-        Its thread is no reason to wait where the command ends.
-        """
-        if self.loop is None:
-            self.loop = asyncio.new_event_loop()
-            Thread(target=_run, args=(self.loop,), daemon=True).start()
-            weakref.finalize(self, self.loop.call_soon_threadsafe, self.loop.stop)
-        future = asyncio.run_coroutine_threadsafe(_result(given), self.loop)
-        try:
-            return future.result(LONGEST_SECONDS)
-        except TimeoutError:
-            if future.done():  # its own
-                raise
-            raise guest.too_slow(self.listed, LONGEST_SECONDS) from None
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()
-
-
-async def _result(awaitable: Any) -> Any:
-    return await awaitable
-
-
-def _listed(given: Any, n: int) -> list:
-    """What was given in an order; of what may have no end, one too many."""
-    if isinstance(given, str | bytes | Mapping | Set) or not hasattr(given, "__iter__"):
-        raise TypeError(f"it gives a {type(given).__name__}; expected a list with a reward a completion")
-    return list(given if hasattr(given, "__len__") else itertools.islice(given, n + 1))
-
-
-def _number(reward: Any) -> float | None:
-    """None for a reward that is none, as TRL has it."""
-    if reward is None:
-        return None
-    if isinstance(reward, str | bytes):
-        raise TypeError(f"it gives {reward!r}; expected a number")
-    value = float(reward)
-    return None if math.isnan(value) else value
-
-
-class Only:
-    """The function, given what it takes: all, or the names that it has.  TRL would refuse what it has not."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
-        kinds = inspect.signature(function).parameters.values()
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.takes_all = any(kind.kind is inspect.Parameter.VAR_KEYWORD for kind in kinds)
-        self.names = {kind.name for kind in kinds}
-
-    def __call__(self, **named: Any) -> Any:
-        return self.function(**{k: v for k, v in named.items() if self.takes_all or k in self.names})
-
-
-def function_in(file: str, name: str) -> Callable[..., Any]:
-    """The function of that name in a Python file, which may import its neighbours."""
+def function_in(file: str, name: str) -> worker.Worker:
+    """The function of that name in a Python file, in a process of its own."""
     if not Path(file).is_file():
         found = f"no function {name!r}: {what_is(Path(file))}"
         raise TaskError(f"{found}; expected {SIGNATURE}; check the path")
-    function = getattr(guest.module_at(Path(file), f"a file with {SIGNATURE}"), name, None)
-    if not callable(function):
-        raise TaskError(f"no function {name!r} in {file}; expected {SIGNATURE}; mend it")
-    return function
+    return worker.Worker(file, name, SIGNATURE)
 
 
 def task(
@@ -182,7 +52,7 @@ def task(
 
 
 def from_reward(
-    function: Callable[..., Any],
+    function: Callable[..., Any] | worker.Worker,
     rows: Mapping[str, JsonObject],
     problems: Mapping[str, Problem],
     threshold: float = 1.0,
@@ -193,7 +63,7 @@ def from_reward(
 
     `whole`: it is handed the whole reply.
     """
-    judge = Judge(Only(function))
+    judge = function if isinstance(function, worker.Worker) else trl.Judge(function)
     row_of = {}
     for place, problem in problems.items():
         if row_of.setdefault(problem.key, rows[place]) != rows[place]:

@@ -1,51 +1,11 @@
 """Programs are judged by asserts as Python would judge them."""
 
-import ast
-
 import pytest
 
 from nomoat import sandbox
 from nomoat.config import UserError
-from nomoat.tasks import programs
+from nomoat.tasks import asserts, programs
 from nomoat.tasks.base import Problem
-
-BOUND = {
-    "a loop over what a builtin is called": "for input in [1, 2]:\n        assert candidate(input) == input",
-    "a helper called as a builtin": "def sorted(x): return x\n    assert sorted(candidate([2])) == [2]",
-    "a branch": "if 1 > 2:\n        assert candidate(1) == 7",
-    "another branch": "try:\n        candidate(None)\n    except OSError:\n        assert candidate(0) == 7",
-    "a raise": "if candidate(1) != 1:\n        raise ValueError",
-    "a call that has to fail": "candidate(None)\n    assert False",
-    "unittest": "self.assertEqual(candidate(1), 1)",
-    "numpy": "np.testing.assert_allclose(candidate(1), 1)",
-    "an error that is expected": "with pytest.raises(ValueError):\n        candidate(-1)",
-    "another way to fail": "if candidate(1) != 1:\n        return False",
-    "what may not run": "with open('x') as file:\n        assert candidate(1) == 7",
-    "a loop that may be empty": "for _ in []:\n        assert candidate(1) == 7",
-    "a helper": "def helper(g):\n        assert g(1) == 7\n    helper(candidate)",
-    "a variable": "x = candidate(1)\n    assert x == 1",
-}
-TWICE = ("a call that has to fail", "a variable")
-NEVER = {
-    "behind a return": "    return\n    assert candidate(4) == 7\n",
-    "in a function that nothing calls": "def never(candidate):\n    assert candidate(4) == 7\n",
-    "the call of check itself": "if __name__ == '__main__':\n    check(candidate)\n",
-}
-
-
-@pytest.mark.parametrize("kind", NEVER)
-def test_what_never_runs_is_not_demanded(kind):
-    plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
-    facts = programs.tests(f"def check(candidate):\n{plain}{NEVER[kind]}", "g")
-    assert (facts["asserts"], facts["left"]) == (["_0 == 0", "_1 == 1", "_2 == 2"], 0)
-
-
-@pytest.mark.parametrize("kind", BOUND)
-def test_what_does_not_always_hold_is_left_out_and_counted(kind):
-    plain = "".join(f"    assert candidate({n}) == {n}\n" for n in range(3))
-    facts = programs.tests(f"def check(candidate):\n{plain}    {BOUND[kind]}\n", "g")
-    assert (len(facts["inputs"]), len(facts["asserts"]), facts["left"]) == (3, 3, 1 + (kind in TWICE))
-
 
 TEST = """
 def check(candidate):
@@ -79,7 +39,7 @@ def judge():
         sandbox.backend()
     except UserError as error:
         pytest.skip(str(error))
-    facts = programs.tests(TEST, "f")
+    facts = asserts.tests(TEST, "f")
     assert (len(facts["asserts"]), facts["left"]) == (12, 1)
     problem = Problem("", "", "", {"entry": "f", "before": "", **facts})
     return lambda code: programs.check(problem, code)
@@ -115,22 +75,77 @@ def test_results_that_claim_to_be_equal_are_not(judge):
     assert not judge("class E:\n    def __eq__(self, other): return True\ndef f(x, flag=None): return E()")
 
 
-def test_tests_are_taken_apart_without_being_run():
-    facts = programs.tests(
-        "assert candidate(__import__('os').getpid()) == 1\nassert candidate(*args) == 2", "g"
-    )
-    assert facts == {"inputs": [], "asserts": ["_0 == 1"], "left": 1}  # fewer than MIN_TESTS
+SOLUTION = "def f(x):\n    return x + 1\n"
+RIGHT = {
+    "a demonstration that asks": f"{SOLUTION}n = int(input())\nprint(f(n))\n",
+    "a demonstration that is wrong": f"{SOLUTION}assert f(1) == 7\n",
+    "one of the command line": f"{SOLUTION}import sys\nprint(f(int(sys.argv[1])))\n",
+    "prints": f"print('PASSED')\n{SOLUTION}",
+    "types in words": "from __future__ import annotations\n"
+    "import typing\nclass A:\n    x: B = 1\nclass B: pass\n"
+    "typing.get_type_hints(A)\ndef f(x: A) -> int:\n    return x + A.x\n",
+    "a margin": "```\n    def f(x):\n        return x + 1\n```",
+    "claims to be equal": "class I(int):\n    __eq__ = lambda a, b: True\n    __hash__ = int.__hash__\n"
+    "def f(x): return I(x + 1)",
+    "names like the caller's": f"_b = _m = _names = said = args = None\n{SOLUTION}",
+}
+EARLY = {
+    "before": f"import sys\nsys.exit(0)\n{SOLUTION}",
+    "behind": f"{SOLUTION}import sys\nsys.exit(0)\n",
+    "quit": f"{SOLUTION}quit()\n",
+    "at once": f"{SOLUTION}import os\nos._exit(0)\n",
+    "in the function": "import os\ndef f(x): os._exit(0)\n",
+    "by an error": "def f(x): raise AssertionError\n",
+    "in no time": "def f(x):\n    while True: yield x\n",
+    "with answers of its own": "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'[\"ok\",2]\\n')\n"
+    f"    except OSError: pass\n{SOLUTION}",
+}
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["_0 * 10**9", "'a' * 10**9", "_0.__class__", "open('x')", "[x for x in _0]", "lambda: 0", "f'{_0}'"],
-)
-def test_what_is_demanded_is_no_program(text):
-    outputs = ["a"]
-    demand = ast.parse(text, mode="eval").body
-    try:
-        programs.understood(demand)
-    except LookupError:
-        return
-    assert programs.kept([text], outputs) is False
+def both(code):
+    """Verdicts by asserts, and by inputs and outputs."""
+    entry = {"entry": "f", "before": "def f(x):\n"}
+    demanded = asserts.tests("".join(f"assert f({n}) == {n + 1}\n" for n in (1, 2, 5)), "f")
+    facts = ({**entry, **demanded}, {"inputs": [1, 2, 5], "outputs": [2, 3, 6]})
+    return [programs.check(Problem("", "", "", one), code) for one in facts]
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+@pytest.mark.usefixtures("judge")
+def test_a_program_is_judged_by_its_function(kind):
+    assert both(RIGHT[kind]) == [True, True]
+
+
+@pytest.mark.parametrize("kind", EARLY)
+@pytest.mark.usefixtures("judge")
+def test_a_program_that_ends_early_is_never_right(kind):
+    assert both(EARLY[kind]) == [False, False]
+
+
+@pytest.mark.parametrize("before", ["def f(x):\n", 'def f(x):\n    """Adds."""\n'])
+def test_a_body_continues_its_beginning_with_or_without_its_margin(before):
+    for body in ("    y = x\n    return y + 1\n", "y = x\n    return y + 1\n", "y = x\nreturn y + 1\n"):
+        names = {}
+        exec(before + programs.at_depth(body), names)
+        assert names["f"](1) == 2
+
+
+@pytest.mark.usefixtures("judge")
+def test_results_of_other_kinds_are_judged_as_python_judges_them():
+    test = """
+assert list(f(0)) == [1, 2]
+assert f(1) == 0.5
+assert f(2) == 2
+assert f(3)
+assert f(0) != [1, 2]
+"""
+    facts = {"entry": "f", "before": "", **asserts.tests(test, "f")}
+    problem = Problem("", "", "", facts)
+    code = """
+from fractions import Fraction
+class A: pass
+def f(x): return [iter([1, 2]), Fraction(1, 2), 2, A()][x]
+"""
+    assert programs.check(problem, code)
+    assert not programs.check(problem, code.replace("iter([1, 2])", "iter([2, 1])"))
+    assert not programs.check(problem, code.replace("pass", "__len__ = lambda self: 0"))

@@ -1,15 +1,15 @@
 """Reward functions as TRL calls them: every name, every form of what they give, nothing accepted unseen."""
 
 import json
+import os
 import signal
 import sys
-import threading
 
 import pytest
 
 from nomoat.config import TaskError
-from nomoat.run.stop import Ended
-from nomoat.tasks import base, find, guest, rewards, verdicts
+from nomoat.run.stop import Ended, end
+from nomoat.tasks import base, find, guest, verdicts, worker
 
 HEAD = """
 import math
@@ -52,7 +52,8 @@ def f(completions, answer, **kwargs):
 """,
 }  # fmt: skip
 WRONG = {
-    "elsewhere": ("__import__('os').chdir('/'); return [1.0]", "it changes the working directory to /"),
+    "the end": ("__import__('os')._exit(0)", r"it ends its process \(exit code 0\)"),
+    "inf": ("return [math.inf for c in completions]", "it gives inf; expected a number with an end"),
     "too few": ("return equal(completions, answer)[:-1]", "it gives 0 rewards for 1 completions; expected"),
     "too many": ("return [*equal(completions, answer), 1.0]", "it gives 2 rewards for 1 completions"),
     "one": ("return 1.0", "gives a float; expected a list with a reward a completion"),
@@ -199,22 +200,24 @@ def test_a_question_that_stands_twice_with_other_columns_is_told(task_of):
         task_of(RIGHT["an object"], rows=rows)
 
 
-def test_a_signal_ends_a_function_and_waits_for_no_other(task_of):
-    """What asks the command to end is no verdict, and an async function's thread is none to wait for."""
-    with pytest.raises(Ended):
-        task_of(
-            "import signal\nfrom nomoat.run.stop import end\n"
-            "def f(completions, answer, **kwargs):\n    end(signal.SIGTERM, None)\n"
-        )
-    task_of(RIGHT["async"])
-    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+def test_a_signal_ends_a_call_and_its_process(task_of):
+    """What asks the command to end is no verdict, and nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Ended):
+            task_of(
+                "import os, signal, threading\ndef f(completions, answer, **kwargs):\n"
+                "    os.kill(os.getppid(), signal.SIGTERM)\n    threading.Event().wait(60)\n"
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_function_that_does_not_come_back_is_told(task_of, monkeypatch):
-    monkeypatch.setattr(rewards, "LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "LONGEST_SECONDS", 0.05)
     for head in ("def f", "async def f"):
         wait = "await asyncio.sleep(9)" if "async" in head else "threading.Event().wait(9)"
-        with pytest.raises(TaskError, match="f has not come back; expected a verdict within 0.05 seconds"):
+        with pytest.raises(TaskError, match="f has not come back; expected it within 0.05 seconds a call"):
             task_of(f"import asyncio, threading\n{head}(completions, **_):\n    {wait}")
 
 
@@ -222,9 +225,40 @@ def test_an_interrupt_that_a_function_raises_is_its_own_and_a_signal_is_not():
     def raises():
         raise KeyboardInterrupt
 
-    for call in ((raises,), (guest.within, 9, raises)):
-        fault = guest.attempt(*call)
-        assert fault.kind == "KeyboardInterrupt"
-        assert "test_rewards.py, line" in fault.words
+    fault = guest.attempt(raises)
+    assert fault.kind == "KeyboardInterrupt"
+    assert "test_rewards.py, line" in fault.words
     with pytest.raises(KeyboardInterrupt):
         guest.attempt(signal.raise_signal, signal.SIGINT)
+
+
+FREE = """
+import os, random, signal
+random.seed(0)
+def f(completions, answer, **kwargs):
+    os.chdir("/")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "7"
+    os.write(1, b"so")
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(9)
+    return equal(completions, answer)
+"""
+
+
+def test_what_a_function_does_to_its_process_is_its_own(task_of, capfd):
+    before = os.getcwd(), dict(os.environ), signal.getsignal(signal.SIGALRM), sys.stdout
+    task = task_of(FREE)
+    p = task.listed["train"][0]
+    assert [task.check(p, text) for text in (p.witness, "0")] == [True, False]
+    assert (os.getcwd(), dict(os.environ), signal.getsignal(signal.SIGALRM), sys.stdout) == before
+    assert capfd.readouterr().out == ""
+
+
+def test_a_process_that_ends_is_begun_again(task_of):
+    task = task_of(
+        "import os\ndef f(completions, answer, **kwargs):\n    if completions == ['end']: os._exit(0)\n"
+        "    return equal(completions, answer)\n"
+    )
+    p = task.listed["train"][0]
+    with pytest.warns(UserWarning, match=r"ends its process \(exit code 0\)\); the answer counts as wrong"):
+        assert [task.check(p, text) for text in ("end", p.witness)] == [False, True]

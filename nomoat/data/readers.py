@@ -101,7 +101,8 @@ def column_of(row: Any, column: str, where: str) -> Any:
             f"{where} has a {type(text).__name__} in `{column}`; expected a text or messages; choose another "
             "`column`"
         )
-    return {"messages" if isinstance(text, list) else "text": text, "lang": row.get("lang")}
+    kept = {name: value for name, value in row.items() if name == "lang" or talks.is_beside(name)}
+    return kept | {"messages" if isinstance(text, list) else "text": text}
 
 
 def document_of(row: Any, where: str, source: str) -> Document:
@@ -315,8 +316,9 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
 
 def _columns(names: list[str], column: str | None, path: Path) -> list[str]:
     """The columns of a table that are read."""
-    wanted = ("text", "lang", *talks.COLUMNS) if column is None else (column, "lang")
-    columns = [name for name in wanted if name in names]
+    beside = [name for name in names if talks.is_beside(name)]
+    wanted = ("text", "lang", *talks.COLUMNS, *beside) if column is None else (column, "lang", *beside)
+    columns = [name for name in dict.fromkeys(wanted) if name in names]
     if twice := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{path} has the column `{twice[0]}` twice; expected it once: drop one")
     if column is not None and column not in names:
@@ -327,6 +329,8 @@ def _columns(names: list[str], column: str | None, path: Path) -> list[str]:
             "`messages`, `conversations`, or `prompt` and `completion`: rename yours, or read its "
             "folder with hub = {name, column}"
         )
+    if column is None and "text" not in columns:
+        talks.say_unread({}, names)
     return columns
 
 

@@ -22,7 +22,7 @@ from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log, is_blank
-from nomoat.run.record import difference, libraries, new_record, plain, read_record
+from nomoat.run.record import difference, libraries, new_record, of_recipe, plain, read_record
 
 OURS = {"recipe.json", "events.jsonl", "lock"}
 REBUILT = ("checkpoints", "data", "reference")  # what a fork of a finished stage has no use for
@@ -95,7 +95,7 @@ class Run:
         with exclusive(root / "lock"):
             run.log("continue", **asdict(goes_on))
             run.lines.close()
-            write_whole(root / "recipe.json", json.dumps({**run.record, "recipe": now}, indent=1) + "\n")
+            write_whole(root / "recipe.json", json.dumps({**run.record, **of_recipe(now)}, indent=1) + "\n")
         return cls.open(root, write=True)
 
     @classmethod

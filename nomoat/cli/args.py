@@ -1,11 +1,38 @@
 """The arguments that verbs share, and what `--help` says of them."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from nomoat.config import ConfigError
+
+
+RANGES = {  # of the numbers that verbs take, by their flag; other ranges are said where they are used
+    "minutes": (0.001, 1e6), "temperature": (0, 1e6), "top_p": (0, 1), "min_p": (0, 1), "top_k": (0, 2**31),
+    "max_tokens": (1, 2**31), "seed": (-(2**63), 2**63 - 1), "port": (0, 65535), "rows": (1, 2**16),
+    "problems": (1, 2**31), "samples": (1, 2**31), "limit": (1, 2**31), "workers": (1, 1024),
+    "min_chars": (0, 2**40), "step": (0, 2**40), "seeds": (1, 1000), "threads": (1, 1024),
+    "ranks": (1, 1024), "faults": (0, 10**6), "every": (0.001, 1e6),
+}  # fmt: skip
+
+
+def bounded(verb: Callable[..., int]) -> Callable[..., int]:
+    """The verb, which refuses numbers outside their ranges before it does anything."""
+
+    @functools.wraps(verb)
+    def checked(*args: Any, **named: Any) -> int:
+        for name, value in named.items():
+            low, high = RANGES.get(name, (0, 0))
+            if name in RANGES and value is not None and not low <= value <= high:
+                expected = f"{low:g} to {high:g}" if low < value else f"{low:g} or more"
+                flag = name.replace("_", "-")
+                raise ConfigError(f"found --{flag} {value}; expected {expected}; choose such a number")
+        return verb(*args, **named)
+
+    return checked
 
 
 def said(help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -56,4 +83,6 @@ def with_columns(task: str, columns: str | None) -> str:
 
     if not tables.NAME.fullmatch(task):
         raise ConfigError(f"--columns with {task}; expected a .jsonl, .json or .csv file; leave it out")
+    if not all("=" in pair for pair in columns.split(",")):
+        raise ConfigError(f"--columns {columns!r}; expected such as question=q,answer=a; mend it")
     return f"{task}:{columns}"

@@ -107,6 +107,8 @@ def work(
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         check(recipe, Run.open(begun) if begun else None, only)
+        if leads:
+            _say_notes(recipe)
         run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         faults.meet(ranks, out, say.aside)
         run = run or Run.open(out, write=True)
@@ -126,6 +128,16 @@ def work(
         return ran, run if leads else None
     finally:
         mesh.stop()
+
+
+def _say_notes(recipe: "Recipe") -> None:
+    """What is left out of files of problems, and what of them is not read."""
+    from nomoat.tasks import find
+
+    tables = [table for stage in recipe.stages for table in (getattr(stage, "tasks", None),) if table]
+    for name in dict.fromkeys(name for table in tables for name in table):
+        for note in getattr(find.find(name), "notes", ()):
+            say.aside(f"{name}: {note}")
 
 
 def laid_out(recipe: "Recipe", world: int) -> "Recipe":

@@ -85,26 +85,6 @@ def read(span: Span, column: str | None = None, rows: Rows | None = None) -> Ite
 # --- rows ---
 
 
-def column_of(row: Any, column: str, where: str) -> Any:
-    """A row whose column of texts or messages is called so."""
-    if not isinstance(row, dict):
-        return row
-    if column not in row:
-        raise DataError(
-            f"{where} has the columns {sorted(row)}, none of them `{column}`; choose one of those as its "
-            "`column`"
-        )
-    text = row[column]
-    text = "" if text is None else text  # a row without a text is left out
-    if not isinstance(text, str | list):
-        raise DataError(
-            f"{where} has a {type(text).__name__} in `{column}`; expected a text or messages; choose another "
-            "`column`"
-        )
-    kept = {name: value for name, value in row.items() if name == "lang" or talks.is_beside(name)}
-    return kept | {"messages" if isinstance(text, list) else "text": text}
-
-
 def document_of(row: Any, where: str, source: str) -> Document:
     """A row of a table as a document."""
     expected = (
@@ -252,7 +232,7 @@ def _jsonl(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
         where = span.place(rows.n)
         try:
             row = _parsed(line, where)
-            document = document_of(column_of(row, column, where) if column else row, where, span.path.name)
+            document = document_of(talks.column_of(row, column, where) if column else row, where, span.path.name)
         except DataError as error:
             rows.bad(where, error)
             continue
@@ -303,7 +283,7 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
                 rows.n += 1
                 where = span.place(rows.n)
                 try:
-                    row = column_of(row, column, where) if column else row
+                    row = talks.column_of(row, column, where) if column else row
                     document = document_of(row, where, span.path.name)
                 except DataError as error:
                     rows.bad(where, error)

@@ -29,6 +29,26 @@ def is_beside(name: str) -> bool:
     return name in BESIDE or others.is_mark(name)
 
 
+def column_of(row: Any, column: str, where: str) -> Any:
+    """A row whose column of texts or messages is called so."""
+    if not isinstance(row, dict):
+        return row
+    if column not in row:
+        raise DataError(
+            f"{where} has the columns {sorted(row)}, none of them `{column}`; choose one of those as its "
+            "`column`"
+        )
+    text = row[column]
+    text = "" if text is None else text  # a row without a text is left out
+    if not isinstance(text, str | list):
+        raise DataError(
+            f"{where} has a {type(text).__name__} in `{column}`; expected a text or messages; choose another "
+            "`column`"
+        )
+    kept = {name: value for name, value in row.items() if name == "lang" or is_beside(name)}
+    return kept | {"messages" if isinstance(text, list) else "text": text}
+
+
 def with_messages(row: JsonObject, where: str) -> JsonObject:
     """The row with all its turns as "messages", where it keeps a conversation; DataError for two of them."""
     _check_row(row, where)

@@ -28,6 +28,11 @@ OURS = {"recipe.json", "events.jsonl", "lock"}
 REBUILT = ("checkpoints", "data", "reference")  # what a fork of a finished stage has no use for
 
 
+def is_name(name: str) -> bool:
+    """Whether a stage may be called so, whose directory has its name."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name) is not None and name not in OURS
+
+
 class Run:
     """One run directory.  `create` for work (then `locked()` around it), `open` to look."""
 
@@ -166,7 +171,7 @@ class Run:
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name) or name in OURS:
+        if not is_name(name):
             raise DataError(f"`{name}` cannot be a stage's name; use letters, digits, '-', '_' and '.'")
         path = self.root / name
         if self.writable:

@@ -58,6 +58,7 @@ def finish(recipe: "Recipe", ran: Sequence[str], done: Run | None, as_json: bool
     """What is said behind a whole run; nothing on ranks that don't lead."""
     if done is None:
         return 0
+    _as_they_were_exported(done, [stage.name for stage in recipe.stages if stage.kind == "export"])
     if not ran:
         _as_they_were_left(done, done.all_weights())
         say.aside(f"{done.root} is done: every stage of {recipe.name} has finished")

@@ -87,7 +87,7 @@ def say_unread(row: JsonObject, names: Iterable[str], messages: Iterable[Any] = 
 
 def _check_row(row: JsonObject, where: str) -> None:
     """DataError for a row that says itself that it is not for training, or shows what is no text."""
-    check_is_learnt(row, where)
+    check_is_learnt({name: value for name, value in row.items() if others.is_mark(name)}, where)
     side = row.get("split")
     if side not in others.EMPTY and str(side).strip().lower() not in ("train", "training"):
         found = f"{where} has split {side!r:.20}; every row is learnt"
@@ -99,7 +99,7 @@ def _check_row(row: JsonObject, where: str) -> None:
 def _parsed(row: JsonObject, where: str) -> JsonObject:
     """The row with messages for what is nothing but their JSON."""
     for name in ("text", "messages", "conversations", "prompt", "completion"):
-        if not isinstance(row.get(name), str):
+        if not isinstance(row.get(name), str) or row[name].lstrip()[:1] not in ("[", "{", "<"):
             continue
         try:
             found = others.spelled(row[name])

@@ -9,14 +9,16 @@ from tyro.conf import Positional, arg
 
 from nomoat.config import ConfigError
 
-
 RANGES = {  # of the numbers that verbs take, by their flag; other ranges are said where they are used
-    "minutes": (0.001, 1e6), "temperature": (0, 1e6), "top_p": (0, 1), "min_p": (0, 1), "top_k": (0, 2**31),
-    "max_tokens": (1, 2**31), "seed": (-(2**63), 2**63 - 1), "port": (0, 65535), "rows": (1, 2**16),
-    "problems": (1, 2**31), "samples": (1, 2**31), "limit": (1, 2**31), "workers": (1, 1024),
-    "min_chars": (0, 2**40), "step": (0, 2**40), "seeds": (1, 1000), "threads": (1, 1024),
-    "ranks": (1, 1024), "faults": (0, 10**6), "every": (0.001, 1e6),
-}  # fmt: skip
+    "seed": (-(2**63), 2**63 - 1),
+    "port": (0, 65535),
+    **dict.fromkeys(("top_p", "min_p"), (0, 1)),
+    **dict.fromkeys(("minutes", "every"), (0.001, 1e6)),
+    **dict.fromkeys(("temperature", "faults"), (0, 1e6)),
+    **dict.fromkeys(("top_k", "step", "min_chars"), (0, 2**31)),
+    **dict.fromkeys(("max_tokens", "problems", "samples", "limit"), (1, 2**31)),
+    **dict.fromkeys(("workers", "threads", "ranks", "seeds", "rows"), (1, 2**16)),
+}
 
 
 def bounded(verb: Callable[..., int]) -> Callable[..., int]:
@@ -24,15 +26,21 @@ def bounded(verb: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(verb)
     def checked(*args: Any, **named: Any) -> int:
-        for name, value in named.items():
-            low, high = RANGES.get(name, (0, 0))
-            if name in RANGES and value is not None and not low <= value <= high:
-                expected = f"{low:g} to {high:g}" if low < value else f"{low:g} or more"
-                flag = name.replace("_", "-")
-                raise ConfigError(f"found --{flag} {value}; expected {expected}; choose such a number")
+        for name in RANGES.keys() & named.keys():
+            check_range(name, named[name])
         return verb(*args, **named)
 
     return checked
+
+
+def check_range(name: str, value: float | None) -> None:
+    """ConfigError for a number outside the range of its flag."""
+    low, high = RANGES[name]
+    if value is None or low <= value <= high:
+        return
+    flag = name.replace("_", "-")
+    expected = f"{low:g} to {high:g}" if value > high else f"{low:g} or more"
+    raise ConfigError(f"found --{flag} {value}; expected {expected}; choose such a number")
 
 
 def said(help: str, metavar: str | None = None, **more: Any) -> Any:

@@ -1,6 +1,6 @@
 """The verbs that use a model, whatever it comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 

@@ -190,7 +190,8 @@ def _say_changes(run: Run, names: Collection[str]) -> None:
     try:
         changes = inputs.changes(run, resolve(run.recipe))
     except UserError as gone:
-        return say.aside(f"measured before this: {gone}")
+        say.aside(f"measured before this: {gone}")
+        return
     changed = [str(change) for change in changes if change.stage in names]
     if changed:
         say.aside("\n  ".join(["measured before this changed, and not since:", *changed]))
@@ -220,8 +221,8 @@ def _as_they_were_exported(run: Run, names: Sequence[str]) -> None:
             path = run.root / place
             if path.is_dir() and sha256(path) != digest:
                 raise WeightsError(
-                    f"{path} is not what stage {name} left; expected its weights, configuration and tokenizer "
-                    "as they were; move it away, and run the command again to export them anew"
+                    f"{path} is not what stage {name} left; expected its weights, configuration and "
+                    "tokenizer as they were; move it away, and run the command again to export them anew"
                 )
 
 

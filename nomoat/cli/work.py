@@ -107,8 +107,6 @@ def work(
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         check(recipe, Run.open(begun) if begun else None, only)
-        if leads:
-            _say_notes(recipe)
         run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         faults.meet(ranks, out, say.aside)
         run = run or Run.open(out, write=True)
@@ -210,7 +208,8 @@ def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:
-    """The run in `out`, new or begun."""
+    """The run in `out`, new or begun; it says what of its files of problems is not read."""
+    _say_notes(recipe)
     then = _today(Run.open(out)) if (out / "recipe.json").exists() else None
     if then is not None and goes_on:
         return _go_on(recipe, out, then)

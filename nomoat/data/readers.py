@@ -232,7 +232,8 @@ def _jsonl(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
         where = span.place(rows.n)
         try:
             row = _parsed(line, where)
-            document = document_of(talks.column_of(row, column, where) if column else row, where, span.path.name)
+            row = talks.column_of(row, column, where) if column else row
+            document = document_of(row, where, span.path.name)
         except DataError as error:
             rows.bad(where, error)
             continue

@@ -79,20 +79,26 @@ def say_unread(row: JsonObject, names: Iterable[str], messages: Iterable[Any] = 
     if isinstance(row.get("messages"), list) and row.get("prompt"):
         left.append("prompt")
     told = (*others.MEANING, *others.CHAINS)  # refused, or read
-    within = [name for name in others.beside(messages) if name not in told and not others.is_mark(name)]
-    left += [f"{name} of messages" for name in within]
+    for name in others.beside(messages):
+        if name in told or others.is_mark(name):
+            continue
+        left.append(f"{name} of messages")
     if left:
         warnings.warn(f"beside conversations is not read: {', '.join(left[:12])}", stacklevel=2)
 
 
 def _check_row(row: JsonObject, where: str) -> None:
     """DataError for a row that says itself that it is not for training, or shows what is no text."""
-    check_is_learnt({name: value for name, value in row.items() if others.is_mark(name)}, where)
+    marks = {name: value for name, value in row.items() if others.is_mark(name)}
+    check_is_learnt(marks, where)
     side = row.get("split")
-    if side not in others.EMPTY and str(side).strip().lower() not in ("train", "training"):
+    learnt = side in others.EMPTY or str(side).strip().lower() in ("train", "training")
+    if not learnt:
         found = f"{where} has split {side!r:.20}; every row is learnt"
         raise DataError(f"{found}: drop it, or call the column otherwise")
-    if told := next((name for name in others.MEDIA if row.get(name) not in others.EMPTY), None):
+    for told in others.MEDIA:
+        if row.get(told) in others.EMPTY:
+            continue
         raise DataError(f"{where} has `{told}`, which no layout here shows; expected text alone: drop it")
 
 

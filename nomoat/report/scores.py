@@ -129,8 +129,8 @@ def unmeasured(run: Run, stage: str) -> list[str]:
 
 
 def is_done(run: Run, stage: str) -> bool:
-    """Whether a stage has finished and, where it measures models, has measured them as they are now, or, where
-    it exports them, what it left is there.
+    """Whether a stage has finished: where it measures models, as they are now; where it exports some, they
+    are there.
     """
     kinds = {other.get("name") or other["kind"]: other["kind"] for other in run.recipe.get("stages", [])}
     finished = run.finished(stage)

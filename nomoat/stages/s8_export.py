@@ -39,7 +39,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
             session.mesh.barrier()
     exports = [f"{session.stage}/{name}" for name in names]
     digests = [sha256(session.run.root / place) for place in exports]
-    return {"exports": exports, "sha256s": digests, "bought": f"{len(exports)} directories"}
+    bought = f"{len(exports)} directories"
+    return {"exports": exports, "sha256s": digests, "bought": bought}
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

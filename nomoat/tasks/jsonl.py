@@ -119,13 +119,20 @@ def _has_tests(row: Row) -> bool:
     return any(row.get(name) not in (None, "") for name in ("inputs", "test"))
 
 
+def oddly(problems: Sequence[Problem]) -> Iterator[str]:
+    """Answers that a table may have written for a list, or for none."""
+    odd = [problem for problem in problems if ODD.fullmatch(problem.witness)]
+    for first in odd[:1]:
+        place = first.facts["place"]
+        found = f"answers such as {first.witness[:40]!r} ({place})"
+        yield f"{found} are compared as text: {len(odd)} in all"
+
+
 def counted(rows: Mapping[str, Row], problems: Sequence[Problem]) -> Iterator[str]:
     """What of a file is not asked, or not again."""
     if again := len(rows) - len(problems):
         yield f"{again} of {len(rows)} rows say again what stands above, and count once"
-    if odd := [p for p in problems if ODD.fullmatch(p.witness)]:
-        first = f"{odd[0].witness[:40]!r} ({odd[0].facts['place']})"
-        yield f"answers such as {first} are compared as text: {len(odd)} in all"
+    yield from oddly(problems)
     if names := questions.unread(rows):
         yield f"not read: the columns {', '.join(names[:12])}"
 

@@ -109,13 +109,14 @@ def check_marks(row: Mapping[str, Any], place: str) -> None:
 def unread(rows: Mapping[str, JsonObject]) -> list[str]:
     """The columns, and keys of messages, that nothing is made of."""
     columns = dict.fromkeys(name for row in rows.values() for name in row)
-    of_messages = {}
+    of_messages = set()
     for row in rows.values():
-        for turns in (row.get(name) for name in (*QUESTION, "messages")):
+        for name in (*QUESTION, "messages"):
+            turns = row.get(name)
             if isinstance(turns, list):
-                of_messages |= dict.fromkeys(messages.beside(turns))
+                of_messages.update(messages.beside(turns))
     left = [name for name in columns if name.strip().lower() not in READ]
-    return left + [f"{name} of messages" for name in of_messages]
+    return left + [f"{name} of messages" for name in sorted(of_messages)]
 
 
 def text_of(turns: Sequence[Mapping[str, str]]) -> str:

@@ -47,7 +47,7 @@ TURNS = [{"role": "user", "content": "a"}, ASSISTANT]
 SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "1"}]
 
 
-@pytest.mark.parametrize("name", ["weight", "train", "Train", "trainOn", "loss_mask", "calculate_loss", "mask"])
+@pytest.mark.parametrize("name", ["weight", "Train", "trainOn", "loss_mask", "calculate_loss", "mask"])
 def test_a_reply_that_is_not_to_be_learnt_is_refused(name):
     for value in (0, False, 0.5):
         said = f"has {name} {value}"

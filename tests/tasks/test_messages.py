@@ -65,14 +65,17 @@ def test_a_text_that_is_messages_is_read_as_such_or_refused():
             messages.spelled(text)
 
 
-@pytest.mark.parametrize("text", [*OTHERWISE, "<|im_start|>user\n1+1?<|im_end|>", "<s>[INST] 1+1? [/INST]"])
+TEMPLATES = ("<|im_start|>user\n1+1?<|im_end|>", "<s>[INST] 1+1? [/INST]")
+
+
+@pytest.mark.parametrize("text", [*OTHERWISE, *TEMPLATES])
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_such_a_text_is_never_asked(tmp_path, text, kind):
     path = tmp_path / f"a.{kind}"
     cell = text.replace('"', '""')
     rows = {"jsonl": json.dumps({"prompt": text, "answer": "2"}), "csv": f'prompt,answer\n"{cell}",2\n'}
     path.write_text(rows[kind])
-    with pytest.raises(TaskError, match=r"a\.(jsonl|csv), line \d: prompt (holds messages|begins with a chat)"):
+             "[{'content': '1+1?', 'role': 'user'}\n {'content': '2', 'role': 'assistant'}]")  # fmt: skip
         find.find(str(path))
 
 

@@ -75,7 +75,7 @@ def test_such_a_text_is_never_asked(tmp_path, text, kind):
     cell = text.replace('"', '""')
     rows = {"jsonl": json.dumps({"prompt": text, "answer": "2"}), "csv": f'prompt,answer\n"{cell}",2\n'}
     path.write_text(rows[kind])
-             "[{'content': '1+1?', 'role': 'user'}\n {'content': '2', 'role': 'assistant'}]")  # fmt: skip
+    with pytest.raises(TaskError, match=r"a\.(jsonl|csv), line \d: prompt (holds messages|begins with)"):
         find.find(str(path))
 
 

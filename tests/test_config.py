@@ -144,6 +144,20 @@ def test_a_wrong_value_is_told_what_was_expected_and_what_to_do(setting):
     assert "Input should" not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "lock", "recipe.json", "-x", "a b", "x" * 97])
+def test_what_becomes_a_folder_has_a_name_that_stays_within(name):
+    with pytest.raises(ConfigError, match="`name` = .*: expected a name of letters"):
+        recipes.resolve(read_recipe(SMOKE, [f"name={name!r}"]))
+    if name:  # without one, a stage is called as its kind is
+        with pytest.raises(ConfigError, match="a stage is called .*; expected letters"):
+            recipes.resolve(read_recipe(SMOKE, [f"export.name={name!r}"]))
+
+
+def test_a_recipe_has_stages():
+    with pytest.raises(ConfigError, match=r"`stages` = \[\]: expected 1 or more of them"):
+        recipes.resolve(read_recipe(SMOKE, ["stages=[]"]))
+
+
 def test_a_key_is_set_once():
     with pytest.raises(ConfigError, match="`pretrain.steps` is set 2 times"):
         read_recipe(SMOKE, ["pretrain.steps=3", "seed=1", "pretrain.steps = 4"])

@@ -1,11 +1,46 @@
 """The arguments that verbs share, and what `--help` says of them."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from nomoat.config import ConfigError
+
+RANGES = {  # of the numbers that verbs take, by their flag; other ranges are said where they are used
+    "seed": (-(2**63), 2**63 - 1),
+    "port": (0, 65535),
+    **dict.fromkeys(("top_p", "min_p"), (0, 1)),
+    **dict.fromkeys(("minutes", "every"), (0.001, 1e6)),
+    **dict.fromkeys(("temperature", "faults"), (0, 1e6)),
+    **dict.fromkeys(("top_k", "step", "min_chars"), (0, 2**31)),
+    **dict.fromkeys(("max_tokens", "problems", "samples", "limit"), (1, 2**31)),
+    **dict.fromkeys(("workers", "threads", "ranks", "seeds", "rows"), (1, 2**16)),
+}
+
+
+def bounded(verb: Callable[..., int]) -> Callable[..., int]:
+    """The verb, which refuses numbers outside their ranges before it does anything."""
+
+    @functools.wraps(verb)
+    def checked(*args: Any, **named: Any) -> int:
+        for name in RANGES.keys() & named.keys():
+            check_range(name, named[name])
+        return verb(*args, **named)
+
+    return checked
+
+
+def check_range(name: str, value: float | None) -> None:
+    """ConfigError for a number outside the range of its flag."""
+    low, high = RANGES[name]
+    if value is None or low <= value <= high:
+        return
+    flag = name.replace("_", "-")
+    expected = f"{low:g} to {high:g}" if value > high else f"{low:g} or more"
+    raise ConfigError(f"found --{flag} {value}; expected {expected}; choose such a number")
 
 
 def said(help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -56,4 +91,6 @@ def with_columns(task: str, columns: str | None) -> str:
 
     if not tables.NAME.fullmatch(task):
         raise ConfigError(f"--columns with {task}; expected a .jsonl, .json or .csv file; leave it out")
+    if not all("=" in pair for pair in columns.split(",")):
+        raise ConfigError(f"--columns {columns!r}; expected such as question=q,answer=a; mend it")
     return f"{task}:{columns}"

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from nomoat.cli import say
 from nomoat.cli.args import said
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, parse
 from nomoat.files import visible
 from nomoat.run.directory import Run
 
@@ -50,9 +50,8 @@ def data(
     if tokenizer is None or out is None:
         missing = "--tokenizer" if tokenizer is None else "--out"
         raise ConfigError(f"data prepare without {missing}; expected --tokenizer MODEL --out DIR: add it")
-    choices = Choices(
-        column=column, min_chars=min_chars, near_duplicates=dedup, decontaminate=decontaminate
-    )
+    chosen = {"column": column, "min_chars": min_chars, "near_duplicates": dedup}
+    choices = parse(Choices, {**chosen, "decontaminate": decontaminate}, "data prepare")
     n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
     from nomoat.data import preparing
 
@@ -63,8 +62,6 @@ def data(
 
 
 def _show(files: tuple[Path, ...], tokenizer: str | None, limit: int) -> int:
-    if limit < 1:
-        raise ConfigError(f"--limit {limit}; expected 1 or more")
     from nomoat.data import shown
 
     paint = say.paints()

@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Positional
 
 import nomoat
-from nomoat.cli import data, lab, look, models, runs, say, serve, shelf, tasks, teach
+from nomoat.cli import args, data, lab, look, models, runs, say, serve, shelf, tasks, teach
 from nomoat.config import UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parsed(argv: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(
-        verbs(),
+        {name: args.bounded(verb) for name, verb in verbs().items()},
         prog="nomoat",
         args=argv,
         sort_subcommands=False,

@@ -1,6 +1,6 @@
 """The verbs that use a model, whatever it comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -110,7 +110,6 @@ def _on_tasks(
 ) -> int:
     """What a model scores on the first level of each task."""
     problems, samples, max_tokens = counts
-    _at_least_one({"--problems": problems, "--samples": samples, "--max-tokens": max_tokens})
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
@@ -144,11 +143,6 @@ def _as_its_recipe_says(source: str, task: Sequence[str], otherwise: bool) -> No
             f"{source} is a run, whose recipe says how its models are measured; expected no --problems, "
             "--samples, --max-tokens or --think; change its stage of kind eval"
         )
-
-
-def _at_least_one(counts: Mapping[str, int]) -> None:
-    if few := [f"{name} {n}" for name, n in counts.items() if n < 1]:
-        raise ConfigError(f"found {', '.join(few)}; expected 1 or more; choose such a number")
 
 
 def export(

@@ -10,7 +10,8 @@ from tyro.conf import Positional
 from nomoat.cli import look, say
 from nomoat.cli.args import Columns, Continue, From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, JsonObject, override, read_recipe
+from nomoat.config import ConfigError, JsonObject, UserError, WeightsError, override, read_recipe
+from nomoat.files import sha256
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 
@@ -57,6 +58,7 @@ def finish(recipe: "Recipe", ran: Sequence[str], done: Run | None, as_json: bool
     """What is said behind a whole run; nothing on ranks that don't lead."""
     if done is None:
         return 0
+    _as_they_were_exported(done, [stage.name for stage in recipe.stages if stage.kind == "export"])
     if not ran:
         _as_they_were_left(done, done.all_weights())
         say.aside(f"{done.root} is done: every stage of {recipe.name} has finished")
@@ -169,6 +171,7 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
         _, done = work(resolve(run.recipe), directory, names, again=again)
         if done is None:
             return 0
+    _say_changes(run, names)
     events = [event for event in run.events() if event.get("stage") in names]
     if not as_json:
         return say.tables(score_tables(scores_of(events)))
@@ -178,6 +181,20 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
     hidden = ("kind", "t", "stage")
     scores = [{k: v for k, v in event.items() if k not in hidden} for event in last_scores(events)]
     return say.as_json({"run": str(directory), "means": means, "scores": scores})
+
+
+def _say_changes(run: Run, names: Collection[str]) -> None:
+    """What is another thing by now than when it was measured with, or gone."""
+    from nomoat.stages import inputs
+
+    try:
+        changes = inputs.changes(run, resolve(run.recipe))
+    except UserError as gone:
+        say.aside(f"measured before this: {gone}")
+        return
+    changed = [str(change) for change in changes if change.stage in names]
+    if changed:
+        say.aside("\n  ".join(["measured before this changed, and not since:", *changed]))
 
 
 def _as_they_were_left(run: Run, models: Collection[str]) -> None:
@@ -192,7 +209,21 @@ def export(directory: Path, stage: str | None, as_json: bool) -> int:
     run = Run.open(directory)
     _as_they_were_left(run, run.all_weights())
     names = stage_names(run.recipe, "export", stage)
+    _as_they_were_exported(run, names)
     return _show_paths(*work(resolve(run.recipe), directory, names), names, as_json)
+
+
+def _as_they_were_exported(run: Run, names: Sequence[str]) -> None:
+    """WeightsError where what an export left has changed since; what is gone is exported again."""
+    for name in filter(run.finished, names):
+        outputs = run.finished(name)["outputs"]
+        for place, digest in zip(outputs.get("exports", ()), outputs.get("sha256s", ())):
+            path = run.root / place
+            if path.is_dir() and sha256(path) != digest:
+                raise WeightsError(
+                    f"{path} is not what stage {name} left; expected its weights, configuration and "
+                    "tokenizer as they were; move it away, and run the command again to export them anew"
+                )
 
 
 def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_json: bool) -> int:

@@ -128,6 +128,16 @@ def work(
         mesh.stop()
 
 
+def _say_notes(recipe: "Recipe") -> None:
+    """What is left out of files of problems, and what of them is not read."""
+    from nomoat.tasks import find
+
+    tables = [table for stage in recipe.stages for table in (getattr(stage, "tasks", None),) if table]
+    for name in dict.fromkeys(name for table in tables for name in table):
+        for note in getattr(find.find(name), "notes", ()):
+            say.aside(f"{name}: {note}")
+
+
 def laid_out(recipe: "Recipe", world: int) -> "Recipe":
     """The recipe with the mesh that `nomoat plan` prints for so many ranks, where it names none; a run keeps
     it without, so that it may go on with other ranks."""
@@ -198,7 +208,8 @@ def _outlook(recipe: "Recipe", run: Run, names: Sequence[str]) -> "Outlook":
 
 
 def _begin(recipe: "Recipe", out: Path, source: Path | None, goes_on: bool) -> Run:
-    """The run in `out`, new or begun."""
+    """The run in `out`, new or begun; it says what of its files of problems is not read."""
+    _say_notes(recipe)
     then = _today(Run.open(out)) if (out / "recipe.json").exists() else None
     if then is not None and goes_on:
         return _go_on(recipe, out, then)

@@ -1,20 +1,15 @@
 """Rows of messages in OpenAI's format as turns of a conversation."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from nomoat.config import DataError, JsonObject
-from nomoat.tasks.tables import text_in
-from nomoat.tokenizer.layout import ROLES, Message
-
-MARKS = ("weight", "train", "trainable", "loss", "loss_mask")  # by which others leave out a reply
+from nomoat.tasks import messages as others
+from nomoat.tokenizer.layout import Message
 
 
-def check_is_learnt(holder: JsonObject, place: str, learnt: Sequence[Any] = (None, 1)) -> None:
-    """DataError for a turn or a row that is marked as one not to be learnt."""
-    for name, value in holder.items():
-        if name.strip().lower() in MARKS and value not in learnt:
-            raise DataError(f"{place} has {name} {value!r:.20}; every reply is learnt: drop it")
+def check_is_learnt(holder: JsonObject, place: str, *, learnt: bool = True) -> None:
+    """DataError for a turn or a row that is marked as one that is not learnt as all of its kind are."""
+    if mark := others.mark_in(holder, learnt):
+        what = "every reply is learnt" if learnt else "nothing but replies is learnt"
+        raise DataError(f"{place} has {mark}; {what}: drop it")
 
 
 def conversation(messages: list, where: str) -> tuple[Message, ...]:
@@ -25,30 +20,26 @@ def conversation(messages: list, where: str) -> tuple[Message, ...]:
     turns = []
     for n, message in enumerate(messages, 1):
         place = f"{where}, message {n}"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            role = message.get("role") if isinstance(message, dict) else message
-            expected = f"expected one of {', '.join(ROLES)}: mend or drop it"
-            raise DataError(f"{place} has the role {role!r:.40}; {expected}")
-        content = text_in(message)
-        if content is None or message.get("tool_calls") or message.get("function_call"):
-            raise DataError(f"{place}: a message without a text as its content; expected one: mend it")
-        if message["role"] == "assistant":
-            check_is_learnt(message, place)
-        turns.append(_turn(message, content))
+        if wrong := others.wrong_with(message):
+            raise DataError(f"{place} has {wrong}: mend or drop it")
+        replies = message["role"] == "assistant"
+        check_is_learnt(message, place, learnt=replies)
+        turns.append(_turn(message, place) if replies else Message(message["role"], others.text_in(message)))
     if not any(turn.role == "assistant" for turn in turns):
         raise DataError(f"{where} has no turn of the assistant to learn; expected one: mend or drop it")
     return tuple(turns)
 
 
-def _turn(message: dict, content: str) -> Message:
-    if message["role"] != "assistant":
-        return Message(message["role"], content)
-    chain = message.get("reasoning_content", message.get("thinking"))
-    if isinstance(chain, str):
-        return Message("assistant", content, chain)
-    begin, closed, answer = content.partition("</think>")
-    begin = begin.lstrip()
-    if closed and begin.startswith("<think>"):
-        chain = begin.removeprefix("<think>").strip()
-        return Message("assistant", answer.strip(), chain)
-    return Message("assistant", content)
+def _turn(message: JsonObject, place: str) -> Message:
+    """A reply, and its chain."""
+    content, chain = others.text_in(message), others.chain_in(message)
+    if chain is None:
+        begin, closed, answer = content.partition("</think>")
+        chain = begin.strip().removeprefix("<think>").strip() if closed else None
+        opened = begin.lstrip().startswith("<think>")
+        content = answer.strip() if closed else content
+        if (opened and not closed) or "<think>" in (chain or ""):
+            raise DataError(f"{place} has a chain of thought without an end; expected </think>: mend it")
+    if not content.strip():
+        raise DataError(f"{place} says nothing; expected a reply to learn: mend or drop it")
+    return Message("assistant", content, chain)

@@ -85,25 +85,6 @@ def read(span: Span, column: str | None = None, rows: Rows | None = None) -> Ite
 # --- rows ---
 
 
-def column_of(row: Any, column: str, where: str) -> Any:
-    """A row whose column of texts or messages is called so."""
-    if not isinstance(row, dict):
-        return row
-    if column not in row:
-        raise DataError(
-            f"{where} has the columns {sorted(row)}, none of them `{column}`; choose one of those as its "
-            "`column`"
-        )
-    text = row[column]
-    text = "" if text is None else text  # a row without a text is left out
-    if not isinstance(text, str | list):
-        raise DataError(
-            f"{where} has a {type(text).__name__} in `{column}`; expected a text or messages; choose another "
-            "`column`"
-        )
-    return {"messages" if isinstance(text, list) else "text": text, "lang": row.get("lang")}
-
-
 def document_of(row: Any, where: str, source: str) -> Document:
     """A row of a table as a document."""
     expected = (
@@ -251,7 +232,8 @@ def _jsonl(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
         where = span.place(rows.n)
         try:
             row = _parsed(line, where)
-            document = document_of(column_of(row, column, where) if column else row, where, span.path.name)
+            row = talks.column_of(row, column, where) if column else row
+            document = document_of(row, where, span.path.name)
         except DataError as error:
             rows.bad(where, error)
             continue
@@ -302,7 +284,7 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
                 rows.n += 1
                 where = span.place(rows.n)
                 try:
-                    row = column_of(row, column, where) if column else row
+                    row = talks.column_of(row, column, where) if column else row
                     document = document_of(row, where, span.path.name)
                 except DataError as error:
                     rows.bad(where, error)
@@ -315,8 +297,9 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
 
 def _columns(names: list[str], column: str | None, path: Path) -> list[str]:
     """The columns of a table that are read."""
-    wanted = ("text", "lang", *talks.COLUMNS) if column is None else (column, "lang")
-    columns = [name for name in wanted if name in names]
+    beside = [name for name in names if talks.is_beside(name)]
+    wanted = ("text", "lang", *talks.COLUMNS, *beside) if column is None else (column, "lang", *beside)
+    columns = [name for name in dict.fromkeys(wanted) if name in names]
     if twice := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{path} has the column `{twice[0]}` twice; expected it once: drop one")
     if column is not None and column not in names:
@@ -327,6 +310,8 @@ def _columns(names: list[str], column: str | None, path: Path) -> list[str]:
             "`messages`, `conversations`, or `prompt` and `completion`: rename yours, or read its "
             "folder with hub = {name, column}"
         )
+    if column is None and "text" not in columns:
+        talks.say_unread({}, names)
     return columns
 
 

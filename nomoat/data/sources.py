@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
-from nomoat.data.readers import READERS, Document, Span, column_of, document_of, kind_of, read
+from nomoat.data.readers import READERS, Document, Span, document_of, kind_of, read
+from nomoat.data.talks import column_of
 from nomoat.files import files_in, what_is
 
 MAX_BLANK = 100_000  # rows of a data set in a row without a text, which may have no end

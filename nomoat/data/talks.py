@@ -7,21 +7,52 @@
 A column "system" is the first turn of any of them.
 """
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from nomoat.config import DataError, JsonObject
-from nomoat.data.messages import MARKS, check_is_learnt
+from nomoat.data.messages import check_is_learnt
+from nomoat.tasks import messages as others
 
-COLUMNS = ("messages", "conversations", "system", "prompt", "completion", *MARKS)
-NOT = (0, "0", "false", "False")  # in a mark of the whole row
+COLUMNS = ("messages", "conversations", "system", "prompt", "completion")
+BESIDE = ("split", "label", "tools", "functions", *others.MEDIA)  # by which a row may be left out
+HELD = ("id", "lang", "text", "source", "url", "date", "category", "language", *COLUMNS, *BESIDE)
 SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
     "assistant": "assistant", "system": "system",
 }  # fmt: skip
 
 
+def is_beside(name: str) -> bool:
+    """Whether a column says whether the row beside it is learnt."""
+    return name in BESIDE or others.is_mark(name)
+
+
+def column_of(row: Any, column: str, where: str) -> Any:
+    """A row whose column of texts or messages is called so."""
+    if not isinstance(row, dict):
+        return row
+    if column not in row:
+        raise DataError(
+            f"{where} has the columns {sorted(row)}, none of them `{column}`; choose one of those as its "
+            "`column`"
+        )
+    text = row[column]
+    text = "" if text is None else text  # a row without a text is left out
+    if not isinstance(text, str | list):
+        raise DataError(
+            f"{where} has a {type(text).__name__} in `{column}`; expected a text or messages; choose another "
+            "`column`"
+        )
+    kept = {name: value for name, value in row.items() if name == "lang" or is_beside(name)}
+    return kept | {"messages" if isinstance(text, list) else "text": text}
+
+
 def with_messages(row: JsonObject, where: str) -> JsonObject:
     """The row with all its turns as "messages", where it keeps a conversation; DataError for two of them."""
+    _check_row(row, where)
+    row = _parsed(row, where)
     present = [name for name in ("messages", "conversations", "completion") if row.get(name) is not None]
     if len(present) > 1:
         both = " and ".join(f"`{name}`" for name in present[:2])
@@ -29,15 +60,66 @@ def with_messages(row: JsonObject, where: str) -> JsonObject:
     messages = row.get("messages")
     if not present or not isinstance(messages, list | None):
         return row
-    check_is_learnt({name: value for name, value in row.items() if value in NOT}, where)
+    if row.get("label") is False:
+        raise DataError(f"{where} has label False, a reply that is not wanted; expected others: drop it")
     if present == ["conversations"]:
         messages = _of_speakers(row, where)
     elif present == ["completion"]:
         asked = _side(row.get("prompt"), "user", where)
         said = _side(row["completion"], "assistant", where)
         messages = [*asked, *said]
+    say_unread(row, [name for name, value in row.items() if value not in others.EMPTY], messages)
     system = _system(row, messages, where)
     return row | {"messages": [*system, *messages]}
+
+
+def say_unread(row: JsonObject, names: Iterable[str], messages: Iterable[Any] = ()) -> None:
+    """A warning that names what is beside a conversation, and in its messages, of which nothing is made."""
+    left = [name for name in names if name not in HELD and not others.is_mark(name)]
+    if isinstance(row.get("messages"), list) and row.get("prompt"):
+        left.append("prompt")
+    told = (*others.MEANING, *others.CHAINS)  # refused, or read
+    for name in others.beside(messages):
+        if name in told or others.is_mark(name):
+            continue
+        left.append(f"{name} of messages")
+    if left:
+        warnings.warn(f"beside conversations is not read: {', '.join(left[:12])}", stacklevel=2)
+
+
+def _check_row(row: JsonObject, where: str) -> None:
+    """DataError for a row that says itself that it is not for training, or shows what is no text."""
+    marks = {name: value for name, value in row.items() if others.is_mark(name)}
+    check_is_learnt(marks, where)
+    side = row.get("split")
+    learnt = side in others.EMPTY or str(side).strip().lower() in ("train", "training")
+    if not learnt:
+        found = f"{where} has split {side!r:.20}; every row is learnt"
+        raise DataError(f"{found}: drop it, or call the column otherwise")
+    for told in others.MEDIA:
+        if row.get(told) in others.EMPTY:
+            continue
+        raise DataError(f"{where} has `{told}`, which no layout here shows; expected text alone: drop it")
+
+
+def _parsed(row: JsonObject, where: str) -> JsonObject:
+    """The row with messages for what is nothing but their JSON."""
+    for name in ("text", "messages", "conversations", "prompt", "completion"):
+        if not isinstance(row.get(name), str) or row[name].lstrip()[:1] not in ("[", "{", "<"):
+            continue
+        try:
+            found = others.spelled(row[name])
+        except ValueError as wrong:
+            raise DataError(f"{where}: {name} holds {wrong}: mend it") from None
+        if found is None:
+            if name != "completion" and (mark := others.templated(row[name])):
+                expected = "expected plain text, or messages, of which replies alone are learnt"
+                raise DataError(f"{where}: {name} begins with a chat template's {mark}; {expected}: mend it")
+            continue
+        row = {key: value for key, value in row.items() if key != name}
+        shared = any(isinstance(turn, dict) and "from" in turn for turn in found)
+        row[("conversations" if shared else "messages") if name == "text" else name] = found
+    return row
 
 
 def _system(row: JsonObject, messages: list[JsonObject], where: str) -> list[JsonObject]:
@@ -65,8 +147,8 @@ def _of_speakers(row: JsonObject, where: str) -> list[JsonObject]:
                 f"{where}, turn {n} is from {speaker!r:.40}; expected one of {', '.join(SPEAKERS)}: mend or "
                 "drop it"
             )
-        marks = {name: value for name, value in turn.items() if name.strip().lower() in MARKS}
-        messages.append({**marks, "role": SPEAKERS[turn["from"]], "content": turn.get("value")})
+        beside = {name: value for name, value in turn.items() if name not in ("from", "value")}
+        messages.append({**beside, "role": SPEAKERS[turn["from"]], "content": turn.get("value")})
     return messages
 
 

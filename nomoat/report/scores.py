@@ -129,10 +129,16 @@ def unmeasured(run: Run, stage: str) -> list[str]:
 
 
 def is_done(run: Run, stage: str) -> bool:
-    """Whether a stage has finished and, where it measures models, has measured them as they are now."""
+    """Whether a stage has finished: where it measures models, as they are now; where it exports some, they
+    are there.
+    """
     kinds = {other.get("name") or other["kind"]: other["kind"] for other in run.recipe.get("stages", [])}
-    finished = run.finished(stage) is not None
-    return finished and (kinds.get(stage) != "eval" or not unmeasured(run, stage))
+    finished = run.finished(stage)
+    if finished is None:
+        return False
+    exports = finished["outputs"].get("exports", ()) if kinds.get(stage) == "export" else ()
+    there = all((run.root / place).is_dir() for place in exports)
+    return there and (kinds.get(stage) != "eval" or not unmeasured(run, stage))
 
 
 def score_tables(scores: Scores) -> list[Table]:

@@ -22,10 +22,15 @@ from nomoat.run.left import StageWeights, TokenizerFiles
 from nomoat.run.lineage import course, is_of, sources
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log, is_blank
-from nomoat.run.record import difference, libraries, new_record, plain, read_record
+from nomoat.run.record import difference, libraries, new_record, of_recipe, plain, read_record
 
 OURS = {"recipe.json", "events.jsonl", "lock"}
 REBUILT = ("checkpoints", "data", "reference")  # what a fork of a finished stage has no use for
+
+
+def is_name(name: str) -> bool:
+    """Whether a stage may be called so, whose directory has its name."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name) is not None and name not in OURS
 
 
 class Run:
@@ -95,7 +100,7 @@ class Run:
         with exclusive(root / "lock"):
             run.log("continue", **asdict(goes_on))
             run.lines.close()
-            write_whole(root / "recipe.json", json.dumps({**run.record, "recipe": now}, indent=1) + "\n")
+            write_whole(root / "recipe.json", json.dumps({**run.record, **of_recipe(now)}, indent=1) + "\n")
         return cls.open(root, write=True)
 
     @classmethod
@@ -166,7 +171,7 @@ class Run:
 
     def stage_dir(self, name: str) -> Path:
         """RUN/<name>, made if this run is writable.  DataError for a name that could leave the directory."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name) or name in OURS:
+        if not is_name(name):
             raise DataError(f"`{name}` cannot be a stage's name; use letters, digits, '-', '_' and '.'")
         path = self.root / name
         if self.writable:

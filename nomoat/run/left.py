@@ -14,6 +14,16 @@ class TokenizerFiles:
     path: Path  # its directory
     fingerprint: str  # sha256 of its tokenizer.json
 
+    def check(self) -> None:
+        """WeightsError for a file that is gone or another one by now."""
+        file = self.path / "tokenizer.json"
+        found = sha256(file) if file.is_file() else "nothing"
+        if found != self.fingerprint:
+            raise WeightsError(
+                f"{self.path} is not the tokenizer that this run trained (found {found[:12]}, expected "
+                f"{self.fingerprint[:12]}); restore it"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class StageWeights:
@@ -27,6 +37,7 @@ class StageWeights:
 
     def check(self) -> None:
         """WeightsError for files that are gone or have changed since the stage left them."""
+        self.tokenizer.check()
         if not self.path.exists():
             found = f"nothing at {self.path}, where stage {self.stage} left its model"
             raise WeightsError(f"{found}; restore it, or run again in another --out")

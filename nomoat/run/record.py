@@ -1,9 +1,12 @@
 """RUN/recipe.json: what a run is and under which conditions it began, enough to repeat it.
 
-    {"format", "recipe", "nomoat", "commit", "libraries"}
+    {"format", "recipe", "sha256", "nomoat", "commit", "libraries"}
+
+The digest is the recipe's: one that was changed by hand is no longer what the run was made of.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -25,11 +28,17 @@ def new_record(recipe: JsonObject) -> JsonObject:
     """The record of a run that begins now."""
     return {
         "format": FORMAT,
-        "recipe": plain(recipe),
+        **of_recipe(plain(recipe)),
         "nomoat": nomoat.__version__,
         "commit": _commit(),
         "libraries": libraries(),
     }
+
+
+def of_recipe(recipe: JsonObject) -> JsonObject:
+    """The part of a record that says the recipe."""
+    spelled = json.dumps(recipe, sort_keys=True)
+    return {"recipe": recipe, "sha256": hashlib.sha256(spelled.encode()).hexdigest()}
 
 
 def read_record(root: Path) -> JsonObject:
@@ -41,8 +50,9 @@ def read_record(root: Path) -> JsonObject:
         )
     try:
         record = json.loads(path.read_text("utf-8"))
-        is_record = isinstance(record["recipe"], dict)
-    except (ValueError, TypeError, KeyError):
+        stages = record["recipe"].get("stages", [])
+        is_record = isinstance(stages, list) and all(isinstance(stage["kind"], str) for stage in stages)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         is_record = False
     if not is_record:
         raise DataError(
@@ -54,6 +64,13 @@ def read_record(root: Path) -> JsonObject:
             f"{root} holds a run of format {record.get('format', 1)}, which {made_by} made; "
             f"expected format {FORMAT}; start a new run in another --out, "
             f"or export this one with {made_by}: exported weights open here"
+        )
+    digest = of_recipe(record["recipe"])["sha256"]
+    if record.get("sha256", digest) != digest:
+        raise DataError(
+            f"{path} was changed by hand: its recipe has sha256 {digest[:12]}, expected "
+            f"{record['sha256'][:12]}; restore it; a run goes on under another recipe by `nomoat run RECIPE "
+            f"--out {root} --continue`"
         )
     return record
 

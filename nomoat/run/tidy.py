@@ -1,6 +1,7 @@
 """Runs on a disk: which there are, how large they are, and what of them can go."""
 
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,12 @@ class Kept:
 
 
 def found(root: Path, depth: int = DEEPEST) -> Iterator[Run]:
-    """The run in `root`, or all runs in the folders below; what is none, or of another format, is left out.
-    """
+    """The run in `root`, or all runs in the folders below; with a warning for what can't be read as one."""
     if (root / "recipe.json").is_file():
         try:
             yield Run.open(root)
-        except DataError:
-            return
+        except DataError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
     elif depth and root.is_dir():
         for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()):
             yield from found(folder, depth - 1)

@@ -142,7 +142,7 @@ def task_files(config: StageConfig) -> list[Path]:
         files[path] = path
         for module in list(sys.modules.values()) if path.suffix == ".py" else ():
             beside = Path(getattr(module, "__file__", None) or "/")
-            if beside.parent == path.resolve().parent:
+            if beside.parent == path.resolve().parent and beside != path.resolve():
                 files[beside] = beside
     return list(files)
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from nomoat.config import Amount, ConfigError, JsonObject, Seed, Strict, look_up, parse
 from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.parallel.axes import MeshConfig
+from nomoat.run.directory import is_name
 from nomoat.stages.given import spec_of
 from nomoat.tasks import base, find
 
@@ -59,6 +60,13 @@ class _Settings(Strict):
     fitted: str | None = None
     cut: tuple[Amount, Amount] | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _a_folder(cls, name: str) -> str:
+        if not is_name(name):
+            raise ValueError("expected a name of letters, digits, '-', '_' and '.', for its folder")
+        return name
+
     @field_validator("device")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -72,7 +80,7 @@ class _Written(_Settings):
 
     models: Fields
     panels: dict[str, Tasks] = {}
-    stages: list[Fields]
+    stages: list[Fields] = Field(min_length=1)
 
 
 class Recipe(_Settings):
@@ -215,6 +223,9 @@ def _with_imports(stages: list[Fields], given: Mapping[str, str]) -> list[Fields
 
 def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> None:
     """A stage has a name of its own, and those that it names come before it."""
+    if not is_name(config.name):
+        expected = "expected letters, digits, '-', '_' and '.', and no file of a run"
+        raise ConfigError(f"a stage is called {config.name!r:.60}; {expected}; give it another `name`")
     if config.name in earlier:
         raise ConfigError(f"two stages are called `{config.name}`; give one of them another `name`")
     named = [("from", config.source), ("start", getattr(config, "start", None))]

@@ -5,6 +5,7 @@ import shutil
 
 import torch
 
+from nomoat.files import sha256
 from nomoat.model import counts
 from nomoat.report import card
 from nomoat.report.panel import panel_of
@@ -37,7 +38,9 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
                 export.to_directory(model, directory, **beside)
             session.mesh.barrier()
     exports = [f"{session.stage}/{name}" for name in names]
-    return {"exports": exports, "bought": f"{len(exports)} directories"}
+    digests = [sha256(session.run.root / place) for place in exports]
+    bought = f"{len(exports)} directories"
+    return {"exports": exports, "sha256s": digests, "bought": bought}
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

@@ -20,7 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, asked, asserts, base, columns, exact, last, programs, rewards, tables, texts
+from nomoat.tasks import answers, asked, asserts, base, columns, exact, last, programs
+from nomoat.tasks import questions, rewards, tables, texts
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 
@@ -28,6 +29,7 @@ Row = JsonObject
 REWARDED = ("prompt", "question", "problem")  # a reward function is told `prompt`, as by TRL
 TRIED = 8  # solutions of a file that are run when it is read
 SENTENCE = re.compile(r"(?:\S+\s+){4,}\S*\d|\d\S*\s+(?:\S+\s+){3,}|\b(?:answer|Antwort) (?:is|ist)\b|\.\s+\S")
+ODD = re.compile(r"\s*(?:[\[{]\s*['\"].*[\]}]|nan|none|null|n/a|<na>|#n/a)\s*", re.IGNORECASE)  # of a table
 EXPECTED = (
     f"{'|'.join(QUESTION)} and {'|'.join(ANSWER)} without special tokens: "
     "an answer of one line, after ####, in \\boxed{}, or a program with tests or inputs and outputs; other "
@@ -118,11 +120,21 @@ def _has_tests(row: Row) -> bool:
     return any(row.get(name) not in (None, "") for name in ("inputs", "test"))
 
 
+def oddly(problems: Sequence[Problem]) -> Iterator[str]:
+    """Answers that a table may have written for a list, or for none."""
+    odd = [problem for problem in problems if ODD.fullmatch(problem.witness)]
+    for first in odd[:1]:
+        place = first.facts["place"]
+        found = f"answers such as {first.witness[:40]!r} ({place})"
+        yield f"{found} are compared as text: {len(odd)} in all"
+
+
 def counted(rows: Mapping[str, Row], problems: Sequence[Problem]) -> Iterator[str]:
     """What of a file is not asked, or not again."""
     if again := len(rows) - len(problems):
         yield f"{again} of {len(rows)} rows say again what stands above, and count once"
-    if names := tables.unread(rows):
+    yield from oddly(problems)
+    if names := questions.unread(rows):
         yield f"not read: the columns {', '.join(names[:12])}"
 
 
@@ -131,7 +143,7 @@ def distinct(rows: Mapping[str, Row], checker: str, held: bool) -> list[Problem]
     problems = {}
     for place, row in rows.items():
         problem = posed(row, place, checker, held)
-        tables.one_question(row, QUESTION, place)
+        questions.one_question(row, QUESTION, place)
         judges_itself(problem, place, checker)
         question = question_of(problem)
         first = problems.setdefault(question, problem)
@@ -241,8 +253,8 @@ def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence
     be held out, as its column `split` may say, under a key that is.
     """
     try:
-        turns, row = tables.asked(row, asks, place)
-        prompt = tables.text_of(turns)
+        turns, row = questions.asked(row, asks, place)
+        prompt = questions.text_of(turns)
         read = with_tests if checker == "code" else with_answer
         witness, facts = read(row, prompt)
         lang = "en"
@@ -258,15 +270,20 @@ def posed(row: Row, place: str, checker: str, held: bool = False, asks: Sequence
         found = f"{fault} in {str(dict(row))[:80]}"
         raise TaskError(f"{place}: {found}; expected {EXPECTED}; mend it")
     facts["place"], facts["reads"] = place, lang
+    side = side_of(row, place, held)
+    if side != "eval":
+        questions.check_marks(row, place)
     if len(turns) > 1:
         facts["messages"] = turns
     key = " ".join(prompt.casefold().split())
-    return keyed(Problem(prompt, key, witness, facts), key, side_of(row, place, held))
+    return keyed(Problem(prompt, key, witness, facts), key, side)
 
 
 def with_answer(row: Row, prompt: str) -> tuple[str, JsonObject]:
     """(answer of one line, facts); GSM8K's and MATH's solutions are the worked chain."""
     column, given = first_of(row, ANSWER)
+    if isinstance(given, list | dict):
+        raise LookupError(f"{column} that is a {type(given).__name__} and no text or number,")
     witness = columns.as_text(given)
     work = row.get("solution", "")
     laid_out = "\n" in witness.strip() and texts.boxed(witness)

@@ -19,16 +19,15 @@ from typing import Any
 
 from nomoat.config import JsonObject, TaskError, nearest
 from nomoat.files import once, what_is
+from nomoat.tasks import messages
 
 QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "solution", "canonical_solution", "ground_truth")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 NAME = re.compile(r"(.+?\.(?:jsonl|json|csv|tsv))(?::(.*))?", re.DOTALL | re.IGNORECASE)
-ROLES = ("system", "user", "assistant")
 KNOWN = (*QUESTION, *ANSWER, "test", "entry_point", "inputs", "outputs", "units", "messages", "lang")
 STRUCTURED = ("inputs", "outputs", "units", "messages")  # columns of a .csv that hold JSON
 PARTS = ",;\t"  # what may stand between the columns
-MESSAGES = re.compile(r'\s*\[\s*\{\s*"(?:role|content)"\s*:')  # JSON of messages in a cell
 SPLITS = {"train": "train", **dict.fromkeys(("test", "eval", "validation", "valid", "val", "dev"), "eval")}
 READ = (*KNOWN, "id", "task_id", "system", "split", "tools", "functions")
 
@@ -47,7 +46,7 @@ def read(path: str, options: Sequence[str] = ()) -> dict[str, JsonObject]:
     rows = {}
     for place, row in reader(path, text):
         _checked(place, row)
-        rows[place] = _called(place, _renamed(place, row, renamed))
+        rows[place] = _spoken(place, _called(place, _renamed(place, row, renamed)))
     if rows:
         return rows
     expected = "a JSON object with question and answer a line"
@@ -67,6 +66,24 @@ def _called(place: str, row: JsonObject) -> JsonObject:
                 raise TaskError(f"{found}; expected one of them; drop or rename the other")
             plain[name] = key
     return row | {name: row[key] for name, key in plain.items()}
+
+
+def _spoken(place: str, row: JsonObject) -> JsonObject:
+    """The row with messages for what is nothing but their JSON; TaskError for what would be asked wrongly."""
+    for name in (*QUESTION, "messages"):
+        if not isinstance(row.get(name), str):
+            continue
+        try:
+            found = messages.spelled(row[name])
+        except ValueError as wrong:
+            raise TaskError(f"{place}: {name} holds {wrong}; mend it") from None
+        row = row if found is None else {**row, name: found}
+        if found is None and (mark := messages.templated(row[name])):
+            expected = "expected the question alone, or messages"
+            raise TaskError(f"{place}: {name} begins with a chat template's {mark}; {expected}; mend it")
+    if told := next((name for name in messages.MEDIA if row.get(name) not in messages.EMPTY), None):
+        raise TaskError(f"{place} has {told}, which no question shows; expected none; drop the row")
+    return row
 
 
 def _renamed(place: str, row: JsonObject, renamed: Mapping[str, str]) -> JsonObject:
@@ -203,7 +220,6 @@ def _cells(path: str, text: str) -> Iterator[tuple[str, JsonObject]]:
 def _structured(place: str, row: Mapping[str, str]) -> JsonObject:
     """What the columns that hold JSON hold."""
     columns = [name for name in STRUCTURED if row.get(name)]
-    columns += [name for name in QUESTION if MESSAGES.match(row.get(name, ""))]
     return {name: loads(row[name], f"{place}, {name}", "JSON in this column") for name in columns}
 
 
@@ -221,130 +237,3 @@ def _checked(place: str, row: Any) -> None:
         raise TaskError(f"{place}: half a surrogate pair; {expected}; mend it") from None
     except ValueError:
         raise TaskError(f"{place}: NaN or Infinity, which JSON has not; expected numbers; mend it") from None
-
-
-# --- what is asked ---
-
-
-def asked(
-    row: Mapping[str, Any], columns: Sequence[str], place: str
-) -> tuple[list[JsonObject], JsonObject]:
-    """(turns up to the one that is to be answered, the row); where `messages` end with the assistant, that is
-    its answer unless the row has one.
-
-    LookupError where nothing is asked, TaskError for turns that can't be a question.
-    """
-    column = next((name for name in (*columns, "messages") if _is_filled(row.get(name))), None)
-    if column is None or not isinstance(row[column], str | list):
-        raise LookupError(f"no {columns[0]}")
-    system = _system(row, place)
-    if isinstance(row[column], str):
-        last = row["messages"][-1] if isinstance(row.get("messages"), list) and row["messages"] else {}
-        ends = isinstance(last, dict) and last.get("role") == "assistant" and text_in(last)
-        row = _with_answer(row, ends) if ends else dict(row)
-        return [*system, {"role": "user", "content": row[column]}], row
-    turns = [_turn(message, f"{place}, {column}") for message in row[column]]
-    if system and turns and turns[0]["role"] == "system":
-        found = f"{place} has `system` beside {column} that begin with one"
-        raise TaskError(f"{found}; expected one of them; drop the other")
-    turns = system + turns
-    row = dict(row)
-    if row.get("tools") or row.get("functions"):
-        raise TaskError(f"{place} has tools, which no question tells; expected none; drop them, or the row")
-    if column == "messages" and turns[-1]["role"] == "assistant":
-        row = _with_answer(row, turns.pop()["content"])
-    _check_last(turns, f"{place}: {column}")
-    return turns, row
-
-
-def _check_last(turns: Sequence[JsonObject], place: str) -> None:
-    """TaskError for turns that do not end with the user, or with nothing said."""
-    last = turns[-1]["role"] if turns else "nothing"
-    if last == "user" and turns[-1]["content"].strip():
-        return
-    last += " who says nothing" if last == "user" else ""
-    expected = "expected a last turn of the user, which is to be answered"
-    raise TaskError(f"{place} end with {last}; {expected}; mend it")
-
-
-def _is_filled(value: Any) -> bool:
-    """Whether a column asks anything."""
-    return bool(value.strip()) if isinstance(value, str) else value not in (None, [])
-
-
-def _with_answer(row: Mapping[str, Any], said: str) -> JsonObject:
-    """The row with what the assistant says last: its answer, or what has to agree with that."""
-    if not row.get("answer"):
-        return {**row, "answer": said}
-    worked = any(mark in said.strip() for mark in ("\n", "\\boxed", "####"))
-    return {"solution" if worked else "ground_truth": said, **row}
-
-
-def _system(row: Mapping[str, Any], place: str) -> list[JsonObject]:
-    """The turn that a column `system` holds."""
-    said = row.get("system")
-    if said in (None, ""):
-        return []
-    if not isinstance(said, str):
-        raise TaskError(f"{place}: system is a {type(said).__name__}; expected a text; mend it")
-    return [{"role": "system", "content": said}]
-
-
-def one_question(row: Mapping[str, Any], columns: Sequence[str], place: str) -> None:
-    """TaskError where two columns ask different things, of which one would not be asked."""
-    first = None
-    for name in (*columns, "messages"):
-        text = _asks(row, name, place)
-        first = first or (text and name)
-        if text in (None, _asks(row, first, place)):
-            continue
-        cure = f"leave it out with :other={first}" if name == "messages" else f"choose with :question={name}"
-        raise TaskError(
-            f"{place}: its {first} and its {name} ask different things ({text[:60]!r}); expected the same; "
-            f"drop one, or {cure}"
-        )
-
-
-def _asks(row: Mapping[str, Any], name: str, place: str) -> str | None:
-    """All the turns that a column asks, if it asks, behind the row's system prompt."""
-    column = row.get(name)
-    if not isinstance(column, str | list) or not _is_filled(column):
-        return None
-    turns, _ = asked({name: column}, (name,), place)
-    if turns[0]["role"] != "system":
-        turns = [*_system(row, place), *turns]
-    return " ".join(text_of(turns).split())
-
-
-def unread(rows: Mapping[str, JsonObject]) -> list[str]:
-    """The columns that nothing is made of."""
-    columns = dict.fromkeys(name for row in rows.values() for name in row)
-    return [name for name in columns if name.strip().lower() not in READ]
-
-
-def text_of(turns: Sequence[Mapping[str, str]]) -> str:
-    """The turns as one text: who says what, where it is more than a question."""
-    if len(turns) == 1:
-        return turns[0]["content"]
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
-
-
-def _turn(message: Any, place: str) -> JsonObject:
-    """A message as role and text; its content may be a list of parts."""
-    role = message.get("role") if isinstance(message, dict) else message
-    if role not in ROLES:
-        expected = f"expected one of {', '.join(ROLES)}; mend it"
-        raise TaskError(f"{place}: a message of role {role!r:.40}; {expected}")
-    content = text_in(message)
-    if content is None or message.get("tool_calls") or message.get("function_call"):
-        raise TaskError(f"{place}: a message without a text as its content; expected one; mend or drop it")
-    return {"role": role, "content": content}
-
-
-def text_in(message: Mapping[str, Any]) -> str | None:
-    """The text of a message, whose content may be a list of parts; None where there is anything else."""
-    content = message.get("content")
-    if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
-    return content if isinstance(content, str) else None

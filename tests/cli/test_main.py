@@ -1,17 +1,20 @@
 """The command line's own manners: help, start-up, progress, how it reads `--set`."""
 
+import inspect
 import io
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import typing
 
 import pytest
 from rich.console import Console
 
 import nomoat
-from nomoat.cli import main, say
+from nomoat.cli import args, main, say
+from nomoat.config import ConfigError
 from nomoat.report.progress import Watch
 from nomoat.run.ledger import read_prices
 
@@ -203,7 +206,30 @@ def test_runs_are_listed_compared_and_cleaned_by_one_verb(smoke, tmp_path, capsy
         assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--problems", "--samples", "--max-tokens"])
+SAID_ELSEWHERE = {"gpus", "context", "mfu"}  # of `plan`, with sentences of their own
+
+
+def test_every_number_of_every_verb_has_a_range():
+    """What is outside is told before the verb does anything."""
+    ran = []
+    checked = args.bounded(lambda **_: ran.append(0) or 0)
+    for verb in main.verbs().values():
+        parameters = inspect.signature(verb, eval_str=True).parameters.values()
+        for parameter in parameters:
+            parts = {parameter.annotation, *typing.get_args(parameter.annotation)}
+            kinds = parts | {inner for part in parts for inner in typing.get_args(part)}
+            if not {int, float} & kinds or parameter.name in SAID_ELSEWHERE:
+                continue
+            low, high = args.RANGES[parameter.name]
+            for value in (low - 1, high + 1, float("nan")):
+                with pytest.raises(ConfigError, match="found --.* expected"):
+                    checked(**{parameter.name: value})
+            assert not ran
+            checked(**{parameter.name: low})
+            ran.clear()
+
+
+@pytest.mark.parametrize("flag", ["--problems", "--samples", "--max-tokens", "--limit"])
 def test_nothing_is_measured_with_none(tmp_path, capsys, flag):
     assert main.main(["eval", str(tmp_path), flag, "0"]) == 2
     assert f"found {flag} 0; expected 1 or more" in capsys.readouterr().err

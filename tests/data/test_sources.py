@@ -174,7 +174,7 @@ BAD = {
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut\.jsonl:2 is not JSON.*expected one object a line"),
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
-    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1: a message without a text"),
+    "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1 has no text"),
     "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*'tool'"),
     "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn"),
     "both.jsonl": (
@@ -188,7 +188,7 @@ BAD = {
     "none.jsonl": (b'{"messages": []}\n', "none.jsonl:1 has no turn of the assistant"),
     "call.jsonl": (
         b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}\n',
-        r"call\.jsonl:1, message 1: a message without a text",
+        r"call\.jsonl:1, message 1 has `tool_calls`",
     ),
     "half.jsonl": (b'{"text": "a"}\n{"text": "\\ud800"}\n', r"half\.jsonl:2 has half a surrogate pair"),
     "deep.jsonl": (b'{"text": "a"}\n' + b"[" * 200_000, r"deep\.jsonl:2 can't be read \(nested too deeply"),

@@ -66,7 +66,7 @@ def test_a_question_and_its_answer_are_two_turns(tmp_path):
         ({"messages": [ASK, REPLY], "system": 3}, "system is a int; expected a text"),
         ({"conversations": ["hi"]}, "turn 1 is from 'hi'"),
         ({"conversations": "hi"}, "`conversations` that are no list"),
-        ({"conversations": [{"from": "gpt"}]}, "message 1: a message without a text"),
+        ({"conversations": [{"from": "gpt"}]}, "message 1 has no text"),
         ({"conversations": SHARED[:1]}, "has no turn of the assistant to learn"),
         ({"prompt": "a", "completion": ["b"]}, "message 2 has the role 'b'"),
     ],

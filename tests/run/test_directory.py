@@ -99,10 +99,29 @@ def test_foreign_missing_and_broken_directories_are_clear_errors(tmp_path, run):
             Run.open(place)
     with pytest.raises(DataError, match="cannot make a run"):
         Run.create(tmp_path / "foreign" / "thesis.tex", RECIPE)
-    for text in ("", "[1]", "{", '{"recipe": 1}'):
+    stages = ('"x"', '["x"]', '[{"name": "x"}]', "7", "[7]")
+    odd = [f'{{"format": 3, "recipe": {{"stages": {found}}}}}' for found in stages]
+    for text in ("", "[1]", "{", '{"recipe": 1}', "[" * 200_000, *odd):
         (run.root / "recipe.json").write_text(text)
         with pytest.raises(DataError, match="recipe"):
             Run.create(run.root, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", 4), ("threadz", 3), ("stages", []), ("models", {"main": {"n_layers": 3}})]
+)
+def test_a_recipe_that_was_changed_by_hand_is_told(run, key, value):
+    file = run.root / "recipe.json"
+    record = json.loads(file.read_text())
+    changed = {**record, "recipe": {**record["recipe"], key: value}}
+    file.write_text(json.dumps(changed))
+    for opened in (lambda: Run.open(run.root), lambda: Run.create(run.root, RECIPE)):
+        with pytest.raises(DataError, match="recipe.json was changed by hand: its recipe has sha256"):
+            opened()
+    file.write_text(json.dumps(record))  # in other blanks and lines
+    assert Run.open(run.root).recipe == RECIPE
+    file.write_text(json.dumps({name: part for name, part in changed.items() if name != "sha256"}))
+    assert Run.open(run.root).recipe[key] == value  # of an earlier version
 
 
 def test_a_half_made_directory_can_be_made_again(tmp_path):

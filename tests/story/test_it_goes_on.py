@@ -3,11 +3,14 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
+from nomoat import files
 from nomoat.run.directory import Run
 from nomoat.stages.inputs import sha256
+from nomoat.tasks import families
 
 RECIPE = """
 name = "few"
@@ -115,6 +118,40 @@ def test_what_a_stage_left_is_what_another_starts_from(forge, place):
     for verb in (("export", "run:pretrain", "--out", "away"), ("chat", "run:pretrain", "-p", "hi")):
         assert found in forge(*verb, cwd=place).err
     assert not (place / "away").exists()
+
+
+def test_a_tokenizer_that_was_changed_is_told_by_every_verb(forge, place):
+    file = place / "run/tokenizer/tokenizer.json"
+    file.write_text(file.read_text() + "\n")
+    for verb in (["run", "few.toml", "--out"], ["eval"], ["export"], ["chat", "-p", "hi"]):
+        done = forge(*verb, "run", cwd=place)
+        assert (done.code, "is not the tokenizer that this run trained" in done.err) == (2, True), verb
+
+
+def test_an_export_that_is_gone_is_made_again_and_one_that_was_changed_is_told(forge, place):
+    exported = place / "run/export/sft"
+    before = files.sha256(exported)
+    shutil.rmtree(exported)
+    assert forge("export", "run", cwd=place).code == 0
+    assert files.sha256(exported) == before
+    (exported / "config.json").write_text("{}")
+    for verb in (["export", "run"], ["run", "few.toml", "--out", "run"]):
+        done = forge(*verb, cwd=place)
+        assert (done.code, "run/export/sft is not what stage export left" in done.err) == (2, True), verb
+
+
+def test_scores_say_what_has_changed_since_they_were_measured(forge, place):
+    (place / "mine.py").write_text((Path(families.__file__).with_name("lamp.py")).read_text())
+    run = ["run", "few.toml", "--out", "run", "--set", "eval.tasks={'mine.py'=[4]}", "--continue"]
+    assert forge(*run, cwd=place).code == 0
+    assert "measured before" not in forge("eval", "run", cwd=place).err
+    with (place / "mine.py").open("a") as task:
+        task.write("# more\n")
+    done = forge("eval", "run", cwd=place)
+    assert (done.code, "measured before this changed" in done.err) == (0, True)
+    assert "eval: task mine.py" in done.err
+    (place / "mine.py").unlink()
+    assert "measured before this: no task file at mine.py" in forge("eval", "run", cwd=place).err
 
 
 def test_more_steps_and_threads_are_refused_by_default_and_go_on_if_asked(forge, place):

@@ -135,7 +135,7 @@ def test_a_row_names_its_units_and_language(write):
         ([{"answer": "?"}], "line 1: "),
         ([{"question": 7, "answer": "7"}], "line 1: "),
         ([{"question": [], "answer": "7"}], "line 1: "),
-        ([{"question": ["x"], "answer": "7"}], "line 1, question: a message of role 'x'"),
+        ([{"question": ["x"], "answer": "7"}], "line 1, question: a message with the role 'x'"),
         ([GSM8K, '{"question": "\\ud800", "answer": "7"}'], "line 2: half a surrogate pair"),
         ([GSM8K, '{"question": "?", "answer": ' + "9" * 5000 + "}"], "line 2: a number of 5000 digits; exp"),
         ([GSM8K, '{"question": "?", "answer": NaN}'], "line 2: NaN or Infinity"),

@@ -154,10 +154,10 @@ def test_one_message_is_a_question():
 WRONG = [
     ([SYSTEM], "end with system; expected a last turn of the user"),
     ([*EARLIER], "end with assistant; expected a last turn of the user"),
-    ([{"role": "tool", "content": "7"}], "message of role 'tool'; expected one of system, user, assistant"),
-    ([{"role": "user", "content": None}], "without a text as its content"),
-    ([{"role": "user", "content": [{"type": "image_url"}]}], "without a text as its content"),
-    ([{"from": "human", "value": "?"}], "message of role None"),
+    ([{"role": "tool", "content": "7"}], "the role 'tool'; expected one of system, user, assistant"),
+    ([{"role": "user", "content": None}], "no text as its content"),
+    ([{"role": "user", "content": [{"type": "image_url"}]}], "no text as its content"),
+    ([{"from": "human", "value": "?"}], "the role None"),
 ]
 
 

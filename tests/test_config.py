@@ -154,7 +154,7 @@ def test_what_becomes_a_folder_has_a_name_that_stays_within(name):
 
 
 def test_a_recipe_has_stages():
-    with pytest.raises(ConfigError, match=r"`stages` = \[\]: expected 1 or more of them"):
+    with pytest.raises(ConfigError, match=r"`stages` = \[\]: expected one or more"):
         recipes.resolve(read_recipe(SMOKE, ["stages=[]"]))
 
 

@@ -37,7 +37,6 @@ class StageWeights:
 
     def check(self) -> None:
         """WeightsError for files that are gone or have changed since the stage left them."""
-        self.tokenizer.check()
         if not self.path.exists():
             found = f"nothing at {self.path}, where stage {self.stage} left its model"
             raise WeightsError(f"{found}; restore it, or run again in another --out")
@@ -47,3 +46,4 @@ class StageWeights:
                 f"{self.path} is not what stage {self.stage} left (its files have sha256 {found[:12]}, "
                 f"expected {self.sha256[:12]}); restore it, or run again in another --out"
             )
+        self.tokenizer.check()

@@ -80,7 +80,7 @@ class _Written(_Settings):
 
     models: Fields
     panels: dict[str, Tasks] = {}
-    stages: list[Fields] = Field(min_length=1)
+    stages: list[Fields]
 
 
 class Recipe(_Settings):
@@ -158,6 +158,8 @@ def resolve(table: Mapping[str, Any]) -> Recipe:
         stages.append(config)
         if config.leaves_weights and not (config.kind == "import" and leaves_weights):
             leaves_weights = name
+    if not stages:
+        raise ConfigError("`stages` = []: expected one or more; add some, or a model with a `from`")
     models = _shapes(adapters.models, stages)
     for config in stages:
         if getattr(config, "model", None) is not None:

@@ -1,4 +1,4 @@
-"""Data sets as sources of a preparation: the tokens that a recipe's `hub` would give, file by file, pinned."""
+"""Data sets as sources of a preparation: the tokens that a recipe's `hub` would give, file by file."""
 
 import json
 import os

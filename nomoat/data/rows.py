@@ -41,15 +41,18 @@ class Rows:
 
     def pieces(self, row: int) -> Iterator[tuple[int, int, int]]:
         """(start, length, end of its document) of each piece in a row."""
-        block = int(np.searchsorted(self.block_row, row, side="right")) - 1
-        n = int(self.n_pieces[block])
-        nth = row - self.block_row[block]
-        at = int(self.block_piece[block] + nth * n)
-        starts = self.starts[at : at + n]
+        starts = self.starts[self._places(row)]
         behind = np.searchsorted(self.offsets, starts, side="right")
         ends = self.offsets[behind]
         lengths = np.minimum(ends - starts, self.T)
         return zip(starts.tolist(), lengths.tolist(), ends.tolist())
+
+    def _places(self, row: int) -> slice:
+        """Where its pieces are in `starts`."""
+        block = np.searchsorted(self.block_row, row, side="right") - 1
+        n = self.n_pieces[block]
+        at = self.block_piece[block] + (row - self.block_row[block]) * n
+        return slice(at, at + n)
 
 
 def plan(offsets: np.ndarray, T: int, key: int) -> Rows:

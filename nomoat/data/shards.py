@@ -159,8 +159,9 @@ def _offsets(directories: Sequence[Path], manifests: Sequence[JsonObject], ends:
     offsets[0] = 0
     for number, directory in enumerate(directories):
         shard = open(directory, check=False)
-        part = offsets[places[number] : places[number + 1]]
-        np.add(shard.offsets[1:], ends[number], out=part)
+        first, end = places[number : number + 2]
+        behind = shard.offsets[1:]
+        np.add(behind, ends[number], out=offsets[first:end])
     return offsets
 
 

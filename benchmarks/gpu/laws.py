@@ -1,7 +1,7 @@
 """Laws that hold on any device, each a function that gives by how much it is broken."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -309,13 +309,17 @@ LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost
 
 
 def laws(place: Place) -> Iterator[Result]:
+    yield from checked("laws", LAWS, place)
+
+
+def checked(part: str, table: Mapping[Callable[..., float], float], place: Place) -> Iterator[Result]:
     """Each law's breach; a law that raises is one line like the others."""
-    for law, allowed in LAWS.items():
+    for law, allowed in table.items():
         name = law.__name__.replace("_", " ")
         try:
             breach = law(place.device)
         except (RuntimeError, ValueError, TypeError, OSError) as error:
-            yield Result("laws", name, "FAILED", "", " ".join(str(error).split())[:200])
+            yield Result(part, name, "FAILED", "", " ".join(str(error).split())[:200])
             continue
         holds = "holds" if breach <= allowed else "BROKEN"
-        yield Result("laws", name, breach, "", f"{holds}, {allowed:g} allowed")
+        yield Result(part, name, breach, "", f"{holds}, {allowed:g} allowed")

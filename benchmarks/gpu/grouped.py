@@ -1,4 +1,4 @@
-"""Candidates for a card: the experts' products as one grouped kernel, and products in FP8 with DeepSeek's scales.
+"""Candidates for a card: the experts' products as one grouped kernel, products in FP8 with block scales.
 
 Each stands beside the formula that it has to equal (laws in kernels.py).  None is in the model: what a card
 shows to be faster moves there.
@@ -57,29 +57,40 @@ def cleared(rows: Tensor, ends_E: Tensor) -> Tensor:
 
 def grouped_product(rows: Tensor, matrices: Tensor, ends_E: Tensor) -> Tensor:
     """The same of any widths: they are filled up to multiples of WIDTH."""
-    D, N = matrices.shape[1:]
-    deep, wide = -D % WIDTH, -N % WIDTH
+    _, D, N = matrices.shape
+    deep = -D % WIDTH
+    wide = -N % WIDTH
     if deep or wide:
         rows = F.pad(rows, (0, deep))
         matrices = F.pad(matrices, (0, wide, 0, deep))
-    return GroupedProduct.apply(rows, matrices, ends_E)[:, :N]
+    out = GroupedProduct.apply(rows, matrices, ends_E)
+    return out[:, :N]
 
 
 def grouped(layer: Experts, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
     """What `Experts.multiply` gives, without a number that the processor has to wait for."""
-    E, K = layer.w_down.n_experts, expert_MK.shape[1]
+    copies, order, ends_E = by_expert(expert_MK, layer.w_down.n_experts)
+    gate_Z = gate_MK.to(h_MD.dtype).flatten()
+    up = layer.w_gate_up.matrices()
+    down = layer.w_down.matrices()
+    gate_up = grouped_product(copies.fill(h_MD), up, ends_E)
+    hidden = swiglu(gate_up) * gate_Z[order][:, None]
+    out = grouped_product(hidden, down, ends_E)
+    return copies.collect(out)
+
+
+def by_expert(expert_MK: Tensor, n_experts: int) -> tuple[Copies, Tensor, Tensor]:
+    """The copies of all tokens expert by expert, which copy is at each place, and where each expert ends."""
     expert_Z = expert_MK.flatten()
     order = expert_Z.argsort(stable=True)
-    load_E = torch.zeros(E, dtype=torch.int32, device=h_MD.device)
-    load_E.scatter_add_(0, expert_Z, torch.ones_like(expert_Z, dtype=torch.int32))
-    ends_E = load_E.cumsum(0).int()
+    one_Z = torch.ones_like(expert_Z)
+    load_E = expert_Z.new_zeros(n_experts)
+    load_E.scatter_add_(0, expert_Z, one_Z)
     slot_Z = torch.empty_like(order)
     slot_Z[order] = torch.arange(len(order), device=order.device)
-    copies = Copies(order // K, slot_Z.view_as(expert_MK))
-    gate = gate_MK.to(h_MD.dtype).flatten()[order]
-    gate_up = grouped_product(copies.fill(h_MD), layer.w_gate_up.matrices(), ends_E)
-    hidden = swiglu(gate_up) * gate[:, None]
-    return copies.collect(grouped_product(hidden, layer.w_down.matrices(), ends_E))
+    token = order // expert_MK.shape[1]
+    copies = Copies(token, slot_Z.view_as(expert_MK))
+    return copies, order, load_E.cumsum(0).int()
 
 
 def with_grouped(model: Transformer) -> Transformer:
@@ -102,13 +113,13 @@ def eighth(x: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
     largest = tiles.abs().amax((1, 3), keepdim=True)
     scale = (largest / LARGEST).clamp_(min=SMALLEST)
     eight = (tiles / scale).to(torch.float8_e4m3fn)
-    return eight.flatten(2).flatten(0, 1), scale[:, 0, :, 0]
+    return eight.flatten(2).flatten(0, 1), scale.squeeze(3).squeeze(1)
 
 
 def scaled_product(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-    """A (M, K) times B (N, K) transposed, bf16, of what `eighth` gave for tiles of one row or of TILE rows."""
+    """A (M, K) times B (N, K) transposed, bf16, of what `eighth` gave for tiles of one or of TILE rows."""
     (a_MK, _), (b_NK, _) = a, b
-    if not a_MK.is_cuda:
+    if a_MK.device.type == "cpu":
         return (widened(*a) @ widened(*b).mT).bfloat16()
     scale_a, recipe_a = as_read(*a)
     scale_b, recipe_b = as_read(*b)
@@ -134,10 +145,11 @@ def widened(eight: Tensor, scale: Tensor) -> Tensor:
     return eight.float() * rows.repeat_interleave(TILE, 1)
 
 
-Products = dict[str, Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]]
+Eight = tuple[Tensor, Tensor]  # numbers and scales
+Operands = Callable[[], tuple[Eight, Eight]]
 
 
-def products_of(x_MK: Tensor, w_NK: Tensor, grad_MN: Tensor) -> Products:
+def products_of(x_MK: Tensor, w_NK: Tensor, grad_MN: Tensor) -> dict[str, Operands]:
     """The three products of a linear map in training, each as its two operands in FP8."""
     return {
         "forward": lambda: (eighth(x_MK, 1), eighth(w_NK, TILE)),

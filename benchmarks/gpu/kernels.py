@@ -1,6 +1,7 @@
 """What may be faster on a card, each beside what it has to equal: by how much it differs, and its speed."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,10 +11,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu import grouped, laws
 from benchmarks.gpu.laws import gap
-from benchmarks.gpu.measure import Place, Result, model_on, random_batch, random_ids, small_spec, spend
+from benchmarks.gpu.measure import (
+    Place,
+    Result,
+    model_on,
+    random_batch,
+    random_ids,
+    shapes,
+    small_spec,
+    spend,
+)
 from nomoat.lab import fp8
 from nomoat.model.kernels import PlainAttention
-from nomoat.model.spec import Kernels, Routed
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.train.objective import ObjectiveConfig, gradient
 
@@ -31,7 +41,9 @@ WARM = 3  # steps on a stream of their own, before one is captured
 # --- attention of latent heads ---
 
 
-def heads(device: torch.device, rows: int, T: int, shape: tuple[int, int, int], dtype: torch.dtype) -> list[Tensor]:
+def heads(
+    device: torch.device, rows: int, T: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> list[Tensor]:
     H, d_query, d_value = shape
     widths = (d_query, d_query, d_value)
     made = [laws.leaf(device, rows, H, T, width).detach().to(dtype) for width in widths]
@@ -80,26 +92,44 @@ def attention_speed(place: Place) -> Iterator[Result]:
 def timed(place: Place, what: str, call: Callable[[], object], flops: float) -> Result:
     """TFLOP/s of a call; what a device does not take is a line that says so."""
     try:
-        call()
-        spent = spend(Place(place.device, place.dry, place.seconds / 4), call)
+        seconds = shortly(place, call)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-        return Result("kernels", what, "not taken", "", " ".join(str(error).split())[:160])
-    note = f"{1e3 * spent.median:.3f} ms"
-    return Result("kernels", what, flops / spent.median / 1e12, "TFLOP/s", note)
+        complaint = " ".join(str(error).split())
+        return Result("kernels", what, "not taken", "", complaint[:160])
+    speed = flops / seconds / 1e12
+    return Result("kernels", what, speed, "TFLOP/s", f"{1e3 * seconds:.3f} ms")
+
+
+def shortly(place: Place, call: Callable[[], object]) -> float:
+    """Seconds of a call that has been made before, from a quarter of a measurement."""
+    call()
+    part = replace(place, seconds=place.seconds / 4)
+    return spend(part, call).median
 
 
 # --- experts ---
 
 
 def grouped_as_sorted(device: torch.device, **changes: object) -> float:
-    """Loss and all gradients in bf16, the experts' products grouped and in padded groups: one less the cosine."""
+    """All gradients in bf16, the experts' products grouped and in padded groups: one less the cosine."""
     spec = small_spec(**changes)
-    flats = []
-    for change in (grouped.with_grouped, lambda model: model):
-        model = change(model_on(device, spec, torch.bfloat16, Kernels(experts="sorted")))
-        gradient(model, random_batch(spec, 3, 48), ObjectiveConfig())
-        flats.append(laws.flat([p.grad for p in model.parameters() if p.grad is not None]))
-    return 1 - float(F.cosine_similarity(*flats, 0))
+    pair = []
+    for change in (grouped.with_grouped, unchanged):
+        model = model_on(device, spec, torch.bfloat16, Kernels(experts="sorted"))
+        pair.append(gradients(change(model)))
+    return 1 - float(F.cosine_similarity(*pair, 0))
+
+
+def unchanged(model: Transformer) -> Transformer:
+    return model
+
+
+def gradients(model: Transformer) -> Tensor:
+    """All of a packed batch."""
+    batch = random_batch(model.spec, 3, 48)
+    gradient(model, batch, ObjectiveConfig())
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    return laws.flat(found)
 
 
 def grouped_of_odd_widths_as_sorted(device: torch.device) -> float:
@@ -118,9 +148,7 @@ def rows_behind_the_last_group(device: torch.device) -> float:
 
 def experts_speed(place: Place) -> Iterator[Result]:
     """Forward and backward of one layer's routed experts in bf16, 124M-active shape."""
-    spec = small_spec() if place.dry else small_spec(
-        d_model=768, ffn=Routed(kind="routed", d_dense=2048, n_routed=16, n_active=4, d_expert=256)
-    )  # fmt: skip
+    spec = shapes(place.dry)["124M active"].spec.changed(n_layers=2)
     tokens = 64 if place.dry else 2**15
     model = model_on(place.device, spec, torch.bfloat16, Kernels(experts="sorted"))
     layer = model.blocks[-1].ffn
@@ -134,7 +162,8 @@ def experts_speed(place: Place) -> Iterator[Result]:
             out = way(h_MD, routing.expert_MK, routing.gate_MK.detach())
             out.backward(torch.ones_like(out))
 
-        yield timed(place, f"experts, {name}", both, flops)
+        what = f"experts, {name}"
+        yield timed(place, what, both, flops)
 
 
 # --- FP8 ---
@@ -148,16 +177,18 @@ def operands(device: torch.device, M: int, K: int, N: int) -> list[Tensor]:
 def block_scaled_as_emulated(device: torch.device) -> float:
     """The three products, beside those of numbers that went through E4M3 and back (lab/fp8.py)."""
     x_MK, w_NK, grad_MN = operands(device, 256, 384, 128)
-    row, block = fp8.ALONG_ROW, fp8.BLOCK
     expected = {
-        "forward": (fp8.rounded(x_MK, row), fp8.rounded(w_NK, block)),
-        "by the input": (fp8.rounded(grad_MN, row), fp8.rounded(w_NK.t(), block)),
-        "by the weight": (fp8.rounded(grad_MN.t(), row), fp8.rounded(x_MK.t(), row)),
+        "forward": (x_MK, w_NK, fp8.BLOCK),
+        "by the input": (grad_MN, w_NK.t(), fp8.BLOCK),
+        "by the weight": (grad_MN.t(), x_MK.t(), fp8.ALONG_ROW),
     }
     gaps = []
     for name, pair in grouped.products_of(x_MK, w_NK, grad_MN).items():
-        a, b = expected[name]
-        gaps.append(gap(grouped.scaled_product(*pair()), a @ b.mT))
+        a, b, tile = expected[name]
+        a_8 = fp8.rounded(a, fp8.ALONG_ROW)
+        b_8 = fp8.rounded(b, tile)
+        found = grouped.scaled_product(*pair())
+        gaps.append(gap(found, a_8 @ b_8.mT))
     return max(gaps)
 
 
@@ -167,12 +198,20 @@ def fp8_speed(place: Place) -> Iterator[Result]:
     M, K, N = (128, 256, 128) if place.dry else (16384, 2048, 5632)
     x_MK, w_NK, grad_MN = operands(place.device, M, K, N)
     flops = 2 * M * K * N
-    yield timed(place, "a product in bf16", lambda: x_MK @ w_NK.t(), flops)
+    plain = partial(torch.matmul, x_MK, w_NK.t())
+    yield timed(place, "a product in bf16", plain, flops)
     for name, pair in grouped.products_of(x_MK, w_NK, grad_MN).items():
-        made = pair()
-        yield timed(place, f"in FP8, {name}", lambda made=made: grouped.scaled_product(*made), flops)
-        whole = partial(lambda pair: grouped.scaled_product(*pair()), pair)
-        yield timed(place, f"in FP8, {name}, rounding included", whole, flops)
+        what = f"in FP8, {name}"
+        operands_8 = pair()
+        made = partial(grouped.scaled_product, *operands_8)
+        yield timed(place, what, made, flops)
+        whole = partial(rounded_product, pair)
+        what = f"{what}, rounding included"
+        yield timed(place, what, whole, flops)
+
+
+def rounded_product(pair: grouped.Operands) -> Tensor:
+    return grouped.scaled_product(*pair())
 
 
 # --- compiled and captured ---
@@ -187,13 +226,11 @@ def compiled(model: Transformer, device: torch.device) -> Transformer:
 
 
 def compiled_as_written(device: torch.device) -> float:
-    """Loss and all gradients of a packed batch, dense layers."""
-    flats = []
-    for change in (partial(compiled, device=device), lambda model: model):
-        model = change(model_on(device, small_spec(ffn=DENSE), kernels=Kernels(attention="fused")))
-        left = gradient(model, random_batch(model.spec, 3, 48), ObjectiveConfig())
-        flats.append(laws.flat([torch.tensor([left.loss]), *(p.grad for p in model.parameters())]))
-    return gap(*flats)
+    """All gradients of a packed batch, dense layers."""
+    spec = small_spec(ffn=DENSE)
+    found = compiled(model_on(device, spec), device)
+    expected = model_on(device, spec)
+    return gap(gradients(found), gradients(expected))
 
 
 class Captured:
@@ -257,16 +294,20 @@ def steps_speed(place: Place) -> Iterator[Result]:
     spec = small_spec(ffn=DENSE, n_mtp=0)
     if not place.dry:
         ffn = {"kind": "dense", "d_hidden": 1536}
-        spec = small_spec(ffn=ffn, n_mtp=0, n_layers=8, d_model=512, vocab_size=8192)
-    ids_BT = random_ids(spec, 4, 64 if place.dry else 256).to(place.device)
+        spec = spec.changed(ffn=ffn, n_layers=8, d_model=512, vocab_size=8192)
+    ids_BT = random_ids(spec, 4, 64 if place.dry else 256)
+    ids_BT = ids_BT.to(place.device)
     for name in ("as written", "captured", "compiled"):
-        model = model_on(place.device, spec, torch.bfloat16, Kernels(attention="fused"))
-        step = whole_step(compiled(model, place.device) if name == "compiled" else model, ids_BT)
-        call = Captured(step, place.device) if name == "captured" else step
-        call()
-        spent = spend(Place(place.device, place.dry, place.seconds / 4), call)
-        rate = ids_BT.numel() / spent.median
-        yield Result("kernels", f"a small step, {name}", rate, "tokens/s", f"{1e3 * spent.median:.3f} ms")
+        model = model_on(place.device, spec, torch.bfloat16)
+        if name == "compiled":
+            compiled(model, place.device)
+        step = whole_step(model, ids_BT)
+        if name == "captured":
+            step = Captured(step, place.device)
+        seconds = shortly(place, step)
+        rate = ids_BT.numel() / seconds
+        note = f"{1e3 * seconds:.3f} ms"
+        yield Result("kernels", f"a small step, {name}", rate, "tokens/s", note)
 
 
 LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost

@@ -30,7 +30,7 @@ def at_once(offsets, T, key):
     return [[(starts[i], lengths[i], ends[i]) for i in row] for row in laid]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=80),
     st.sampled_from([2, 5, 16, 64]),

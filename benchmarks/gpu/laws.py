@@ -1,7 +1,8 @@
 """Laws that hold on any device, each a function that gives by how much it is broken."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -121,21 +122,45 @@ def gradients(
     return flat([torch.tensor([left.loss]), *(p.grad for p in model.parameters() if p.grad is not None)])
 
 
-def sharded_as_plain(device: torch.device) -> float:
-    """Loss and all gradients under FSDP2 on one rank, beside the model as it is."""
-    spec, backend = small_spec(), "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+@contextmanager
+def sharded(device: torch.device) -> Iterator[Transformer]:
+    """The model under FSDP2 on one rank."""
+    how = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **how)
     try:
         mesh = init_device_mesh(device.type, (1,))
-        model = model_on(device, spec)
+        model = model_on(device, small_spec())
         for part in (*model.blocks, *(depth.block for depth in model.depths), model):
             fully_shard(part, mesh=mesh)
         register_fsdp_forward_method(model, "hidden")
-        left = gradient(model, random_batch(spec, B, spec.context), ObjectiveConfig())
-        found = [p.grad.full_tensor() for p in model.parameters() if p.grad is not None]
-        return gap(flat([torch.tensor([left.loss]), *found]), gradients(device))
+        yield model
     finally:
         dist.destroy_process_group()
+
+
+def sharded_as_plain(device: torch.device) -> float:
+    """Loss and all gradients under FSDP2, beside the model as it is."""
+    with sharded(device) as model:
+        left = gradient(model, random_batch(model.spec, B, model.spec.context), ObjectiveConfig())
+        grads = [p.grad.full_tensor() for p in model.parameters() if p.grad is not None]
+        return gap(flat([torch.tensor([left.loss]), *grads]), gradients(device))
+
+
+def sharded_steps_as_plain(device: torch.device) -> float:
+    """All weights after three steps of AdamW under FSDP2, beside the model as it is."""
+    with sharded(device) as model:
+        stepped(model)
+        plain = stepped(model_on(device, small_spec()))
+        return gap(flat([p.full_tensor() for p in model.parameters()]), flat(plain.parameters()))
+
+
+def stepped(model: Transformer) -> Transformer:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for seed in range(3):
+        gradient(model, random_batch(model.spec, B, T, seed), ObjectiveConfig())
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
 
 
 def of_kernels(device: torch.device, one: Kernels, other: Kernels, **changes: object) -> float:
@@ -210,8 +235,7 @@ def gradients_as_on_the_processor(device: torch.device) -> float:
 
 def optimiser_as_on_the_processor(device: torch.device, matrices: str = "adamw") -> float:
     """Three steps from the same gradients, clipping included."""
-    here, there = (moved(place, matrices) for place in (PROCESSOR, device))
-    return gap(there, here)
+    return gap(moved(device, matrices), moved(PROCESSOR, matrices))
 
 
 def moved(device: torch.device, matrices: str) -> Tensor:
@@ -291,6 +315,7 @@ LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost
     packed_as_apart: 1e-4,
     batched_as_alone: 0.13,  # one answer of eight may part where rounding decides
     sharded_as_plain: 1e-6,
+    sharded_steps_as_plain: 1e-6,
     sorted_as_wide: 1e-4,
     plain_as_fused: 1e-4,
     grouped_plain_as_fused: 1e-4,
@@ -309,13 +334,17 @@ LAWS: dict[Callable[..., float], float] = {  # each with what rounding may cost
 
 
 def laws(place: Place) -> Iterator[Result]:
+    yield from checked("laws", LAWS, place)
+
+
+def checked(part: str, table: Mapping[Callable[..., float], float], place: Place) -> Iterator[Result]:
     """Each law's breach; a law that raises is one line like the others."""
-    for law, allowed in LAWS.items():
+    for law, allowed in table.items():
         name = law.__name__.replace("_", " ")
         try:
             breach = law(place.device)
         except (RuntimeError, ValueError, TypeError, OSError) as error:
-            yield Result("laws", name, "FAILED", "", " ".join(str(error).split())[:200])
+            yield Result(part, name, "FAILED", "", " ".join(str(error).split())[:200])
             continue
         holds = "holds" if breach <= allowed else "BROKEN"
-        yield Result("laws", name, breach, "", f"{holds}, {allowed:g} allowed")
+        yield Result(part, name, breach, "", f"{holds}, {allowed:g} allowed")

@@ -20,7 +20,7 @@ def learning(place: Place) -> Iterator[Result]:
     for words, dtype in DTYPES.items():
         policy = model_on(place.device, spec).eval()
         model = model_on(place.device, spec, dtype)
-        optimizer = Optimizer(model, OptimConfig(matrices="adamw", adam_lr=0.0))
+        optimizer = Optimizer(model, OptimConfig(matrices="adamw", adam_lr=1e-12))
         steps = [
             rl_step.step(
                 policy,

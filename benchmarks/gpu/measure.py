@@ -12,7 +12,7 @@ from torch import Tensor
 import nomoat
 from benchmarks.common import start_weights
 from nomoat.data.packing import Batch
-from nomoat.model.spec import Kernels, Latent, Routed, Spec
+from nomoat.model.spec import Dense, Kernels, Latent, Routed, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.run.energy import Energy
 
@@ -133,6 +133,68 @@ def large_spec(dry: bool) -> Spec:
         n_mtp=1,
         context=1024,
     )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model that is trained beside its peer, and the share of the card's peak that it should reach."""
+
+    spec: Spec
+    target: float | None = None
+
+
+def shapes(dry: bool) -> dict[str, Shape]:
+    """30M and 124M active parameters in experts, 1B in dense layers, all with latent heads; or small ones."""
+    small = middle = small_spec(n_mtp=0, n_layers=2, context=64)
+    large = small.changed(ffn={"kind": "dense", "d_hidden": 128})
+    if not dry:
+        small = of_width(384, 8, latent(6, 64, 32, 128, 192), experts(1024, 304), 1024)
+        middle = of_width(768, 12, latent(12, 64, 32, 256, 384), experts(2048, 360), 2048)
+        dense = Dense(kind="dense", d_hidden=5632)
+        large = of_width(2048, 20, latent(16, 128, 64, 512, 1024), dense, 2048)
+    return {
+        "30M active": Shape(small),
+        "124M active": Shape(middle, 0.25),
+        "dense 1B": Shape(large, 0.40),
+    }
+
+
+def of_width(d_model: int, n_layers: int, attention: Latent, ffn: Dense | Routed, context: int) -> Spec:
+    return Spec(
+        vocab_size=32768 if d_model > 500 else 16384,
+        n_layers=n_layers,
+        d_model=d_model,
+        attention=attention,
+        ffn=ffn,
+        context=context,
+    )
+
+
+def latent(n_heads: int, d_head: int, d_rope: int, d_kv_latent: int, d_q_latent: int) -> Latent:
+    return Latent(
+        kind="latent",
+        n_heads=n_heads,
+        d_nope=d_head,
+        d_rope=d_rope,
+        d_value=d_head,
+        d_kv_latent=d_kv_latent,
+        d_q_latent=d_q_latent,
+    )
+
+
+def experts(d_dense: int, d_expert: int) -> Routed:
+    return Routed(kind="routed", d_dense=d_dense, n_routed=16, n_active=4, d_expert=d_expert)
+
+
+def raw_model(place: Place, spec: Spec, dtype: torch.dtype, kernels: Kernels | None = None) -> Transformer:
+    """Normal weights, made where they are needed: for speed alone."""
+    with torch.device(place.device):
+        model = Transformer(spec, kernels)
+        for parameter in model.parameters():
+            parameter.data = torch.ones(parameter.shape, dtype=dtype)
+            if parameter.ndim > 1:
+                parameter.data.normal_(std=parameter.shape[-1] ** -0.5)
+    return model
 
 
 def model_on(

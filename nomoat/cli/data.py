@@ -8,11 +8,12 @@ from tyro.conf import Positional
 
 from nomoat.cli import say
 from nomoat.cli.args import said
-from nomoat.config import ConfigError, parse
+from nomoat.config import ConfigError, JsonObject, override, parse
 from nomoat.files import visible
 from nomoat.run.directory import Run
 
 if TYPE_CHECKING:
+    from nomoat.data.sources import DataSet
     from nomoat.tokenizer.bpe import Tokenizer
 
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
@@ -28,6 +29,9 @@ def data(
     tokenizer: Annotated[
         str | None, said("of a run, directory, .gguf, name (show: or bytes)", "MODEL")
     ] = None,
+    hub: Annotated[
+        tuple[str, ...], said("prepare: data sets, NAME or a recipe's {name = …}", "DATA_SET")
+    ] = (),
     limit: Annotated[int, said("show: how many documents", "N", aliases=["-n"])] = 3,
     out: Annotated[Path | None, said("prepare: where to; the same command goes on", "DIR")] = None,
     workers: Annotated[int | None, said("processes (default: one a core)", "N")] = None,
@@ -41,7 +45,7 @@ def data(
     plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
     """Show what is learnt of a file, or prepare text as tokens."""
-    if not files:
+    if not files and not (hub and action == "prepare"):
         raise ConfigError("no FILE; expected a text or a folder of them: name one")
     if action == "show":
         return _show(files, tokenizer, limit)
@@ -55,10 +59,23 @@ def data(
     n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
     from nomoat.data import preparing
 
-    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine)
+    data_sets = [_data_set(text) for text in hub]
+    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine, data_sets)
     if plan:
         return say.result(preparing.estimated(asked))
     return say.result(preparing.prepared(asked, say.aside))
+
+
+def _data_set(text: str) -> "DataSet":
+    """A data set as in a recipe: its name, or a table."""
+    from nomoat.data.sources import DataSet
+
+    recipe: JsonObject = {}
+    override(recipe, f"hub={text}")
+    table = recipe["hub"]
+    if text.startswith("{") and not isinstance(table, dict):
+        raise ConfigError(f'--hub {text} is no table; expected NAME or {{name = "NAME", config = "…"}}')
+    return parse(DataSet, table if isinstance(table, dict) else {"name": text}, "--hub")
 
 
 def _show(files: tuple[Path, ...], tokenizer: str | None, limit: int) -> int:

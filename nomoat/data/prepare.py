@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nomoat.config import DataError, JsonObject
-from nomoat.data import documents, readers, shards
+from nomoat.data import documents, hub, readers, shards
 from nomoat.data.readers import Document, Span
 from nomoat.data.units import FORMAT, Plan, as_json, digest, shard
 from nomoat.files import write_whole
@@ -88,14 +88,19 @@ def chosen(
 ) -> Iterator[Document]:
     """The documents of a unit that are long enough, of which later steps may leave some out."""
     for span, note in zip(plan.spans(number), noted):
-        for document in readers.read(span, plan.choices.column, note):
+        for document in read(span, plan.choices.column, note):
             if len(document.text) >= plan.choices.min_chars:
                 yield document
             elif tally:
                 tally.n_short += 1
 
 
-def _read(span: Span, note: _Noted) -> JsonObject:
+def read(span: Span | hub.File, column: str | None, rows: readers.Rows) -> Iterator[Document]:
+    """The documents of a part of a source that say something."""
+    return span.read(column, rows) if isinstance(span, hub.File) else readers.read(span, column, rows)
+
+
+def _read(span: Span | hub.File, note: _Noted) -> JsonObject:
     """What was read of a span, for its shard.json."""
     return {"sha256": digest(span), "n_rows": note.n, "n_bad": note.n_bad, "bad": note.first}
 
@@ -130,13 +135,12 @@ def finish(out: Path, plan: Plan) -> JsonObject:
 def _rows(plan: Plan, made: Sequence[JsonObject]) -> JsonObject:
     """Rows and digests of each source, how many rows are bad, and the first of those with file and row."""
     n_rows = [0] * len(plan.sources)
-    digests: list[list[str]] = [[] for _ in plan.sources]
+    digests: list[list[str | None]] = [[] for _ in plan.sources]
     bad = []
     n_bad = 0
     for unit, manifest in zip(plan.units, made):
         for part, read in zip(unit, manifest["read"]):
-            path = plan.sources[part.source].path
-            span = Span(Path(path))
+            span = plan.span(part.source)
             before = n_rows[part.source]
             for noted in read["bad"][: SAID - len(bad)]:
                 place = span.place(before + noted["row"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nomoat.config import ConfigError, JsonObject
-from nomoat.data import documents, prepare, readers, sift, sources, units, workers
+from nomoat.data import documents, hub, prepare, readers, sift, sources, units, workers
 from nomoat.data.units import Choices
 from nomoat.run import lock
 from nomoat.tokenizer.bpe import Tokenizer
@@ -30,6 +30,7 @@ class Asked:
     choices: Choices
     n_workers: int
     machine: str | None = None
+    data_sets: Sequence[sources.DataSet] = ()
 
     @property
     def share(self) -> tuple[int, int]:
@@ -44,12 +45,11 @@ def prepared(asked: Asked, say: Say) -> str:
     """Prepares, or goes on; a sentence about what is there."""
     which, n_machines = asked.share
     out = asked.out
-    files = [file for path in asked.files for file in sources.paths(path)]
     if asked.choices.sifts:
         sift.check(asked.choices)
     out.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(out / f".lock-{which}"):
-        plan = units.begin(out, files, asked.tokenizer, asked.choices)
+        plan = units.begin(out, asked.files, asked.tokenizer, asked.choices, asked.data_sets)
         if not (out / "manifest.json").is_file():
             if plan.choices.sifts and units.missing(out, plan):
                 others = sift.index(out, plan, asked.n_workers, asked.share, say)
@@ -117,8 +117,10 @@ class Rate:
 
 def measured(asked: Asked) -> Rate:
     """The rate of reading and encoding the first texts, in this process."""
-    files = [file for path in asked.files for file in sources.paths(path)]
-    rows = (readers.read(readers.Span(file), asked.choices.column) for file in files)
+    column = asked.choices.column
+    rows = [readers.read(readers.Span(file), column) for file in _files(asked)]
+    for data_set in asked.data_sets:
+        rows.append(sources.from_hub(hub.by_default(data_set, column)))
     n_bytes = 0
 
     def sample():
@@ -138,11 +140,17 @@ def measured(asked: Asked) -> Rate:
     return Rate(n_bytes, len(lengths), sum(lengths), seconds, item_bytes)
 
 
+def _files(asked: Asked) -> list[Path]:
+    return [file for path in asked.files for file in sources.paths(path)]
+
+
 def estimated(asked: Asked) -> str:
     """What all of it would take, and a terabyte, from a sample."""
     rate = measured(asked)
-    files = [file for path in asked.files for file in sources.paths(path)]
-    n_bytes = sum(file.stat().st_size for file in files)
+    n_bytes = sum(file.stat().st_size for file in _files(asked))
+    for data_set in asked.data_sets:
+        _, inside = hub.pinned(data_set)
+        n_bytes += sum(hub.size_and_time(path)[0] for path in inside)
     mega = rate.n_bytes / 1e6
     timed = (
         f"timed: {mega:,.1f} MB of text, {mega / rate.seconds:.2f} MB/s a core, "

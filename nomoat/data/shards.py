@@ -8,6 +8,8 @@ and renamed, so that a shard is whole or absent.
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +25,7 @@ from nomoat.tokenizer.layout import Rendered
 FORMAT = 2
 FILES = ("tokens.bin", "trained.bin", "offsets.bin")
 COUNTED = 2**14  # documents whose targets are counted at a time
+IN_MEMORY = 2**24  # bytes of an array that need no file
 MAPPED = 128  # files of a joined shard that are open at a time
 
 
@@ -134,22 +137,51 @@ def open(directory: str | Path, *, check: bool = True) -> Shard:
 
 
 def join(directories: Sequence[Path]) -> Shard:
-    """Several shards as one, only their sizes checked; in memory are 8 bytes a document."""
+    """Several shards as one, only their sizes checked; where documents begin is copied, 8 bytes of each."""
     manifests = [manifest_of(directory) for directory in directories]
     dtype = np.dtype(manifests[0]["dtype"])
     lengths = [manifest["n_tokens"] for manifest in manifests]
     ends = np.cumsum([0, *lengths])
-    offsets = [np.zeros(1, np.int64)]
-    for directory, first in zip(directories, ends):
-        shard = open(directory, check=False)
-        behind = shard.offsets[1:]
-        offsets.append(behind + first)
+    offsets = _offsets(directories, manifests, ends)
     tokens = Joined([directory / "tokens.bin" for directory in directories], dtype, ends)
     trained = _ones(len(tokens))
     if any("trained.bin" in manifest["sha256"] for manifest in manifests):
         files = [directory / "trained.bin" for directory in directories]
         trained = Joined(files, np.dtype(np.uint8), ends)
-    return Shard(tokens, trained, np.concatenate(offsets))
+    return Shard(tokens, trained, offsets)
+
+
+def _offsets(directories: Sequence[Path], manifests: Sequence[JsonObject], ends: np.ndarray) -> np.ndarray:
+    """Where the documents of all shards begin, and the last ends; `ends` as in `Joined`."""
+    lengths = [manifest["n_documents"] for manifest in manifests]
+    places = np.cumsum([1, *lengths])
+    offsets = blank(int(places[-1]), np.dtype(np.int64))
+    offsets[0] = 0
+    for number, directory in enumerate(directories):
+        shard = open(directory, check=False)
+        first, end = places[number : number + 2]
+        behind = shard.offsets[1:]
+        np.add(behind, ends[number], out=offsets[first:end])
+    return offsets
+
+
+def blank(n: int, dtype: np.dtype) -> np.ndarray:
+    """An array to be filled; a large one in a file without a name, whose pages need not stay in memory."""
+    n_bytes = n * dtype.itemsize
+    if n_bytes <= IN_MEMORY:
+        return np.empty(n, dtype)
+    with tempfile.TemporaryFile(prefix="nomoat-") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+        except OSError as error:
+            raise DataError(
+                f"no {n_bytes:,} bytes in {tempfile.gettempdir()} to pack documents ({error.strerror}); free "
+                "some, or name another place with TMPDIR"
+            ) from None
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(n,)))
 
 
 def manifest_of(directory: Path) -> JsonObject:

@@ -4,10 +4,11 @@ Everything is an iterator of `Document`, and everything that can be wrong with a
 says what was found, what was expected and what to do.  Nothing here knows tokens.
 """
 
+import contextlib
 import itertools
 import lzma
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict
-from nomoat.data.readers import READERS, Document, Span, document_of, kind_of, read
+from nomoat.data.readers import READERS, Document, Rows, Span, document_of, kind_of, read
 from nomoat.data.talks import column_of
 from nomoat.files import files_in, what_is
 
@@ -125,6 +126,47 @@ def _written(file: Path) -> Iterator[Document]:
 
 def from_hub(asked: DataSet) -> Iterator[Document]:
     """The documents of a data set, streamed; DataError for one that can't be read."""
+    empty, n_blank = True, 0
+    for n, document in enumerate(hub_rows(asked, Rows(), lambda n: f"{asked}, row {n - 1}")):
+        n_blank += 1
+        if document.text.strip():
+            empty, n_blank = False, 0
+            yield document
+        elif n_blank >= MAX_BLANK:
+            raise DataError(
+                f"{asked}, row {n}: no text in {MAX_BLANK:,} rows; choose another split or column"
+            )
+    if empty:
+        raise DataError(f"{asked}, has no text; choose another split or column")
+
+
+def stream(datasets: Any, asked: DataSet) -> Any:
+    """The rows of a data set, as its library reads them."""
+    return datasets.load_dataset(
+        asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
+    )
+
+
+def hub_rows(
+    asked: DataSet, rows: Rows, place: Callable[[int], str], load: Callable[[Any, DataSet], Any] = stream
+) -> Iterator[Document]:
+    """Every row of a data set as a document, blank ones too; `place` is what errors call the n-th, from 1."""
+    with of_hub(asked, rows) as datasets:
+        for row in load(datasets, asked):
+            rows.n += 1
+            where = place(rows.n)
+            try:
+                row = row if asked.column is None else column_of(row, asked.column, where)
+                document = document_of(row, where, asked.name)
+            except DataError as error:
+                rows.bad(where, error)
+                continue
+            yield document
+
+
+@contextlib.contextmanager
+def of_hub(asked: DataSet, rows: Rows) -> Iterator[Any]:
+    """The package that reads data sets; what it meets is a DataError."""
     try:
         import datasets
     except ImportError:
@@ -135,28 +177,10 @@ def from_hub(asked: DataSet) -> Iterator[Document]:
         raise DataError(
             f"{asked} is a folder, beside revision = {asked.revision!r}; expected one on the hub: drop it"
         )
-    n_read, empty, n_blank = 0, True, 0
     try:
-        rows = datasets.load_dataset(
-            asked.name, asked.config, split=asked.split, revision=asked.revision, streaming=True
-        )
-        for n, row in enumerate(rows):
-            where = f"{asked}, row {n}"
-            row = row if asked.column is None else column_of(row, asked.column, where)
-            document = document_of(row, where, asked.name)
-            n_read = n + 1
-            n_blank += 1
-            if document.text.strip():
-                empty, n_blank = False, 0
-                yield document
-            elif n_blank >= MAX_BLANK:
-                raise DataError(
-                    f"{asked}, row {n}: no text in {MAX_BLANK:,} rows; choose another split or column"
-                )
+        yield datasets
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{asked}, cannot be read behind {n_read} rows: {str(error)[:800]}; check name, config, split "
+            f"{asked}, cannot be read behind {rows.n} rows: {str(error)[:800]}; check name, config, split "
             "and network, or name a local folder"
         ) from None
-    if empty:
-        raise DataError(f"{asked}, has no text; choose another split or column")

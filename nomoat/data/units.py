@@ -1,10 +1,12 @@
 """What is prepared in units: parts of files that depend on nothing but the files, one shard for each.
 
-A unit is some small files, or a part of a large one that begins at a line or a group of rows.  So the same
-sources give the same shards, however many workers and machines make them.
+A unit is some small files, or a part of a large one that begins at a line or a group of rows; of data sets
+(hub.py) it is whole files.  So the same sources give the same shards, however many workers and machines make
+them.
 """
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from nomoat.config import Count, DataError, Strict, Whole, parse
-from nomoat.data import readers, shards, sources
+from nomoat.data import hub, readers, shards, sources
 from nomoat.data.readers import Span
 from nomoat.files import read_json, write_whole
 from nomoat.tokenizer.bpe import Tokenizer
@@ -39,7 +41,7 @@ class Choices(Strict):
 
 
 class Source(Strict):
-    """A file as it was when the units were cut."""
+    """A file as it was when the units were cut; without a time where a commit pins it."""
 
     path: str
     n_bytes: Whole
@@ -55,17 +57,35 @@ class Part(Strict):
 
 
 class Plan(Strict):
-    """What is prepared, and in which units."""
+    """What is prepared, and in which units; the last sources are the files of the data sets, one by one."""
 
     format: Whole
     sources: tuple[Source, ...]
+    data_sets: tuple[hub.Pinned, ...] = ()
     units: tuple[tuple[Part, ...], ...]
     choices: Choices
     tokenizer: str
     vocab_size: Count
 
-    def spans(self, number: int) -> list[Span]:
-        return [Span(Path(self.sources[p.source].path), p.start, p.end) for p in self.units[number]]
+    def spans(self, number: int) -> list[Span | hub.File]:
+        return [self.span(part.source, part.start, part.end) for part in self.units[number]]
+
+    def span(self, source: int, start: int = 0, end: int | None = None) -> Span | hub.File:
+        """A part of a source, of a data set a whole file."""
+        path = self.sources[source].path
+        number = source - self.n_plain
+        if number < 0:
+            return Span(Path(path), start, end)
+        for data_set in self.data_sets:
+            if number < data_set.n_files:
+                break
+            number -= data_set.n_files
+        return hub.File(data_set.exact, number, data_set.n_files, path)
+
+    @property
+    def n_plain(self) -> int:
+        """Sources that are files by themselves."""
+        return len(self.sources) - sum(data_set.n_files for data_set in self.data_sets)
 
     @property
     def n_bytes(self) -> int:
@@ -75,22 +95,34 @@ class Plan(Strict):
         return sum(part.end - part.start for part in self.units[number])
 
 
-def begin(out: Path, paths: Sequence[str | Path], tokenizer: Tokenizer, choices: Choices) -> Plan:
+def begin(
+    out: Path,
+    paths: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    choices: Choices,
+    data_sets: Sequence[sources.DataSet] = (),
+) -> Plan:
     """The plan of a directory, new or gone on with; DataError where what it was made of is another by now."""
+    plan = plan_of(out) if (out / "plan.json").is_file() else None
     files = [file for path in paths for file in sources.paths(path)]
-    most, n = Counter(files).most_common(1)[0]
-    if n > 1:
-        raise DataError(f"{most} is named {n} times; expected each source once: drop the others")
-    listed = tuple(_listed(file) for file in files)
-    if (out / "plan.json").is_file():
-        plan = plan_of(out)
-        _check_same(out, plan, listed, tokenizer, choices)
+    for most, n in Counter([*files, *data_sets]).most_common(1):
+        if n > 1:
+            raise DataError(f"{most} is named {n} times; expected each source once: drop the others")
+    if plan is not None:
+        _check_asked(out, plan, data_sets, tokenizer, choices)
+    found = [hub.pinned(*pair) for pair in zip(data_sets, _commits(plan, data_sets))]
+    listed = [_listed(file) for file in files]
+    for _, inside in found:
+        listed += [_listed_of(path) for path in inside]
+    if plan is not None:
+        _check_same(out, plan, listed)
         return plan
     if out.exists() and any(file for file in out.iterdir() if not file.name.startswith(".")):
         raise DataError(f"{out} holds other files; expected a new directory, or one of `data prepare`")
     plan = Plan(
         format=FORMAT,
-        sources=listed,
+        sources=tuple(listed),
+        data_sets=tuple(data_set for data_set, _ in found),
         units=tuple(_units(files, [source.n_bytes for source in listed])),
         choices=choices,
         tokenizer=tokenizer.fingerprint,
@@ -99,6 +131,10 @@ def begin(out: Path, paths: Sequence[str | Path], tokenizer: Tokenizer, choices:
     tokenizer.save(out / "tokenizer")
     write_whole(out / "plan.json", as_json(plan.model_dump()))
     return plan
+
+
+def _commits(plan: Plan | None, data_sets: Sequence[sources.DataSet]) -> list[str | None]:
+    return [None] * len(data_sets) if plan is None else [pinned.commit for pinned in plan.data_sets]
 
 
 def plan_of(out: Path) -> Plan:
@@ -119,11 +155,21 @@ def _listed(file: Path) -> Source:
     return Source(path=str(file), n_bytes=stat.st_size, modified_ns=stat.st_mtime_ns)
 
 
-def _check_same(
-    out: Path, plan: Plan, listed: Sequence[Source], tokenizer: Tokenizer, choices: Choices
+def _listed_of(path: str) -> Source:
+    """A file of a data set."""
+    n_bytes, modified_ns = hub.size_and_time(path)
+    return Source(path=path, n_bytes=n_bytes, modified_ns=modified_ns)
+
+
+def _cure(out: Path) -> str:
+    return f"restore it, or prepare it in another --out than {out}"
+
+
+def _check_asked(
+    out: Path, plan: Plan, data_sets: Sequence[sources.DataSet], tokenizer: Tokenizer, choices: Choices
 ) -> None:
-    """DataError with what is another than in the plan."""
-    cure = f"restore it, or prepare it in another --out than {out}"
+    """DataError where another thing is asked for than in the plan."""
+    cure = _cure(out)
     if plan.tokenizer != tokenizer.fingerprint:
         raise DataError(
             f"{out} was begun with another tokenizer (found {tokenizer.fingerprint[:12]}, expected "
@@ -131,6 +177,15 @@ def _check_same(
         )
     if plan.choices != choices:
         raise DataError(f"{out} was begun with {plan.choices}, found {choices}; expected the same; {cure}")
+    begun = [pinned.asked for pinned in plan.data_sets]
+    if begun != list(data_sets):
+        said = (", ".join(map(str, each)) or "no data set" for each in (begun, data_sets))
+        raise DataError("{} was begun with {}, found {}; expected the same; {}".format(out, *said, cure))
+
+
+def _check_same(out: Path, plan: Plan, listed: Sequence[Source]) -> None:
+    """DataError with what is another than in the plan."""
+    cure = _cure(out)
     before, now = [s.path for s in plan.sources], [s.path for s in listed]
     if before != now:
         other = sorted(set(before) ^ set(now)) or ["their order"]
@@ -162,17 +217,20 @@ def _check_read(out: Path, plan: Plan, changed: set[int], cure: str) -> None:
 
 
 def _units(files: Sequence[Path], sizes: Sequence[int]) -> Iterator[tuple[Part, ...]]:
-    """Parts of files in order, about as many bytes in each unit."""
+    """Parts of files in order, about as many bytes in each unit; behind them whole files of data sets, alone
+    where their size is not told.
+    """
     unit_bytes = max(UNIT_BYTES, sum(sizes) // MOST_UNITS)
     unit, n_bytes = [], 0
-    for source, (file, size) in enumerate(zip(files, sizes)):
-        edges = [0, *_edges(file, size, unit_bytes), size]
+    for source, (file, size) in enumerate(itertools.zip_longest(files, sizes)):
+        edges = [0, *(_edges(file, size, unit_bytes) if file else ()), size]
         for start, end in zip(edges, edges[1:]):
-            if unit and n_bytes + end - start > unit_bytes:
+            part_bytes = end - start if file or size else unit_bytes
+            if unit and n_bytes + part_bytes > unit_bytes:
                 yield tuple(unit)
                 unit, n_bytes = [], 0
             unit.append(Part(source=source, start=start, end=end))
-            n_bytes += end - start
+            n_bytes += part_bytes
     if unit:
         yield tuple(unit)
 
@@ -236,8 +294,10 @@ def missing(out: Path, plan: Plan, of: Iterable[int] | None = None) -> list[int]
     return [n for n in (range(len(plan.units)) if of is None else of) if n not in there]
 
 
-def digest(span: Span) -> str:
-    """The sha256 of the bytes of a span."""
+def digest(span: Span | hub.File) -> str | None:
+    """The sha256 of the bytes of a span; None for what a commit in its path pins."""
+    if isinstance(span, hub.File):
+        return None if "://" in span.path else digest(Span(Path(span.path)))
     summed = hashlib.sha256()
     left = span.path.stat().st_size if span.end is None else span.end
     left -= span.start

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomoat.config import ConfigError
-from nomoat.data import packing, shards
+from nomoat.data import rows, shards
 from nomoat.data.packing import IGNORED, NOWHERE, Packed
 
 
@@ -127,7 +127,7 @@ def test_best_fit_uses_each_length_as_often_as_it_occurs(counts):
     T = len(counts)
     histogram = np.array([0, *counts])
     used = np.zeros(T + 1, int)
-    for composition, n_rows in packing.best_fit(histogram, T):
+    for composition, n_rows in rows.best_fit(histogram, T):
         assert n_rows > 0
         assert 0 < sum(composition) <= T
         for length in composition:
@@ -141,8 +141,7 @@ def test_planning_is_fast_and_wastes_little():
     started = time.perf_counter()
     packed = Packed({"a": shard}, {"a": 1.0}, 256, seed=0)
     assert time.perf_counter() - started < 5  # measured 0.1; the bound is for a busy machine
-    rows = packed.rows["a"]
-    assert rows.lengths.sum() / (rows.n_rows * 256) > 0.99
+    assert sizes.sum() / (packed.rows["a"].n_rows * 256) > 0.99
 
 
 def test_impossible_requests_are_refused():

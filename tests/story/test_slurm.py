@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import slurm as slurms
 
 from nomoat.run.directory import Run
+from nomoat.tokenizer import bpe
 
 pytestmark = pytest.mark.check
 ROOT = Path(__file__).parents[2]
@@ -131,3 +133,37 @@ def test_an_error_in_what_was_asked_is_told_once(cluster, tmp_path):
     assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "2:0")
     assert "expected" in out.read_text("utf-8")
     assert not (tmp_path / "run").exists()
+
+
+SMALL = """import sys
+from nomoat.cli.main import main
+from nomoat.data import units
+
+if __name__ == "__main__":
+    units.UNIT_BYTES = 20_000
+    sys.exit(main(sys.argv[1:]))
+"""
+SHARE = """#!/bin/bash
+exec {python} {small} {asked} --out {out} --machine $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+"""
+
+
+def test_an_array_of_jobs_prepares_what_one_machine_does(cluster, tmp_path):
+    small, source, out, log = (tmp_path / name for name in ("small.py", "texts.jsonl", "out", "log-%a"))
+    small.write_text(SMALL)
+    source.write_text("".join(f'{{"text": "{n} and so on"}}\n' for n in range(9000)))
+    bpe.train(["and so on"], bpe.SMALLEST_VOCAB).save(tmp_path / "tokenizer")
+    asked = f"data prepare {source} --tokenizer {tmp_path / 'tokenizer'} --workers 1"
+    script = tmp_path / "share.sh"
+    script.write_text(SHARE.format(python=sys.executable, small=small, asked=asked, out=out))
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    cluster.submit(f"--output={log}", "--array=1-2", script, **env)
+    slurms.until((out / "manifest.json").exists, lambda: [p.read_text() for p in tmp_path.glob("log-*")])
+    alone = [sys.executable, small, *asked.split(), "--out", tmp_path / "alone"]
+    subprocess.run(alone, env={**os.environ, **env}, check=True, capture_output=True)
+    made, expected = (
+        {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("[!.]*.*") if file.is_file()}
+        for root in (out, tmp_path / "alone")
+    )
+    assert len(expected) > 20
+    assert made == expected

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {  # of modules that are called otherwise, or that come with another package
     "pynvml": "nvidia-ml-py",
+    "fsspec": "datasets",
     "huggingface_hub": "tokenizers",
     "pydantic_core": "pydantic",
     "prometheus_client": "prometheus-client",

@@ -18,7 +18,7 @@ from nomoat.config import parse
 from nomoat.model.kernels import attend, mask_for
 from nomoat.model.linear import Embedding, Linear
 from nomoat.model.spec import Kernels, Spec
-from nomoat.model.transformer import OUTPUTS
+from nomoat.model.noise import OUTPUTS
 
 
 def spec_of(d_model: int = 128, n_heads: int = 2, **facts: Any) -> Spec:

@@ -5,11 +5,12 @@ it, and nobody else where type and order are the same.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nomoat.config import JsonObject, WeightsError
 from nomoat.files import write_whole
@@ -59,13 +60,37 @@ def load(
     `spec` replaces that of config.json, with the same tensors (another context, say).  `dtype` None: that of
     config.json, else that of the embedding in the file.
     """
-    config, tensors, told = opened(Path(directory))
-    names, spec = of_config(config), spec or told
-    model = empty(spec, kernels, dtype=dtype or dtype_of(config, tensors)).eval()
-    table = names.slots(model)
-    source = fp8.Multiplied(tensors.placed(slots.memory(table)), config)
-    slots.fill(table, names.copies(model), source)
+    stored = Stored(directory, kernels, spec=spec)
+    model = empty(stored.spec, kernels, dtype=dtype or stored.dtype).eval()
+    stored.fill({**dict(model.named_parameters()), **dict(model.named_buffers())})
     return model
+
+
+class Stored:
+    """The weights in a directory, of which any are read when they are asked for; `spec` as `load` takes it.
+
+    WeightsError where no family knows them, or names are others than the model's.
+    """
+
+    def __init__(self, directory: str | Path, kernels: Kernels | None = None, *, spec: Spec | None = None):
+        self.config, self.tensors, told = opened(Path(directory))
+        self.spec = spec or told
+        names = of_config(self.config)
+        with torch.device("meta"), torch.inference_mode(False):  # in which views don't know their base
+            model = Transformer(self.spec, kernels)
+            self.slots = slots.places(names.slots(model), model)
+            self.copies = slots.places(names.copies(model), model)
+        slots.check(self.slots, self.copies, fp8.Multiplied(self.tensors, self.config))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.config, self.tensors)
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Whole parameters and buffers by our names, in place."""
+        table = slots.on(self.slots, tensors)
+        placed = self.tensors.placed(slots.memory(table))
+        slots.fill(table, slots.on(self.copies, tensors), fp8.Multiplied(placed, self.config))
 
 
 def opened(directory: Path) -> tuple[dict[str, Any], Tensors, Spec]:

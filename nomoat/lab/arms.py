@@ -109,7 +109,9 @@ class Trial:
         if arm.weights == "counts":
             with self._account():
                 tokens = np.concatenate([shard.tokens for shard in corpus.shards.values()])
-                self.flops += from_bigrams(self.model, tokens, seed)
+                embed, head, flops = from_bigrams(self.model.spec, tokens, seed)
+                self.model.embed.weight.data, self.model.head.weight.data = embed, head
+                self.flops += flops
         exact = arm.precision == "fp32"
         dtype = DTYPES["fp32" if exact else "bf16"]
         for parameter in self.model.parameters():

@@ -21,6 +21,7 @@ from nomoat.config import UserError
 from nomoat.parallel.axes import AXES, MeshConfig
 
 Thing = TypeVar("Thing")
+PATIENCE = timedelta(days=30)  # for what rank 0 does alone
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Mesh:
     data_group: dist.ProcessGroup | None = field(default=None, repr=False)  # this rank's data_world
     dense: DeviceMesh | None = field(default=None, repr=False)  # (replicate, parts) of what isn't routed
     per_node: int = 1
+    patient: dist.ProcessGroup | None = field(default=None, repr=False)  # all ranks, waiting for rank 0
 
     def size(self, axis: str) -> int:
         """Parts along an axis."""
@@ -122,7 +124,11 @@ class Mesh:
 
     def broadcast(self, thing: Any) -> Any:
         """Rank 0's object, on every rank."""
-        return self.gather(thing)[0]
+        if self.world == 1:
+            return thing
+        things = [thing if self.rank == 0 else None]
+        dist.broadcast_object_list(things)
+        return things[0]
 
     def gather(self, thing: Any) -> list[Any]:
         """Every rank's object, in order of rank, on every rank."""
@@ -143,6 +149,25 @@ class Mesh:
             if failure is not None:
                 raise error or UserError(f"rank {rank}: {failure}")
         return given
+
+    def lead(self, work: Callable[[], Thing]) -> Thing:
+        """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all.
+
+        The others wait for it as long as it takes, which in another exchange is half an hour at most.
+        """
+        if self.world == 1:
+            return work()
+        given, error = None, None
+        if self.rank == 0:
+            try:
+                given = work()
+            except UserError as caught:
+                error = caught
+        outcome = [given, error and str(error)]
+        dist.broadcast_object_list(outcome, group=self.patient)
+        if outcome[1] is not None:
+            raise error or UserError(f"rank 0: {outcome[1]}")
+        return outcome[0]
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -187,7 +212,8 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     data_group = dims[AXES[1:]]._flatten("data").get_group() if world > axes.pipeline else None
     per_node = os.environ.get("LOCAL_WORLD_SIZE", "")
     n_near = int(per_node) if per_node.isdigit() else world
-    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes), n_near)
+    patient = dist.new_group(timeout=PATIENCE, backend="gloo")
+    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes), n_near, patient)
 
 
 def _store(rank: int, world: int) -> dist.Store:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from nomoat.config import ConfigError
 from nomoat.model.spec import Spec
-from nomoat.parallel import pipeline
+from nomoat.parallel import schedules
 from nomoat.parallel.axes import MeshConfig
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.train.schedule import ramp_rows
@@ -37,17 +37,18 @@ def check_stages(config: StageConfig, spec: Spec, axes: MeshConfig) -> None:
     """ConfigError where a stage's microbatches, or the blocks of its model, don't fit the mesh's pipeline."""
     if axes.pipeline == 1:
         return
-    if axes.shard * axes.expert > 1:
+    if axes.shard * axes.expert > 1 and axes.schedule != "1f1b":
         raise ConfigError(
-            f"[mesh] {axes.says()}: a pipeline whose stages are sharded is not built; expected shard = 1 and "
-            "expert = 1 beside it; use replicate"
+            f'[mesh] {axes.says()}, schedule = "{axes.schedule}": a schedule that takes the backward pass of '
+            "weights apart is not built for stages that are sharded, whose gradients are summed in it; "
+            'expected shard = 1 and expert = 1 beside it; set schedule = "1f1b", or use replicate'
         )
     at_once, world = config.micro_rows or 1, axes.world // axes.pipeline
     every = {ramp_rows(step, *config.ramp) for step in range(config.ramp_steps + 1)}
     for n_rows in sorted(every) if at_once > 1 else ():
         _check_micro_rows(config, at_once, n_rows, world)
     fewest = -(-min(every) // world)
-    pipeline.check(spec, axes.schedule, axes.pipeline, fewest // at_once)
+    schedules.check(spec, axes.schedule, axes.pipeline, fewest // at_once)
 
 
 def _check_micro_rows(config: StageConfig, at_once: int, n_rows: int, world: int) -> None:

@@ -1,4 +1,4 @@
-"""A model in one piece, of one whose weights lie in parts: what samples and what is saved.
+"""A model in one piece, of one whose weights lie in parts or in stages: what samples and what is saved.
 
 Every rank that samples holds all of it, in float32 or as the model computes; the parts that learn stay
 parts.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nomoat.model.lora import Pair, Part, adapted, attach, share
+from nomoat.model.lora import attach, outline, share
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
 from nomoat.train.optim import Optimizer
@@ -23,40 +23,41 @@ def in_one_piece(model: Transformer, optimizer: Optimizer, *, kept: bool = True)
     """
     with torch.device("meta"):
         plain = Transformer(model.spec, model.kernels)
-        parts = {name: {own: _like(m.parts()[own]) for own in m.firsts} for name, m in adapted(model)}
-        if parts:
-            attach(plain, parts)
-    values = ((name, tensor) for name, tensor in _whole(model, optimizer) if kept)
-    parameters = {name: tensor.clone() for name, tensor in values}
+    adapters = optimizer.pipeline.adapters if optimizer.pipeline else outline(model)
+    if adapters:
+        attach(plain, adapters)
+    values = {name: tensor.clone() for name, tensor in _whole(model, optimizer) if kept}
     if kept:
-        share(plain, parameters, dict(model.named_buffers()))
+        share(plain, values, values)
     return plain.eval()
 
 
 class Follower:
-    """`model` is a sharded one in one piece, on every rank, as of the last `renew`."""
+    """`model` is one that lies in parts or stages in one piece, on every rank, as of the last `renew`."""
 
-    def __init__(self, sharded: Transformer, optimizer: Optimizer, dtype: torch.dtype = torch.float32):
-        self.sharded, self.optimizer = sharded, optimizer
-        self.model = in_one_piece(sharded, optimizer)
+    def __init__(self, parted: Transformer, optimizer: Optimizer, dtype: torch.dtype = torch.float32):
+        self.parted, self.optimizer = parted, optimizer
+        self.model = in_one_piece(parted, optimizer)
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)
 
     @torch.no_grad()
     def renew(self) -> None:
         """Collective: every rank calls it."""
-        own = dict(self.model.named_parameters())
-        for name, tensor in _whole(self.sharded, self.optimizer):
+        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        for name, tensor in _whole(self.parted, self.optimizer):
             own[name].copy_(tensor)
 
 
 def _whole(model: Transformer, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Every weight in one piece, one after the other."""
-    for name, parameter in model.named_parameters():
+    """Every parameter and buffer in one piece, one after the other."""
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    def value(name: str) -> Tensor:
         learns = name in optimizer.master
-        yield name, optimizer.whole(name) if learns else fsdp.whole(parameter.detach())
+        return optimizer.whole(name) if learns else fsdp.whole(held[name].detach())
 
-
-def _like(part: Part) -> Part:
-    down, up = (torch.empty(tensor.shape) for tensor in (part.pair.down, part.pair.up))
-    return Part(part.first, Pair(down, up, part.pair.scale))
+    if optimizer.pipeline:
+        yield from optimizer.pipeline.everywhere(value)
+    else:
+        yield from ((name, value(name)) for name in held)

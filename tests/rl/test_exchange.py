@@ -13,7 +13,7 @@ from nomoat.rl import exchange, grpo
 from nomoat.rl.reward import Judged, Score
 from nomoat.rl.rollout import Rollout
 from nomoat.stages import s6_distill
-from nomoat.stages.models import spread
+from nomoat.stages.begin import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
 

@@ -1,0 +1,139 @@
+"""The model of a stage as its rank has it, made a block at a time: what it begins with, and where that goes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nomoat.model.lora import Lora, attach
+from nomoat.model.noise import Noise
+from nomoat.model.spec import Kernels, Spec
+from nomoat.model.transformer import Transformer
+from nomoat.parallel import fsdp
+from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.pipeline import Pipeline, cut
+from nomoat.stages.models import dtype_of
+from nomoat.train.session import Session
+from nomoat.weights import adapters
+
+Tensors = Mapping[str, Tensor]  # whole parameters and buffers, float32, by name
+
+
+class Start(Protocol):
+    """What a model in the shape of `spec` begins with; `fill` writes it, of any of its tensors."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def fill(self, tensors: Tensors) -> None: ...
+
+
+@dataclass(frozen=True)
+class Values:
+    """A Start."""
+
+    spec: Spec
+    fill: Callable[[Tensors], None]
+
+
+def new(spec: Spec, kernels: Kernels, seed: int) -> Values:
+    """First weights of noise."""
+    with torch.device("meta"):
+        model = Transformer(spec, kernels)
+    return Values(spec, Noise(model, spec.init_std, seed).fill)
+
+
+@dataclass(frozen=True)
+class Learns:
+    """How a model learns: adapters of this seed beside weights that stay, gradients added up over passes,
+    and how many positions a token attends to on average."""
+
+    lora: Lora | None = None
+    seed: int = 0
+    summed: bool = False
+    attended: float = 1.0
+
+
+def build(session: Session, start: Start, precision: str, how: Learns) -> tuple[Transformer, Pipeline | None]:
+    """A model that learns, as this rank has it, and its stages where the mesh has a pipeline."""
+    mesh, dtype = session.mesh, dtype_of(session, precision)
+    model = _empty(session, start)
+    if how.lora:
+        attach(model, adapters.new_parts(model, how.lora, how.seed))
+    pipeline = cut(model, mesh, how.attended, dtype)
+    _spread(model, start, mesh, dtype, pipeline, summed=how.summed or pipeline is not None)
+    return model, pipeline
+
+
+def frozen(session: Session, start: Start, precision: str) -> Transformer:
+    """A model that stays as it is: in parts as one that learns, but whole where that is in stages."""
+    mesh, dtype = session.mesh, dtype_of(session, precision)
+    model = _empty(session, start).requires_grad_(False).eval()
+    _spread(model, start, mesh, dtype)
+    return model
+
+
+def _empty(session: Session, start: Start) -> Transformer:
+    with torch.device("meta"):
+        return Transformer(start.spec, session.kernels)
+
+
+def _spread(
+    model: Transformer,
+    start: Start,
+    mesh: Mesh,
+    dtype: torch.dtype,
+    pipeline: Pipeline | None = None,
+    *,
+    summed: bool = False,
+) -> None:
+    def ready(name: str) -> None:
+        give(model, name, start, dtype, mesh.device)
+
+    spread(model, mesh, ready, dtype=dtype, pipeline=pipeline, summed=summed)
+
+
+def spread(
+    model: Transformer,
+    mesh: Mesh,
+    ready: fsdp.Ready = fsdp.already,
+    *,
+    dtype: torch.dtype | None = None,
+    pipeline: Pipeline | None = None,
+    summed: bool = False,
+) -> Transformer:
+    """The model as its rank of the mesh has it; `ready`, `dtype` as fsdp.spread takes them.
+
+    `summed`: gradients are added up over passes, which takes float32, as summing over ranks does.
+    """
+    fsdp.spread(model, mesh, ready, dtype=dtype, root=pipeline and pipeline.stage)
+    if mesh.dense is None and (summed or mesh.data_world > 1):
+        for parameter in model.parameters():
+            parameter.grad_dtype = torch.float32
+    return model
+
+
+@torch.no_grad()
+def give(model: nn.Module, name: str, start: Start, dtype: torch.dtype, device: torch.device) -> None:
+    """Values for what of a module has none; all of it on a device, its parameters of a type."""
+    module = model.get_submodule(name)
+    named = [*module.named_parameters(prefix=name), *module.named_buffers(prefix=name)]
+    empty = {own: tensor for own, tensor in named if tensor.is_meta}
+    values = {own: torch.empty(tensor.shape) for own, tensor in empty.items()}
+    start.fill(values)
+    made = {}
+    for own, tensor in empty.items():
+        value = values.pop(own)
+        if isinstance(tensor, nn.Parameter):
+            made[id(tensor)] = nn.Parameter(value.to(device, dtype), requires_grad=tensor.requires_grad)
+        else:
+            made[id(tensor)] = value.to(device)
+    for part in module.modules():
+        for table in (part._parameters, part._buffers):
+            for own, tensor in table.items():
+                if id(tensor) in made:
+                    table[own] = made[id(tensor)]
+                elif isinstance(tensor, nn.Parameter) and not tensor.is_meta and not fsdp.is_part(tensor):
+                    tensor.data = tensor.data.to(device, dtype)

@@ -46,9 +46,10 @@ class Noise:
     def _numbers(self, place: int, use: Callable[[slice, Tensor], object]) -> None:
         """Draws those of the parameter at this place."""
         self.generator.set_state(self.begins[place])
-        n = [*self.sizes.values()][place]
-        for piece in _pieces(n):
-            drawn = torch.randn(piece.stop - piece.start, generator=self.generator)
+        sizes = list(self.sizes.values())
+        for piece in _pieces(sizes[place]):
+            n = piece.stop - piece.start
+            drawn = torch.randn(n, generator=self.generator)
             use(piece, drawn)
         if place + 1 == len(self.begins):
             self.begins.append(self.generator.get_state())

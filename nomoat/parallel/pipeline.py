@@ -1,9 +1,10 @@
 """Pipeline parallelism: the blocks of a model cut into stages, whose ranks hand microbatches on.
 
 Applied from outside: `cut` takes out of a whole model what other ranks hold, before it has values or after;
-what stays keeps its name.  The embedding is with the first stage; the final norm, the head and the extra depths are with
-the last.  Where the last one reads the embedding too, tied or for the extra depths, both ends have it: they
-add up its gradients and so keep it equal.  In the schedules that are a V both ends are one rank.
+what stays keeps its name.  The embedding is with the first stage; the final norm, the head and the extra
+depths are with the last.  Where the last one reads the embedding too, tied or for the extra depths, both ends
+have it: they add up its gradients and so keep it equal.  In the schedules that are a V both ends are one
+rank.
 
 The schedules run are torch's (torch.distributed.pipelining).  Every rank of a pipeline has the same rows, so
 that between stages nothing passes but hidden states and their gradients.  A stage may itself lie in parts

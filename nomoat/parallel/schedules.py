@@ -1,4 +1,4 @@
-"""Who of a pipeline does what: its schedules, how long each leaves ranks idle, and which blocks a stage has."""
+"""Who does what in a pipeline: its schedules, how long ranks wait in them, which blocks a stage has."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -1,4 +1,4 @@
-"""The model of a stage as its rank has it, made a block at a time: what it begins with, and where that goes."""
+"""The model of a stage as its rank has it, made a block at a time: what it begins with, where that goes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,9 +61,11 @@ def build(session: Session, start: Start, precision: str, how: Learns) -> tuple[
     mesh, dtype = session.mesh, dtype_of(session, precision)
     model = _empty(session, start)
     if how.lora:
-        attach(model, adapters.new_parts(model, how.lora, how.seed))
+        parts = adapters.new_parts(model, how.lora, how.seed)
+        attach(model, parts)
     pipeline = cut(model, mesh, how.attended, dtype)
-    _spread(model, start, mesh, dtype, pipeline, summed=how.summed or pipeline is not None)
+    summed = how.summed or pipeline is not None
+    _spread(model, start, mesh, dtype, pipeline, summed=summed)
     return model, pipeline
 
 
@@ -119,21 +121,28 @@ def spread(
 def give(model: nn.Module, name: str, start: Start, dtype: torch.dtype, device: torch.device) -> None:
     """Values for what of a module has none; all of it on a device, its parameters of a type."""
     module = model.get_submodule(name)
-    named = [*module.named_parameters(prefix=name), *module.named_buffers(prefix=name)]
-    empty = {own: tensor for own, tensor in named if tensor.is_meta}
-    values = {own: torch.empty(tensor.shape) for own, tensor in empty.items()}
+    named = dict((*module.named_parameters(prefix=name), *module.named_buffers(prefix=name)))
+    values = {own: torch.empty(tensor.shape) for own, tensor in named.items() if tensor.is_meta}
     start.fill(values)
-    made = {}
-    for own, tensor in empty.items():
-        value = values.pop(own)
-        if isinstance(tensor, nn.Parameter):
-            made[id(tensor)] = nn.Parameter(value.to(device, dtype), requires_grad=tensor.requires_grad)
-        else:
-            made[id(tensor)] = value.to(device)
+    made: dict[int, Tensor] = {}
+    for own, tensor in named.items():
+        if own in values:
+            made[id(tensor)] = _like(tensor, values.pop(own), dtype, device)
+        elif isinstance(tensor, nn.Parameter) and not fsdp.is_part(tensor):
+            tensor.data = tensor.data.to(device, dtype)
+    _put(module, made)
+
+
+def _like(tensor: Tensor, value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A parameter in the place of one, a buffer, which keeps its type, in that of another."""
+    if not isinstance(tensor, nn.Parameter):
+        return value.to(device)
+    return nn.Parameter(value.to(device, dtype), tensor.requires_grad)
+
+
+def _put(module: nn.Module, made: Mapping[int, Tensor]) -> None:
+    """Tensors in the place of others, which are told apart by their ids."""
     for part in module.modules():
         for table in (part._parameters, part._buffers):
-            for own, tensor in table.items():
-                if id(tensor) in made:
-                    table[own] = made[id(tensor)]
-                elif isinstance(tensor, nn.Parameter) and not tensor.is_meta and not fsdp.is_part(tensor):
-                    tensor.data = tensor.data.to(device, dtype)
+            ours = {own: made[id(tensor)] for own, tensor in table.items() if id(tensor) in made}
+            table.update(ours)

@@ -18,7 +18,6 @@ from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
-from nomoat.model.moe import Experts
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
@@ -118,33 +117,35 @@ def inherit(student: Start, teacher: Start) -> Start:
     with torch.device("meta"):
         heirs, lenders = Transformer(student.spec), Transformer(teacher.spec)
     shapes = {name: parameter.shape for name, parameter in lenders.named_parameters()}
-    lender_of = {name: _lender(name, heirs, lenders) for name, _ in heirs.named_parameters()}
+    lender_of = {name: _lender(name, student.spec, teacher.spec) for name, _ in heirs.named_parameters()}
 
     @torch.no_grad()
     def fill(tensors: Mapping[str, Tensor]) -> None:
         student.fill(tensors)
-        theirs = {own: lender_of.get(own) for own in tensors}
-        lent = {name: torch.empty(shapes[name]) for name in theirs.values() if name in shapes}
+        theirs = {own: lender_of[own] for own in tensors if lender_of.get(own) in shapes}
+        lent = {name: torch.empty(shapes[name]) for name in theirs.values()}
         teacher.fill(lent)
         for own, name in theirs.items():
-            if name in lent:
-                lend(lent[name], tensors[own], own)
+            lend(lent[name], tensors[own], own)
 
     return Values(student.spec, fill)
 
 
-def _lender(name: str, student: Transformer, teacher: Transformer) -> str | None:
+def _lender(name: str, student: Spec, teacher: Spec) -> str | None:
     """Which of the teacher's parameters one of the student's begins as."""
     place, _, own = name.partition(".")
     if place != "blocks":
         return name if place in ("embed", "norm", "head") else None
-    number, part, rest = own.split(".", 2)
-    n_heirs, n_lenders = len(student.blocks), len(teacher.blocks)
-    lender = round(int(number) * (n_lenders - 1) / max(n_heirs - 1, 1))
-    if part != "ffn":
-        return f"blocks.{lender}.{part}.{rest}"
-    shared = "shared." if isinstance(teacher.blocks[lender].ffn, Experts) else ""
-    return f"blocks.{lender}.ffn.{shared}{rest}" if not student.spec.is_moe(int(number)) else None
+    number, _, rest = own.partition(".")
+    heir, n_heirs = int(number), student.n_layers
+    lender = round(heir * (teacher.n_layers - 1) / max(n_heirs - 1, 1))
+    if not rest.startswith("ffn."):
+        return f"blocks.{lender}.{rest}"
+    if student.is_moe(heir):
+        return None
+    if teacher.is_moe(lender):
+        rest = rest.replace("ffn.", "ffn.shared.")
+    return f"blocks.{lender}.{rest}"
 
 
 def check_heir(student: Spec, teacher: Spec) -> None:

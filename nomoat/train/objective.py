@@ -177,17 +177,23 @@ class Staged:
     def beside(self, routings: Mapping[int, Routing]) -> Tensor | None:
         if not routings:
             return None
+        spec = self.spec
+        decided = list(routings.values())
         for layer, routing in routings.items():
-            self.sums[2 + layer - self.spec.n_dense_layers] += _load_E(routing, self.batch)
-        sent = _sent([*routings.values()], self.parts, self.batch)
-        for whole, part in zip(self.sums[2 + self.spec.n_moe_layers :], sent):
+            place = 2 + layer - spec.n_dense_layers
+            self._add(place, [_load_E(routing, self.batch)])
+        sent = _sent(decided, self.parts, self.batch)
+        self._add(2 + spec.n_moe_layers, sent)
+        return balance_loss(spec, decided, self.batch, self.config, self.totals)
+
+    def _add(self, first: int, parts: Sequence[Tensor]) -> None:
+        """To the sums from the `first` on."""
+        for whole, part in zip(self.sums[first:], parts):
             whole += part
-        return balance_loss(self.spec, list(routings.values()), self.batch, self.config, self.totals)
 
     def end(self, model: Transformer, h_BTD: Tensor, mask: Tensor) -> Tensor:
         total, parts = token_losses(model, h_BTD, self.batch, mask, self.config, self.totals)
-        for whole, part in zip(self.sums, parts):
-            whole += part
+        self._add(0, parts)
         return total
 
 

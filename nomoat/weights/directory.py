@@ -76,11 +76,16 @@ class Stored:
         self.config, self.tensors, told = opened(Path(directory))
         self.spec = spec or told
         names = of_config(self.config)
-        with torch.device("meta"), torch.inference_mode(False):  # in which views don't know their base
-            model = Transformer(self.spec, kernels)
+        with torch.inference_mode(False):  # in which views don't know their base
+            with torch.device("meta"):
+                model = Transformer(self.spec, kernels)
             self.slots = slots.places(names.slots(model), model)
             self.copies = slots.places(names.copies(model), model)
-        slots.check(self.slots, self.copies, fp8.Multiplied(self.tensors, self.config))
+        self._check()
+
+    def _check(self) -> None:
+        source = fp8.Multiplied(self.tensors, self.config)
+        slots.check(self.slots, self.copies, source)
 
     @property
     def dtype(self) -> torch.dtype:

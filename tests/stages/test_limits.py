@@ -26,7 +26,7 @@ PIPELINES = {
     "mesh={pipeline=4}": "4 stages, found one of 3 blocks; expected a block for each stage: set pipeline = 3",
     "mesh={pipeline=2,schedule='zbv'}": "4 stages, found one of 3 blocks.*set pipeline = 1",
     "mesh={pipeline=2,replicate=4}": "found 1 microbatches in a step; expected one for each stage",
-    "mesh={pipeline=2,shard=2}": "expected shard = 1 and expert = 1 beside it",
+    "models.main.n_layers=4 mesh={pipeline=2,shard=2,schedule='zbv'}": "beside it; set schedule = \"1f1b\"",
     "mesh={pipeline=2,replicate=1} pretrain.micro_rows=3": "every rank, here 4; set pretrain.micro_rows = 2",
     "mesh={schedule='2f2b'}": "1f1b",
 }

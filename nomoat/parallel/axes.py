@@ -48,6 +48,10 @@ class MeshConfig(Strict):
         parts = [f"{axis} = {value}" for axis in axes if (value := getattr(self, axis)) not in (1, None)]
         return ", ".join(parts) or "shard = 1"
 
+    def without_stages(self) -> "MeshConfig":
+        """The same ranks, but what lay in stages lies in parts."""
+        return self.model_copy(update={"pipeline": 1, "shard": self.shard * self.pipeline})
+
     def on(self, world: int) -> "MeshConfig":
         """The mesh on so many ranks, `replicate` written out; ConfigError where it doesn't divide them."""
         if world % self.world == 0 and self.replicate in (

@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
 from nomoat.parallel.axes import AXES, MeshConfig
+from nomoat.run.stop import Interrupted
 
 Thing = TypeVar("Thing")
 PATIENCE = timedelta(days=30)  # for what rank 0 does alone
@@ -151,23 +152,28 @@ class Mesh:
         return given
 
     def lead(self, work: Callable[[], Thing]) -> Thing:
-        """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all.
+        """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all, and so is
+        Interrupted.
 
         The others wait for it as long as it takes, which in another exchange is half an hour at most.
         """
         if self.world == 1:
             return work()
-        given, error = None, None
+        outcome = [None, None]
         if self.rank == 0:
             try:
-                given = work()
-            except UserError as caught:
-                error = caught
-        outcome = [given, error and str(error)]
+                outcome[0] = work()
+            except (UserError, Interrupted) as error:
+                outcome[1] = error
         dist.broadcast_object_list(outcome, group=self.patient)
-        if outcome[1] is not None:
-            raise error or UserError(f"rank 0: {outcome[1]}")
-        return outcome[0]
+        given, error = outcome
+        if error is not None:
+            raise error
+        return given
+
+    def alone(self) -> "Mesh":
+        """This rank without the others."""
+        return Mesh(0, 1, self.device)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

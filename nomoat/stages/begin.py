@@ -122,14 +122,15 @@ def give(model: nn.Module, name: str, start: Start, dtype: torch.dtype, device: 
     """Values for what of a module has none; all of it on a device, its parameters of a type."""
     module = model.get_submodule(name)
     named = dict((*module.named_parameters(prefix=name), *module.named_buffers(prefix=name)))
-    values = {own: torch.empty(tensor.shape) for own, tensor in named.items() if tensor.is_meta}
+    empty = [own for own, tensor in named.items() if tensor.is_meta]
+    values = {own: torch.empty(named[own].shape) for own in empty}
     start.fill(values)
     made: dict[int, Tensor] = {}
     for own, tensor in named.items():
         if own in values:
             made[id(tensor)] = _like(tensor, values.pop(own), dtype, device)
         elif isinstance(tensor, nn.Parameter) and not fsdp.is_part(tensor):
-            tensor.data = tensor.data.to(device, dtype)
+            tensor.data = tensor.to(device, dtype)
     _put(module, made)
 
 

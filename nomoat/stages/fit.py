@@ -1,6 +1,8 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -146,15 +148,21 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
             if kind == "prose" and config.is_prepared:
                 encoded[kind] = inputs.tokens(session, config, tokenizer)
                 continue
-            if session.leads and not (path.exists() and _said(session, config, kind)):
-                key = recipe.key(config.name, kind)
-                made = documents_of(kind, session, config, key, tokenizer)
-                shards.write(path, made, tokenizer.vocab_size)
-            session.mesh.barrier()
+            key = recipe.key(config.name, kind)
+            session.lead(partial(encode, kind=kind, path=path, config=config, key=key, tokenizer=tokenizer))
             session.check_stop()
             encoded[kind] = shards.open(path)
         say_cut(session, kind, encoded[kind].offsets, encoded[kind].trained, config.context)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def encode(
+    session: Session, *, kind: str, path: Path, config: Config, key: int, tokenizer: Tokenizer
+) -> None:
+    """A shard of a kind of document, unless it is there."""
+    if not (path.exists() and _said(session, config, kind)):
+        made = documents_of(kind, session, config, key, tokenizer)
+        shards.write(path, made, tokenizer.vocab_size)
 
 
 def say_cut(

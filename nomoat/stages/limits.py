@@ -9,6 +9,8 @@ from nomoat.parallel.axes import MeshConfig
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.train.schedule import ramp_rows
 
+SAMPLES = ("rl", "distill")  # from what it trains
+
 
 def check(recipe: Recipe, config: StageConfig) -> None:
     """ConfigError for numbers that can't do what they say."""
@@ -22,15 +24,14 @@ def check(recipe: Recipe, config: StageConfig) -> None:
 
 def check_mesh(recipe: Recipe, config: StageConfig) -> None:
     """ConfigError for a stage that can't run on the recipe's mesh."""
-    axes = recipe.mesh or MeshConfig()
-    if axes.pipeline > 1 and config.kind in ("rl", "distill"):
-        raise ConfigError(
-            f"stage {config.name} samples from what it trains, which takes whole models; found [mesh] "
-            f"pipeline = {axes.pipeline}, expected 1; run the stages before it, then this one with "
-            "pipeline = 1"
-        )
     if hasattr(config, "micro_rows"):
-        check_stages(config, recipe.shape(config), axes)
+        check_stages(config, recipe.shape(config), axes_of(recipe.mesh or MeshConfig(), config))
+
+
+def axes_of(axes: MeshConfig, config: StageConfig) -> MeshConfig:
+    """How the ranks share the work of a stage: what samples from what it trains takes whole models, and so no
+    stages of a pipeline."""
+    return axes.without_stages() if config.kind in SAMPLES else axes
 
 
 def check_stages(config: StageConfig, spec: Spec, axes: MeshConfig) -> None:

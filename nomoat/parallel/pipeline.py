@@ -11,7 +11,7 @@ that between stages nothing passes but hidden states and their gradients.  A sta
 (fsdp.py), its experts on several ranks: those ranks are at the same place of their pipelines.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -216,15 +216,15 @@ class Pipeline:
             grad.add_(theirs)
 
     @torch.no_grad()
-    def everywhere(self, value: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter and buffer of the whole model, on every rank, one after the other; collective.
+    def everywhere(self, name: str, value: Callable[[str], Tensor]) -> Tensor:
+        """A parameter or buffer of the whole model, float32, on every rank; collective.
 
         `value(name)` is one that this rank holds, in one piece.
         """
-        for name, (shape, holder) in self.holders.items():
-            tensor = value(name).float() if holder == self.rank else torch.empty(shape, device=self.device)
-            dist.broadcast(tensor.contiguous(), group=self.group, group_src=holder)
-            yield name, tensor
+        shape, holder = self.holders[name]
+        tensor = value(name).float() if holder == self.rank else torch.empty(shape, device=self.device)
+        dist.broadcast(tensor, group=self.group, group_src=holder)
+        return tensor
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
         """Each becomes the sum over the ranks of this pipeline, in place."""

@@ -121,16 +121,20 @@ def spread(
 def give(model: nn.Module, name: str, start: Start, dtype: torch.dtype, device: torch.device) -> None:
     """Values for what of a module has none; all of it on a device, its parameters of a type."""
     module = model.get_submodule(name)
-    named = dict((*module.named_parameters(prefix=name), *module.named_buffers(prefix=name)))
-    empty = [own for own, tensor in named.items() if tensor.is_meta]
-    values = {own: torch.empty(named[own].shape) for own in empty}
+    parameters = dict(module.named_parameters(prefix=name))
+    buffers = dict(module.named_buffers(prefix=name))
+    everything = parameters | buffers
+    empty = {own: tensor for own, tensor in everything.items() if tensor.is_meta}
+    values = {own: torch.empty(tensor.shape) for own, tensor in empty.items()}
     start.fill(values)
+    for own in parameters.keys() - empty.keys():
+        parameter = parameters[own]
+        if not fsdp.is_part(parameter):
+            parameter.data = parameter.to(device, dtype)
     made: dict[int, Tensor] = {}
-    for own, tensor in named.items():
-        if own in values:
-            made[id(tensor)] = _like(tensor, values.pop(own), dtype, device)
-        elif isinstance(tensor, nn.Parameter) and not fsdp.is_part(tensor):
-            tensor.data = tensor.to(device, dtype)
+    for own, tensor in empty.items():
+        value = values.pop(own)
+        made[id(tensor)] = _like(tensor, value, dtype, device)
     _put(module, made)
 
 

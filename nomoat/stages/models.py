@@ -16,7 +16,7 @@ from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
-from nomoat.train.whole import in_one_piece
+from nomoat.train.whole import Blockwise, Whole, in_one_piece
 from nomoat.weights import adapters, peft
 from nomoat.weights import directory as weights
 from nomoat.weights.directory import Stored
@@ -132,9 +132,14 @@ def save_model(
     Of adapters: RUN/<stage>/adapter in PEFT's layout, and the weights of `source` with them merged in.
     """
     relative = f"{session.stage}/model"
-    learns = bool(next(adapted(model), None))
+    learns = bool(next(adapted(model), None) or (optimizer.pipeline and optimizer.pipeline.adapters))
+    is_parted = session.mesh.dense is not None or optimizer.pipeline is not None
     with Work(session, "save weights"), torch.no_grad():
-        if session.mesh.dense is not None or optimizer.pipeline:
+        value = None
+        if is_parted and not learns:
+            whole = Whole(model, optimizer)
+            model, value = whole.plain(), Blockwise(whole)
+        elif is_parted:
             model = in_one_piece(model, optimizer, kept=session.leads)
         elif session.leads:
             for name in optimizer.master:
@@ -143,7 +148,10 @@ def save_model(
             if learns:
                 model = _merged(session, model, source)
             with new_directory(session.run.root / relative) as directory:
-                weights.save(model, directory, tokenizer=tokenizer)
+                weights.save(model, directory, tokenizer=tokenizer, value=value)
+        elif value:
+            for name in weights.asked(model, tokenizer):
+                value(name)
     session.mesh.barrier()
     return {
         **({"adapter": f"{session.stage}/adapter"} if learns else {}),

@@ -36,7 +36,11 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
             shutil.rmtree(directory, ignore_errors=True)  # of a stage that was interrupted
             text = card.of_run(session.run, name, counts.size(model.spec))
             panel = panel_of(session.run, name)
-            beside = {"tokenizer": tokenizer, "card": text, "panel": panel and panel.to_json()}
+            beside = {
+                "tokenizer": tokenizer,
+                "card": text,
+                "panel": panel and panel.to_json(),
+            }
             export.to_directory(model, directory, **beside)
     exports = [f"{session.stage}/{name}" for name in names]
     return {"exports": exports, "bought": f"{len(exports)} directories"}

@@ -6,7 +6,7 @@ half, pair: see families/views.py); these three are published as one.  As both w
 is exact to the bit.
 """
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,18 @@ def places(slots: Slots, model: nn.Module) -> dict[str, Place]:
 def on(places: Mapping[str, Place], tensors: Slots) -> dict[str, Tensor]:
     """The slots that lie in some tensors, which are under our names."""
     return {name: place.on(tensors[place.own]) for name, place in places.items() if place.own in tensors}
+
+
+def gathered(places: Mapping[str, Place], value: Callable[[str], Tensor]) -> dict[str, Outgoing]:
+    """The same of slots without values; `value(name)` is a whole tensor of ours, when its turn comes."""
+    return {
+        name: Outgoing(place.view.dtype, shape(place.view), partial(_made, place, value))
+        for name, place in places.items()
+    }
+
+
+def _made(place: Place, value: Callable[[str], Tensor]) -> Tensor:
+    return published(place.on(value(place.own)))
 
 
 def check(slots: Collection[str], copies: Collection[str], tensors: Source) -> None:

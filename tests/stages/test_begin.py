@@ -9,13 +9,14 @@ from nomoat.model.lora import Lora
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE
+from nomoat.parallel.process import release_memory
 from nomoat.run import memory
 from nomoat.run.directory import Run
 from nomoat.stages.begin import Learns, build, new
 from nomoat.stages.s6_distill import inherit
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.session import Session
-from nomoat.train.whole import in_one_piece
+from nomoat.train.whole import Blockwise, Whole, in_one_piece
 from nomoat.weights import directory
 
 SPEC = shape(
@@ -52,8 +53,23 @@ def made(mesh, what, precision, root):
     start, lora = started(what, root / "model")
     model, pipeline = build(session, start, precision, Learns(lora, 5, attended=8))
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    plain = in_one_piece(model, Optimizer(model, OptimConfig(), mesh, pipeline))
+    optimizer = Optimizer(model, OptimConfig(), mesh, pipeline)
+    plain = in_one_piece(model, optimizer)
+    if lora is None:
+        saved = written(session, Whole(model, optimizer))
+        assert all(torch.equal(saved.state_dict()[name], t) for name, t in plain.state_dict().items())
     return {name: tensor.detach() for name, tensor in (*plain.named_parameters(), *plain.named_buffers())}
+
+
+def written(session, whole):
+    """What the ranks write together, read again."""
+    out, plain, value = session.run.root / "written", whole.plain(), Blockwise(whole)
+    if session.leads:
+        directory.save(plain, out, value=value)
+    else:
+        assert [value(name).shape for name in directory.asked(plain)]
+    session.mesh.barrier()
+    return directory.load(out)
 
 
 @pytest.fixture
@@ -101,6 +117,7 @@ def grown(mesh, what, root):
     begun = memory.peak_bytes() - before
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) + 1
+    release_memory()
     return begun, memory.resident_bytes() - before, len(optimizer.master)
 
 

@@ -31,15 +31,17 @@ def spread(
     *,
     dtype: torch.dtype | None = None,
     root: nn.Module | None = None,
+    summed: bool = False,
 ) -> Transformer:
-    """The model, each rank with its part of every parameter; as it is, where the mesh has but one part.
+    """The model, each rank with its part of every parameter; all of it, where the mesh has but one part.
 
     A block is made ready, parted and let go before the next one, so that no rank ever holds the whole model:
     `ready(name)` gives values to what is of the module of that name and has none yet, "" for what is outside
     of blocks.  Its routed experts are parted among the ranks of their axis first.
     It computes in `dtype`, by default the precision that it has now.  Of a model with frozen weights the
     parts stay in it, so that its gradients are rounded to it.  `root` is what is called in the place of the
-    model (a stage, in pipeline.py).
+    model (a stage, in pipeline.py).  `summed`: gradients are added up over passes, which takes float32, as
+    summing over ranks does.
     """
     learns = all(parameter.requires_grad for parameter in model.parameters())
     policy = MixedPrecisionPolicy(dtype or model.dtype, torch.float32, cast_forward_inputs=False)
@@ -52,6 +54,9 @@ def spread(
     ready("")
     if part:
         part.rest(model, root)
+    elif summed or mesh.data_world > 1:
+        for parameter in model.parameters():
+            parameter.grad_dtype = torch.float32
     return model
 
 

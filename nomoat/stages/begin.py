@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -12,7 +13,6 @@ from nomoat.model.noise import Noise
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
-from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.pipeline import Pipeline, cut
 from nomoat.stages.models import dtype_of
 from nomoat.train.session import Session
@@ -64,17 +64,19 @@ def build(session: Session, start: Start, precision: str, how: Learns) -> tuple[
         parts = adapters.new_parts(model, how.lora, how.seed)
         attach(model, parts)
     pipeline = cut(model, mesh, how.attended, dtype)
+    ready = partial(give, model, start=start, dtype=dtype, device=mesh.device)
     summed = how.summed or pipeline is not None
-    _spread(model, start, mesh, dtype, pipeline, summed=summed)
+    root = pipeline and pipeline.stage
+    fsdp.spread(model, mesh, ready, dtype=dtype, root=root, summed=summed)
     return model, pipeline
 
 
 def frozen(session: Session, start: Start, precision: str) -> Transformer:
-    """A model that stays as it is: in parts as one that learns, but whole where that is in stages."""
+    """A model that stays as it is, as this rank has it."""
     mesh, dtype = session.mesh, dtype_of(session, precision)
     model = _empty(session, start).requires_grad_(False).eval()
-    _spread(model, start, mesh, dtype)
-    return model
+    ready = partial(give, model, start=start, dtype=dtype, device=mesh.device)
+    return fsdp.spread(model, mesh, ready, dtype=dtype)
 
 
 def _empty(session: Session, start: Start) -> Transformer:
@@ -82,43 +84,8 @@ def _empty(session: Session, start: Start) -> Transformer:
         return Transformer(start.spec, session.kernels)
 
 
-def _spread(
-    model: Transformer,
-    start: Start,
-    mesh: Mesh,
-    dtype: torch.dtype,
-    pipeline: Pipeline | None = None,
-    *,
-    summed: bool = False,
-) -> None:
-    def ready(name: str) -> None:
-        give(model, name, start, dtype, mesh.device)
-
-    spread(model, mesh, ready, dtype=dtype, pipeline=pipeline, summed=summed)
-
-
-def spread(
-    model: Transformer,
-    mesh: Mesh,
-    ready: fsdp.Ready = fsdp.already,
-    *,
-    dtype: torch.dtype | None = None,
-    pipeline: Pipeline | None = None,
-    summed: bool = False,
-) -> Transformer:
-    """The model as its rank of the mesh has it; `ready`, `dtype` as fsdp.spread takes them.
-
-    `summed`: gradients are added up over passes, which takes float32, as summing over ranks does.
-    """
-    fsdp.spread(model, mesh, ready, dtype=dtype, root=pipeline and pipeline.stage)
-    if mesh.dense is None and (summed or mesh.data_world > 1):
-        for parameter in model.parameters():
-            parameter.grad_dtype = torch.float32
-    return model
-
-
 @torch.no_grad()
-def give(model: nn.Module, name: str, start: Start, dtype: torch.dtype, device: torch.device) -> None:
+def give(model: nn.Module, name: str, *, start: Start, dtype: torch.dtype, device: torch.device) -> None:
     """Values for what of a module has none; all of it on a device, its parameters of a type."""
     module = model.get_submodule(name)
     parameters = dict(module.named_parameters(prefix=name))

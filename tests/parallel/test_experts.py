@@ -18,8 +18,8 @@ from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
 from nomoat.parallel.axes import divided
 from nomoat.parallel.experts import Splitter, most_reached, reached
+from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE, Mesh
-from nomoat.stages.begin import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer

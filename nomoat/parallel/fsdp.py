@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from nomoat.model.transformer import Block, Transformer
 from nomoat.parallel.experts import Splitter, split_layers
 from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.process import release_memory
 
 Ready = Callable[[str], object]
 
@@ -76,6 +77,7 @@ class _Parts:
         for layer in split_layers(block):
             fully_shard([layer.w_gate_up, layer.w_down], mesh=self.routed, mp_policy=self.policy)
         fully_shard(block, mesh=self.mesh.dense, mp_policy=self.policy)
+        release_memory()  # parts of it lie between what was freed, where the next block doesn't fit
 
     def rest(self, model: Transformer, root: nn.Module | None) -> None:
         if self.learns:

@@ -114,11 +114,12 @@ def grown(mesh, what, root):
     memory.mark_peak()
     model, _ = build(session, start, "fp32", Learns())
     optimizer = Optimizer(model, OptimConfig(), mesh)
+    assert optimizer.first
     begun = memory.peak_bytes() - before
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) + 1
     release_memory()
-    return begun, memory.resident_bytes() - before, len(optimizer.master)
+    return begun, memory.resident_bytes() - before
 
 
 @pytest.mark.check
@@ -127,8 +128,8 @@ def test_of_n_parts_a_rank_never_holds_more_than_an_nth(tmp_path, what):
     """Weights, gradients and optimiser, as the system counts them; while they are made too."""
     if what == "stored":
         directory.save(Transformer(LARGE).initialise(3), tmp_path / "large")
-    (_, alone, _), = ranks.run(grown, 1, what, tmp_path)
+    [(begun_alone, alone)] = ranks.run(grown, 1, what, tmp_path)
     for n in (2, 4):
-        for begun, held, _ in ranks.run(grown, n, what, tmp_path, shard=n):
+        for begun, held in ranks.run(grown, n, what, tmp_path, shard=n):
             assert held == pytest.approx(alone / n, rel=0.1)
-            assert begun < 1.1 * alone / n
+            assert begun < 1.15 * begun_alone / n  # a block in one piece is a fiftieth of it

@@ -83,7 +83,7 @@ def workload_of(recipe: Recipe, spec: Spec, world: int, device: str) -> Workload
         model=parts(spec, context),
         device=hardware.device(device),
         share=hardware.mfu[f"{kind}-executed"].value,
-        sequences=min((getattr(stage, "first_rows", None) or stage.rows for stage in stages), default=world),
+        sequences=min((stage.rows for stage in stages), default=world),
         context=context,
     )
 

@@ -106,7 +106,7 @@ def work(
     try:
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
-        check(recipe, Run.open(begun) if begun else None, only)
+        ranks.lead(lambda: check(laid, Run.open(begun) if begun else None, only))
         run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         faults.meet(ranks, out, say.aside)
         run = run or Run.open(out, write=True)

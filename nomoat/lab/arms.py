@@ -109,7 +109,7 @@ class Trial:
         if arm.weights == "counts":
             with self._account():
                 tokens = np.concatenate([shard.tokens for shard in corpus.shards.values()])
-                self.flops += from_bigrams(self.model, tokens, seed)
+                self.flops += self._count(tokens)
         exact = arm.precision == "fp32"
         dtype = DTYPES["fp32" if exact else "bf16"]
         for parameter in self.model.parameters():
@@ -118,6 +118,13 @@ class Trial:
         contexts = {arm.context, arm.short_context or arm.context}
         self.packed = {T: corpus.packed(T, seed) for T in contexts}
         self.rows_taken = dict.fromkeys(contexts, 0)
+
+    def _count(self, tokens: np.ndarray) -> int:
+        """First weights from counts; the FLOPs that it took."""
+        embed, head, flops = from_bigrams(self.model.spec, tokens, self.seed)
+        self.model.embed.weight.data = embed
+        self.model.head.weight.data = head
+        return flops
 
     @property
     def progress(self) -> float:

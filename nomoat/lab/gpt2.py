@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from nomoat.config import parse
 from nomoat.model.kernels import attend, mask_for
 from nomoat.model.linear import Embedding, Linear
+from nomoat.model.noise import OUTPUTS
 from nomoat.model.spec import Kernels, Spec
-from nomoat.model.transformer import OUTPUTS
 
 
 def spec_of(d_model: int = 128, n_heads: int = 2, **facts: Any) -> Spec:

@@ -134,6 +134,16 @@ def adapted(model: nn.Module) -> Iterator[tuple[str, Adapted]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Adapted))
 
 
+def outline(model: nn.Module) -> dict[str, dict[str, Part]]:
+    """The parts of a model's adapters without their values."""
+    return {name: {own: _empty(part) for own, part in m.parts().items()} for name, m in adapted(model)}
+
+
+def _empty(part: Part) -> Part:
+    down, up = (torch.empty(tensor.shape, device="meta") for tensor in (part.pair.down, part.pair.up))
+    return Part(part.first, Pair(down, up, part.pair.scale))
+
+
 def passes(model: nn.Module) -> int:
     """Forward and backward in passes: of a matrix that stays, the backward one is as much as the forward one,
     of one that learns twice as much.

@@ -17,11 +17,10 @@ from nomoat.model.linear import Embedding, Linear
 from nomoat.model.mla import LatentAttention
 from nomoat.model.moe import Experts, Routing, SwiGLU
 from nomoat.model.mtp import Depth
+from nomoat.model.noise import Noise
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import turns
 from nomoat.model.spec import Kernels, Latent, Spec
-
-OUTPUTS = ("w_o", "w_down")  # what writes to the residual stream
 
 
 class Block(nn.Module):
@@ -103,18 +102,8 @@ class Transformer(nn.Module):
             self.head.weight = self.embed.weight
 
     def initialise(self, seed: int) -> "Transformer":
-        """Normal weights of std `init_std`, gains 1, biases 0, output projections zero so that every block
-        starts as the identity.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                parameter.data.fill_(0.0 if name.endswith(".bias") else 1.0)
-            elif name.split(".")[-2] in OUTPUTS:
-                parameter.data.zero_()
-            else:
-                draw = torch.randn(parameter.shape, generator=generator) * self.spec.init_std
-                parameter.data.copy_(draw)
+        """First weights of std `init_std`, as Noise draws them."""
+        Noise(self, self.spec.init_std, seed).fill(dict(self.named_parameters()))
         return self
 
     def forward(self, ids_BT: Tensor, pos_BT: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

@@ -22,8 +22,8 @@ class MeshConfig(Strict):
 
     `shard`: weights, gradients and optimiser in so many parts.  `expert`: the routed experts in so many
     parts, tokens sent to them.  `pipeline`: the layers in so many stages.  `replicate`: copies of all that;
-    absent, as many as there are ranks for.  `schedule`: how the stages take turns (pipeline.py).  A rank that
-    gives no sign of life for `silence_seconds` is given up (faults.py).
+    absent, as many as there are ranks for.  `schedule`: how the stages take turns (schedules.py).  A rank
+    that gives no sign of life for `silence_seconds` is given up (faults.py).
     """
 
     shard: Count = 1
@@ -47,6 +47,10 @@ class MeshConfig(Strict):
         axes = ("shard", "expert", "pipeline", "replicate")
         parts = [f"{axis} = {value}" for axis in axes if (value := getattr(self, axis)) not in (1, None)]
         return ", ".join(parts) or "shard = 1"
+
+    def without_stages(self) -> "MeshConfig":
+        """The same ranks, but what lay in stages lies in parts."""
+        return self.model_copy(update={"pipeline": 1, "shard": self.shard * self.pipeline})
 
     def on(self, world: int) -> "MeshConfig":
         """The mesh on so many ranks, `replicate` written out; ConfigError where it doesn't divide them."""

@@ -21,7 +21,7 @@ from nomoat.config import JsonObject
 from nomoat.model.kernels import Copies
 from nomoat.model.linear import ExpertLinear
 from nomoat.model.moe import Experts, Product, Routing
-from nomoat.model.spec import Routed
+from nomoat.model.spec import Routed, Spec
 from nomoat.parallel.axes import divided
 from nomoat.parallel.mesh import Mesh
 
@@ -106,27 +106,29 @@ def destinations(rank_MK: Tensor, n_ranks: int) -> Tensor:
     return goes.scatter_(1, rank_MK.clamp(max=n_ranks), True)[:, :n_ranks]
 
 
-def split(model: nn.Module, mesh: Mesh) -> nn.Module:
-    """The model with only this rank's experts of each routed layer, in place; nothing where the mesh has one
-    rank along `expert`.
+class Splitter:
+    """Called with a module, it leaves only this rank's experts of each routed layer in it, in place; all of
+    them where the mesh has one rank along `expert`.
 
-    Every rank has the same whole model before.  ConfigError where the ranks don't divide the experts.
+    Every rank has the same whole module before.  ConfigError where the ranks don't divide the experts.
     """
-    if mesh.size("expert") == 1:
-        return model
-    layers = [m for m in model.modules() if isinstance(m, Experts)]
-    for layer in layers:
-        divided(layer.shape.n_routed, mesh.size("expert"))
-    groups, axis = levels(mesh), mesh.dims["expert"]
-    for layer in layers:
-        layer.w_gate_up = HeldExperts(layer.w_gate_up, axis)
-        layer.w_down = HeldExperts(layer.w_down, axis)
-        layer.product = layer.multiply
-        n_held = layer.w_down.n_experts
-        for group in groups:
-            layer.product = Dispatch(layer.product, n_held, group)
-            n_held *= group.size()
-    return model
+
+    def __init__(self, mesh: Mesh):
+        self.n_ranks = mesh.size("expert")
+        self.groups = levels(mesh) if self.n_ranks > 1 else []
+        self.axis = mesh.dims["expert"] if self.n_ranks > 1 else None
+
+    def __call__(self, module: nn.Module) -> None:
+        layers = [m for m in module.modules() if isinstance(m, Experts)] if self.groups else []
+        for layer in layers:
+            divided(layer.shape.n_routed, self.n_ranks)
+            layer.w_gate_up = HeldExperts(layer.w_gate_up, self.axis)
+            layer.w_down = HeldExperts(layer.w_down, self.axis)
+            layer.product = layer.multiply
+            n_held = layer.w_down.n_experts
+            for group in self.groups:
+                layer.product = Dispatch(layer.product, n_held, group)
+                n_held *= group.size()
 
 
 def levels(mesh: Mesh) -> list[dist.ProcessGroup]:
@@ -144,13 +146,12 @@ def split_layers(model: nn.Module) -> list[Experts]:
     return [layer for layer in layers if isinstance(layer.product, Dispatch)]
 
 
-def parts(model: nn.Module) -> dict[str, int]:
+def parts(spec: Spec, mesh: Mesh) -> dict[str, int]:
     """How many ranks and nodes the experts of a model lie on; nothing where they are all in this process."""
-    for layer in split_layers(model):
-        n_ranks = layer.shape.n_routed // layer.w_down.n_experts
-        n_nodes = layer.product.group.size()
-        return {"expert_ranks": n_ranks, **({"expert_nodes": n_nodes} if n_nodes < n_ranks else {})}
-    return {}
+    n_ranks, n_nodes = mesh.size("expert"), mesh.expert_nodes
+    if n_ranks == 1 or not isinstance(spec.ffn, Routed):
+        return {}
+    return {"expert_ranks": n_ranks, **({"expert_nodes": n_nodes} if 1 < n_nodes < n_ranks else {})}
 
 
 def traffic(counts: Mapping[str, Tensor]) -> JsonObject:

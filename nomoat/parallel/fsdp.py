@@ -6,40 +6,98 @@ outside of blocks, the embedding and a head that may be tied to it, is gathered 
 learns, the parameters are the optimiser's float32 masters themselves.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
-from nomoat.model.transformer import Transformer
-from nomoat.parallel.experts import split_layers
+from nomoat.model.transformer import Block, Transformer
+from nomoat.parallel.experts import Splitter, split_layers
 from nomoat.parallel.mesh import Mesh
+from nomoat.parallel.process import release_memory
+
+Ready = Callable[[str], object]
 
 
-def shard(model: Transformer, mesh: Mesh) -> Transformer:
-    """The model, each rank with its part of every parameter; as it is, where the mesh has but one part.
+def already(name: str) -> None:
+    """Of a model that has its values."""
 
-    Experts that are split among ranks already (experts.py) are parted among those that have the same ones.
-    It computes in the precision that it has now.  Of a model with frozen weights the parts stay in it, so
-    that its gradients are rounded to it.
+
+def spread(
+    model: Transformer,
+    mesh: Mesh,
+    ready: Ready = already,
+    *,
+    dtype: torch.dtype | None = None,
+    root: nn.Module | None = None,
+    summed: bool = False,
+) -> Transformer:
+    """The model, each rank with its part of every parameter; all of it, where the mesh has but one part.
+
+    A block is made ready, parted and let go before the next one, so that no rank ever holds the whole model:
+    `ready(name)` gives values to what is of the module of that name and has none yet, "" for what is outside
+    of blocks.  Its routed experts are parted among the ranks of their axis first.
+    It computes in `dtype`, by default the precision that it has now.  Of a model with frozen weights the
+    parts stay in it, so that its gradients are rounded to it.  `root` is what is called in the place of the
+    model (a stage, in pipeline.py).  `summed`: gradients are added up over passes, which takes float32, as
+    summing over ranks does.
     """
-    if mesh.dense is None:
-        return model
-    policy = MixedPrecisionPolicy(model.dtype, torch.float32, cast_forward_inputs=False)
-    if all(parameter.requires_grad for parameter in model.parameters()):
-        model.float()
-    routed = mesh.dims["replicate", "shard"] if mesh.size("replicate") > 1 else mesh.dims["shard"]
-    for layer in split_layers(model):
-        fully_shard([layer.w_gate_up, layer.w_down], mesh=routed, mp_policy=policy)
-    for block in (*model.blocks, *(depth.block for depth in model.depths)):
-        fully_shard(block, mesh=mesh.dense, mp_policy=policy)
-    fully_shard(model, mesh=mesh.dense, mp_policy=policy, reshard_after_forward=False)
-    register_fsdp_forward_method(model, "hidden")
-    for module in model.modules():
-        if isinstance(module, FSDPModule):  # losses are divided by global counts, so gradients are sums
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
+    learns = all(parameter.requires_grad for parameter in model.parameters())
+    policy = MixedPrecisionPolicy(dtype or model.dtype, torch.float32, cast_forward_inputs=False)
+    part = _Parts(mesh, policy, learns) if mesh.dense is not None else None
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, Block)}
+    for name, block in blocks.items():
+        ready(name)
+        if part:
+            part.block(block)
+    ready("")
+    if part:
+        part.rest(model, root)
+    elif summed or mesh.data_world > 1:
+        for parameter in model.parameters():
+            parameter.grad_dtype = torch.float32
     return model
+
+
+class _Parts:
+    """What parts a module among the ranks; `learns`: as float32 masters."""
+
+    def __init__(self, mesh: Mesh, policy: MixedPrecisionPolicy, learns: bool):
+        self.mesh, self.policy, self.learns = mesh, policy, learns
+        copies = mesh.size("replicate") > 1
+        self.routed = mesh.dims["replicate", "shard"] if copies else mesh.dims["shard"]
+        self.experts = Splitter(mesh)
+
+    def block(self, block: Block) -> None:
+        self.experts(block)
+        if self.learns:
+            block.float()
+        for layer in split_layers(block):
+            fully_shard([layer.w_gate_up, layer.w_down], mesh=self.routed, mp_policy=self.policy)
+        fully_shard(block, mesh=self.mesh.dense, mp_policy=self.policy)
+        release_memory()  # parts of it lie between what was freed, where the next block doesn't fit
+
+    def rest(self, model: Transformer, root: nn.Module | None) -> None:
+        if self.learns:
+            for module in model.modules():
+                for parameter in module._parameters.values():
+                    if parameter is not None and not is_part(parameter):
+                        parameter.data = parameter.data.float()
+        whole = root or model
+        fully_shard(whole, mesh=self.mesh.dense, mp_policy=self.policy, reshard_after_forward=False)
+        if root is None:
+            register_fsdp_forward_method(model, "hidden")
+        for module in whole.modules():
+            if isinstance(module, FSDPModule):  # losses are divided by global counts, so gradients are sums
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+
+
+def is_part(tensor: Tensor) -> bool:
+    """Whether it is sharded."""
+    return isinstance(tensor, DTensor)
 
 
 def local(tensor: Tensor) -> Tensor:

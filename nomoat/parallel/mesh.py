@@ -19,8 +19,10 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
 from nomoat.parallel.axes import AXES, MeshConfig
+from nomoat.run.stop import Interrupted
 
 Thing = TypeVar("Thing")
+PATIENCE = timedelta(days=30)  # for what rank 0 does alone
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Mesh:
     data_group: dist.ProcessGroup | None = field(default=None, repr=False)  # this rank's data_world
     dense: DeviceMesh | None = field(default=None, repr=False)  # (replicate, parts) of what isn't routed
     per_node: int = 1
+    patient: dist.ProcessGroup | None = field(default=None, repr=False)  # all ranks, waiting for rank 0
 
     def size(self, axis: str) -> int:
         """Parts along an axis."""
@@ -122,7 +125,11 @@ class Mesh:
 
     def broadcast(self, thing: Any) -> Any:
         """Rank 0's object, on every rank."""
-        return self.gather(thing)[0]
+        if self.world == 1:
+            return thing
+        things = [thing if self.rank == 0 else None]
+        dist.broadcast_object_list(things)
+        return things[0]
 
     def gather(self, thing: Any) -> list[Any]:
         """Every rank's object, in order of rank, on every rank."""
@@ -143,6 +150,30 @@ class Mesh:
             if failure is not None:
                 raise error or UserError(f"rank {rank}: {failure}")
         return given
+
+    def lead(self, work: Callable[[], Thing]) -> Thing:
+        """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all, and so is
+        Interrupted.
+
+        The others wait for it as long as it takes, which in another exchange is half an hour at most.
+        """
+        if self.world == 1:
+            return work()
+        outcome = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = work()
+            except (UserError, Interrupted) as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, group=self.patient)
+        given, error = outcome
+        if error is not None:
+            raise error
+        return given
+
+    def alone(self) -> "Mesh":
+        """This rank without the others."""
+        return Mesh(0, 1, self.device)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -187,7 +218,8 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     data_group = dims[AXES[1:]]._flatten("data").get_group() if world > axes.pipeline else None
     per_node = os.environ.get("LOCAL_WORLD_SIZE", "")
     n_near = int(per_node) if per_node.isdigit() else world
-    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes), n_near)
+    patient = dist.new_group(timeout=PATIENCE, backend="gloo")
+    return Mesh(rank, world, where, axes, dims, data_group, _dense(where.type, axes), n_near, patient)
 
 
 def _store(rank: int, world: int) -> dist.Store:

@@ -1,105 +1,31 @@
 """Pipeline parallelism: the blocks of a model cut into stages, whose ranks hand microbatches on.
 
-Applied from outside: `Pipeline(model, group)` takes out of a whole model what other ranks hold; what stays
-keeps its name.  The embedding is with the first stage; the final norm, the head and the extra depths are with
-the last.  Where the last one reads the embedding too, tied or for the extra depths, both ends have it: they
-add up its gradients and so keep it equal.  In the schedules that are a V both ends are one rank.
+Applied from outside: `cut` takes out of a whole model what other ranks hold, before it has values or after;
+what stays keeps its name.  The embedding is with the first stage; the final norm, the head and the extra
+depths are with the last.  Where the last one reads the embedding too, tied or for the extra depths, both ends
+have it: they add up its gradients and so keep it equal.  In the schedules that are a V both ends are one
+rank.
 
 The schedules run are torch's (torch.distributed.pipelining).  Every rank of a pipeline has the same rows, so
-that between stages nothing passes but hidden states and their gradients.
+that between stages nothing passes but hidden states and their gradients.  A stage may itself lie in parts
+(fsdp.py), its experts on several ranks: those ranks are at the same place of their pipelines.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nomoat.config import ConfigError
-from nomoat.model import counts
+from nomoat.model.lora import outline
 from nomoat.model.moe import Routing
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.fsdp import local
 from nomoat.parallel.mesh import Mesh
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A schedule: its name in torch, how many stages a rank has, and how long a rank waits in a step.
-
-    `idle` counts forward passes of a stage for each rank but one, where B = 2F, W = F and handing over takes
-    no time.
-    """
-
-    name: str
-    n_chunks: int
-    idle: int
-
-
-KINDS = {
-    "1f1b": Kind("1F1B", 1, idle=3),
-    "zbv": Kind("ZBVZeroBubble", 2, idle=1),
-    "dualpipev": Kind("DualPipeV", 2, idle=2),
-}
-
-
-def bubble(schedule: str, n_ranks: int, n_parts: int) -> float:
-    """Share of a step in which a rank waits, for p equal ranks and m microbatches.
-
-    1F1B waits (p - 1)(F + B), and DualPipeV, whose PP stages are 2p, (PP/2 - 1)(F&B + B - 3W)
-    (arXiv 2412.19437, table 2).  ZB-V never waits between its first and its last action
-    (arXiv 2401.10241, section 6); the ranks begin F apart.
-    """
-    kind = KINDS[schedule]
-    idle = (n_ranks - 1) * kind.idle
-    return idle / (3 * kind.n_chunks * n_parts + idle)
-
-
-def check(spec: Spec, schedule: str, n_ranks: int, n_parts: int) -> None:
-    """ConfigError where the blocks or the microbatches of a step are fewer than the stages."""
-    n_chunks = KINDS[schedule].n_chunks
-    n_stages = n_ranks * n_chunks
-    if spec.n_layers < n_stages:
-        most = spec.n_layers // n_chunks
-        raise ConfigError(
-            f'pipeline = {n_ranks} with schedule "{schedule}" cuts a model into {n_stages} stages, found one '
-            f"of {spec.n_layers} blocks; expected a block for each stage: set pipeline = {max(most, 1)}"
-        )
-    if n_parts < n_stages:
-        raise ConfigError(
-            f'pipeline = {n_ranks} with schedule "{schedule}" has {n_stages} stages, found {n_parts} '
-            f"microbatches in a step; expected one for each stage at least: {n_stages}; lower micro_rows, or "
-            "raise rows"
-        )
-
-
-def split(spec: Spec, n_stages: int, attended: float) -> tuple[range, ...]:
-    """The blocks of each stage, one at least, so that the slowest has the fewest counted FLOPs.
-
-    The last one counts with the head and the extra depths.
-    """
-    costs = [counts.layer_flops(spec, layer, attended) for layer in range(spec.n_layers)]
-    costs[-1] += 2 * spec.d_model * spec.vocab_size + counts.flops_mtp(spec, attended)
-
-    @cache
-    def best(first: int, n: int) -> tuple[float, tuple[int, ...]]:
-        """(cost of the slowest, where each ends) of the blocks from `first` on, in n stages."""
-        if n == 1:
-            return sum(costs[first:]), (spec.n_layers,)
-        options = []
-        for end in range(first + 1, spec.n_layers - n + 2):
-            slowest, ends = best(end, n - 1)
-            own = sum(costs[first:end])
-            slowest = max(own, slowest)
-            options.append((slowest, (end, *ends)))
-        return min(options)
-
-    _, ends = best(0, n_stages)
-    return tuple(range(*pair) for pair in pairwise((0, *ends)))
+from nomoat.parallel.schedules import KINDS, check, split
 
 
 class Part(Protocol):
@@ -133,6 +59,18 @@ class Beside(torch.autograd.Function):
         return grad_BTD, torch.ones((), device=grad_BTD.device)
 
 
+class Unit(nn.Module):
+    """A stage as torch's schedules run it: in parts or not, each of its passes sums its own gradients.  They
+    would keep what is in parts whole over all passes of a step."""
+
+    def __init__(self, stage: nn.Module):
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, *received: Tensor, place: Tensor) -> Tensor:
+        return self.stage(*received, place=place)
+
+
 class Stage(nn.Module):
     """Some blocks of a model, with the embedding before the first and the loss behind the last."""
 
@@ -160,43 +98,59 @@ class Stage(nn.Module):
 
 
 class Pipeline:
-    """This rank's stages of a model that is cut over the ranks of `group`.
+    """This rank's stages of a model that is cut over the ranks of the mesh's pipeline.
 
-    `schedule` is one of KINDS.  `attended`: positions that a token attends to, on average, for the balance of
-    the stages.
+    `attended`: positions that a token attends to, on average, for the balance of the stages; `dtype`: what it
+    computes in.
     """
 
-    def __init__(self, model: Transformer, group: dist.ProcessGroup | None, schedule: str, attended: float):
+    def __init__(self, model: Transformer, mesh: Mesh, attended: float, dtype: torch.dtype):
         self.model = model
-        self.device = model.device
-        self.group = group
-        self.kind = KINDS[schedule]
-        self.rank = dist.get_rank(group)
-        self.n_ranks = dist.get_world_size(group)
+        self.device = mesh.device
+        self.dtype = dtype
+        self.group = mesh.group("pipeline")
+        self.kind = KINDS[mesh.axes.schedule]
+        self.rank = mesh.index("pipeline")
+        self.n_ranks = mesh.size("pipeline")
         self.n_stages = self.n_ranks * self.kind.n_chunks
-        check(model.spec, schedule, self.n_ranks, self.n_stages)
-        blocks = split(model.spec, self.n_stages, attended)
+        check(model.spec, mesh.axes.schedule, self.n_ranks, self.n_stages)
+        self.blocks = split(model.spec, self.n_stages, attended)
         last = self.n_stages - 1
-        numbers = {self.rank}
-        if self.kind.n_chunks == 2:
-            numbers.add(last - self.rank)
-        self.stages = {n: Stage(model, blocks[n], last=n == last) for n in sorted(numbers)}
+        numbers = self._numbers(self.rank)
+        self.stages = {n: Stage(model, self.blocks[n], last=n == last) for n in numbers}
         self.first_here = 0 in numbers
         self.last_here = last in numbers
         self.shared = _read_twice(model) if self.kind.n_chunks == 1 else []
-        self.away = self._take_out()
+        self.holders = self._holders()
+        self.adapters = outline(model)
+        for name in self._away(self.rank):
+            above, _, own = name.rpartition(".")
+            nothing = Elsewhere() if name != "depths" else nn.ModuleList()
+            setattr(model.get_submodule(above), own, nothing)
         self._running = None, None
 
-    def _take_out(self) -> list[tuple[nn.Module, str, nn.Module]]:
-        """What other ranks hold, without values, and its place, in which nothing is left."""
-        here = chain.from_iterable(stage.blocks for stage in self.stages.values())
-        away = []
-        for parent, name in _elsewhere(self.model, here, self.first_here, self.last_here):
-            module = getattr(parent, name)
-            away.append((parent, name, module.to("meta")))
-            nothing = Elsewhere() if name != "depths" else nn.ModuleList()
-            setattr(parent, name, nothing)
-        return away
+    @property
+    def stage(self) -> Stage | None:
+        """The one stage of this rank; None where there are two."""
+        return next(iter(self.stages.values())) if len(self.stages) == 1 else None
+
+    def _numbers(self, rank: int) -> list[int]:
+        """The stages of a rank."""
+        return sorted({rank, self.n_stages - 1 - rank} if self.kind.n_chunks == 2 else {rank})
+
+    def _away(self, rank: int) -> list[str]:
+        """What a rank doesn't hold of the whole model."""
+        numbers, last = self._numbers(rank), self.n_stages - 1
+        here = chain.from_iterable(self.blocks[n] for n in numbers)
+        return _elsewhere(self.model.spec, here, 0 in numbers, last in numbers)
+
+    def _holders(self) -> dict[str, tuple[torch.Size, int]]:
+        """The shape of every parameter and buffer of the whole model, and the first rank that has it."""
+        holders, away = {}, [tuple(f"{module}." for module in self._away(r)) for r in range(self.n_ranks)]
+        for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
+            holder = next(rank for rank, modules in enumerate(away) if not name.startswith(modules))
+            holders[name] = tensor.shape, holder
+        return holders
 
     def step(self, parts: Sequence[Part]) -> None:
         """Forward and backward pass of the microbatches of a step, all of one shape; adds to the gradients.
@@ -223,12 +177,12 @@ class Pipeline:
         from torch.distributed.pipelining import PipelineStage
         from torch.distributed.pipelining.schedules import get_schedule_class
 
-        width, dtype = self.model.spec.d_model, self.model.dtype
-        hidden = torch.empty(B, T, width, dtype=dtype, device="meta", requires_grad=True)
+        width = self.model.spec.d_model
+        hidden = torch.empty(B, T, width, dtype=self.dtype, device="meta", requires_grad=True)
         loss = torch.empty((), device="meta", requires_grad=True)
         stages = [
             PipelineStage(
-                stage,
+                Unit(stage),
                 number,
                 self.n_stages,
                 self.device,
@@ -251,7 +205,7 @@ class Pipeline:
             return
         other = 0 if self.last_here else self.n_ranks - 1
         for name in self.shared:
-            grad = self.model.get_parameter(name).grad
+            grad = local(self.model.get_parameter(name).grad)
             theirs = torch.empty_like(grad)
             to_and_fro = [
                 dist.P2POp(dist.isend, grad, group=self.group, group_peer=other),
@@ -262,38 +216,15 @@ class Pipeline:
             grad.add_(theirs)
 
     @torch.no_grad()
-    def whole(self, named: Mapping[str, Tensor]) -> Transformer:
-        """The model in one piece again, on every rank; `named` values take the place of those that are here.
+    def everywhere(self, name: str, value: Callable[[str], Tensor]) -> Tensor:
+        """A parameter or buffer of the whole model, float32, on every rank; collective.
 
-        Collective, and the end of this pipeline.
+        `value(name)` is one that this rank holds, in one piece.
         """
-        model = self.model
-        held = {**dict(model.named_parameters()), **named, **dict(model.named_buffers())}
-        everyones = self.gather(held)
-        for parent, name, module in self.away:
-            setattr(parent, name, module.to_empty(device=self.device))
-        model.tie()
-        for name, buffer in model.named_buffers():
-            buffer.copy_(everyones[name])
-        for name, parameter in model.named_parameters():
-            parameter.data = everyones[name]
-        return model
-
-    def gather(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of all ranks, by name, on each; of those with one name the first rank's."""
-        tables: list[dict] = [{}] * self.n_ranks
-        like = {name: (tensor.shape, tensor.dtype) for name, tensor in named.items()}
-        dist.all_gather_object(tables, like, self.group)
-        everyones = {}
-        for rank, table in enumerate(tables):
-            for name in (name for name in table if name not in everyones):
-                shape, dtype = table[name]
-                tensor = torch.empty(shape, dtype=dtype, device=self.device)
-                if rank == self.rank:
-                    tensor.copy_(named[name].detach())
-                dist.broadcast(tensor, group=self.group, group_src=rank)
-                everyones[name] = tensor
-        return everyones
+        shape, holder = self.holders[name]
+        tensor = value(name).float() if holder == self.rank else torch.empty(shape, device=self.device)
+        dist.broadcast(tensor, group=self.group, group_src=holder)
+        return tensor
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
         """Each becomes the sum over the ranks of this pipeline, in place."""
@@ -301,10 +232,14 @@ class Pipeline:
             dist.all_reduce(tensor, group=self.group)
 
 
-def cut(model: Transformer, mesh: Mesh, attended: float) -> Pipeline | None:
-    """The rank's stages, where the mesh has a pipeline; the model keeps what is in them."""
-    group = mesh.group("pipeline")
-    return None if group is None else Pipeline(model, group, mesh.axes.schedule, attended)
+def cut(
+    model: Transformer, mesh: Mesh, attended: float, dtype: torch.dtype | None = None
+) -> Pipeline | None:
+    """The rank's stages, where the mesh has a pipeline; the model keeps what is in them.
+
+    It computes in `dtype`, by default the precision that it has now.
+    """
+    return Pipeline(model, mesh, attended, dtype or model.dtype) if mesh.size("pipeline") > 1 else None
 
 
 def _crosses(spec: Spec) -> bool:
@@ -326,13 +261,11 @@ def _read_twice(model: Transformer) -> list[str]:
     return ["embed.weight"] if both and model.embed.weight.requires_grad else []
 
 
-def _elsewhere(
-    model: Transformer, blocks: Iterable[int], first: bool, last: bool
-) -> list[tuple[nn.Module, str]]:
-    """The places of all that a rank with these blocks, and these ends, doesn't hold."""
-    places = [(model.blocks, str(layer)) for layer in set(range(model.spec.n_layers)) - set(blocks)]
+def _elsewhere(spec: Spec, blocks: Iterable[int], first: bool, last: bool) -> list[str]:
+    """The modules that a rank with these blocks, and these ends, doesn't hold."""
+    away = [f"blocks.{layer}" for layer in sorted(set(range(spec.n_layers)) - set(blocks))]
     if not last:
-        places += [(model, "norm"), (model, "head"), (model, "depths")]
-    if not first and not (last and (model.spec.tied or model.spec.n_mtp)):
-        places.append((model, "embed"))
-    return places
+        away += ["norm", "head", "depths"]
+    if not first and not (last and (spec.tied or spec.n_mtp)):
+        away.append("embed")
+    return away

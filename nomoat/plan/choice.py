@@ -32,10 +32,10 @@ from nomoat.plan.layout import (
 )
 from nomoat.plan.parts import parts
 from nomoat.run.ledger import short
+from nomoat.stages.limits import SAMPLES
 from nomoat.stages.recipe import Recipe
 
 EQUAL = 1.01
-WHOLE = ("rl", "distill")  # kinds of stages that sample from what they train, and take no pipeline
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def choose(recipe: Recipe, world: int, device: str) -> Laid:
     if recipe.mesh is not None:
         return lay(recipe.mesh.on(world), work, recompute)
     most_stages = min(spec.n_layers for spec in specs)
-    if any(stage.kind in WHOLE for stage in recipe.stages):
+    if any(stage.kind in SAMPLES for stage in recipe.stages):
         most_stages = 1
     return chosen(work, world, specs, most_stages, recompute=recompute)
 

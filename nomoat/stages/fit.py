@@ -1,10 +1,13 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from nomoat.config import Count, Share, Weight
 from nomoat.data import documents, shards
@@ -13,10 +16,9 @@ from nomoat.model import counts
 from nomoat.model.kernels import keys_read
 from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
-from nomoat.model.transformer import Transformer
-from nomoat.parallel.pipeline import cut
 from nomoat.stages import estimate, footprint, inputs, limits
-from nomoat.stages.models import DTYPES, adapt, load_tokenizer, save_model, spread, to_device
+from nomoat.stages.begin import Learns, Start, Values, build
+from nomoat.stages.models import DTYPES, load_tokenizer, save_model
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
@@ -90,18 +92,16 @@ class Config(inputs.ReadsText):
 
 
 def fit(
-    session: Session, config: Config, recipe: Recipe, model: Transformer, *, fresh: bool = False
+    session: Session, config: Config, recipe: Recipe, start: Start, *, fresh: bool = False
 ) -> Fields:
-    """Trains a model on the stage's documents and saves it, as the stages that continue on other data do
-    too."""
-    limits.check_stages(config, model.spec, session.mesh.axes)
+    """Trains what begins with some weights on the stage's documents and saves it, as the stages that continue
+    on other data do too."""
+    limits.check_stages(config, start.spec, session.mesh.axes)
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
-    model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
-        count_neighbours(session, model, data, recipe.key(config.name, "counts"))
-    pipeline = cut(model, session.mesh, config.context / 2)
-    model = spread(model, session.mesh, summed=bool(pipeline) or config.micro_rows is not None)
+        start = count_neighbours(session, start, data, recipe.key(config.name, "counts"))
+    model, pipeline = build(session, start, config.precision, learns(config, recipe))
     optimizer = Optimizer(model, config.optim, session.mesh, pipeline)
 
     def compute(step: int) -> Gradient:
@@ -109,21 +109,32 @@ def fit(
         return accumulate(model, batches, config.objective, session.mesh, pipeline)
 
     train(session, model, optimizer, config.schedule, config.steps, compute)
-    if pipeline:
-        model = pipeline.whole(optimizer.master)
     return save_model(session, model, optimizer, tokenizer, config.source)
 
 
-def count_neighbours(session: Session, model: Transformer, data: Packed, key: int) -> None:
-    """Sets embedding and head by counts over all the data; every rank takes the first one's, to the bit."""
-    with Work(session, "count neighbours") as work:
+def learns(config: Config, recipe: Recipe) -> Learns:
+    seed = recipe.key(config.name, "lora")
+    return Learns(config.lora, seed, summed=config.micro_rows is not None, attended=config.context / 2)
+
+
+def count_neighbours(session: Session, start: Start, data: Packed, key: int) -> Start:
+    """The same, but for embedding and head, which rank 0 sets by counts over all the data."""
+
+    def counted() -> tuple[Tensor, Tensor, int]:
         parts = [shard.tokens[:MOST_COUNTED] for shard in data.shards.values()]
-        tokens = np.concatenate(parts)
-        flops = from_bigrams(model, tokens, key)
+        return from_bigrams(start.spec, np.concatenate(parts), key)
+
+    with Work(session, "count neighbours") as work:
+        embed, head, flops = session.mesh.lead(counted)
         work.fields["flops_executed"] = flops
-        for matrix in (model.embed.weight.data, model.head.weight.data):
-            matrix.mul_(session.mesh.data_rank == 0)
-            session.mesh.all_reduce_sum([matrix])
+    matrices = {"embed.weight": embed, "head.weight": head}
+
+    def fill(tensors: Mapping[str, Tensor]) -> None:
+        start.fill(tensors)
+        for name in tensors.keys() & matrices:
+            tensors[name].copy_(matrices[name])
+
+    return Values(start.spec, fill)
 
 
 def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer) -> Packed:
@@ -137,15 +148,21 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
             if kind == "prose" and config.is_prepared:
                 encoded[kind] = inputs.tokens(session, config, tokenizer)
                 continue
-            if session.leads and not (path.exists() and _said(session, config, kind)):
-                key = recipe.key(config.name, kind)
-                made = documents_of(kind, session, config, key, tokenizer)
-                shards.write(path, made, tokenizer.vocab_size)
-            session.mesh.barrier()
+            key = recipe.key(config.name, kind)
+            session.lead(partial(encode, kind=kind, path=path, config=config, key=key, tokenizer=tokenizer))
             session.check_stop()
             encoded[kind] = shards.open(path)
         say_cut(session, kind, encoded[kind].offsets, encoded[kind].trained, config.context)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def encode(
+    session: Session, *, kind: str, path: Path, config: Config, key: int, tokenizer: Tokenizer
+) -> None:
+    """A shard of a kind of document, unless it is there."""
+    if not (path.exists() and _said(session, config, kind)):
+        made = documents_of(kind, session, config, key, tokenizer)
+        shards.write(path, made, tokenizer.vocab_size)
 
 
 def say_cut(

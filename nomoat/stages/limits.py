@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 from nomoat.config import ConfigError
 from nomoat.model.spec import Spec
-from nomoat.parallel import pipeline
+from nomoat.parallel import schedules
 from nomoat.parallel.axes import MeshConfig
 from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.train.schedule import ramp_rows
+
+SAMPLES = ("rl", "distill")  # from what it trains
 
 
 def check(recipe: Recipe, config: StageConfig) -> None:
@@ -22,32 +24,32 @@ def check(recipe: Recipe, config: StageConfig) -> None:
 
 def check_mesh(recipe: Recipe, config: StageConfig) -> None:
     """ConfigError for a stage that can't run on the recipe's mesh."""
-    axes = recipe.mesh or MeshConfig()
-    if axes.pipeline > 1 and config.kind in ("rl", "distill"):
-        raise ConfigError(
-            f"stage {config.name} samples from what it trains, which takes whole models; found [mesh] "
-            f"pipeline = {axes.pipeline}, expected 1; run the stages before it, then this one with "
-            "pipeline = 1"
-        )
     if hasattr(config, "micro_rows"):
-        check_stages(config, recipe.shape(config), axes)
+        check_stages(config, recipe.shape(config), axes_of(recipe.mesh or MeshConfig(), config))
+
+
+def axes_of(axes: MeshConfig, config: StageConfig) -> MeshConfig:
+    """How the ranks share the work of a stage: what samples from what it trains takes whole models, and so no
+    stages of a pipeline."""
+    return axes.without_stages() if config.kind in SAMPLES else axes
 
 
 def check_stages(config: StageConfig, spec: Spec, axes: MeshConfig) -> None:
     """ConfigError where a stage's microbatches, or the blocks of its model, don't fit the mesh's pipeline."""
     if axes.pipeline == 1:
         return
-    if axes.shard * axes.expert > 1:
+    if axes.shard * axes.expert > 1 and axes.schedule != "1f1b":
         raise ConfigError(
-            f"[mesh] {axes.says()}: a pipeline whose stages are sharded is not built; expected shard = 1 and "
-            "expert = 1 beside it; use replicate"
+            f'[mesh] {axes.says()}, schedule = "{axes.schedule}": a schedule that takes the backward pass of '
+            "weights apart is not built for stages that are sharded, whose gradients are summed in it; "
+            'expected shard = 1 and expert = 1 beside it; set schedule = "1f1b", or use replicate'
         )
     at_once, world = config.micro_rows or 1, axes.world // axes.pipeline
     every = {ramp_rows(step, *config.ramp) for step in range(config.ramp_steps + 1)}
     for n_rows in sorted(every) if at_once > 1 else ():
         _check_micro_rows(config, at_once, n_rows, world)
     fewest = -(-min(every) // world)
-    pipeline.check(spec, axes.schedule, axes.pipeline, fewest // at_once)
+    schedules.check(spec, axes.schedule, axes.pipeline, fewest // at_once)
 
 
 def _check_micro_rows(config: StageConfig, at_once: int, n_rows: int, world: int) -> None:

@@ -5,11 +5,9 @@ import torch
 from nomoat.config import DataError, parse
 from nomoat.files import new_directory
 from nomoat.model import counts
-from nomoat.model.lora import Lora, adapted, attach
+from nomoat.model.lora import adapted
 from nomoat.model.spec import Routed, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.parallel import experts, fsdp
-from nomoat.parallel.mesh import Mesh
 from nomoat.parallel.process import fast_bf16
 from nomoat.run.directory import Run
 from nomoat.run.left import StageWeights
@@ -18,9 +16,10 @@ from nomoat.stages.recipe import Fields
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.optim import Optimizer
 from nomoat.train.session import Session, Work
-from nomoat.train.whole import in_one_piece
+from nomoat.train.whole import Blockwise, Whole, in_one_piece
 from nomoat.weights import adapters, peft
 from nomoat.weights import directory as weights
+from nomoat.weights.directory import Stored
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SLOW_BF16 = "this processor multiplies bf16 in software: float32 instead"
@@ -33,13 +32,25 @@ def load_tokenizer(run: Run) -> Tokenizer:
 
 
 def load_model(session: Session, source: str | None, spec: Spec | None = None) -> Transformer:
-    """The weights that stage `source` left, float32, in the shape of `spec` (by default the spec that they
-    had).  WeightsError for files that have changed since."""
+    """The weights that stage `source` left, whole, float32, in the shape of `spec` (by default the spec that
+    they had).  WeightsError for files that have changed since."""
+    left = _as_left(session, source)
+    return weights.load(left.path, session.kernels, spec=spec or spec_of(session, source)).train()
+
+
+def stored(session: Session, source: str | None, spec: Spec | None = None) -> Stored:
+    """The same, of which each rank is to read what it holds."""
+    left = _as_left(session, source)
+    return Stored(left.path, session.kernels, spec=spec or spec_of(session, source))
+
+
+def _as_left(session: Session, source: str | None) -> StageWeights:
+    """What stage `source` left, unchanged, as rank 0 sees it; the log says that it is read."""
     left = _weights_of(session, source)
-    left.check()
+    session.mesh.lead(left.check)
     if left.sha256 is not None:
         inputs.log(session, "weights", source, left.sha256)
-    return weights.load(left.path, session.kernels, spec=spec or spec_of(session, source)).train()
+    return left
 
 
 def spec_of(session: Session, source: str | None) -> Spec:
@@ -90,11 +101,7 @@ def _merged(session: Session, model: Transformer, source: str | None) -> Transfo
 
 def to_device(model: Transformer, session: Session, precision: str) -> Transformer:
     """Parameters in the stage's precision, float32 where bf16 is slow; routing biases stay float32."""
-    dtype = DTYPES[precision]
-    if dtype == torch.bfloat16 and not fast_bf16(session.mesh.device):
-        dtype = torch.float32
-        if all(event["text"] != SLOW_BF16 for event in session.run.events("note")):
-            session.log("note", text=SLOW_BF16)
+    dtype = dtype_of(session, precision)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(session.mesh.device, dtype)
     for module in model.modules():
@@ -103,21 +110,14 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
     return model
 
 
-def spread(model: Transformer, mesh: Mesh, *, summed: bool = False) -> Transformer:
-    """The model as its rank of the mesh has it, from its whole weights.
-
-    `summed`: gradients are added up over passes, which takes float32, as summing over ranks does.
-    """
-    model = fsdp.shard(experts.split(model, mesh), mesh)
-    if mesh.dense is None and (summed or mesh.data_world > 1):
-        for parameter in model.parameters():
-            parameter.grad_dtype = torch.float32
-    return model
-
-
-def adapt(model: Transformer, lora: Lora | None, key: int) -> Transformer:
-    """The model with new adapters, where a stage asks for them."""
-    return attach(model, adapters.new_parts(model, lora, key)) if lora else model
+def dtype_of(session: Session, precision: str) -> torch.dtype:
+    """What a stage computes in: float32 where bf16 is slow, and the log says so."""
+    dtype = DTYPES[precision]
+    if dtype == torch.bfloat16 and not fast_bf16(session.mesh.device):
+        dtype = torch.float32
+        if all(event["text"] != SLOW_BF16 for event in session.run.events("note")):
+            session.log("note", text=SLOW_BF16)
+    return dtype
 
 
 def save_model(
@@ -132,9 +132,14 @@ def save_model(
     Of adapters: RUN/<stage>/adapter in PEFT's layout, and the weights of `source` with them merged in.
     """
     relative = f"{session.stage}/model"
-    learns = bool(next(adapted(model), None))
+    learns = bool(next(adapted(model), None) or (optimizer.pipeline and optimizer.pipeline.adapters))
+    is_parted = session.mesh.dense is not None or optimizer.pipeline is not None
     with Work(session, "save weights"), torch.no_grad():
-        if session.mesh.dense is not None:
+        value = None
+        if is_parted and not learns:
+            whole = Whole(model, optimizer)
+            model, value = whole.plain(), Blockwise(whole)
+        elif is_parted:
             model = in_one_piece(model, optimizer, kept=session.leads)
         elif session.leads:
             for name in optimizer.master:
@@ -143,7 +148,10 @@ def save_model(
             if learns:
                 model = _merged(session, model, source)
             with new_directory(session.run.root / relative) as directory:
-                weights.save(model, directory, tokenizer=tokenizer)
+                weights.save(model, directory, tokenizer=tokenizer, value=value)
+        elif value:
+            for name in weights.asked(model, tokenizer):
+                value(name)
     session.mesh.barrier()
     return {
         **({"adapter": f"{session.stage}/adapter"} if learns else {}),

@@ -103,13 +103,13 @@ def run_stages(
     if meter:
         run.observers.append(meter.hear)
     try:
-        if ranks.rank == 0:
-            _check(run, recipe, accept, device, units)
+        ranks.lead(lambda: _check(run, recipe, accept, device, units))
         energy, vetting = Energy(device, units=units), Vetting(recipe, run)
         for config in recipe.stages:
             if not ranks.broadcast(_due(run, config.name, only, again)):
                 continue
-            session = Session(run, config.name, ranks, stop, energy, recipe.save_seconds, recipe.kernels)
+            own = _ranks_of(config, ranks, recipe.device)
+            session = Session(run, config.name, own, stop, energy, recipe.save_seconds, recipe.kernels)
             vetting.before(session, config)
             if meter:
                 config = ranks.broadcast(meter.cut(config))
@@ -134,6 +134,12 @@ def _started(recipe: Recipe) -> mesh.Mesh:
     digest = hashlib.sha256(json.dumps(recipe.table, sort_keys=True).encode()).hexdigest()
     ranks.agree({"recipe": digest[:12], "nomoat": nomoat.__version__, "torch": torch.__version__})
     return ranks
+
+
+def _ranks_of(config: StageConfig, ranks: mesh.Mesh, device: str) -> mesh.Mesh:
+    """The ranks as a stage lays them out."""
+    axes = limits.axes_of(ranks.axes, config)
+    return ranks if axes == ranks.axes else mesh.start(device, axes)
 
 
 def _due(run: Run, stage: str, only: Sequence[str], again: bool) -> bool:

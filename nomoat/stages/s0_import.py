@@ -23,6 +23,10 @@ class Config(StageConfig):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
+    return session.lead(lambda own: _run(own, config, recipe))
+
+
+def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     source, spec = recipe.given[config.model], recipe.model(config.model)
     found = given.told(source)
     read = {place: inputs.sha256(place) for place in found.weights}
@@ -34,15 +38,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         loaded = loading.load(source, dtype=None, say=lambda text: session.log("note", text=text))
         finite(source, loaded.model)
         loaded.model.spec = spec
-        if session.leads:
-            with new_directory(session.run.root / relative) as directory:
-                weights.save(loaded.model, directory, tokenizer=loaded.tokenizer)
-    session.mesh.barrier()
+        with new_directory(session.run.root / relative) as directory:
+            weights.save(loaded.model, directory, tokenizer=loaded.tokenizer)
     return {
         "tokenizer": relative,
         "fingerprint": loaded.tokenizer.fingerprint,
         "model": relative,
-        "sha256": inputs.sha256(session.run.root / relative) if session.leads else None,
+        "sha256": inputs.sha256(session.run.root / relative),
         "source": source,
         "read": read[found.weights[0]],
         "licence": loaded.origin.licence,

@@ -20,6 +20,10 @@ class Config(inputs.ReadsText):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
+    return session.lead(lambda own: _run(own, config, recipe))
+
+
+def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     def texts():
         yield from (document.text for document in inputs.text(session, config))
         if config.tasks:

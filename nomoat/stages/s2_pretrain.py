@@ -1,9 +1,9 @@
 """Stage 2: next-token training on prose and worked tasks, of a new model or on from given weights."""
 
 from nomoat.model import counts
-from nomoat.model.transformer import Transformer
 from nomoat.stages import fit
-from nomoat.stages.models import load_model, load_tokenizer, new_spec
+from nomoat.stages.begin import new
+from nomoat.stages.models import load_tokenizer, new_spec, stored
 from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
@@ -19,14 +19,13 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 def _new(session: Session, config: Config, recipe: Recipe) -> Fields:
     spec = new_spec(session, recipe.model(config.model), load_tokenizer(session.run))
-    model = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
-    outputs = fit.fit(session, config, recipe, model, fresh=True)
-    return {**outputs, "bought": f"{counts.params_total(model.spec) / 1e6:.2f} M parameters"}
+    start = new(spec, recipe.kernels, recipe.key(config.name, "weights"))
+    outputs = fit.fit(session, config, recipe, start, fresh=True)
+    return {**outputs, "bought": f"{counts.params_total(spec) / 1e6:.2f} M parameters"}
 
 
 def _further(session: Session, config: Config, recipe: Recipe) -> Fields:
-    model = load_model(session, config.source)
-    outputs = fit.fit(session, config, recipe, model)
+    outputs = fit.fit(session, config, recipe, stored(session, config.source))
     source = recipe.given[config.model]
     return {**outputs, "bought": f"{config.steps} steps more of {source}"}
 

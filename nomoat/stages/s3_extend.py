@@ -7,7 +7,7 @@ from pydantic import Field
 
 from nomoat.model.spec import Scale, Yarn
 from nomoat.stages import fit, limits
-from nomoat.stages.models import load_model, spec_of
+from nomoat.stages.models import spec_of, stored
 from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
@@ -31,7 +31,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         mscale_all_dim=config.mscale_all_dim,
     )
     long = short.model_copy(update={"stretch": yarn, "context": config.context})
-    outputs = fit.fit(session, config, recipe, load_model(session, config.source, long))
+    outputs = fit.fit(session, config, recipe, stored(session, config.source, long))
     return {**outputs, "bought": f"context {short.context} to {config.context}"}
 
 

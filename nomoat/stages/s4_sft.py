@@ -7,7 +7,7 @@ Prose rows go on beside them (`shares.prose`), so that what pretraining taught i
 from typing import Literal
 
 from nomoat.stages import fit
-from nomoat.stages.models import load_model
+from nomoat.stages.models import stored
 from nomoat.stages.recipe import Fields, Recipe
 from nomoat.train.session import Session
 
@@ -20,7 +20,7 @@ class Config(fit.Config):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
-    outputs = fit.fit(session, config, recipe, load_model(session, config.source))
+    outputs = fit.fit(session, config, recipe, stored(session, config.source))
     read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
     return {
         **outputs,

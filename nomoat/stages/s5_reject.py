@@ -35,6 +35,10 @@ class Config(StageConfig):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
+    return session.lead(lambda own: _run(own, config, recipe))
+
+
+def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32").eval()
     candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
@@ -55,14 +59,11 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
             "expected at least one; choose easier levels, or train the model before it for longer"
         )
     path = session.directory / "samples.jsonl"
-    if session.leads:
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
-        write_whole(path, "".join(lines))
-    session.mesh.barrier()
-    written = inputs.sha256(path) if session.leads else None
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
+    write_whole(path, "".join(lines))
     bought = f"{len(kept):,} answers, {100 * len(kept) / n_answers:.0f} % of those drawn"
     where = f"{session.stage}/samples.jsonl"
-    return {"samples": where, "sha256": written, "kept": len(kept), "bought": bought}
+    return {"samples": where, "sha256": inputs.sha256(path), "kept": len(kept), "bought": bought}
 
 
 def accepted(group: Group, n: int) -> list[Fields]:

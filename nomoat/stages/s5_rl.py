@@ -14,7 +14,8 @@ from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reference import Reference
 from nomoat.stages import estimate, footprint
-from nomoat.stages.models import adapt, load_model, load_tokenizer, save_model, spread, to_device
+from nomoat.stages.begin import Learns, build, frozen
+from nomoat.stages.models import load_tokenizer, save_model, stored
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
 from nomoat.train.loop import nothing, train
 from nomoat.train.optim import Optimizer
@@ -89,14 +90,12 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Ca
 def models_of(session: Session, config: Config, recipe: Recipe) -> tuple[Transformer, Transformer]:
     """The model that learns and the one that it is held to: with an adapter the same, switched off, unless
     it lies in parts."""
-    started = load_model(session, config.source)
-    if config.lora:
-        started = adapt(started, config.lora, recipe.key(config.name, "lora"))
-    model = spread(to_device(started, session, config.precision), session.mesh)
+    start = stored(session, config.source)
+    how = Learns(config.lora, recipe.key(config.name, "lora"))
+    model, _ = build(session, start, config.precision, how)
     if config.lora and session.mesh.dense is None:
         return model, without(model)
-    first = to_device(load_model(session, config.source), session, config.precision)
-    return model, spread(first.requires_grad_(False), session.mesh)
+    return model, frozen(session, start, config.precision)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

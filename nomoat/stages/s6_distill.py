@@ -8,17 +8,16 @@ exact over the whole vocabulary.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
-from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
@@ -27,15 +26,8 @@ from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
 from nomoat.rl.rows import chunks, hidden_at, micro_tokens, pack, pad, width
 from nomoat.stages import estimate, fit
-from nomoat.stages.models import (
-    adapt,
-    load_model,
-    load_tokenizer,
-    new_spec,
-    save_model,
-    spread,
-    to_device,
-)
+from nomoat.stages.begin import Start, Values, build, frozen, new
+from nomoat.stages.models import dtype_of, load_tokenizer, new_spec, save_model, stored
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.stats import mean
 from nomoat.tokenizer.bpe import Tokenizer
@@ -67,14 +59,12 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
-    teacher = load_model(session, config.source)
-    teacher = to_device(teacher, session, config.precision)
-    teacher = spread(teacher.eval().requires_grad_(False), session.mesh)
-    student = first_student(session, config, recipe, teacher, tokenizer)
-    student = to_device(student, session, config.precision)
-    dtype = student.dtype
-    student = spread(student, session.mesh, summed=config.micro_rows is not None)
+    taught = stored(session, config.source)
+    teacher = frozen(session, taught, config.precision)
+    start = first_student(session, config, recipe, taught, tokenizer)
+    student, _ = build(session, start, config.precision, fit.learns(config, recipe))
     optimizer = Optimizer(student, config.optim, session.mesh)
+    dtype = dtype_of(session, config.precision)
     follower = Follower(student, optimizer, dtype) if session.mesh.dense else None
     n_read = config.steps - config.policy_steps
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
@@ -98,20 +88,17 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 
 def first_student(
-    session: Session, config: Config, recipe: Recipe, teacher: Transformer, tokenizer: Tokenizer
-) -> Transformer:
+    session: Session, config: Config, recipe: Recipe, teacher: Start, tokenizer: Tokenizer
+) -> Start:
     if start := start_of(config, recipe):
-        started = load_model(session, start)
-        return adapt(started, config.lora, recipe.key(config.name, "lora"))
+        return stored(session, start)
     shape = {"stretch": teacher.spec.stretch, "context": teacher.spec.context}
     spec = recipe.model(config.model)
     if spec.vocab_size != teacher.spec.vocab_size:
         spec = new_spec(session, spec, tokenizer)
     spec = spec.model_copy(update=shape)
-    student = Transformer(spec, recipe.kernels).initialise(recipe.key(config.name, "weights"))
-    if config.inherit:
-        inherit(student, teacher)
-    return student
+    student = new(spec, recipe.kernels, recipe.key(config.name, "weights"))
+    return inherit(student, teacher) if config.inherit else student
 
 
 def start_of(config: Config, recipe: Recipe) -> str | None:
@@ -121,23 +108,44 @@ def start_of(config: Config, recipe: Recipe) -> str | None:
     return config.start or next(taken_in, None)
 
 
-@torch.no_grad()
-def inherit(student: Transformer, teacher: Transformer) -> None:
-    """Layers spread over the teacher's depth lend their attention and norms (arXiv 1910.01108, section 3),
-    and as much of their dense or shared feed-forward as fits; the embedding is the teacher's, and so is the
-    head unless it is tied.
+def inherit(student: Start, teacher: Start) -> Start:
+    """The student, but layers spread over the teacher's depth lend their attention and norms (arXiv
+    1910.01108, section 3), and as much of their dense or shared feed-forward as fits; the embedding is the
+    teacher's, and so is the head unless it is tied.
     """
     check_heir(student.spec, teacher.spec)
-    for name in ("embed", "norm") if student.spec.tied else ("embed", "norm", "head"):
-        lend(getattr(teacher, name), getattr(student, name))
-    n_layers, n_lenders = len(student.blocks), len(teacher.blocks)
-    for i, block in enumerate(student.blocks):
-        lender = teacher.blocks[round(i * (n_lenders - 1) / max(n_layers - 1, 1))]
-        for name in ("attention", "norm_attention", "norm_ffn"):
-            lend(getattr(lender, name), getattr(block, name))
-        ffn = lender.ffn.shared if isinstance(lender.ffn, Experts) else lender.ffn
-        if ffn is not None:
-            lend_part(ffn, block.ffn)
+    with torch.device("meta"):
+        heirs, lenders = Transformer(student.spec), Transformer(teacher.spec)
+    shapes = {name: parameter.shape for name, parameter in lenders.named_parameters()}
+    lender_of = {name: _lender(name, student.spec, teacher.spec) for name, _ in heirs.named_parameters()}
+
+    @torch.no_grad()
+    def fill(tensors: Mapping[str, Tensor]) -> None:
+        student.fill(tensors)
+        theirs = {own: lender_of[own] for own in tensors if lender_of.get(own) in shapes}
+        lent = {name: torch.empty(shapes[name]) for name in theirs.values()}
+        teacher.fill(lent)
+        for own, name in theirs.items():
+            lend(lent[name], tensors[own], own)
+
+    return Values(student.spec, fill)
+
+
+def _lender(name: str, student: Spec, teacher: Spec) -> str | None:
+    """Which of the teacher's parameters one of the student's begins as."""
+    place, _, own = name.partition(".")
+    if place != "blocks":
+        return name if place in ("embed", "norm", "head") else None
+    number, _, rest = own.partition(".")
+    heir, n_heirs = int(number), student.n_layers
+    lender = round(heir * (teacher.n_layers - 1) / max(n_heirs - 1, 1))
+    if not rest.startswith("ffn."):
+        return f"blocks.{lender}.{rest}"
+    if student.is_moe(heir):
+        return None
+    if teacher.is_moe(lender):
+        rest = rest.replace("ffn.", "ffn.shared.")
+    return f"blocks.{lender}.{rest}"
 
 
 def check_heir(student: Spec, teacher: Spec) -> None:
@@ -151,16 +159,12 @@ def check_heir(student: Spec, teacher: Spec) -> None:
             )
 
 
-def lend(lender: nn.Module, borrower: nn.Module) -> None:
-    borrower.load_state_dict(lender.state_dict())
-
-
-def lend_part(lender: SwiGLU, borrower: SwiGLU) -> None:
-    """As many hidden numbers as both have."""
-    n = min(lender.w_down.weight.shape[1], borrower.w_down.weight.shape[1])
-    for ours, theirs in zip(borrower.w_gate_up.weight.chunk(2), lender.w_gate_up.weight.chunk(2)):
-        ours[:n].copy_(theirs[:n])
-    borrower.w_down.weight[:, :n].copy_(lender.w_down.weight[:, :n])
+def lend(lender: Tensor, borrower: Tensor, name: str) -> None:
+    """As many numbers as both have: of a feed-forward, of gate and up each."""
+    parts = 2 if name.endswith(".w_gate_up.weight") else 1
+    for ours, theirs in zip(borrower.chunk(parts), lender.chunk(parts)):
+        both = tuple(slice(min(sizes)) for sizes in zip(ours.shape, theirs.shape))
+        ours[both] = theirs[both]
 
 
 @dataclass(frozen=True)

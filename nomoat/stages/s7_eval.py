@@ -58,6 +58,10 @@ class Config(StageConfig):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
+    return session.lead(lambda own: _run(own, config, recipe))
+
+
+def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)
     models = measurable(session.run, config.name)

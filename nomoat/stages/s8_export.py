@@ -24,19 +24,25 @@ class Config(StageConfig):
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
+    return session.lead(lambda own: _run(own, config, recipe))
+
+
+def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     names = config.models or [config.source]
     for name in names:
         with Work(session, f"export {name}"), torch.inference_mode():
             model = export.without_depths(load_model(session, name)).eval()
             directory = session.directory / name
-            if session.leads:
-                shutil.rmtree(directory, ignore_errors=True)  # of a stage that was interrupted
-                text = card.of_run(session.run, name, counts.size(model.spec))
-                panel = panel_of(session.run, name)
-                beside = {"tokenizer": tokenizer, "card": text, "panel": panel and panel.to_json()}
-                export.to_directory(model, directory, **beside)
-            session.mesh.barrier()
+            shutil.rmtree(directory, ignore_errors=True)  # of a stage that was interrupted
+            text = card.of_run(session.run, name, counts.size(model.spec))
+            panel = panel_of(session.run, name)
+            beside = {
+                "tokenizer": tokenizer,
+                "card": text,
+                "panel": panel and panel.to_json(),
+            }
+            export.to_directory(model, directory, **beside)
     exports = [f"{session.stage}/{name}" for name in names]
     digests = [sha256(session.run.root / place) for place in exports]
     bought = f"{len(exports)} directories"

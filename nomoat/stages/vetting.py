@@ -44,7 +44,7 @@ class Vetting:
         session.check_stop()
         if not self.asked and config.kind not in ("tokenizer", "import"):
             self.asked = True
-            questions(self.recipe, self.run)
+            session.mesh.lead(lambda: questions(self.recipe, self.run))
 
 
 def vet_given(recipe: Recipe, run: Run | None = None) -> None:

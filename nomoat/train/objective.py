@@ -64,12 +64,13 @@ def accumulate(
     """
     batches = [_on(batch, model.device) for batch in batches]
     totals = totals_of(model, batches, mesh)
+    parts = experts.parts(model.spec, mesh)
     if pipeline is None:
-        sums = _in_turn(model, batches, config, totals)
+        sums = _in_turn(model, batches, config, totals, parts)
     else:
-        sums = _in_stages(pipeline, batches, config, totals)
+        sums = _in_stages(pipeline, batches, config, totals, parts)
     mesh.all_reduce_sum(sums)
-    sent = {place: sums.pop() for place in reversed(experts.parts(model))}
+    sent = {place: sums.pop() for place in reversed(parts)}
     loss, further, *loads = sums
     rows = sum(map(n_rows, batches)) if mesh.index("pipeline") == 0 else 0  # counted once
     T = batches[0].ids_BT.shape[1]
@@ -91,30 +92,37 @@ def accumulate(
 
 
 def _in_turn(
-    model: Transformer, batches: Sequence[Batch], config: ObjectiveConfig, totals: Totals
+    model: Transformer,
+    batches: Sequence[Batch],
+    config: ObjectiveConfig,
+    totals: Totals,
+    parts: Mapping[str, int],
 ) -> list[Tensor]:
     """Forward and backward pass of each microbatch; gives the sums of the parts that `losses` gives."""
     sums = None
     for batch in batches:
-        total, parts = losses(model, batch, config, totals)
+        total, added = losses(model, batch, config, totals, parts)
         total.backward()
-        sums = parts if sums is None else [a + b for a, b in zip(sums, parts)]
+        sums = added if sums is None else [a + b for a, b in zip(sums, added)]
     return sums
 
 
 def losses(
-    model: Transformer, batch: Batch, config: ObjectiveConfig, totals: Totals
+    model: Transformer,
+    batch: Batch,
+    config: ObjectiveConfig,
+    totals: Totals,
+    parts: Mapping[str, int],
 ) -> tuple[Tensor, list[Tensor]]:
     """(what a microbatch adds to the loss; its main and its further part, the load of each routed layer, how
-    many tokens went how far)."""
+    many tokens went how far among the `parts` that the experts lie on)."""
     mask = document_mask(batch.doc_BT)
     h_BTD, routings = model.hidden(batch.ids_BT, mask=mask)
-    total, parts = token_losses(model, h_BTD, batch, mask, config, totals)
+    total, means = token_losses(model, h_BTD, batch, mask, config, totals)
     if routings:
         total = total + balance_loss(model.spec, routings, batch, config, totals)
     loads = [_load_E(routing, batch) for routing in routings]
-    sent = [experts.reached(routings, n) * bool(n_rows(batch)) for n in experts.parts(model).values()]
-    return total, [*parts, *loads, *sent]
+    return total, [*means, *loads, *_sent(routings, parts, batch)]
 
 
 def token_losses(
@@ -138,6 +146,11 @@ def balance_loss(
     return config.balance_weight * (n_rows(batch) / totals.rows) * balance
 
 
+def _sent(routings: Sequence[Routing], parts: Mapping[str, int], batch: Batch) -> list[Tensor]:
+    """How many tokens went how far, for each of the parts; none of a row of padding."""
+    return [experts.reached(routings, n) * bool(n_rows(batch)) for n in parts.values()]
+
+
 def _load_E(routing: Routing, batch: Batch) -> Tensor:
     """How many tokens chose each expert; none of a row of padding."""
     return routing.load_E() * bool(n_rows(batch))
@@ -151,6 +164,7 @@ class Staged:
     config: ObjectiveConfig
     totals: Totals
     spec: Spec
+    parts: Mapping[str, int]
     sums: list[Tensor]
 
     @property
@@ -163,25 +177,39 @@ class Staged:
     def beside(self, routings: Mapping[int, Routing]) -> Tensor | None:
         if not routings:
             return None
+        spec = self.spec
+        decided = list(routings.values())
         for layer, routing in routings.items():
-            self.sums[2 + layer - self.spec.n_dense_layers] += _load_E(routing, self.batch)
-        return balance_loss(self.spec, list(routings.values()), self.batch, self.config, self.totals)
+            place = 2 + layer - spec.n_dense_layers
+            self._add(place, [_load_E(routing, self.batch)])
+        sent = _sent(decided, self.parts, self.batch)
+        self._add(2 + spec.n_moe_layers, sent)
+        return balance_loss(spec, decided, self.batch, self.config, self.totals)
+
+    def _add(self, first: int, parts: Sequence[Tensor]) -> None:
+        """To the sums from the `first` on."""
+        for whole, part in zip(self.sums[first:], parts):
+            whole += part
 
     def end(self, model: Transformer, h_BTD: Tensor, mask: Tensor) -> Tensor:
         total, parts = token_losses(model, h_BTD, self.batch, mask, self.config, self.totals)
-        for whole, part in zip(self.sums, parts):
-            whole += part
+        self._add(0, parts)
         return total
 
 
 def _in_stages(
-    pipeline: Pipeline, batches: Sequence[Batch], config: ObjectiveConfig, totals: Totals
+    pipeline: Pipeline,
+    batches: Sequence[Batch],
+    config: ObjectiveConfig,
+    totals: Totals,
+    parts: Mapping[str, int],
 ) -> list[Tensor]:
     """As `_in_turn`, of all stages."""
     spec = pipeline.model.spec
     sizes = [(), (), *[(spec.ffn.n_routed,) for _ in range(spec.n_moe_layers)]]
+    sizes += [(n + 1,) for n in parts.values()]
     sums = [torch.zeros(size, device=pipeline.device) for size in sizes]
-    pipeline.step([Staged(batch, config, totals, spec, sums) for batch in batches])
+    pipeline.step([Staged(batch, config, totals, spec, parts, sums) for batch in batches])
     pipeline.add_up(sums)
     return sums
 

@@ -1,7 +1,8 @@
 """What a stage works with, and the record of work that is not a training step."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class Session:
         """The cost fields of a record: wall-clock seconds and the energy since the last record."""
         joules, source = self.energy.lap()
         return {"seconds": seconds, "joules": joules, "joules_source": source}
+
+    def lead(self, work: Callable[["Session"], Any]) -> Any:
+        """What a work of rank 0 alone gave, on every rank; it is handed a session without the others."""
+        return self.mesh.lead(lambda: work(replace(self, mesh=self.mesh.alone())))
 
     def check_stop(self) -> None:
         """Between two pieces of work that are not steps: leave if a signal asked for it."""

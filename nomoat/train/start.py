@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nomoat.config import ConfigError
-from nomoat.model.transformer import Transformer
+from nomoat.model.spec import Spec
 
 SMOOTHING = 226.0  # k: a context seen less often than this leans on the frequencies
 OVERSAMPLED = 10  # random directions beyond the rank
@@ -29,15 +29,13 @@ LARGEST_VOCAB = 16_384  # whose pairs take some gigabytes to count
 
 
 @torch.no_grad()
-def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
-    """Sets `model.embed` and `model.head.weight` from the neighbours in `tokens`; gives the FLOPs that it
-    took.
-    """
-    if model.spec.tied:
+def from_bigrams(spec: Spec, tokens: np.ndarray, seed: int) -> tuple[Tensor, Tensor, int]:
+    """(embedding, head, the FLOPs that it took) of a model, from the neighbours in `tokens`."""
+    if spec.tied:
         raise ConfigError(
             'the model\'s head is its embedding; counts need both: set tied = false, or weights = "noise"'
         )
-    V, D = model.embed.weight.shape
+    V, D = spec.vocab_size, spec.d_model
     if V > LARGEST_VOCAB:
         raise ConfigError(
             f'counts of {V} x {V} pairs; expected at most {LARGEST_VOCAB} tokens: set weights = "noise"'
@@ -57,9 +55,9 @@ def from_bigrams(model: Transformer, tokens: np.ndarray, seed: int) -> int:
     heads = torch.cat((right, frequency_V[:, None] / once, torch.zeros(V, 1)), 1)
 
     turn = torch.linalg.qr(torch.randn(D, rank + 2, generator=generator))[0]
-    model.embed.weight.copy_(rows / length @ turn.mT)
-    model.head.weight.copy_(heads * length.mean() / math.sqrt(D) @ turn.mT)
-    return 2 * V * V * (rank + OVERSAMPLED) * 4
+    embed = rows / length @ turn.mT
+    head = heads * length.mean() / math.sqrt(D) @ turn.mT
+    return embed, head, 2 * V * V * (rank + OVERSAMPLED) * 4
 
 
 def _bigrams(

@@ -5,11 +5,13 @@ it, and nobody else where type and order are the same.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nomoat.config import JsonObject, WeightsError
 from nomoat.files import write_whole
@@ -22,10 +24,12 @@ from nomoat.weights import fp8, shards, slots
 from nomoat.weights.families import chosen, family, of_config
 from nomoat.weights.families.qwen2 import splits
 from nomoat.weights.files import Tensors, json_of
+from nomoat.weights.header import Outgoing
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PANEL_FILE = "panel.json"  # what the model was taught, for chats
 SHARD_BYTES = 5_000_000_000
+Value = Callable[[str], Tensor]  # of our name
 SPARE = 10_000_000  # numbers that files may lack before their names are compared
 
 
@@ -59,13 +63,42 @@ def load(
     `spec` replaces that of config.json, with the same tensors (another context, say).  `dtype` None: that of
     config.json, else that of the embedding in the file.
     """
-    config, tensors, told = opened(Path(directory))
-    names, spec = of_config(config), spec or told
-    model = empty(spec, kernels, dtype=dtype or dtype_of(config, tensors)).eval()
-    table = names.slots(model)
-    source = fp8.Multiplied(tensors.placed(slots.memory(table)), config)
-    slots.fill(table, names.copies(model), source)
+    stored = Stored(directory, kernels, spec=spec)
+    model = empty(stored.spec, kernels, dtype=dtype or stored.dtype).eval()
+    stored.fill({**dict(model.named_parameters()), **dict(model.named_buffers())})
     return model
+
+
+class Stored:
+    """The weights in a directory, of which any are read when they are asked for; `spec` as `load` takes it.
+
+    WeightsError where no family knows them, or names are others than the model's.
+    """
+
+    def __init__(self, directory: str | Path, kernels: Kernels | None = None, *, spec: Spec | None = None):
+        self.config, self.tensors, told = opened(Path(directory))
+        self.spec = spec or told
+        names = of_config(self.config)
+        with torch.inference_mode(False):  # in which views don't know their base
+            with torch.device("meta"):
+                model = Transformer(self.spec, kernels)
+            self.slots = slots.places(names.slots(model), model)
+            self.copies = slots.places(names.copies(model), model)
+        self._check()
+
+    def _check(self) -> None:
+        source = fp8.Multiplied(self.tensors, self.config)
+        slots.check(self.slots, self.copies, source)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.config, self.tensors)
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Whole parameters and buffers by our names, in place."""
+        table = slots.on(self.slots, tensors)
+        placed = self.tensors.placed(slots.memory(table))
+        slots.fill(table, slots.on(self.copies, tensors), fp8.Multiplied(placed, self.config))
 
 
 def opened(directory: Path) -> tuple[dict[str, Any], Tensors, Spec]:
@@ -106,18 +139,20 @@ def save(
     panel: JsonObject | None = None,
     quantised: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    value: Value | None = None,
 ) -> None:
     """Write `model` as stock `transformers` opens it, by default in the first family that can say it.
 
     config.json comes last and so vouches for the rest; `card` is the text of README.md, `panel` what the
-    model was taught; `quantised`: in DeepSeek's block-scaled FP8.  WeightsError, before anything is written,
-    for what the family can't say.
+    model was taught; `quantised`: in DeepSeek's block-scaled FP8.  `value` gives the values of a model that
+    has none, in the order of `asked`.  WeightsError, before anything is written, for what the family can't
+    say.
     """
     directory = Path(directory)
     model_type = model_type_of(model.spec, model_type, tokenizer)
     names = family(model_type)
     config = names.config_of(model.spec)
-    tensors = slots.outgoing(names.slots(model))
+    tensors = slots.outgoing(names.slots(model)) if value is None else _gathered(model, names, value)
     if quantised:
         tensors = fp8.outgoing(tensors)
         config["quantization_config"] = fp8.CONFIG
@@ -138,6 +173,18 @@ def save(
     generation = {**ids, "max_new_tokens": room}
     write_whole(directory / "generation_config.json", json.dumps(generation, indent=2))
     write_whole(directory / "config.json", json.dumps(config, indent=2))
+
+
+def asked(model: Transformer, tokenizer: Tokenizer | None = None) -> list[str]:
+    """Our names of the tensors whose values `save` asks for, one after the other."""
+    names = family(model_type_of(model.spec, None, tokenizer))
+    places = slots.places(names.slots(model), model)
+    order = shards.in_order(slots.gathered(places, model.get_parameter), SHARD_BYTES)
+    return [places[name].own for name in order]
+
+
+def _gathered(model: Transformer, names: ModuleType, value: Value) -> dict[str, Outgoing]:
+    return slots.gathered(slots.places(names.slots(model), model), value)
 
 
 def token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -153,11 +153,16 @@ class Outgoing:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+def in_order(tensors: Mapping[str, Outgoing]) -> list[str]:
+    """Their names as a file has them."""
+    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+
 def file_of(tensors: Mapping[str, Outgoing]) -> Iterator[bytes | memoryview]:
     """A safetensors file piece by piece: widest types first, so that each tensor begins at a multiple of its
     width.
     """
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    order = in_order(tensors)
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:

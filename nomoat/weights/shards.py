@@ -35,6 +35,12 @@ def write(directory: Path, tensors: Mapping[str, Outgoing], shard_bytes: int) ->
             path.unlink()
 
 
+def in_order(tensors: Mapping[str, Outgoing], shard_bytes: int) -> list[str]:
+    """The names of tensors in the order in which `write` makes them."""
+    groups = _groups(tensors, shard_bytes)
+    return [name for group in groups for name in header.in_order(group)]
+
+
 def _groups(tensors: Mapping[str, Outgoing], shard_bytes: int) -> list[dict[str, Outgoing]]:
     """Tensors in their order, a new group where the next one wouldn't fit."""
     groups: list[dict[str, Outgoing]] = [{}]

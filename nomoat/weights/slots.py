@@ -6,14 +6,15 @@ half, pair: see families/views.py); these three are published as one.  As both w
 is exact to the bit.
 """
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nomoat.config import WeightsError
 from nomoat.weights.header import Outgoing
@@ -60,18 +61,59 @@ def memory(slots: Slots) -> dict[str, Tensor]:
     return {name: slot.detach().view(-1) for name, slot in slots.items() if slot.is_contiguous()}
 
 
-@torch.no_grad()
-def fill(slots: Slots, copies: Slots, tensors: Source) -> None:
-    """Every slot from the files, each tensor read once; `copies` are names that repeat a slot and must agree
-    with it.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slot lies in a tensor of ours, which has a name, whether it has values yet or not."""
 
-    WeightsError for names, shapes or types that aren't those of the slots.
-    """
+    own: str
+    view: Tensor
+
+    def on(self, tensor: Tensor) -> Tensor:
+        """The same view of another tensor."""
+        return tensor.as_strided(self.view.shape, self.view.stride(), self.view.storage_offset())
+
+
+def places(slots: Slots, model: nn.Module) -> dict[str, Place]:
+    """Where each slot of a model lies."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    names = {id(tensor): name for name, tensor in named}
+    whole = {name: slot if slot._base is None else slot._base for name, slot in slots.items()}
+    return {name: Place(names[id(whole[name])], slot) for name, slot in slots.items()}
+
+
+def on(places: Mapping[str, Place], tensors: Slots) -> dict[str, Tensor]:
+    """The slots that lie in some tensors, which are under our names."""
+    return {name: place.on(tensors[place.own]) for name, place in places.items() if place.own in tensors}
+
+
+def gathered(places: Mapping[str, Place], value: Callable[[str], Tensor]) -> dict[str, Outgoing]:
+    """The same of slots without values; `value(name)` is a whole tensor of ours, when its turn comes."""
+    return {
+        name: Outgoing(place.view.dtype, shape(place.view), partial(_made, place, value))
+        for name, place in places.items()
+    }
+
+
+def _made(place: Place, value: Callable[[str], Tensor]) -> Tensor:
+    return published(place.on(value(place.own)))
+
+
+def check(slots: Collection[str], copies: Collection[str], tensors: Source) -> None:
+    """WeightsError for names that aren't those of the slots."""
     for complaint in compare(slots, set(tensors.names) - set(copies)):
         raise WeightsError(
             f"{tensors.directory}: {complaint} of {len(slots)} expected tensors; the file is cut short or "
             "config.json belongs to another model; fetch or export both together"
         )
+
+
+@torch.no_grad()
+def fill(slots: Slots, copies: Slots, tensors: Source) -> None:
+    """Every slot from the files, each tensor read once; `copies` are names that repeat a slot and must agree
+    with it.
+
+    WeightsError for shapes or types that aren't those of the slots.
+    """
     for name, tensor, path in tensors.read(slots):
         _put(_checked(tensor, shape(slots[name]), name, path), slots[name])
     for name, tensor, _ in tensors.read(copies):

@@ -17,9 +17,9 @@ from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
 from nomoat.parallel.axes import divided
-from nomoat.parallel.experts import most_reached, reached, split
+from nomoat.parallel.experts import Splitter, most_reached, reached
+from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE, Mesh
-from nomoat.stages.models import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
@@ -69,7 +69,8 @@ def one_layer(mesh, n_nodes: int) -> dict[tuple[str, torch.dtype], float]:
         first = sum(n_tokens[: mesh.rank])
         mine = slice(first, first + n_tokens[mesh.rank])
         h_MD, pull_MD = (tokens(sum(n_tokens), seed).to(dtype) for seed in (1, 2))
-        whole, part = layer(dtype, how, crowded), split(layer(dtype, how, crowded), on_nodes(mesh, n_nodes))
+        whole, part = (layer(dtype, how, crowded) for _ in range(2))
+        Splitter(on_nodes(mesh, n_nodes))(part)
         found = []
         for experts, rows in ((part, mine), (whole, slice(None))):
             leaf = h_MD[rows].clone().requires_grad_()
@@ -105,7 +106,8 @@ def test_and_on_four_ranks_of_one_two_or_four_nodes(n_nodes):
 
 def passing_nodes(mesh) -> tuple[list[int], list[int]]:
     """Rows that each rank of four on two nodes sent from node to node and within one; how many it had to."""
-    part = split(layer(torch.float32, "sorted", crowded=False), on_nodes(mesh, 2))
+    part = layer(torch.float32, "sorted", crowded=False)
+    Splitter(on_nodes(mesh, 2))(part)
     rows: list[int] = []
 
     def counted(product):

@@ -9,8 +9,8 @@ from torch.distributed.tensor import DTensor
 from nomoat.data.packing import Batch
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
+from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE
-from nomoat.stages.models import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.microbatches import Rows, microbatches
 from nomoat.train.objective import ObjectiveConfig, accumulate

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from functools import partial
 
 import pytest
 import ranks
@@ -11,6 +12,11 @@ import torch.distributed as dist
 from nomoat.config import ConfigError, UserError
 from nomoat.parallel.axes import AXES, MeshConfig
 from nomoat.parallel.mesh import Mesh, start, stop
+from nomoat.run.stop import Interrupted
+
+
+def fail(error):
+    raise error
 
 
 def exchange(mesh):
@@ -33,6 +39,10 @@ def exchange(mesh):
     assert [*mesh.share(5)] == ([0, 1], [2, 3, 4])[mesh.rank]
     assert mesh.broadcast({"from": mesh.rank}) == {"from": 0}
     assert mesh.gather(mesh.rank * 10) == [0, 10]
+    assert mesh.lead(lambda: mesh.rank + 7) == 7
+    for error in (ConfigError("led"), Interrupted("led")):
+        with pytest.raises(type(error), match="led"):
+            mesh.lead(partial(fail, error))
     assert mesh.any(mesh.rank == 1)
     assert not mesh.any(False)
     mesh.barrier()

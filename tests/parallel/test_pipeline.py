@@ -1,7 +1,9 @@
 """A model cut into stages learns what the whole one learns; the schedules wait as long as published."""
 
+import math
 import re
-from collections import Counter
+from collections import ChainMap, Counter
+from dataclasses import replace
 
 import pytest
 import ranks
@@ -13,10 +15,13 @@ from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.pipeline import KINDS, Pipeline, bubble, check, split
+from nomoat.parallel.fsdp import spread, whole
+from nomoat.parallel.pipeline import cut
+from nomoat.parallel.schedules import KINDS, bubble, check, split
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.objective import ObjectiveConfig, accumulate
 from nomoat.train.optim import OptimConfig, Optimizer
+from nomoat.train.whole import in_one_piece
 
 SPEC = shape(
     vocab_size=64, n_layers=5, d_model=16, n_heads=2, d_nope=8, d_rope=4, d_value=8, d_kv_latent=8,
@@ -141,7 +146,8 @@ def course(mesh, steps, rows, n_parts, schedule, changes, begun=None):
     has of it; goes on from one that has `begun`."""
     spec = varied(SPEC, **changes)
     model = Transformer(spec).initialise(1)
-    pipeline = Pipeline(model, mesh.group("pipeline"), schedule, 8) if mesh.size("pipeline") > 1 else None
+    pipeline = cut(model, replace(mesh, axes=mesh.axes.model_copy(update={"schedule": schedule})), 8)
+    model = spread(model, mesh, root=pipeline and pipeline.stage, summed=True)
     optimizer, log = Optimizer(model, OptimConfig(), mesh, pipeline), []
     if begun:
         optimizer.load(begun)
@@ -158,11 +164,10 @@ def course(mesh, steps, rows, n_parts, schedule, changes, begun=None):
         told = computed.telemetry
         log.append((computed.loss, told.get("mtp_loss", 0.0), told.get("load_max", 0.0), norm))
     saved = {**optimizer.tensors(), **dict(model.named_buffers())}
-    if pipeline:
-        saved = pipeline.gather(saved)
-        model = pipeline.whole(optimizer.master)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    return log, {name: tensor.detach() for name, tensor in tensors}, saved
+    everyones = mesh.gather({name: whole(tensor) for name, tensor in saved.items()})
+    plain = in_one_piece(model, optimizer)
+    tensors = [*plain.named_parameters(), *plain.named_buffers()]
+    return log, {name: tensor.detach() for name, tensor in tensors}, dict(ChainMap(*everyones))
 
 
 def apart(found, alone):
@@ -201,6 +206,15 @@ def test_it_does_so_to_the_bit_where_sums_keep_their_order():
     assert apart(then, (alone[0][3:], *alone[1:]))[1] == 0
 
 
+def test_stages_in_parts_with_their_experts_on_two_ranks_train_as_one_rank():
+    """Two by two ranks: in a stage everything lies in two parts, and tokens go to their experts."""
+    alone = ranks.run(course, 1, 2, 4, 4, "1f1b", NARROW)[0]
+    for found in ranks.run(course, 4, 2, 4, 2, "1f1b", NARROW, pipeline=2, expert=2):
+        told, weights = apart(found, alone)
+        assert told < 1e-5
+        assert weights < 1e-2
+
+
 @pytest.mark.check
 @pytest.mark.parametrize(
     ("schedule", "changes", "n_parts", "axes"),
@@ -216,11 +230,16 @@ def test_it_does_so_to_the_bit_where_sums_keep_their_order():
         ("1f1b", {"n_mtp": 2}, 2, {"pipeline": 2, "replicate": 2}),
         ("dualpipev", {"n_layers": 9}, 8, {"pipeline": 4}),
         ("zbv", {}, 4, {"pipeline": 2, "replicate": 2}),
+        ("1f1b", {}, 4, {"pipeline": 2, "shard": 2}),
+        ("1f1b", {"tied": True, "n_routed": 0}, 2, {"pipeline": 2, "shard": 2}),
+        ("1f1b", {}, 2, {"pipeline": 2, "expert": 2}),
+        ("1f1b", {"n_mtp": 0}, 3, {"pipeline": 3, "shard": 2}),
+        ("1f1b", {}, 2, {"pipeline": 2, "shard": 2, "replicate": 2}),
     ],
 )
 def test_every_schedule_and_mesh_trains_as_one_rank(schedule, changes, n_parts, axes):
-    copies = axes.get("replicate", 1)
-    rows, world = n_parts * copies, axes["pipeline"] * copies
+    world = math.prod(axes.values())
+    rows = n_parts * world // axes["pipeline"]
     steps = 50 if world == 4 else 15
     alone = ranks.run(course, 1, steps, rows, rows, "1f1b", changes, seconds=300)[0]
     for found in ranks.run(course, world, steps, rows, n_parts, schedule, changes, seconds=300, **axes):

@@ -8,12 +8,12 @@ from shapes import shape
 from nomoat.config import parse
 from nomoat.model.transformer import Transformer
 from nomoat.parallel import fsdp
+from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE
 from nomoat.rl import exchange, grpo
 from nomoat.rl.reward import Judged, Score
 from nomoat.rl.rollout import Rollout
 from nomoat.stages import s6_distill
-from nomoat.stages.models import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
 

@@ -3,7 +3,8 @@
 import pytest
 
 from nomoat.config import ConfigError, read_recipe, shipped_recipes
-from nomoat.stages import pipeline
+from nomoat.parallel.axes import MeshConfig
+from nomoat.stages import limits, pipeline
 from nomoat.stages.recipe import resolve
 
 WRONG = {
@@ -22,11 +23,10 @@ WRONG = {
     "sft.shares={prose=0.0}": "some kind of document above 0",
 }
 PIPELINES = {
-    "mesh={pipeline=2}": "stage rl samples from what it trains, which takes whole models.*pipeline = 2",
     "mesh={pipeline=4}": "4 stages, found one of 3 blocks; expected a block for each stage: set pipeline = 3",
     "mesh={pipeline=2,schedule='zbv'}": "4 stages, found one of 3 blocks.*set pipeline = 1",
     "mesh={pipeline=2,replicate=4}": "found 1 microbatches in a step; expected one for each stage",
-    "mesh={pipeline=2,shard=2}": "expected shard = 1 and expert = 1 beside it",
+    "models.main.n_layers=4 mesh={pipeline=2,shard=2,schedule='zbv'}": "beside it; set schedule = \"1f1b\"",
     "mesh={pipeline=2,replicate=1} pretrain.micro_rows=3": "every rank, here 4; set pretrain.micro_rows = 2",
     "mesh={schedule='2f2b'}": "1f1b",
 }
@@ -50,8 +50,12 @@ def test_a_pipeline_that_can_not_be_is_refused_before_anything_is_done(change):
         pipeline.check(resolve(read_recipe("smoke", change.split())), whole=False)
 
 
-def test_what_samples_is_refused_a_pipeline_only_where_it_would_run():
-    pipeline.check(resolve(read_recipe("smoke", ["mesh={pipeline=2}"])), only=["tokenizer", "pretrain"])
+def test_what_samples_has_no_stages_but_as_many_parts():
+    recipe = resolve(read_recipe("smoke", ["mesh={pipeline=2,shard=3}"]))
+    pipeline.check(resolve(read_recipe("smoke", ["mesh={pipeline=2}"])), whole=False)
+    laid = {config.kind: limits.axes_of(recipe.mesh, config) for config in recipe.stages}
+    assert {laid[kind] for kind in ("rl", "distill")} == {MeshConfig(shard=6)}
+    assert laid["sft"] == recipe.mesh
 
 
 @pytest.mark.parametrize("change", RIGHT)

@@ -6,6 +6,7 @@ from shapes import shape, varied
 
 from nomoat.config import ConfigError
 from nomoat.model.transformer import Transformer
+from nomoat.stages.begin import Values
 from nomoat.stages.s6_distill import inherit
 
 TEACHER = shape(
@@ -23,9 +24,25 @@ def models(student=STUDENT):
     return Transformer(student).initialise(1), teacher
 
 
+def lent(student, teacher):
+    """The student with what it inherits."""
+
+    def start(model):
+        tensors = dict(model.named_parameters())
+
+        def fill(asked):
+            for name, tensor in asked.items():
+                tensor.copy_(tensors[name].detach())
+
+        return Values(model.spec, fill)
+
+    start = inherit(start(student), start(teacher))
+    start.fill(dict(student.named_parameters()))
+
+
 def test_layers_spread_over_the_depth_lend_their_attention():
     student, teacher = models()
-    inherit(student, teacher)
+    lent(student, teacher)
     for mine, theirs in ((0, 0), (1, 3)):
         a, b = student.blocks[mine].attention.state_dict(), teacher.blocks[theirs].attention.state_dict()
         assert all(torch.equal(a[k], b[k]) for k in a)
@@ -34,7 +51,7 @@ def test_layers_spread_over_the_depth_lend_their_attention():
 
 def test_a_student_as_wide_as_the_shared_experts_computes_what_they_compute():
     student, teacher = models(varied(STUDENT, d_ffn=16))
-    inherit(student, teacher)
+    lent(student, teacher)
     h = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(student.blocks[1].ffn(h), teacher.blocks[3].ffn.shared(h))
 
@@ -42,4 +59,4 @@ def test_a_student_as_wide_as_the_shared_experts_computes_what_they_compute():
 def test_a_student_of_another_width_is_told_what_to_do():
     student, teacher = models(varied(STUDENT, n_heads=4))
     with pytest.raises(ConfigError, match="n_heads=4.*inherit = false"):
-        inherit(student, teacher)
+        lent(student, teacher)

@@ -50,7 +50,7 @@ STAGE = '''
 """A second cold start: as sft, on half of its steps."""
 
 from nomoat.stages import fit
-from nomoat.stages.models import load_model
+from nomoat.stages.models import stored
 
 
 class Config(fit.Config):
@@ -58,7 +58,7 @@ class Config(fit.Config):
 
 
 def run(session, config, recipe):
-    outputs = fit.fit(session, config, recipe, load_model(session, config.source))
+    outputs = fit.fit(session, config, recipe, stored(session, config.source))
     return {**outputs, "bought": "an echo"}
 
 

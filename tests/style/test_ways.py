@@ -83,7 +83,8 @@ class Datum:
 
     def _is_in_array(self, array: torch.Tensor | np.ndarray) -> bool:
         if self.floats is not None and isinstance(array, torch.Tensor):
-            return array.shape == self.floats.shape and bool((array == self.floats).all())
+            is_alike = array.shape == self.floats.shape and not array.is_meta
+            return is_alike and bool((array == self.floats).all())
         is_ids = "int" in str(array.dtype)
         return self.ids is not None and is_ids and spelled(self.ids) in spelled(array.flatten().tolist())
 

@@ -14,8 +14,8 @@ from shapes import shape
 from nomoat.config import WeightsError
 from nomoat.data.packing import Batch
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE
-from nomoat.stages.models import spread
 from nomoat.train import checkpoint
 from nomoat.train.disk import FS
 from nomoat.train.loop import reduce_gradients

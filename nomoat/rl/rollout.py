@@ -1,6 +1,6 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nomoat.data import documents
 from nomoat.engine import generate
+from nomoat.engine.request import Sample
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
@@ -68,6 +69,7 @@ class Rollout:
     logp_T: Tensor  # float32, log-probability of each of these when it was drawn
     text: str  # what the policy wrote, special tokens shown, without the end token
     stop: Literal["end", "length"]
+    weight_T: Tensor | None = None  # float32, of an outside sampler's tokens (mismatch.py)
 
     @property
     def n_prompt(self) -> int:
@@ -79,6 +81,7 @@ class Rollout:
 
 
 Rollouts = tuple[Rollout, ...]  # of one exercise
+Draw = Callable[..., list[list[Sample]]]
 
 
 def turns_asked(exercises: Sequence[Exercise]) -> list[int]:
@@ -95,9 +98,11 @@ def sample(
     max_new_tokens: int,
     think: bool | None = None,
     verdicts: Verdicts | None = None,
+    draw: Draw = generate.sample,
     **how: Any,
 ) -> list[Rollouts]:
-    """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it.
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it, in
+    whose place `draw` may stand.
 
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
@@ -115,7 +120,7 @@ def sample(
             texts[i, j] = openings[i] + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
             verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
-    samples = generate.sample(
+    samples = draw(
         model,
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,

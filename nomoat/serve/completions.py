@@ -37,6 +37,9 @@ def completion(body: CompletionBody, served: Served) -> Asked:
     held = structured.compiled(structured.source_of(body), served.engine)
     how = (longest, body.logprobs, None, "prompt", held)
     request = [continued(body, served, ids, *how) for ids in prompts]
+    if body.stop_token_ids:
+        ends = frozenset(body.stop_token_ids)
+        request = [replace(each, stop_ids=each.stop_ids | ends) for each in request]
     if body.echo and body.logprobs is not None:
         request = [replace(each, prompt_logprobs=body.logprobs) for each in request]
     marks = served.tokenizer.layout
@@ -81,9 +84,12 @@ class Completion:
         return iter(())
 
     def delta(self, delta: Delta) -> Iterator[Event]:
+        begins = delta.choice not in self.listed
         text, logprobs = self.said(delta.choice, [delta])
-        if text or logprobs or delta.finish:
-            yield self.chunk([choice_of(delta.choice, text=text, logprobs=logprobs, finish=delta.finish)])
+        ids = self.ids(delta.choice, [delta], begins)
+        if text or logprobs or delta.finish or ids.get("token_ids"):
+            said = {"text": text, **ids, "logprobs": logprobs, "finish": delta.finish}
+            yield self.chunk([choice_of(delta.choice, **said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
         if self.with_usage:
@@ -98,9 +104,19 @@ class Completion:
         listed = []
         for index, choice in enumerate(choices):
             text, logprobs = self.said(index, choice.deltas)
-            listed.append(choice_of(index, text=text, logprobs=logprobs, finish=choice.finish))
+            ids = self.ids(index, choice.deltas)
+            listed.append(choice_of(index, text=text, logprobs=logprobs, finish=choice.finish, **ids))
         costs = {"usage": self.usage(usage), "timings": timings_of(usage)}
         return self.head.fields("text_completion") | {"choices": listed} | costs
+
+    def ids(self, index: int, deltas: Sequence[Delta], begins: bool = True) -> JsonObject:
+        """The ids that were generated, those that ended the choice included, if they were asked for; with the
+        first ones those of the prompt."""
+        if not self.body.return_token_ids:
+            return {}
+        prompt = self.asked.requests[index // self.asked.requests[0].n].prompt
+        listed = [] if self.silent else [token.id for delta in deltas for token in delta.tokens]
+        return {"token_ids": listed} | ({"prompt_token_ids": [*prompt]} if begins else {})
 
     def usage(self, usage: Usage) -> JsonObject:
         return usage_of(replace(usage, completion_tokens=0) if self.silent else usage)

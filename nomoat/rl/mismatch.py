@@ -15,7 +15,7 @@ from nomoat.parallel.mesh import Mesh
 from nomoat.rl import exchange
 from nomoat.rl.grpo import log_probs
 from nomoat.rl.reward import Group, flat
-from nomoat.rl.rows import chunks, micro_tokens, pack, pad, width
+from nomoat.rl.rows import PaddedRows, chunks, micro_tokens, pack, pad, width
 
 FAR = 50.0  # nats beyond which a weight is as good as infinite
 
@@ -40,15 +40,22 @@ def weights(d_M: Tensor, clip: float) -> Tensor:
 
 
 def measured(d_M: Tensor, clip: float) -> Mismatch:
-    """The effective sample size is (sum w)^2 / sum w^2 of the weights before they are truncated (Kong 1992)."""
-    if not len(d_M):
-        return Mismatch(0.0, 0.0, 0.0, 1.0, 0.0, 0)
+    """The effective sample size is (sum w)^2 / sum w^2 of the weights, not truncated (Kong 1992)."""
+    n = len(d_M)
+    if not n:
+        return Mismatch(gap=0.0, largest=0.0, kl=0.0, effective=1.0, clipped=0.0, tokens=0)
     d_M = d_M.double()
     w_M = d_M.clamp(max=FAR).exp()
-    effective = float(w_M.sum() ** 2 / (w_M**2).sum()) / len(w_M)
-    kl = float((w_M - 1 - d_M).mean())
-    clipped = float((w_M > clip).double().mean())
-    return Mismatch(float(d_M.abs().mean()), float(d_M.abs().max()), kl, effective, clipped, len(d_M))
+    effective = w_M.sum() ** 2 / (w_M**2).sum()
+    kl_M = w_M - 1 - d_M
+    return Mismatch(
+        gap=float(d_M.abs().mean()),
+        largest=float(d_M.abs().max()),
+        kl=float(kl_M.mean()),
+        effective=float(effective) / n,
+        clipped=float((w_M > clip).sum()) / n,
+        tokens=n,
+    )
 
 
 def learned(model: Transformer, groups: Sequence[Group], temperature: float, mesh: Mesh) -> list[Tensor]:
@@ -57,14 +64,20 @@ def learned(model: Transformer, groups: Sequence[Group], temperature: float, mes
     """
     place = {id(judged): number for number, judged in enumerate(flat(groups))}
     own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(model))
+    n_idle = mesh.most(len(own)) - len(own)
     found: dict[int, Tensor] = {}
-    for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
+    for chunk in own + [[]] * n_idle:
         rows = pad(chunk, model.device)
-        logp_M = log_probs(model, rows, temperature).cpu()
-        parts = logp_M.split([judged.rollout.length for judged in rows.members])
-        found |= {place[id(judged)]: logp_T for judged, logp_T in zip(rows.members, parts)}
-    everyones = {number: logp_T for theirs in mesh.gather(found) for number, logp_T in theirs.items()}
-    return [everyones[number] for number in range(len(place))]
+        numbers = [place[id(judged)] for judged in rows.members]
+        found |= zip(numbers, _of_members(model, rows, temperature))
+    for theirs in mesh.gather(found):
+        found |= theirs
+    return [found[number] for number in place.values()]
+
+
+def _of_members(model: Transformer, rows: PaddedRows, temperature: float) -> Sequence[Tensor]:
+    logp_M = log_probs(model, rows, temperature).cpu()
+    return logp_M.split([judged.rollout.length for judged in rows.members])
 
 
 def weighed(

@@ -28,7 +28,7 @@ from nomoat.rl import mismatch
 from nomoat.rl.mismatch import Mismatch
 from nomoat.rl.replies import PLAIN, Unusable, samples_of
 from nomoat.rl.reward import Group
-from nomoat.rl.wire import Away, Server
+from nomoat.rl.wire import Away, Server, never
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
 from nomoat.weights.export import without_depths
@@ -85,15 +85,18 @@ class Outside:
     """The sampler of a stage.  `given_up()` says that nothing is waited for any more."""
 
     def __init__(
-        self, sampler: Sampler, directory: Path, mesh: Mesh, given_up: Callable[[], bool] = lambda: False
+        self, sampler: Sampler, directory: Path, mesh: Mesh, given_up: Callable[[], bool] = never
     ):
-        self.sampler, self.mesh = sampler, mesh
+        self.sampler, self.mesh, self.given_up = sampler, mesh, given_up
         self.directory = Path(sampler.directory) if sampler.directory else directory
-        self.server = Server(sampler.url, key_of(sampler), sampler.patience_seconds)
-        self.server.found_again = self.tell
         self.failed = False
-        self.server.given_up = lambda: self.failed or given_up()
+        how = {"found_again": self.tell, "given_up": self.over}
+        self.server = Server(sampler.url, key_of(sampler), sampler.patience_seconds, **how)
         self.place: Path | None = None  # of the weights that it has now
+
+    def over(self) -> bool:
+        """Whether an answer is of no use any more."""
+        return self.failed or self.given_up()
 
     # --- weights ---
 
@@ -188,10 +191,10 @@ class Outside:
         self, i: int, prompt: Sequence[int], key: int, n: int, seed: int, how: JsonObject
     ) -> Iterator[Ask]:
         """The requests for one prompt; what each draws is keyed, and so the same when it is asked again."""
+        usual = {"model": self.sampler.model, "prompt": [*prompt], **PLAIN}
+        body = usual | how | self.sampler.more
         for first in range(0, n, CHOICES):
-            digest = hashlib.sha256(f"{seed}/{key}/{first}".encode()).digest()
-            own = {"n": min(CHOICES, n - first), "seed": int.from_bytes(digest[:4], "big") >> 1}
-            body = {"model": self.sampler.model, "prompt": [*prompt], **PLAIN, **how, **self.sampler.more}
+            own = {"n": min(CHOICES, n - first), "seed": seed_of(seed, key, first)}
             yield Ask(i, first, body | own)
 
     def answer(self, ask: Ask, vocab_size: int) -> list[Sample]:
@@ -204,12 +207,14 @@ class Outside:
     @contextlib.contextmanager
     def failing(self, pool: ThreadPoolExecutor) -> Iterator[None]:
         """However it ends, no request goes on."""
+        whole = False
         try:
             yield
-        except BaseException:
-            self.failed = True
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            whole = True
+        finally:
+            if not whole:
+                self.failed = True
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def weighed(
         self, number: int, model: Transformer, groups: Sequence[Group], temperature: float
@@ -228,6 +233,12 @@ class Outside:
             "where its number format alone is coarser, raise the bound; the checkpoints are kept, the same "
             "command goes on from there"
         )
+
+
+def seed_of(*parts: int) -> int:
+    """31 bits, which every server takes."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def filled(value: Any, fields: Mapping[str, str]) -> Any:

@@ -17,6 +17,11 @@ PAUSE_SECONDS = (0.05, 2.0)  # between two tries, the first and the longest
 SAID = 400  # characters of a server's words that an error repeats
 
 
+def never() -> bool:
+    """What is not."""
+    return False
+
+
 class Away(Exception):
     """No answer: the connection failed, or the server is too busy; `lost`: it may have been started anew."""
 
@@ -28,11 +33,20 @@ class Away(Exception):
 class Server:
     """A server under `url`, such as http://host:8000/v1, asked by several threads.
 
-    Without an answer to anybody for `patience_seconds` it is given up.  `found_again` is called before a
-    lost server is asked anew: one that was started again has forgotten what it was told.
+    Without an answer to anybody for `patience_seconds` it is given up, or where `given_up()`.
+    `found_again` is called before a lost server is asked anew: one that was started again has forgotten what
+    it was told.
     """
 
-    def __init__(self, url: str, key: str | None, patience_seconds: float):
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        patience_seconds: float,
+        *,
+        found_again: Callable[[], object] = never,
+        given_up: Callable[[], bool] = never,
+    ):
         parts = urlsplit(url)
         self.url, self.root, self.place = url, parts.path.removesuffix("/").removesuffix("/v1"), parts.netloc
         self.kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -43,8 +57,7 @@ class Server:
         self.heard = -float("inf")  # when it last answered
         self.lost = False
         self.finding = threading.RLock()
-        self.found_again: Callable[[], None] = lambda: None
-        self.given_up: Callable[[], bool] = lambda: False
+        self.found_again, self.given_up = found_again, given_up
 
     def once(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
         """The answer; Away where there is none yet, UserError where the server refuses or says no JSON."""

@@ -84,12 +84,9 @@ class Completion:
         return iter(())
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        begins = delta.choice not in self.listed
-        text, logprobs = self.said(delta.choice, [delta])
-        ids = self.ids(delta.choice, [delta], begins)
-        if text or logprobs or delta.finish or ids.get("token_ids"):
-            said = {"text": text, **ids, "logprobs": logprobs, "finish": delta.finish}
-            yield self.chunk([choice_of(delta.choice, **said)])
+        said = self.fields(delta.choice, [delta])
+        if delta.finish or said["text"] or said["logprobs"] or said.get("token_ids"):
+            yield self.chunk([choice_of(delta.choice, finish=delta.finish, **said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
         if self.with_usage:
@@ -103,13 +100,12 @@ class Completion:
     def whole(self, choices: Sequence[Choice], usage: Usage) -> JsonObject:
         listed = []
         for index, choice in enumerate(choices):
-            text, logprobs = self.said(index, choice.deltas)
-            ids = self.ids(index, choice.deltas)
-            listed.append(choice_of(index, text=text, logprobs=logprobs, finish=choice.finish, **ids))
+            said = self.fields(index, choice.deltas)
+            listed.append(choice_of(index, finish=choice.finish, **said))
         costs = {"usage": self.usage(usage), "timings": timings_of(usage)}
         return self.head.fields("text_completion") | {"choices": listed} | costs
 
-    def ids(self, index: int, deltas: Sequence[Delta], begins: bool = True) -> JsonObject:
+    def ids(self, index: int, deltas: Sequence[Delta], begins: bool) -> JsonObject:
         """The ids that were generated, those that ended the choice included, if they were asked for; with the
         first ones those of the prompt."""
         if not self.body.return_token_ids:
@@ -120,6 +116,12 @@ class Completion:
 
     def usage(self, usage: Usage) -> JsonObject:
         return usage_of(replace(usage, completion_tokens=0) if self.silent else usage)
+
+    def fields(self, index: int, deltas: Sequence[Delta]) -> JsonObject:
+        """What a choice says with some deltas."""
+        begins = index not in self.listed
+        text, logprobs = self.said(index, deltas)
+        return {"text": text, "logprobs": logprobs, **self.ids(index, deltas, begins)}
 
     def said(self, index: int, deltas: Sequence[Delta]) -> tuple[str, JsonObject | None]:
         """The text of some deltas, the prompt before the first; their log-probabilities, if asked for."""

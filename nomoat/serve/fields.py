@@ -129,7 +129,7 @@ class DetokenizeBody(Body):
 
 
 class UpdateBody(Body):
-    model_path: Annotated[str, Field(min_length=1, max_length=4096)] = Field(description="as export writes it")
+    model_path: Annotated[str, Field(min_length=1, max_length=4096, description="as `export` writes it")]
     model: str | None = Field(None, description="as /v1/models calls it; the first one if left out")
 
 

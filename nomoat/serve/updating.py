@@ -24,7 +24,7 @@ def routes(root: Path | None) -> list[Route]:
     if root is None:
         return []
     if not root.is_dir():
-        raise ConfigError(f"--updates {root}; expected a directory that weights will be put in; make it first")
+        raise ConfigError(f"--updates {root}; expected a directory for weights; make it first")
     return [Route(PATH, endpoint(root.resolve()), methods=["POST"])]
 
 

@@ -1,7 +1,6 @@
 """Laws of a sampler that is another process, held against the project's own server."""
 
 import contextlib
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -74,8 +73,8 @@ def test_it_draws_what_the_engine_draws_and_is_told_of_new_weights(tokenizer, tm
             for i, group in enumerate(drawn):
                 prompt = group[0].prompt_T.tolist()
                 for ask in sampler.asks(i, prompt, i, CHOICES + 1, HOW["seed"], {"max_tokens": 12}):
-                    n, seed = ask.body["n"], ask.body["seed"]
-                    own = {"n_per_prompt": n, "max_new_tokens": 12, "seed": seed, "stop_ids": (2,), "keys": [0]}
+                    own = {"n_per_prompt": ask.body["n"], "seed": ask.body["seed"], "keys": [0]}
+                    own |= {"max_new_tokens": 12, "stop_ids": (2,)}
                     for j, sample in enumerate(generate.sample(model, [prompt], **own)[0], ask.first):
                         assert group[j].ids_T.tolist() == sample.ids_T.tolist()
                         torch.testing.assert_close(group[j].logp_T, sample.logp_T, rtol=0, atol=1e-5)

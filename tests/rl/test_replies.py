@@ -9,7 +9,8 @@ ASKED = {"n": 1, "prompt": [1, 7], "max_tokens": 4, "stop_token_ids": [2, 3]}
 
 def choice(ids, logps=None, finish="stop", **more):
     logps = [-0.5] * len(ids) if logps is None else logps
-    return {"index": 0, "token_ids": ids, "logprobs": {"token_logprobs": logps}, "finish_reason": finish, **more}
+    said = {"index": 0, "token_ids": ids, "logprobs": {"token_logprobs": logps}, "finish_reason": finish}
+    return {**said, **more}
 
 
 @pytest.mark.parametrize(

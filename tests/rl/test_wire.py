@@ -1,6 +1,7 @@
 """A server that is away for a while, and one that is gone."""
 
 import contextlib
+import functools
 import http.server
 import json
 import threading
@@ -43,8 +44,9 @@ def scripted(*answers):
 
 def test_a_lost_server_is_told_what_it_has_to_know_before_it_is_asked_again():
     with scripted(None, GOOD, GOOD, GOOD) as (url, asked):
-        server = Server(url, "secret", 60.0)
-        server.found_again = lambda: server.once("POST", "/update", {"now": 1})
+        teller = Server(url, "secret", 60.0)
+        told = functools.partial(teller.once, "POST", "/update", {"now": 1})
+        server = Server(url, "secret", 60.0, found_again=told)
         assert server.ask("POST", "/v1/completions", {"n": 1}) == {"ok": True}
         server.ask("POST", "/v1/completions", {"n": 2})
     assert [(path, body) for path, body, _ in asked] == [
@@ -56,8 +58,7 @@ def test_a_lost_server_is_told_what_it_has_to_know_before_it_is_asked_again():
 
 def test_one_that_is_busy_is_asked_again_as_it_is():
     with scripted((429, b"full"), (503, b"not yet"), GOOD) as (url, asked):
-        server = Server(url, None, 60.0)
-        server.found_again = lambda: pytest.fail("it was not away")
+        server = Server(url, None, 60.0, found_again=functools.partial(pytest.fail, "it was not away"))
         assert server.ask("POST", "/x", {}) == {"ok": True}
     assert [key for *_, key in asked] == [None] * 3
 
@@ -84,6 +85,6 @@ def test_one_that_is_gone_is_given_up(free_port):
     server = Server(f"http://127.0.0.1:{free_port}/v1", None, 0.1)
     with pytest.raises(UserError, match="gives no answer to /x .ConnectionRefused.*start it again"):
         server.ask("POST", "/x", {})
-    server.patience_seconds, server.given_up = 60.0, lambda: True  # a signal asked to stop
+    server = Server(server.url, None, 60.0, given_up=functools.partial(bool, 1))  # a signal asked to stop
     with pytest.raises(UserError, match="gives no answer"):
         server.ask("POST", "/x", {})

@@ -98,7 +98,7 @@ def sample(
     max_new_tokens: int,
     think: bool | None = None,
     verdicts: Verdicts | None = None,
-    draw: Draw = generate.sample,
+    draw: Draw | None = None,
     **how: Any,
 ) -> list[Rollouts]:
     """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it, in
@@ -116,7 +116,7 @@ def sample(
             texts[i, j] = openings[i] + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
             verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
-    samples = draw(
+    samples = (draw or generate.sample)(
         model,
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
-from nomoat.engine import generate
 from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
@@ -218,7 +217,7 @@ class Learner:
                     temperature=s.temperature,
                     think=s.think,
                     verdicts=verdicts,
-                    draw=self.outside.draw if self.outside else generate.sample,
+                    draw=self.outside and self.outside.draw,
                 )
                 keys = {"shadow_key": self.key(number), "coin_key": self.key("coin", number, 0)}
                 return reward.judge(groups, verdicts, s.rewards, numbers=[first + i for i in own], **keys)

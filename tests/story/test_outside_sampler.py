@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -57,7 +58,7 @@ def run(command, n_ranks=1):
 
 
 def course(out):
-    return [event for event in Run.open(out).curve("rl")]
+    return Run.open(out).curve("rl")
 
 
 def test_two_ranks_draw_from_one_server(recipe, begun, tmp_path):
@@ -73,7 +74,7 @@ def test_two_ranks_draw_from_one_server(recipe, begun, tmp_path):
     assert (tmp_path / "run" / "rl" / "model" / "model.safetensors").exists()
 
 
-def test_a_killed_run_goes_on_as_one_that_was_not(recipe, begun, tmp_path):
+def test_a_killed_run_ends_in_the_bits_of_one_that_was_not(recipe, begun, tmp_path, weights):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert run(words(recipe, begun, calm)).returncode == 0
     command = [sys.executable, *words(recipe, begun, killed)]
@@ -83,21 +84,20 @@ def test_a_killed_run_goes_on_as_one_that_was_not(recipe, begun, tmp_path):
         while not (killed / "events.jsonl").exists() or len(course(killed)) < 3:
             assert process.poll() is None
             assert time.monotonic() < end
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
     finally:
         afflictions.kill(process.pid)
         process.wait()
     done = run(words(recipe, begun, killed))
     assert done.returncode == 0, done.stderr
     assert Run.open(killed).events("resume")
-    for mine, theirs in zip(course(killed), course(calm), strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
-        assert mine["tokens"] == theirs["tokens"]
+    assert [step["loss"] for step in course(killed)] == [step["loss"] for step in course(calm)]
+    assert weights(killed, "rl") == weights(calm, "rl")
 
 
 def test_a_deaf_server_stops_the_run_and_the_checkpoint_is_good(recipe, begun, tmp_path):
     out = tmp_path / "run"
-    done = run(words(recipe, begun, out, update=[]))
+    done = run(words(recipe, begun, out, update=[], bound=2e-5))
     assert done.returncode == 2
     assert "drew its tokens with other probabilities" in done.stderr
     assert "Traceback" not in done.stderr

@@ -45,6 +45,18 @@ def test_ids_go_in_and_come_out_with_what_each_was_worth(client, served):
         logp_TV = model(torch.tensor([[*IDS["prompt"], *ids]]))[0].log_softmax(-1)
         expected = [logp_TV[n, id].item() for n, id in enumerate(ids, len(IDS["prompt"]) - 1)]
         assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected, abs=1e-5)
+    _, beside = client.post(TEXT, **{**fields, "logprobs": 1})  # the same tokens, by the longer way
+    for choice, other in zip(said["choices"], beside["choices"]):
+        assert other["token_ids"] == choice["token_ids"]
+        logps = other["logprobs"]["token_logprobs"]
+        assert choice["logprobs"]["token_logprobs"] == pytest.approx(logps, abs=1e-5)
+        assert choice["logprobs"]["tokens"] == other["logprobs"]["tokens"]
+        assert [len(top) for top in choice["logprobs"]["top_logprobs"]] == [1] * len(logps)
+    cold = {**fields, "temperature": 0.5}  # where what is told is not what it was drawn with
+    _, one = client.post(TEXT, **cold)
+    _, other = client.post(TEXT, **{**cold, "logprobs": 1})
+    logps = other["choices"][0]["logprobs"]["token_logprobs"]
+    assert one["choices"][0]["logprobs"]["token_logprobs"] == pytest.approx(logps, abs=1e-5)
     events = client.events(TEXT, **fields)
     choices = [event["choices"][0] for event in events]
     for n, choice in enumerate(said["choices"]):

@@ -33,13 +33,14 @@ def draw(mesh: Mesh, exercises: Sequence[Exercise], work: Callable[[range], Sequ
     """
     own = range(mesh.rank, len(exercises), mesh.world)
 
-    def timed() -> tuple[Sequence[Group], float]:
-        start = time.perf_counter()
-        groups = work(own) if own else []
-        return groups, time.perf_counter() - start
+    groups: list[Group] = []
 
-    groups, own_seconds = mesh.together(timed)
-    seconds = mesh.gather(own_seconds)
+    def timed() -> float:
+        start = time.perf_counter()
+        groups.extend(work(own) if own else [])
+        return time.perf_counter() - start
+
+    seconds = mesh.gather(mesh.together(timed))
     if mesh.world == 1:
         return Drawn([*groups], own, tuple(seconds))
     told = [[_plain(judged) for judged in group] for group in groups]

@@ -59,7 +59,8 @@ def told(choice: JsonObject, vocab_size: int) -> tuple[list[int], list[float]]:
     if not whole:
         raise Unusable(
             "an answer without the ids and log-probabilities of its tokens (`token_ids`, "
-            "`logprobs.token_logprobs`); expected both, one of each token: `nomoat serve`, vLLM from 0.10.2"
+            "`logprobs.token_logprobs`); expected both, one of each token; take a server that tells them "
+            "(docs/cluster.md)"
         )
     if wrong := [id for id in ids if not (type(id) is int and 0 <= id < vocab_size)]:
         raise Unusable(f"id {wrong[0]!r}; expected 0 to {vocab_size - 1}: it serves another model")

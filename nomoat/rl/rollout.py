@@ -89,6 +89,11 @@ def turns_asked(exercises: Sequence[Exercise]) -> list[int]:
     return [len(e.problem.facts.get("messages", [None])) for e in exercises]
 
 
+def to_be_run(exercises: Sequence[Exercise]) -> set[int]:
+    """The numbers of those whose answers are programs."""
+    return {i for i, exercise in enumerate(exercises) if exercise.is_run}
+
+
 def sample(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -106,8 +111,12 @@ def sample(
 
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
-    heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
-    prompts = _prompts(tokenizer, exercises, model.spec.context - max_new_tokens, think)
+    heard = to_be_run(exercises) if verdicts else ()
+    whole = turns_asked(exercises)
+    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
+    prompts = layout.render_latest(
+        tokenizer, talks, model.spec.context - max_new_tokens, generate=True, think=think, whole=whole
+    )
     openings = ["<think>" if prompt.thinking else "" for prompt in prompts]
     texts = {}  # (exercise, sample) -> what was written
 
@@ -134,15 +143,6 @@ def sample(
             rollouts.append(Rollout(exercise, prompt_T, drawn.ids_T, drawn.logp_T, texts[i, j], drawn.stop))
         groups.append(tuple(rollouts))
     return groups
-
-
-def _prompts(
-    tokenizer: Tokenizer, exercises: Sequence[Exercise], longest: int, think: bool | None
-) -> list[layout.Rendered]:
-    """The exercises as they are asked, what was said before as far as there is room."""
-    whole = turns_asked(exercises)
-    talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
-    return layout.render_latest(tokenizer, talks, longest, generate=True, think=think, whole=whole)
 
 
 def account(work: Work, model: Transformer, groups: Sequence[Rollouts]) -> None:

@@ -52,7 +52,7 @@ def words(recipe, begun, out, **fields):
 
 def run(command, n_ranks=1):
     """How a command ended, and what it said."""
-    torchrun = "-m torch.distributed.run --standalone --nproc-per-node".split()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     start = [*torchrun, str(n_ranks)] if n_ranks > 1 else []
     return subprocess.run([sys.executable, *start, *command], capture_output=True, text=True, timeout=SECONDS)
 

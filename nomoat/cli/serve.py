@@ -36,6 +36,9 @@ def serve(
     type: Annotated[Literal["f32", "bf16", "int8"], said("of the weights in memory")] = "f32",
     runs: Annotated[Path | None, said("the lab shows the runs in it (default: runs)", "DIR")] = None,
     task: Tasks = (),
+    updates: Annotated[
+        Path | None, said("let clients replace weights by what lies in it (docs/cluster.md)", "DIR")
+    ] = None,
     browser: Annotated[bool, said("open the page in a browser", name="open")] = False,
     rows: Annotated[int, said("replies that are written at the same time", "N")] = 32,
     plan: Annotated[bool, said("print what would be served, and do nothing")] = False,
@@ -43,7 +46,7 @@ def serve(
 ) -> int:
     """Serve models: a page to talk to them, and an API."""
     from nomoat.parallel.contention import Polite
-    from nomoat.serve import server
+    from nomoat.serve import server, updating
     from nomoat.serve.app import App
     from nomoat.serve.limits import Doors, read_keys
     from nomoat.serve.pages import static
@@ -54,7 +57,7 @@ def serve(
     doors = Doors(address, names, read_keys(keys) if keys else frozenset())
     listed = entries(sources, model)
     shelf = Shelf(listed, rows, stored=type)
-    more = apis(task, runs, sources)
+    more = [*apis(task, runs, sources), *updating.routes(updates)]
     models = [described(entry, type) for entry in listed]
     if plan:
         return told(models, json)

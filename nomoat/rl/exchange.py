@@ -27,11 +27,20 @@ class Drawn:
 
 
 def draw(mesh: Mesh, exercises: Sequence[Exercise], work: Callable[[range], Sequence[Group]]) -> Drawn:
-    """`work(numbers)` samples and judges the exercises with these numbers; this rank's are every world-th."""
-    start = time.perf_counter()
+    """`work(numbers)` samples and judges the exercises with these numbers; this rank's are every world-th.
+
+    A UserError of one rank is raised on all.
+    """
     own = range(mesh.rank, len(exercises), mesh.world)
-    groups = work(own) if own else []
-    seconds = mesh.gather(time.perf_counter() - start)
+
+    groups: list[Group] = []
+
+    def timed() -> float:
+        start = time.perf_counter()
+        groups.extend(work(own) if own else [])
+        return time.perf_counter() - start
+
+    seconds = mesh.gather(mesh.together(timed))
     if mesh.world == 1:
         return Drawn([*groups], own, tuple(seconds))
     told = [[_plain(judged) for judged in group] for group in groups]

@@ -79,7 +79,8 @@ def gradient(
     rollouts of the groups, in as many passes as any rank needs.
 
     The mean over the batch is one over `n_rollouts`: those that teach nothing count too.
-    On-policy w_t = 1 and the gradient is REINFORCE's.  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
+    On-policy w_t = 1 and the gradient is REINFORCE's.  Tokens of an outside sampler have their advantage
+    times their weight (mismatch.py).  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
@@ -162,16 +163,19 @@ def _terms(
     advantages = torch.tensor([judged.advantage for judged in rows.members])
     weights = torch.tensor([VARIANTS[objective.variant].weight(length, sizes) for length in lengths])
     drawn_M = joined([judged.rollout.logp_T for judged in rows.members], torch.float32).to(device)
+    advantage_M = advantages.repeat_interleave(each)
+    if any(judged.rollout.weight_T is not None for judged in rows.members):
+        advantage_M *= joined([judged.rollout.weight_T for judged in rows.members], torch.float32)
     base_M, reference_M = drawn_M, None
     if reference is not None:
-        reference_M = _log_probs(reference, rows, temperature)
+        reference_M = log_probs(reference, rows, temperature)
     if objective.whole_ratio:  # log p - base is then the rollout's mean log ratio, gradients aside
-        now_M = _log_probs(model, rows, temperature)
+        now_M = log_probs(model, rows, temperature)
         means = [log_w.mean().expand(len(log_w)) for log_w in (now_M - drawn_M).split(lengths)]
         base_M = now_M - joined(means, torch.float32).to(device)
     return Terms(
         objective=objective,
-        advantage_M=advantages.repeat_interleave(each).to(device),
+        advantage_M=advantage_M.to(device),
         weight_M=weights.repeat_interleave(each).to(device),
         logp_drawn_M=drawn_M,
         logp_base_M=base_M,
@@ -186,7 +190,8 @@ def _hidden(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
 
 
 @torch.no_grad()
-def _log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
+def log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
+    """Of every target of some rows."""
     h_MD = _hidden(model, rows, temperature)
     return log_prob_objective(
         h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp)

@@ -1,6 +1,6 @@
 """A rollout: one problem, what the policy wrote, and under which probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nomoat.data import documents
 from nomoat.engine import generate
+from nomoat.engine.request import Sample
 from nomoat.model.transformer import Transformer
 from nomoat.tasks import find
 from nomoat.tasks.base import Problem, Task
@@ -68,6 +69,7 @@ class Rollout:
     logp_T: Tensor  # float32, log-probability of each of these when it was drawn
     text: str  # what the policy wrote, special tokens shown, without the end token
     stop: Literal["end", "length"]
+    weight_T: Tensor | None = None  # float32, of an outside sampler's tokens (mismatch.py)
 
     @property
     def n_prompt(self) -> int:
@@ -79,11 +81,17 @@ class Rollout:
 
 
 Rollouts = tuple[Rollout, ...]  # of one exercise
+Draw = Callable[..., list[list[Sample]]]
 
 
 def turns_asked(exercises: Sequence[Exercise]) -> list[int]:
     """Of how many turns each question is, all of which are asked."""
     return [len(e.problem.facts.get("messages", [None])) for e in exercises]
+
+
+def to_be_run(exercises: Sequence[Exercise]) -> set[int]:
+    """The numbers of those whose answers are programs."""
+    return {i for i, exercise in enumerate(exercises) if exercise.is_run}
 
 
 def sample(
@@ -95,13 +103,15 @@ def sample(
     max_new_tokens: int,
     think: bool | None = None,
     verdicts: Verdicts | None = None,
+    draw: Draw | None = None,
     **how: Any,
 ) -> list[Rollouts]:
-    """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it.
+    """`group` rollouts of each exercise, its prompt prefilled once; `how` as generate.sample takes it, in
+    whose place `draw` may stand.
 
     `verdicts` begin with each that ended while the others go on, if its answer has to be run.
     """
-    heard = {i for i, exercise in enumerate(exercises) if verdicts and exercise.is_run}
+    heard = to_be_run(exercises) if verdicts else ()
     whole = turns_asked(exercises)
     talks = [[*e.before, *layout.turns(e.problem.prompt, e.problem.facts)] for e in exercises]
     prompts = layout.render_latest(
@@ -115,7 +125,7 @@ def sample(
             texts[i, j] = openings[i] + tokenizer.decode(ids_T[:-1].tolist(), specials=True)
             verdicts.begin(exercises[i].task, exercises[i].problem, texts[i, j])
 
-    samples = generate.sample(
+    samples = (draw or generate.sample)(
         model,
         [prompt.ids for prompt in prompts],
         n_per_prompt=group,

@@ -4,10 +4,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
 from nomoat.model import counts, lora
@@ -16,6 +16,8 @@ from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import release_memory
 from nomoat.rl import exchange, grpo, reward, rollout, talk, trace
 from nomoat.rl.curriculum import Curriculum
+from nomoat.rl.mismatch import Mismatch
+from nomoat.rl.outside import Outside, Sampler
 from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
@@ -54,6 +56,7 @@ class Settings(grpo.Objective):
     talk: Whole = 0
     talk_weight: Weight = 0.1
     refresh: Count | None = None
+    sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
     watch_every: Count = 20  # steps between two looks at the probes and the KL
     precision: Literal["bf16", "fp32"] = (
@@ -62,6 +65,15 @@ class Settings(grpo.Objective):
     lora: Lora | None = None  # the reference is then the model with it switched off
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
+
+    @model_validator(mode="after")
+    def _as_servers_tell(self):
+        if self.sampler and self.temperature != 1:
+            raise ValueError(
+                f"temperature = {self.temperature} beside sampler: servers tell log-probabilities as at "
+                "temperature 1; expected 1; leave temperature out"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class Batch:
     live: tuple[Group, ...]
     seconds: float
     idle: float
+    mismatch: Mismatch | None = None  # of an outside sampler
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class Learner:
     curriculum: Curriculum
     reference: Reference
     renew: Callable[[], None] = nothing  # before each sampling
+    outside: Outside | None = None
 
     def step(self, number: int) -> Gradient:
         """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
@@ -108,6 +122,7 @@ class Learner:
             "levels": dict(self.curriculum.success),
             "sample_seconds": batch.seconds,
             "idle_share": batch.idle,
+            "sampler": batch.mismatch and asdict(batch.mismatch),
             "update_seconds": time.perf_counter() - start,
             "talk_loss": kept and kept.loss,
         }
@@ -124,6 +139,8 @@ class Learner:
         news."""
         start = time.perf_counter()
         self.renew()
+        if self.outside:
+            self.outside.renew(number, self.policy, self.tokenizer)
         wanted = self.settings.prompts
         variant = VARIANTS[self.settings.variant]
         rounds: list[exchange.Drawn] = []
@@ -136,10 +153,14 @@ class Learner:
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
             if len(live) == wanted:
                 break
+        mismatch = None
+        if self.outside:
+            groups, mismatch = self.outside.weighed(number, self.model, groups, self.settings.temperature)
+            live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
         self.curriculum.learn(groups)
         self.release()
-        seconds = time.perf_counter() - start
-        return Batch(tuple(groups), tuple(own), tuple(live), seconds, exchange.idle_share(rounds))
+        seconds, idle = time.perf_counter() - start, exchange.idle_share(rounds)
+        return Batch(tuple(groups), tuple(own), tuple(live), seconds, idle, mismatch)
 
     def release(self) -> None:
         """What an engine held of a large policy goes back: its copy of the weights is as large again."""
@@ -196,6 +217,7 @@ class Learner:
                     temperature=s.temperature,
                     think=s.think,
                     verdicts=verdicts,
+                    draw=self.outside and self.outside.draw,
                 )
                 keys = {"shadow_key": self.key(number), "coin_key": self.key("coin", number, 0)}
                 return reward.judge(groups, verdicts, s.rewards, numbers=[first + i for i in own], **keys)
@@ -292,6 +314,8 @@ def cost(
     width = sum(update.attended * update.tokens for update in updates) / max(columns, 1)
     sampled = prefill + written * counts.flops_forward(spec, attended)
     executed = prefill + written * counts.flops_forward(spec, attended, model.kernels)
+    if batch.mismatch:  # drawn elsewhere; here a pass measures what was drawn, about as wide
+        executed = (prefilled + written) * counts.flops_forward(spec, attended, model.kernels)
     executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
     flops = sampled + lora.passes(model) * columns * counts.flops_forward(spec, attended)
     if kept is not None:

@@ -10,7 +10,7 @@ from nomoat.config import ConfigError, JsonObject
 from nomoat.run.record import difference
 
 OF_A_RUN = ("device", "threads", "save_seconds", "kernels", "mesh")
-OF_A_STAGE = ("steps", "policy_steps", "optim", "schedule", "precision")
+OF_A_STAGE = ("steps", "policy_steps", "optim", "schedule", "precision", "sampler")
 BEGUN_AGAIN = ("reject", "eval", "export")  # kinds without a training that could go on
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nomoat.config import JsonObject, UserError
-from nomoat.engine.request import Token
+from nomoat.engine.request import Request, Token
 from nomoat.serve import structured
 from nomoat.serve.asked import Asked, Choice, Delta, Event, Usage
 from nomoat.serve.fields import CompletionBody, DetokenizeBody, TokenizeBody
@@ -37,12 +37,25 @@ def completion(body: CompletionBody, served: Served) -> Asked:
     held = structured.compiled(structured.source_of(body), served.engine)
     how = (longest, body.logprobs, None, "prompt", held)
     request = [continued(body, served, ids, *how) for ids in prompts]
+    if body.stop_token_ids:
+        ends = frozenset(body.stop_token_ids)
+        request = [replace(each, stop_ids=each.stop_ids | ends) for each in request]
+    if body.logprobs == 0:
+        request = [as_drawn(each) for each in request]
     if body.echo and body.logprobs is not None:
         request = [replace(each, prompt_logprobs=body.logprobs) for each in request]
     marks = served.tokenizer.layout
     return Asked(
         tuple(request), bool(body.stream), spelled=frozenset(marks.specials.values()) - marks.turn_ends
     )
+
+
+def as_drawn(request: Request) -> Request:
+    """The request, asking for no more than what each token was drawn with, where that is what is told of it
+    anyway: a third of the work."""
+    sampling = replace(request.sampling, top_logprobs=None)
+    same = sampling.plain and sampling.temperature == 1 and request.grammar is None
+    return replace(request, sampling=sampling) if same else request
 
 
 def prompts_of(prompt: object, tokenizer: Tokenizer) -> list[list[int]]:
@@ -81,9 +94,9 @@ class Completion:
         return iter(())
 
     def delta(self, delta: Delta) -> Iterator[Event]:
-        text, logprobs = self.said(delta.choice, [delta])
-        if text or logprobs or delta.finish:
-            yield self.chunk([choice_of(delta.choice, text=text, logprobs=logprobs, finish=delta.finish)])
+        said = self.fields(delta.choice, [delta])
+        if delta.finish or said["text"] or said["logprobs"] or said.get("token_ids"):
+            yield self.chunk([choice_of(delta.choice, finish=delta.finish, **said)])
 
     def end(self, usage: Usage) -> Iterator[Event]:
         if self.with_usage:
@@ -97,13 +110,28 @@ class Completion:
     def whole(self, choices: Sequence[Choice], usage: Usage) -> JsonObject:
         listed = []
         for index, choice in enumerate(choices):
-            text, logprobs = self.said(index, choice.deltas)
-            listed.append(choice_of(index, text=text, logprobs=logprobs, finish=choice.finish))
+            said = self.fields(index, choice.deltas)
+            listed.append(choice_of(index, finish=choice.finish, **said))
         costs = {"usage": self.usage(usage), "timings": timings_of(usage)}
         return self.head.fields("text_completion") | {"choices": listed} | costs
 
+    def ids(self, index: int, deltas: Sequence[Delta], begins: bool) -> JsonObject:
+        """The ids that were generated, those that ended the choice included, if they were asked for; with the
+        first ones those of the prompt."""
+        if not self.body.return_token_ids:
+            return {}
+        prompt = self.asked.requests[index // self.asked.requests[0].n].prompt
+        listed = [] if self.silent else [token.id for delta in deltas for token in delta.tokens]
+        return {"token_ids": listed} | ({"prompt_token_ids": [*prompt]} if begins else {})
+
     def usage(self, usage: Usage) -> JsonObject:
         return usage_of(replace(usage, completion_tokens=0) if self.silent else usage)
+
+    def fields(self, index: int, deltas: Sequence[Delta]) -> JsonObject:
+        """What a choice says with some deltas."""
+        begins = index not in self.listed
+        text, logprobs = self.said(index, deltas)
+        return {"text": text, "logprobs": logprobs, **self.ids(index, deltas, begins)}
 
     def said(self, index: int, deltas: Sequence[Delta]) -> tuple[str, JsonObject | None]:
         """The text of some deltas, the prompt before the first; their log-probabilities, if asked for."""
@@ -145,7 +173,9 @@ class Row(NamedTuple):
 
 
 def rows_of(tokens: Sequence[Token]) -> list[Row]:
-    return [Row(token.id, token.plain_logp, token.top) for token in tokens]
+    """Of a token that was told with nothing beside it, as it was drawn (`as_drawn`)."""
+    logps = [token.logp if token.plain_logp is None else token.plain_logp for token in tokens]
+    return [Row(token.id, logp, token.top or ()) for token, logp in zip(tokens, logps)]
 
 
 def prompt_rows(ids: Sequence[int], tokens: Sequence[Token]) -> list[Row]:

@@ -109,6 +109,10 @@ class CompletionBody(Sampled):
     max_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = Field(None, description="16 if left out")
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=TOP)] | None = None
+    stop_token_ids: Annotated[list[Id], Field(max_length=1024)] | None = Field(
+        None, description="they end a choice, too"
+    )
+    return_token_ids: bool | None = Field(None, description="`prompt_token_ids` and `token_ids` of choices")
 
 
 class TokenizeBody(Body):
@@ -122,6 +126,11 @@ class TokenizeBody(Body):
 class DetokenizeBody(Body):
     model: str | None = None
     tokens: list[Id]
+
+
+class UpdateBody(Body):
+    model_path: Annotated[str, Field(min_length=1, max_length=4096, description="as `export` writes it")]
+    model: str | None = Field(None, description="as /v1/models calls it; the first one if left out")
 
 
 NOTHING = (None, [], {}, False, "")

@@ -20,6 +20,7 @@ POSTS: dict[str, tuple[type[BaseModel], str, bool]] = {  # path -> body, what it
     "/v1/messages/count_tokens": (messages.CountBody, "How many tokens the prompt of a message has", False),
     "/v1/tokenize": (fields.TokenizeBody, "The ids of a text or a conversation", False),
     "/v1/detokenize": (fields.DetokenizeBody, "The text of ids", False),
+    "/update_weights_from_disk": (fields.UpdateBody, "Weights take the place of a model's", False),
     "/api/inspect": (bodies.InspectBody, "Probabilities and experts of each token of a reply", False),
     "/api/problem": (bodies.ProblemBody, "A problem that no model was trained on", False),
     "/api/verdict": (bodies.VerdictBody, "What the task's verifier says of an answer", False),

@@ -12,6 +12,7 @@ from nomoat.model.lora import Merged, adapted, without
 from nomoat.model.transformer import Transformer
 from nomoat.rl import step
 from nomoat.rl.curriculum import Curriculum
+from nomoat.rl.outside import Outside
 from nomoat.rl.reference import Reference
 from nomoat.stages import estimate, footprint
 from nomoat.stages.begin import Learns, build, frozen
@@ -52,6 +53,10 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     model, first = models_of(session, config, recipe)
     optimizer = Optimizer(model, config.optim, session.mesh)
     policy, renew = policy_of(model, optimizer)
+    outside = None
+    if config.sampler:
+        place, stop = session.directory / "sampler", session.stop
+        outside = Outside(config.sampler, place, session.mesh, lambda: stop.requested)
     learner = step.Learner(
         session=session,
         settings=config,
@@ -59,6 +64,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         model=model,
         policy=policy,
         renew=renew,
+        outside=outside,
         optimizer=optimizer,
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),

@@ -31,20 +31,21 @@ class PlainAttention(torch.autograd.Function):
         S = scale q k^T + bias,  P = softmax(S),  o = P v
         dv = P^T do,  dP = do v^T,  dS = P (dP - sum_s dP P),  dq = scale dS k,  dk = scale dS^T q
 
-    Long rows are cut in halves: every mask here is causal, so that the first never reads the second half of
-    the keys.
+    The queries are the last T of the S keys.  Long rows are cut in halves: every mask here is causal, so that
+    the first never reads the second half of the keys.
     """
 
     @staticmethod
     def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
         B, H, T, _ = q_BHTN.shape
+        before = k_BHSN.shape[2] - T
         cuts = (0, T // 2, T) if T >= HALVED else (0, T)
         saved, out = [], []
         for first, end in pairwise(cuts):
             q = q_BHTN.flatten(0, 1)[:, first:end].contiguous()
-            k = k_BHSN.flatten(0, 1)[:, :end].contiguous()
-            v = v_BHSW.flatten(0, 1)[:, :end].contiguous()
-            scores_bias = bias[..., first:end, :end].expand(B, H, -1, -1).flatten(0, 1)
+            k = k_BHSN.flatten(0, 1)[:, : before + end].contiguous()
+            v = v_BHSW.flatten(0, 1)[:, : before + end].contiguous()
+            scores_bias = bias[..., first:end, : before + end].expand(B, H, -1, -1).flatten(0, 1)
             p = torch.baddbmm(scores_bias, q, k.mT, alpha=scale).softmax(-1)
             out.append(torch.bmm(p, v))
             saved += [q, k, v, p]

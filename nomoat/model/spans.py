@@ -1,0 +1,191 @@
+"""Texts that begin alike, in one row: each beginning once, then what follows it, and attention text by text.
+
+Of a dense mask over such a row most is closed; here a text is multiplied with its beginning and itself alone.
+Products elsewhere in the model see the row, which has no padding: only attention lays the texts out in
+rectangles, texts of similar length in one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nomoat.model import kernels
+from nomoat.model.spec import Kernels
+
+SHORTEST = 0.75  # of the longest text of a rectangle, less SLACK tokens
+SLACK = 4
+
+
+class _Lay(torch.autograd.Function):
+    """out[z] = x[token[z]]; dx[m] = dout[place[m]]: what an empty place holds has no gradient."""
+
+    @staticmethod
+    def forward(ctx, x, token_Z, place_M):
+        ctx.save_for_backward(place_M)
+        return x.index_select(0, token_Z)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, *ctx.saved_tensors), None, None
+
+
+class _Lift(torch.autograd.Function):
+    """out[m] = x[place[m]]; dx[z] = dout[token[z]], and zero where z is empty."""
+
+    @staticmethod
+    def forward(ctx, x, token_Z, place_M, empty_Z):
+        ctx.save_for_backward(token_Z, empty_Z)
+        return x.index_select(0, place_M)
+
+    @staticmethod
+    def backward(ctx, grad):
+        token_Z, empty_Z = ctx.saved_tensors
+        return grad.index_select(0, token_Z).index_fill_(0, empty_Z, 0), None, None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """Texts that follow each other in a row, from column `first` to `end`, as lines of `width` places.
+
+    `token_Z` is the column, less `first`, that each place holds, any in one of the places `empty_Z`;
+    `place_M` the place of each column.  `begins` says behind which beginning each text stands, of a rectangle
+    of beginnings nothing.  `mask` (lines or 1, 1, width, keys) is true where a query may attend to a key.
+    """
+
+    first: int
+    end: int
+    width: int
+    token_Z: Tensor
+    place_M: Tensor
+    empty_Z: Tensor
+    begins: Tensor | None
+    mask: Tensor | None
+
+    @classmethod
+    def of(cls, first: int, lengths: Sequence[int], begins: Sequence[int] | None = None) -> "Rectangle":
+        width, n = max(lengths), len(lengths)
+        length = torch.tensor(lengths)
+        filled = torch.arange(width) < length[:, None]
+        place_M = filled.flatten().nonzero()[:, 0]
+        token_Z = torch.zeros(n * width, dtype=torch.long)
+        token_Z[place_M] = torch.arange(len(place_M))
+        empty_Z = (~filled).flatten().nonzero()[:, 0]
+        of = None if begins is None else torch.tensor(begins)
+        return cls(first, first + len(place_M), width, token_Z, place_M, empty_Z, of, None)
+
+    @property
+    def n_lines(self) -> int:
+        return len(self.token_Z) // self.width
+
+    def lay(self, x_THN: Tensor) -> Tensor:
+        """(lines, H, width, N) of the row's columns."""
+        laid = _Lay.apply(x_THN[self.first : self.end], self.token_Z, self.place_M)
+        return laid.unflatten(0, (-1, self.width)).transpose(1, 2)
+
+    def lift(self, o: Tensor) -> Tensor:
+        """Back: (columns, H, W)."""
+        flat = o.transpose(1, 2).flatten(0, 1)
+        return _Lift.apply(flat, self.token_Z, self.place_M, self.empty_Z)
+
+    def behind(self, lengths: Tensor) -> "Rectangle":
+        """With its mask: the texts behind beginnings of these lengths, laid out as the longest of them."""
+        width, longest = self.width, int(lengths.max())
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        own_lengths = lengths[self.begins]
+        if int(own_lengths.min()) == longest:
+            own_lengths = own_lengths[:1]
+        shared = torch.arange(longest) < own_lengths[:, None]
+        mask = [shared[:, None].expand(-1, width, -1), causal.expand(len(shared), -1, -1)]
+        return replace(self, mask=torch.cat(mask, -1)[:, None])
+
+    def to(self, device: torch.device) -> "Rectangle":
+        moved = {
+            name: value.to(device)
+            for name in ("token_Z", "place_M", "empty_Z", "begins", "mask")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Where the texts of one row are: the beginnings, then the texts behind them, the longest first."""
+
+    beginnings: Rectangle
+    texts: tuple[Rectangle, ...]
+
+    @classmethod
+    def of(cls, beginnings: Sequence[int], texts: Sequence[tuple[int, int]]) -> "Spans":
+        """From the lengths of the beginnings, and (number of its beginning, length) of each text in the order
+        of the row: the longest first."""
+        first = Rectangle.of(0, beginnings)
+        lengths = torch.tensor(beginnings)
+        out, column = [], first.end
+        for some in _alike(texts):
+            rectangle = Rectangle.of(column, [n for _, n in some], [begin for begin, _ in some])
+            out.append(rectangle.behind(lengths))
+            column = rectangle.end
+        return cls(first, tuple(out))
+
+    @property
+    def n_scores(self) -> int:
+        """Pairs of a query and a key that are multiplied, empty places included."""
+        P = self.beginnings.width
+        behind = sum(part.n_lines * part.width * (P + part.width) for part in self.texts)
+        return self.beginnings.n_lines * P * P + behind
+
+    def to(self, device: torch.device) -> "Spans":
+        return Spans(self.beginnings.to(device), tuple(part.to(device) for part in self.texts))
+
+    def prepared(self, how: Kernels, n_heads: int, like: Tensor) -> "Spans":
+        """With masks as `kernels.attend` reads them."""
+        return Spans(*self._prepared(how, n_heads, like))
+
+    def _prepared(self, how: Kernels, n_heads: int, like: Tensor) -> Iterator:
+        mask = kernels.mask_for(how, None, self.beginnings.width, n_heads, like)
+        yield replace(self.beginnings, mask=mask)
+        masks = [kernels.mask_for(how, part.mask, part.width, n_heads, like) for part in self.texts]
+        yield tuple(replace(part, mask=mask) for part, mask in zip(self.texts, masks))
+
+    def attend(self, q_BHTN: Tensor, k_BUTN: Tensor, v_BUTW: Tensor, scale: float, how: Kernels) -> Tensor:
+        """As `kernels.attend`, of one row: B = 1."""
+        q_THN, k_TUN, v_TUW = (x[0].transpose(0, 1) for x in (q_BHTN, k_BUTN, v_BUTW))
+        begin = self.beginnings
+        k_begin, v_begin = begin.lay(k_TUN), begin.lay(v_TUW)
+        o = kernels.attend(begin.lay(q_THN), k_begin, v_begin, begin.mask, scale, how)
+        out = [begin.lift(o)]
+        for part in self.texts:
+            keys = torch.cat((k_begin.index_select(0, part.begins), part.lay(k_TUN)), 2)
+            values = torch.cat((v_begin.index_select(0, part.begins), part.lay(v_TUW)), 2)
+            o = kernels.attend(part.lay(q_THN), keys, values, part.mask, scale, how)
+            out.append(part.lift(o))
+        return torch.cat(out).transpose(0, 1)[None]
+
+
+def _alike(texts: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """The texts, the longest first, in parts of similar length; what is empty has no place."""
+    some: list[tuple[int, int]] = []
+    for text in texts:
+        if some and text[1] < SHORTEST * some[0][1] - SLACK:
+            yield some
+            some = []
+        if text[1]:
+            some.append(text)
+    if some:
+        yield some
+
+
+def attend(
+    q_BHTN: Tensor,
+    k_BUTN: Tensor,
+    v_BUTW: Tensor,
+    mask: Tensor | Spans | None,
+    scale: float,
+    how: Kernels,
+) -> Tensor:
+    """softmax(scale q k^T) v over whole rows, or text by text; `mask` is what Transformer.mask made."""
+    if isinstance(mask, Spans):
+        return mask.attend(q_BHTN, k_BUTN, v_BUTW, scale, how)
+    return kernels.attend(q_BHTN, k_BUTN, v_BUTW, mask, scale, how)

@@ -108,15 +108,16 @@ def flops_train(spec: Spec, attended: float, kernels: Kernels | None = None) -> 
 
 
 def activation_bytes(spec: Spec, itemsize: int, *, recompute: bool = False) -> float:
-    """What one token leaves for the backward pass, about: of each block what its products and norms read,
-    or with `recompute` what entered it, and all of one block.
+    """What one token leaves for the backward pass, about: of each block what its products, norms and gates
+    read, or with `recompute` what entered it, and all of one block.
     """
     a, D = spec.attention, spec.d_model
     d_heads = a.n_heads * (a.d_query + a.d_value)
     blocks = []
     for layer in range(spec.n_layers):
         d_ffn = ffn_matrices(spec, layer, active=True) / D
-        blocks.append(itemsize * (7 * D + 2 * d_heads + 2 * d_ffn))
+        d_copies = 3 * spec.ffn.n_active * D if spec.is_moe(layer) else 0
+        blocks.append(itemsize * (5 * D + 2 * d_heads + d_ffn + d_copies))
     if recompute:
         return itemsize * D * spec.n_layers + max(blocks)
     return sum(blocks)

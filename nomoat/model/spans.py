@@ -45,17 +45,34 @@ class _Lift(torch.autograd.Function):
         return grad.index_select(0, token_Z).index_fill_(0, empty_Z, 0), None, None, None
 
 
+class _Repeat(torch.autograd.Function):
+    """out[i] = x[index[i]]; dx = sum of dout over the i of each, by one product: adding them up line by line
+    takes several times as long.
+    """
+
+    @staticmethod
+    def forward(ctx, x, index):
+        ctx.save_for_backward(index)
+        ctx.n = len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (index,) = ctx.saved_tensors
+        chosen = torch.nn.functional.one_hot(index, ctx.n).to(grad.dtype)
+        total = chosen.T @ grad.flatten(1)
+        return total.unflatten(1, grad.shape[1:]), None
+
+
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """Texts that follow each other in a row, from column `first` to `end`, as lines of `width` places.
+    """Texts that follow each other in a row, as lines of `width` places.
 
-    `token_Z` is the column, less `first`, that each place holds, any in one of the places `empty_Z`;
-    `place_M` the place of each column.  `begins` says behind which beginning each text stands, of a rectangle
+    `token_Z` is the column of theirs that each place holds, any in one of the places `empty_Z`; `place_M` the
+    place of each column.  `begins` says behind which beginning each text stands, of a rectangle
     of beginnings nothing.  `mask` (lines or 1, 1, width, keys) is true where a query may attend to a key.
     """
 
-    first: int
-    end: int
     width: int
     token_Z: Tensor
     place_M: Tensor
@@ -64,7 +81,7 @@ class Rectangle:
     mask: Tensor | None
 
     @classmethod
-    def of(cls, first: int, lengths: Sequence[int], begins: Sequence[int] | None = None) -> "Rectangle":
+    def of(cls, lengths: Sequence[int], begins: Sequence[int] | None = None) -> "Rectangle":
         width, n = max(lengths), len(lengths)
         length = torch.tensor(lengths)
         filled = torch.arange(width) < length[:, None]
@@ -73,15 +90,15 @@ class Rectangle:
         token_Z[place_M] = torch.arange(len(place_M))
         empty_Z = (~filled).flatten().nonzero()[:, 0]
         of = None if begins is None else torch.tensor(begins)
-        return cls(first, first + len(place_M), width, token_Z, place_M, empty_Z, of, None)
+        return cls(width, token_Z, place_M, empty_Z, of, None)
 
     @property
     def n_lines(self) -> int:
         return len(self.token_Z) // self.width
 
-    def lay(self, x_THN: Tensor) -> Tensor:
-        """(lines, H, width, N) of the row's columns."""
-        laid = _Lay.apply(x_THN[self.first : self.end], self.token_Z, self.place_M)
+    def lay(self, x: Tensor) -> Tensor:
+        """(lines, H, width, N) of its columns (T, H, N)."""
+        laid = _Lay.apply(x, self.token_Z, self.place_M)
         return laid.unflatten(0, (-1, self.width)).transpose(1, 2)
 
     def lift(self, o: Tensor) -> Tensor:
@@ -120,14 +137,11 @@ class Spans:
     def of(cls, beginnings: Sequence[int], texts: Sequence[tuple[int, int]]) -> "Spans":
         """From the lengths of the beginnings, and (number of its beginning, length) of each text in the order
         of the row: the longest first."""
-        first = Rectangle.of(0, beginnings)
-        lengths = torch.tensor(beginnings)
-        out, column = [], first.end
+        out = []
         for some in _alike(texts):
-            rectangle = Rectangle.of(column, [n for _, n in some], [begin for begin, _ in some])
-            out.append(rectangle.behind(lengths))
-            column = rectangle.end
-        return cls(first, tuple(out))
+            rectangle = Rectangle.of([n for _, n in some], [begin for begin, _ in some])
+            out.append(rectangle.behind(torch.tensor(beginnings)))
+        return cls(Rectangle.of(beginnings), tuple(out))
 
     @property
     def n_scores(self) -> int:
@@ -151,15 +165,17 @@ class Spans:
 
     def attend(self, q_BHTN: Tensor, k_BUTN: Tensor, v_BUTW: Tensor, scale: float, how: Kernels) -> Tensor:
         """As `kernels.attend`, of one row: B = 1."""
-        q_THN, k_TUN, v_TUW = (x[0].transpose(0, 1) for x in (q_BHTN, k_BUTN, v_BUTW))
         begin = self.beginnings
-        k_begin, v_begin = begin.lay(k_TUN), begin.lay(v_TUW)
-        o = kernels.attend(begin.lay(q_THN), k_begin, v_begin, begin.mask, scale, how)
+        n_columns = [len(part.place_M) for part in (begin, *self.texts)]
+        split = (x.transpose(1, 2).flatten(0, 1).split(n_columns) for x in (q_BHTN, k_BUTN, v_BUTW))
+        (q, k, v), *own = zip(*split)
+        k_begin, v_begin = begin.lay(k), begin.lay(v)
+        o = kernels.attend(begin.lay(q), k_begin, v_begin, begin.mask, scale, how)
         out = [begin.lift(o)]
-        for part in self.texts:
-            keys = torch.cat((k_begin.index_select(0, part.begins), part.lay(k_TUN)), 2)
-            values = torch.cat((v_begin.index_select(0, part.begins), part.lay(v_TUW)), 2)
-            o = kernels.attend(part.lay(q_THN), keys, values, part.mask, scale, how)
+        for part, (q, k, v) in zip(self.texts, own):
+            keys = torch.cat((_Repeat.apply(k_begin, part.begins), part.lay(k)), 2)
+            values = torch.cat((_Repeat.apply(v_begin, part.begins), part.lay(v)), 2)
+            o = kernels.attend(part.lay(q), keys, values, part.mask, scale, how)
             out.append(part.lift(o))
         return torch.cat(out).transpose(0, 1)[None]
 

@@ -15,7 +15,7 @@ from nomoat.model.spans import Spans
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl import exchange
-from nomoat.rl.reward import Group, Judged, flat
+from nomoat.rl.reward import Group, Judged
 
 ROW_TOKENS = 224  # of one row's completions, where rows are dealt to many ranks
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass, at most

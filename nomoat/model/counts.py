@@ -123,6 +123,11 @@ def activation_bytes(spec: Spec, itemsize: int, *, recompute: bool = False) -> f
     return sum(blocks)
 
 
+def cache_bytes(spec: Spec) -> int:
+    """What a position takes in a cache of float32."""
+    return 4 * spec.n_layers * sum(spec.attention.d_cached)
+
+
 def dense_twin(spec: Spec) -> Spec:
     """The model without routing at equal active parameters: each layer as wide as its active experts."""
     f = spec.ffn

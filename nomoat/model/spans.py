@@ -22,9 +22,9 @@ class _Lay(torch.autograd.Function):
     """out[z] = x[token[z]]; dx[m] = dout[place[m]]: what an empty place holds has no gradient."""
 
     @staticmethod
-    def forward(ctx, x, token_Z, place_M):
-        ctx.save_for_backward(place_M)
-        return x.index_select(0, token_Z)
+    def forward(ctx, x, token, place):
+        ctx.save_for_backward(place)
+        return x.index_select(0, token)
 
     @staticmethod
     def backward(ctx, grad):
@@ -35,14 +35,14 @@ class _Lift(torch.autograd.Function):
     """out[m] = x[place[m]]; dx[z] = dout[token[z]], and zero where z is empty."""
 
     @staticmethod
-    def forward(ctx, x, token_Z, place_M, empty_Z):
-        ctx.save_for_backward(token_Z, empty_Z)
-        return x.index_select(0, place_M)
+    def forward(ctx, x, token, place, empty):
+        ctx.save_for_backward(token, empty)
+        return x.index_select(0, place)
 
     @staticmethod
     def backward(ctx, grad):
-        token_Z, empty_Z = ctx.saved_tensors
-        return grad.index_select(0, token_Z).index_fill_(0, empty_Z, 0), None, None, None
+        token, empty = ctx.saved_tensors
+        return grad.index_select(0, token).index_fill_(0, empty, 0), None, None, None
 
 
 class _Repeat(torch.autograd.Function):
@@ -68,15 +68,15 @@ class _Repeat(torch.autograd.Function):
 class Rectangle:
     """Texts that follow each other in a row, as lines of `width` places.
 
-    `token_Z` is the column of theirs that each place holds, any in one of the places `empty_Z`; `place_M` the
+    `token` is the column of theirs that each place holds, any in one of the places `empty`; `place` the
     place of each column.  `begins` says behind which beginning each text stands, of a rectangle
     of beginnings nothing.  `mask` (lines or 1, 1, width, keys) is true where a query may attend to a key.
     """
 
     width: int
-    token_Z: Tensor
-    place_M: Tensor
-    empty_Z: Tensor
+    token: Tensor
+    place: Tensor
+    empty: Tensor
     begins: Tensor | None
     mask: Tensor | None
 
@@ -85,26 +85,26 @@ class Rectangle:
         width, n = max(lengths), len(lengths)
         length = torch.tensor(lengths)
         filled = torch.arange(width) < length[:, None]
-        place_M = filled.flatten().nonzero()[:, 0]
-        token_Z = torch.zeros(n * width, dtype=torch.long)
-        token_Z[place_M] = torch.arange(len(place_M))
-        empty_Z = (~filled).flatten().nonzero()[:, 0]
+        place = filled.flatten().nonzero()[:, 0]
+        token = torch.zeros(n * width, dtype=torch.long)
+        token[place] = torch.arange(len(place))
+        empty = (~filled).flatten().nonzero()[:, 0]
         of = None if begins is None else torch.tensor(begins)
-        return cls(width, token_Z, place_M, empty_Z, of, None)
+        return cls(width, token, place, empty, of, None)
 
     @property
     def n_lines(self) -> int:
-        return len(self.token_Z) // self.width
+        return len(self.token) // self.width
 
     def lay(self, x: Tensor) -> Tensor:
         """(lines, H, width, N) of its columns (T, H, N)."""
-        laid = _Lay.apply(x, self.token_Z, self.place_M)
+        laid = _Lay.apply(x, self.token, self.place)
         return laid.unflatten(0, (-1, self.width)).transpose(1, 2)
 
     def lift(self, o: Tensor) -> Tensor:
         """Back: (columns, H, W)."""
         flat = o.transpose(1, 2).flatten(0, 1)
-        return _Lift.apply(flat, self.token_Z, self.place_M, self.empty_Z)
+        return _Lift.apply(flat, self.token, self.place, self.empty)
 
     def behind(self, lengths: Tensor) -> "Rectangle":
         """With its mask: the texts behind beginnings of these lengths, laid out as the longest of them."""
@@ -120,7 +120,7 @@ class Rectangle:
     def to(self, device: torch.device) -> "Rectangle":
         moved = {
             name: value.to(device)
-            for name in ("token_Z", "place_M", "empty_Z", "begins", "mask")
+            for name in ("token", "place", "empty", "begins", "mask")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -166,7 +166,7 @@ class Spans:
     def attend(self, q_BHTN: Tensor, k_BUTN: Tensor, v_BUTW: Tensor, scale: float, how: Kernels) -> Tensor:
         """As `kernels.attend`, of one row: B = 1."""
         begin = self.beginnings
-        n_columns = [len(part.place_M) for part in (begin, *self.texts)]
+        n_columns = [len(part.place) for part in (begin, *self.texts)]
         split = (x.transpose(1, 2).flatten(0, 1).split(n_columns) for x in (q_BHTN, k_BUTN, v_BUTW))
         (q, k, v), *own = zip(*split)
         k_begin, v_begin = begin.lay(k), begin.lay(v)

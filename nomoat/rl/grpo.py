@@ -71,22 +71,24 @@ def gradient(
     groups: Sequence[Group],
     objective: Objective,
     n_rollouts: float,
-    reference: Transformer | None = None,
+    reference: Sequence[Tensor] | None = None,
     mesh: Mesh = ALONE,
 ) -> Update:
     """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over this rank's share of all
     rollouts of the groups, in as many passes as any rank needs.
 
-    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.
+    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.  `reference` is what
+    `log_probs` gave for these groups.
     On-policy w_t = 1 and the gradient is REINFORCE's.  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
     parts = []
-    for chunk in passes(model, groups, mesh):
+    for number, chunk in enumerate(passes(model, groups, mesh)):
         columns = lay(chunk, model.device)
-        parts.append(_pass(model, columns, _terms(model, columns, objective, sizes, reference)))
+        terms = _terms(model, columns, objective, sizes, reference and reference[number])
+        parts.append(_pass(model, columns, terms))
     measured = ([p.loss for p in parts], [p.entropy for p in parts], [p.kl for p in parts])
     loss, entropy, kl = mesh.sums(*map(sum, measured))
     tokens = sum(p.tokens for p in parts)
@@ -156,7 +158,7 @@ def _terms(
     columns: Columns,
     objective: Objective,
     sizes: Sizes,
-    reference: Transformer | None,
+    logp_reference_M: Tensor | None,
 ) -> Terms:
     device, temperature = columns.ids_BT.device, objective.temperature
     lengths = [judged.rollout.length for judged in columns.members]
@@ -164,9 +166,7 @@ def _terms(
     advantages = torch.tensor([judged.advantage for judged in columns.members])
     weights = torch.tensor([VARIANTS[objective.variant].weight(length, sizes) for length in lengths])
     drawn_M = joined([judged.rollout.logp_T for judged in columns.members], torch.float32).to(device)
-    base_M, reference_M = drawn_M, None
-    if reference is not None:
-        reference_M = _log_probs(reference, columns, temperature)
+    base_M = drawn_M
     if objective.whole_ratio:  # log p - base is then the rollout's mean log ratio, gradients aside
         now_M = _log_probs(model, columns, temperature)
         means = [log_w.mean().expand(len(log_w)) for log_w in (now_M - drawn_M).split(lengths)]
@@ -177,7 +177,7 @@ def _terms(
         weight_M=weights.repeat_interleave(each).to(device),
         logp_drawn_M=drawn_M,
         logp_base_M=base_M,
-        logp_reference_M=reference_M,
+        logp_reference_M=logp_reference_M,
     )
 
 
@@ -185,6 +185,15 @@ def _hidden(model: Transformer, columns: Columns, temperature: float) -> Tensor:
     """(M, D): what predicts each target; its product with the head is the logits over the temperature."""
     h_MD = hidden_at(model, columns.ids_BT, columns.pos_BT, columns.spans, columns.source_M)
     return h_MD if temperature == 1 else h_MD / temperature
+
+
+def log_probs(
+    model: Transformer, groups: Sequence[Group], objective: Objective, mesh: Mesh = ALONE
+) -> list[Tensor]:
+    """log p of the sampled tokens by a model that learns nothing here, of each pass of this rank; all of it
+    before any gradient is held."""
+    each = [lay(chunk, model.device) for chunk in passes(model, groups, mesh)]
+    return [_log_probs(model, columns, objective.temperature) for columns in each]
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ class Config(step.Settings, StageConfig):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
-    model, first = models_of(session, config, recipe)
+    model = model_of(session, config, recipe)
     optimizer = Optimizer(model, config.optim, session.mesh)
     policy, renew = policy_of(model, optimizer)
     learner = step.Learner(
@@ -61,7 +61,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         optimizer=optimizer,
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),
-        reference=Reference(first, config.refresh, session.directory / "reference", writes=session.leads),
+        reference=reference_of(session, config, model),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
     outputs = save_model(session, model, optimizer, tokenizer, config.source)
@@ -86,17 +86,31 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Ca
     return merged.policy, renew
 
 
-def models_of(session: Session, config: Config, recipe: Recipe) -> tuple[Transformer, Transformer]:
-    """The model that learns and the one that it is held to: with an adapter the same, switched off, unless
-    it lies in parts."""
+def model_of(session: Session, config: Config, recipe: Recipe) -> Transformer:
+    """The model that learns."""
     started = load_model(session, config.source)
     if config.lora:
         started = adapt(started, config.lora, recipe.key(config.name, "lora"))
-    model = spread(to_device(started, session, config.precision), session.mesh)
-    if config.lora and session.mesh.dense is None:
-        return model, without(model)
-    first = to_device(load_model(session, config.source), session, config.precision)
-    return model, spread(first.requires_grad_(False), session.mesh)
+    return spread(to_device(started, session, config.precision), session.mesh)
+
+
+def reference_of(session: Session, config: Config, model: Transformer) -> Reference:
+    """What the model is held to: with an adapter the same, switched off, unless it lies in parts.  A large
+    one that is only looked at now and then, for the KL, is loaded for that."""
+
+    def load() -> Transformer:
+        if config.lora and session.mesh.dense is None:
+            return without(model)
+        first = to_device(load_model(session, config.source), session, config.precision)
+        return spread(first.requires_grad_(False), session.mesh)
+
+    return Reference(
+        load,
+        config.refresh,
+        session.directory / "reference",
+        writes=session.leads,
+        kept=bool(config.lora) or footprint.keeps_reference(config, model.spec),
+    )
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

@@ -6,6 +6,7 @@ and the prompts for sampling.  Left out, so that the floor is lower than can be:
 softmax, norms, routing, the optimiser.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -89,6 +90,6 @@ def floor_of(model: Transformer, sizes: Sizes, clock: Clock) -> Floor:
     step = matrices(model, sizes.rows) + Counter({(sizes.rows, *head): 1})
     sampling = sizes.n_new * total(step, backward=False)
     sampling += total(matrices(model, sizes.prompts), backward=False)
-    flops = 6 * sizes.columns * sum(n * r * i * o for (r, i, o), n in matrices(model, at_once).items()) / at_once
-    flops += 6 * sizes.targets * head[0] * head[1]
+    multiplied = sum(n * math.prod(shape) for shape, n in matrices(model, at_once).items())
+    flops = 6 * (n_passes * multiplied + sizes.targets * math.prod(head))
     return Floor(sampling, update, flops)

@@ -239,7 +239,7 @@ def floor_note(ours: Sequence[Parts], floor: Floor, row: Row) -> str:
     return (
         f"products alone: sampling {floor.sampling:.2f} s ({100 * floor.sampling / sampling:.0f} % of ours), "
         f"update {floor.update:.2f} s at {rate:.0f} GFLOP/s ({100 * floor.update / update:.0f} % of ours); "
-        f"a step at the floor would be {row.peer / (floor.sampling + floor.update):.2f} times as fast as theirs"
+        f"a step at the floor: {row.peer / (floor.sampling + floor.update):.2f} times as fast as theirs"
     )
 
 

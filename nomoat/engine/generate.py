@@ -72,7 +72,7 @@ def sample(
 
 
 def room(spec: Spec, rows: int, longest: int) -> Limits:
-    """Rows of so many tokens that run at the same time, as many as SAMPLE_BYTES hold, and a cache for them."""
+    """How many rows of so many tokens run at the same time, what SAMPLE_BYTES hold, and a cache for them."""
     positions = n_blocks(min(longest, spec.context)) * BLOCK
     each = counts.cache_bytes(spec) * positions
     rows = min(rows, max(FEWEST, SAMPLE_BYTES // each))

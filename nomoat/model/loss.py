@@ -14,7 +14,7 @@ from torch import Tensor
 
 IGNORED = -100  # the target that is left out, as in torch's cross entropy
 CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, at most, on a processor and on a card
-CHUNK_LOGITS = 2**25  # logits that exist at one time on a processor: of a large vocabulary fewer rows
+CHUNK_LOGITS = 2**24  # logits that exist at one time on a processor: of a large vocabulary fewer rows
 LOG2_E = math.log2(math.e)
 
 Coefficient = Callable[[Tensor, slice], Tensor]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nomoat.model import counts
 from nomoat.model.spans import Spans
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.rl import exchange
@@ -57,7 +58,11 @@ def width(row: Sequence[Judged]) -> int:
 
 def micro_tokens(model: Transformer) -> int:
     """Tokens of one pass: of a large model fewer."""
-    each = counts.activation_bytes(model.spec, model.dtype.itemsize, recompute=model.kernels.recompute)
+    return tokens_at_once(model.spec, model.dtype.itemsize, recompute=model.kernels.recompute)
+
+
+def tokens_at_once(spec: Spec, itemsize: int, *, recompute: bool) -> int:
+    each = counts.activation_bytes(spec, itemsize, recompute=recompute)
     return min(MICRO_TOKENS, max(int(MICRO_BYTES / each), 1))
 
 

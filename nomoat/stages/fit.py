@@ -46,7 +46,7 @@ class Config(inputs.ReadsText):
     model: str = "main"
     steps: Count
     rows: Count = 8
-    micro_rows: Count | None = None  # of one pass on one rank; absent: all of a batch, in a pipeline one
+    micro_rows: Count | None = None  # of a pass on one rank; absent: all, of a large model fewer, or one
     first_rows: Count | None = None
     ramp_steps: int = Field(0, ge=0, le=10**6)
     context: int = Field(256, ge=2, le=LONGEST)
@@ -100,6 +100,9 @@ def fit(
     model = to_device(adapt(model, config.lora, recipe.key(config.name, "lora")), session, config.precision)
     if fresh and config.weights == "counts":
         count_neighbours(session, model, data, recipe.key(config.name, "counts"))
+    if session.mesh.size("pipeline") == 1:
+        each = footprint.rows_at_once(config, model.spec, model.dtype.itemsize, model.kernels)
+        config = config.model_copy(update={"micro_rows": each})
     pipeline = cut(model, session.mesh, config.context / 2)
     model = spread(model, session.mesh, summed=bool(pipeline) or config.micro_rows is not None)
     optimizer = Optimizer(model, config.optim, session.mesh, pipeline)
@@ -210,7 +213,10 @@ def optimising(spec: Spec, config: Config) -> int:
 def held(spec: Spec, recipe: Recipe, config: Config) -> float:
     """Bytes: of given models all, of others weights, gradients and optimiser."""
     if recipe.given:
-        return footprint.learning(spec, recipe, config, config.rows * config.context)
+        each = footprint.rows_at_once(
+            config, spec, footprint.itemsize(config.precision), recipe.kernels
+        )
+        return footprint.learning(spec, recipe, config, (each or config.rows) * config.context)
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     return n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize)
 

@@ -16,10 +16,10 @@ from nomoat.engine.generate import room
 from nomoat.model import counts
 from nomoat.model.lora import Lora
 from nomoat.model.loss import chunk_rows
-from nomoat.model.spec import Spec
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
-from nomoat.rl.rows import MICRO_BYTES
+from nomoat.rl.rows import MICRO_BYTES, tokens_at_once
 from nomoat.rl.step import LARGE
 from nomoat.run import memory
 from nomoat.run.ledger import short
@@ -51,6 +51,15 @@ def n_parameters(spec: Spec) -> int:
 
 def itemsize(precision: str) -> int:
     return 2 if precision == "bf16" and fast_bf16(torch.device("cpu")) else FLOAT
+
+
+def rows_at_once(config: StageConfig, spec: Spec, itemsize: int, kernels: Kernels) -> int | None:
+    """Rows of a pass where documents are read: what the recipe says, or of a large model as many as leave
+    MICRO_BYTES; None: all."""
+    if config.micro_rows or n_parameters(spec) <= LARGE:
+        return config.micro_rows
+    most = tokens_at_once(spec, itemsize, recompute=kernels.recompute) // config.context
+    return max(most, 1) if most < config.rows else None
 
 
 def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | None) -> float:

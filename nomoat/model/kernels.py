@@ -202,6 +202,60 @@ class Copies:
         return _Collect.apply(rows, self.token, self.slot_MK, self.real_MK)
 
 
+class Runs:
+    """The copies of the tokens, expert by expert, as many of each as there are: `loads`.  A copy for expert
+    `n_experts` or one behind it has no place.
+    """
+
+    def __init__(self, expert_MK: Tensor, n_experts: int):
+        expert_Z = expert_MK.flatten()
+        self.loads = torch.bincount(expert_Z, minlength=n_experts)[:n_experts].tolist()
+        n_real = sum(self.loads)
+        self.copy = expert_Z.argsort(stable=True)[:n_real]
+        slot_Z = torch.zeros_like(expert_Z)
+        slot_Z[self.copy] = torch.arange(n_real, device=expert_Z.device)
+        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
+        self.copies = Copies(self.copy // expert_MK.shape[1], slot_Z.view_as(expert_MK), real_MK)
+
+    def fill(self, h_MD: Tensor) -> Tensor:
+        """Every place's token: (places, D)."""
+        return self.copies.fill(h_MD)
+
+    def gates(self, gate_MK: Tensor) -> Tensor:
+        """Every place's gate: (places, 1)."""
+        return gate_MK.flatten().index_select(0, self.copy)[:, None]
+
+    def collect(self, rows: Tensor) -> Tensor:
+        """The sum of every token's copies, MD."""
+        return self.copies.collect(rows)
+
+
+class RunProduct(torch.autograd.Function):
+    """rows[run e] @ matrices[e], the runs one behind the other: nothing is padded to the longest run."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, matrices: Tensor, loads: list[int]) -> Tensor:
+        ctx.save_for_backward(rows, matrices)
+        ctx.loads = loads
+        out = rows.new_empty(len(rows), matrices.shape[2])
+        for part, run, matrix in zip(out.split(loads), rows.split(loads), matrices):
+            torch.mm(run, matrix, out=part)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        rows, matrices = ctx.saved_tensors
+        grad_rows = torch.empty_like(rows)
+        for part, run, matrix in zip(grad_rows.split(ctx.loads), grad.split(ctx.loads), matrices):
+            torch.mm(run, matrix.mT, out=part)
+        if not ctx.needs_input_grad[1]:
+            return grad_rows, None, None
+        grad_matrices = torch.empty_like(matrices)
+        for part, run, of_run in zip(grad_matrices, rows.split(ctx.loads), grad.split(ctx.loads)):
+            torch.mm(run.mT, of_run, out=part)
+        return grad_rows, grad_matrices, None
+
+
 class Slots:
     """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of
     them.
@@ -209,6 +263,8 @@ class Slots:
     An empty place holds token 0 and is given gate zero, so that it adds nothing to any sum or gradient.  A
     copy for expert `n_experts` or one behind it has no place.
     """
+
+    loads = None
 
     def __init__(self, expert_MK: Tensor, n_experts: int):
         expert_Z = expert_MK.flatten()
@@ -281,6 +337,12 @@ class _Collect(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_MD):
         return grad_MD.index_select(0, *ctx.saved_tensors), None, None, None
+
+
+def by_expert(expert_MK: Tensor, n_experts: int) -> Runs | Slots:
+    """On a processor runs of many tokens, else slots, which are one product."""
+    many = expert_MK.numel() >= n_experts * ROW_TILE
+    return (Runs if many and expert_MK.device.type == "cpu" else Slots)(expert_MK, n_experts)
 
 
 def _summed(rows: Tensor, slot_MK: Tensor, real_MK: Tensor | None) -> Tensor:

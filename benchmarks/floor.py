@@ -66,10 +66,10 @@ def seconds_of(shape: Shape, dtype: torch.dtype, clock: Clock, *, backward: bool
     taken = []
     for _ in range(ROUNDS + 1):
         start = clock()
-        x @ w.T
+        torch.mm(x, w.T)
         if backward:
-            g @ w
-            g.T @ x
+            torch.mm(g, w)
+            torch.mm(g.T, x)
         taken.append(clock() - start)
     return statistics.median(taken[1:])
 
@@ -79,17 +79,22 @@ def floor_of(model: Transformer, sizes: Sizes, clock: Clock) -> Floor:
     head = (model.spec.d_model, model.spec.vocab_size)
 
     def total(shapes: Counter[Shape], *, backward: bool) -> float:
-        each = {shape: seconds_of(shape, model.dtype, clock, backward=backward) for shape in shapes}
-        return sum(each[shape] * n for shape, n in shapes.items())
+        of_all = 0.0
+        for shape, n in shapes.items():
+            of_all += n * seconds_of(shape, model.dtype, clock, backward=backward)
+        return of_all
 
     at_once = min(sizes.columns, micro_tokens(model))
     n_passes = sizes.columns / at_once
     some = min(sizes.targets, 512)
-    update = n_passes * total(matrices(model, at_once), backward=True)
-    update += sizes.targets / some * total(Counter({(some, *head): 1}), backward=True)
-    step = matrices(model, sizes.rows) + Counter({(sizes.rows, *head): 1})
-    sampling = sizes.n_new * total(step, backward=False)
-    sampling += total(matrices(model, sizes.prompts), backward=False)
-    multiplied = sum(n * math.prod(shape) for shape, n in matrices(model, at_once).items())
+    in_blocks = matrices(model, at_once)
+    in_head = Counter({(some, *head): 1})
+    update = n_passes * total(in_blocks, backward=True)
+    update += sizes.targets / some * total(in_head, backward=True)
+    step = matrices(model, sizes.rows)
+    step[sizes.rows, *head] += 1
+    prefill = matrices(model, sizes.prompts)
+    sampling = sizes.n_new * total(step, backward=False) + total(prefill, backward=False)
+    multiplied = sum(n * math.prod(shape) for shape, n in in_blocks.items())
     flops = 6 * (n_passes * multiplied + sizes.targets * math.prod(head))
     return Floor(sampling, update, flops)

@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,11 +72,12 @@ def case_of(args: argparse.Namespace) -> Case:
     problems = rl_step.problems_of(N_PROMPTS * (args.rounds + 2))
     clock = CLOCKS[args.clock]
     if args.model == "smollm2":
-        loaded = load("smollm2")
-        return Case(lambda: load("smollm2").model, loaded.tokenizer, problems, 4, EXPERTS[1:2], clock)
+        tokenizer = load("smollm2").tokenizer
+        return Case(lambda: load("smollm2").model, tokenizer, problems, 4, ("eager",), clock)
     tokenizer = rl_step.tokenizer_of(problems, SPEC.vocab_size)
     spec = SPEC.changed(vocab_size=tokenizer.vocab_size)
-    return Case(lambda: start_weights(spec, PLAIN), tokenizer, problems, 8, EXPERTS, clock)
+    build = partial(start_weights, spec, PLAIN)
+    return Case(build, tokenizer, problems, 8, EXPERTS, clock)
 
 
 @dataclass
@@ -216,12 +218,19 @@ def measure(case: Case, dtype: str, args: argparse.Namespace) -> tuple[Row, str]
     theirs = train_theirs(case, setting, args.rounds + 1, step)
     counted = step.taken[1:]
     totals = [parts.total for parts in counted]
-    row = compare(f"{dtype}, one GRPO step", "s", totals, theirs.steps[1:], setting, lower_is_better=True)
+    what = f"{dtype}, one GRPO step"
+    row = compare(what, "s", totals, theirs.steps[1:], setting, lower_is_better=True)
+    size = sizes_of(case, counted[-1].columns)
+    floor = floor_of(step.model, size, case.clock)
+    halves = parts_note(counted, theirs)
+    beside = floor_note(counted, floor, row)
+    return row, f"{dtype} ({args.clock}): {halves}; {beside}"
+
+
+def sizes_of(case: Case, columns: int) -> Sizes:
     n_rows = N_PROMPTS * case.group
-    columns = counted[-1].columns
     prompts = columns - n_rows * (N_NEW - 1)
-    floor = floor_of(step.model, Sizes(columns, n_rows * N_NEW, n_rows, N_NEW, prompts), case.clock)
-    return row, f"{dtype} ({args.clock}): {parts_note(counted, theirs)}; {floor_note(counted, floor, row)}"
+    return Sizes(columns, n_rows * N_NEW, n_rows, N_NEW, prompts)
 
 
 def parts_note(ours: Sequence[Parts], theirs: Theirs) -> str:
@@ -234,12 +243,14 @@ def parts_note(ours: Sequence[Parts], theirs: Theirs) -> str:
 
 
 def floor_note(ours: Sequence[Parts], floor: Floor, row: Row) -> str:
-    sampling, update = middle(ours, "sampling"), middle(ours, "update")
+    sampling = 100 * floor.sampling / middle(ours, "sampling")
+    update = 100 * floor.update / middle(ours, "update")
     rate = floor.update_flops / floor.update / 1e9
+    ratio = row.peer / (floor.sampling + floor.update)
     return (
-        f"products alone: sampling {floor.sampling:.2f} s ({100 * floor.sampling / sampling:.0f} % of ours), "
-        f"update {floor.update:.2f} s at {rate:.0f} GFLOP/s ({100 * floor.update / update:.0f} % of ours); "
-        f"a step at the floor: {row.peer / (floor.sampling + floor.update):.2f} times as fast as theirs"
+        f"products alone: sampling {floor.sampling:.2f} s ({sampling:.0f} % of ours), "
+        f"update {floor.update:.2f} s at {rate:.0f} GFLOP/s ({update:.0f} % of ours); "
+        f"a step at the floor: {ratio:.2f} times as fast as theirs"
     )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nomoat.model.kernels import by_expert, swiglu
+from nomoat.model.copies import by_expert
+from nomoat.model.kernels import swiglu
 from nomoat.model.linear import ExpertLinear, Linear
 from nomoat.model.spec import Kernels, Spec
 

@@ -82,13 +82,14 @@ class Rectangle:
 
     @classmethod
     def of(cls, lengths: Sequence[int], begins: Sequence[int] | None = None) -> "Rectangle":
-        width, n = max(lengths), len(lengths)
-        length = torch.tensor(lengths)
-        filled = torch.arange(width) < length[:, None]
-        place = filled.flatten().nonzero()[:, 0]
-        token = torch.zeros(n * width, dtype=torch.long)
-        token[place] = torch.arange(len(place))
-        empty = (~filled).flatten().nonzero()[:, 0]
+        width = max(lengths)
+        ends = torch.tensor(lengths)[:, None]
+        filled = torch.arange(width) < ends
+        filled = filled.flatten()
+        place = filled.nonzero().flatten()
+        empty = filled.logical_not().nonzero().flatten()
+        numbers = filled.cumsum(0) - 1  # of an empty place that of the one before
+        token = numbers.clamp(min=0)
         of = None if begins is None else torch.tensor(begins)
         return cls(width, token, place, empty, of, None)
 
@@ -101,6 +102,10 @@ class Rectangle:
         laid = _Lay.apply(x, self.token, self.place)
         return laid.unflatten(0, (-1, self.width)).transpose(1, 2)
 
+    def behind_its(self, begin: Tensor, x: Tensor) -> Tensor:
+        """Laid out, each text behind its beginning: (lines, H, keys, N)."""
+        return torch.cat((_Repeat.apply(begin, self.begins), self.lay(x)), 2)
+
     def lift(self, o: Tensor) -> Tensor:
         """Back: (columns, H, W)."""
         flat = o.transpose(1, 2).flatten(0, 1)
@@ -108,14 +113,17 @@ class Rectangle:
 
     def behind(self, lengths: Tensor) -> "Rectangle":
         """With its mask: the texts behind beginnings of these lengths, laid out as the longest of them."""
-        width, longest = self.width, int(lengths.max())
-        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        width = self.width
+        longest = int(lengths.max())
         own_lengths = lengths[self.begins]
         if int(own_lengths.min()) == longest:
             own_lengths = own_lengths[:1]
-        shared = torch.arange(longest) < own_lengths[:, None]
-        mask = [shared[:, None].expand(-1, width, -1), causal.expand(len(shared), -1, -1)]
-        return replace(self, mask=torch.cat(mask, -1)[:, None])
+        begun = torch.arange(longest) < own_lengths[:, None]
+        shared = begun[:, None].expand(-1, width, -1)
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        own = causal.expand(len(begun), -1, -1)
+        mask = torch.cat([shared, own], -1)
+        return replace(self, mask=mask[:, None])
 
     def to(self, device: torch.device) -> "Rectangle":
         moved = {
@@ -166,18 +174,27 @@ class Spans:
     def attend(self, q_BHTN: Tensor, k_BUTN: Tensor, v_BUTW: Tensor, scale: float, how: Kernels) -> Tensor:
         """As `kernels.attend`, of one row: B = 1."""
         begin = self.beginnings
-        n_columns = [len(part.place) for part in (begin, *self.texts)]
-        split = (x.transpose(1, 2).flatten(0, 1).split(n_columns) for x in (q_BHTN, k_BUTN, v_BUTW))
-        (q, k, v), *own = zip(*split)
-        k_begin, v_begin = begin.lay(k), begin.lay(v)
-        o = kernels.attend(begin.lay(q), k_begin, v_begin, begin.mask, scale, how)
+        queries = self._split(q_BHTN)
+        keys = self._split(k_BUTN)
+        values = self._split(v_BUTW)
+        k_begin = begin.lay(keys[0])
+        v_begin = begin.lay(values[0])
+        q = begin.lay(queries[0])
+        o = kernels.attend(q, k_begin, v_begin, begin.mask, scale, how)
         out = [begin.lift(o)]
-        for part, (q, k, v) in zip(self.texts, own):
-            keys = torch.cat((_Repeat.apply(k_begin, part.begins), part.lay(k)), 2)
-            values = torch.cat((_Repeat.apply(v_begin, part.begins), part.lay(v)), 2)
-            o = kernels.attend(part.lay(q), keys, values, part.mask, scale, how)
+        for i, part in enumerate(self.texts, 1):
+            q = part.lay(queries[i])
+            k = part.behind_its(k_begin, keys[i])
+            v = part.behind_its(v_begin, values[i])
+            o = kernels.attend(q, k, v, part.mask, scale, how)
             out.append(part.lift(o))
-        return torch.cat(out).transpose(0, 1)[None]
+        joined = torch.cat(out).transpose(0, 1)
+        return joined[None]
+
+    def _split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(1, H, T, N) -> (T, H, N), rectangle by rectangle."""
+        n_columns = [len(part.place) for part in (self.beginnings, *self.texts)]
+        return x.transpose(1, 2).flatten(0, 1).split(n_columns)
 
 
 def _alike(texts: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

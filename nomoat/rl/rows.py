@@ -20,7 +20,7 @@ from nomoat.rl.reward import Group, Judged
 
 ROW_TOKENS = 224  # of one row's completions, where rows are dealt to many ranks
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass, at most
-MICRO_BYTES = 0.75 * 2**30  # that they leave for the backward pass, about
+MICRO_BYTES = 0.5 * 2**30  # that they leave for the backward pass, about
 UNLIKE = 0.5  # of the longest prompt of a pass: a shorter one is in another, since prompts are laid out alike
 PADDING, PROMPT = -1, 0  # segments of a row; its completions are those from 1 on
 
@@ -101,26 +101,42 @@ class Columns:
 def lay(rows: Sequence[Group], device: torch.device) -> Columns:
     """Of no rows, one column of padding: a pass that computes nothing, where others compute something."""
     prompts = [row[0].rollout.prompt_T for row in rows] or [torch.zeros(1, dtype=torch.long)]
-    ends = torch.tensor([len(prompt_T) for prompt_T in prompts]).cumsum(0).tolist()
-    members = [(number, judged) for number, row in enumerate(rows) for judged in row]
-    members.sort(key=lambda member: member[1].rollout.length, reverse=True)
-    texts = [(number, judged.rollout.length - 1) for number, judged in members]
-    own = [judged.rollout.ids_T for _, judged in members]
-    pos = [torch.arange(len(prompt_T)) for prompt_T in prompts]
-    source = []
-    column = ends[-1]
+    numbered = by_length(rows)
+    members = tuple(judged for _, judged in numbered)
+    own = [judged.rollout.ids_T for judged in members]
+    begins = list(map(len, prompts))
+    texts = [(number, judged.rollout.length - 1) for number, judged in numbered]
+    columns = prompts + [ids_T[:-1] for ids_T in own]
+    pos = [torch.arange(n) for n in begins]
     for number, n in texts:
-        pos.append(torch.arange(n) + len(prompts[number]))
-        source += [ends[number] - 1, *range(column, column + n)]
-        column += n
+        pos.append(torch.arange(n) + begins[number])
+    ids_BT = torch.cat(columns)[None]
+    pos_BT = torch.cat(pos)[None]
     return Columns(
-        ids_BT=torch.cat([*prompts, *(ids_T[:-1] for ids_T in own)])[None].to(device),
-        pos_BT=torch.cat(pos)[None].to(device),
-        spans=Spans.of(list(map(len, prompts)), texts).to(device),
-        source_M=torch.tensor(source, dtype=torch.long, device=device),
+        ids_BT=ids_BT.to(device),
+        pos_BT=pos_BT.to(device),
+        spans=Spans.of(begins, texts).to(device),
+        source_M=sources(begins, texts).to(device),
         target_M=joined(own, torch.long).to(device),
-        members=tuple(judged for _, judged in members),
+        members=members,
     )
+
+
+def by_length(rows: Sequence[Group]) -> list[tuple[int, Judged]]:
+    """(number of its row, member), the longest first."""
+    numbered = [(number, judged) for number, row in enumerate(rows) for judged in row]
+    return sorted(numbered, key=lambda one: one[1].rollout.length, reverse=True)
+
+
+def sources(begins: Sequence[int], texts: Sequence[tuple[int, int]]) -> Tensor:
+    """For each text the last column of its prompt, then its own ones."""
+    last = torch.tensor(begins).cumsum(0) - 1
+    column = sum(begins)
+    out = []
+    for number, n in texts:
+        out += [int(last[number]), *range(column, column + n)]
+        column += n
+    return torch.tensor(out, dtype=torch.long)
 
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

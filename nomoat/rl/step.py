@@ -206,7 +206,8 @@ class Learner:
     def update(self, number: int, batch: Batch) -> list[grpo.Update]:
         """One policy gradient a minibatch, and the optimiser's step behind each but the last."""
         s, mesh = self.settings, self.session.mesh
-        parts = split(batch.live, min(s.minibatches, len(batch.live)), self.key("split", number))
+        n_parts = min(s.minibatches, len(batch.live))
+        parts = split(batch.live, n_parts, self.key("split", number))
         n_rollouts = s.prompts * s.group / len(parts)
         references = self.referred(number, parts)
         updates = []

@@ -207,7 +207,7 @@ class _Training:
 
 
 def unsaved(session: Session, step: int, error: OSError) -> None:
-    """No method: a saver that knew its training would keep the model after it, until cycles are looked for."""
+    """No method: a saver that knew its training would keep the model until cycles are looked for."""
     session.log("note", text=f"no checkpoint at step {step}: {error}; the one before stays")
 
 

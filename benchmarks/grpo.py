@@ -214,17 +214,22 @@ def fastest(case: Case, dtype: str) -> str:
 def measure(case: Case, dtype: str, args: argparse.Namespace) -> tuple[Row, str]:
     """The comparison in one precision, and its parts and floor.  The first step of both is left out."""
     setting = args.peer or fastest(case, dtype)
-    step = Ours(case, case.ours(getattr(torch, dtype)))
+    model = case.ours(getattr(torch, dtype))
+    step = Ours(case, model)
     theirs = train_theirs(case, setting, args.rounds + 1, step)
     counted = step.taken[1:]
-    totals = [parts.total for parts in counted]
-    what = f"{dtype}, one GRPO step"
-    row = compare(what, "s", totals, theirs.steps[1:], setting, lower_is_better=True)
+    what = f"{dtype}, one GRPO step, {args.clock}"
+    row = row_of(what, counted, theirs, setting)
     size = sizes_of(case, counted[-1].columns)
-    floor = floor_of(step.model, size, case.clock)
+    floor = floor_of(model, size, case.clock)
     halves = parts_note(counted, theirs)
     beside = floor_note(counted, floor, row)
-    return row, f"{dtype} ({args.clock}): {halves}; {beside}"
+    return row, f"{dtype}: {halves}; {beside}"
+
+
+def row_of(what: str, ours: Sequence[Parts], theirs: Theirs, setting: str) -> Row:
+    totals = [parts.total for parts in ours]
+    return compare(what, "s", totals, theirs.steps[1:], setting, lower_is_better=True)
 
 
 def sizes_of(case: Case, columns: int) -> Sizes:

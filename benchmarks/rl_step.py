@@ -24,12 +24,13 @@ TASK, LEVEL = find.find("countdown"), 2
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of each part; `drift`: max |log p in the update - log p when drawn|."""
+    """Seconds of each part; `drift`: max |log p in the update - log p when drawn|; columns of the update."""
 
     sampling: float
     judging: float
     update: float
     drift: float
+    columns: int
 
     @property
     def total(self) -> float:
@@ -63,26 +64,27 @@ def step(
     seed: int,
     ranks: Mesh = ALONE,
     wait: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Parts:
     """`policy` writes `group` answers of `n_new` tokens to each problem; `model` learns from them
     and from what the other ranks wrote.
 
     `wait` returns when the device has done what it was given.
     """
-    start = time.perf_counter()
+    start = clock()
     drawn = [rollout.Exercise(TASK.__name__, LEVEL, TASK, problem) for problem in problems]
     groups = rollout.sample(
         policy, tokenizer, drawn, group=group, max_new_tokens=n_new, seed=seed, stop_ids=()
     )
-    sampled = time.perf_counter()
+    sampled = clock()
     judged = [
         tuple(replace(one, reward=one.score.strict + parity(one.rollout.text)) for one in answers)
         for answers in reward.judge(groups)
     ]
     live = compared(judged, variants.VARIANTS["dr-grpo"])
-    scored = time.perf_counter()
+    scored = clock()
     n_rollouts = len(problems) * group * ranks.world
     update = grpo.gradient(model, live, grpo.Objective(max_new_tokens=n_new), n_rollouts)
     optimizer.step(1.0, reduce_gradients(ranks, optimizer))
     wait()
-    return Parts(sampled - start, scored - sampled, time.perf_counter() - scored, update.drift)
+    return Parts(sampled - start, scored - sampled, clock() - scored, update.drift, update.tokens)

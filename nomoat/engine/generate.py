@@ -9,9 +9,15 @@ from contextlib import closing
 import torch
 
 from nomoat.config import ConfigError, DataError
-from nomoat.engine.engine import ROWS, Engine, Limits
+from nomoat.engine.blocks import BLOCK, n_blocks
+from nomoat.engine.engine import CACHE_BYTES, ROWS, Engine, Limits
 from nomoat.engine.request import Request, Sample, Sampling, Token
+from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
+
+SAMPLE_BYTES = 1 << 28  # of the cache of many samples
+FEWEST = 32  # rows that run side by side whatever they take: enough for a large model to be busy
 
 OnEnd = Callable[[int, int, torch.Tensor], None]
 
@@ -58,9 +64,19 @@ def sample(
     requests = [Request(prompt, key=key, **how) for prompt, key in zip(prompts, keys)]
     if not requests:
         return []
-    limits = Limits(rows=min(rows, len(prompts) * n_per_prompt))
-    drawn = collected(engine or Engine(model, limits), requests, on_end)
+    if engine is None:
+        longest = max(map(len, prompts)) + max_new_tokens
+        engine = Engine(model, room(model.spec, min(rows, len(prompts) * n_per_prompt), longest))
+    drawn = collected(engine, requests, on_end)
     return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
+
+
+def room(spec: Spec, rows: int, longest: int) -> Limits:
+    """How many rows of so many tokens run at the same time, what SAMPLE_BYTES hold, and a cache for them."""
+    positions = n_blocks(min(longest, spec.context)) * BLOCK
+    each = counts.cache_bytes(spec) * positions
+    rows = min(rows, max(FEWEST, SAMPLE_BYTES // each))
+    return Limits(rows=rows, cache_bytes=min(CACHE_BYTES, max(rows * each, SAMPLE_BYTES)))
 
 
 def collected(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nomoat.data import documents, sources
@@ -15,7 +16,8 @@ from nomoat.stats import grouped
 from nomoat.tokenizer.bpe import Tokenizer
 
 WINDOW = 1024  # tokens of a window at most, whatever the model's context
-LOGITS = 2**26  # that exist at one time
+COLUMNS = 2**26  # of windows side by side, times the vocabulary
+LOGITS = 2**24  # that exist at one time
 
 
 def window(spec: Spec) -> int:
@@ -35,7 +37,7 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     its own first token."""
     texts = list(texts)
     T = window(model.spec)
-    rows = max(min(rows, LOGITS // (T * model.spec.vocab_size)), 1)
+    rows = max(min(rows, COLUMNS // (T * model.spec.vocab_size)), 1)
     windows = []
     for ids in tokenizer.encode_batch(texts):
         ids = [tokenizer.layout.bos_id, *ids]
@@ -51,8 +53,18 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
 
 def _nats(model: Transformer, windows: Sequence[list[int]], pad_id: int) -> float:
     """-ln p of the windows behind their first token."""
-    device = model.device
-    ids_BT = pad_sequence([torch.tensor(ids[:-1]) for ids in windows], True, pad_id).to(device)
-    targets_BT = pad_sequence([torch.tensor(ids[1:]) for ids in windows], True, IGNORED).to(device)
-    logits_MV = model(ids_BT).flatten(0, 1)
-    return float(F.cross_entropy(logits_MV, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"))
+    ids_BT = _padded(model, [ids[:-1] for ids in windows], pad_id)
+    targets_BT = _padded(model, [ids[1:] for ids in windows], IGNORED)
+    h_BTD, _ = model.hidden(ids_BT)
+    at_once = max(LOGITS // model.spec.vocab_size, 1)
+    rows = h_BTD.flatten(0, 1).split(at_once)
+    targets = targets_BT.flatten().split(at_once)
+    nats = 0.0
+    for h, target_M in zip(rows, targets):
+        logits_MV = model.logits(h)
+        nats += float(F.cross_entropy(logits_MV, target_M, ignore_index=IGNORED, reduction="sum"))
+    return nats
+
+
+def _padded(model: Transformer, rows: Sequence[list[int]], value: int) -> Tensor:
+    return pad_sequence(list(map(torch.tensor, rows)), True, value).to(model.device)

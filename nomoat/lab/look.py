@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from nomoat.data import documents
 from nomoat.model import counts
-from nomoat.model.lora import Lora
+from nomoat.model.lora import Lora, attach
 from nomoat.model.loss import cross_entropy
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
 from nomoat.rl import talk
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, behind_solved, exercises, sample
-from nomoat.stages.models import adapt
 from nomoat.stats import grouped, mean
 from nomoat.tasks import find
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.train.objective import document_mask
+from nomoat.weights import adapters
 
 PROBLEMS, SAMPLES, SHOTS = 40, 5, 2
 N_WORKED = 96  # worked answers whose tokens are counted
@@ -168,7 +168,7 @@ def learning_rate(
             break
         taken.append(example)
         n_tokens += len(example.ids)
-    model = adapt(model, lora, seed)
+    model = attach(model, adapters.new_parts(model, lora, seed))
     batch = talk.rows(taken, max(len(example.ids) for example in taken), seed)
     took = 0.0
     for _ in range(2):

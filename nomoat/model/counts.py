@@ -108,18 +108,26 @@ def flops_train(spec: Spec, attended: float, kernels: Kernels | None = None) -> 
 
 
 def activation_bytes(spec: Spec, itemsize: int, *, recompute: bool = False) -> float:
-    """What one token leaves for the backward pass, about: of each block what its products and norms read,
-    or with `recompute` what entered it, and all of one block.
+    """What one token leaves for the backward pass, about: of each block what its products, norms and gates
+    read, or with `recompute` what entered it, and all of one block.
     """
     a, D = spec.attention, spec.d_model
-    d_heads = a.n_heads * (a.d_query + a.d_value)
+    d_heads = 2 * a.n_heads * (a.d_query + a.d_value) + 2 * sum(a.d_cached)
+    if not isinstance(a, Latent) and a.qk_norm:
+        d_heads += sum(a.widths[:2])
     blocks = []
     for layer in range(spec.n_layers):
         d_ffn = ffn_matrices(spec, layer, active=True) / D
-        blocks.append(itemsize * (7 * D + 2 * d_heads + 2 * d_ffn))
+        d_copies = 3 * spec.ffn.n_active * D if spec.is_moe(layer) else 0
+        blocks.append(itemsize * (5 * D + d_heads + d_ffn + d_copies))
     if recompute:
         return itemsize * D * spec.n_layers + max(blocks)
     return sum(blocks)
+
+
+def cache_bytes(spec: Spec) -> int:
+    """What a position takes in a cache of float32."""
+    return 4 * spec.n_layers * sum(spec.attention.d_cached)
 
 
 def dense_twin(spec: Spec) -> Spec:

@@ -7,10 +7,11 @@ are rotated.  Queries and keys may pass an RMSNorm first.
 import torch
 from torch import Tensor, nn
 
-from nomoat.model.kernels import Extend, attend
+from nomoat.model.kernels import Extend
 from nomoat.model.linear import Linear
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import rotate
+from nomoat.model.spans import Spans, attend
 from nomoat.model.spec import Kernels, Spec
 
 
@@ -31,7 +32,7 @@ class GroupedAttention(nn.Module):
         d_out = a.n_heads * a.d_value
         self.w_o = Linear(d_out, spec.d_model, bias=a.out_bias)
 
-    def forward(self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | Spans | None) -> Tensor:
         """arXiv 2305.13245, section 2.2.  `mask` and `cis` as in mla.py."""
         a = self.shape
         q, k, v = self.w_in(h_BTD).split(a.widths, -1)

@@ -15,8 +15,6 @@ from nomoat.model.spec import Kernels
 
 CLOSED = -1e30  # the score of what may not be attended to; finite, so that an all-closed row stays a number
 HALVED = 128  # plain attention cuts rows of so many positions or more in halves
-ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
-FEW = 8  # small groups to a multiple of so many
 
 Pair = tuple[Tensor, Tensor]
 Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `AbsorbedAttention` of mla.py
@@ -31,20 +29,21 @@ class PlainAttention(torch.autograd.Function):
         S = scale q k^T + bias,  P = softmax(S),  o = P v
         dv = P^T do,  dP = do v^T,  dS = P (dP - sum_s dP P),  dq = scale dS k,  dk = scale dS^T q
 
-    Long rows are cut in halves: every mask here is causal, so that the first never reads the second half of
-    the keys.
+    The queries are the last T of the S keys.  Long rows are cut in halves: every mask here is causal, so that
+    the first never reads the second half of the keys.
     """
 
     @staticmethod
     def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
         B, H, T, _ = q_BHTN.shape
+        before = k_BHSN.shape[2] - T
         cuts = (0, T // 2, T) if T >= HALVED else (0, T)
         saved, out = [], []
         for first, end in pairwise(cuts):
             q = q_BHTN.flatten(0, 1)[:, first:end].contiguous()
-            k = k_BHSN.flatten(0, 1)[:, :end].contiguous()
-            v = v_BHSW.flatten(0, 1)[:, :end].contiguous()
-            scores_bias = bias[..., first:end, :end].expand(B, H, -1, -1).flatten(0, 1)
+            k = k_BHSN.flatten(0, 1)[:, : before + end].contiguous()
+            v = v_BHSW.flatten(0, 1)[:, : before + end].contiguous()
+            scores_bias = bias[..., first:end, : before + end].expand(B, H, -1, -1).flatten(0, 1)
             p = torch.baddbmm(scores_bias, q, k.mT, alpha=scale).softmax(-1)
             out.append(torch.bmm(p, v))
             saved += [q, k, v, p]
@@ -149,122 +148,31 @@ class RMSNorm(torch.autograd.Function):
         return grad_x.to(x.dtype), grad_weight.view(D).to(weight.dtype), None
 
 
+class _SwiGLU(torch.autograd.Function):
+    """y = silu(g) u of (g, u) side by side, of which nothing else is kept.
+
+    du = dy silu(g),  dg = dy u silu'(g)
+
+    The copy of g pays on the CPU: silu of narrow strided halves leaves its vector path and takes eight times
+    as long.
+    """
+
+    @staticmethod
+    def forward(ctx, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate.contiguous()).mul_(up)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, -1)
+        gate = gate.contiguous()
+        grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        grad_up = F.silu(gate, inplace=True).mul_(grad)
+        return torch.cat((grad_gate, grad_up), -1)
+
+
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of one matrix that holds both side by side.
-
-    The copy pays on the CPU: silu of narrow strided halves leaves its vector path and takes eight times as
-    long.
-    """
-    gate, up = gate_up.chunk(2, -1)
-    return F.silu(gate.contiguous()) * up
-
-
-# --- experts: the copies of the tokens, sorted ---
-
-
-class Copies:
-    """Copies of tokens in some order: `slot_MK` is the place of each copy, `token` whose copy each place
-    holds.
-
-    With `real_MK` the copies for which it is false have no place, and weight zero in every sum.
-    """
-
-    def __init__(self, token: Tensor, slot_MK: Tensor, real_MK: Tensor | None = None):
-        self.token, self.slot_MK, self.real_MK = token, slot_MK, real_MK
-
-    def fill(self, h_MD: Tensor) -> Tensor:
-        """Every place's token: (places, D)."""
-        return _Fill.apply(h_MD, self.token, self.slot_MK, self.real_MK)
-
-    def collect(self, rows: Tensor) -> Tensor:
-        """The sum of every token's copies, MD: the transpose of `fill`."""
-        return _Collect.apply(rows, self.token, self.slot_MK, self.real_MK)
-
-
-class Slots:
-    """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of
-    them.
-
-    An empty place holds token 0 and is given gate zero, so that it adds nothing to any sum or gradient.  A
-    copy for expert `n_experts` or one behind it has no place.
-    """
-
-    def __init__(self, expert_MK: Tensor, n_experts: int):
-        expert_Z = expert_MK.flatten()
-        load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
-        many = expert_MK.numel() >= n_experts * ROW_TILE
-        tile = ROW_TILE if many else FEW
-        self.n_experts = n_experts
-        self.n_rows = -(-int(load_E.max()) // tile) * tile
-
-        # The copies that have a place, expert by expert, and their places.
-        self.place = self._places(load_E)
-        n_real = len(self.place)
-        self.copy = expert_Z.argsort(stable=True)[:n_real]
-        token = expert_Z.new_zeros(n_experts * self.n_rows)
-        token.index_copy_(0, self.place, self.copy // expert_MK.shape[1])
-        slot_Z = torch.zeros_like(expert_Z)
-        slot_Z.index_copy_(0, self.copy, self.place)
-        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
-        self.copies = Copies(token, slot_Z.view_as(expert_MK), real_MK)
-
-    def _places(self, load_E: Tensor) -> Tensor:
-        """The first places of each expert, as many as it has copies."""
-        device = load_E.device
-        first_E = torch.arange(self.n_experts, device=device) * self.n_rows
-        shift_E = first_E - load_E.cumsum(0) + load_E
-        shift = shift_E.repeat_interleave(load_E)
-        return torch.arange(len(shift), device=device) + shift
-
-    def fill(self, h_MD: Tensor) -> Tensor:
-        """Every slot's token: (experts, n_rows, D)."""
-        return self.copies.fill(h_MD).unflatten(0, (self.n_experts, self.n_rows))
-
-    def gates(self, gate_MK: Tensor) -> Tensor:
-        """Every slot's gate, zero where it is empty: (experts, n_rows, 1)."""
-        gate = gate_MK.new_zeros(self.n_experts * self.n_rows)
-        copied = gate.index_copy(0, self.place, gate_MK.flatten().index_select(0, self.copy))
-        return copied.view(self.n_experts, self.n_rows, 1)
-
-    def collect(self, slots: Tensor) -> Tensor:
-        """The sum of every token's copies, MD."""
-        return self.copies.collect(slots.flatten(0, 1))
-
-
-class _Fill(torch.autograd.Function):
-    """out[slot] = h[token[slot]]; dh[m] = sum_k dout[slot[m, k]].
-
-    The gradient reads the copies of each token; adding them up in place, row by row, takes ten times as long.
-    """
-
-    @staticmethod
-    def forward(ctx, h_MD, token, slot_MK, real_MK):
-        ctx.save_for_backward(slot_MK, real_MK)
-        return h_MD.index_select(0, token)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _summed(grad, *ctx.saved_tensors), None, None, None
-
-
-class _Collect(torch.autograd.Function):
-    """out[m] = sum_k slots[slot[m, k]]; dslots[slot] = dout[token[slot]], which an empty slot's gate zero
-    takes out.
-    """
-
-    @staticmethod
-    def forward(ctx, slots, token, slot_MK, real_MK):
-        ctx.save_for_backward(token)
-        return _summed(slots, slot_MK, real_MK)
-
-    @staticmethod
-    def backward(ctx, grad_MD):
-        return grad_MD.index_select(0, *ctx.saved_tensors), None, None, None
-
-
-def _summed(rows: Tensor, slot_MK: Tensor, real_MK: Tensor | None) -> Tensor:
-    """sum_k rows[slot[m, k]], of the copies that are real."""
-    if not len(rows):
-        return rows.new_zeros(len(slot_MK), rows.shape[1])
-    weight_MK = None if real_MK is None else real_MK.to(rows.dtype)
-    return F.embedding_bag(slot_MK, rows, mode="sum", per_sample_weights=weight_MK)
+    """silu(gate) * up of one matrix that holds both side by side."""
+    return _SwiGLU.apply(gate_up)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nomoat.model.copies import RunProduct
+
 Role = Literal["hidden", "embedding", "router"]
 
 
@@ -41,8 +43,9 @@ class Embedding(nn.Module):
 
 
 class ExpertLinear(nn.Module):
-    """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out), or every row through every
-    expert, in one product: (M, d_in) -> (M, E d_out); `flipped`: from (M, E d_in), summed.
+    """One matrix for each expert: slots (E, rows, d_in) -> (E, rows, d_out), runs of `loads` rows (Z, d_in)
+    -> (Z, d_out), or every row through every expert, in one product: (M, d_in) -> (M, E d_out); `flipped`:
+    from (M, E d_in), summed.
 
     The weight is (E, d_out, d_in) or, `flipped`, (E, d_in, d_out), which is how the way down is read without
     a copy.  `n_experts` says of how many experts this process has the matrices: here of all.
@@ -64,7 +67,9 @@ class ExpertLinear(nn.Module):
         """(E, d_in, d_out)."""
         return self.stack() if self.flipped else self.stack().mT
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, loads: list[int] | None = None) -> Tensor:
+        if loads is not None:
+            return RunProduct.apply(rows, self.matrices(), loads)
         if rows.ndim == 3:
             return torch.bmm(rows, self.matrices())
         flat = self.stack().flatten(0, 1)

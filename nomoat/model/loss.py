@@ -14,7 +14,7 @@ from torch import Tensor
 
 IGNORED = -100  # the target that is left out, as in torch's cross entropy
 CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, at most, on a processor and on a card
-CHUNK_LOGITS = 2**25  # logits that exist at one time on a processor: of a large vocabulary fewer rows
+CHUNK_LOGITS = 2**24  # logits that exist at one time on a processor: of a large vocabulary fewer rows
 LOG2_E = math.log2(math.e)
 
 Coefficient = Callable[[Tensor, slice], Tensor]
@@ -51,7 +51,9 @@ class _Chunked(torch.autograd.Function):
             total += value
             grad = grad.to(h.dtype)
             torch.mm(grad, head_VD, out=grad_h_MD[rows])
-            if learns:
+            if learns and h.dtype == torch.float32:
+                grad_head_VD.addmm_(grad.T, h)
+            elif learns:
                 grad_head = grad.T @ h
                 grad_head_VD += grad_head.float()
         ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype) if learns else None)
@@ -59,8 +61,10 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        grad_h_MD, grad_head_VD = ctx.saved_tensors
-        return grad_h_MD * grad, None if grad_head_VD is None else grad_head_VD * grad, None
+        grads = ctx.saved_tensors
+        if grad.is_cuda or grad.item() != 1:  # a product with a large table takes a while on a processor
+            grads = [None if g is None else g * grad for g in grads]
+        return *grads, None
 
 
 def chunk_rows(vocab_size: int, *, on_card: bool = False) -> int:

@@ -13,10 +13,11 @@ both latents pass an RMSNorm, which the report mentions in its section 4.2.
 import torch
 from torch import Tensor, nn
 
-from nomoat.model.kernels import Extend, Pair, attend
+from nomoat.model.kernels import Extend, Pair
 from nomoat.model.linear import Linear
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import rotate
+from nomoat.model.spans import Spans, attend
 from nomoat.model.spec import Kernels, Spec
 
 LATENT_EPS = 1e-6  # the published code's, whatever the other norms use
@@ -41,8 +42,8 @@ class LatentAttention(nn.Module):
         self.w_ukv = Linear(C, a.n_heads * (a.d_nope + a.d_value))
         self.w_o = Linear(a.n_heads * a.d_value, spec.d_model)
 
-    def forward(self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None) -> Tensor:
-        """`mask` is what `mask_for` made; cis is (B or 1, T, R/2)."""
+    def forward(self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | Spans | None) -> Tensor:
+        """`mask` is what Transformer.mask made; cis is (B or 1, T, R/2)."""
         a = self.shape
         q_in, c_kv_BTC, k_rope_BTR = self.w_in(h_BTD).split(self.widths, -1)  # (1) (3) (6)
         c_kv_BTC = self.norm_kv(c_kv_BTC)

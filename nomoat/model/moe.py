@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nomoat.model.kernels import Slots, swiglu
+from nomoat.model.copies import by_expert
+from nomoat.model.kernels import swiglu
 from nomoat.model.linear import ExpertLinear, Linear
 from nomoat.model.spec import Kernels, Spec
 
@@ -117,9 +118,10 @@ class Experts(nn.Module):
         return self.w_down(hidden.flatten(1))  # (12)
 
     def _sorted(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
-        slots = Slots(expert_MK, self.w_down.n_experts)
-        hidden = swiglu(self.w_gate_up(slots.fill(h_MD))) * slots.gates(gate_MK.to(h_MD.dtype))
-        return slots.collect(self.w_down(hidden))  # (12)
+        slots = by_expert(expert_MK, self.w_down.n_experts)
+        gate_up = self.w_gate_up(slots.fill(h_MD), slots.loads)
+        hidden = swiglu(gate_up) * slots.gates(gate_MK.to(h_MD.dtype))
+        return slots.collect(self.w_down(hidden, slots.loads))  # (12)
 
     def balance(self, load_E: Tensor, speed: float) -> None:
         """Balancing without an auxiliary loss: overloaded experts' biases fall by `speed`, others' rise."""

@@ -20,6 +20,7 @@ from nomoat.model.mtp import Depth
 from nomoat.model.noise import Noise
 from nomoat.model.norm import RMSNorm
 from nomoat.model.rope import turns
+from nomoat.model.spans import Spans
 from nomoat.model.spec import Kernels, Latent, Spec
 
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
         self.ffn = Experts(spec, kernels) if spec.is_moe(layer) else SwiGLU(D, spec.d_dense)
 
     def forward(
-        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None = None
+        self, h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | Spans | None = None
     ) -> tuple[Tensor, Routing | None]:
         read = self.entering(self.norm_attention, h_BTD)
         u_BTD = self.attention(read, cis_BTr, mask)
@@ -66,7 +67,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A model in the shape of `spec`; `model(ids_BT)` gives logits_BTV in float32.
 
-    `pos_BT` defaults to 0, 1, …; `mask` (B or 1, 1, T, T), true where a query may attend, to causal.
+    `pos_BT` defaults to 0, 1, …; `mask` (B or 1, 1, T, T), true where a query may attend, or of one row its
+    Spans, to causal.
     ConfigError for a shape that can be planned but not yet computed.
     """
 
@@ -114,14 +116,14 @@ class Transformer(nn.Module):
         self,
         ids_BT: Tensor,
         pos_BT: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | Spans | None = None,
     ) -> tuple[Tensor, list[Routing]]:
         """The last block's output h_BTD, before the final norm, and what each routed layer decided."""
         cis_BTr = self.turns(ids_BT, pos_BT)
         return self.through(self.blocks, self.embed(ids_BT), cis_BTr, self.mask(mask, ids_BT))
 
     def through(
-        self, blocks: Iterable[nn.Module], h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | None
+        self, blocks: Iterable[nn.Module], h_BTD: Tensor, cis_BTr: Tensor, mask: Tensor | Spans | None
     ) -> tuple[Tensor, list[Routing]]:
         """The residual stream behind some blocks, one after the other, and what their routers decided."""
         routings = []
@@ -138,9 +140,11 @@ class Transformer(nn.Module):
             pos_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
         return turns(self.spec, pos_BT)
 
-    def mask(self, mask: Tensor | None, ids_BT: Tensor) -> Tensor | None:
-        like = next(self.parameters())
-        return mask_for(self.kernels, mask, ids_BT.shape[1], self.spec.attention.n_heads, like)
+    def mask(self, mask: Tensor | Spans | None, ids_BT: Tensor) -> Tensor | Spans | None:
+        like, n_heads = next(self.parameters()), self.spec.attention.n_heads
+        if isinstance(mask, Spans):
+            return mask.prepared(self.kernels, n_heads, like)
+        return mask_for(self.kernels, mask, ids_BT.shape[1], n_heads, like)
 
     def final(self, h: Tensor) -> Tensor:
         """What the head reads."""

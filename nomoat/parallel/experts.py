@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from nomoat.config import JsonObject
-from nomoat.model.kernels import Copies
+from nomoat.model.copies import Copies
 from nomoat.model.linear import ExpertLinear
 from nomoat.model.moe import Experts, Product, Routing
 from nomoat.model.spec import Routed, Spec

@@ -160,14 +160,16 @@ class Learning:
 
     def __call__(self) -> float:
         """Of the rows that are computed, with their part of the optimiser's step."""
-        groups, model = self.groups, self.trainee.model
         if self.pair is None:
-            n_rollouts = self.n_prompts * self.asked.group
-            reference = model if self.config.kl else None
-            seconds = timed(lambda: grpo.gradient(model, groups, self.config, n_rollouts, reference))
+            seconds = timed(self._update)
         else:
-            seconds = timed(lambda: s6_distill.match_answers(self.pair, groups))
+            seconds = timed(lambda: s6_distill.match_answers(self.pair, self.groups))
         return seconds + self.trainee.update() * self.n_prompts / self.asked.n_prompts
+
+    def _update(self) -> grpo.Update:
+        groups, model, config = self.groups, self.trainee.model, self.config
+        reference = grpo.log_probs(model, groups, config) if config.kl else None
+        return grpo.gradient(model, groups, config, self.n_prompts * self.asked.group, reference)
 
     @property
     def bytes(self) -> float:

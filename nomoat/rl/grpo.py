@@ -17,9 +17,8 @@ from nomoat.model import lora
 from nomoat.model.loss import log_prob_objective
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
-from nomoat.rl import exchange
 from nomoat.rl.reward import Group, flat
-from nomoat.rl.rows import PaddedRows, chunks, hidden_at, joined, micro_tokens, pack, pad, width
+from nomoat.rl.rows import Columns, hidden_at, joined, lay, passes
 from nomoat.rl.variants import VARIANTS, Bounds, Sizes
 
 
@@ -62,8 +61,8 @@ class Update:
     entropy: float
     drift: float  # max |log p now - log p when drawn|: zero but for rounding while the policy is the sampler
     kl: float | None  # to the reference, in nats a token, by the k3 estimator
-    tokens: int  # columns that were computed, padding included
-    attended: float  # mean columns that a computed token attended to, padding included
+    tokens: int  # columns that were computed, of prompts and completions
+    attended: float  # mean columns that one of them was multiplied with
     passes: int  # forward passes that were computed; a backward pass counts as two, or one where weights stay
 
 
@@ -72,46 +71,47 @@ def gradient(
     groups: Sequence[Group],
     objective: Objective,
     n_rollouts: float,
-    reference: Transformer | None = None,
+    reference: Sequence[Tensor] | None = None,
     mesh: Mesh = ALONE,
 ) -> Update:
     """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over this rank's share of all
     rollouts of the groups, in as many passes as any rank needs.
 
-    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.
+    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.  `reference` is what
+    `log_probs` gave for these groups.
     On-policy w_t = 1 and the gradient is REINFORCE's.  Tokens of an outside sampler have their advantage
     times their weight (mismatch.py).  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
-    own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(model))
-    passes = []
-    for chunk in own + [[]] * (mesh.most(len(own)) - len(own)):
-        rows = pad(chunk, model.device)
-        passes.append(_pass(model, rows, _terms(model, rows, objective, sizes, reference)))
-    measured = ([p.loss for p in passes], [p.entropy for p in passes], [p.kl for p in passes])
+    parts = []
+    for number, chunk in enumerate(passes(model, groups, mesh)):
+        columns = lay(chunk, model.device)
+        terms = _terms(model, columns, objective, sizes, reference and reference[number])
+        parts.append(_pass(model, columns, terms))
+    measured = ([p.loss for p in parts], [p.entropy for p in parts], [p.kl for p in parts])
     loss, entropy, kl = mesh.sums(*map(sum, measured))
-    columns = sum(p.tokens for p in passes)
-    attended = sum(p.tokens * p.attended for p in passes)
+    tokens = sum(p.tokens for p in parts)
+    attended = sum(p.tokens * p.attended for p in parts)
     n = max(n_targets, 1)
     return Update(
         loss=loss,
         entropy=entropy / n,
-        drift=max(mesh.gather(max([0.0, *(p.drift for p in passes)]))),
+        drift=max(mesh.gather(max([0.0, *(p.drift for p in parts)]))),
         kl=None if reference is None else kl / n,
-        tokens=columns,
-        attended=attended / max(columns, 1),
+        tokens=tokens,
+        attended=attended / max(tokens, 1),
         passes=lora.passes(model) + (reference is not None) + objective.whole_ratio,
     )
 
 
-def _pass(model: Transformer, rows: PaddedRows, terms: "Terms") -> Update:
-    """Forward and backward on some rows; what was measured, summed over their tokens."""
+def _pass(model: Transformer, columns: Columns, terms: "Terms") -> Update:
+    """Forward and backward on some columns; what was measured, summed over their tokens."""
     objective = terms.objective
-    h_MD = _hidden(model, rows, objective.temperature)
+    h_MD = _hidden(model, columns, objective.temperature)
     total, logp_M, entropy_M = log_prob_objective(
-        h_MD, model.head.weight, rows.target_M, terms.coefficient, entropy=True
+        h_MD, model.head.weight, columns.target_M, terms.coefficient, entropy=True
     )
     total.backward()
     log_w_M = logp_M - terms.logp_drawn_M
@@ -122,9 +122,9 @@ def _pass(model: Transformer, rows: PaddedRows, terms: "Terms") -> Update:
         k3_M = log_r_M.exp() - log_r_M - 1
         kl = float(k3_M.sum())
         loss += objective.kl * float((terms.weight_M * k3_M).sum())
-    B, T = rows.ids_BT.shape
+    n = columns.ids_BT.shape[1]
     drift = float(log_w_M.abs().max()) if len(log_w_M) else 0.0
-    return Update(loss, float(entropy_M.sum()), drift, kl, tokens=B * T, attended=T, passes=0)
+    return Update(loss, float(entropy_M.sum()), drift, kl, n, columns.attended, passes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +155,24 @@ class Terms:
 
 
 def _terms(
-    model: Transformer, rows: PaddedRows, objective: Objective, sizes: Sizes, reference: Transformer | None
+    model: Transformer,
+    columns: Columns,
+    objective: Objective,
+    sizes: Sizes,
+    logp_reference_M: Tensor | None,
 ) -> Terms:
-    device, temperature = rows.ids_BT.device, objective.temperature
-    lengths = [judged.rollout.length for judged in rows.members]
+    device, temperature = columns.ids_BT.device, objective.temperature
+    lengths = [judged.rollout.length for judged in columns.members]
     each = torch.tensor(lengths, dtype=torch.long)
-    advantages = torch.tensor([judged.advantage for judged in rows.members])
+    advantages = torch.tensor([judged.advantage for judged in columns.members])
     weights = torch.tensor([VARIANTS[objective.variant].weight(length, sizes) for length in lengths])
-    drawn_M = joined([judged.rollout.logp_T for judged in rows.members], torch.float32).to(device)
+    drawn_M = joined([judged.rollout.logp_T for judged in columns.members], torch.float32).to(device)
     advantage_M = advantages.repeat_interleave(each)
-    if any(judged.rollout.weight_T is not None for judged in rows.members):
-        advantage_M *= joined([judged.rollout.weight_T for judged in rows.members], torch.float32)
-    base_M, reference_M = drawn_M, None
-    if reference is not None:
-        reference_M = log_probs(reference, rows, temperature)
+    if any(judged.rollout.weight_T is not None for judged in columns.members):
+        advantage_M *= joined([judged.rollout.weight_T for judged in columns.members], torch.float32)
+    base_M = drawn_M
     if objective.whole_ratio:  # log p - base is then the rollout's mean log ratio, gradients aside
-        now_M = log_probs(model, rows, temperature)
+        now_M = at_columns(model, columns, temperature)
         means = [log_w.mean().expand(len(log_w)) for log_w in (now_M - drawn_M).split(lengths)]
         base_M = now_M - joined(means, torch.float32).to(device)
     return Terms(
@@ -179,20 +181,29 @@ def _terms(
         weight_M=weights.repeat_interleave(each).to(device),
         logp_drawn_M=drawn_M,
         logp_base_M=base_M,
-        logp_reference_M=reference_M,
+        logp_reference_M=logp_reference_M,
     )
 
 
-def _hidden(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
+def _hidden(model: Transformer, columns: Columns, temperature: float) -> Tensor:
     """(M, D): what predicts each target; its product with the head is the logits over the temperature."""
-    h_MD = hidden_at(model, rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M)
+    h_MD = hidden_at(model, columns.ids_BT, columns.pos_BT, columns.spans, columns.source_M)
     return h_MD if temperature == 1 else h_MD / temperature
 
 
+def log_probs(
+    model: Transformer, groups: Sequence[Group], objective: Objective, mesh: Mesh = ALONE
+) -> list[Tensor]:
+    """log p of the sampled tokens by a model that learns nothing here, of each pass of this rank; all of it
+    before any gradient is held."""
+    each = [lay(chunk, model.device) for chunk in passes(model, groups, mesh)]
+    return [at_columns(model, columns, objective.temperature) for columns in each]
+
+
 @torch.no_grad()
-def log_probs(model: Transformer, rows: PaddedRows, temperature: float) -> Tensor:
-    """Of every target of some rows."""
-    h_MD = _hidden(model, rows, temperature)
+def at_columns(model: Transformer, columns: Columns, temperature: float) -> Tensor:
+    """log p of every target of a pass."""
+    h_MD = _hidden(model, columns, temperature)
     return log_prob_objective(
-        h_MD, model.head.weight, rows.target_M, lambda logp, part: torch.zeros_like(logp)
+        h_MD, model.head.weight, columns.target_M, lambda logp, part: torch.zeros_like(logp)
     )[1]

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
-from nomoat.rl import exchange
-from nomoat.rl.grpo import log_probs
+from nomoat.rl.grpo import at_columns
 from nomoat.rl.reward import Group, flat
-from nomoat.rl.rows import PaddedRows, chunks, micro_tokens, pack, pad, width
+from nomoat.rl.rows import lay, passes
 
 FAR = 50.0  # nats beyond which a weight is as good as infinite
 
@@ -63,21 +62,15 @@ def learned(model: Transformer, groups: Sequence[Group], temperature: float, mes
     and all know the result.
     """
     place = {id(judged): number for number, judged in enumerate(flat(groups))}
-    own = chunks(exchange.deal(pack(groups), width, mesh), micro_tokens(model))
-    n_idle = mesh.most(len(own)) - len(own)
     found: dict[int, Tensor] = {}
-    for chunk in own + [[]] * n_idle:
-        rows = pad(chunk, model.device)
-        numbers = [place[id(judged)] for judged in rows.members]
-        found |= zip(numbers, _of_members(model, rows, temperature))
+    for chunk in passes(model, groups, mesh):
+        columns = lay(chunk, model.device)
+        lengths = [judged.rollout.length for judged in columns.members]
+        logps = at_columns(model, columns, temperature).cpu().split(lengths)
+        found |= {place[id(judged)]: logp_T for judged, logp_T in zip(columns.members, logps)}
     for theirs in mesh.gather(found):
         found |= theirs
     return [found[number] for number in place.values()]
-
-
-def _of_members(model: Transformer, rows: PaddedRows, temperature: float) -> Sequence[Tensor]:
-    logp_M = log_probs(model, rows, temperature).cpu()
-    return logp_M.split([judged.rollout.length for judged in rows.members])
 
 
 def weighed(

@@ -1,7 +1,7 @@
-"""Rows for the update: a prompt once, and behind it several of its completions that can't see each other.
+"""Columns for the update: a prompt once, and behind all prompts of a pass their completions, without padding.
 
-A row is a part of a group.  So the rollouts of a group share one copy of their prompt in the update as they
-did in sampling.
+So the rollouts of a group share one copy of their prompt in the update as they did in sampling; attention
+multiplies each completion with its prompt and itself alone (model/spans.py).
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,39 @@ import torch
 from torch import Tensor
 
 from nomoat.model import counts
+from nomoat.model.spans import Spans
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
-from nomoat.rl.reward import Group, Judged, flat
+from nomoat.parallel.mesh import Mesh
+from nomoat.rl import exchange
+from nomoat.rl.reward import Group, Judged
 
-ROW_TOKENS = 224  # a row takes completions of its group until they are about this long
+ROW_TOKENS = 224  # of one row's completions, where rows are dealt to many ranks
 MICRO_TOKENS = 8192  # tokens of one forward and backward pass, at most
-MICRO_BYTES = 0.75 * 2**30  # that they leave for the backward pass, about
+MICRO_BYTES = 0.5 * 2**30  # that they leave for the backward pass, about
+UNLIKE = 0.5  # of the longest prompt of a pass: a shorter one is in another, since prompts are laid out alike
 PADDING, PROMPT = -1, 0  # segments of a row; its completions are those from 1 on
 
 
-def pack(groups: Sequence[Group]) -> list[Group]:
-    """Rows: the members of each share a prompt, and every sampled token is a target exactly once."""
+def passes(model: Transformer, groups: Sequence[Group], mesh: Mesh) -> list[list[Group]]:
+    """The rows of each pass of this rank, as many passes as on any: of no rows some."""
+    most = micro_tokens(model)
+    dealt = exchange.deal(pack(groups, most, alone=mesh.data_world == 1), width, mesh)
+    own = chunks(dealt, most)
+    return own + [[]] * (mesh.most(len(own)) - len(own))
+
+
+def pack(groups: Sequence[Group], most: int = MICRO_TOKENS, *, alone: bool = True) -> list[Group]:
+    """Rows: a group, or parts of it that have `most` tokens or one member each; smaller ones, unless this
+    rank is `alone`.  Every sampled token is a target exactly once.
+    """
     rows = []
     for group in groups:
+        n_prompt = group[0].rollout.n_prompt
+        widest = most if alone else min(most, n_prompt + ROW_TOKENS)
         row = []
         for judged in group:
-            if row and width([*row, judged]) - row[0].rollout.n_prompt > ROW_TOKENS:
+            if row and width([*row, judged]) > widest:
                 rows.append(tuple(row))
                 row = []
             row.append(judged)
@@ -41,54 +58,85 @@ def width(row: Sequence[Judged]) -> int:
 
 def micro_tokens(model: Transformer) -> int:
     """Tokens of one pass: of a large model fewer."""
-    each = counts.activation_bytes(model.spec, model.dtype.itemsize, recompute=model.kernels.recompute)
+    return tokens_at_once(model.spec, model.dtype.itemsize, recompute=model.kernels.recompute)
+
+
+def tokens_at_once(spec: Spec, itemsize: int, *, recompute: bool) -> int:
+    each = counts.activation_bytes(spec, itemsize, recompute=recompute)
     return min(MICRO_TOKENS, max(int(MICRO_BYTES / each), 1))
 
 
 def chunks(rows: Sequence[Group], most: int = MICRO_TOKENS) -> list[list[Group]]:
-    """Rows of similar width together, so that little is padded; at most `most` tokens a chunk, or one row."""
-    out = []
-    widest = 0
-    for row in sorted(rows, key=width, reverse=True):
-        if out and width(row) > 0.8 * widest and widest * (len(out[-1]) + 1) <= most:
+    """Rows with prompts of similar length together; at most `most` tokens a chunk, or one row."""
+    out: list[list[Group]] = []
+    held = 0
+    for row in sorted(rows, key=lambda row: row[0].rollout.n_prompt, reverse=True):
+        fits = held + width(row) <= most
+        if out and fits and row[0].rollout.n_prompt >= UNLIKE * out[-1][0][0].rollout.n_prompt:
             out[-1].append(row)
+            held += width(row)
         else:
             out.append([row])
-            widest = width(row)
+            held = width(row)
     return out
 
 
 @dataclass(frozen=True, slots=True)
-class PaddedRows:
-    """Rows side by side on a device, padded to the widest; the _M fields end to end."""
+class Columns:
+    """One row (B = 1) of prompts and, behind them all, their completions; the _M fields end to end."""
 
     ids_BT: Tensor
     pos_BT: Tensor
-    mask: Tensor  # (B, 1, T, T), true where a query may attend to a key
-    source_M: Tensor  # the flattened column whose hidden state predicts the target
+    spans: Spans
+    source_M: Tensor  # the column whose hidden state predicts the target
     target_M: Tensor
     members: Group  # whose tokens follow each other in the _M fields
 
+    @property
+    def attended(self) -> float:
+        """Mean columns that one is multiplied with."""
+        return self.spans.n_scores / self.ids_BT.shape[1]
 
-def pad(rows: Sequence[Group], device: torch.device) -> PaddedRows:
-    """Of no rows, one of padding: a pass that computes nothing, where others compute something."""
-    B, T = max(len(rows), 1), max([1, *map(width, rows)])
-    ids_BT = torch.zeros(B, T, dtype=torch.long)  # padding is any id: nobody else sees it
-    pos_BT = torch.zeros_like(ids_BT)
-    segment_BT = torch.full_like(ids_BT, PADDING)
-    source = []
-    for b, row in enumerate(rows):
-        columns = _fill(row, ids_BT[b], pos_BT[b], segment_BT[b])
-        source += [b * T + column for column in columns]
-    members = tuple(flat(rows))
-    return PaddedRows(
+
+def lay(rows: Sequence[Group], device: torch.device) -> Columns:
+    """Of no rows, one column of padding: a pass that computes nothing, where others compute something."""
+    prompts = [row[0].rollout.prompt_T for row in rows] or [torch.zeros(1, dtype=torch.long)]
+    numbered = by_length(rows)
+    members = tuple(judged for _, judged in numbered)
+    own = [judged.rollout.ids_T for judged in members]
+    begins = list(map(len, prompts))
+    texts = [(number, judged.rollout.length - 1) for number, judged in numbered]
+    columns = prompts + [ids_T[:-1] for ids_T in own]
+    pos = [torch.arange(n) for n in begins]
+    for number, n in texts:
+        pos.append(torch.arange(n) + begins[number])
+    ids_BT = torch.cat(columns)[None]
+    pos_BT = torch.cat(pos)[None]
+    return Columns(
         ids_BT=ids_BT.to(device),
         pos_BT=pos_BT.to(device),
-        mask=group_mask(segment_BT.to(device)),
-        source_M=torch.tensor(source, dtype=torch.long, device=device),
-        target_M=joined([judged.rollout.ids_T for judged in members], torch.long).to(device),
+        spans=Spans.of(begins, texts).to(device),
+        source_M=sources(begins, texts).to(device),
+        target_M=joined(own, torch.long).to(device),
         members=members,
     )
+
+
+def by_length(rows: Sequence[Group]) -> list[tuple[int, Judged]]:
+    """(number of its row, member), the longest first."""
+    numbered = [(number, judged) for number, row in enumerate(rows) for judged in row]
+    return sorted(numbered, key=lambda one: one[1].rollout.length, reverse=True)
+
+
+def sources(begins: Sequence[int], texts: Sequence[tuple[int, int]]) -> Tensor:
+    """For each text the last column of its prompt, then its own ones."""
+    last = torch.tensor(begins).cumsum(0) - 1
+    column = sum(begins)
+    out = []
+    for number, n in texts:
+        out += [int(last[number]), *range(column, column + n)]
+        column += n
+    return torch.tensor(out, dtype=torch.long)
 
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
@@ -96,29 +144,12 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat([torch.empty(0, dtype=dtype), *parts])
 
 
-def _fill(row: Group, ids_T: Tensor, pos_T: Tensor, segment_T: Tensor) -> list[int]:
-    """Writes a row into its tensors; gives the columns that predict its members' tokens."""
-    n_prompt = end = row[0].rollout.n_prompt
-    ids_T[:n_prompt] = row[0].rollout.prompt_T
-    pos_T[:n_prompt] = torch.arange(n_prompt)
-    segment_T[:n_prompt] = PROMPT
-    source = []
-    for number, judged in enumerate(row, PROMPT + 1):
-        start = end
-        end += judged.rollout.length - 1
-        ids_T[start:end] = judged.rollout.ids_T[:-1]
-        pos_T[start:end] = torch.arange(n_prompt, n_prompt + end - start)
-        segment_T[start:end] = number
-        source += [n_prompt - 1, *range(start, end)]
-    return source
-
-
 def hidden_at(
-    model: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor, columns_M: Tensor
+    model: Transformer, ids_BT: Tensor, pos_BT: Tensor | None, mask: Tensor | Spans, columns_M: Tensor
 ) -> Tensor:
     """(M, D) at the flattened columns, past the final norm: times the head, the logits of what comes next."""
     h_BTD, _ = model.hidden(ids_BT, pos_BT, mask)
-    return model.final(h_BTD).flatten(0, 1).index_select(0, columns_M)
+    return model.final(h_BTD.flatten(0, 1).index_select(0, columns_M))
 
 
 def group_mask(segment_BT: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
 from nomoat.model import counts, lora
@@ -227,17 +228,26 @@ class Learner:
     def update(self, number: int, batch: Batch) -> list[grpo.Update]:
         """One policy gradient a minibatch, and the optimiser's step behind each but the last."""
         s, mesh = self.settings, self.session.mesh
-        reference = None
-        if s.kl or self.watches(number):
-            reference = self.reference.at(number, self.policy)
-        parts = split(batch.live, min(s.minibatches, len(batch.live)), self.key("split", number))
+        n_parts = min(s.minibatches, len(batch.live))
+        parts = split(batch.live, n_parts, self.key("split", number))
         n_rollouts = s.prompts * s.group / len(parts)
+        references = self.referred(number, parts)
         updates = []
-        for part in parts:
+        for part, reference in zip(parts, references):
             if updates:
                 self.half_step(s.schedule.factor(number, s.steps))
             updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference, mesh))
         return updates
+
+    def referred(self, number: int, parts: Sequence[Sequence[Group]]) -> list[list[Tensor] | None]:
+        """What the reference says of each minibatch, where the KL is wanted."""
+        if not self.settings.kl and not self.watches(number):
+            return [None] * len(parts)
+        reference = self.reference.at(number, self.policy)
+        said = [grpo.log_probs(reference, part, self.settings, self.session.mesh) for part in parts]
+        del reference
+        self.release()
+        return said
 
     def talk(self, number: int) -> talk.Kept | None:
         """The talk that goes with the last minibatch; None where there is none."""

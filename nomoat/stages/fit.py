@@ -18,7 +18,7 @@ from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.stages import estimate, footprint, inputs, limits
 from nomoat.stages.begin import Learns, Start, Values, build
-from nomoat.stages.models import DTYPES, load_tokenizer, save_model
+from nomoat.stages.models import DTYPES, dtype_of, load_tokenizer, save_model
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.tokenizer.layout import Rendered
@@ -48,7 +48,7 @@ class Config(inputs.ReadsText):
     model: str = "main"
     steps: Count
     rows: Count = 8
-    micro_rows: Count | None = None  # of one pass on one rank; absent: all of a batch, in a pipeline one
+    micro_rows: Count | None = None  # of a pass on one rank; absent: all, of a large model fewer, or one
     first_rows: Count | None = None
     ramp_steps: int = Field(0, ge=0, le=10**6)
     context: int = Field(256, ge=2, le=LONGEST)
@@ -101,6 +101,10 @@ def fit(
     data = prepare(session, config, recipe, tokenizer)
     if fresh and config.weights == "counts":
         start = count_neighbours(session, start, data, recipe.key(config.name, "counts"))
+    if session.mesh.size("pipeline") == 1:
+        each = dtype_of(session, config.precision).itemsize
+        rows = footprint.rows_at_once(config, start.spec, each, session.kernels)
+        config = config.model_copy(update={"micro_rows": rows})
     model, pipeline = build(session, start, config.precision, learns(config, recipe))
     optimizer = Optimizer(model, config.optim, session.mesh, pipeline)
 
@@ -227,7 +231,10 @@ def optimising(spec: Spec, config: Config) -> int:
 def held(spec: Spec, recipe: Recipe, config: Config) -> float:
     """Bytes: of given models all, of others weights, gradients and optimiser."""
     if recipe.given:
-        return footprint.learning(spec, recipe, config, config.rows * config.context)
+        each = footprint.rows_at_once(
+            config, spec, footprint.itemsize(config.precision), recipe.kernels
+        )
+        return footprint.learning(spec, recipe, config, (each or config.rows) * config.context)
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     return n_params * (4 * 3 + 4 + DTYPES[config.precision].itemsize)
 

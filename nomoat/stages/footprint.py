@@ -11,13 +11,16 @@ from typing import Any
 import torch
 
 from nomoat.config import ConfigError
+from nomoat.engine.engine import ROWS
+from nomoat.engine.generate import room
 from nomoat.model import counts
 from nomoat.model.lora import Lora
 from nomoat.model.loss import chunk_rows
-from nomoat.model.spec import Spec
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16
-from nomoat.rl.rows import MICRO_BYTES
+from nomoat.rl.rows import MICRO_BYTES, tokens_at_once
+from nomoat.rl.step import LARGE
 from nomoat.run import memory
 from nomoat.run.ledger import short
 from nomoat.stages.recipe import Recipe, StageConfig
@@ -26,7 +29,8 @@ from nomoat.weights import adapters
 
 PROCESS_BYTES = 0.35e9  # of Python and its libraries
 FLOAT = 4
-COPIED = 1.6  # a policy's weights while it is sampled, the cache and what is copied on the way with them
+PROMPT_TOKENS = 64  # of a question, about
+COPIED = 1.1  # a policy's weights while it is sampled: in the order of the compiled step, and a matrix more
 
 
 @cache
@@ -49,6 +53,15 @@ def itemsize(precision: str) -> int:
     return 2 if precision == "bf16" and fast_bf16(torch.device("cpu")) else FLOAT
 
 
+def rows_at_once(config: StageConfig, spec: Spec, itemsize: int, kernels: Kernels) -> int | None:
+    """Rows of a pass where documents are read: what the recipe says, or of a large model as many as leave
+    MICRO_BYTES; None: all."""
+    if config.micro_rows or n_parameters(spec) <= LARGE:
+        return config.micro_rows
+    most = tokens_at_once(spec, itemsize, recompute=kernels.recompute) // config.context
+    return max(most, 1) if most < config.rows else None
+
+
 def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | None) -> float:
     """Bytes at most of a stage that learns from rows of `row_tokens` in all, or by reinforcement (None)."""
     each = itemsize(config.precision)
@@ -62,9 +75,36 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
         return held + left + updating(spec, config.lora, each)
-    held += n * FLOAT if config.lora else n * each  # the merged policy, or the reference
-    sampling = COPIED * n * FLOAT  # in the order of the compiled step
-    return held + max(sampling, MICRO_BYTES + updating(spec, config.lora, each))
+    if config.lora:  # the merged policy has its own of what is adapted, and shares the tables
+        held += (n - tables(spec)) * FLOAT
+    elif keeps_reference(config, spec):
+        held += n * each
+    sampled = sampling(spec, config.prompts * config.group, config.max_new_tokens)
+    return held + max(sampled, MICRO_BYTES + updating(spec, config.lora, each))
+
+
+def tables(spec: Spec) -> int:
+    """Parameters of embedding and head."""
+    return spec.vocab_size * spec.d_model * (1 if spec.tied else 2)
+
+
+def keeps_reference(config: StageConfig, spec: Spec) -> bool:
+    """Whether RL without adapters keeps what it is held to, or loads it to look at the KL now and then."""
+    return bool(config.kl or config.refresh or n_parameters(spec) <= LARGE)
+
+
+def sampling(spec: Spec, rows: int, max_new_tokens: int) -> float:
+    """Bytes while answers are drawn: the weights once more, a cache, the logits of a step."""
+    limits = room(spec, min(rows, ROWS), PROMPT_TOKENS + max_new_tokens)
+    own = counts.cache_bytes(spec) * limits.rows * (PROMPT_TOKENS + max_new_tokens)
+    logits = limits.rows * spec.vocab_size * FLOAT
+    return COPIED * n_parameters(spec) * FLOAT + min(limits.cache_bytes, own) + logits
+
+
+def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:
+    """Bytes of a model that is only asked: its weights, twice while they are read, and then sampling."""
+    n = n_parameters(spec) * FLOAT
+    return n + max(n, sampling(spec, rows, max_new_tokens))
 
 
 def updating(spec: Spec, lora: Lora | None, each: int) -> float:

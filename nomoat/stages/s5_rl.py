@@ -50,7 +50,7 @@ class Config(step.Settings, StageConfig):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
-    model, first = models_of(session, config, recipe)
+    model = model_of(session, config, recipe)
     optimizer = Optimizer(model, config.optim, session.mesh)
     policy, renew = policy_of(model, optimizer)
     outside = None
@@ -68,7 +68,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         optimizer=optimizer,
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),
-        reference=Reference(first, config.refresh, session.directory / "reference", writes=session.leads),
+        reference=reference_of(session, config, model),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
     outputs = save_model(session, model, optimizer, tokenizer, config.source)
@@ -93,15 +93,28 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Ca
     return merged.policy, renew
 
 
-def models_of(session: Session, config: Config, recipe: Recipe) -> tuple[Transformer, Transformer]:
-    """The model that learns and the one that it is held to: with an adapter the same, switched off, unless
-    it lies in parts."""
-    start = stored(session, config.source)
+def model_of(session: Session, config: Config, recipe: Recipe) -> Transformer:
+    """The model that learns."""
     how = Learns(config.lora, recipe.key(config.name, "lora"))
-    model, _ = build(session, start, config.precision, how)
-    if config.lora and session.mesh.dense is None:
-        return model, without(model)
-    return model, frozen(session, start, config.precision)
+    return build(session, stored(session, config.source), config.precision, how)[0]
+
+
+def reference_of(session: Session, config: Config, model: Transformer) -> Reference:
+    """What the model is held to: with an adapter the same, switched off, unless it lies in parts.  A large
+    one that is only looked at now and then, for the KL, is loaded for that."""
+
+    def load() -> Transformer:
+        if config.lora and session.mesh.dense is None:
+            return without(model)
+        return frozen(session, stored(session, config.source), config.precision)
+
+    return Reference(
+        load,
+        config.refresh,
+        session.directory / "reference",
+        writes=session.leads,
+        kept=bool(config.lora) or footprint.keeps_reference(config, model.spec),
+    )
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

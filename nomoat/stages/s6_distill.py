@@ -18,13 +18,14 @@ from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED, divergence
+from nomoat.model.spans import Spans
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.rl import exchange, reward, rollout
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.reward import Group
-from nomoat.rl.rows import chunks, hidden_at, micro_tokens, pack, pad, width
+from nomoat.rl.rows import hidden_at, lay, passes
 from nomoat.stages import estimate, fit
 from nomoat.stages.begin import Start, Values, build, frozen, new
 from nomoat.stages.models import dtype_of, load_tokenizer, new_spec, save_model, stored
@@ -178,7 +179,7 @@ class Pair:
         self,
         ids_BT: Tensor,
         pos_BT: Tensor | None,
-        mask: Tensor,
+        mask: Tensor | Spans,
         columns_M: Tensor,
         *,
         reverse: bool,
@@ -276,17 +277,13 @@ def match_answers(pair: Pair, groups: Sequence[Group], mesh: Mesh = ALONE) -> tu
     n_targets = sum(judged.rollout.length for judged in reward.flat(groups))
     loss = 0.0
     tokens = attended = 0
-    dealt = exchange.deal(pack(groups), width, mesh)
-    own = chunks(dealt, micro_tokens(pair.student))
-    n_passes = mesh.most(len(own))
-    for chunk in own + [[]] * (n_passes - len(own)):
-        rows = pad(chunk, pair.student.device)
-        weight = len(rows.source_M) / n_targets
-        inputs = rows.ids_BT, rows.pos_BT, rows.mask, rows.source_M
+    for chunk in passes(pair.student, groups, mesh):
+        columns = lay(chunk, pair.student.device)
+        weight = len(columns.source_M) / n_targets
+        inputs = columns.ids_BT, columns.pos_BT, columns.spans, columns.source_M
         loss += pair.match(*inputs, reverse=True, weight=weight)
-        B, T = rows.ids_BT.shape
-        tokens += B * T
-        attended += B * T * T
+        tokens += columns.ids_BT.shape[1]
+        attended += columns.spans.n_scores
     (loss,) = mesh.sums(loss)
     return loss, tokens, attended / tokens
 

@@ -11,11 +11,12 @@ from nomoat.evals import talk
 from nomoat.evals.bits import bits_per_byte, held_out, window
 from nomoat.evals.problems import Answered, Candidate, constants, mean_accuracy, scores
 from nomoat.model import counts
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.report.scores import measurable, unmeasured
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import exercises
-from nomoat.stages import estimate, inputs
+from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
 from nomoat.tokenizer.bpe import Tokenizer
@@ -173,6 +174,11 @@ def log_conversation(session: Session, name: str, said: Mapping[str, Sequence[Gr
         log_samples(session, name, [Answered(judged.rollout.exercise, judged, ())])
 
 
+def asked(config: Config, spec: Spec) -> float:
+    rows = config.n_problems * config.samples
+    return footprint.asking(spec, rows, config.max_new_tokens)
+
+
 def plan(config: Config, recipe: Recipe) -> Fields:
     n_talk = talk.n_questions(config.talk) + 2 * config.n_turns  # answers, most behind other turns
     answers = config.n_problems * (1 + config.samples) + n_talk
@@ -202,4 +208,5 @@ def plan(config: Config, recipe: Recipe) -> Fields:
         "host": estimate.counting(len(config.ngram_orders), n_read),
         "host_bytes": estimate.held("ngrams", n_read),
         "answers": len(specs) * answers,
+        **({"memory_bytes": max(asked(config, spec) for spec in specs)} if recipe.given else {}),
     }

@@ -63,10 +63,11 @@ class Share:
             part.n_bytes for keys, held in zip(every, parts) for part in held if part.key in keys
         )
 
-    def copies(self, tensors: Groups) -> dict[str, Tensor]:
-        """By key, dense, on the CPU, each with a storage of its own: what follows may change the tensors."""
+    def copies(self, tensors: Groups, *, own: bool = True) -> dict[str, Tensor]:
+        """By key, dense, on the CPU, each with a storage of its `own`: what follows may change the tensors.
+        """
         mine = ((part.key, memory) for part, memory in parts_of(tensors) if part.key in self.keys)
-        return {key: memory.to("cpu", copy=True).contiguous() for key, memory in mine}
+        return {key: memory.to("cpu", copy=own).contiguous() for key, memory in mine}
 
 
 def save(

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class _Training:
     def __init__(self, session: Session, model: nn.Module, optimizer: Optimizer, extra: JsonObject):
         self.session, self.model, self.optimizer, self.extra = session, model, optimizer, extra
         self.directory = session.directory / "checkpoints"
-        self.saver = Saver(self.directory, session.mesh, self.unsaved)
+        self.saver = Saver(self.directory, session.mesh, partial(unsaved, session))
         self.at = Progress()
         self.bad_in_a_row = 0
 
@@ -142,9 +143,6 @@ class _Training:
         self.saver.begin(self.at.step, self.tensors(), state, refused)
         if not self.session.save_seconds:
             self.saver.wait()
-
-    def unsaved(self, step: int, error: OSError) -> None:
-        self.note(f"no checkpoint at step {step}: {error}; the one before stays")
 
     def update(self, gradient: Gradient, grad_norm: float, factor: float) -> None:
         self.bad_in_a_row = 0
@@ -206,6 +204,11 @@ class _Training:
         if seldom or not 0 < sum(map(len, shares)) <= MOST_EXPERTS:
             return {}
         return {"loads": [[round(100 * share) for share in share_E.tolist()] for share_E in shares]}
+
+
+def unsaved(session: Session, step: int, error: OSError) -> None:
+    """No method: a saver that knew its training would keep the model until cycles are looked for."""
+    session.log("note", text=f"no checkpoint at step {step}: {error}; the one before stays")
 
 
 def reduce_gradients(mesh: Mesh, optimizer: Optimizer) -> float:

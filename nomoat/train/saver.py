@@ -1,4 +1,7 @@
-"""Checkpoints beside the training: copied to the host at once, written by a thread, at most one at a time."""
+"""Checkpoints beside the training: copied to the host at once, written by a thread, at most one at a time.
+
+What is too large to be held twice is waited for instead.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -14,6 +17,8 @@ from nomoat.train import checkpoint
 from nomoat.train.checkpoint import Ranks, Share
 from nomoat.train.disk import FS
 from nomoat.train.parts import Groups
+
+BESIDE_BYTES = 1 << 30  # of the copies of a rank
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,22 @@ class Saver:
     def begin(
         self, step: int, tensors: Groups, state: Mapping[str, Any], refused: OSError | None = None
     ) -> None:
-        """Copies the tensors, and goes on writing when this has returned.  Waits for the save before.
+        """Copies the tensors, and goes on writing when this has returned; of more than BESIDE_BYTES, returns
+        when they are written.  Waits for the save before.
 
         `refused`: why this rank can't save, so that none does.
         """
         self.wait()
         self._share = self._share or Share(tensors, self._ranks)
-        copies, text = self._share.copies(tensors), checkpoint.as_text(state)
+        beside = self._share.n_bytes <= BESIDE_BYTES * self._ranks.world
+        copies, text = self._share.copies(tensors, own=beside), checkpoint.as_text(state)
         self._step, self._error = step, RuntimeError(f"the save at step {step} ended with an error")
         self._thread = threading.Thread(
             target=self._write, args=(copies, text, refused), name="saver", daemon=True
         )
         self._thread.start()
+        if not beside:
+            self.wait()
 
     def _write(self, copies: dict[str, Any], text: bytes, refused: OSError | None) -> None:
         try:

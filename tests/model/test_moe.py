@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from shapes import shape, varied
 
+from nomoat.model import copies
 from nomoat.model.moe import Experts, Routing, SwiGLU, sequence_balance_loss
 from nomoat.model.spec import Kernels
 
@@ -73,8 +74,9 @@ def by_the_equations(experts: Experts, h: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("n_tokens", [1, 90])
-def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens):
+@pytest.mark.parametrize(("n_tokens", "tile"), [(1, 64), (90, 64), (90, 1)], ids=["one", "slots", "runs"])
+def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens, tile, monkeypatch):
+    monkeypatch.setattr(copies, "ROW_TILE", tile)
     results = []
     for form in ("sorted", "wide", "loop"):
         experts, h_MD = made({**SPECS[name], "experts": form if form != "loop" else "sorted"}), tokens(n_tokens)

@@ -54,7 +54,8 @@ def gradients(mesh, what, n):
         measured = s6_distill.match_answers(s6_distill.Pair(model, other), groups(n), mesh)[0]
     else:
         objective = parse(grpo.Objective, {"variant": what, "minibatches": 2, "kl": 0.1}, "")
-        update = grpo.gradient(model, groups(n), objective, 4 * n, other, mesh)
+        reference = grpo.log_probs(other, groups(n), objective, mesh)
+        update = grpo.gradient(model, groups(n), objective, 4 * n, reference, mesh)
         measured = [update.loss, update.entropy, update.drift, update.kl]
     norm = reduce_gradients(mesh, optimizer)
     return measured, norm, [fsdp.whole(p.grad) for p in optimizer.params.values()]

@@ -63,10 +63,9 @@ def by_hand(model, groups, normaliser):
     return loss
 
 
-@pytest.mark.parametrize("row_tokens", [1, 60, 10_000])
-def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, row_tokens, monkeypatch):
-    monkeypatch.setattr(rows, "ROW_TOKENS", row_tokens)
-    monkeypatch.setattr(rows, "MICRO_TOKENS", 200)
+@pytest.mark.parametrize("micro_tokens", [1, 60, 200, 10_000])
+def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, micro_tokens, monkeypatch):
+    monkeypatch.setattr(rows, "MICRO_TOKENS", micro_tokens)
     groups = with_advantages(groups, [0.5, -0.5, 1.0, -1.0, 0.25, -0.25])
     model.zero_grad()
     by_hand(model, groups, 50.0).backward()
@@ -79,7 +78,7 @@ def test_on_policy_gradient_equals_reinforce_by_hand(model, groups, row_tokens, 
 
 
 def test_every_sampled_token_is_a_target_exactly_once(groups):
-    n_targets = sum(len(rows.pad([row], torch.device("cpu")).target_M) for row in rows.pack(groups))
+    n_targets = sum(len(rows.lay([row], torch.device("cpu")).target_M) for row in rows.pack(groups))
     assert n_targets == sum(judged.rollout.length for group in groups for judged in group)
 
 

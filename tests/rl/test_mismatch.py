@@ -14,7 +14,6 @@ from nomoat.parallel.mesh import ALONE
 from nomoat.rl import grpo, mismatch
 from nomoat.rl.reward import Judged, Score
 from nomoat.rl.rollout import Rollout
-from nomoat.stages.models import spread
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -110,7 +109,7 @@ def test_the_gradient_is_that_of_truncated_weights_by_hand():
 def on_ranks(mesh):
     """Weights and figures of rollouts, and their gradient, with a model that lies in parts."""
     whole = made()
-    model = spread(made(), mesh)
+    model = fsdp.spread(made(), mesh)
     optimizer = Optimizer(model, OptimConfig(), mesh)
     weighed, found = mismatch.weighed(model, groups(whole, 1.0), 1.0, 1.5, mesh)
     grpo.gradient(model, weighed, ONE, 6, mesh=mesh)

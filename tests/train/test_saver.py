@@ -16,7 +16,7 @@ from nomoat.data.packing import Batch
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.fsdp import spread
 from nomoat.parallel.mesh import ALONE
-from nomoat.train import checkpoint
+from nomoat.train import checkpoint, saver
 from nomoat.train.disk import FS
 from nomoat.train.loop import reduce_gradients
 from nomoat.train.objective import ObjectiveConfig, accumulate
@@ -209,6 +209,17 @@ def test_a_save_beside_the_training_has_the_tensors_of_its_beginning(tmp_path):
     saver.close()
     assert checkpoint.load(tmp_path / "step_000002")[0]["a"]["w"].tolist() == [2, 2, 2]
     assert failures == []
+
+
+def test_what_is_too_large_to_be_held_twice_is_written_as_it_is_when_the_save_returns(tmp_path, monkeypatch):
+    monkeypatch.setattr(saver, "BESIDE_BYTES", 20)
+    tensor = torch.arange(6.0)
+    saving = saver.Saver(tmp_path, ALONE, failed=None)
+    saving.begin(1, {"a": {"x": tensor}}, {})
+    assert checkpoint.load(tmp_path / "step_000001")[0]["a"]["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    share = checkpoint.Share({"a": {"x": tensor}}, ALONE)
+    copies = [share.copies({"a": {"x": tensor}}, own=own) for own in (True, False)]
+    assert [next(iter(c.values())).data_ptr() == tensor.data_ptr() for c in copies] == [False, True]
 
 
 def test_a_disk_that_fails_beside_the_training_is_said_and_the_older_one_stays(tmp_path):

@@ -29,6 +29,10 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command; gives the exit code."""
     if list(argv) == ["--version"]:
         return say.result(f"nomoat {nomoat.__version__}")
+    if list(argv[:1]) == ["ranks"]:
+        from nomoat.cli import ranks
+
+        return ranks.start(argv[1:])
     try:
         code = _parsed(gather_lists(gather_sets(argv)))
         sys.stdout.flush()

@@ -1,85 +1,119 @@
-"""`nomoat ranks`: a verb on several ranks, as torchrun starts and restarts them, but from a warm process.
+"""`nomoat ranks`: a verb on several ranks, with torchrun's options and engine, but from a warm process.
 
-torchrun starts every rank as a program, which imports torch for seconds.  Here torchelastic's own forkserver
-has imported all once, and each rank is forked from it: a restart takes tenths of a second.
+torchrun starts each rank as a program, which imports torch anew.  Here the ranks are forked from a process
+that has imported all once (torchelastic's start method `forkserver`): a restart takes tenths of a second.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import uuid
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 
 from nomoat.cli import say
 from nomoat.run.stop import end
-from nomoat.stages.recipe import KINDS
 
-WARM = (
+WARM = (  # what a rank imports on its way to the first step
     "torch.distributed.fsdp",
     "nomoat.cli.main",
     "nomoat.cli.work",
+    "nomoat.parallel.faults",
     "nomoat.plan.budget",
     "nomoat.plan.choice",
-    "nomoat.plan.probe",
     "nomoat.report.progress",
     "nomoat.stages.pipeline",
+    "nomoat.stages.s0_import",
+    "nomoat.stages.s1_tokenizer",
+    "nomoat.stages.s2_pretrain",
+    "nomoat.stages.s3_extend",
+    "nomoat.stages.s4_sft",
+    "nomoat.stages.s5_rl",
+    "nomoat.stages.s5_reject",
+    "nomoat.stages.s6_distill",
+    "nomoat.stages.s7_eval",
+    "nomoat.stages.s8_export",
 )
-STAGES = [f"nomoat.stages.{name}" for name in KINDS.values()]
 FAILED, AGAIN = 1, 75
+ENDS_SECONDS = 2.0  # in which a launcher that still listens ends ranks that have ended together
 
 
-def start(argv: Sequence[str]) -> int:
-    """Runs `[torchrun's options] VERB …` on its ranks; the exit code of what they did.
+def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> int:
+    """Runs `[torchrun's options] VERB …` on its ranks; gives the exit code of what they did.
 
-    A rank that dies is started again with the others, `--max-restarts` times; one that ends with a code of
-    its own, as all others do, is not: a recipe that is wrong once is wrong again.
+    A rank that dies is started again with the others, `--max-restarts` times.  Where all end with a code of
+    their own, a wrong recipe or a budget that is spent, none is.  `before` is called first in each rank.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    multiprocessing.set_forkserver_preload([*WARM])
+    forkserver.ensure_running()  # it imports while this process does
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    _speak_plainly()
     args = torchrun.parse_args(["--start-method", "forkserver", *argv])
-    config, _, _ = torchrun.config_from_args(_standalone(args))
-    multiprocessing.set_forkserver_preload([*WARM, *STAGES])
+    config, _, _ = torchrun.config_from_args(_alone(args))
+    words = [args.training_script, *args.training_script_args]
     try:
-        codes = elastic_launch(config, rank)(args.training_script, *args.training_script_args)
+        codes = elastic_launch(config, rank)(words, before)
     except SignalException:
         return AGAIN
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
-        say.aside(f"nomoat: rank {number} ended with {failure.exitcode} after {config.max_restarts} restarts")
+        n = config.max_restarts
+        say.aside(f"nomoat: rank {number} ended with {failure.exitcode}, after {n} restarts (--max-restarts)")
         return FAILED
     return max(code or 0 for code in codes.values())
 
 
-def _standalone(args: Namespace) -> Namespace:
-    """With torchrun's defaults for one machine."""
-    alone = args.nnodes in ("1", "1:1") and args.rdzv_backend == "static" and not args.rdzv_endpoint
-    if args.standalone or (alone and args.master_port is None):
+def _speak_plainly() -> None:
+    """torchelastic's words without torch's prefixes, whose maker imports a compiler at the first failure."""
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        log = logging.getLogger(name)
+        log.addHandler(logging.StreamHandler())
+        log.propagate = False
+
+
+def _alone(args: Namespace) -> Namespace:
+    """torchrun's defaults for one machine: a free port."""
+    static = args.rdzv_backend == "static" and not args.rdzv_endpoint and args.master_port is None
+    if args.standalone or (static and args.nnodes in ("1", "1:1")):
         args.rdzv_backend, args.rdzv_endpoint, args.rdzv_id = "c10d", "localhost:0", str(uuid.uuid4())
     args.master_port = args.master_port or 29500
     return args
 
 
-def rank(*argv: str) -> int:
-    """What a rank does; its exit code."""
+def rank(argv: Sequence[str], before: Callable[[], object] | None) -> int:
+    """What each rank does; its exit code.  Leaves with it where not all ranks end so."""
     from nomoat.cli.main import main
+    from nomoat.parallel import faults
 
-    os.setsid()
+    os.setsid()  # Ctrl-C reaches it through the launcher alone
     signal.signal(signal.SIGTERM, end)
     over = threading.Event()
     threading.Thread(target=_end_with_launcher, args=(over,), daemon=True).start()
-    try:
-        return main(argv)
-    finally:
-        over.set()
+    faults.name_rank()
+    if before:
+        before()
+    code = main(argv)
+    over.set()
+    if code:
+        if not faults.all_end():
+            raise SystemExit(code)
+        late = threading.Timer(ENDS_SECONDS, os._exit, (code,))
+        late.daemon = True
+        late.start()
+    return code
 
 
 def _end_with_launcher(over: threading.Event) -> None:
+    """Asks the rank to save once its launcher is gone, which also would have told it that it may leave."""
     wait([multiprocessing.parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     over.wait()

@@ -159,6 +159,12 @@ def n_ranks() -> int:
     return int(text) if text.isdigit() else 1
 
 
+def place() -> tuple[int, int]:
+    """This rank and how many there are, as the environment says."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdigit() else 0, n_ranks()
+
+
 def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
@@ -180,7 +186,8 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
         torch.cuda.set_device(where)
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if where.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=_store(rank, world), rank=rank, world_size=world)
+        how = {"store": _store(rank, world), "timeout": timedelta(seconds=axes.hang_seconds)}
+        dist.init_process_group(backend, rank=rank, world_size=world, **how)
     if world == 1:
         return Mesh(rank, world, where, axes)
     dims = dist.init_device_mesh(where.type, axes.shape, mesh_dim_names=AXES)
@@ -197,7 +204,7 @@ def _store(rank: int, world: int) -> dist.Store:
     if missing:
         raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = rank == 0 and not _is_served()
     try:
         store = dist.TCPStore(address, port, world, serves)
     except dist.DistNetworkError as error:
@@ -218,6 +225,11 @@ def _store(rank: int, world: int) -> dist.Store:
     return dist.PrefixStore(_attempt(), store)
 
 
+def _is_served() -> bool:
+    """Whether a launcher does what otherwise rank 0 has to."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def _attempt() -> str:
     """What the keys of this start of the ranks begin with, and no other's: torchrun counts restarts after a
     failure, not those with more or fewer ranks.
@@ -227,9 +239,11 @@ def _attempt() -> str:
 
 
 def store_beside(seconds: float) -> dist.Store:
-    """One more connection to where the ranks found each other, for a thread of its own; an answer that takes
-    longer is an error.
+    """One more connection to where the ranks find each other, for a thread of its own; an answer that takes
+    longer is a RuntimeError, and so is asking before one of them serves it.
     """
+    if not (_is_served() or dist.is_initialized()):
+        raise dist.DistStoreError("the ranks have not met yet")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     limit = timedelta(seconds=seconds)
     store = dist.TCPStore(address, port, is_master=False, timeout=limit, wait_for_workers=False)

@@ -11,6 +11,7 @@ import pytest
 
 from nomoat.config import ConfigError
 from nomoat.lab import afflictions, chaos
+from nomoat.parallel.faults import ranks_of
 from nomoat.run.directory import Run
 
 LAUNCHER = """
@@ -46,7 +47,7 @@ def launched(place):
         launcher.stdout.readline()
         yield launcher
     finally:
-        for pid in afflictions._children(launcher.pid):
+        for pid in ranks_of(launcher.pid).values():
             afflictions.kill(pid)
         launcher.wait()
         launcher.stdout.close()
@@ -66,8 +67,8 @@ def test_faults_meet_the_rank_that_they_are_for(tmp_path, monkeypatch):
     monkeypatch.setattr(afflictions, "FULL_SECONDS", 0.3)
     monkeypatch.setattr(afflictions, "SLOW_SECONDS", 0.1)
     with launched(tmp_path) as launcher:
-        until(lambda: len(afflictions.ranks_of(launcher.pid)) == 2)
-        ranks = afflictions.ranks_of(launcher.pid)
+        until(lambda: len(ranks_of(launcher.pid)) == 2)
+        ranks = ranks_of(launcher.pid)
         until(lambda: (tmp_path / "at0").exists() and (tmp_path / "at1").exists())
         afflictions.disk(ranks[1])
         assert (tmp_path / "atfull").exists()
@@ -78,9 +79,9 @@ def test_faults_meet_the_rank_that_they_are_for(tmp_path, monkeypatch):
         afflictions.stop(ranks[0])
         until(lambda: state(ranks[0]) == "T")
         afflictions.kill(ranks[0])
-        until(lambda: 0 not in afflictions.ranks_of(launcher.pid))
-        assert list(afflictions.ranks_of(launcher.pid)) == [1]
-    assert afflictions.ranks_of(launcher.pid) == {}
+        until(lambda: 0 not in ranks_of(launcher.pid))
+        assert list(ranks_of(launcher.pid)) == [1]
+    assert ranks_of(launcher.pid) == {}
     afflictions.kill(ranks[0])  # of what is gone, nothing
     afflictions.disk(ranks[0])
 
@@ -143,7 +144,7 @@ def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault):
     launcher = torchrun(short(recipe, tmp_path), out)
     try:
         until(lambda: has_trained(out) or launcher.poll() is not None)
-        ranks = afflictions.ranks_of(launcher.pid)
+        ranks = ranks_of(launcher.pid)
         assert len(ranks) == 2
         if "stopped" in fault:
             afflictions.stop(ranks[1])
@@ -159,7 +160,7 @@ def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault):
             assert seconds_until_gone(ranks.values()) < 5
             assert any((out / "pretrain" / "checkpoints").iterdir())
     finally:
-        for pid in (*afflictions.ranks_of(launcher.pid).values(), *ranks.values()):
+        for pid in (*ranks_of(launcher.pid).values(), *ranks.values()):
             afflictions.kill(pid)
         launcher.kill()
         launcher.wait()
@@ -179,14 +180,14 @@ def test_what_two_ranks_began_goes_on_with_the_one_that_is_left(recipe, tmp_path
         until(lambda: any((left / "pretrain" / "checkpoints").glob("step_*")))
         ranks = {}
         for launcher in launchers:
-            ranks |= dict.fromkeys(afflictions.ranks_of(launcher.pid), launcher)
+            ranks |= dict.fromkeys(ranks_of(launcher.pid), launcher)
         lost = ranks[1]
-        for pid in (*afflictions.ranks_of(lost.pid).values(), lost.pid):
+        for pid in (*ranks_of(lost.pid).values(), lost.pid):
             afflictions.kill(pid)
         assert ranks[0].wait(300) == 0
     finally:
         for launcher in launchers:
-            for pid in (*afflictions.ranks_of(launcher.pid).values(), launcher.pid):
+            for pid in (*ranks_of(launcher.pid).values(), launcher.pid):
                 afflictions.kill(pid)
             launcher.wait()
     assert [e["units"] for e in Run.open(left).events("machine")] == [1]

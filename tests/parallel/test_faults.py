@@ -25,8 +25,9 @@ def quick(monkeypatch):
 
 def test_a_rank_ends_itself_once_the_next_is_silent_and_not_before():
     store, ended, said = dist.HashStore(), threading.Event(), []
-    with Guard(0, 2, store, 60.0, lambda why: (said.append(why), ended.set())) as guard:
-        with Guard(1, 2, store, 60.0, pytest.fail) as other:
+    guard = Guard(0, 2, lambda: store, 60.0, end=lambda why: (said.append(why), ended.set()))
+    with guard:
+        with Guard(1, 2, lambda: store, 60.0, end=pytest.fail) as other:
             while not store.check(["beat1"]) or int(store.get("beat1")) < 20:
                 other.thread.join(0.01)
             guard.silence_seconds = 5.0
@@ -45,13 +46,13 @@ def test_a_store_that_does_not_answer_is_silence_too():
             raise dist.DistNetworkError("gone")
 
     ended = threading.Event()
-    with Guard(0, 2, Gone(), 0.1, lambda why: ended.set()) as guard:
+    with Guard(0, 2, Gone, 0.1, end=lambda why: ended.set()) as guard:
         ended.wait()
         guard.thread.join()
 
 
 def test_a_rank_whose_launcher_is_gone_is_asked_to_stop():
-    guard, heard = Guard(0, 2, dist.HashStore(), 60.0, pytest.fail), threading.Event()
+    guard, heard = Guard(0, 2, dist.HashStore, 60.0, end=pytest.fail), threading.Event()
     guard.parent = -1  # as if it had been another
     with Stop(lambda text: heard.set()) as stop, guard:
         heard.wait()

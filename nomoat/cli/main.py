@@ -29,12 +29,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command; gives the exit code."""
     if list(argv) == ["--version"]:
         return say.result(f"nomoat {nomoat.__version__}")
-    if list(argv[:1]) == ["ranks"]:
-        from nomoat.cli import ranks
-
-        return ranks.start(argv[1:])
     try:
-        code = _parsed(gather_lists(gather_sets(argv)))
+        code = _on_ranks(argv[1:]) if [*argv[:1]] == ["ranks"] else _parsed(gather_lists(gather_sets(argv)))
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -59,6 +55,13 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
+def _on_ranks(argv: Sequence[str]) -> int:
+    """Not among the verbs: its options are torchrun's."""
+    from nomoat.cli import ranks
+
+    return ranks.start(argv)
+
+
 def _parsed(argv: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(
         verbs(),
@@ -66,7 +69,7 @@ def _parsed(argv: Sequence[str]) -> int:
         args=argv,
         sort_subcommands=False,
         config=(tyro.conf.FlagCreatePairsOff,),
-        description="A reasoning chatbot from raw text, at any budget: nomoat run cpu (and --version)",
+        description="A reasoning chatbot from raw text: nomoat run cpu (and --version, nomoat ranks)",
     )
 
 

@@ -14,9 +14,14 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
 
 from nomoat.cli import say
+from nomoat.config import ConfigError, look_up
 from nomoat.run.stop import end
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 WARM = (  # what a rank imports on its way to the first step
     "torch.distributed.fsdp",
@@ -51,15 +56,12 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
     multiprocessing.set_forkserver_preload([*WARM])
     forkserver.ensure_running()  # it imports while this process does
-    from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
     _speak_plainly()
-    args = torchrun.parse_args(["--start-method", "forkserver", *argv])
-    config, _, _ = torchrun.config_from_args(_alone(args))
-    words = [args.training_script, *args.training_script_args]
+    config, words = asked(argv)
     try:
         codes = elastic_launch(config, rank)(words, before)
     except SignalException:
@@ -70,6 +72,21 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
         say.aside(f"nomoat: rank {number} ended with {failure.exitcode}, after {n} restarts (--max-restarts)")
         return FAILED
     return max(code or 0 for code in codes.values())
+
+
+def asked(argv: Sequence[str]) -> "tuple[LaunchConfig, list[str]]":
+    """What torchelastic is told, and the words of the verb.  UserError for what neither knows."""
+    from torch.distributed import run as torchrun
+
+    from nomoat.cli.main import verbs
+
+    args = torchrun.parse_args(["--start-method", "forkserver", *argv])
+    look_up(args.training_script, verbs(), f"no verb `{args.training_script}` to run on ranks")
+    try:
+        config, _, _ = torchrun.config_from_args(_alone(args))
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(f"nomoat ranks: {error}; expected torchrun's options; see --help") from None
+    return config, [args.training_script, *args.training_script_args]
 
 
 def _speak_plainly() -> None:

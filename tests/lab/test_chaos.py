@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from nomoat.lab import afflictions, chaos
 from nomoat.parallel.faults import ranks_of
 from nomoat.run.directory import Run
 
+TESTS = Path(__file__).parents[1]
 LAUNCHER = """
 import os, subprocess, sys
 places = [{**os.environ, "RANK": str(n)} for n in (0, 1)]
@@ -112,21 +114,38 @@ def test_a_disturbed_run_ends_in_the_bits_of_a_calm_one(recipe, tmp_path, n_rank
     kinds = ("kill", "slow", "disk", "nan")
     how = {"n_ranks": n_ranks, "n_faults": 6, "every": 8.0, "kinds": kinds}
     steps = ("pretrain.steps=150",)
-    results = chaos.run(chaos.Chaos(short(recipe, tmp_path), tmp_path / "out", changes=steps, **how))
+    path = short(recipe, tmp_path)
+    results = chaos.run(chaos.Chaos(path, tmp_path / "out", changes=steps, **how))
     assert results["equal"], chaos.verdict(results)
     assert results["faults"]
     assert results["nan_steps"]
-    assert 0 < results["useful"]["faults"]["useful"] <= results["useful"]["faults"]["elapsed"]
+    assert all(0 < run["useful"] <= run["elapsed"] for run in results["runs"])
+    assert chaos.run(chaos.Chaos(path, tmp_path / "out", changes=steps, **how)) == results  # all is met
+    with pytest.raises(ConfigError, match="seed is 0, now 1"):
+        chaos.run(chaos.Chaos(path, tmp_path / "out", changes=steps, seed=1, **how))
 
 
-def torchrun(recipe, out, *more):
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *more]
-    words = ["-m", "nomoat", "run", str(recipe), "--out", str(out), "--set", "pretrain.steps=100000"]
-    return subprocess.Popen([*start, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def ranks(recipe, out, *changes, torchrun=(), before="None", n_ranks=2):
+    """A launcher of ranks, each of which calls `before` first."""
+    start = f"import functools, sys, hanging; from nomoat.cli.ranks import start as go; sys.exit(go(sys.argv[1:], {before}))"
+    options = [*torchrun] or ["--standalone", "--nproc-per-node", str(n_ranks), "--max-restarts", "3"]
+    words = ["run", str(recipe), "--out", str(out), *(["--set", *changes] if changes else [])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", start, *options, *words], env=env, **quiet)
 
 
-def has_trained(out) -> bool:
-    return (out / "events.jsonl").exists() and any(e["kind"] == "step" for e in Run.open(out).events())
+def torchrun(recipe, out, *changes):
+    """The same by torchrun itself."""
+    start = "-m torch.distributed.run --standalone --nproc-per-node 2 -m nomoat run".split()
+    words = [str(recipe), "--out", str(out), "--set", *changes]
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, *start, *words], **quiet)
+
+
+def n_steps(out, stage="pretrain") -> int:
+    there = (out / "recipe.json").exists()
+    return sum(e.get("stage") == stage for e in Run.open(out).events("step")) if there else 0
 
 
 def seconds_until_gone(pids) -> float:
@@ -135,63 +154,112 @@ def seconds_until_gone(pids) -> float:
     return time.monotonic() - start
 
 
-@pytest.mark.check
-@pytest.mark.parametrize(
-    "fault", ["launcher killed", "launcher told to end", "a rank stopped", "told, and a rank stopped"]
-)
-def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault):
-    out = tmp_path / "run"
-    launcher = torchrun(short(recipe, tmp_path), out)
+@contextlib.contextmanager
+def ended(*launchers):
+    """Whatever comes, nobody is left."""
     try:
-        until(lambda: has_trained(out) or launcher.poll() is not None)
-        ranks = ranks_of(launcher.pid)
-        assert len(ranks) == 2
-        if "stopped" in fault:
-            afflictions.stop(ranks[1])
-        if fault == "launcher killed":
-            launcher.kill()
-        elif fault == "launcher told to end":
-            launcher.send_signal(signal.SIGTERM)
-        elif fault.startswith("told"):
-            afflictions.signalled(ranks[0], signal.SIGTERM)
-        seconds = seconds_until_gone([ranks[0]])
-        assert seconds < 30
-        if fault.startswith("launcher"):
-            assert seconds_until_gone(ranks.values()) < 5
-            assert any((out / "pretrain" / "checkpoints").iterdir())
-    finally:
-        for pid in (*ranks_of(launcher.pid).values(), *ranks.values()):
-            afflictions.kill(pid)
-        launcher.kill()
-        launcher.wait()
-
-
-@pytest.mark.check
-def test_what_two_ranks_began_goes_on_with_the_one_that_is_left(recipe, tmp_path, free_port):
-    path, left, calm = short(recipe, tmp_path), tmp_path / "left", tmp_path / "calm"
-    both = "-m torch.distributed.run --nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d "
-    both += f"--rdzv-endpoint 127.0.0.1:{free_port} --rdzv-id few --rdzv-conf last_call_timeout=3"
-    words = ["nomoat", "run", str(path), "--set", "pretrain.steps=60", "--out"]
-    launchers = []
-    try:
-        for _ in range(2):
-            command = [sys.executable, *both.split(), "-m", *words, str(left)]
-            launchers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-        until(lambda: any((left / "pretrain" / "checkpoints").glob("step_*")))
-        ranks = {}
-        for launcher in launchers:
-            ranks |= dict.fromkeys(ranks_of(launcher.pid), launcher)
-        lost = ranks[1]
-        for pid in (*ranks_of(lost.pid).values(), lost.pid):
-            afflictions.kill(pid)
-        assert ranks[0].wait(300) == 0
+        yield
     finally:
         for launcher in launchers:
             for pid in (*ranks_of(launcher.pid).values(), launcher.pid):
                 afflictions.kill(pid)
             launcher.wait()
-    assert [e["units"] for e in Run.open(left).events("machine")] == [1]
-    subprocess.run([sys.executable, "-m", *words, str(calm)], check=True, capture_output=True)
-    for mine, theirs in zip(Run.open(left).curve("pretrain"), Run.open(calm).curve("pretrain"), strict=True):
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("by", [ranks, torchrun])
+@pytest.mark.parametrize(
+    "fault", ["launcher killed", "launcher told to end", "a rank stopped", "told, and a rank stopped"]
+)
+def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault, by):
+    out = tmp_path / "run"
+    launcher = by(short(recipe, tmp_path), out, "pretrain.steps=100000")
+    with ended(launcher):
+        until(lambda: n_steps(out) or launcher.poll() is not None)
+        first = ranks_of(launcher.pid)
+        assert len(first) == 2
+        if "stopped" in fault:
+            afflictions.stop(first[1])
+        if fault == "launcher killed":
+            launcher.kill()
+        elif fault == "launcher told to end":
+            launcher.send_signal(signal.SIGTERM)
+        elif fault.startswith("told"):
+            afflictions.signalled(first[0], signal.SIGTERM)
+        assert seconds_until_gone([first[0]]) < 30
+        if fault.startswith("launcher"):
+            assert seconds_until_gone(first.values()) < 5
+            assert any((out / "pretrain" / "checkpoints").iterdir())
+
+
+STAGES = ("pretrain", "extend", "sft", "rl", "distill")
+LONGER = ("rl.steps=12", "distill.steps=16", "save_seconds=1")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe, tmp_path_factory):
+    """The weights that two ranks leave of each stage of the smoke recipe."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert ranks(recipe, out, *LONGER).wait() == 0
+    return chaos._weights(out)
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_every_stage_saves_when_its_launcher_is_told_or_gone_and_goes_on(
+    recipe, tmp_path, undisturbed, number
+):
+    out = tmp_path / "run"
+    for stage in STAGES:
+        launcher = ranks(recipe, out, *LONGER)
+        with ended(launcher):
+            until(lambda: n_steps(out, stage) > 1 or launcher.poll() is not None)
+            members = ranks_of(launcher.pid)
+            launcher.send_signal(number)
+            assert seconds_until_gone(members.values()) < 30
+            assert launcher.wait() == (75 if number == signal.SIGTERM else -number)
+    assert ranks(recipe, out, *LONGER).wait() == 0
+    assert chaos._weights(out) == undisturbed
+    assert {e["stage"] for e in Run.open(out).events("resume")} == {*STAGES}
+    assert not any(e.get("redone") for e in Run.open(out).events("step"))
+
+
+@pytest.mark.check
+def test_a_rank_that_beats_but_hangs_is_found_by_the_log_that_stands_still(recipe, tmp_path):
+    path, out, calm = short(recipe, tmp_path), tmp_path / "run", tmp_path / "calm"
+    few = ("mesh.hang_seconds=4", "pretrain.steps=12", "save_seconds=0.2")
+    launcher = ranks(path, out, *few, before="functools.partial(hanging.hang, 1, 5)")
+    with ended(launcher):
+        assert launcher.wait(300) == 0
+    assert [e["step"] for e in Run.open(out).events("resume")]
+    assert ranks(path, calm, *few).wait(300) == 0
+    assert chaos._weights(out) == chaos._weights(calm)
+
+
+@pytest.mark.check
+def test_a_node_that_is_lost_is_done_without_and_taken_back(recipe, tmp_path, free_port):
+    path, out, calm = short(recipe, tmp_path), tmp_path / "run", tmp_path / "calm"
+    steps = ("pretrain.steps=120", "save_seconds=0.2")
+    both = "--nnodes 1:2 --nproc-per-node 1 --max-restarts 5 --rdzv-backend c10d --rdzv-id few"
+    both += f" --rdzv-endpoint 127.0.0.1:{free_port} --rdzv-conf "
+    conf = "last_call_timeout=2,keep_alive_interval=1,is_host="
+    first, second = (ranks(path, out, *steps, torchrun=f"{both}{conf}{n}".split()) for n in (1, 0))
+    with ended(first, second):
+        until(lambda: n_steps(out) > 3)
+        for pid in (*ranks_of(second.pid).values(), second.pid):
+            afflictions.kill(pid)
+        until(lambda: units(out)[-1:] == [1] and n_steps(out) > 10)
+        third = ranks(path, out, *steps, torchrun=f"{both}{conf}0".split())
+        with ended(third):
+            assert third.wait(300) == 0
+            assert first.wait(300) == 0
+    assert units(out) == [1, 2]
+    assert ranks(path, calm, *steps, n_ranks=1).wait(300) == 0
+    for mine, theirs in zip(Run.open(out).curve("pretrain"), Run.open(calm).curve("pretrain"), strict=True):
         assert mine["step"] == theirs["step"]
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=0.01)  # sums in another order
+
+
+def units(out):
+    """On how many ranks the run went on each time that it was with others."""
+    return [e["units"] for e in Run.open(out).events("machine")]

@@ -1,12 +1,16 @@
 """A silent rank is noticed, one whose launcher is gone leaves, and ranks that can't agree don't begin."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import types
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import ranks
@@ -49,6 +53,46 @@ def test_a_store_that_does_not_answer_is_silence_too():
     with Guard(0, 2, Gone, 0.1, end=lambda why: ended.set()) as guard:
         ended.wait()
         guard.thread.join()
+
+
+def test_a_run_whose_log_stands_still_ends_and_not_before():
+    store, ended, said = dist.HashStore(), threading.Event(), []
+    guard = Guard(0, 2, lambda: store, 60.0, 60.0, lambda why: (said.append(why), ended.set()))
+    with guard:
+        guard.hear({"kind": "step"})
+        while not store.check(["beat0"]) or int(store.get("beat0")) < 5:
+            guard.thread.join(0.01)
+        assert not said
+        guard.hang_seconds = 0.01
+        ended.wait()
+        guard.thread.join()
+    assert "nothing came into the log" in said[0]
+
+
+def test_a_silent_rank_beside_this_one_is_ended_at_once():
+    ended, waits = threading.Event(), "import time; print(flush=True); time.sleep(100)"
+    place = {**os.environ, "RANK": "1"}
+    other = subprocess.Popen([sys.executable, "-c", waits], env=place, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with mock.patch.object(faults.os, "getppid", os.getpid):
+            with Guard(0, 2, dist.HashStore, 0.05, end=lambda why: ended.set()) as guard:
+                ended.wait()
+                guard.thread.join()
+        assert other.wait() == -signal.SIGKILL
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
+def ends(where, n):
+    return where.rank < n and faults.all_end(0.3)
+
+
+def test_ranks_end_together_or_it_is_a_fault():
+    assert ranks.run(ends, 2, 2) == [True, True]
+    assert ranks.run(ends, 2, 1) == [False, False]
 
 
 def test_a_rank_whose_launcher_is_gone_is_asked_to_stop():

@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import uuid
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ WARM = (  # what a rank imports on its way to the first step
     "nomoat.stages.s8_export",
 )
 FAILED, AGAIN = 1, 75
-ENDS_SECONDS = 2.0  # in which a launcher that still listens ends ranks that have ended together
+ENDS_SECONDS = 2.0  # for all ranks to end, and then for a launcher that still listens
 
 
 def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> int:
@@ -54,6 +55,7 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     their own, a wrong recipe or a budget that is spent, none is.  `before` is called first in each rank.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # where nodes may come back: a new one each time
     multiprocessing.set_forkserver_preload([*WARM])
     forkserver.ensure_running()  # it imports while this process does
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -63,7 +65,8 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     _speak_plainly()
     config, words = asked(argv)
     try:
-        codes = elastic_launch(config, rank)(words, before)
+        ends = multiprocessing.get_context("forkserver").RawArray("i", config.nproc_per_node)
+        codes = elastic_launch(config, rank)(words, before, ends)
     except SignalException:
         return AGAIN
     except ChildFailedError as error:
@@ -106,27 +109,39 @@ def _alone(args: Namespace) -> Namespace:
     return args
 
 
-def rank(argv: Sequence[str], before: Callable[[], object] | None) -> int:
-    """What each rank does; its exit code.  Leaves with it where not all ranks end so."""
+def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: MutableSequence[int]) -> int:
+    """What each rank does; its exit code.  Leaves with it where not all of this machine end so: a fault."""
     from nomoat.cli.main import main
-    from nomoat.parallel import faults
+    from nomoat.parallel import faults, mesh
 
     os.setsid()  # Ctrl-C reaches it through the launcher alone
     signal.signal(signal.SIGTERM, end)
     over = threading.Event()
     threading.Thread(target=_end_with_launcher, args=(over,), daemon=True).start()
-    faults.name_rank()
+    number, _ = mesh.place()
+    ends[number % len(ends)] = 0
+    faults.name_rank(number)
     if before:
         before()
     code = main(argv)
     over.set()
     if code:
-        if not faults.all_end():
-            raise SystemExit(code)
-        late = threading.Timer(ENDS_SECONDS, os._exit, (code,))
-        late.daemon = True
-        late.start()
+        ends[number % len(ends)] = code
+        _leave_together(code, ends)
     return code
+
+
+def _leave_together(code: int, ends: Sequence[int]) -> None:
+    """SystemExit where not all ranks end with a code of their own; else a limit to how long a launcher may
+    take to hear of it."""
+    late = time.monotonic() + ENDS_SECONDS
+    while not all(ends):
+        if time.monotonic() > late:
+            raise SystemExit(code)
+        time.sleep(0.01)
+    leave = threading.Timer(ENDS_SECONDS, os._exit, (code,))
+    leave.daemon = True
+    leave.start()
 
 
 def _end_with_launcher(over: threading.Event) -> None:

@@ -127,8 +127,8 @@ def _is_the_same(chaos: Chaos, kinds: Sequence[str], diary: Diary) -> None:
     if theirs != mine:
         name = next(name for name in mine if theirs[name] != mine[name])
         raise ConfigError(
-            f"{diary.file} is of another chaos: {name} is {theirs[name]}, now {mine[name]}; expected the same "
-            "command, to go on; give another --out"
+            f"{diary.file} is of another chaos: {name} is {theirs[name]}, now {mine[name]}; expected the "
+            "same command, to go on; give another --out"
         )
 
 

@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from nomoat.config import UserError
 from nomoat.files import write_whole
-from nomoat.parallel.mesh import Mesh, place, store_beside
+from nomoat.parallel.mesh import Mesh
 
 BEAT_SECONDS = 1.0
 LEAVE_SECONDS = 25.0  # to save after a signal; launchers kill after 30
@@ -37,10 +37,10 @@ def end(why: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def name_rank() -> None:
+def name_rank(number: int) -> None:
     """Calls this process `rank N`, where the system can, for those who look at it from outside."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(f"rank {place()[0]}")
+        Path("/proc/self/comm").write_text(f"rank {number}")
 
 
 def ranks_of(launcher: int) -> dict[int, int]:
@@ -63,20 +63,6 @@ def _rank_of(pid: int) -> int | None:
         places = dict(word.split(b"=", 1) for word in words if b"=" in word)
         return int(places[b"RANK"]) if b"RANK" in places else None
     return None
-
-
-def all_end(seconds: float = 5.0) -> bool:
-    """Whether every rank calls this, within some seconds."""
-    rank, world = place()
-    if world == 1:
-        return True
-    try:
-        store = store_beside(seconds)
-        store.set(f"end{rank}", "")
-        store.wait([f"end{n}" for n in range(world)])
-    except RuntimeError:  # torch's errors of a connection
-        return False
-    return True
 
 
 class Guard:
@@ -114,28 +100,29 @@ class Guard:
         self.record_at = time.monotonic()
 
     def _watch(self) -> None:
-        heard, heard_at, beats = None, None, 0
+        heard, heard_at, beats = None, time.monotonic(), 0
         while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4) if beats else 0.0):
             if os.getppid() != self.parent:
                 self.parent = os.getppid()
                 os.kill(os.getpid(), signal.SIGTERM)
             beats += 1
             beat, now = self._exchange(beats), time.monotonic()
-            if beat != heard or heard_at is None or self.over.is_set():
-                heard, heard_at = beat, now if self.store else None
+            if beat != heard or self.over.is_set():
+                heard, heard_at = beat, now
             elif now - heard_at > self.silence_seconds:
-                self._end_next()
-                self.end(f"rank {self.next} has been silent for {now - heard_at:.0f} seconds")
+                silent = self.next if self.store else 0  # who would have served the store
+                self._end_beside(silent)
+                self.end(f"rank {silent} has been silent for {now - heard_at:.0f} seconds")
                 return
             hung = now - (self.record_at or now)
             if hung > self.hang_seconds and not self.over.is_set():
                 self.end(f"nothing came into the log for {hung:.0f} seconds")
                 return
 
-    def _end_next(self) -> None:
-        """If it is beside this one: a rank that is stopped would hear its launcher only half a minute later.
+    def _end_beside(self, rank: int) -> None:
+        """If it is on this machine: one that is stopped would be ended by its launcher half a minute later.
         """
-        pid = ranks_of(os.getppid()).get(self.next)
+        pid = ranks_of(os.getppid()).get(rank)
         if pid is not None and pid != os.getpid():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

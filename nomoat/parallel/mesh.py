@@ -204,7 +204,7 @@ def _store(rank: int, world: int) -> dist.Store:
     if missing:
         raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    serves = rank == 0 and not _is_served()
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     try:
         store = dist.TCPStore(address, port, world, serves)
     except dist.DistNetworkError as error:
@@ -225,14 +225,9 @@ def _store(rank: int, world: int) -> dist.Store:
     return dist.PrefixStore(_attempt(), store)
 
 
-def _is_served() -> bool:
-    """Whether a launcher does what otherwise rank 0 has to."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
 def _attempt() -> str:
-    """What the keys of this start of the ranks begin with, and no other's: torchrun counts restarts after a
-    failure, not those with more or fewer ranks.
+    """What the keys of this start of the ranks begin with, and no other's on the same store: torchrun counts
+    restarts after a failure, not those with more or fewer ranks.
     """
     names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
     return "-".join(("attempt", *(os.environ.get(name, "0") for name in names)))
@@ -240,9 +235,10 @@ def _attempt() -> str:
 
 def store_beside(seconds: float) -> dist.Store:
     """One more connection to where the ranks find each other, for a thread of its own; an answer that takes
-    longer is a RuntimeError, and so is asking before one of them serves it.
+    longer is a RuntimeError, and so is asking before they have met, but where torchelastic starts all at
+    once.
     """
-    if not (_is_served() or dist.is_initialized()):
+    if "TORCHELASTIC_RUN_ID" not in os.environ and not dist.is_initialized():
         raise dist.DistStoreError("the ranks have not met yet")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     limit = timedelta(seconds=seconds)

@@ -1,8 +1,9 @@
-"""Ranks from a warm process: what they import, what is told to torchelastic, what is an end and what a fault."""
+"""Ranks from a warm process: what they import, what torchelastic is told, what is an end, what a fault."""
 
 import importlib.util
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -21,7 +22,8 @@ def test_every_stage_is_imported_before_a_rank_is_forked():
 
 def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config, words = ranks.asked(["--nproc-per-node", "4", "--max-restarts", "7", "run", "smoke", "--out", "x"])
+    four = "--nproc-per-node 4 --max-restarts 7 run smoke --out x"
+    config, words = ranks.asked(four.split())
     assert (config.nproc_per_node, config.max_restarts, config.start_method) == (4, 7, "forkserver")
     assert (config.rdzv_backend, config.rdzv_endpoint) == ("c10d", "localhost:0")
     assert words == ["run", "smoke", "--out", "x"]
@@ -42,6 +44,16 @@ def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
 def test_what_torchelastic_does_not_take_is_a_clear_error(argv, says):
     with pytest.raises(ConfigError, match=says):
         ranks.asked(argv.split())
+
+
+def test_ranks_end_together_or_it_is_a_fault(monkeypatch):
+    monkeypatch.setattr(ranks, "ENDS_SECONDS", 0.05)
+    left = threading.Event()
+    monkeypatch.setattr(ranks.os, "_exit", lambda code: left.set())
+    ranks._leave_together(75, [2, 75])
+    left.wait()  # the launcher said nothing
+    with pytest.raises(SystemExit):
+        ranks._leave_together(2, [2, 0])
 
 
 def launched(*words, code="from nomoat.__main__ import main; raise SystemExit(main())"):

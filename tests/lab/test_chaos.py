@@ -127,7 +127,8 @@ def test_a_disturbed_run_ends_in_the_bits_of_a_calm_one(recipe, tmp_path, n_rank
 
 def ranks(recipe, out, *changes, torchrun=(), before="None", n_ranks=2):
     """A launcher of ranks, each of which calls `before` first."""
-    start = f"import functools, sys, hanging; from nomoat.cli.ranks import start as go; sys.exit(go(sys.argv[1:], {before}))"
+    start = "import functools, sys, hanging; from nomoat.cli import ranks; "
+    start += f"sys.exit(ranks.start(sys.argv[1:], {before}))"
     options = [*torchrun] or ["--standalone", "--nproc-per-node", str(n_ranks), "--max-restarts", "3"]
     words = ["run", str(recipe), "--out", str(out), *(["--set", *changes] if changes else [])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
@@ -137,15 +138,19 @@ def ranks(recipe, out, *changes, torchrun=(), before="None", n_ranks=2):
 
 def torchrun(recipe, out, *changes):
     """The same by torchrun itself."""
-    start = "-m torch.distributed.run --standalone --nproc-per-node 2 -m nomoat run".split()
-    words = [str(recipe), "--out", str(out), "--set", *changes]
+    words = "-m torch.distributed.run --standalone --nproc-per-node 2 -m nomoat run {} --out {} --set {}"
+    start = words.format(recipe, out, " ".join(changes)).split()
     quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, *start, *words], **quiet)
+    return subprocess.Popen([sys.executable, *start], **quiet)
 
 
 def n_steps(out, stage="pretrain") -> int:
     there = (out / "recipe.json").exists()
     return sum(e.get("stage") == stage for e in Run.open(out).events("step")) if there else 0
+
+
+def trains(launcher, out, stage="pretrain"):
+    until(lambda: n_steps(out, stage) > 1 or launcher.poll() is not None)
 
 
 def seconds_until_gone(pids) -> float:
@@ -175,7 +180,7 @@ def test_ranks_end_in_time_whatever_happens(recipe, tmp_path, fault, by):
     out = tmp_path / "run"
     launcher = by(short(recipe, tmp_path), out, "pretrain.steps=100000")
     with ended(launcher):
-        until(lambda: n_steps(out) or launcher.poll() is not None)
+        trains(launcher, out)
         first = ranks_of(launcher.pid)
         assert len(first) == 2
         if "stopped" in fault:
@@ -213,7 +218,7 @@ def test_every_stage_saves_when_its_launcher_is_told_or_gone_and_goes_on(
     for stage in STAGES:
         launcher = ranks(recipe, out, *LONGER)
         with ended(launcher):
-            until(lambda: n_steps(out, stage) > 1 or launcher.poll() is not None)
+            trains(launcher, out, stage)
             members = ranks_of(launcher.pid)
             launcher.send_signal(number)
             assert seconds_until_gone(members.values()) < 30

@@ -75,24 +75,15 @@ def test_a_silent_rank_beside_this_one_is_ended_at_once():
     other = subprocess.Popen([sys.executable, "-c", waits], env=place, stdout=subprocess.PIPE)
     try:
         other.stdout.readline()
-        with mock.patch.object(faults.os, "getppid", os.getpid):
-            with Guard(0, 2, dist.HashStore, 0.05, end=lambda why: ended.set()) as guard:
-                ended.wait()
-                guard.thread.join()
+        launcher = mock.patch.object(faults.os, "getppid", os.getpid)
+        with launcher, Guard(0, 2, dist.HashStore, 0.05, end=lambda why: ended.set()) as guard:
+            ended.wait()
+            guard.thread.join()
         assert other.wait() == -signal.SIGKILL
     finally:
         other.kill()
         other.wait()
         other.stdout.close()
-
-
-def ends(where, n):
-    return where.rank < n and faults.all_end(0.3)
-
-
-def test_ranks_end_together_or_it_is_a_fault():
-    assert ranks.run(ends, 2, 2) == [True, True]
-    assert ranks.run(ends, 2, 1) == [False, False]
 
 
 def test_a_rank_whose_launcher_is_gone_is_asked_to_stop():

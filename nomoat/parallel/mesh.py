@@ -204,7 +204,7 @@ def _store(rank: int, world: int) -> dist.Store:
     if missing:
         raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = rank == 0 and not _is_served()
     try:
         store = dist.TCPStore(address, port, world, serves)
     except dist.DistNetworkError as error:
@@ -227,10 +227,15 @@ def _store(rank: int, world: int) -> dist.Store:
 
 def _attempt() -> str:
     """What the keys of this start of the ranks begin with, and no other's on the same store: torchrun counts
-    restarts after a failure, not those with more or fewer ranks.
+    restarts after a failure, each machine its own, not those with more or fewer ranks.
     """
-    names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
+    names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE") if _is_served() else ()
     return "-".join(("attempt", *(os.environ.get(name, "0") for name in names)))
+
+
+def _is_served() -> bool:
+    """Whether a launcher keeps the store, from one attempt to the next, which else rank 0 makes anew."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def store_beside(seconds: float) -> dist.Store:

@@ -132,8 +132,9 @@ def ranks(recipe, out, *changes, torchrun=(), before="None", n_ranks=2):
     options = [*torchrun] or ["--standalone", "--nproc-per-node", str(n_ranks), "--max-restarts", "3"]
     words = ["run", str(recipe), "--out", str(out), *(["--set", *changes] if changes else [])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
-    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-c", start, *options, *words], env=env, **quiet)
+    with open(out.with_suffix(".log"), "ab") as log:
+        command = [sys.executable, "-c", start, *options, *words]
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
 
 def torchrun(recipe, out, *changes):

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         return say.result(f"nomoat {nomoat.__version__}")
     try:
-        code = _on_ranks(argv[1:]) if [*argv[:1]] == ["ranks"] else _parsed(gather_lists(gather_sets(argv)))
+        code = _parsed(gather_lists(gather_sets(argv)))
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -53,13 +53,6 @@ def main(argv: Sequence[str]) -> int:
         place = error.filename or "what was to be printed or written"
         say.aside(f"nomoat: no space for {place} ({error.strerror}); free some, and run it again")
         return 2
-
-
-def _on_ranks(argv: Sequence[str]) -> int:
-    """Not among the verbs: its options are torchrun's."""
-    from nomoat.cli import ranks
-
-    return ranks.start(argv)
 
 
 def _parsed(argv: Sequence[str]) -> int:

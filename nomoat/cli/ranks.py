@@ -18,8 +18,9 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from nomoat.cli import say
-from nomoat.config import ConfigError, look_up
-from nomoat.run.stop import end
+from nomoat.cli.main import AGAIN, main, verbs
+from nomoat.config import ConfigError, UserError, look_up
+from nomoat.run.stop import Ended, end
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -44,7 +45,7 @@ WARM = (  # what a rank imports on its way to the first step
     "nomoat.stages.s7_eval",
     "nomoat.stages.s8_export",
 )
-FAILED, AGAIN = 1, 75
+FAILED, WRONG = 1, 2
 ENDS_SECONDS = 2.0  # for all ranks to end, and then for a launcher that still listens
 
 
@@ -63,10 +64,13 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     from torch.distributed.launcher.api import elastic_launch
 
     _speak_plainly()
-    config, words = asked(argv)
     try:
+        config, words = asked(argv)
         ends = multiprocessing.get_context("forkserver").RawArray("i", config.nproc_per_node)
         codes = elastic_launch(config, rank)(words, before, ends)
+    except UserError as error:
+        say.aside(f"nomoat: {error}")
+        return WRONG
     except SignalException:
         return AGAIN
     except ChildFailedError as error:
@@ -80,8 +84,6 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
 def asked(argv: Sequence[str]) -> "tuple[LaunchConfig, list[str]]":
     """What torchelastic is told, and the words of the verb.  UserError for what neither knows."""
     from torch.distributed import run as torchrun
-
-    from nomoat.cli.main import verbs
 
     args = torchrun.parse_args(["--start-method", "forkserver", *argv])
     look_up(args.training_script, verbs(), f"no verb `{args.training_script}` to run on ranks")
@@ -111,7 +113,6 @@ def _alone(args: Namespace) -> Namespace:
 
 def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: MutableSequence[int]) -> int:
     """What each rank does; its exit code.  Leaves with it where not all of this machine end so: a fault."""
-    from nomoat.cli.main import main
     from nomoat.parallel import faults, mesh
 
     os.setsid()  # Ctrl-C reaches it through the launcher alone
@@ -132,14 +133,15 @@ def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: Mutable
 
 
 def _leave_together(code: int, ends: Sequence[int]) -> None:
-    """SystemExit where not all ranks end with a code of their own; else a limit to how long a launcher may
-    take to hear of it."""
+    """Ended where not all ranks end with a code of their own; else a limit to how long a launcher may take
+    to hear of it.
+    """
     late = time.monotonic() + ENDS_SECONDS
     while not all(ends):
         if time.monotonic() > late:
-            raise SystemExit(code)
+            raise Ended(code)
         time.sleep(0.01)
-    leave = threading.Timer(ENDS_SECONDS, os._exit, (code,))
+    leave = threading.Timer(ENDS_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
     leave.daemon = True
     leave.start()
 
@@ -149,4 +151,4 @@ def _end_with_launcher(over: threading.Event) -> None:
     wait([multiprocessing.parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
     over.wait()
-    os._exit(AGAIN)
+    os.kill(os.getpid(), signal.SIGTERM)

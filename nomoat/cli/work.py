@@ -117,11 +117,9 @@ def work(
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
-            if leads and guard:
-                run.observers.append(guard.hear)
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
-                run.observers.append(stack.enter_context(watch))
+                run.observers += [stack.enter_context(watch), guard.hear]
             if watched:
                 run.observers.append(watched(run, stop))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
@@ -141,7 +139,7 @@ def laid_out(recipe: "Recipe", world: int) -> "Recipe":
 
 
 @contextlib.contextmanager
-def _guarded(recipe: "Recipe") -> "Iterator[Guard | None]":
+def _guarded(recipe: "Recipe") -> "Iterator[Guard]":
     """What notices faults of other ranks, where there are any; at the end, no rank of a group any more."""
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.axes import MeshConfig
@@ -152,7 +150,7 @@ def _guarded(recipe: "Recipe") -> "Iterator[Guard | None]":
     guard = faults.Guard(rank, world, connect, axes.silence_seconds, axes.hang_seconds)
     try:
         with guard if world > 1 else contextlib.nullcontext():
-            yield guard if world > 1 else None
+            yield guard
     finally:
         mesh.stop()
 

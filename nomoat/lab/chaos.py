@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ RESTARTS = 100_000  # as many as there are faults
 LOOK_SECONDS = 0.05
 GRACE_SECONDS = 40.0  # in which the launcher ends its ranks
 PATIENCE_SECONDS = 300.0  # without a word in the log: started again from outside
+TIMES = ("useful", "redone", "elapsed")
 FRUITLESS = 3  # starts in a row that moved nothing on
 WORK = """import functools, sys
 from nomoat.cli.ranks import start
@@ -141,17 +143,26 @@ def _poisoned(chaos: Chaos) -> tuple[int, ...]:
 def _under_faults(chaos: Chaos, poison: Sequence[int], kinds: Sequence[str], diary: Diary) -> None:
     """The recipe from its beginning to its end, until all faults are met or it ends in other bits."""
     calm = diary.of("calm")[0]["weights"]
-    while not diary.of("run") or len(diary.of("fault")) < chaos.n_faults:
-        n = len(diary.of("run")) + 1
-        out = chaos.out / f"faults-{n:03d}"
+    differ = []
+    while not differ and _is_unmet(chaos, kinds, diary):
+        number = len(diary.of("run")) + 1
+        out = chaos.out / f"faults-{number:03d}"
         goes_on = out.exists()
         chaos.tell(f"{out}: after {len(diary.of('fault'))} of {chaos.n_faults} faults")
         _run(chaos, out, poison, kinds, diary)
-        left = _weights(out)
-        differ = sorted(name for name in {*left, *calm} if left.get(name) != calm.get(name))
-        diary.note("run", number=n, differ=differ, goes_on=goes_on, **_useful(out))
-        if differ or not (kinds and chaos.n_faults):
-            return
+        differ = _differing(_weights(out), calm)
+        diary.note("run", number=number, differ=differ, goes_on=goes_on, **_useful(out))
+
+
+def _is_unmet(chaos: Chaos, kinds: Sequence[str], diary: Diary) -> bool:
+    """Whether one more run is to be made; one at least."""
+    few = len(diary.of("fault")) < chaos.n_faults and bool(kinds)
+    return few or not diary.of("run")
+
+
+def _differing(left: dict[str, str], calm: dict[str, str]) -> list[str]:
+    """The stages whose weights are not the same, or not there."""
+    return sorted(name for name in {*left, *calm} if left.get(name) != calm.get(name))
 
 
 def _run(chaos: Chaos, out: Path, poison: Sequence[int], kinds: Sequence[str], diary: Diary) -> None:
@@ -174,12 +185,13 @@ def _launch(
     chaos: Chaos, out: Path, poison: Sequence[int], kinds: Sequence[str], diary: Diary
 ) -> int | None:
     """One start of the launcher; its exit code, None where it had to be ended."""
-    torchrun = f"--standalone --nproc-per-node {chaos.n_ranks} --max-restarts {RESTARTS}".split()
-    argv = [*torchrun, "run", str(chaos.recipe), "--out", str(out)]
-    argv += ["--set", *chaos.changes] if chaos.changes else []
-    command = [sys.executable, "-c", WORK.format(steps=list(poison)), *argv]
-    log = chaos.out / f"{out.name}.log"
-    with open(log, "ab") as words, _started(command, words, "net" in kinds) as launcher:
+    ranks = f"--standalone --nproc-per-node {chaos.n_ranks} --max-restarts {RESTARTS}"
+    work = WORK.format(steps=list(poison))
+    command = [sys.executable, "-c", work, *ranks.split()]
+    command += ["run", str(chaos.recipe), "--out", str(out)]
+    if chaos.changes:
+        command += ["--set", *chaos.changes]
+    with _started(command, chaos.out / f"{out.name}.log", "net" in kinds) as launcher:
         if kinds:
             _inject(chaos, launcher, kinds, diary, out)
         return _ended(launcher, out)
@@ -203,11 +215,12 @@ def _log_bytes(out: Path) -> int:
 
 
 @contextmanager
-def _started(command: Sequence[str], log: Any, apart: bool) -> Iterator[subprocess.Popen]:
+def _started(command: Sequence[str], log: Path, apart: bool) -> Iterator[subprocess.Popen]:
     """The launcher, in a network of its own if that is to be cut; ended with its ranks, whatever comes."""
     if apart:
         command = [*afflictions.APART, *command]
-    launcher = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    with open(log, "ab") as words:
+        launcher = subprocess.Popen(command, stdout=words, stderr=words, start_new_session=True)
     try:
         yield launcher
     finally:
@@ -226,14 +239,15 @@ def _started(command: Sequence[str], log: Any, apart: bool) -> Iterator[subproce
 def _inject(chaos: Chaos, launcher: subprocess.Popen, kinds: Sequence[str], diary: Diary, out: Path) -> None:
     """The faults, one after another, as long as there is somebody to meet them."""
     at = time.monotonic()
-    while (n := len(diary.of("fault"))) < chaos.n_faults:
+    for n in range(len(diary.of("fault")), chaos.n_faults):
         kind, rank, wait = chaos.fault(n, kinds)
         pid = _at(launcher, rank, at + wait)
         if pid is None:
             return
         at = time.monotonic()
         afflictions.KINDS[kind](pid)
-        diary.note("fault", place=out.name, kind=kind, rank=rank, t=round(time.time(), 3))
+        now = round(time.time(), 3)
+        diary.note("fault", place=out.name, kind=kind, rank=rank, t=now)
         chaos.tell(f"{n + 1} of {chaos.n_faults}: {kind} on rank {rank}")
 
 
@@ -271,20 +285,28 @@ def _useful(root: Path) -> JsonObject:
 
 def tables(results: JsonObject) -> list[Table]:
     """What a person reads; a run that was begun by an earlier command has no time of its own."""
-    timed = [run for run in results["runs"] if not run["goes_on"]]
-    faults, kinds = results["faults"], {fault["kind"] for fault in results["faults"]}
-    summed = {key: sum(run[key] for run in timed) for key in ("useful", "redone", "elapsed")}
-    rows = [_row("calm", 1, 0, results["calm"])]
-    rows.append(_row("under faults", len(results["runs"]), len(faults), summed))
+    faults, runs = results["faults"], results["runs"]
+    timed = [run for run in runs if not run["goes_on"]]
+    summed = Counter()
+    for run in timed:
+        summed.update({key: run[key] for key in TIMES})
+    calm = _row("calm", 1, 0, results["calm"])
+    disturbed = _row("under faults", len(runs), len(faults), summed)
     header = ("", "runs", "faults", "useful s", "redone s", "elapsed s", "effective share")
     title = f"{results['recipe']} on {results['ranks']} ranks, seed {results['seed']}"
-    counts = [(kind, str(sum(fault["kind"] == kind for fault in faults))) for kind in sorted(kinds)]
-    counts += [("nan", str(len(results["nan_steps"]) * len(results["runs"])))] * bool(results["nan_steps"])
-    return [Table(title, header, rows), Table("Faults", ("kind", "met"), counts)]
+    return [Table(title, header, [calm, disturbed]), _met(results)]
+
+
+def _met(results: JsonObject) -> Table:
+    """How many faults of each kind; of NaN, the steps of each run that were told to."""
+    met = Counter(fault["kind"] for fault in results["faults"])
+    met["nan"] = len(results["nan_steps"]) * len(results["runs"])
+    counts = [(kind, str(n)) for kind, n in sorted(met.items()) if n]
+    return Table("Faults", ("kind", "met"), counts)
 
 
 def _row(name: str, n_runs: int, n_faults: int, times: JsonObject) -> tuple[str, ...]:
-    seconds = [f"{times[key]:.0f}" for key in ("useful", "redone", "elapsed")]
+    seconds = [f"{times[key]:.0f}" for key in TIMES]
     share = f"{times['useful'] / times['elapsed']:.3f}" if times["elapsed"] else "-"
     return name, str(n_runs), str(n_faults), *seconds, share
 

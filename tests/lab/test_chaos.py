@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.config import ConfigError
+from nomoat.config import ConfigError, UserError
 from nomoat.lab import afflictions, chaos
 from nomoat.parallel.faults import ranks_of
 from nomoat.run.directory import Run
@@ -96,6 +96,41 @@ def test_what_can_not_be_is_said_at_once(tmp_path, wrong, says):
     with pytest.raises(ConfigError, match=says):
         chaos.Chaos(tmp_path / "none.toml", tmp_path, **wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_met_is_kept_to_the_last_whole_line(tmp_path):
+    file = tmp_path / "out" / "chaos.jsonl"
+    chaos.Diary(file).note("fault", kind="kill")
+    with file.open("a") as torn:
+        torn.write('{"what": "fau')
+    again = chaos.Diary(file)
+    assert again.of("fault") == [{"what": "fault", "kind": "kill"}]
+    again.note("run", differ=[])
+    assert chaos.Diary(file).records == again.records
+    assert len(again.records) == 2
+
+
+def test_the_nth_fault_is_the_same_whenever_it_comes(tmp_path):
+    plan = chaos.Chaos(tmp_path / "none.toml", tmp_path, every=8.0)
+    drawn = [plan.fault(n, ("kill", "stop")) for n in range(400)]
+    assert drawn == [plan.fault(n, ("kill", "stop")) for n in range(400)]
+    assert {(kind, rank) for kind, rank, _ in drawn} == {(k, r) for k in ("kill", "stop") for r in range(4)}
+    assert sum(seconds for _, _, seconds in drawn) / 400 == pytest.approx(8.0, rel=0.15)
+
+
+@pytest.mark.parametrize(("sizes", "ends"), [((5, 9, 9, 20, 20), True), ((5, 5, 5, 5), False), ((0,), False)])
+def test_a_launcher_that_gives_up_is_started_again_while_that_moves_on(tmp_path, monkeypatch, sizes, ends):
+    left = list(sizes)
+    monkeypatch.setattr(chaos, "_log_bytes", lambda out: left.pop(0))
+    monkeypatch.setattr(chaos, "_launch", lambda *what: 0 if not left else 1)
+    diary = chaos.Diary(tmp_path / "chaos.jsonl")
+    plan = chaos.Chaos(tmp_path / "none.toml", tmp_path)
+    if ends:
+        chaos._run(plan, tmp_path / "calm", (), (), diary)
+    else:
+        with pytest.raises(UserError, match="did not come to its end"):
+            chaos._run(plan, tmp_path / "calm", (), (), diary)
+    assert len(diary.of("again")) == len(sizes)
 
 
 def short(smoke, place):

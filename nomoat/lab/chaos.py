@@ -148,10 +148,11 @@ def _under_faults(chaos: Chaos, poison: Sequence[int], kinds: Sequence[str], dia
         number = len(diary.of("run")) + 1
         out = chaos.out / f"faults-{number:03d}"
         goes_on = out.exists()
-        chaos.tell(f"{out}: after {len(diary.of('fault'))} of {chaos.n_faults} faults")
+        chaos.tell(f"{out}: until {chaos.n_faults} faults are met")
         _run(chaos, out, poison, kinds, diary)
         differ = _differing(_weights(out), calm)
-        diary.note("run", number=number, differ=differ, goes_on=goes_on, **_useful(out))
+        times = _useful(out)
+        diary.note("run", number=number, differ=differ, goes_on=goes_on, **times)
 
 
 def _is_unmet(chaos: Chaos, kinds: Sequence[str], diary: Diary) -> bool:
@@ -293,7 +294,7 @@ def tables(results: JsonObject) -> list[Table]:
     calm = _row("calm", 1, 0, results["calm"])
     disturbed = _row("under faults", len(runs), len(faults), summed)
     header = ("", "runs", "faults", "useful s", "redone s", "elapsed s", "effective share")
-    title = f"{results['recipe']} on {results['ranks']} ranks, seed {results['seed']}"
+    title = "{recipe} on {ranks} ranks, seed {seed}".format(**results)
     return [Table(title, header, [calm, disturbed]), _met(results)]
 
 

@@ -83,13 +83,18 @@ class Guard:
         self.rank, self.next, self.connect = rank, (rank + 1) % world, connect
         self.silence_seconds, self.hang_seconds, self.end = silence_seconds, hang_seconds, end
         self.parent = os.getppid()
+        self.heard_at = time.monotonic()
         self.record_at: float | None = None
         self.store: dist.Store | None = None
+        self.waits = False  # for an answer of the store
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="guard", daemon=True)
+        self.talk = threading.Thread(target=self._talk, name="guard's talk", daemon=True)
 
     def __enter__(self) -> Self:
+        self.heard_at = time.monotonic()
         self.thread.start()
+        self.talk.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -100,24 +105,31 @@ class Guard:
         self.record_at = time.monotonic()
 
     def _watch(self) -> None:
-        heard, heard_at, beats = None, time.monotonic(), 0
-        while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4) if beats else 0.0):
+        while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4)):
             if os.getppid() != self.parent:
                 self.parent = os.getppid()
                 os.kill(os.getpid(), signal.SIGTERM)
+            now = time.monotonic()
+            silent, still = now - self.heard_at, now - (self.record_at or now)
+            if silent > self.silence_seconds:
+                rank = 0 if self.waits or not self.store else self.next  # the first may serve the store
+                self._end_beside(rank)
+                self.end(f"rank {rank} has been silent for {silent:.0f} seconds")
+                return
+            if still > self.hang_seconds:
+                self.end(f"nothing came into the log for {still:.0f} seconds")
+                return
+
+    def _talk(self) -> None:
+        """In a thread of its own: a store whose process is stopped may never answer."""
+        heard, beats = None, 0
+        while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4) if beats else 0.0):
             beats += 1
-            beat, now = self._exchange(beats), time.monotonic()
-            if beat != heard or self.over.is_set():
-                heard, heard_at = beat, now
-            elif now - heard_at > self.silence_seconds:
-                silent = self.next if self.store else 0  # who would have served the store
-                self._end_beside(silent)
-                self.end(f"rank {silent} has been silent for {now - heard_at:.0f} seconds")
-                return
-            hung = now - (self.record_at or now)
-            if hung > self.hang_seconds and not self.over.is_set():
-                self.end(f"nothing came into the log for {hung:.0f} seconds")
-                return
+            self.waits = True
+            beat = self._exchange(beats)
+            self.waits = False
+            if beat != heard:
+                heard, self.heard_at = beat, time.monotonic()
 
     def _end_beside(self, rank: int) -> None:
         """If it is on this machine: one that is stopped would be ended by its launcher half a minute later.

@@ -36,7 +36,7 @@ def test_a_rank_ends_itself_once_the_next_is_silent_and_not_before():
                 other.thread.join(0.01)
             guard.silence_seconds = 5.0
             assert not said
-        other.thread.join()
+        other.talk.join()
         guard.silence_seconds = 0.05
         ended.wait()
         guard.thread.join()
@@ -53,6 +53,20 @@ def test_a_store_that_does_not_answer_is_silence_too():
     with Guard(0, 2, Gone, 0.1, end=lambda why: ended.set()) as guard:
         ended.wait()
         guard.thread.join()
+
+
+def test_a_store_that_never_answers_is_silence_of_the_rank_that_may_serve_it():
+    left, ended, said = threading.Event(), threading.Event(), []
+
+    class Stopped(dist.HashStore):
+        def set(self, key, value):
+            left.wait()
+
+    with Guard(2, 4, Stopped, 0.05, end=lambda why: (said.append(why), ended.set())) as guard:
+        ended.wait()
+    left.set()
+    guard.talk.join()
+    assert "rank 0 has been silent" in said[0]
 
 
 def test_a_run_whose_log_stands_still_ends_and_not_before():

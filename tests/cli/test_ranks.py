@@ -21,11 +21,12 @@ def test_every_stage_is_imported_before_a_rank_is_forked():
 
 
 def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "TORCH_ELASTIC_WORKER_IDENTICAL"):
+        monkeypatch.setenv(name, "1")
     four = "--nproc-per-node 4 --max-restarts 7 run smoke --out x"
     config, words = ranks.asked(four.split())
     assert (config.nproc_per_node, config.max_restarts, config.start_method) == (4, 7, "forkserver")
-    assert (config.rdzv_backend, config.rdzv_endpoint) == ("c10d", "localhost:0")
+    assert (config.rdzv_backend, config.rdzv_endpoint.split(":")[0]) == ("static", "127.0.0.1")
     assert words == ["run", "smoke", "--out", "x"]
     many = "--nnodes 1:2 --rdzv-backend c10d --rdzv-endpoint here:29400 --rdzv-id x pretrain --out y"
     config, words = ranks.asked(many.split())

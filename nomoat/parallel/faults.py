@@ -65,6 +65,15 @@ def _rank_of(pid: int) -> int | None:
     return None
 
 
+def end_beside() -> None:
+    """Ends the other ranks of this launcher, which would start them again anyway: one that is stopped, only
+    half a minute later."""
+    for pid in ranks_of(os.getppid()).values():
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
 class Guard:
     """`with Guard(...):` this rank beats, listens to the next, and asks itself to stop once its launcher is
     gone.  `connect` gives a connection of its own.  Once `hear` was called, it ends where that isn't again
@@ -112,9 +121,9 @@ class Guard:
             now = time.monotonic()
             silent, still = now - self.heard_at, now - (self.record_at or now)
             if silent > self.silence_seconds:
-                rank = 0 if self.waits or not self.store else self.next  # the first may serve the store
-                self._end_beside(rank)
-                self.end(f"rank {rank} has been silent for {silent:.0f} seconds")
+                silent_one = f"rank {self.next}" if self.store and not self.waits else "the store of all ranks"
+                end_beside()
+                self.end(f"{silent_one} has been silent for {silent:.0f} seconds")
                 return
             if still > self.hang_seconds:
                 self.end(f"nothing came into the log for {still:.0f} seconds")
@@ -130,14 +139,6 @@ class Guard:
             self.waits = False
             if beat != heard:
                 heard, self.heard_at = beat, time.monotonic()
-
-    def _end_beside(self, rank: int) -> None:
-        """If it is on this machine: one that is stopped would be ended by its launcher half a minute later.
-        """
-        pid = ranks_of(os.getppid()).get(rank)
-        if pid is not None and pid != os.getpid():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
 
     def _exchange(self, beats: int) -> bytes | None:
         """The last beat of the next rank, None where the store doesn't answer."""

@@ -55,7 +55,7 @@ def test_a_store_that_does_not_answer_is_silence_too():
         guard.thread.join()
 
 
-def test_a_store_that_never_answers_is_silence_of_the_rank_that_may_serve_it():
+def test_a_store_that_never_answers_is_silence_of_all():
     left, ended, said = threading.Event(), threading.Event(), []
 
     class Stopped(dist.HashStore):
@@ -66,7 +66,7 @@ def test_a_store_that_never_answers_is_silence_of_the_rank_that_may_serve_it():
         ended.wait()
     left.set()
     guard.talk.join()
-    assert "rank 0 has been silent" in said[0]
+    assert "the store of all ranks has been silent" in said[0]
 
 
 def test_a_run_whose_log_stands_still_ends_and_not_before():

@@ -121,9 +121,10 @@ class Guard:
             now = time.monotonic()
             silent, still = now - self.heard_at, now - (self.record_at or now)
             if silent > self.silence_seconds:
-                silent_one = f"rank {self.next}" if self.store and not self.waits else "the store of all ranks"
+                answered = self.store and not self.waits
+                who = f"rank {self.next}" if answered else "the store of all ranks"
                 end_beside()
-                self.end(f"{silent_one} has been silent for {silent:.0f} seconds")
+                self.end(f"{who} has been silent for {silent:.0f} seconds")
                 return
             if still > self.hang_seconds:
                 self.end(f"nothing came into the log for {still:.0f} seconds")

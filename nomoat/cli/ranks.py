@@ -8,9 +8,9 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 import time
+import uuid
 from argparse import Namespace
 from collections.abc import Callable, MutableSequence, Sequence
 from multiprocessing import forkserver
@@ -103,13 +103,13 @@ def _speak_plainly() -> None:
 
 
 def _alone(args: Namespace) -> Namespace:
-    """With what one machine needs: a free port, and a launcher that asks nobody, so that no cut network can
-    keep it waiting."""
+    """With what one machine needs: a free port each time, and a launcher that meets itself in a file, so that
+    no cut network can keep it waiting."""
     static = args.rdzv_backend == "static" and not args.rdzv_endpoint and args.master_port is None
     if args.standalone or (static and args.nnodes in ("1", "1:1")):
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            args.rdzv_backend, args.rdzv_endpoint = "static", f"127.0.0.1:{free.getsockname()[1]}"
+        args.rdzv_backend, args.rdzv_endpoint, args.rdzv_id = "c10d", "", str(uuid.uuid4())
+        args.rdzv_conf = "store_type=file"
     args.master_port = args.master_port or 29500
     return args
 

@@ -26,7 +26,7 @@ def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
     four = "--nproc-per-node 4 --max-restarts 7 run smoke --out x"
     config, words = ranks.asked(four.split())
     assert (config.nproc_per_node, config.max_restarts, config.start_method) == (4, 7, "forkserver")
-    assert (config.rdzv_backend, config.rdzv_endpoint.split(":")[0]) == ("static", "127.0.0.1")
+    assert (config.rdzv_backend, config.rdzv_configs["store_type"]) == ("c10d", "file")
     assert words == ["run", "smoke", "--out", "x"]
     many = "--nnodes 1:2 --rdzv-backend c10d --rdzv-endpoint here:29400 --rdzv-id x pretrain --out y"
     config, words = ranks.asked(many.split())

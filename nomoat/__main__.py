@@ -5,10 +5,14 @@ import sys
 
 
 def main() -> int:
-    """Runs the command line; the exit code is for the caller.
+    """Runs the command line, on several ranks behind `ranks`; the exit code is for the caller.
 
     Whoever asks it to end finds what was being written cleared away; a run has a better answer (run.stop).
     """
+    if sys.argv[1:2] == ["ranks"]:
+        from nomoat.cli import ranks
+
+        return ranks.start(sys.argv[2:])
     from nomoat.cli.main import main
     from nomoat.run.stop import end
 

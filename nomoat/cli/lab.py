@@ -194,7 +194,7 @@ def chaos(
     """What is left of a recipe whose ranks fail?"""
     from nomoat.lab import chaos as lab
 
-    read_recipe(recipe, set_)
+    say.aside(f"{read_recipe(recipe, set_)['name']}: kept in {out}; the same command goes on")
     how = {"n_ranks": ranks, "n_faults": faults, "every": every, "kinds": kinds, "seed": seed}
     results = lab.run(lab.Chaos(recipe, out, changes=set_, tell=say.aside, **how))
     write_whole(out / "chaos.json", jsons.dumps(results, indent=1))

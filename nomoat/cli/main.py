@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except Interrupted as stopped:
         start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
-        say.aside(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {shlex.join([*start, *argv])}")
+        words = sys.argv[1:] if sys.argv[1:2] == ["ranks"] else argv  # a rank goes on with the others
+        say.aside(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {shlex.join([*start, *words])}")
         return AGAIN
     except KeyboardInterrupt:
         say.aside("nomoat: stopped")
@@ -62,7 +63,7 @@ def _parsed(argv: Sequence[str]) -> int:
         args=argv,
         sort_subcommands=False,
         config=(tyro.conf.FlagCreatePairsOff,),
-        description="A reasoning chatbot from raw text, at any budget: nomoat run cpu (and --version)",
+        description="A reasoning chatbot from raw text: nomoat run cpu (and --version, nomoat ranks)",
     )
 
 

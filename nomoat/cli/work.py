@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from nomoat.run.log import last_plan
 from nomoat.run.stop import Stop
 
 if TYPE_CHECKING:
+    from nomoat.parallel.faults import Guard
     from nomoat.parallel.mesh import Mesh
     from nomoat.plan.outlook import Outlook
     from nomoat.report.progress import Watch
@@ -101,9 +102,9 @@ def work(
     from nomoat.stages.pipeline import check, run_stages
 
     keep_freed_memory()
-    laid = laid_out(recipe, mesh.n_ranks())
-    ranks = mesh.start(laid.device, laid.mesh)
-    try:
+    with _guarded(recipe) as guard:
+        laid = laid_out(recipe, mesh.n_ranks())
+        ranks = mesh.start(laid.device, laid.mesh)
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         ranks.lead(lambda: check(laid, Run.open(begun) if begun else None, only))
@@ -112,20 +113,18 @@ def work(
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
-        with _guarded(ranks), _stopping(ranks) as stop, contextlib.ExitStack() as stack:
+        with _stopping(ranks) as stop, contextlib.ExitStack() as stack:
             metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
-                run.observers.append(stack.enter_context(watch))
+                run.observers += [stack.enter_context(watch), guard.hear]
             if watched:
                 run.observers.append(watched(run, stop))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
             ran = run_stages(run, laid, stop, **how)
         return ran, run if leads else None
-    finally:
-        mesh.stop()
 
 
 def _say_notes(recipe: "Recipe") -> None:
@@ -149,14 +148,21 @@ def laid_out(recipe: "Recipe", world: int) -> "Recipe":
     return recipe.model_copy(update={"mesh": choose(recipe, world, machine_of(recipe).device).mesh})
 
 
-def _guarded(ranks: "Mesh") -> contextlib.AbstractContextManager[Any]:
-    """What notices faults of other ranks, where there are any."""
+@contextlib.contextmanager
+def _guarded(recipe: "Recipe") -> "Iterator[Guard]":
+    """What notices faults of other ranks, where there are any; at the end, no rank of a group any more."""
     from nomoat.parallel import faults, mesh
+    from nomoat.parallel.axes import MeshConfig
 
-    if ranks.world == 1:
-        return contextlib.nullcontext()
-    seconds = ranks.axes.silence_seconds
-    return faults.Guard(ranks.rank, ranks.world, mesh.store_beside(seconds), seconds)
+    rank, world = mesh.place()
+    axes = recipe.mesh or MeshConfig()
+    connect = functools.partial(mesh.store_beside, axes.silence_seconds)
+    guard = faults.Guard(rank, world, connect, axes.silence_seconds, axes.hang_seconds)
+    try:
+        with guard if world > 1 else contextlib.nullcontext():
+            yield guard
+    finally:
+        mesh.stop()
 
 
 def _stopping(ranks: "Mesh") -> Stop:

@@ -92,24 +92,6 @@ def unable(kind: str) -> str | None:
     return None
 
 
-def ranks_of(launcher: int) -> dict[int, int]:
-    """The process of each rank that a launcher started."""
-    ranks = {}
-    for pid in _children(launcher):
-        with contextlib.suppress(OSError, ValueError):
-            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            places = dict(word.split(b"=", 1) for word in words if b"=" in word)
-            if b"RANK" in places:
-                ranks[int(places[b"RANK"])] = pid
-    return ranks
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def poison(steps: Collection[int]) -> None:
     """From now on, in this process, the last rank's loss is NaN at some steps of the stages that learn from
     documents.

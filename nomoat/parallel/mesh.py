@@ -190,6 +190,12 @@ def n_ranks() -> int:
     return int(text) if text.isdigit() else 1
 
 
+def place() -> tuple[int, int]:
+    """This rank and how many there are, as the environment says."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdigit() else 0, n_ranks()
+
+
 def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
@@ -211,7 +217,8 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
         torch.cuda.set_device(where)
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if where.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=_store(rank, world), rank=rank, world_size=world)
+        how = {"store": _store(rank, world), "timeout": timedelta(seconds=axes.hang_seconds)}
+        dist.init_process_group(backend, rank=rank, world_size=world, **how)
     if world == 1:
         return Mesh(rank, world, where, axes)
     dims = dist.init_device_mesh(where.type, axes.shape, mesh_dim_names=AXES)
@@ -229,7 +236,7 @@ def _store(rank: int, world: int) -> dist.Store:
     if missing:
         raise UserError(f"WORLD_SIZE is {world} but {', '.join(missing)} is not set; start with torchrun")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    serves = rank == 0 and not _is_served()
     try:
         store = dist.TCPStore(address, port, world, serves)
     except dist.DistNetworkError as error:
@@ -251,17 +258,25 @@ def _store(rank: int, world: int) -> dist.Store:
 
 
 def _attempt() -> str:
-    """What the keys of this start of the ranks begin with, and no other's: torchrun counts restarts after a
-    failure, not those with more or fewer ranks.
+    """What the keys of this start of the ranks begin with, and no other's on the same store: torchrun counts
+    restarts after a failure, each machine its own, not those with more or fewer ranks.
     """
-    names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
+    names = ("TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE") if _is_served() else ()
     return "-".join(("attempt", *(os.environ.get(name, "0") for name in names)))
 
 
+def _is_served() -> bool:
+    """Whether a launcher keeps the store, from one attempt to the next, which else rank 0 makes anew."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def store_beside(seconds: float) -> dist.Store:
-    """One more connection to where the ranks found each other, for a thread of its own; an answer that takes
-    longer is an error.
+    """One more connection to where the ranks find each other, for a thread of its own; an answer that takes
+    longer is a RuntimeError, and so is asking before they have met, but where torchelastic starts all at
+    once.
     """
+    if "TORCHELASTIC_RUN_ID" not in os.environ and not dist.is_initialized():
+        raise dist.DistStoreError("the ranks have not met yet")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     limit = timedelta(seconds=seconds)
     store = dist.TCPStore(address, port, is_master=False, timeout=limit, wait_for_workers=False)

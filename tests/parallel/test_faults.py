@@ -1,12 +1,16 @@
 """A silent rank is noticed, one whose launcher is gone leaves, and ranks that can't agree don't begin."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import types
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import ranks
@@ -25,13 +29,14 @@ def quick(monkeypatch):
 
 def test_a_rank_ends_itself_once_the_next_is_silent_and_not_before():
     store, ended, said = dist.HashStore(), threading.Event(), []
-    with Guard(0, 2, store, 60.0, lambda why: (said.append(why), ended.set())) as guard:
-        with Guard(1, 2, store, 60.0, pytest.fail) as other:
+    guard = Guard(0, 2, lambda: store, 60.0, end=lambda why: (said.append(why), ended.set()))
+    with guard:
+        with Guard(1, 2, lambda: store, 60.0, end=pytest.fail) as other:
             while not store.check(["beat1"]) or int(store.get("beat1")) < 20:
                 other.thread.join(0.01)
             guard.silence_seconds = 5.0
             assert not said
-        other.thread.join()
+        other.talk.join()
         guard.silence_seconds = 0.05
         ended.wait()
         guard.thread.join()
@@ -45,13 +50,58 @@ def test_a_store_that_does_not_answer_is_silence_too():
             raise dist.DistNetworkError("gone")
 
     ended = threading.Event()
-    with Guard(0, 2, Gone(), 0.1, lambda why: ended.set()) as guard:
+    with Guard(0, 2, Gone, 0.1, end=lambda why: ended.set()) as guard:
         ended.wait()
         guard.thread.join()
 
 
+def test_a_store_that_never_answers_is_silence_of_all():
+    left, ended, said = threading.Event(), threading.Event(), []
+
+    class Stopped(dist.HashStore):
+        def set(self, key, value):
+            left.wait()
+
+    with Guard(2, 4, Stopped, 0.05, end=lambda why: (said.append(why), ended.set())) as guard:
+        ended.wait()
+    left.set()
+    guard.talk.join()
+    assert "the store of all ranks has been silent" in said[0]
+
+
+def test_a_run_whose_log_stands_still_ends_and_not_before():
+    store, ended, said = dist.HashStore(), threading.Event(), []
+    guard = Guard(0, 2, lambda: store, 60.0, 60.0, lambda why: (said.append(why), ended.set()))
+    with guard:
+        guard.hear({"kind": "step"})
+        while not store.check(["beat0"]) or int(store.get("beat0")) < 5:
+            guard.thread.join(0.01)
+        assert not said
+        guard.hang_seconds = 0.01
+        ended.wait()
+        guard.thread.join()
+    assert "nothing came into the log" in said[0]
+
+
+def test_a_silent_rank_beside_this_one_is_ended_at_once():
+    ended, waits = threading.Event(), "import time; print(flush=True); time.sleep(100)"
+    place = {**os.environ, "RANK": "1"}
+    other = subprocess.Popen([sys.executable, "-c", waits], env=place, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        launcher = mock.patch.object(faults.os, "getppid", os.getpid)
+        with launcher, Guard(0, 2, dist.HashStore, 0.05, end=lambda why: ended.set()) as guard:
+            ended.wait()
+            guard.thread.join()
+        assert other.wait() == -signal.SIGKILL
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
 def test_a_rank_whose_launcher_is_gone_is_asked_to_stop():
-    guard, heard = Guard(0, 2, dist.HashStore(), 60.0, pytest.fail), threading.Event()
+    guard, heard = Guard(0, 2, dist.HashStore, 60.0, end=pytest.fail), threading.Event()
     guard.parent = -1  # as if it had been another
     with Stop(lambda text: heard.set()) as stop, guard:
         heard.wait()

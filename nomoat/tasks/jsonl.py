@@ -20,8 +20,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from nomoat.config import JsonObject, TaskError, UserError
-from nomoat.tasks import answers, asked, asserts, base, columns, exact, last, programs
-from nomoat.tasks import questions, rewards, tables, texts
+from nomoat.tasks import (
+    answers,
+    asked,
+    asserts,
+    base,
+    columns,
+    exact,
+    last,
+    programs,
+    questions,
+    rewards,
+    tables,
+    texts,
+)
 from nomoat.tasks.base import Problem
 from nomoat.tasks.tables import ANSWER, QUESTION
 

@@ -13,6 +13,7 @@ from nomoat.model.lora import Lora, Merged, Pair, adapted, attach, without
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.weights import adapters, directory, peft
 
+
 @SHAPES
 def test_a_new_adapter_changes_nothing_and_learns_alone(spec):
     model = toy(spec)

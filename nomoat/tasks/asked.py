@@ -41,11 +41,20 @@ FORMAL = re.compile(
     re.IGNORECASE,
 )
 
+TUPLE = re.compile(r"\(((?:\s*\\?[a-zA-Z]+\s*,)+\s*\\?[a-zA-Z]+)\s*(?:\\right)?\)")  # (x, y), (r, \theta)
+ADVERBS = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
+RATE = re.compile(
+    r"(?:\b(?:per|an?|each|every)\s|/\s?)(second|minute|hour|day|week|month|year)\b"
+    rf"|\b({'|'.join(ADVERBS)})\b",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Asked:
     """`nouns`: stems of what is counted; `unit`: the one in which; `scale`: a word that multiplies it, as
-    dozen; `letters` that stand alone where a formula is asked for.
+    dozen; `letters` that stand alone where a formula is asked for; `tuples` of letters, as (x, y); the
+    `times` of a rate, as the day of how many a day.
     """
 
     nouns: frozenset[str] = frozenset()
@@ -53,6 +62,8 @@ class Asked:
     scale: str = ""
     percent: bool = False
     letters: frozenset[str] = frozenset()
+    tuples: frozenset[tuple[str, ...]] = frozenset()
+    times: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(1024)
@@ -72,7 +83,28 @@ def asked(question: str) -> Asked:
         scale,
         PERCENT.search(last) is not None,
         letters if FORMAL.search(question) else frozenset(),
+        tuples_of(question),
+        times_in(last),
     )
+
+
+def tuples_of(question: str) -> frozenset[tuple[str, ...]]:
+    """Tuples of letters, as (x, y), that the question has in one order alone."""
+    found = {names_in(letters) for letters in TUPLE.findall(question)[:8]}
+    orders = [sorted(names) for names in found]
+    twice = [order for order in orders if orders.count(order) > 1]
+    return frozenset(names for names in found if sorted(names) not in twice)
+
+
+def names_in(letters: str) -> tuple[str, ...]:
+    names = [name.strip(" \\") for name in letters.split(",")]
+    return tuple(latex.GREEK.get(name, name) for name in names)
+
+
+def times_in(text: str) -> frozenset[str]:
+    """The times of a rate: the day of 5 a day, per day, every day, daily."""
+    found = [(time or adverb).lower() for time, adverb in RATE.findall(text)]
+    return frozenset(ADVERBS.get(name, name) for name in found)
 
 
 def last_question(text: str) -> str:

@@ -15,17 +15,17 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from nomoat.tasks import latex, lists, products, spoken
 from nomoat.tasks import units as measures
-from nomoat.tasks.asked import Asked, asked, contradicts
-from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, rational
+from nomoat.tasks.asked import Asked, asked, contradicts, times_in
+from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, rational
 from nomoat.tasks.latex import Token
-from nomoat.tasks.nouns import NAME, omissible, stem
+from nomoat.tasks.nouns import NAME, omissible, stem, words
 from nomoat.tasks.reader import FUNCTIONS, Reader
 from nomoat.tasks.texts import MAX_PLAIN, MAX_TEXT, clean, plain, same_choice, same_time, without_text
 from nomoat.tasks.values import Unread
@@ -34,7 +34,7 @@ DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words b
 PERCENT = re.compile(r"\s*(?:\\?%|per ?cent\b|Prozent\b)")
 SAME = {True: "the same", False: "another"}
 # Signs that no plain words have.
-FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", *FUNCTIONS}
+FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", "begin cases", *FUNCTIONS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
     if omitted and a.unit and b.unit:
         return False, f"another unit: {a.unit}, not {b.unit}"
     try:
-        same = same_values(a.value, b.value)
+        same = same_values(a.value, b.value, wanted.tuples)
     except Unread:
         return False, "too large to be compared"
     if not same:
@@ -169,8 +169,9 @@ def judged(a: Reading, b: Reading, units: Mapping[str, Any] | None, wanted: Aske
     return True, f"the same value{in_units(a, b, units)}"
 
 
-def same_values(a: Answer, b: Answer) -> bool:
-    return any(Algebra().same(x, y) for x, y in lists.pairs(a, b))
+def same_values(a: Answer, b: Answer, asked: Collection[Sequence[str]] = ()) -> bool:
+    letters = [Several("()", tuple(atom("letter", name) for name in names)) for names in asked]
+    return any(Algebra().same(x, y) for x, y in lists.pairs(a, b, letters))
 
 
 def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:
@@ -180,6 +181,13 @@ def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:
         return f"{what}, {unit}, which can't be left out"
     if contradicts(unit, wanted.unit):
         return f"another unit: {unit}, and the question asks for {wanted.unit}"
+    head, _, counted = unit.rpartition(" of ")
+    containers = {*map(stem, NAME.findall(head))} & {*words()["nouns"]["containers"]} - wanted.nouns
+    if containers and stem(counted) in wanted.nouns:
+        return f"{unit}, and the question counts none"
+    times = times_in(unit)
+    if times and wanted.times and not times & wanted.times:
+        return f"another rate: {unit}, and the question asks for one per {min(wanted.times)}"
     names = {*map(stem, NAME.findall(unit))}
     if wanted.scale and wanted.scale not in names and names <= wanted.nouns:
         return f"{unit}, and the question counts by the {wanted.scale}"

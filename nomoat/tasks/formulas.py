@@ -19,7 +19,7 @@ MAX_TERMS = 60
 MAX_FACTORIAL = 60  # what a factorial or a binomial is computed of
 UNITY = Value(ONE, ONE)
 ZERO = Value({}, ONE)
-UNORDERED = ("{}", "∪")
+UNORDERED = ("{}", "∪", "cases")
 RELATIONS = ("=", "<", "≤", ">", "≥", "≠", "∈")
 
 
@@ -52,8 +52,8 @@ class Formula:
 
 @dataclass(frozen=True, eq=False)
 class Several:
-    """`kind`: "," a list, "()" "[)" … a tuple or interval, "{}" a set, "∪" a union, "matrix" of "row"s,
-    ":" a ratio, or a relation such as "=" or "≤<"."""
+    """`kind`: "," a list, "()" "[)" … a tuple or interval, "{}" a set, "∪" a union, "matrix" and "cases" of
+    "row"s, ":" a ratio, or a relation such as "=" or "≤<"."""
 
     kind: str
     parts: tuple["Formula | Several", ...]

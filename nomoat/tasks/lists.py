@@ -3,6 +3,7 @@ same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4),
 """
 
 import itertools
+from collections.abc import Collection
 from fractions import Fraction
 
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
@@ -171,8 +172,10 @@ def holds(part: Answer, letter: str) -> bool:
     return f"'{letter}'" in repr(part)
 
 
-def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
-    """What may be compared: the two, also in one form, and where only one names its letters, that without."""
+def pairs(a: Answer, b: Answer, asked: Collection[Answer] = ()) -> list[tuple[Answer, Answer]]:
+    """What may be compared: the two, also in one form, and where only one names its letters, or one is y and
+    the other f(x), those without.  `asked`: tuples of letters, as (x, y), that a bare tuple may be.
+    """
     x, y = uniform(a), uniform(b)
     found = [(a, b)]
     if x is not a or y is not b:
@@ -181,6 +184,10 @@ def pairs(a: Answer, b: Answer) -> list[tuple[Answer, Answer]]:
     bare_b = unnamed(b) or unnamed(y)
     if (bare_a is None) != (bare_b is None):
         found.append((bare_a or a, bare_b or b))
+    elif bare_a and {named(a), named(b)} == {"y", "f"}:
+        found.append((bare_a, bare_b))
+    for letters in asked:
+        found += [(x, uniform(Several("=", (letters, b)))), (uniform(Several("=", (letters, a))), y)]
     return found
 
 

@@ -213,7 +213,11 @@ class Reader(Numerals):
         if token.text == "√":
             return self.rooted()
         if token.text in ("begin matrix", "begin array", "begin smallmatrix"):
-            return self.matrix(token.text.replace("begin", "end"))
+            return Several("matrix", self.rows(token.text.replace("begin", "end"), self.sum))
+        if token.text == "begin cases":
+            rows = self.rows("end cases", self.relation)
+            alone = all(len(row.parts) == 1 for row in rows)
+            return Several("{}", tuple(row.parts[0] for row in rows)) if alone else Several("cases", rows)
         raise Unread
 
     def brackets(self) -> Answer:
@@ -265,18 +269,18 @@ class Reader(Numerals):
             return self.algebra.root(self.decimal(), index)
         return self.algebra.root(self.argument() if self.ahead().text == "{" else self.primary(), index)
 
-    def matrix(self, end: str) -> Answer:
+    def rows(self, end: str, cell: Callable[[], Answer]) -> tuple[Several, ...]:
         rows = []
         while not self.take(end):
-            cells = [self.sum()]
+            cells = [self.deeper(cell)]
             while self.take("&"):
-                cells.append(self.sum())
+                cells.append(self.deeper(cell))
             rows.append(Several("row", tuple(cells)))
             if self.ahead().text != end:
                 self.expect(r"\\")
             if len(rows) > MAX_PARTS or len(cells) > MAX_PARTS:
                 raise Unread
-        return Several("matrix", tuple(rows))
+        return tuple(rows)
 
     def letters(self) -> Answer:
         """A letter, a function of something, or a product of letters: the first of them."""

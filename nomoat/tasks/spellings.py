@@ -1,5 +1,5 @@
 r"""Spellings that are brought into another before a text is read: ]0, 5[ as (0, 5), ∛2 as \sqrt[3]{2},
-\mathbb R as ℝ, US$ as $, +/- as ±, 1_000 as 1{,}000.
+\mathbb R as ℝ, US$ as $, +/- as ±, 1_000 as 1{,}000, {x | x > 1} as x > 1, ∠ABC = 30 as A_{ABC} = 30.
 """
 
 import functools
@@ -16,18 +16,38 @@ SET = re.compile(
     r"\\(?:mathbb|Bbb|mathbf|mathds)\s*(?:\{\s*([RZQNC])\s*\}|([RZQNC])(?![a-zA-Z]))|\\([RZQNC])(?![a-zA-Z])"
 )
 NUMBER = r"[0-9A-F]+(?:\.[0-9A-F]+)?"
+MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+# {x | x > 1}, {x ∈ R : x ≠ 1}: of relations that hold the letter
+SET_OF = re.compile(
+    r"^\s*\$?(?:\\left\s?)?\\?\{\s*([a-zA-Z])\s*(?:(?:\\in|∈)\s*(?:ℝ|R)\s*)?(?:\\mid|\\vert|\\colon|\||:)"
+    r"(?=[^{}|]*\1)(?P<said>[^|:]{0,200}(?:[<>≤≥=≠]|\\(?:[lg]eq?|[lg]t|neq?|[lg]eqslant)(?![a-zA-Z]))"
+    r"[^|:]{0,200}?)"
+    r"\s*(?:\\right\s?)?\\?\}\.?\$?$"
+)
+INDEXED = re.compile(r"(?<![a-zA-Z\\])([a-z])_\{?([1-9])\}?(?=\$?\s*=)")
+BEHIND_CASES = re.compile(
+    r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
+)
 PLAIN = (
     (re.compile(r"\{([^{}]{1,80})\\over(?![a-zA-Z])([^{}]{1,80})\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"^(\s*\$?[a-zA-Z]\$?) (?:is|equals|is equal to|ist|ist gleich) (?=[-−–+$\\(0-9√])"), r"\1="),
     (re.compile(rf"^\s*\$?\(?({NUMBER})\)?\$?,? ?\(?(?:in )?base[- ](\d{{1,2}})\)?\.?\$?$"), r"\1_{\2}"),
     (re.compile(rf"^\s*\(({NUMBER})\)(?=_)"), r"\1"),
     (re.compile(r"(?<=[0-9\s])([mcdk]?m|in|ft|yd)([23])(?![\w.])"), r"\1^\2"),
+    (re.compile(r"\{([^{}]{1,80})\\choose(?![a-zA-Z])([^{}]{1,80})\}"), r"\\binom{\1}{\2}"),
+    (re.compile(r"(?<=[)\]])\s*(?:\\text\s*\{\s*)?union\b[\s}]*(?=[(\[])"), "∪"),
+    (re.compile(rf"\b({MONTHS})\s(\d{{1,2}})(?:st|nd|rd|th)\b"), r"\1 \2"),
+    (re.compile(r"^(\s*\$?)m?\s*(?:\\angle|∠)\s*\{?([A-Z]{1,3})\}?(?=\s*=)"), r"\1A_{\2}"),
+    (re.compile(r"^(\s*\$?)([A-Z])\^\{?-1\}?(?=\s*=\s*\$?(?:\\left)?\s*[(\[]?\s*\\begin)"), r"\1\2"),
+    (re.compile(r"^(\s*\$?)([fgh])\^\{?-1\}?(?:\\left)?\([a-z](?:\\right)?\)(?=\s*=)"), r"\1\2_{1}"),
+    (re.compile(r"(?<![a-zA-Z\\])([a-z])_\{1(?:,|/|,\s)2\}(?=\s*=)"), r"\1"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
     (re.compile(r"(?<![\w)}\]])⁴√"), "∜"),
     (re.compile(r"(?<![\w)}\]])²√"), "√"),
     (re.compile(r"∛"), r"\\sqrt[3]"),
     (re.compile(r"∜"), r"\\sqrt[4]"),
-    (re.compile(r"\b(?:US|AU|CA|NZ)\s?\\?\$"), r"\\$"),
+    (re.compile(r"\b(?:US|AU|CA|NZ)\s?\\?\$|^\s*USD\s?(?=[0-9])"), r"\\$"),
+    (re.compile(r"^\s*EUR\s?(?=[0-9])"), "€"),
     (re.compile(r"\+/\s?[-−–]|(?<![\w)}\]\s])\+[-−–](?=\s?[0-9√\\])"), "±"),
     (re.compile(r"(?<=[0-9])_(?=[0-9]{3}(?:_[0-9]{3})*(?![0-9_{]))"), "{,}"),
 )
@@ -40,7 +60,19 @@ def spelled_out(text: str) -> str:
         text = pattern.sub(other, text)
     if "\\" in text:
         text = SET.sub(lambda found: SETS[found[1] or found[2] or found[3]], text)
+    if "begin{cases}" in text:
+        text = BEHIND_CASES.sub("", text)
+    if [*map("".join, INDEXED.findall(text))][1:]:
+        text = _without_index(text)
+    text = SET_OF.sub(r"\g<said>", text)
     return INTERVAL.sub(_interval, text)
+
+
+def _without_index(text: str) -> str:
+    """x_1 = 2, x_2 = 3 as x = 2, x = 3: values of one letter, counted from 1 in order."""
+    found = INDEXED.findall(text)
+    counted = [(found[0][0], str(n)) for n in range(1, len(found) + 1)]
+    return INDEXED.sub(r"\1", text) if found == counted else text
 
 
 def _interval(found: re.Match) -> str:

@@ -31,7 +31,8 @@ MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
 OPTIONS = re.compile("[a-j]+|[A-J]+")
 ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}(?:[A-Z]\b)?(?!\w)")  # U.S.A.
-EXCLAIMED = re.compile(r"(?<=[^\W\d_]{4})!$")  # Paris!, but not n!
+# Paris!, but not n!
+EXCLAIMED = re.compile(r"(?:(?<=[^\W\d_]{4})|(?<=\byes)|(?<=\bno))!$", re.IGNORECASE)
 BRACKETED = re.compile(r"\((\w)\)|\[([A-Za-z])\]")
 NAMES = ("name", "word")  # kinds of tokens
 SHORT = ("no", "ok", "am", "pm", "is", "in", "of", "to", "or", "and", "it", "at", "on", "by", "if")
@@ -86,7 +87,7 @@ def boxed(text: str) -> str | None:
 def clean(text: str) -> str:
     """What is in the box, if there is one, without the marks of bold type and of code around it."""
     text = narrow(boxed(text) or text).strip().rstrip("✓✅✔\ufe0f ")
-    text = measures.words()["synonyms"].get(text.strip("$. ").lower(), text)
+    text = measures.words()["synonyms"].get(without_text(text).strip("$. ").lower(), text)
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
         if (

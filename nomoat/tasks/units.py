@@ -6,7 +6,7 @@ from typing import Any
 from nomoat.tasks.latex import Token
 from nomoat.tasks.nouns import NAME, PERCENT, omissible, stem, unit_names, unit_powers, words, worth_more
 
-JOINING = ("/", "per", ".", "-", "'", "a", "of")
+JOINING = ("/", "per", ".", "-", "'", "a", "an", "of")
 
 MONEY = ("$", "€", "£", "¢", "₹", "¥")
 PER = ("/", "per", "each", "every")
@@ -29,7 +29,8 @@ def parted(tokens: Sequence[Token], nouns: Collection[str] = ()) -> tuple[list[T
     if 0 < start < len(tokens) and tokens[start - 1].text not in ("^", "_", "{", "(", "[", ","):
         unit = unit_of(tokens[start:], nouns)
         bare, money = without_money(tokens[:start])
-        if unit and bare[-1].text not in PER:
+        joined = bare[-1].text in PER or (bare[-1].space and bare[-1].text in ("a", "an"))  # $5 an hour
+        if unit and not joined:
             return bare, unit
     rest, money = without_money(tokens)
     if money and (priced := price(rest, money, nouns)):
@@ -181,7 +182,7 @@ def compound(tokens: Sequence[Token]) -> str:
             parts.append((below, -sign * power))
         at += n
         if at < len(tokens):
-            if tokens[at].text not in (*PER, "*", "a") or at + 1 == len(tokens):
+            if tokens[at].text not in (*PER, "*", "a", "an") or at + 1 == len(tokens):
                 return ""
             sign = 1 if tokens[at].text == "*" else -1
             at += 1

@@ -149,3 +149,14 @@ def f(x): return [iter([1, 2]), Fraction(1, 2), 2, A()][x]
     assert programs.check(problem, code)
     assert not programs.check(problem, code.replace("iter([1, 2])", "iter([2, 1])"))
     assert not programs.check(problem, code.replace("pass", "__len__ = lambda self: 0"))
+
+
+@pytest.mark.parametrize(
+    "outputs", [[[1, 3], [], ["x"]], [{"a": [1]}, None, "list"], [["list", 1], [1.5], [[]]]]
+)
+def test_a_function_is_judged_by_its_outputs_whatever_they_hold(outputs):
+    facts = {"inputs": [0, 1, 2], "outputs": outputs}
+    problem = Problem("p", "p", "", facts)
+    right = f"def f(x):\n    return {outputs!r}[x]"
+    assert programs.check(problem, right)
+    assert not programs.check(problem, right.replace("[x]", "[0]"))

@@ -68,6 +68,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     dtype = dtype_of(session, config.precision)
     follower = Follower(student, optimizer, dtype) if session.mesh.dense else None
     n_read = config.steps - config.policy_steps
+    if n_read < 0 and session.leads:
+        session.log("note", text=f"policy_steps = {config.policy_steps:,} of {config.steps:,} steps: all")
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
     asked = config.policy_tasks or config.tasks
     problems = Curriculum(asked, behind=config.behind)

@@ -38,7 +38,7 @@ def chat(
     """Talk to a model, in the terminal or in a pipe."""
     if source == "list" and not Path(source).exists():
         if prompt is not None or stage or system is not None:
-            raise ConfigError("`list` names models; expected no --prompt, --stage or --system; leave them out")
+            raise ConfigError("`list` names models; expected no --prompt, --stage or --system")
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite
@@ -85,7 +85,9 @@ def evaluate(
     think: Think = "auto",
     again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
     suite: Annotated[tuple[str, ...], said("others' benchmarks: standard, or some of it", "NAME")] = (),
-    shots: Annotated[Literal["few", "zero"] | None, said("a suite: solved examples first")] = None,
+    shots: Annotated[
+        Literal["few", "zero"] | None, said("a suite: solved examples first", "few|zero")
+    ] = None,
     limit: Annotated[int | None, said("a suite: the first items of each", "N")] = None,
     out: Annotated[Path | None, said("a suite: keep the answers, go on there", "FILE")] = None,
 ) -> int:

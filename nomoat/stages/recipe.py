@@ -263,8 +263,8 @@ def _check_judge(place: str, family: str, levels: Iterable[int]) -> None:
     for level in levels if family.endswith(".py") and ":" not in family else ():
         if fault := contract.refusal(find.find(family), level):
             raise ConfigError(
-                f"{place}, level {level}: check {fault}; expected it to accept the task's own answer; mend it, "
-                f"and try `nomoat task check {family}`"
+                f"{place}, level {level}: check {fault}; expected it to accept the task's own answer; "
+                f"mend it, and try `nomoat task check {family}`"
             )
 
 

@@ -229,6 +229,27 @@ def test_every_number_of_every_verb_has_a_range():
             ran.clear()
 
 
+def test_tasks_are_listed_within_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(say, "width", lambda: 50)
+    assert main.main(["task", "list"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 50
+
+
+SHELLS = typing.get_type_hints(main.completion)["shell"]
+
+
+@pytest.mark.parametrize("shell", typing.get_args(SHELLS))
+def test_every_shell_that_is_offered_is_completed(shell, capsys):
+    assert main.main(["completion", shell]) == 0
+    assert "nomoat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--plan", "--from", ""]])
+def test_a_path_of_nothing_is_not_the_current_directory(capsys, words):
+    assert main.main(["run", "smoke", *words]) == 2
+    assert "expected a value" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", ["chat list -p hi", "chat list --system x", "eval . --shots few"])
 def test_what_would_not_be_read_is_refused(capsys, line):
     assert main.main(line.split()) == 2

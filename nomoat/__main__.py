@@ -13,9 +13,12 @@ def main() -> int:
         from nomoat.cli import ranks
 
         return ranks.start(sys.argv[2:])
-    from nomoat.cli.main import main
-    from nomoat.run.stop import end
-
+    try:
+        from nomoat.cli.main import main
+        from nomoat.run.stop import end
+    except KeyboardInterrupt:  # what is imported here takes a second, and longer on a busy machine
+        print("nomoat: stopped", file=sys.stderr)
+        return 130
     signal.signal(signal.SIGTERM, end)
     return main(sys.argv[1:])
 

@@ -70,6 +70,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=10)]  # of learning
 Amount = Annotated[float, Field(ge=0, le=1e30)]
+Word = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 
 C = TypeVar("C", bound=Strict)
@@ -130,6 +131,7 @@ RANGES = {
     "greater_than": "expected more than {gt}; choose such a number",
     "less_than": "expected less than {lt}; choose such a number",
     "too_short": "expected {min_length} or more of them; add some",
+    "string_too_short": "expected a word; write one, or leave the key out",
     "too_long": "expected {max_length} of them or fewer; leave some out",
     "multiple_of": "expected a multiple of {multiple_of}; choose such a number",
     "finite_number": "expected a finite number; choose one",

@@ -158,6 +158,17 @@ def test_a_recipe_has_stages():
         recipes.resolve(read_recipe(SMOKE, ["stages=[]"]))
 
 
+@pytest.mark.parametrize("key", ["pretrain.text", "tokenizer.hub", "tokenizer.hub.name", "sft.hub.split"])
+def test_a_name_of_nothing_is_refused(key):
+    """It would be read as if it were not there."""
+    table = read_recipe(SMOKE)
+    if key.endswith("split"):
+        override(table, "sft.hub.name=some")
+    override(table, f"{key}=''")
+    with pytest.raises(ConfigError, match="expected a word; write one"):
+        recipes.resolve(table)
+
+
 def test_a_key_is_set_once():
     with pytest.raises(ConfigError, match="`pretrain.steps` is set 2 times"):
         read_recipe(SMOKE, ["pretrain.steps=3", "seed=1", "pretrain.steps = 4"])

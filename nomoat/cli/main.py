@@ -6,6 +6,7 @@ again.  Nothing heavy is imported before a verb needs it, so that `nomoat --help
 """
 
 import inspect
+import itertools
 import os
 import shlex
 import sys
@@ -18,10 +19,11 @@ from tyro.conf import Positional
 
 import nomoat
 from nomoat.cli import args, data, lab, look, models, runs, say, serve, shelf, tasks, teach
-from nomoat.config import UserError
+from nomoat.config import ConfigError, UserError
 from nomoat.files import FULL
 from nomoat.run.stop import Interrupted
 
+MAY_BE_EMPTY = ("-p", "--prompt", "--system")  # the prompt has an error of its own
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
@@ -30,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         return say.result(f"nomoat {nomoat.__version__}")
     try:
+        refuse_nothing(argv)
         code = _parsed(gather_lists(gather_sets(argv)))
         sys.stdout.flush()
         return code
@@ -56,6 +59,14 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
+def refuse_nothing(argv: Sequence[str]) -> None:
+    """ConfigError for an argument of no letters, which as a path would be the current directory."""
+    for before, word in itertools.pairwise(["nomoat", *argv]):
+        name = before if word == "" else word.removesuffix("=")
+        if (word == "" or word.startswith("--") and word != name) and name not in MAY_BE_EMPTY:
+            raise ConfigError(f"nothing behind {name}; expected a value, or no {name}; is a variable unset?")
+
+
 def _parsed(argv: Sequence[str]) -> int:
     return tyro.extras.subcommand_cli_from_dict(
         {name: args.bounded(verb) for name, verb in verbs().items()},
@@ -67,7 +78,7 @@ def _parsed(argv: Sequence[str]) -> int:
     )
 
 
-def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]], /) -> int:
+def completion(shell: Positional[Literal["bash", "zsh"]], /) -> int:
     """Complete words in a shell: eval "$(nomoat completion bash)"."""
     return _parsed(["--tyro-print-completion", shell])
 

@@ -37,6 +37,8 @@ def chat(
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
     if source == "list" and not Path(source).exists():
+        if prompt is not None or stage or system is not None:
+            raise ConfigError("`list` names models; expected no --prompt, --stage or --system")
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite
@@ -83,7 +85,9 @@ def evaluate(
     think: Think = "auto",
     again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
     suite: Annotated[tuple[str, ...], said("others' benchmarks: standard, or some of it", "NAME")] = (),
-    shots: Annotated[Literal["few", "zero"], said("a suite: solved examples first")] = "few",
+    shots: Annotated[
+        Literal["few", "zero"] | None, said("a suite: solved examples first", "few|zero")
+    ] = None,
     limit: Annotated[int | None, said("a suite: the first items of each", "N")] = None,
     out: Annotated[Path | None, said("a suite: keep the answers, go on there", "FILE")] = None,
 ) -> int:
@@ -94,8 +98,8 @@ def evaluate(
                 "--suite asks what the suite says; expected none of --name, --task, --problems, --samples, "
                 "--max-tokens, --think and --again beside it"
             )
-        return suite_of.evaluate(source, suite_of.Asked(suite, limit, shots == "few", out, plan, json))
-    if limit is not None or out is not None or shots != "few":
+        return suite_of.evaluate(source, suite_of.Asked(suite, limit, shots != "zero", out, plan, json))
+    if limit is not None or out is not None or shots:
         raise ConfigError("--limit, --shots and --out are of a suite; expected --suite standard")
     if (Path(source) / "recipe.json").is_file():
         _as_its_recipe_says(source, task, (problems, samples, max_tokens, think) != (20, 2, 96, "auto"))

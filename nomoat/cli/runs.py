@@ -171,6 +171,7 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
         _, done = work(resolve(run.recipe), directory, names, again=again)
         if done is None:
             return 0
+        _renew_page(run)
     _say_changes(run, names)
     events = [event for event in run.events() if event.get("stage") in names]
     if not as_json:
@@ -181,6 +182,12 @@ def evaluate(directory: Path, as_json: bool, name: str | None, plan: bool, again
     hidden = ("kind", "t", "stage")
     scores = [{k: v for k, v in event.items() if k not in hidden} for event in last_scores(events)]
     return say.as_json({"run": str(directory), "means": means, "scores": scores})
+
+
+def _renew_page(run: Run) -> None:
+    """A report that was written says what has been done since, too."""
+    if (run.root / "report.html").exists():
+        look.write_page(run)
 
 
 def _say_changes(run: Run, names: Collection[str]) -> None:
@@ -232,6 +239,8 @@ def _show_paths(ran: Sequence[str], run: Run | None, names: Sequence[str], as_js
         return 0
     if not ran:
         say.aside(f"done already: {', '.join(names)} in {run.root}")
+    else:
+        _renew_page(run)
     paths = {}
     for name in names:
         outputs = run.finished(name)["outputs"]

@@ -1,5 +1,6 @@
 """The verb for decidable tasks."""
 
+import textwrap
 from typing import Annotated, Literal
 
 from tyro.conf import Positional
@@ -22,7 +23,8 @@ def task(
     if action == "list":
         for name, family in find.families().items():
             first, unseen = family.__doc__.partition("\n")[0], "  (unseen)" if name in find.UNSEEN else ""
-            say.result(f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}")
+            line = f"{name:<10}  levels {family.levels[0]}-{family.levels[-1]}  {first}{unseen}"
+            say.result(textwrap.fill(line, say.width(), subsequent_indent="  "))
         return 0
     if action == "audit":
         return say.result(audit.audit().text())

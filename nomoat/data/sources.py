@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import model_serializer, model_validator
 
-from nomoat.config import DataError, Strict
+from nomoat.config import DataError, Strict, Word
 from nomoat.data.readers import READERS, Document, Rows, Span, document_of, kind_of, read
 from nomoat.data.talks import column_of
 from nomoat.files import files_in, what_is
@@ -29,11 +29,11 @@ class DataSet(Strict):
     `column` holds the texts or the messages, by default the one that is called so.
     """
 
-    name: str
-    config: str | None = None
-    split: str = "train"
-    column: str | None = None
-    revision: str | None = None
+    name: Word
+    config: Word | None = None
+    split: Word = "train"
+    column: Word | None = None
+    revision: Word | None = None
 
     @model_validator(mode="before")
     @classmethod

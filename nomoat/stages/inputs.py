@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from nomoat.config import Count, DataError, JsonObject
+from nomoat.config import Count, DataError, JsonObject, Word
 from nomoat.data import documents, prepared
 from nomoat.data.shards import Shard
 from nomoat.data.sources import DataSet, Document
@@ -32,7 +32,7 @@ class ReadsText(StageConfig):
     """`text` is a path or, as `hub`, a data set, of which `text_bytes` of each language are read; absent,
     what ships.  Of a `text` that `nomoat data prepare` made, about as much is read in all."""
 
-    text: str | None = None
+    text: Word | None = None
     text_bytes: Count | None = None
     hub: DataSet | None = None
 

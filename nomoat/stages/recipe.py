@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from nomoat.model.spec import PRESETS, Kernels, Spec
 from nomoat.parallel.axes import MeshConfig
 from nomoat.run.directory import is_name
 from nomoat.stages.given import spec_of
-from nomoat.tasks import base, find
+from nomoat.tasks import base, contract, find
 
 Fields = JsonObject  # what a stage plans, or leaves, by name
 Levels = Annotated[list[Seed], Field(min_length=1)]
@@ -250,11 +250,22 @@ def _check_tasks(config: StageConfig) -> None:
                 raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(task.levels)}")
             if hasattr(task, "listed") and not task.listed[split]:
                 raise ConfigError(f"{place} has no problem {base.SIDES[split]}: {base.left(task)}")
+            _check_judge(place, family, levels)
             if key == "tasks" and task.work is base.no_work and _shows_work(config, family):
                 raise ConfigError(
                     f"{place} shows worked examples, and {family} has no `work`; expected one; write it, or "
                     f"leave the task out of `{config.name}`"
                 )
+
+
+def _check_judge(place: str, family: str, levels: Iterable[int]) -> None:
+    """A task file takes its own answers; what comes as rows was tried as it was read (contract.vetted)."""
+    for level in levels if family.endswith(".py") and ":" not in family else ():
+        if fault := contract.refusal(find.find(family), level):
+            raise ConfigError(
+                f"{place}, level {level}: check {fault}; expected it to accept the task's own answer; "
+                f"mend it, and try `nomoat task check {family}`"
+            )
 
 
 def _shows_work(config: StageConfig, family: str) -> bool:

@@ -68,6 +68,7 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     dtype = dtype_of(session, config.precision)
     follower = Follower(student, optimizer, dtype) if session.mesh.dense else None
     n_read = config.steps - config.policy_steps
+    say_all(session, config)
     data = fit.prepare(session, config, recipe, tokenizer) if n_read > 0 else None
     asked = config.policy_tasks or config.tasks
     problems = Curriculum(asked, behind=config.behind)
@@ -86,6 +87,12 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     outputs = save_model(session, student, optimizer, tokenizer, start_of(config, recipe))
     share = counts.params_active(student.spec) / counts.params_active(teacher.spec)
     return {**outputs, "bought": f"a student of {100 * share:.0f} % of the active parameters"}
+
+
+def say_all(session: Session, config: Config) -> None:
+    """Into the log, where the student's own answers are asked for more steps than there are."""
+    if session.leads and config.policy_steps > config.steps:
+        session.log("note", text=f"policy_steps = {config.policy_steps:,} of {config.steps:,} steps: all")
 
 
 def first_student(

@@ -1,5 +1,6 @@
 """Behind `nomoat task new | check`: a first file, what is wrong with it, and what its checker takes."""
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -109,11 +110,17 @@ def tried(problem: Problem, other: Problem) -> Iterator[str]:
     for name in units:
         if number is not None and unit in units and name != unit:
             worth = number * Fraction(str(units[unit])) / Fraction(str(units[name]))
-            yield f"{float(worth):g} {name}"
+            yield from (f"{text} {name}" for text in decimal(worth, "g"))
     if number is not None:
-        yield from (str(number), str(float(number)), str(number + 1))
+        yield from (str(number), *decimal(number), str(number + 1))
     yield from (f"$\\boxed{{{right}}}$", f"**{right}**", f"The answer is {right}.", f"not {right}")
     yield other.witness.strip()
+
+
+def decimal(number: Fraction, form: str = "") -> Iterator[str]:
+    """The number with a decimal point; nothing of one that is too large for a float."""
+    with contextlib.suppress(OverflowError):
+        yield format(float(number), form)
 
 
 def screened(task: Task, samples: list[Problem]) -> Iterator[str]:

@@ -65,6 +65,14 @@ def misjudged(
             yield f"{says(got)} {text[:60]!r} for"
 
 
+def refusal(task: Task, level: int) -> str | None:
+    """What `check` does instead with the task's own answer to the first problem of a level, and its question.
+    """
+    problem = task.make(Rng(f"vetted/{level}"), level)
+    fault = next(misjudged(task.check, problem, ()), None)
+    return fault and f"{fault} {problem.prompt[:60]!r}"
+
+
 def vetted(task: SimpleNamespace) -> SimpleNamespace:
     """The task, if it takes its own answers, no junk, and asks the same again; its check no longer raises."""
     check = task.check

@@ -229,6 +229,44 @@ def test_every_number_of_every_verb_has_a_range():
             ran.clear()
 
 
+def test_tasks_are_listed_within_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(say, "width", lambda: 50)
+    assert main.main(["task", "list"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 50
+
+
+SHELLS = typing.get_type_hints(main.completion)["shell"]
+
+
+@pytest.mark.parametrize("shell", typing.get_args(SHELLS))
+def test_every_shell_that_is_offered_is_completed(shell, capsys):
+    with pytest.raises(SystemExit) as leave:
+        main.main(["completion", shell])
+    assert not leave.value.code
+    assert "nomoat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--plan", "--from", ""]])
+def test_a_path_of_nothing_is_not_the_current_directory(capsys, words):
+    assert main.main(["run", "smoke", *words]) == 2
+    assert "expected a value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["chat list -p hi", "chat list --system x", "eval . --shots few"])
+def test_what_would_not_be_read_is_refused(capsys, line):
+    assert main.main(line.split()) == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_command_starts_leaves_no_traceback(tmp_path):
+    """Something that is imported first is interrupted."""
+    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt\n")
+    starts = [sys.executable, "-m", "nomoat", "runs"]
+    env = plain() | {"PYTHONPATH": f"{tmp_path}:."}
+    done = subprocess.run(starts, capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (130, "nomoat: stopped\n")
+
+
 @pytest.mark.parametrize("flag", ["--problems", "--samples", "--max-tokens", "--limit"])
 def test_nothing_is_measured_with_none(tmp_path, capsys, flag):
     assert main.main(["eval", str(tmp_path), flag, "0"]) == 2

@@ -48,8 +48,10 @@ def test_a_student_that_came_after_an_evaluation_is_measured(forge, smoke, recip
     works = [e["what"] for e in run.events("work", "eval")]
     assert len(works) == len(set(works))  # nothing was measured twice
     assert forge("eval", killed).err == ""
+    (killed / "report.html").write_text("of before")
     again = forge("eval", killed, "--again")
     assert again.code == 0
+    assert (killed / "report.html").read_text("utf-8") != "of before"
     assert len(run.events("work", "eval")) == 2 * len(works)
     assert scores(killed) == scores(smoke.root)
 

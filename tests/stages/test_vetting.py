@@ -109,6 +109,15 @@ def test_conversations_of_problems_need_worked_examples(tmp_path):
             recipes.resolve(read_recipe(SMOKE, [f"sft.shares={shares}", f'sft.tasks={{"{lacks}" = [4]}}']))
 
 
+@pytest.mark.parametrize("body", ["raise KeyboardInterrupt", "return check(problem, answer)", "return False"])
+def test_a_task_file_that_refuses_its_own_answer_is_not_planned(tmp_path, body):
+    judge = tmp_path / "judge.py"
+    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
+    judge.write_text(f"{source}\ndef check(problem, answer):\n    {body}\n")
+    with pytest.raises(ConfigError, match="level 4: check .* expected it to accept .*task check"):
+        recipes.resolve(read_recipe(SMOKE, [f'rl.tasks={{"{judge}" = [4]}}']))
+
+
 def test_a_file_that_is_there_to_measure_can_be_planned(tmp_path):
     rows = [json.dumps({"question": f"{n}?", "answer": str(n)}) for n in range(9)]
     (tmp_path / "held.jsonl").write_text("\n".join(rows))

@@ -93,6 +93,15 @@ def test_a_judge_of_whole_replies_is_shown_whole_replies(tmp_path):
     assert text.count("accepts") == 5
 
 
+def test_numbers_too_large_for_a_float_are_shown_without_a_decimal(tmp_path):
+    path = tmp_path / "huge.jsonl"
+    row = {"answer": "1e400 cm", "units": {"m": 1, "cm": "0.01"}}
+    rows = [row | {"question": f"How far is {n}?", "answer": f"{n}e400{unit}"}
+            for n in range(1, 41) for unit in ("", " cm")]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert "e400'" in authoring.check(path)[1]
+
+
 def test_the_samples_cannot_steer_the_terminal(tmp_path):
     path = tmp_path / "steer.jsonl"
     path.write_text(json.dumps({"question": "\x1b]52;c;x\x07 2+3?", "answer": "5"}))

@@ -21,7 +21,8 @@ import torch
 import nomoat
 from nomoat.model.counts import params_active, params_total
 from nomoat.model.spec import Kernels, Latent, Routed, Spec
-from nomoat.model.transformer import OUTPUTS, Transformer
+from nomoat.model.noise import OUTPUTS
+from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nomoat.lab.fp8 import LARGEST, SMALLEST, TILE
-from nomoat.model.kernels import Copies, swiglu
+from nomoat.model.copies import Copies
+from nomoat.model.kernels import swiglu
 from nomoat.model.moe import Experts
 from nomoat.model.transformer import Transformer
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nomoat.model.copies import run_product
 from nomoat.model.linear import roles
 
 TILE = 128
@@ -62,6 +63,15 @@ class Product(torch.autograd.Function):
         return grad_x.to(grad.dtype), grad_w.to(w.dtype)
 
 
+def runs(rows: Tensor, matrices: Tensor, loads: list[int]) -> Tensor:
+    """As run_product."""
+    products = []
+    for run, matrix in zip(rows.split(loads), matrices):
+        if len(run):
+            products.append(Product.apply(run, matrix))
+    return torch.cat(products)
+
+
 class emulated(TorchFunctionMode):
     """`with emulated(model):` the model's hidden matrices are multiplied in FP8, forward and backward."""
 
@@ -75,10 +85,12 @@ class emulated(TorchFunctionMode):
         return w.untyped_storage().data_ptr() in self.weights
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        is_product = func is F.linear or func in PRODUCTS
+        is_product = func in (F.linear, run_product) or func in PRODUCTS
         if not (is_product and self._is_hidden(args[1])):
             return func(*args, **(kwargs or {}))
         x, w = args[0], args[1]
+        if func is run_product:
+            return runs(x, w, args[2])
         if func is F.linear:
             w = w.mT
         if w.ndim == 3:  # one product for each expert

@@ -128,5 +128,8 @@ class Gpt2(nn.Module):
     def final(self, h: Tensor) -> Tensor:
         return self.norm(h)
 
+    def logits(self, h: Tensor) -> Tensor:
+        return F.linear(self.final(h), self.head.weight).float()
+
     def forward(self, ids_BT: Tensor) -> Tensor:
-        return F.linear(self.final(self.hidden(ids_BT)[0]), self.head.weight).float()
+        return self.logits(self.hidden(ids_BT)[0])

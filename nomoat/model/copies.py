@@ -5,6 +5,7 @@ one length, which are one product.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
 FEW = 8  # small groups to a multiple of so many
@@ -58,6 +59,13 @@ class Runs:
     def collect(self, rows: Tensor) -> Tensor:
         """The sum of every token's copies, MD."""
         return self.copies.collect(rows)
+
+
+def run_product(rows: Tensor, matrices: Tensor, loads: list[int]) -> Tensor:
+    """rows[run e] @ matrices[e]; a TorchFunctionMode sees it as one function."""
+    if has_torch_function((rows, matrices)):
+        return handle_torch_function(run_product, (rows, matrices), rows, matrices, loads)
+    return RunProduct.apply(rows, matrices, loads)
 
 
 class RunProduct(torch.autograd.Function):

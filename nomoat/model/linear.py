@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nomoat.model.copies import RunProduct
+from nomoat.model.copies import run_product
 
 Role = Literal["hidden", "embedding", "router"]
 
@@ -69,7 +69,7 @@ class ExpertLinear(nn.Module):
 
     def forward(self, rows: Tensor, loads: list[int] | None = None) -> Tensor:
         if loads is not None:
-            return RunProduct.apply(rows, self.matrices(), loads)
+            return run_product(rows, self.matrices(), loads)
         if rows.ndim == 3:
             return torch.bmm(rows, self.matrices())
         flat = self.stack().flatten(0, 1)

@@ -22,9 +22,9 @@ class MeshConfig(Strict):
 
     `shard`: weights, gradients and optimiser in so many parts.  `expert`: the routed experts in so many
     parts, tokens sent to them.  `pipeline`: the layers in so many stages.  `replicate`: copies of all that;
-    absent, as many as there are ranks for.  `schedule`: how the stages take turns (schedules.py).  A rank that
-    gives no sign of life for `silence_seconds` is given up, all of them where nothing comes into the log, or
-    one waits for the others, for `hang_seconds` (faults.py).
+    absent, as many as there are ranks for.  `schedule`: how the stages take turns (schedules.py).  A rank
+    that gives no sign of life for `silence_seconds` is given up, all of them where nothing comes into the
+    log, or one waits for the others, for `hang_seconds` (faults.py).
     """
 
     shard: Count = 1

@@ -38,7 +38,7 @@ def test_a_place_that_is_taken_is_said_before_anything_is_loaded():
         (["a", "--keys", "/none"], "no keys in /none"),
         (["--model", "a"], "--model a; expected NAME=SOURCE"),
         (["README.md", "--port", "0"], "README.md"),
-        (["evening", "--plan", "--rows", "0"], "rows = 0; expected 1 or more"),
+        (["evening", "--plan", "--rows", "0"], "--rows 0; expected 1 or more"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_loaded(argv, said, capsys):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.cli import main
+from nomoat.cli import main, ranks
 from nomoat.config import read_recipe
 from nomoat.plan.budget import resolve
 
@@ -58,8 +58,9 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def argv(words: list[str]) -> list[str]:
-    """What nomoat is given."""
-    return words[words.index("nomoat") + 1 :]
+    """What nomoat is given, on each rank."""
+    given = words[words.index("nomoat") + 1 :]
+    return ranks.asked(given[1:])[1] if given[:1] == ["ranks"] else given
 
 
 def why_not(words: list[str]) -> str | None:

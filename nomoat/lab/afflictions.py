@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import resource
@@ -58,11 +59,13 @@ def disk(pid: int) -> None:
 
 
 def net(pid: int) -> None:
-    """Cuts the network of all ranks for some seconds, and mends it."""
-    for state, seconds in (("down", CUT_SECONDS), ("up", 0.0)):
-        command = ["nsenter", "--target", str(pid), "--net", "ip", "link", "set", "lo", state]
-        subprocess.run(command, check=False, capture_output=True)
-        time.sleep(seconds)
+    """Cuts the network of all ranks for some seconds, and mends it, also where this one has ended by then."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/ns/net") as space:
+        inside = ("nsenter", f"--net=/proc/self/fd/{space.fileno()}", "ip", "link", "set", "lo")
+        run = functools.partial(subprocess.run, capture_output=True, check=True, pass_fds=[space.fileno()])
+        run([*inside, "down"])
+        time.sleep(CUT_SECONDS)
+        run([*inside, "up"])
 
 
 def nan(pid: int) -> None:

@@ -31,6 +31,7 @@ TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
 MATRICES = ("begin matrix", "begin array", "begin smallmatrix")
 WHOLES = {"⌊": "⌋", "⌈": "⌉"}  # the greatest whole number below, the least above
+FACTORS = ("(", "π", "√", "frac", *WHOLES)  # signs that a factor begins with
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
 LETTERS = ("∞", "∅", "ℤ", "ℚ", "ℕ", "ℂ")  # signs that stand for one thing
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
@@ -144,9 +145,14 @@ class Reader(Numerals):
         if token.kind == "name" and token.text not in SEPARATORS:
             apart = last.kind == "name" and token.space
             return not apart or token.text in FUNCTIONS or last.text in GREEK_LETTERS or self.are_letters()
-        if token.text == "[":
-            return self.ahead(1).text in MATRICES
-        return token.kind == "sign" and token.text in ("(", "π", "√", "frac", *WHOLES, *MATRICES)
+        if token.kind == "sign" and token.text in FACTORS:
+            return True
+        return self.at_matrix()
+
+    def at_matrix(self) -> bool:
+        """Whether a matrix comes, also in square brackets."""
+        first = self.ahead(1) if self.ahead().text == "[" else self.ahead()
+        return first.text in MATRICES
 
     def are_letters(self) -> bool:
         """Whether this name and the one before are single letters: x y, but neither a day nor I am."""

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nomoat.tasks import latex
@@ -11,7 +12,8 @@ from nomoat.tasks.units import compound
 COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b", re.IGNORECASE)
 HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
 IN_UNITS = re.compile(
-    r"\bin ([^\W\d_]{2,}(?:/[^\W\d_]+)?[²³]?(?: [^\W\d_]+){0,3}?)(?=\s*[,?)]|\s+(?:is|does|did|will|was)\b)",
+    r"\bin ([^\W\d_]{2,}(?:/[^\W\d_]+)?[²³]?(?: [^\W\d_]+){0,3}?)"
+    r"(?=\s*(?:[,?).;]|$)|\s+(?:is|does|did|will|was)\b)",
     re.IGNORECASE,
 )
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -42,9 +44,10 @@ FORMAL = re.compile(
 )
 
 TUPLE = re.compile(r"\(((?:\s*\\?[a-zA-Z]+\s*,)+\s*\\?[a-zA-Z]+)\s*(?:\\right)?\)")  # (x, y), (r, \theta)
+LENGTHS = ("mm", "cm", "m", "km", "inch", "foot", "yard", "mile")
 ADVERBS = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
 RATE = re.compile(
-    r"(?:\b(?:per|an?|each|every)\s|/\s?)(second|minute|hour|day|week|month|year)\b"
+    r"(?:\b(?:per|an?|one|1|each|every)\s|/\s?)(second|minute|hour|day|week|month|year)\b"
     rf"|\b({'|'.join(ADVERBS)})\b",
     re.IGNORECASE,
 )
@@ -79,7 +82,7 @@ def asked(question: str) -> Asked:
     letters = frozenset(name for name in re.findall(r"[^\W\d]+", question) if len(name) == 1)
     return Asked(
         nouns,
-        unit_of(last),
+        unit_of(question[question.rfind(last) :]),
         scale,
         PERCENT.search(last) is not None,
         letters if FORMAL.search(question) else frozenset(),
@@ -135,8 +138,10 @@ def measured(phrase: str) -> str:
     return next((unit for unit in units if unit), "")
 
 
-def contradicts(unit: str, wanted: str) -> bool:
-    """Whether a unit of measure is another than the one that is asked for; 5 minutes per day are minutes."""
+def contradicts(unit: str, wanted: str, times: Collection[str] = ()) -> bool:
+    """Whether a unit of measure is another than the one that is asked for; 5 minutes per day are minutes, but
+    a speed is no length unless the question names its `times`.
+    """
     modifiers = words()["nouns"]["behind_how_many"]
     names = [name for name in NAME.findall(unit) if stem(name) not in modifiers]
     if not wanted or not names or names[0] not in unit_names():
@@ -148,7 +153,8 @@ def contradicts(unit: str, wanted: str) -> bool:
     alike = any({above, asked_above} <= set(group) for group in words()["alike"].values())
     if above != asked_above and not alike:
         return True
-    return bool(below and asked_below and below != asked_below)
+    speed = above in LENGTHS and below in ("hour", "second") and below not in times
+    return bool(below and below != asked_below and (asked_below or speed))
 
 
 def behind(question: str) -> list[str]:

@@ -66,6 +66,8 @@ def equal(
 
 # 2024-11-28, 11/28/2024, 3-5, 0x1F: no differences, quotients or products
 NO_SUM = re.compile(r"\d+(?:[-–—/]\d+){2,}|\d+(?:\.\d+)?[-–—]\d+(?:\.\d+)?|0[xX][0-9a-fA-F]+")
+SPACED = re.compile(r"\b\d{1,3}, +\d{3}\b")  # a list that may be 1,200 elsewhere
+COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
 DASH = re.compile(r"\s*(?:[-–—−]|--)\s*|(?<=\d)\s(?:to|bis)\s(?=\d)")
 
 
@@ -98,6 +100,9 @@ def compared(
         return same, f"{SAME[same]} date, range or code"
     wanted = asked(question)
     same, rule = by_value(answer, expected, units, lang, wanted)
+    if not same and lang == "en" and SPACED.search(texts[1]):
+        listed, _ = by_value(COMMA.sub(", ", answer), expected, units, lang, wanted)
+        return listed, "the same list" if listed else rule
     if not same and wanted.percent and (bare := _without_percent(*texts)):
         in_percent, _ = by_value(*bare, units, lang, wanted)
         return in_percent, "the same value, in percent as the question asks" if in_percent else rule
@@ -179,7 +184,7 @@ def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:
     if not omissible:
         what = "a unit of one letter" if len(unit) < 2 else "no unit that is known"
         return f"{what}, {unit}, which can't be left out"
-    if contradicts(unit, wanted.unit):
+    if contradicts(unit, wanted.unit, wanted.times):
         return f"another unit: {unit}, and the question asks for {wanted.unit}"
     head, _, counted = unit.rpartition(" of ")
     containers = {*map(stem, NAME.findall(head))} & {*words()["nouns"]["containers"]} - wanted.nouns

@@ -116,7 +116,9 @@ class Algebra:
         self.numbers.undone += fraction is not None and fraction < 0
         return self.negative(a)
 
-    def times(self, a: Answer, b: Answer) -> Formula:
+    def times(self, a: Answer, b: Answer) -> Answer:
+        if isinstance(a, Formula) and isinstance(b, Several) and b.kind == "matrix":
+            return Several("·", (a, b))
         (m, x), (n, y) = map(self.factor, (a, b))
         return Formula({self.merged(m, n): self.coefficient(x, y, m, n)})
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "rbrack": "]", "cr": r"\\", "newline": r"\\", "land": "and", "lor": "or", "euro": "€", "pounds": "£",
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "Bigl": "", "Bigr": "", "bigg": "",
     "displaystyle": "", "textstyle": "", "limits": "", "hline": "", "quad": "", "qquad": "", "thinspace": "",
-    "vec": "",
+    "vec": "", "hat": "",
 }  # fmt: skip
 SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-",

@@ -12,6 +12,7 @@ from nomoat.tasks.spellings import spelled_out
 INFINITY = atom("letter", "∞")
 LOWEST = Algebra().negative(INFINITY)
 REALS = Several("()", (LOWEST, INFINITY))
+TABLES = ("matrix", "·", "cases")
 OPENING, CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
 
 
@@ -221,15 +222,22 @@ def letters_of(part: Answer) -> list[str]:
 
 
 def unnamed(value: Answer) -> Answer | None:
-    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters."""
+    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters; of AB = … a matrix."""
     if not isinstance(value, Several):
         return None
     if value.kind in ("=", "∈") and len(value.parts) == 2:
         left, right = value.parts
+        if formal(left) and isinstance(right, Several) and right.kind in TABLES:
+            return right
         names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
         if names and None not in names and not any(holds(right, name) for name in names):
             return right
     return None
+
+
+def formal(left: Answer) -> bool:
+    """Whether a side is a formula with letters: AB, A^{-1}, |x|."""
+    return isinstance(left, Formula) and left.number() is None
 
 
 def marked(part: Answer) -> bool:

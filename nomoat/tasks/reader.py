@@ -29,7 +29,9 @@ MAX_EXPONENT = 64
 SEPARATORS = (",", ";", "and", "or", "und", "oder")
 TURNED = {">": "<", "≥": "≤"}
 CLOSERS = {"(": ")]", "[": ")]", r"\{": (r"\}", "}"), "{": ("}", r"\}"), "⟨": "⟩"}
+MATRICES = ("begin matrix", "begin array", "begin smallmatrix")
 WHOLES = {"⌊": "⌋", "⌈": "⌉"}  # the greatest whole number below, the least above
+FACTORS = ("(", "π", "√", "frac", *WHOLES)  # signs that a factor begins with
 FUNCTIONS = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp")
 LETTERS = ("∞", "∅", "ℤ", "ℚ", "ℕ", "ℂ")  # signs that stand for one thing
 MAX_LETTERS = 3  # that a run of them is a product, as in 3qr; longer ones are words
@@ -143,7 +145,14 @@ class Reader(Numerals):
         if token.kind == "name" and token.text not in SEPARATORS:
             apart = last.kind == "name" and token.space
             return not apart or token.text in FUNCTIONS or last.text in GREEK_LETTERS or self.are_letters()
-        return token.kind == "sign" and token.text in ("(", "π", "√", "frac", *WHOLES)
+        if token.kind == "sign" and token.text in FACTORS:
+            return True
+        return self.at_matrix()
+
+    def at_matrix(self) -> bool:
+        """Whether a matrix comes, also in square brackets."""
+        first = self.ahead(1) if self.ahead().text == "[" else self.ahead()
+        return first.text in MATRICES
 
     def are_letters(self) -> bool:
         """Whether this name and the one before are single letters: x y, but neither a day nor I am."""
@@ -212,7 +221,7 @@ class Reader(Numerals):
             return self.rounded(token.text)
         if token.text == "√":
             return self.rooted()
-        if token.text in ("begin matrix", "begin array", "begin smallmatrix"):
+        if token.text in MATRICES:
             return Several("matrix", self.rows(token.text.replace("begin", "end"), self.sum))
         if token.text == "begin cases":
             rows = self.rows("end cases", self.relation)

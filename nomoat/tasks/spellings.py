@@ -38,7 +38,6 @@ PLAIN = (
     (re.compile(r"(?<=[)\]])\s*(?:\\text\s*\{\s*)?union\b[\s}]*(?=[(\[])"), "∪"),
     (re.compile(rf"\b({MONTHS})\s(\d{{1,2}})(?:st|nd|rd|th)\b"), r"\1 \2"),
     (re.compile(r"^(\s*\$?)m?\s*(?:\\angle|∠)\s*\{?([A-Z]{1,3})\}?(?=\s*=)"), r"\1A_{\2}"),
-    (re.compile(r"^(\s*\$?)([A-Z])\^\{?-1\}?(?=\s*=\s*\$?(?:\\left)?\s*[(\[]?\s*\\begin)"), r"\1\2"),
     (re.compile(r"^(\s*\$?)([fgh])\^\{?-1\}?(?:\\left)?\([a-z](?:\\right)?\)(?=\s*=)"), r"\1\2_{1}"),
     (re.compile(r"(?<![a-zA-Z\\])([a-z])_\{1(?:,|/|,\s)2\}(?=\s*=)"), r"\1"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
@@ -48,6 +47,7 @@ PLAIN = (
     (re.compile(r"∜"), r"\\sqrt[4]"),
     (re.compile(r"\b(?:US|AU|CA|NZ)\s?\\?\$|^\s*USD\s?(?=[0-9])"), r"\\$"),
     (re.compile(r"^\s*EUR\s?(?=[0-9])"), "€"),
+    (re.compile(r"(?i)\bplus[- ](?:or|oder)[- ]minus\b"), "±"),
     (re.compile(r"\+/\s?[-−–]|(?<![\w)}\]\s])\+[-−–](?=\s?[0-9√\\])"), "±"),
     (re.compile(r"(?<=[0-9])_(?=[0-9]{3}(?:_[0-9]{3})*(?![0-9_{]))"), "{,}"),
 )

@@ -19,6 +19,10 @@ WRAPPERS = (
     ("__", "__"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"),
     ("«", "»"), ("_", "_"),
 )  # fmt: skip
+BOLD = re.compile(r"(?<![^\s(,;])\*\*(?![\s*])([^*]+)(?<!\s)\*\*(?![^\s),;.:])")  # no power, as in 2**3
+# (A), (C) and (E): a list of choices
+ONE = r"\((?:[A-J]|[a-j]|[IVX]+|[ivx]+)\)"
+LISTED = re.compile(rf"{ONE}(?:(?:[,;]|,? and|,? und)\s*{ONE})+\.?")
 # B, (B), B., Option B, and B) with its text
 CHOICE = re.compile(
     r"(?:(?:option|choice|answer) )?\(?([A-J])(?:\)[.:]?|[.:]|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE
@@ -87,6 +91,7 @@ def boxed(text: str) -> str | None:
 def clean(text: str) -> str:
     """What is in the box, if there is one, without the marks of bold type and of code around it."""
     text = narrow(boxed(text) or text).strip().rstrip("✓✅✔\ufe0f ")
+    text = BOLD.sub(r"\1", text)
     text = measures.words()["synonyms"].get(without_text(text).strip("$. ").lower(), text)
     for opening, closing in WRAPPERS:
         inner = text.removesuffix(".").removeprefix(opening).removesuffix(closing)
@@ -121,7 +126,9 @@ def same_words(a: str, b: str) -> bool:
 def plain(text: str, lang: str = "en") -> str:
     """What texts that aren't numbers are compared by: no blanks beside signs, words without capitals."""
     text = in_words(clean(text))
-    if choice := CHOICE.fullmatch(without_text(text)):
+    if LISTED.fullmatch(without_text(text)):
+        text = re.sub("[()]", "", without_text(text))
+    elif choice := CHOICE.fullmatch(without_text(text)):
         text = text if choice["said"] else choice_letter(choice[1])
     found = latex.tokens(text, lang)
     text = measures.quantities(found) or in_one_spelling(found).removeprefix("the ")
@@ -179,7 +186,8 @@ def is_word(token: Token, then: Token, formal: bool) -> bool:
     if name.lower() in SHORT:
         return True
     if name in ("A", "I"):
-        return not formal and then.kind in ("name", "word") and len(then.text) > 2
+        alone = then.kind not in NAMES or then.text in ("and", "und")  # I and III
+        return not formal and not alone and len(then.text) > 2
     return len(name) > (3 if formal and token.kind == "name" else 2)
 
 

@@ -36,9 +36,10 @@ def chat(
     json: Annotated[bool, said("one object a line for each line of the input")] = False,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
+    given = [name for name, value in locals().items() if value != chat.__kwdefaults__.get(name, value)]
     if source == "list" and not Path(source).exists():
-        if prompt is not None or stage or system is not None:
-            raise ConfigError("`list` names models; expected no --prompt, --stage or --system")
+        if beside := [f"--{name.replace('_', '-')}" for name in given if name != "json"]:
+            raise ConfigError(f"`list` names models; expected no {', '.join(beside)}; leave it out")
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite

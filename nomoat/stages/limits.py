@@ -72,6 +72,10 @@ def _check_rows(recipe: Recipe, config: StageConfig) -> None:
     reads = config.steps > getattr(config, "policy_steps", 0)
     if reads and not any(config.shares.values()):
         raise _wrong(f"{name}.shares", config.shares, "some kind of document above 0", "such as prose = 1.0")
+    given = "hub" if config.hub else "text"
+    if getattr(config, given) and not config.shares.get("prose"):
+        expected = f"a share of the rows for it, found {name}.shares = {config.shares}"
+        raise _wrong(f"{name}.{given}", getattr(config, given), expected, "give `prose` one, or leave it out")
     if (config.first_rows or 0) > config.rows:
         expected = f"at most the rows = {config.rows} that a step ends with"
         raise _wrong(f"{name}.first_rows", config.first_rows, expected, "lower it")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import said
+from nomoat.cli.args import only, said
 from nomoat.config import ConfigError, JsonObject, override, parse
 from nomoat.files import visible
 from nomoat.run.directory import Run
@@ -45,6 +45,8 @@ def data(
     plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
     """Show what is learnt of a file, or prepare text as tokens."""
+    reads = ["tokenizer", "limit"] if action == "show" else set(data.__kwdefaults__) - {"limit"}
+    only(data, locals(), f"data {action}", reads)
     if not files and not (hub and action == "prepare"):
         raise ConfigError("no FILE; expected a text or a folder of them: name one")
     if action == "show":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from nomoat.cli import runs, say, shelf, suite_of
-from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, said
+from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, only, said
 from nomoat.config import ConfigError
 from nomoat.run.directory import Run
 
@@ -36,10 +36,8 @@ def chat(
     json: Annotated[bool, said("one object a line for each line of the input")] = False,
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
-    given = [name for name, value in locals().items() if value != chat.__kwdefaults__.get(name, value)]
     if source == "list" and not Path(source).exists():
-        if beside := [f"--{name.replace('_', '-')}" for name in given if name != "json"]:
-            raise ConfigError(f"`list` names models; expected no {', '.join(beside)}; leave it out")
+        only(chat, locals(), "`chat list`", ["json"])
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite

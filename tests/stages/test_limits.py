@@ -21,8 +21,8 @@ WRONG = {
     "pretrain.first_rows=9": "at most the rows = 8",
     "pretrain.shares={}": "some kind of document above 0",
     "sft.shares={prose=0.0}": "some kind of document above 0",
-    "sft.text=own.txt sft.shares={tasks=1.0}": "`sft.text` = own.txt: expected a share of the rows for it",
-    "sft.hub=a/b sft.shares={tasks=1.0,prose=0.0}": "`sft.hub` = data set `a/b`, split `train`: expected a share of the rows for it",
+    "sft.text=own.txt sft.shares={tasks=1.0}": "`sft.text` = own.txt: expected a share of the rows",
+    "sft.hub=a/b sft.shares={tasks=1.0}": "`sft.hub` = data set `a/b`, split `train`: expected a share",
 }
 PIPELINES = {
     "mesh={pipeline=4}": "4 stages, found one of 3 blocks; expected a block for each stage: set pipeline = 3",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from nomoat.data.sources import DataSet
     from nomoat.tokenizer.bpe import Tokenizer
 
+READ = {
+    "show": ("tokenizer", "limit"),
+    "prepare": ("tokenizer", "hub", "out", "workers", "column", "min_chars", "dedup", "decontaminate", "machine",
+                "plan"),
+}  # fmt: skip
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
@@ -45,8 +50,7 @@ def data(
     plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
     """Show what is learnt of a file, or prepare text as tokens."""
-    reads = ["tokenizer", "limit"] if action == "show" else set(data.__kwdefaults__) - {"limit"}
-    only(data, locals(), f"data {action}", reads)
+    only(data, locals(), f"data {action}", READ[action])
     if not files and not (hub and action == "prepare"):
         raise ConfigError("no FILE; expected a text or a folder of them: name one")
     if action == "show":
@@ -58,14 +62,17 @@ def data(
         raise ConfigError(f"data prepare without {missing}; expected --tokenizer MODEL --out DIR: add it")
     chosen = {"column": column, "min_chars": min_chars, "near_duplicates": dedup}
     choices = parse(Choices, {**chosen, "decontaminate": decontaminate}, "data prepare")
-    n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
     from nomoat.data import preparing
 
     data_sets = [_data_set(text) for text in hub]
-    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine, data_sets)
+    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, workers or _cores(), machine, data_sets)
     if plan:
         return say.result(preparing.estimated(asked))
     return say.result(preparing.prepared(asked, say.aside))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _data_set(text: str) -> "DataSet":

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 READ = {
     "show": ("tokenizer", "limit"),
-    "prepare": ("tokenizer", "hub", "out", "workers", "column", "min_chars", "dedup", "decontaminate", "machine",
-                "plan"),
+    "prepare": ("tokenizer", "hub", "out", "workers", "column", "min_chars", "dedup", "decontaminate",
+                "machine", "plan"),
 }  # fmt: skip
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
@@ -65,7 +65,8 @@ def data(
     from nomoat.data import preparing
 
     data_sets = [_data_set(text) for text in hub]
-    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, workers or _cores(), machine, data_sets)
+    n_workers = workers or _cores()
+    asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine, data_sets)
     if plan:
         return say.result(preparing.estimated(asked))
     return say.result(preparing.prepared(asked, say.aside))

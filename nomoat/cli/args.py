@@ -1,7 +1,7 @@
 """The arguments that verbs share, and what `--help` says of them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,3 +94,11 @@ def with_columns(task: str, columns: str | None) -> str:
     if not all("=" in pair for pair in columns.split(",")):
         raise ConfigError(f"--columns {columns!r}; expected such as question=q,answer=a; mend it")
     return f"{task}:{columns}"
+
+
+def only(verb: Callable[..., int], given: Mapping[str, object], words: str, read: Collection[str]) -> None:
+    """ConfigError for options that were `given` to a verb and are none of those that a use of it `read`s."""
+    usual = verb.__kwdefaults__
+    if beside := [name for name in usual if name not in read and given[name] != usual[name]]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
+        raise ConfigError(f"{words} does not read {options}; expected it without; leave it out")

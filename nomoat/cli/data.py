@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import said
+from nomoat.cli.args import only, said
 from nomoat.config import ConfigError, JsonObject, override, parse
 from nomoat.files import visible
 from nomoat.run.directory import Run
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from nomoat.data.sources import DataSet
     from nomoat.tokenizer.bpe import Tokenizer
 
+READ = {
+    "show": ("tokenizer", "limit"),
+    "prepare": ("tokenizer", "hub", "out", "workers", "column", "min_chars", "dedup", "decontaminate",
+                "machine", "plan"),
+}  # fmt: skip
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
@@ -45,6 +50,7 @@ def data(
     plan: Annotated[bool, said("time a sample; what all would take, and 1 TB")] = False,
 ) -> int:
     """Show what is learnt of a file, or prepare text as tokens."""
+    only(data, locals(), f"data {action}", READ[action])
     if not files and not (hub and action == "prepare"):
         raise ConfigError("no FILE; expected a text or a folder of them: name one")
     if action == "show":
@@ -56,14 +62,18 @@ def data(
         raise ConfigError(f"data prepare without {missing}; expected --tokenizer MODEL --out DIR: add it")
     chosen = {"column": column, "min_chars": min_chars, "near_duplicates": dedup}
     choices = parse(Choices, {**chosen, "decontaminate": decontaminate}, "data prepare")
-    n_workers = len(os.sched_getaffinity(0)) if workers is None else workers
     from nomoat.data import preparing
 
     data_sets = [_data_set(text) for text in hub]
+    n_workers = workers or _cores()
     asked = preparing.Asked(files, _tokenizer(tokenizer), out, choices, n_workers, machine, data_sets)
     if plan:
         return say.result(preparing.estimated(asked))
     return say.result(preparing.prepared(asked, say.aside))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _data_set(text: str) -> "DataSet":

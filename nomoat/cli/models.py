@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from nomoat.cli import runs, say, shelf, suite_of
-from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, said
+from nomoat.cli.args import Json, MaybeSource, OneStage, Plan, Source, WhoseWeights, only, said
 from nomoat.config import ConfigError
 from nomoat.run.directory import Run
 
@@ -37,8 +37,7 @@ def chat(
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
     if source == "list" and not Path(source).exists():
-        if prompt is not None or stage or system is not None:
-            raise ConfigError("`list` names models; expected no --prompt, --stage or --system")
+        only(chat, locals(), "`chat list`", ["json"])
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite

@@ -72,6 +72,7 @@ def _check_rows(recipe: Recipe, config: StageConfig) -> None:
     reads = config.steps > getattr(config, "policy_steps", 0)
     if reads and not any(config.shares.values()):
         raise _wrong(f"{name}.shares", config.shares, "some kind of document above 0", "such as prose = 1.0")
+    _check_text(config)
     if (config.first_rows or 0) > config.rows:
         expected = f"at most the rows = {config.rows} that a step ends with"
         raise _wrong(f"{name}.first_rows", config.first_rows, expected, "lower it")
@@ -81,6 +82,16 @@ def _check_rows(recipe: Recipe, config: StageConfig) -> None:
     elif (known := _known(recipe, config)) and config.context > known:
         expected = f"at most the model's context, which is {known:,}"
         raise _wrong(f"{name}.context", config.context, expected, "lower it, or extend the model's")
+
+
+def _check_text(config: StageConfig) -> None:
+    """A text that is named is read: by rows of prose alone."""
+    key = "hub" if config.hub else "text"
+    text = getattr(config, key)
+    if text and not config.shares.get("prose"):
+        place = f"{config.name}.{key}"
+        expected = f"a share of the rows, found shares = {config.shares}"
+        raise _wrong(place, text, expected, "give `prose` one, or leave it out")
 
 
 def _check_updates(config: StageConfig) -> None:

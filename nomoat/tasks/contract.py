@@ -42,7 +42,9 @@ def verdict(check: Callable, problem: Problem, text: str) -> bool | str:
         got = guest.attempt(guest.raw(check), problem, text)
     except Undecided:
         return "decides nothing about"
-    return f"raises {got.kind} ({got.words}) over" if isinstance(got, guest.Fault) else got
+    if isinstance(got, guest.Fault):
+        return f"raises {got.kind} ({got.words}) over"
+    return f"returns {got!r:.40} for" if isinstance(got, str) else got
 
 
 def says(got: object) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import iscoroutine
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,6 +60,9 @@ def _attempt(function: Callable, *args: Any, **named: Any) -> Any:
     ambient.KEEPER.enter()
     try:
         given = function(*args, **named)
+        if iscoroutine(given):
+            given.close()
+            given = Fault("TypeError", "it is async; expected a function that gives its answer: drop `async`")
     except (Undecided, UserError, Ended):
         raise
     except Raised as error:

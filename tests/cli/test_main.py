@@ -252,7 +252,11 @@ def test_a_path_of_nothing_is_not_the_current_directory(capsys, words):
     assert "expected a value" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", ["chat list -p hi", "chat list --system x", "eval . --shots few"])
+@pytest.mark.parametrize(
+    "line",
+    ["chat list -p hi", "chat list --system x", "chat list --top-k 5", "eval . --shots few"]
+    + ["data show x --column q", "data show x --dedup", "data prepare x -n 2"],
+)
 def test_what_would_not_be_read_is_refused(capsys, line):
     assert main.main(line.split()) == 2
     assert "expected" in capsys.readouterr().err

@@ -21,6 +21,8 @@ WRONG = {
     "pretrain.first_rows=9": "at most the rows = 8",
     "pretrain.shares={}": "some kind of document above 0",
     "sft.shares={prose=0.0}": "some kind of document above 0",
+    "sft.text=own.txt sft.shares={tasks=1.0}": "`sft.text` = own.txt: expected a share of the rows",
+    "sft.hub=a/b sft.shares={tasks=1.0}": "`sft.hub` = data set `a/b`, split `train`: expected a share",
 }
 PIPELINES = {
     "mesh={pipeline=4}": "4 stages, found one of 3 blocks; expected a block for each stage: set pipeline = 3",
@@ -38,7 +40,7 @@ RIGHT = (
 
 @pytest.mark.parametrize("change", WRONG)
 def test_what_can_not_do_what_it_says_is_refused_by_the_plan_and_the_run(change):
-    recipe = resolve(read_recipe("smoke", [change]))
+    recipe = resolve(read_recipe("smoke", change.split()))
     for whole in (True, False):
         with pytest.raises(ConfigError, match=WRONG[change]):
             pipeline.check(recipe, whole=whole)

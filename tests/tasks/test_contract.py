@@ -39,6 +39,7 @@ GOOD = {"draw": "lang = language(rng)", "key": "f'{a} {b}'", "check": "same(answ
             "line 13: ValueError: invalid literal",
         ),
         ({"check": "same(answer, problem.witness) or None"}, "check returns None for"),
+        ({"check": "'yes' if same(answer, problem.witness) else 'no'"}, "returns 'no' for the near miss"),
         ({"key": "f'{lang} {a} {b}'"}, "the key depends on the language"),
         ({"key": "'same'"}, "no problem of the"),
         ({"key": "f'{min(a, b)}'"}, "one key, two answers"),
@@ -54,3 +55,10 @@ def test_contract_notices(tmp_path, change, complaint):
     path.write_text(TASK.format(**(GOOD | change)), encoding="utf-8")
     found = contract.contract(find.load_file(path))
     assert found == [] if complaint is None else any(complaint in line for line in found), found
+
+
+def test_a_check_that_is_async_is_told_and_waited_for_by_nobody(tmp_path, recwarn):
+    path = tmp_path / "larger.py"
+    path.write_text(TASK.format(**GOOD).replace("def check", "async def check"), encoding="utf-8")
+    assert "it is async" in str(contract.refusal(find.load_file(path), 1))
+    assert not recwarn.list

@@ -1,6 +1,7 @@
 """The arguments that verbs share, and what `--help` says of them."""
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,8 +98,15 @@ def with_columns(task: str, columns: str | None) -> str:
 
 
 def only(verb: Callable[..., int], given: Mapping[str, object], words: str, read: Collection[str]) -> None:
-    """ConfigError for options that were `given` to a verb and are none of those that a use of it `read`s."""
-    usual = verb.__kwdefaults__
-    if beside := [name for name in usual if name not in read and given[name] != usual[name]]:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
-        raise ConfigError(f"{words} does not read {options}; expected it without; leave it out")
+    """ConfigError for what was `given` to a verb and is none of what a use of it `read`s."""
+    beside = []
+    for name, parameter in inspect.signature(verb).parameters.items():
+        usual = parameter.default
+        is_read = name in read or usual is parameter.empty
+        if is_read or given[name] == usual:
+            continue
+        named = parameter.kind is parameter.KEYWORD_ONLY
+        option = f"--{name.strip('_').replace('_', '-')}"
+        beside.append(option if named else str(given[name]))
+    if beside:
+        raise ConfigError(f"{words} does not read {', '.join(beside)}; expected it without; leave it out")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import Budget, Json, KeptIn, Seeds, Sets, Text, Threads, said
+from nomoat.cli.args import Budget, Json, KeptIn, Seeds, Sets, Text, Threads, only, said
 from nomoat.cli.work import forecast, resolve, stage_names, work
 from nomoat.config import ConfigError, read_recipe
 from nomoat.files import write_whole
@@ -38,6 +38,7 @@ def plan(
     from nomoat.plan.cost import known, parse_quantity
 
     if list_:
+        only(plan, locals(), "plan --list", ["list_", "json"])
         return say.as_json(known()) if json else say.tables(known())
     if (recipe is None) == (model is None):
         raise ConfigError(

@@ -37,7 +37,7 @@ def chat(
 ) -> int:
     """Talk to a model, in the terminal or in a pipe."""
     if source == "list" and not Path(source).exists():
-        only(chat, locals(), "`chat list`", ["json"])
+        only(chat, locals(), "`chat list`", ["source", "json"])
         return shelf.models(json)
     from nomoat.engine.request import Sampling
     from nomoat.parallel.contention import Polite

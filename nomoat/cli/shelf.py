@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import Json, said
+from nomoat.cli.args import Json, only, said
 from nomoat.config import ConfigError, JsonObject
 from nomoat.run import tidy
 from nomoat.run.directory import Run
@@ -32,6 +32,8 @@ def runs(
     """List, compare and clean runs."""
     if action not in ACTIONS:  # `nomoat runs DIR` lists that
         action, places = "list", (Path(action), *places)
+    read = ("action", "places", "json", *(["plan"] if action == "clean" else []))
+    only(runs, locals(), f"runs {action}", read)
     if action == "compare":
         return _compare(places, json)
     if action == "clean":

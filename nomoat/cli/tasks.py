@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from nomoat.cli import say
-from nomoat.cli.args import Columns, said, with_columns
+from nomoat.cli.args import Columns, only, said, with_columns
 from nomoat.config import ConfigError
+
+READ = {"list": (), "audit": (), "new": ("target",), "check": ("target", "columns")}
 
 
 def task(
@@ -18,6 +20,7 @@ def task(
     columns: Columns = None,
 ) -> int:
     """Write a task of your own, and check it."""
+    only(task, locals(), f"task {action}", READ[action])
     from nomoat.tasks import audit, authoring, find
 
     if action == "list":

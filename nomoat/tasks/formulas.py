@@ -41,13 +41,18 @@ class Formula:
 
     def letter(self) -> str | None:
         """The letter, or the name f of f(x), that this is."""
+        name = self.name()
+        return name if name and len(name) == 1 else None
+
+    def name(self) -> str | None:
+        """The letter that this is, or the name of the function of something."""
         monomial, value = next(iter(self.terms.items()))
         if len(self.terms) > 1 or len(monomial) != 1 or value is not UNITY:
             return None
         (kind, name, *_), exponent = monomial[0]
         if exponent != 1 or kind not in ("letter", "function"):
             return None
-        return name if kind == "letter" or len(name) == 1 else None
+        return name
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,14 +222,17 @@ def letters_of(part: Answer) -> list[str]:
 
 
 def unnamed(value: Answer) -> Answer | None:
-    """The right side of x = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters; of AB = … a matrix."""
+    """The right side of x = …, cos θ = …, x ∈ …, (r, θ) = …, where that doesn't hold the letters; of AB = …
+    a matrix."""
     if not isinstance(value, Several):
         return None
     if value.kind in ("=", "∈") and len(value.parts) == 2:
         left, right = value.parts
         if formal(left) and isinstance(right, Several) and right.kind in TABLES:
             return right
-        names = [letter_of(left)] if isinstance(left, Formula) else letters_of(left)
+        names = letters_of(left) if isinstance(left, Several) else [letter_of(left)]
+        if value.kind == "=" and isinstance(left, Formula) and left.number() is None:
+            names = [left.name()]  # also cos of cos θ = …
         if names and None not in names and not any(holds(right, name) for name in names):
             return right
     return None

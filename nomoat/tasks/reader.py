@@ -314,10 +314,22 @@ class Reader(Numerals):
         self.at += 1
         if name in ("f", "g", "h", "P", "Q") and self.ahead().text == "(":
             return atom("function", name, key_of(self.brackets()))
+        if self.at == 1 and len(name) == 1 and self.ahead().text == "(":
+            if (head := self.head(name)) is not None:
+                return head
         letter = name[0]
         if self.take("_"):
             letter += f"_{key_of(self.exponent())}"
         return atom("letter", letter)
+
+    def head(self, name: str) -> Answer | None:
+        """p(x) of p(x) = …; None where no = follows: then it is a product."""
+        here = self.at
+        inside = self.brackets()
+        if self.ahead().text == "=":
+            return atom("function", name, key_of(inside))
+        self.at = here
+        return None
 
     def function(self, name: str) -> Answer:
         base = self.exponent() if self.take("_") else None

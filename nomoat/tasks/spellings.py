@@ -28,6 +28,14 @@ INDEXED = re.compile(r"(?<![a-zA-Z\\])([a-z])_\{?([1-9])\}?(?=\$?\s*=)")
 BEHIND_CASES = re.compile(
     r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
 )
+ALL_BUT = re.compile(
+    r"(?i)^\s*\$?(?:\\text\s*\{\s*)?(?:all\s+)?real\s+numbers(?:\s+x)?,?\s+(?:except|other than)(?:\s+for)?"
+    r"[\s}]*\$?(?:x\s*(?:=|≠)\s*)?(?=[-−0-9\\])"
+)
+DERIVATIVE = re.compile(
+    r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
+)
+LESS = re.compile(r"(?:(?<=ℝ)|^\s*\$?R)\s*[-−–]\s*(?=\\?\{)")
 PLAIN = (
     (re.compile(r"\{([^{}]{1,80})\\over(?![a-zA-Z])([^{}]{1,80})\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"^(\s*\$?[a-zA-Z]\$?) (?:is|equals|is equal to|ist|ist gleich) (?=[-−–+$\\(0-9√])"), r"\1="),
@@ -40,6 +48,9 @@ PLAIN = (
     (re.compile(r"^(\s*\$?)m?\s*(?:\\angle|∠)\s*\{?([A-Z]{1,3})\}?(?=\s*=)"), r"\1A_{\2}"),
     (re.compile(r"^(\s*\$?)([fgh])\^\{?-1\}?(?:\\left)?\([a-z](?:\\right)?\)(?=\s*=)"), r"\1\2_{1}"),
     (re.compile(r"(?<![a-zA-Z\\])([a-z])_\{1(?:,|/|,\s)2\}(?=\s*=)"), r"\1"),
+    (re.compile(r"^(\s*\$?)\\?(?:gcd|lcm|det)\s*(?:\\left)?\([^()=]{1,60}\)(?=\s*=)"), r"\1N"),
+    (DERIVATIVE, r"\1D"),
+    (ALL_BUT, "x≠"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
     (re.compile(r"(?<![\w)}\]])⁴√"), "∜"),
     (re.compile(r"(?<![\w)}\]])²√"), "√"),
@@ -60,6 +71,7 @@ def spelled_out(text: str) -> str:
         text = pattern.sub(other, text)
     if "\\" in text:
         text = SET.sub(lambda found: SETS[found[1] or found[2] or found[3]], text)
+    text = LESS.sub("ℝ∖" if text.lstrip("$ ")[:1] == "R" else "∖", text)
     if "begin{cases}" in text:
         text = BEHIND_CASES.sub("", text)
     if [*map("".join, INDEXED.findall(text))][1:]:

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, MutableSequence, Sequence
@@ -127,12 +128,23 @@ def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: Mutable
     faults.name_rank(number)
     if before:
         before()
-    code = main(argv)
+    code = _done(argv)
     over.set()
     if code:
         ends[number % len(ends)] = code
         _leave_together(code, ends)
     return code
+
+
+def _done(argv: Sequence[str]) -> int:
+    """What `main` gives.  Its errors are told here: torchelastic writes them into a file, and where the disk
+    is full it ends over reading that, instead of starting again.
+    """
+    try:
+        return main(argv)
+    except Exception:
+        traceback.print_exc()
+        raise Ended(FAILED) from None
 
 
 def _leave_together(code: int, ends: Sequence[int]) -> None:

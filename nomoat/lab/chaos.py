@@ -32,6 +32,7 @@ GRACE_SECONDS = 40.0  # in which the launcher ends its ranks
 PATIENCE_SECONDS = 300.0  # without a word in the log: started again from outside
 TIMES = ("useful", "redone", "elapsed")
 FRUITLESS = 3  # starts in a row that moved nothing on
+WRONG = 2  # exit code of a recipe that can't run
 WORK = """import functools, sys
 from nomoat.cli.ranks import start
 from nomoat.lab.afflictions import poison
@@ -169,13 +170,13 @@ def _differing(left: dict[str, str], calm: dict[str, str]) -> list[str]:
 def _run(chaos: Chaos, out: Path, poison: Sequence[int], kinds: Sequence[str], diary: Diary) -> None:
     """The recipe in `out` to its end.  A launcher that gives up or stands still is started again, as a person
     would do; UserError where that moves nothing on."""
-    fruitless = 0
+    fruitless, last = 0, -1
     while (code := _launch(chaos, out, poison, kinds, diary)) != 0:
-        before, size = (diary.of("again") or [{}])[-1].get("log"), _log_bytes(out)
-        fruitless = fruitless + 1 if before == size else 0
+        size = _log_bytes(out)
+        fruitless, last = fruitless + 1 if size == last else 0, size
         diary.note("again", place=out.name, code=code, log=size)
         chaos.tell(f"{out}: exit code {code}; again")
-        if fruitless == FRUITLESS or not size:
+        if fruitless == FRUITLESS or code == WRONG:
             raise UserError(
                 f"{out} did not come to its end (exit code {code}); expected a recipe that runs on "
                 f"{chaos.n_ranks} ranks; its last words are in {chaos.out / (out.name + '.log')}"

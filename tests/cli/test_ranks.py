@@ -78,3 +78,16 @@ def test_ranks_that_die_at_their_start_are_given_up_after_so_many_restarts(tmp_p
     assert done.returncode == 1
     assert "ended with 3, after 2 restarts" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_a_rank_is_told_by_itself_and_is_an_exit_code(monkeypatch, capsys):
+    """See findings/torch-elastic-error-files.sh."""
+
+    def full(argv):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ranks, "main", full)
+    with pytest.raises(SystemExit) as ended:
+        ranks._done(["run"])
+    assert ended.value.code == 1
+    assert "No space left on device" in capsys.readouterr().err

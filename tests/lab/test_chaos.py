@@ -118,7 +118,10 @@ def test_the_nth_fault_is_the_same_whenever_it_comes(tmp_path):
     assert sum(seconds for _, _, seconds in drawn) / 400 == pytest.approx(8.0, rel=0.15)
 
 
-@pytest.mark.parametrize(("sizes", "ends"), [((5, 9, 9, 20, 20), True), ((5, 5, 5, 5), False), ((0,), False)])
+SIZES = [((5, 9, 9, 20, 20), True), ((5, 5, 5, 5), False), ((0, 0, 0, 0), False)]
+
+
+@pytest.mark.parametrize(("sizes", "ends"), SIZES)
 def test_a_launcher_that_gives_up_is_started_again_while_that_moves_on(tmp_path, monkeypatch, sizes, ends):
     left = list(sizes)
     monkeypatch.setattr(chaos, "_log_bytes", lambda out: left.pop(0))
@@ -131,6 +134,14 @@ def test_a_launcher_that_gives_up_is_started_again_while_that_moves_on(tmp_path,
         with pytest.raises(UserError, match="did not come to its end"):
             chaos._run(plan, tmp_path / "calm", (), (), diary)
     assert len(diary.of("again")) == len(sizes)
+
+
+def test_a_recipe_that_cannot_run_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(chaos, "_launch", lambda *what: chaos.WRONG)
+    diary = chaos.Diary(tmp_path / "chaos.jsonl")
+    with pytest.raises(UserError, match="exit code 2"):
+        chaos._run(chaos.Chaos(tmp_path / "none.toml", tmp_path), tmp_path / "calm", (), (), diary)
+    assert len(diary.of("again")) == 1
 
 
 def short(smoke, place):

@@ -177,7 +177,7 @@ def test_a_flag_that_would_be_ignored_is_refused(forge, smoke):
         (["smoke", "--context", "3"], "--tokens and --context are of a --model"),
         (["smoke", "--gpus", "2"], "runs on the processor; add --gpu"),
         (["smoke", "--gpu", "h100", "--gpus", "0"], "expected one or more"),
-        (["smoke", "--gpu", ""], "known: "),
+        (["smoke", "--gpu", ""], "nothing behind --gpu"),
         (["smoke", "--set", 'budget=""'], 'budget ""; expected an amount and a unit'),
         (["smoke", "--gpu", "rtx-4091"], "did you mean `rtx-4090`"),
         (["smoke", "--mfu", "7"], "expected a share of the peak"),

@@ -5,9 +5,9 @@ its `source` and `sha256`; of text also how much of each language was read, and 
 `stamp` of their files, which spares reading them again.
 """
 
+import ast
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -137,14 +137,29 @@ def log_setting(session: Session, config: StageConfig) -> None:
 def task_files(config: StageConfig) -> list[Path]:
     """The files of a stage's tasks, and modules beside them that they import."""
     names = {**getattr(config, "tasks", {}), **getattr(config, "policy_tasks", {})}
-    files = {}
-    for path in (path for name in names for path in find.files(name)):
-        files[path] = path
-        for module in list(sys.modules.values()) if path.suffix == ".py" else ():
-            beside = Path(getattr(module, "__file__", None) or "/")
-            if beside.parent == path.resolve().parent and beside != path.resolve():
-                files[beside] = beside
-    return list(files)
+    files: list[Path] = []
+    waiting = [path for name in names for path in find.files(name)]
+    while waiting:
+        path = waiting.pop(0)
+        if path not in files:
+            files.append(path)
+            waiting += imported_beside(path) if path.suffix == ".py" else []
+    return files
+
+
+def imported_beside(path: Path) -> list[Path]:
+    """The modules and packages in its folder that a Python file names in an import, whoever runs it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.name for alias in node.names]
+    found: list[Path] = []
+    for name in dict.fromkeys(name.partition(".")[0] for name in names):
+        module, package = path.parent / f"{name}.py", path.parent / name
+        found += [module] if module.is_file() else sorted(package.rglob("*.py"))
+    return found
 
 
 # --- comparing ---

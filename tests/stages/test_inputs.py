@@ -1,6 +1,5 @@
 """What a stage read stands in the log by content; what is another thing by now is found."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -85,18 +84,29 @@ def test_a_reading_that_was_broken_off_is_no_reading(tmp_path, session):
 
 
 def test_files_of_tasks_are_those_that_they_are_made_of(tmp_path, monkeypatch):
-    for name in ("sums.jsonl", "judge.py", "mine.py", "beside.py", "other.py"):
-        (tmp_path / name).write_text("")
+    """With the modules beside them that they import, and what those import."""
+    (tmp_path / "kit").mkdir()
+    texts = {
+        "sums.jsonl": "",
+        "judge.py": "import os, json\nfrom beside import right\n",
+        "beside.py": "def right():\n    import kit.words, judge\n",
+        "kit/words.py": "",
+        "mine.py": "import beside",
+        "other.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "beside", SimpleNamespace(__file__=str(tmp_path / "beside.py")))
     tasks = {"sums.jsonl:judge.py:right": [0], "lamp": [4]}
     assert [path.name for path in inputs.task_files(SimpleNamespace(tasks=tasks))] == [
         "sums.jsonl",
         "judge.py",
         "beside.py",
+        "words.py",
     ]
     policy = SimpleNamespace(tasks={"lamp": [4]}, policy_tasks={"mine.py": [1], "rg:x": [0]})
-    assert [path.name for path in inputs.task_files(policy)] == ["mine.py", "beside.py"]
+    names = [path.name for path in inputs.task_files(policy)]
+    assert names == ["mine.py", "beside.py", "words.py", "judge.py"]
 
 
 def test_what_a_stage_read_before_it_began_again_counts_no_more(session):

@@ -20,8 +20,8 @@ import torch
 
 import nomoat
 from nomoat.model.counts import params_active, params_total
-from nomoat.model.spec import Kernels, Latent, Routed, Spec
 from nomoat.model.noise import OUTPUTS
+from nomoat.model.spec import Kernels, Latent, Routed, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.tokenizer.bpe import Tokenizer
 from nomoat.weights import directory as weights

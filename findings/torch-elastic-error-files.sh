@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# torch 2.13.0, CPU: torchelastic's launcher, told to start functions in processes, does not restart a worker whose error
-# could not be written down.
+# torch 2.13.0, CPU: torchelastic's launcher, told to start functions in processes, does not restart a worker
+# whose error could not be written down.
 #
-# A worker that raises writes its traceback into a file, which the launcher reads. Where the disk is full that file is
-# empty (here: a limit of 0 bytes on files, in the worker), the launcher itself ends with `EOFError: Ran out of input`,
-# and `max_restarts` is not used: seen 1 start of the worker. The same error with room on the disk: 3 starts, then
-# ChildFailedError, as documented.
+# A worker that raises writes its traceback into a file, which the launcher reads. Where the disk is full that
+# file is empty (here: a limit of 0 bytes on files, in the worker), the launcher itself ends with `EOFError:
+# Ran out of input`, and `max_restarts` is not used: seen 1 start of the worker. The same error with room on
+# the disk: 3 starts, then ChildFailedError, as documented.
 #
 # Exit code 0: as described; 1: the behaviour has changed.
 set -euo pipefail

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# torch 2.13.0, CPU: the norm of a large float32 tensor comes out too small, since its squares are summed in float32 lane by
-# lane: once a lane's sum is large, small squares no longer count.  `square().sum()` sums in a tree and is right.
+# torch 2.13.0, CPU: the norm of a large float32 tensor comes out too small, since its squares are summed in
+# float32 lane by lane: once a lane's sum is large, small squares no longer count.  `square().sum()` sums in a
+# tree and is right.
 #
-# Seen, normal numbers, norm / true norm - 1: 2^20 numbers -9.9e-6, 2^24 -6.6e-4, 2^26 -5.1e-3, 2^27 (an embedding of
-# 151,936 x 896) -1.4e-2; `square().sum().sqrt()` within 6e-8.  The same for `vector_norm`, `Tensor.norm` and
-# `clip_grad_norm_`, which therefore clips such a gradient less than asked.  In float64 it is right.
+# Seen, normal numbers, norm / true norm - 1: 2^20 numbers -9.9e-6, 2^24 -6.6e-4, 2^26 -5.1e-3, 2^27 (an
+# embedding of 151,936 x 896) -1.4e-2; `square().sum().sqrt()` within 6e-8.  The same for `vector_norm`,
+# `Tensor.norm` and `clip_grad_norm_`, which therefore clips such a gradient less than asked.  In float64 it
+# is right.
 #
 # Exit code 0: as described; 1: the behaviour has changed.  Takes 2.5 GB of memory.
 set -euo pipefail

@@ -9,11 +9,11 @@ def main() -> int:
 
     Whoever asks it to end finds what was being written cleared away; a run has a better answer (run.stop).
     """
-    if sys.argv[1:2] == ["ranks"]:
-        from nomoat.cli import ranks
-
-        return ranks.start(sys.argv[2:])
     try:
+        if sys.argv[1:2] == ["ranks"]:
+            from nomoat.cli import ranks
+
+            return ranks.start(sys.argv[2:])
         from nomoat.cli.main import main
         from nomoat.run.stop import end
     except KeyboardInterrupt:  # what is imported here takes a second, and longer on a busy machine

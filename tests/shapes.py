@@ -46,3 +46,13 @@ def built(spec: Spec, **fields: object) -> Transformer:
     """A model without values; `attention` and `experts` name its kernels, the other fields change the spec."""
     how = {key: fields.pop(key) for key in ("attention", "experts") if key in fields}
     return Transformer(varied(spec, **fields), Kernels(**how))
+
+
+def dense_twin(spec: Spec) -> Spec:
+    """The model without routing at equal active parameters: each layer as wide as its active experts."""
+    f = spec.ffn
+    if not isinstance(f, Routed):
+        return spec
+    active = (f.n_active + f.n_shared) * f.d_expert
+    d_hidden = round((spec.n_moe_layers * active + f.n_dense_layers * f.d_dense) / spec.n_layers)
+    return parse(Spec, {**spec.model_dump(), "ffn": {"kind": "dense", "d_hidden": d_hidden}}, "spec")

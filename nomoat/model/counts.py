@@ -5,8 +5,7 @@ torch here.
 where they are "wide"); without them what the model needs, active experts alone.
 """
 
-from nomoat.config import parse
-from nomoat.model.spec import Dense, Kernels, Latent, Routed, Spec
+from nomoat.model.spec import Dense, Kernels, Latent, Spec
 
 
 def attention_matrices(spec: Spec) -> int:
@@ -128,13 +127,3 @@ def activation_bytes(spec: Spec, itemsize: int, *, recompute: bool = False) -> f
 def cache_bytes(spec: Spec) -> int:
     """What a position takes in a cache of float32."""
     return 4 * spec.n_layers * sum(spec.attention.d_cached)
-
-
-def dense_twin(spec: Spec) -> Spec:
-    """The model without routing at equal active parameters: each layer as wide as its active experts."""
-    f = spec.ffn
-    if not isinstance(f, Routed):
-        return spec
-    active = (f.n_active + f.n_shared) * f.d_expert
-    d_hidden = round((spec.n_moe_layers * active + f.n_dense_layers * f.d_dense) / spec.n_layers)
-    return parse(Spec, {**spec.model_dump(), "ffn": {"kind": "dense", "d_hidden": d_hidden}}, "spec")

@@ -2,7 +2,7 @@
 updates on what was written, forward passes over text."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -168,7 +168,7 @@ class Learning:
 
     def _update(self) -> grpo.Update:
         groups, model, config = self.groups, self.trainee.model, self.config
-        reference = grpo.log_probs(model, groups, config) if config.kl else None
+        reference = partial(grpo.log_probs, model) if config.kl else None
         return grpo.gradient(model, groups, config, self.n_prompts * self.asked.group, reference)
 
     @property

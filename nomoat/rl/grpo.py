@@ -5,7 +5,7 @@ ratio is in `variants.py`; the default is Dr. GRPO's (arXiv 2503.20783): the rew
 group, every token alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.rl.reward import Group, flat
 from nomoat.rl.rows import Columns, hidden_at, joined, lay, passes
 from nomoat.rl.variants import VARIANTS, Bounds, Sizes
+
+Refer = Callable[[Sequence[Columns]], Sequence[Tensor]]  # log p of what each pass learns from
 
 
 class Objective(Strict):
@@ -71,24 +73,25 @@ def gradient(
     groups: Sequence[Group],
     objective: Objective,
     n_rollouts: float,
-    reference: Sequence[Tensor] | None = None,
+    reference: Refer | None = None,
     mesh: Mesh = ALONE,
 ) -> Update:
     """Gradients of -sum_t weight_t s(w_t, A_t) + kl weight_t k3_t, accumulated over this rank's share of all
     rollouts of the groups, in as many passes as any rank needs.
 
-    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.  `reference` is what
-    `log_probs` gave for these groups.
+    The mean over the batch is one over `n_rollouts`: those that teach nothing count too.  `reference` gives
+    log p of the tokens of each pass, and is asked before any gradient is held.
     On-policy w_t = 1 and the gradient is REINFORCE's.  Tokens of an outside sampler have their advantage
     times their weight (mismatch.py).  k3 = r - log r - 1 with r = pi_ref / pi (GRPO, arXiv
     2402.03300, eq. 4).  Logits are divided by the temperature.
     """
     n_targets = sum(judged.rollout.length for judged in flat(groups))
     sizes = Sizes(n_rollouts, n_targets, objective.max_new_tokens)
+    laid = [lay(chunk, model.device) for chunk in passes(model, groups, mesh)]
+    said = reference(laid) if reference else [None] * len(laid)
     parts = []
-    for number, chunk in enumerate(passes(model, groups, mesh)):
-        columns = lay(chunk, model.device)
-        terms = _terms(model, columns, objective, sizes, reference and reference[number])
+    for columns, logp_M in zip(laid, said):
+        terms = _terms(model, columns, objective, sizes, logp_M)
         parts.append(_pass(model, columns, terms))
     measured = ([p.loss for p in parts], [p.entropy for p in parts], [p.kl for p in parts])
     loss, entropy, kl = mesh.sums(*map(sum, measured))
@@ -191,13 +194,9 @@ def _hidden(model: Transformer, columns: Columns, temperature: float) -> Tensor:
     return h_MD if temperature == 1 else h_MD / temperature
 
 
-def log_probs(
-    model: Transformer, groups: Sequence[Group], objective: Objective, mesh: Mesh = ALONE
-) -> list[Tensor]:
-    """log p of the sampled tokens by a model that learns nothing here, of each pass of this rank; all of it
-    before any gradient is held."""
-    each = [lay(chunk, model.device) for chunk in passes(model, groups, mesh)]
-    return [at_columns(model, columns, objective.temperature) for columns in each]
+def log_probs(model: Transformer, laid: Sequence[Columns], temperature: float = 1.0) -> list[Tensor]:
+    """log p of the sampled tokens of each pass, by a model that learns nothing here."""
+    return [at_columns(model, columns, temperature) for columns in laid]
 
 
 @torch.no_grad()

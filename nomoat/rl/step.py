@@ -1,5 +1,6 @@
 """One step of reinforcement learning: curriculum -> rollouts -> judged groups -> a gradient."""
 
+import functools
 import math
 import random
 import time
@@ -22,6 +23,7 @@ from nomoat.rl.outside import Outside, Sampler
 from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
+from nomoat.rl.rows import Columns
 from nomoat.rl.variants import VARIANTS, Variant
 from nomoat.tasks import find
 from nomoat.tasks.verdicts import Verdicts
@@ -231,20 +233,19 @@ class Learner:
         n_parts = min(s.minibatches, len(batch.live))
         parts = split(batch.live, n_parts, self.key("split", number))
         n_rollouts = s.prompts * s.group / len(parts)
-        references = self.referred(number, parts)
+        kl = s.kl or self.watches(number)
+        reference = functools.partial(self.referred, number) if kl else None
         updates = []
-        for part, reference in zip(parts, references):
+        for part in parts:
             if updates:
                 self.half_step(s.schedule.factor(number, s.steps))
             updates.append(grpo.gradient(self.model, part, s, n_rollouts, reference, mesh))
         return updates
 
-    def referred(self, number: int, parts: Sequence[Sequence[Group]]) -> list[list[Tensor] | None]:
-        """What the reference says of each minibatch, where the KL is wanted."""
-        if not self.settings.kl and not self.watches(number):
-            return [None] * len(parts)
+    def referred(self, number: int, laid: Sequence[Columns]) -> list[Tensor]:
+        """What the reference says of some passes."""
         reference = self.reference.at(number, self.policy)
-        said = [grpo.log_probs(reference, part, self.settings, self.session.mesh) for part in parts]
+        said = grpo.log_probs(reference, laid, self.settings.temperature)
         del reference
         self.release()
         return said

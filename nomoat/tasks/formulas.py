@@ -18,7 +18,6 @@ NUMBER: Monomial = ()
 MAX_TERMS = 60
 MAX_FACTORIAL = 60  # what a factorial or a binomial is computed of
 UNITY = Value(ONE, ONE)
-ZERO = Value({}, ONE)
 UNORDERED = ("{}", "∪", "cases")
 RELATIONS = ("=", "<", "≤", ">", "≥", "≠", "∈")
 

@@ -231,8 +231,8 @@ def unnamed(value: Answer) -> Answer | None:
         if formal(left) and isinstance(right, Several) and right.kind in TABLES:
             return right
         names = letters_of(left) if isinstance(left, Several) else [letter_of(left)]
-        if value.kind == "=" and isinstance(left, Formula) and left.number() is None:
-            names = [left.name()]  # also cos of cos θ = …
+        if value.kind == "=" and isinstance(left, Formula):
+            names = [left.name()]  # also the cos of cos θ = …
         if names and None not in names and not any(holds(right, name) for name in names):
             return right
     return None

@@ -35,7 +35,7 @@ ALL_BUT = re.compile(
 DERIVATIVE = re.compile(
     r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
 )
-LESS = re.compile(r"(?:(?<=ℝ)|^\s*\$?R)\s*[-−–]\s*(?=\\?\{)")
+LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*[-−–]\s*(?=\\?\{)")
 PLAIN = (
     (re.compile(r"\{([^{}]{1,80})\\over(?![a-zA-Z])([^{}]{1,80})\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"^(\s*\$?[a-zA-Z]\$?) (?:is|equals|is equal to|ist|ist gleich) (?=[-−–+$\\(0-9√])"), r"\1="),
@@ -71,7 +71,7 @@ def spelled_out(text: str) -> str:
         text = pattern.sub(other, text)
     if "\\" in text:
         text = SET.sub(lambda found: SETS[found[1] or found[2] or found[3]], text)
-    text = LESS.sub("ℝ∖" if text.lstrip("$ ")[:1] == "R" else "∖", text)
+    text = LESS.sub(r"\1ℝ∖", text)
     if "begin{cases}" in text:
         text = BEHIND_CASES.sub("", text)
     if [*map("".join, INDEXED.findall(text))][1:]:

@@ -254,14 +254,19 @@ def test_a_path_of_nothing_is_not_the_current_directory(capsys, words):
 
 @pytest.mark.parametrize(
     "line",
-    ["chat list -p hi", "chat list --system x", "chat list --top-k 5", "eval . --shots few"]
+    ["chat list -p hi", "chat list --system x", "chat list --top-k 5"]
     + ["data show x --column q", "data show x --dedup", "data prepare x -n 2"]
     + ["plan --list extra", "plan cpu --list", "task list good.csv", "task new t.py --columns question=q"]
     + ["task audit x.py", "runs . --plan", "runs compare a b --plan"],
 )
 def test_what_would_not_be_read_is_refused(capsys, line):
     assert main.main(line.split()) == 2
-    assert "not read" in capsys.readouterr().err or line.startswith("eval")
+    assert "does not read" in capsys.readouterr().err
+
+
+def test_options_of_a_suite_need_one(capsys):
+    assert main.main("eval . --shots few".split()) == 2
+    assert "expected --suite" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_a_command_starts_leaves_no_traceback(tmp_path):

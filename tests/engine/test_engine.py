@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from behind import random_model
-from shapes import shape, varied
+from shapes import dense_twin, shape, varied
 
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.batch import Batch, Drawn
 from nomoat.engine.engine import Engine
 from nomoat.engine.generate import sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
-from nomoat.model import counts
 from nomoat.model.spec import Yarn
 from nomoat.model.transformer import Transformer
 
@@ -30,7 +29,7 @@ SPECS = {
         n_shared=2, d_q_latent=None, tied=True,
     ),
     "unshared": varied(BASE, n_shared=0, routed_scale=2.5, n_mtp=1),
-    "stretched": varied(counts.dense_twin(BASE), stretch=Yarn(factor=4.0, original_context=20)),
+    "stretched": varied(dense_twin(BASE), stretch=Yarn(factor=4.0, original_context=20)),
 }  # fmt: skip
 PROMPTS = [[5, 9, 11], [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], [7], [90, 3, 3, 14, 15, 92]]
 

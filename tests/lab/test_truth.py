@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from shapes import dense_twin
 
 from nomoat import config
 from nomoat.config import ConfigError, parse
@@ -13,7 +14,6 @@ from nomoat.files import shipped
 from nomoat.lab import truth
 from nomoat.lab.arms import Arm, Trial
 from nomoat.lab.series import Series, merged
-from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.tokenizer import bpe
 
@@ -172,7 +172,7 @@ def test_the_shipped_pairs_differ_in_one_thing_and_can_be_built():
     dense = next(
         p["against"]["model"] for p in TABLE["pairs"] if p.get("against", {}).get("name") == "dense twin"
     )
-    assert counts.dense_twin(shape(reference)).ffn == parse(Spec, reference.model | dense | SIZE, "twin").ffn
+    assert dense_twin(shape(reference)).ffn == parse(Spec, reference.model | dense | SIZE, "twin").ffn
     base = merged(TABLE["reference"]["model"], TABLE["decode"]["shape"], SIZE)
     for change in TABLE["decode"]["models"].values():
         parse(Spec, merged(base, change), "decode")

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from behind import in_chunks, told
-from shapes import built, shape, varied
+from shapes import built, dense_twin, shape, varied
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -163,7 +163,7 @@ def test_parameters_flops_and_cache_are_those_that_the_spec_says(model):
     biases = sum(b.numel() for b in model.buffers())
     assert counts.params_mtp(s) == depths
     assert counts.params_total(s) == sum(p.numel() for p in model.parameters()) + biases - depths
-    dense = Transformer(counts.dense_twin(s)).initialise(0)
+    dense = Transformer(dense_twin(s)).initialise(0)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         dense(tokens(B, T))
     assert counter.get_total_flops() == B * T * counts.flops_forward(dense.spec, T, dense.kernels)

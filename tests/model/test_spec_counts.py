@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from behind import batch
-from shapes import built, shape, varied
+from shapes import built, dense_twin, shape, varied
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -82,7 +82,7 @@ def test_presets_have_the_published_counts(name, total, active):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_dense_twin_has_equal_active_parameters(name):
-    twin = counts.dense_twin(PRESETS[name])
+    twin = dense_twin(PRESETS[name])
     assert twin.n_moe_layers == 0
     assert counts.params_active(twin) == counts.params_total(twin) == counted(on_meta(varied(twin, n_mtp=0)), twin)
     assert counts.params_active(twin) == pytest.approx(counts.params_active(PRESETS[name]), rel=0.02)

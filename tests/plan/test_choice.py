@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from shapes import dense_twin
 
 from nomoat.cli.work import laid_out
 from nomoat.config import ConfigError, read_recipe
@@ -86,8 +87,8 @@ def test_parts_hold_their_share(axes):
 def test_parts_move_what_the_paper_says():
     """Weights in bf16 twice and gradients in float32 for each row; of copies the gradients once a step."""
     slow = H100.model_copy(update={"nvlink_bytes_per_second": 1e3})
-    here = dataclasses.replace(work(), device=slow, model=parts(counts.dense_twin(LITE), 4096))
-    n_params, n_tokens = counts.params_total(counts.dense_twin(LITE)), 2304 * 4096
+    here = dataclasses.replace(work(), device=slow, model=parts(dense_twin(LITE), 4096))
+    n_params, n_tokens = counts.params_total(dense_twin(LITE)), 2304 * 4096
     for axes, moved in (({"shard": 8}, (2 + 2 + 4) * 2304 / 8), ({"replicate": 8}, 2 * 4)):
         seconds = lay(MeshConfig(**{"replicate": 1, **axes}), here).seconds
         assert seconds == pytest.approx(moved * n_params / 1e3 * 8 / n_tokens)

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from shapes import dense_twin
 
 from nomoat.config import ConfigError, parse
 from nomoat.model import counts
@@ -186,8 +187,8 @@ def test_the_class_follows_from_model_and_device():
 
     assert "class hopper" in plan(LITE, "h100", 64).mfu_source
     assert "class moe-plain" in plan(LITE, "h100", 1).mfu_source
-    assert "class node" in plan(counts.dense_twin(LITE), "h100", 8).mfu_source
-    assert "class ampere" in plan(counts.dense_twin(LITE), "a100", 8).mfu_source
+    assert "class node" in plan(dense_twin(LITE), "h100", 8).mfu_source
+    assert "class ampere" in plan(dense_twin(LITE), "a100", 8).mfu_source
     assert "class cpu" in plan(LITE, "cpu", 2).mfu_source
     given = plan(LITE, "h100", 1, given=0.5)
     assert given.mfu_source == "given"
@@ -196,7 +197,7 @@ def test_the_class_follows_from_model_and_device():
 
 
 def test_a_generation_that_no_run_was_fitted_on_counts_as_another():
-    estimate = plan_pretraining(asked(counts.dense_twin(LITE), 1e11, "rtx-4090", 8, 1024))
+    estimate = plan_pretraining(asked(dense_twin(LITE), 1e11, "rtx-4090", 8, 1024))
     assert "class ampere" in estimate.mfu_source
     assert estimate.usd_source.startswith("estimated: 0 USD a device-hour")
 

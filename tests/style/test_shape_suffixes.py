@@ -8,6 +8,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_nor_in_sampling_and_in_the_update(model):
         groups = [judged(prompt, samples) for prompt, samples in zip(prompts, drawn)]
         for name in ("gspo", "cispo"):
             pulled = grpo.Objective(variant=name, minibatches=2, kl=0.1, temperature=0.9)
-            grpo.gradient(model, groups, pulled, 12, grpo.log_probs(model, groups, pulled))
+            grpo.gradient(model, groups, pulled, 12, partial(grpo.log_probs, model, temperature=0.9))
     assert {len(sample.ids_T) for samples in drawn for sample in samples} >= {1, 2}
     assert {"ids_BT", "logp_B", "entropy_M", "scores_BTHS"} <= seen
 

@@ -30,7 +30,7 @@ from nomoat.engine.generate import stream
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import Mesh
 from nomoat.plan.budget import resolve
-from nomoat.rl import step, trace
+from nomoat.rl import trace
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.stop import Stop
@@ -230,10 +230,9 @@ def detour(room: str) -> Callable:
 
 def test_a_rollout_goes_from_the_curriculum_to_the_gradient_in_six_changes(tmp_path, text, monkeypatch):
     rewards = {"accuracy": 1.0, "random": 1.0}  # the coin: something to learn from a model that knows nothing
-    recipe = recipe_of(text, {"kind": "rl", "steps": 1, "rewards": rewards, "kl": 0.0})
+    recipe = recipe_of(text, {"kind": "rl", "steps": 1, "rewards": rewards})
     written = []
     monkeypatch.setattr(trace, "write", lambda session, step, groups: written.append(groups))
-    monkeypatch.setattr(step.Learner, "watches", lambda learner, number: False)  # what the KL asks is beside
     for root in (tmp_path / "first", tmp_path / "again"):
         run(root, recipe, ["tokenizer", "pretrain"])
     run(tmp_path / "first", recipe, ["rl"])

@@ -13,7 +13,7 @@ COUNTING = re.compile(r"\b(?:how (?:many|much)|number of|wie ?viele?|anzahl)\b",
 HOW_MANY = re.compile(r"\b(?:how many|wie ?viele)((?: [^\W\d_]+){1,4})", re.IGNORECASE)
 IN_UNITS = re.compile(
     r"\bin ([^\W\d_]{2,}(?:/[^\W\d_]+)?[²³]?(?: [^\W\d_]+){0,3}?)"
-    r"(?=\s*(?:[,?).;]|$)|\s+(?:is|does|did|will|was)\b)",
+    r"(?=\s*(?:[,?).;]|$)|\s+(?:is|does|did|will|was|equals?|rounded|in|as|to|at|of|for|from|if|when)\b)",
     re.IGNORECASE,
 )
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -45,10 +45,27 @@ FORMAL = re.compile(
 
 TUPLE = re.compile(r"\(((?:\s*\\?[a-zA-Z]+\s*,)+\s*\\?[a-zA-Z]+)\s*(?:\\right)?\)")  # (x, y), (r, \theta)
 LENGTHS = ("mm", "cm", "m", "km", "inch", "foot", "yard", "mile")
-ADVERBS = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
+ADVERBS = {
+    "hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month",
+    "yearly": "year", "annual": "year", "annually": "year",
+}  # fmt: skip
 RATE = re.compile(
     r"(?:\b(?:per|an?|one|1|each|every)\s|/\s?)(second|minute|hour|day|week|month|year)\b"
     rf"|\b({'|'.join(ADVERBS)})\b",
+    re.IGNORECASE,
+)
+BELOW = re.compile(r"(?:/|\b(?:per|each|every)\s)\s*([^\W\d_]+)", re.IGNORECASE)  # what a rate is one for
+SHARED = re.compile(r"\b(?:per|each|every|je|jede[rsn]?|pro)\b", re.IGNORECASE)
+TEMPERATURE = re.compile(
+    r"(?i)\b(?:temperatur|celsius|fahrenheit|thermomet|warm|wärm|cold|cool|hot\b|heat|oven|weather|freez|boil"
+    r"|melt|grad\b|kalt|kält|heiß)|(?:°|\bcirc\b)\W*(?:text|mathrm|rm)?\W*[cf]\b"
+)
+COINS = ("coin", "bill", "unit")  # counted in cents, in units of measure
+ANOTHER = re.compile(r"[,;]|\b(?:and|or|und|oder)\b")  # between equations of several things
+# What is asked for: Evaluate $…$, the value of \(…\).
+SOUGHT = re.compile(
+    r"\b(?:evaluate|compute|simplify|expand|find|calculate|factor|write|express|convert|is|of|product|sum"
+    r"|expression)\s+(?:\$+([^$]{1,200})\$|\\\((.{1,200}?)\\\))",
     re.IGNORECASE,
 )
 
@@ -57,7 +74,8 @@ RATE = re.compile(
 class Asked:
     """`nouns`: stems of what is counted; `unit`: the one in which; `scale`: a word that multiplies it, as
     dozen; `letters` that stand alone where a formula is asked for; `tuples` of letters, as (x, y); the
-    `times` of a rate, as the day of how many a day.
+    `times` of a rate, as the day of how many a day; `counts`: it counts things, not units of measure; `names`
+    that a rate may be one for, None for any; `temperature`: it may be one; `sought`: formulas whose value is.
     """
 
     nouns: frozenset[str] = frozenset()
@@ -67,6 +85,10 @@ class Asked:
     letters: frozenset[str] = frozenset()
     tuples: frozenset[tuple[str, ...]] = frozenset()
     times: frozenset[str] = frozenset()
+    counts: bool = False
+    names: frozenset[str] | None = None
+    temperature: bool = True
+    sought: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(1024)
@@ -80,15 +102,62 @@ def asked(question: str) -> Asked:
     counted = [stem(name) for phrase in HOW_MANY.findall(last) for name in phrase.split()[:1]]
     scale = next((name for name in counted if name in multiplying), "")
     letters = frozenset(name for name in re.findall(r"[^\W\d]+", question) if len(name) == 1)
+    unit = unit_of(question[question.rfind(last) :])
+    shared = SHARED.search(last) or times_in(last) or not (nouns or unit)
     return Asked(
         nouns,
-        unit_of(question[question.rfind(last) :]),
+        unit,
         scale,
         PERCENT.search(last) is not None,
         letters if FORMAL.search(question) else frozenset(),
         tuples_of(question),
         times_in(last),
+        counts_things(last),
+        None if shared else frozenset(canonical(NAME.findall(question))) | times_in(question),
+        TEMPERATURE.search(question) is not None,
+        frozenset(in_tokens(dollars or brackets) for dollars, brackets in SOUGHT.findall(last)),
     )
+
+
+def in_tokens(formula: str) -> str:
+    """A formula in one spelling."""
+    return " ".join(token.text for token in latex.tokens(formula))
+
+
+def only_repeats(answer: str, expected: str, sought: Collection[str]) -> bool:
+    """Whether the answer is the formula whose value is sought, and something else is expected."""
+    given = in_tokens(answer.strip("$ .")) if sought else ""
+    return given in sought and not in_tokens(expected.strip("$ .")).startswith(given)
+
+
+def behind_sought(text: str, sought: Collection[str]) -> str:
+    """The value in `what is sought = value`, the last of several; all else as it is."""
+    if not sought or "=" not in text:
+        return text
+    first, *between, last = text.strip("$ ").split("=")
+    one = in_tokens(first) in sought and not any(map(ANOTHER.search, between))
+    return last if one else text
+
+
+def canonical(names: Collection[str]) -> set[str]:
+    """The units that names are of, miles and hour of mph, and the stems of the others."""
+    units = (unit_names().get(name) or unit_names().get(name.lower()) or stem(name) for name in names)
+    return {part for unit in units for part in unit.split("/")}
+
+
+def counts_things(question: str) -> bool:
+    """Whether all that it asks how many of are common things, as pages."""
+    modifiers = words()["nouns"]["behind_how_many"]
+    found = []
+    for phrase in HOW_MANY.findall(question):
+        names = [name for name in map(stem, phrase.split()) if name not in modifiers]
+        found.append(bool(names) and names[0] in things() and names[0] not in COINS)
+    return bool(found) and all(found)
+
+
+def things() -> set[str]:
+    """The stems of common nouns."""
+    return {*map(stem, words()["nouns"]["counted"])}
 
 
 def tuples_of(question: str) -> frozenset[tuple[str, ...]]:
@@ -157,6 +226,27 @@ def contradicts(unit: str, wanted: str, times: Collection[str] = ()) -> bool:
     return bool(below and below != asked_below and (asked_below or speed))
 
 
+def of_another_kind(unit: str, wanted: Asked) -> str:
+    """Why what stands beside a number can't be what the question asks for, whatever the number; or ""."""
+    modifiers = words()["nouns"]["behind_how_many"]
+    names = [name for name in NAME.findall(unit) if stem(name) not in modifiers]
+    if not names:
+        return ""
+    if wanted.percent:
+        return "a percentage"
+    if unit in ("celsius", "fahrenheit") and not wanted.temperature:
+        return "no temperature"
+    measure = names[0] in unit_names() and names[0] not in words()["nouns"]["filler"]  # 5 in total
+    if wanted.counts and measure:
+        return "a count"
+    if wanted.unit and not wanted.counts and not measure and stem(names[0]) in things():
+        return wanted.unit
+    below = canonical(BELOW.findall(unit)) | times_in(unit)
+    if wanted.names is not None and not below <= wanted.names:
+        return f"nothing per {min(below - wanted.names)}"
+    return ""
+
+
 def behind(question: str) -> list[str]:
     """The stems of words right behind `how many` that make another number elsewhere: more, pairs, even."""
     found = []
@@ -176,8 +266,8 @@ def compared_by(question: str) -> set[str]:
 
 
 def nouns_of(question: str) -> frozenset[str]:
-    """The stems of the words that what a question counts may be among; none where it doesn't count."""
-    if not COUNTING.search(question):
+    """The stems of the words that what a question counts, or asks the share of, may be among; else none."""
+    if not COUNTING.search(question) and not PERCENT.search(question):
         return frozenset()
     found = {name for name in NAME.findall(question) if len(name) > 2 and not changes(name)}
     found |= compared_by(question)

@@ -22,7 +22,15 @@ from typing import Any
 
 from nomoat.tasks import latex, lists, products, spoken
 from nomoat.tasks import units as measures
-from nomoat.tasks.asked import Asked, asked, contradicts, times_in
+from nomoat.tasks.asked import (
+    Asked,
+    asked,
+    behind_sought,
+    contradicts,
+    of_another_kind,
+    only_repeats,
+    times_in,
+)
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, rational
 from nomoat.tasks.latex import Token
 from nomoat.tasks.nouns import NAME, omissible, stem, words
@@ -89,7 +97,7 @@ def compared(
     texts = clean(answer), clean(expected)
     if lists.are_reals(*texts):
         return True, "the same set"
-    chosen = same_choice(*texts)
+    chosen = same_choice(*texts, question)
     if chosen is not None:
         return chosen, f"{SAME[chosen]} choice"
     timed = same_time(*texts)
@@ -98,15 +106,39 @@ def compared(
     if any(NO_SUM.fullmatch(text.strip("$. ")) for text in texts):
         same = _one_dash(texts[0]) == _one_dash(texts[1])
         return same, f"{SAME[same]} date, range or code"
-    wanted = asked(question)
+    return as_asked(answer, expected, units, lang, asked(question))
+
+
+def as_asked(
+    answer: str, expected: str, units: Mapping[str, Any] | None, lang: str, wanted: Asked
+) -> tuple[bool, str]:
+    """(whether they are equal as answers to what the question `wanted`, by which rule)."""
+    texts = clean(answer), clean(expected)
+    if only_repeats(*texts, wanted.sought):
+        return False, "the question itself, not worked out"
+    values = tuple(behind_sought(text, wanted.sought) for text in texts)
+    if values != texts:
+        answer, expected = values
     same, rule = by_value(answer, expected, units, lang, wanted)
     if not same and lang == "en" and SPACED.search(texts[1]):
         listed, _ = by_value(COMMA.sub(", ", answer), expected, units, lang, wanted)
         return listed, "the same list" if listed else rule
-    if not same and wanted.percent and (bare := _without_percent(*texts)):
-        in_percent, _ = by_value(*bare, units, lang, wanted)
-        return in_percent, "the same value, in percent as the question asks" if in_percent else rule
+    if not same and wanted.percent and in_percent(texts, units, lang, wanted):
+        return True, "the same value, in percent as the question asks"
     return same, rule
+
+
+def in_percent(texts: Sequence[str], units: Mapping[str, Any] | None, lang: str, wanted: Asked) -> bool:
+    """Whether the texts are equal without the sign of a percentage, and one without it counts nothing."""
+    bare = [PERCENT.sub("", text) for text in texts]
+    without_sign = [text for text in texts if text in bare]
+    if len(without_sign) == 2:
+        return False
+    for text in without_sign:
+        if any(reading.unit for reading in readings(text, units, lang, wanted=wanted)):
+            return False
+    wanted = dataclasses.replace(wanted, percent=False)
+    return by_value(*bare, units, lang, wanted)[0]
 
 
 def by_value(
@@ -127,12 +159,6 @@ def by_value(
     if a and b and not same:
         return matched(a, b, units, wanted)
     return same, f"{SAME[same]} text"
-
-
-def _without_percent(a: str, b: str) -> tuple[str, str] | None:
-    """Both without the sign of a percentage, where one has it; None where both do or none."""
-    bare = PERCENT.sub("", a), PERCENT.sub("", b)
-    return bare if (bare[0] != a) != (bare[1] != b) else None
 
 
 def _one_dash(text: str) -> str:
@@ -186,6 +212,8 @@ def not_omitted(unit: str, omissible: bool, wanted: Asked) -> str:
         return f"{what}, {unit}, which can't be left out"
     if contradicts(unit, wanted.unit, wanted.times):
         return f"another unit: {unit}, and the question asks for {wanted.unit}"
+    if other := of_another_kind(unit, wanted):
+        return f"{unit}, and the question asks for {other}"
     head, _, counted = unit.rpartition(" of ")
     containers = {*map(stem, NAME.findall(head))} & {*words()["nouns"]["containers"]} - wanted.nouns
     if containers and stem(counted) in wanted.nouns:

@@ -3,7 +3,8 @@ same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4),
 """
 
 import itertools
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 from nomoat.tasks.formulas import Algebra, Answer, Formula, Several, atom, key_of
@@ -18,7 +19,7 @@ OPENING, CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
 
 def several(parts: list[Answer]) -> Answer:
     """One value, or a list; an unordered one where ± makes several of one, or for equations of several
-    letters; x = 1, x = 2 as x = 1, 2.
+    letters; x = 1, x = 2 as x = 1, 2, and points (x, y) = (1, 2), (2, 1) in the same way.
     """
     flat = flattened(parts)
     if len(flat) == 1:
@@ -27,12 +28,27 @@ def several(parts: list[Answer]) -> Answer:
     if None not in names and len(set(names)) == len(names):
         return Several("{}", tuple(flat))
     kind = "{}" if any(map(marked, parts)) else ","
-    if names[0] is not None and all(name in (names[0], None) for name in names):
-        sides = [part if named(part) is None else part.parts[1] for part in flat]
-        if all(isinstance(side, Formula) for side in sides):
+    heads = [head(part) for part in flat]
+    if heads[0] and all(letters in (heads[0], []) for letters in heads):
+        sides = [part.parts[1] if letters else part for part, letters in zip(flat, heads, strict=True)]
+        if all(named_by(heads[0], side) for side in sides):
             together = Several(kind, tuple(sides))
             return Several("=", (flat[0].parts[0], together))
     return Several(kind, tuple(flat))
+
+
+def head(part: Answer) -> list[str]:
+    """The letters that an equation or x ∈ … names: x, or x and y of (x, y) = …; none of all else."""
+    if letter := named(part):
+        return [letter]
+    return letters_of(part.parts[0]) if isinstance(part, Several) and part.kind == "=" else []
+
+
+def named_by(letters: Sequence[str], side: Answer) -> bool:
+    """Whether a side is one value for one letter, or a tuple of as many."""
+    if len(letters) == 1:
+        return isinstance(side, Formula)
+    return isinstance(side, Several) and side.kind == "()" and len(side.parts) == len(letters)
 
 
 def either(parts: list[Answer]) -> Answer:
@@ -55,30 +71,54 @@ def either(parts: list[Answer]) -> Answer:
 
 
 def both(parts: list[Answer]) -> Answer | None:
-    """x ∈ [0, 5) for `x ≥ 0 and x < 5`; None for all else."""
+    """x ∈ [0, 5) for `x ≥ 0 and x < 5`, x ∈ [0, 1) ∪ (1, ∞) for `x ≥ 0 and x ≠ 1`, both numbers left out in
+    `x ≠ 1, 2`; None for all else, and for one relation.
+    """
+    parts = all_unequal(flattened(parts))
     members = [member(part) for part in parts]
-    if len(members) != 2 or None in members:
-        return None
-    letters = {part.parts[0].letter() for part in members}
-    regions = [part.parts[1] for part in members]
-    if len(letters) != 1 or not all(map(interval, regions)):
-        return None
-    above = [region for region in regions if same_form(region.parts[1], INFINITY)]
-    below = [region for region in regions if same_form(region.parts[0], LOWEST)]
-    if len(above) != 1 or len(below) != 1:
+    if len(parts) < 2 or None in members:
         return None
     letter = members[0].parts[0]
-    return cut(letter, above[0], below[0])
+    if any(part.parts[0].letter() != letter.letter() for part in members):
+        return None
+    region = common([one.parts[1] for one, part in zip(members, parts) if part.kind != "≠"])
+    left_out = [value_of(part) for part in parts if part.kind == "≠"]
+    if region and left_out:
+        region = without(region, Several("{}", tuple(left_out)))
+    return Several("∈", (letter, region)) if region else None
 
 
-def cut(letter: Answer, above: Several, below: Several) -> Answer | None:
-    """The letter in what two rays have in common."""
-    low = above.parts[0]
-    high = below.parts[1]
+def all_unequal(parts: list[Answer]) -> list[Answer]:
+    """x ≠ 1, 2 as x ≠ 1, x ≠ 2; all else as it is."""
+    first = parts[0]
+    if not isinstance(first, Several) or first.kind != "≠":
+        return parts
+    letter = first.parts[0]
+    return [Several("≠", (letter, part)) if isinstance(part, Formula) else part for part in parts]
+
+
+def value_of(relation: Several) -> Answer:
+    """The side of x ≠ 2, or of 2 ≠ x, that is no letter."""
+    left, right = relation.parts
+    return right if letter_of(left) else left
+
+
+def common(regions: Sequence[Answer]) -> Answer | None:
+    """What an interval alone, or two rays, have in common, all numbers where there is none; else None."""
+    if not all(map(interval, regions)):
+        return None
+    if len(regions) < 2:
+        return next(iter(regions), REALS)
+    above = [region for region in regions if same_form(region.parts[1], INFINITY)]
+    below = [region for region in regions if same_form(region.parts[0], LOWEST)]
+    if [len(regions), len(above), len(below)] != [2, 1, 1]:
+        return None
+    low = above[0].parts[0]
+    high = below[0].parts[1]
     if empty(low, high):
         return None
-    kind = above.kind[0] + below.kind[1]
-    return Several("∈", (letter, Several(kind, (low, high))))
+    kind = above[0].kind[0] + below[0].kind[1]
+    return Several(kind, (low, high))
 
 
 def empty(low: Answer, high: Answer) -> bool:
@@ -140,18 +180,33 @@ def set_named(region: Answer) -> Answer:
 
 
 def without(region: Answer, taken: Answer) -> Answer:
-    """The line without a few numbers as a union of intervals; all else as it stands."""
+    """An interval without a few numbers as a union of intervals; all else as it stands."""
     members = (taken,)
     if isinstance(taken, Several) and taken.kind == "{}":
         members = taken.parts
     points = {fraction_of(part): part for part in members}
-    if None in points or not same_form(region, REALS):
+    ends = [bound(end) for end in region.parts] if interval(region) else [None]
+    if None in points or None in ends:
         return Several("∖", (region, taken))
-    inner = [points[point] for point in sorted(points)]
-    ends = [LOWEST, *inner, INFINITY]
-    pairs = itertools.pairwise(ends)
-    pieces = [Several("()", pair) for pair in pairs]
-    return Several("∪", tuple(pieces))
+    low, high = ends
+    opened = "(" if low in points else region.kind[0]
+    closed = ")" if high in points else region.kind[1]
+    pieces = []
+    start = region.parts[0]
+    for point in sorted(points):
+        if low < point < high:
+            pieces.append(Several(opened + ")", (start, points[point])))
+            opened, start = "(", points[point]
+    pieces.append(Several(opened + closed, (start, region.parts[1])))
+    return Several("∪", tuple(pieces)) if len(pieces) > 1 else pieces[0]
+
+
+def bound(end: Answer) -> Fraction | float | None:
+    """The end of an interval, if it is a fraction or infinite."""
+    for infinite, value in ((LOWEST, -math.inf), (INFINITY, math.inf)):
+        if same_form(end, infinite):
+            return value
+    return fraction_of(end)
 
 
 def fraction_of(part: Answer) -> Fraction | None:

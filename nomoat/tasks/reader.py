@@ -52,7 +52,7 @@ class Reader(Numerals):
             raise Unread
         if self.joints and self.joints <= {"or", "oder"}:
             return lists.either(parts)
-        if self.joints and self.joints <= {"and", "und"} and (both := lists.both(parts)):
+        if self.joints <= {",", "and", "und"} and (both := lists.both(parts)):
             return both
         return lists.several(parts)
 

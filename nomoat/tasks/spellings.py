@@ -24,6 +24,10 @@ SET_OF = re.compile(
     r"[^|:]{0,200}?)"
     r"\s*(?:\\right\s?)?\\?\}\.?\$?$"
 )
+BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+BASE = re.compile(
+    r"(?:(?<=_)|(?<=_\{{))\\text\s*\{{\s*({0})\s*\}}|(?<=\bbase[- ])({0})\b".format("|".join(BASES))
+)
 INDEXED = re.compile(r"(?<![a-zA-Z\\])([a-z])_\{?([1-9])\}?(?=\$?\s*=)")
 BEHIND_CASES = re.compile(
     r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
@@ -36,9 +40,13 @@ DERIVATIVE = re.compile(
     r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
 )
 LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*[-−–]\s*(?=\\?\{)")
+# 0.8333..., 0.454545...: a period that stands there three times
+PERIOD = re.compile(r"(?<=[0-9]\.)([0-9]*?)([0-9]{1,6}?)\2{2,}(?:\.{3}|…|\\[lc]?dots(?![a-z]))")
 PLAIN = (
     (re.compile(r"\{([^{}]{1,80})\\over(?![a-zA-Z])([^{}]{1,80})\}"), r"\\frac{\1}{\2}"),
     (re.compile(r"^(\s*\$?[a-zA-Z]\$?) (?:is|equals|is equal to|ist|ist gleich) (?=[-−–+$\\(0-9√])"), r"\1="),
+    (PERIOD, r"\1(\2)"),
+    (BASE, lambda found: str(BASES.index(found[1] or found[2]) + 2)),
     (re.compile(rf"^\s*\$?\(?({NUMBER})\)?\$?,? ?\(?(?:in )?base[- ](\d{{1,2}})\)?\.?\$?$"), r"\1_{\2}"),
     (re.compile(rf"^\s*\(({NUMBER})\)(?=_)"), r"\1"),
     (re.compile(r"(?<=[0-9\s])([mcdk]?m|in|ft|yd)([23])(?![\w.])"), r"\1^\2"),

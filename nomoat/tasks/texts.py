@@ -28,8 +28,10 @@ CHOICE = re.compile(
     r"(?:(?:option|choice|answer) )?\(?([A-J])(?:\)[.:]?|[.:]|$)(?:\s+(?P<said>\S.*))?", re.IGNORECASE
 )
 OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
+APART = re.compile(r"\$|\*\*|~|\\(?:q?quad(?![a-z])|[ ,;])")  # signs that stand between choices
 # 3:30 pm, 9 a.m.
 TIME = re.compile(r"(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
+CLOCK = re.compile(r"(0?0|1[3-9]|2[0-3]):([0-5]\d)")  # hours that have no am or pm
 # Signs that stand between words; with any other, letters are those of a formula.
 MARKS = set(",;.-'\"!?:()&")
 NATURAL = re.compile(r"[^\W\d_][^\W\d_A-Z]*|[^\W\d_a-z]+")  # as words are written; aB isn't
@@ -42,12 +44,26 @@ NAMES = ("name", "word")  # kinds of tokens
 SHORT = ("no", "ok", "am", "pm", "is", "in", "of", "to", "or", "and", "it", "at", "on", "by", "if")
 
 
-def same_choice(answer: str, expected: str) -> bool | None:
-    """Whether two name the same choice, one of them with its text; else None."""
-    a, b = (CHOICE.fullmatch(without_text(text)) for text in (answer, expected))
-    if not a or not b or max(len(answer), len(expected)) > MAX_TEXT or bool(a["said"]) == bool(b["said"]):
+def same_choice(answer: str, expected: str, question: str = "") -> bool | None:
+    """Whether two name the same choice, one of them with its text, which is no other's; else None."""
+    if max(len(answer), len(expected)) > MAX_TEXT:
         return None
-    return a[1].upper() == b[1].upper() and not OTHER_CHOICE.search(a["said"] or b["said"])
+    a, b = (CHOICE.fullmatch(without_text(text)) for text in (answer, expected))
+    if not a or not b or bool(a["said"]) == bool(b["said"]):
+        return None
+    said = a["said"] or b["said"]
+    letter = a[1].upper()
+    if letter != b[1].upper() or OTHER_CHOICE.search(said):
+        return False
+    others = choices_of(said, question[-MAX_QUESTION:])
+    return not others or letter in others
+
+
+def choices_of(said: str, question: str) -> set[str]:
+    """The letters that stand before this text in the question: of 12 in `(A) 10 (B) 12` B."""
+    said, question = (" ".join(APART.sub(" ", without_text(text)).split()) for text in (said, question))
+    pattern = rf"([A-J])[).:] ?{re.escape(said.rstrip('. '))}(?!\w|[.,/^]\w)"
+    return set(map(str.upper, re.findall(pattern, question, re.IGNORECASE)))
 
 
 def time_of(text: str) -> tuple[int, int, str] | None:
@@ -58,9 +74,21 @@ def time_of(text: str) -> tuple[int, int, str] | None:
     return int(time[1]), int(time[2] or 0), time[3].lower()
 
 
+def on_the_clock(text: str) -> tuple[int, int, str] | None:
+    """15:30 as 3:30 pm."""
+    time = CLOCK.fullmatch(without_text(text).strip(" ."))
+    if not time:
+        return None
+    hour = int(time[1])
+    return hour % 12 or 12, int(time[2]), "p" if hour else "a"
+
+
 def same_time(answer: str, expected: str) -> bool | None:
     """Whether two are the same time of day; None where none is, or one, as 5am, may be a product."""
-    times = [time_of(text) for text in (answer, expected)]
+    texts = answer, expected
+    times = [time_of(text) for text in texts]
+    if times.count(None) == 1:
+        times = [time_of(text) or on_the_clock(text) for text in texts]
     if None not in times:
         return times[0] == times[1]
     one = next((text for text, time in zip((answer, expected), times, strict=True) if time), "")

@@ -70,7 +70,8 @@ def guessed(
     for start in range(max(1, len(tokens) - MAX_UNIT), len(tokens)):
         first = tokens[start]
         last = tokens[start - 1]
-        if first.kind != "name" or last.text in PER or (is_word(last) and len(last.text) > 1):
+        within = is_word(last) and (len(last.text) > 1 or last.text == "a")
+        if first.kind != "name" or last.text in PER or within:
             continue
         unit = compound(tokens[start:])
         if unit and (first.space or unit == wanted):

@@ -125,8 +125,10 @@ def decimal(number: Fraction, form: str = "") -> Iterator[str]:
 
 def screened(task: Task, samples: list[Problem]) -> Iterator[str]:
     """What a task from elsewhere gets wrong: its own answers, those of others, the right one dressed up."""
-    dressed = contract.dressed(samples[0].witness)
-    wrong = [text for text in dressed if exact.number(text) is None]
+    first = samples[0].witness.strip()
+    wrong = [text for text in contract.dressed(first) if exact.number(text) is None]
+    if samples[0].facts.get("inputs"):
+        wrong.remove(f"{first}\n{first}")  # a program that is said twice does the same
     takes_more = getattr(task, "lenient", False) or hasattr(task, "dressed")
     if takes_more:
         wrong = []  # it takes the right answer in any words, or sees whole replies

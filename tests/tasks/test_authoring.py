@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_a_checker_from_elsewhere_is_shown_what_it_lets_pass(tmp_path):
     assert complaints == []  # lenient, and says so
     assert "lenient: the last number counts" in text
     assert "accepts  'not 118'  (the last number is 118)" in text
+
+
+def test_a_program_that_is_said_twice_is_no_wrong_answer():
+    program = "return 2 * x"
+
+    def check(problem, answer):
+        return set(answer.split("\n")) == {program}
+
+    task = SimpleNamespace(check=check, form="text")
+    for facts, complaints in (({"inputs": [[1]]}, 0), ({}, 1)):
+        samples = [base.Problem("", str(n), program, facts) for n in range(2)]
+        assert len([*authoring.screened(task, samples)]) == complaints
 
 
 def test_five_problems_show_what_is_taken_and_by_which_rule(tmp_path):

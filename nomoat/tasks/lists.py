@@ -2,7 +2,6 @@
 same: x ≥ 3 and x ∈ [3, ∞), x = 3, y = 4 in any order and (x, y) = (3, 4), x = 5 and 5.
 """
 
-import itertools
 import math
 from collections.abc import Collection, Sequence
 from fractions import Fraction

@@ -29,6 +29,7 @@ CHOICE = re.compile(
 )
 OTHER_CHOICE = re.compile(r"\b[A-J][).:]|\bor\b|\boder\b")
 APART = re.compile(r"\$|\*\*|~|\\(?:q?quad(?![a-z])|[ ,;])")  # signs that stand between choices
+BESIDE = re.compile(r" ?([<>=≤≥+*/^−-]) ?")
 # 3:30 pm, 9 a.m.
 TIME = re.compile(r"(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\.?", re.IGNORECASE)
 CLOCK = re.compile(r"(0?0|1[3-9]|2[0-3]):([0-5]\d)")  # hours that have no am or pm
@@ -61,9 +62,15 @@ def same_choice(answer: str, expected: str, question: str = "") -> bool | None:
 
 def choices_of(said: str, question: str) -> set[str]:
     """The letters that stand before this text in the question: of 12 in `(A) 10 (B) 12` B."""
-    said, question = (" ".join(APART.sub(" ", without_text(text)).split()) for text in (said, question))
+    said, question = map(_joined, (said, question))
     pattern = rf"([A-J])[).:] ?{re.escape(said.rstrip('. '))}(?!\w|[.,/^]\w)"
     return set(map(str.upper, re.findall(pattern, question, re.IGNORECASE)))
+
+
+def _joined(text: str) -> str:
+    """The text with one blank between words, and none beside signs."""
+    text = re.sub(r"\\([gl])eq?(?![a-z])", lambda sign: "≥" if sign[1] == "g" else "≤", without_text(text))
+    return BESIDE.sub(r"\1", " ".join(APART.sub(" ", text).split()))
 
 
 def time_of(text: str) -> tuple[int, int, str] | None:

@@ -86,14 +86,14 @@ def work(
     goes_on: bool = False,
     *,
     again: bool = False,
-    watched: Callable[[Run, Stop], Observer] | None = None,
+    metered: Callable[[Run, Stop, str, int], Any] | None = None,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
     begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
-    run_stages.  `watched` gives another observer of the log, which may ask to stop.
+    run_stages.  `metered` gives what stands in the place of a budget's meter.
     """
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
@@ -114,15 +114,15 @@ def work(
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
         with _stopping(ranks) as stop, contextlib.ExitStack() as stack:
-            metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
+            if metered is None and recipe.limit:
+                metered = functools.partial(Meter, recipe)
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
                 run.observers += [stack.enter_context(watch), guard.hear]
-            if watched:
-                run.observers.append(watched(run, stop))
-            how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
+            meter = metered and functools.partial(metered, run, stop)
+            how = {"only": only, "again": again, "metered": meter, "accept": goes_on}
             ran = run_stages(run, laid, stop, **how)
         return ran, run if leads else None
 

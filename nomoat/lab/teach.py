@@ -44,29 +44,36 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe that teaches, and what it takes."""
+    """The recipe that teaches, and what it takes; `step_seconds`: a step of reinforcement."""
 
     table: JsonObject
     steps: tuple[Step, ...]
     reason: str
+    minutes: float
+    step_seconds: float
 
     @classmethod
-    def of(cls, recipe: Recipe, look: Look, reason: str) -> "Plan":
+    def of(cls, recipe: Recipe, look: Look, minutes: float, reason: str) -> "Plan":
         """The plan of a resolved recipe, each stage with the bytes that the process will hold."""
         table = recipe.table
         taught = {**table, "stages": [s for s in table["stages"] if s["kind"] != "import"]}
         held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
         steps = (replace(s, memory_bytes=held.get(s.stage, held["main"])) for s in steps_of(taught, look))
-        return cls(table, tuple(steps), reason)
+        return cls(table, tuple(steps), reason, minutes, step_seconds(taught, look))
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps)
+        """Of all of it: no more than the time is, since reinforcement gets what of it is left."""
+        return min(sum(step.seconds for step in self.steps), 60 * self.minutes)
 
-    def train_seconds(self, minutes: float) -> float:
-        """What of the time is left for training, by the look and what evaluation is planned to take."""
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds: what of the time is left for training, by the look and what evaluation is planned to take;
+        what of that is kept back; a step of reinforcement."""
+        whole = 60 * self.minutes
         measured = sum(s.seconds for s in self.steps if s.stage in ("look", "beside", "eval"))
-        return 60 * minutes - measured
+        kept = KEPT_BACK * whole
+        return {"train_seconds": whole - measured, "kept_seconds": kept, "step_seconds": self.step_seconds}
 
     def price(self) -> JsonObject:
         """Time, memory, energy and money, estimated."""
@@ -145,7 +152,8 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
 
 
 def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -> None:
-    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off."""
+    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off: of
+    each the most, of reinforcement as if the cold start had learnt enough at once."""
     taken = {step.stage: step.seconds for step in steps_of(table, look)}
     left = seconds + taken["rl"]
     left -= sum(taken.values())
@@ -153,9 +161,9 @@ def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -
         cold = _stage(table, "cold")
         left += taken["cold"]
         each = taken["cold"] / cold["steps"]
-        wanted = max(int(COLD * left / each), cold["steps"])
+        wanted = max(int(COLD * left / each), 1)
         cold["steps"] = min(wanted, MOST_SHOWN)
-        left -= each * cold["steps"]
+        n_steps(table, look, left - each * cold["steps"])
     _stage(table, "rl")["steps"] = n_steps(table, look, left)
 
 
@@ -245,12 +253,15 @@ def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, f
 def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n_tokens = stage["rows"] * stage["context"]
     seconds = stage["steps"] * n_tokens / look.learnt_a_second
-    return f"cold start: {stage['steps']} steps of {n_tokens:,} tokens", seconds
+    most = "at most " if stage.get("until") else ""
+    return f"cold start: {most}{stage['steps']} steps of {n_tokens:,} tokens", seconds
 
 
 def _reinforcement(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n, prompts, group = stage["steps"], stage["prompts"], stage["group"]
-    what = f"reinforcement: {n} steps, {prompts} questions with {group} answers each"
+    shorter = any(other.get("until") for other in table["stages"])
+    most = "at most " if shorter else ""
+    what = f"reinforcement: {most}{n} steps, {prompts} questions with {group} answers each"
     return what, n * step_seconds(table, look)
 
 

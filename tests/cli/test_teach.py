@@ -32,7 +32,7 @@ QUICK = [["nomoat.lab.look", "PROBLEMS", 8], ["nomoat.plan.probe", "SECONDS", 0.
 FEW = {"sets": QUICK}
 SMALL = (
     "threads=1", "save_seconds=0",
-    "cold.steps=20", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "cold.steps=20", "cold.until=0.02", "cold.context=64", "cold.optim.adam_lr=0.03",
     "rl.steps=4", "rl.prompts=3", "rl.group=8", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
     "beside.problems=2", "beside.talk=0", "beside.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
 )  # fmt: skip
@@ -83,6 +83,15 @@ def test_one_command_looks_plans_teaches_and_measures(taught):
     assert {(e["level"], e["n"]) for e in run.events("constant", "eval")} == {(4, 4), (5, 4)}
     assert any(0 < e["reward"] < 1 and e["dead_groups"] < 1 for e in run.curve("rl"))  # there was news
     assert (run.root / "rl" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_cold_start_ends_where_the_model_gives_whole_answers_often_enough(taught):
+    run, done = taught
+    steps = run.curve("cold")
+    assert 4 <= len(steps) < steps[-1]["n_steps"] == 20
+    (note,) = [e["text"] for e in run.events("note", "cold") if "until" in e["text"]]
+    assert note.startswith(f"ends behind step {len(steps)} of 20: a whole answer of ")
+    assert "cold start: at most 20 steps" in " ".join(done.err.split())
 
 
 def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, curve):

@@ -145,7 +145,7 @@ class Clock:
             self.left -= self._seconds(event)
 
     def _seconds(self, event: JsonObject) -> float:
-        learns = event["kind"] in ("step", "work") and event.get("stage") not in ("eval", "beside")
+        learns = event["kind"] in ("step", "work") and event.get("stage") != "eval"
         return (event.get("seconds") or 0.0) if learns else 0.0
 
     def hear(self, event: JsonObject) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nomoat.config import ConfigError, DataError, JsonObject
-from nomoat.evals.talk import n_questions
+from nomoat.evals import talk
 from nomoat.lab.look import Look, percent
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
@@ -28,7 +28,7 @@ LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for
 FEW_SHOWN = 20  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
-TALK, PROSE = 60, 3  # tokens of a question of small talk, bytes of a token of prose
+TALK, SAID, PROSE = 40, 36, 3  # tokens of a question of small talk and of its reply, bytes of a token of prose
 HANDLED = 6e-8  # seconds for each parameter to read the weights of a stage, and to save what it leaves
 
 
@@ -71,7 +71,7 @@ class Plan:
         """Seconds: what of the time is left for training, by the look and what evaluation is planned to take;
         what of that is kept back; a step of reinforcement."""
         whole = 60 * self.minutes
-        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "beside", "eval"))
+        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "eval"))
         kept = KEPT_BACK * whole
         return {"train_seconds": whole - measured, "kept_seconds": kept, "step_seconds": self.step_seconds}
 
@@ -110,8 +110,7 @@ def first_table(table: JsonObject, model: str, task: str) -> JsonObject:
     context = given.told(model).spec.context
     levels = list(find.find(task).levels)
     for stage in table["stages"]:
-        if stage["name"] != "beside":
-            stage["tasks"] = {task: levels}
+        stage["tasks"] = {task: levels}
     table["stages"] = [s for s in table["stages"] if s["name"] != "own"]
     for stage in table["stages"]:
         for key in ("context", "max_new_tokens"):
@@ -143,7 +142,7 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
     kind, reason = cold_start(look, task)
     _with_cold_start(table, whole, kind, look)
     for stage in table["stages"]:
-        if "max_new_tokens" in stage and stage["name"] != "beside":
+        if "max_new_tokens" in stage:
             stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
     evaluation = _stage(table, "eval")
     evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
@@ -269,19 +268,19 @@ def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, 
     models = measured(table, stage)
     n_levels = sum(map(len, stage["tasks"].values()))
     n = stage["problems"] * n_levels
-    n_talk = n_questions(stage.get("talk", 0))
+    n_common = talk.n_common() if stage["common"] else 0
     longest = stage["max_new_tokens"]
     answers = longest  # the first model's never end
     answers += look.answer * (len(models) - 1)
     written = n * (1 + stage["samples"]) * answers
-    written += len(models) * n_talk * longest
+    written += len(models) * n_common * SAID
     read = 2 * n * look.prompt
-    read += n_talk * TALK
+    read += n_common * TALK
     read += 2 * stage["heldout_bytes"] / PROSE
     seconds = written / look.drawn_a_second
     seconds += len(models) * read / look.read_a_second
     named = " and ".join(models)
-    beside = ", prose and small talk" if n_talk else ""
+    beside = ", small talk, facts and prose" if n_common else ""
     return f"evaluation: {n} problems{beside}, {named}", seconds
 
 

@@ -32,9 +32,10 @@ QUICK = [["nomoat.lab.look", "PROBLEMS", 8], ["nomoat.plan.probe", "SECONDS", 0.
 FEW = {"sets": QUICK}
 SMALL = (
     "threads=1", "save_seconds=0",
-    "cold.steps=20", "cold.until=0.02", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "cold.steps=20", "cold.until=0.00003", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "cold.schedule.warmup=0.1", "cold.schedule.decay=0.9",
     "rl.steps=4", "rl.prompts=3", "rl.group=8", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
-    "beside.problems=2", "beside.talk=0", "beside.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
+    "eval.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
 )  # fmt: skip
 
 
@@ -69,17 +70,16 @@ def taught(forge, place):
 
 def test_one_command_looks_plans_teaches_and_measures(taught):
     run, done = taught
-    assert [stage["name"] for stage in run.recipe["stages"]] == ["main", "cold", "rl", "beside", "eval"]
-    assert json.loads(done.out)["ran"] == ["main", "cold", "rl", "beside", "eval"]
+    assert [stage["name"] for stage in run.recipe["stages"]] == ["main", "cold", "rl", "eval"]
+    assert json.loads(done.out)["ran"] == ["main", "cold", "rl", "eval"]
     assert run.recipe["stages"][1]["chains"] == 0.0  # no `work`, no right answer: it is shown answers alone
     (look,) = run.events("look")
     assert [(seen["level"], seen["n"]) for seen in look["levels"]] == [(4, 4), (5, 4)]
     assert "a cold start on right answers alone" in " ".join(done.err.split())
     assert "What it can do already" in done.err
     assert {e["model"] for e in run.events("score", "eval") if "model" in e} == {"main", "cold", "rl"}
-    assert {e["model"] for e in run.events("score", "beside") if "model" in e} == {"main", "rl"}
     names = {e["name"] for e in run.events("score")}
-    assert {"bpb/en", "accuracy/greedy"} <= names
+    assert {"bpb/en", "accuracy/greedy", "common/talk", "common/facts"} <= names
     assert {(e["level"], e["n"]) for e in run.events("constant", "eval")} == {(4, 4), (5, 4)}
     assert any(0 < e["reward"] < 1 and e["dead_groups"] < 1 for e in run.curve("rl"))  # there was news
     assert (run.root / "rl" / "adapter" / "adapter_config.json").is_file()

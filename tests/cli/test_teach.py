@@ -9,8 +9,10 @@ from brought import LLAMA, saved, spoilt
 from shapes import varied
 
 from nomoat.cli import main
+from nomoat.cli.teach import Clock
 from nomoat.run.directory import Run
-from nomoat.stages import footprint
+from nomoat.run.stop import Stop
+from nomoat.stages import footprint, s5_rl
 
 TASK = '''
 """Letters."""
@@ -197,3 +199,20 @@ def test_an_adapter_of_another_base_is_refused(place, taught, tmp_path, capsys):
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     said = refused(capsys, "teach", adapter, "--task", place / "letters.py", "--out", tmp_path / "run")
     assert "it is an adapter of another base; name that one" in said
+
+
+def test_reinforcement_begins_with_the_steps_that_the_time_has_left_and_keeps_them(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    config = s5_rl.Config(kind="rl", name="rl", tasks={"lamp": [4]}, steps=50)
+    with run.locked():
+        run.log("look", stage=None, train_seconds=100.0, kept_seconds=10.0, step_seconds=9.0)
+        run.log("step", stage="cold", step=1, seconds=30.0)
+        begun = Clock(run, Stop(), "cpu", 1).cut(config)
+        assert begun.steps == 6
+        run.log("stage_start", stage="rl", config=begun.model_dump(by_alias=True))
+        run.log("step", stage="rl", step=1, seconds=40.0)
+        later = Clock(run, Stop(), "cpu", 1)
+        assert later.cut(config) == begun
+        assert not later.stop.requested
+        later.hear({"kind": "step", "stage": "rl", "seconds": 31.0})
+        assert later.stop.requested

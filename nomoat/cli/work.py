@@ -97,7 +97,6 @@ def work(
     """
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
-    from nomoat.plan.budget import Meter
     from nomoat.report.scores import is_done
     from nomoat.stages.pipeline import check, run_stages
 
@@ -114,17 +113,21 @@ def work(
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
         with _stopping(ranks) as stop, contextlib.ExitStack() as stack:
-            if metered is None and recipe.limit:
-                metered = functools.partial(Meter, recipe)
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
                 run.observers += [stack.enter_context(watch), guard.hear]
-            meter = metered and functools.partial(metered, run, stop)
-            how = {"only": only, "again": again, "metered": meter, "accept": goes_on}
-            ran = run_stages(run, laid, stop, **how)
+            how = {"only": only, "again": again, "accept": goes_on}
+            ran = run_stages(run, laid, stop, metered=metered or _metered(recipe), **how)
         return ran, run if leads else None
+
+
+def _metered(recipe: "Recipe") -> Callable[..., Any] | None:
+    """What makes the meter of a recipe with a budget."""
+    from nomoat.plan.budget import Meter
+
+    return functools.partial(Meter, recipe) if recipe.limit else None
 
 
 def _say_notes(recipe: "Recipe") -> None:

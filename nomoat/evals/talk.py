@@ -1,5 +1,5 @@
-"""Whether a model holds a conversation: small talk in wordings that no training uses, problems in later turns,
-and what any chat model may be asked, whoever made it."""
+"""Whether a model holds a conversation: small talk in wordings that no training uses, problems in later
+turns, and what any chat model may be asked, whoever made it."""
 
 import random
 import re

@@ -28,7 +28,8 @@ LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for
 FEW_SHOWN = 20  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
-TALK, SAID, PROSE = 40, 36, 3  # tokens of a question of small talk and of its reply, bytes of a token of prose
+TALK, SAID = 40, 36  # tokens of a question of small talk and of its reply
+PROSE = 3  # bytes of a token of prose
 HANDLED = 6e-8  # seconds for each parameter to read the weights of a stage, and to save what it leaves
 
 

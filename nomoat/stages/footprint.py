@@ -94,13 +94,15 @@ def keeps_reference(config: StageConfig, spec: Spec) -> bool:
 
 
 def sampling(spec: Spec, rows: int, max_new_tokens: int) -> float:
-    """Bytes while answers are drawn: the weights once more, in the order of the compiled step, with two copies
-    of the table in passing; a cache, the logits of a step."""
-    limits = room(spec, min(rows, ROWS), PROMPT_TOKENS + max_new_tokens)
-    own = counts.cache_bytes(spec) * limits.rows * (PROMPT_TOKENS + max_new_tokens)
+    """Bytes while answers are drawn: the weights once more, in the order of the compiled step, with two
+    copies of the table in passing; a cache, the logits of a step."""
+    longest = PROMPT_TOKENS + max_new_tokens
+    limits = room(spec, min(rows, ROWS), longest)
+    own = counts.cache_bytes(spec) * limits.rows * longest
     logits = limits.rows * spec.vocab_size * FLOAT
-    copied = FLOAT * (n_parameters(spec) + 2 * spec.vocab_size * spec.d_model)
-    return copied + min(limits.cache_bytes, own) + logits
+    table = spec.vocab_size * spec.d_model
+    copied = n_parameters(spec) + 2 * table
+    return copied * FLOAT + min(limits.cache_bytes, own) + logits
 
 
 def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:

@@ -2,7 +2,7 @@
 
 A step's loss is a mean over answers that were not learnt from yet, unless they are few; with n trained tokens
 in a document and a loss of l nats for each, the model draws all of them with probability exp(-n l): a
-geometric mean over the documents, which their mean is never below (Jensen 1906).
+geometric mean over the documents, which their arithmetic mean is never below.
 """
 
 import math

@@ -1,5 +1,7 @@
 """What counts as talking: accepted answers, held-out words, the same problems in later turns."""
 
+import itertools
+
 import pytest
 
 from nomoat.data.conversation import LANGS, accepted, fold, topics, wordings
@@ -85,7 +87,7 @@ def test_the_same_problems_stand_in_later_turns():
 def test_what_any_model_may_be_asked_takes_the_words_that_it_names_and_no_others():
     asked = talk.common()
     assert sum(map(len, asked.values())) == talk.n_common()
-    for exercise in (e for exercises in asked.values() for e in exercises):
+    for exercise in itertools.chain(*asked.values()):
         for word in exercise.problem.facts["says"]:
             assert exercise.task.check(exercise.problem, f"Oh, {word.upper()}!")
         assert not exercise.task.check(exercise.problem, f"Oh, x{exercise.problem.witness}x.")

@@ -25,7 +25,7 @@ ROOM = 1.25  # tokens of an answer beside those of the longest worked one
 KEPT_BACK = 0.1  # share of the time that is not planned for
 COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start on examples takes; its steps
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
-FEW_SHOWN = 20  # steps on its own right answers, of which there are few
+FEW_SHOWN = 40  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
 TALK, SAID = 40, 36  # tokens of a question of small talk and of its reply
@@ -59,7 +59,7 @@ class Plan:
         table = recipe.table
         taught = {**table, "stages": [s for s in table["stages"] if s["kind"] != "import"]}
         held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
-        steps = (replace(s, memory_bytes=held.get(s.stage, held["main"])) for s in steps_of(taught, look))
+        steps = (replace(s, memory_bytes=held.get(s.stage, held["eval"])) for s in steps_of(taught, look))
         return cls(table, tuple(steps), reason, minutes, step_seconds(taught, look))
 
     @property

@@ -96,6 +96,14 @@ def test_a_cold_start_ends_where_the_model_gives_whole_answers_often_enough(taug
     assert "cold start: at most 20 steps" in " ".join(done.err.split())
 
 
+def test_all_weights_may_learn_instead_of_adapters(forge, place):
+    whole = f'models.main={{ from = "{place / "base"}" }}'
+    planned = forge(*words(place, "full", "--plan", "--json"), whole, trap=FEW)
+    assert planned.code == 0, planned.err
+    stages = {stage["name"]: stage for stage in json.loads(planned.out)["recipe"]["stages"]}
+    assert stages["cold"]["lora"] is stages["rl"]["lora"] is None
+
+
 def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, curve):
     run, _ = taught
     killed = {"signal": signal.SIGKILL, "kind": "step", "stage": "rl", "step": 2, **FEW}

@@ -74,7 +74,7 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
         held += learns * FLOAT
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
-        return held + HOLES * (left + updating(spec, config.lora, each))
+        return held + HOLES * left + updating(spec, config.lora, each)
     if config.lora:  # the merged policy has its own of what is adapted, and shares the tables
         held += (n - tables(spec)) * FLOAT
     elif keeps_reference(config, spec):

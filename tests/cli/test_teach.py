@@ -118,7 +118,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, cu
 @pytest.mark.check
 def test_time_that_is_spent_ends_reinforcement_and_not_the_run(forge, place):
     hopeful = {"sets": [*QUICK, ["nomoat.lab.teach", "KEPT_BACK", -1e9]]}
-    done = forge(*words(place, "late", "--minutes", "0.0001"), trap=hopeful)
+    done = forge(*words(place, "late", "--minutes", "0.001"), trap=hopeful)
     assert done.code == 0, done.err
     assert "the time for training is spent: reinforcement ends behind step 1" in done.err
     run = Run.open(place / "late")

@@ -114,7 +114,7 @@ def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:
 def updating(spec: Spec, lora: Lora | None, each: int) -> float:
     """Bytes of logits, gradients and what the optimiser copies."""
     V, learns = spec.vocab_size, n_learning(spec, lora)
-    logits = 3 * chunk_rows(V) * V * FLOAT
+    logits = HOLES * 3 * chunk_rows(V) * V * FLOAT
     of_head = 0 if lora else V * spec.d_model * (FLOAT + each)
     return logits + of_head + learns * each + FLOAT * min(AT_ONCE, learns)
 

@@ -1,15 +1,15 @@
 """Adding: whole numbers, digit by digit from the right.
 
-Level 1: two digits and one.  Level 2: two and two.  Level 3: three and two.  In English alone.
+Level 1: two digits and one.  Level 2: two and two.  In English alone.
 """
 
 import random
 
 from nomoat.tasks.base import Problem, check, others
 
-levels = (1, 2, 3)
+levels = (1, 2)
 
-SIZES = {1: (2, 1), 2: (2, 2), 3: (3, 2)}
+SIZES = {1: (2, 1), 2: (2, 2)}
 WORDINGS = ("What is {a}+{b}?", "Add {a} and {b}.", "{a}+{b}=?", "How much is {a} plus {b}?")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from nomoat.cli import runs, say
 from nomoat.cli.args import Columns, Json, Plan, Sets, Source, said, with_columns
 from nomoat.cli.work import resolve, work
-from nomoat.config import ConfigError, JsonObject, override, read_recipe
+from nomoat.config import ConfigError, JsonObject, override, parse, read_recipe
 from nomoat.run.directory import Run
 from nomoat.run.stop import Interrupted, Stop
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nomoat.lab import teach as lab
     from nomoat.lab.look import Look
     from nomoat.report.table import Table
-    from nomoat.stages.recipe import Recipe
+    from nomoat.stages.recipe import Recipe, StageConfig
 
 RECIPE = "teach"
 
@@ -46,7 +46,7 @@ def teach(
         if plan:
             return _tell_plan(looked, planned, recipe) if json else say.tables([planned.price_table()])
         _aside([planned.price_table()])
-        _create(out, recipe, looked, planned.train_seconds(minutes))
+        _create(out, recipe, looked, planned.times)
     if plan:
         raise ConfigError(f"{out} has begun, and its plan is made; expected no --plan; leave it out")
     return runs.finish(recipe, *_in_time(recipe, out), json)
@@ -90,7 +90,7 @@ def _planned(
     table, reason = lab.plan(table, model, task, looked, minutes)
     recipe = _resolved(table, sets)
     check(recipe, whole=False)
-    return looked, lab.Plan.of(recipe, looked, reason), recipe
+    return looked, lab.Plan.of(recipe, looked, minutes, reason), recipe
 
 
 def _resolved(table: JsonObject, sets: tuple[str, ...]) -> "Recipe":
@@ -126,29 +126,44 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     return looked
 
 
-def _create(out: Path, recipe: "Recipe", looked: "Look", seconds: float) -> None:
+def _create(out: Path, recipe: "Recipe", looked: "Look", times: dict[str, float]) -> None:
     """The run, its log beginning with what was seen and how long it may train."""
     run = Run.create(out, recipe.table)
     with run.locked():
-        run.log("look", stage=None, train_seconds=seconds, **asdict(looked))
+        run.log("look", stage=None, **times, **asdict(looked))
 
 
 class Clock:
-    """Asks to stop behind a step of reinforcement when the time for training is spent."""
+    """The time for training, a meter as plan/budget.py has one: reinforcement begins with the steps that what
+    is left allows, and is asked to stop behind one of them when nothing is left."""
 
-    def __init__(self, run: Run, stop: Stop):
-        self.stop = stop
-        (look,) = run.events("look")
-        self.left = look["train_seconds"] - sum(map(self._seconds, run.events()))
+    def __init__(self, run: Run, stop: Stop, device: str, units: int):
+        self.run, self.stop = run, stop
+        (self.look,) = run.events("look")
+        self.left = self.look["train_seconds"]
+        for event in run.events():
+            self.left -= self._seconds(event)
 
     def _seconds(self, event: JsonObject) -> float:
-        learns = event["kind"] in ("step", "work") and event.get("stage") not in ("eval", "beside")
+        learns = event["kind"] in ("step", "work") and event.get("stage") != "eval"
         return (event.get("seconds") or 0.0) if learns else 0.0
 
-    def __call__(self, event: JsonObject) -> None:
+    def hear(self, event: JsonObject) -> None:
         self.left -= self._seconds(event)
         if self.left < 0 and event["kind"] == "step" and event["stage"] == "rl":
             self.stop.requested = True
+
+    def cut(self, config: "StageConfig") -> "StageConfig":
+        """A stage as it began, or as the time allows."""
+        if begun := self.run.begun(config.name):
+            return parse(type(config), begun["config"], config.name)
+        if config.name != "rl":
+            return config
+        n_steps = int((self.left - self.look["kept_seconds"]) / self.look["step_seconds"])
+        return config.model_copy(update={"steps": max(min(n_steps, config.steps), 1)})
+
+    def verdict(self) -> str:
+        return ""
 
     @property
     def over(self) -> bool:
@@ -160,12 +175,12 @@ def _in_time(recipe: "Recipe", out: Path) -> tuple[list[str], Run | None]:
     """The stages that ran; where the time is spent, reinforcement ends with the steps that it has done."""
     clocks = []
 
-    def watched(run: Run, stop: Stop) -> Clock:
-        clocks.append(Clock(run, stop))
+    def metered(*of_run: Any) -> Clock:
+        clocks.append(Clock(*of_run))
         return clocks[-1]
 
     try:
-        return work(recipe, out, watched=watched)
+        return work(recipe, out, metered=metered)
     except Interrupted:
         run = Run.open(out)
         if not clocks[-1].over or run.finished("rl"):

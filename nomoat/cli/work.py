@@ -86,18 +86,17 @@ def work(
     goes_on: bool = False,
     *,
     again: bool = False,
-    watched: Callable[[Run, Stop], Observer] | None = None,
+    metered: Callable[[Run, Stop, str, int], Any] | None = None,
 ) -> tuple[list[str], Run | None]:
     """Runs stages with progress on stderr: those that ran, and the run to read, which is None on ranks that
     don't lead.
 
     A new run begins with what the run in `source` has done of the same recipe.  `goes_on`: a run that has
     begun takes a changed recipe, texts and tasks as far as it can, and its log says so.  `again` as in
-    run_stages.  `watched` gives another observer of the log, which may ask to stop.
+    run_stages.  `metered` gives what stands in the place of a budget's meter.
     """
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
-    from nomoat.plan.budget import Meter
     from nomoat.report.scores import is_done
     from nomoat.stages.pipeline import check, run_stages
 
@@ -114,17 +113,21 @@ def work(
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
         with _stopping(ranks) as stop, contextlib.ExitStack() as stack:
-            metered = functools.partial(Meter, recipe, run, stop) if recipe.limit else None
             if leads:
                 stack.enter_context(run.locked())
             if leads and finished != set(names):
                 watch = _watch(recipe, run, ranks, names, finished)
                 run.observers += [stack.enter_context(watch), guard.hear]
-            if watched:
-                run.observers.append(watched(run, stop))
-            how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
-            ran = run_stages(run, laid, stop, **how)
+            how = {"only": only, "again": again, "accept": goes_on}
+            ran = run_stages(run, laid, stop, metered=metered or _metered(recipe), **how)
         return ran, run if leads else None
+
+
+def _metered(recipe: "Recipe") -> Callable[..., Any] | None:
+    """What makes the meter of a recipe with a budget."""
+    from nomoat.plan.budget import Meter
+
+    return functools.partial(Meter, recipe) if recipe.limit else None
 
 
 def _say_notes(recipe: "Recipe") -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from nomoat import stats
 from nomoat.config import JsonObject
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import release_memory
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, account, sample
 from nomoat.stats import Accuracy, grouped, mean
@@ -42,6 +43,7 @@ class Candidate:
             think=self.think,
             temperature=self.temperature,
         )
+        release_memory()  # the engine's copy of the weights
         if work is not None:
             account(work, self.model, groups)
         return judge(groups)

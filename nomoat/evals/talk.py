@@ -1,7 +1,8 @@
-"""Whether a model holds a conversation: small talk in wordings that no training uses, and problems in later
-turns."""
+"""Whether a model holds a conversation: small talk in wordings that no training uses, problems in later
+turns, and what any chat model may be asked, whoever made it."""
 
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from nomoat.tasks.base import Problem
 Levels = Mapping[str, Sequence[int]]
 TURNS = (1, 2, 4)  # in which the same problems are asked
 FIRST, LATER, FREE = "first", "later", "free"  # how small talk is asked
+COMMON_TOKENS = 64  # of a reply to what any model may be asked
 
 
 def _sensible(problem: Problem, answer: str) -> bool:
@@ -26,7 +28,13 @@ def _sensible(problem: Problem, answer: str) -> bool:
     return any(accepted(topic, facts["lang"], answer) for topic in facts["topics"])
 
 
+def _says(problem: Problem, answer: str) -> bool:
+    words = "|".join(map(re.escape, problem.facts["says"]))
+    return re.search(rf"(?<!\w)({words})(?!\w)", answer, re.IGNORECASE) is not None
+
+
 TALK = SimpleNamespace(__name__="talk", form="line", levels=(1,), check=_sensible)
+COMMON = SimpleNamespace(__name__="common", form="line", levels=(1,), check=_says)
 
 
 def questions(levels: Levels, n: int, seed: int) -> dict[str, list[Exercise]]:
@@ -46,6 +54,21 @@ def questions(levels: Levels, n: int, seed: int) -> dict[str, list[Exercise]]:
 def written_apart() -> list[dict]:
     """The questions of talk.toml: `say`, `lang`, `topics`."""
     return shipped(__file__)["probe"]
+
+
+def common() -> dict[str, list[Exercise]]:
+    """The questions of common.toml: small talk, and facts."""
+    asked = {}
+    for what, questions in shipped(__file__, "common.toml").items():
+        asked[what] = []
+        for say, words in questions.items():
+            facts = {"lang": "en", "says": words, "topics": [what]}
+            asked[what].append(Exercise("common", 1, COMMON, Problem(say, say, words[0], facts)))
+    return asked
+
+
+def n_common() -> int:
+    return sum(map(len, common().values()))
 
 
 def n_questions(n: int) -> int:
@@ -86,4 +109,4 @@ def missed(groups: Sequence[Group]) -> Iterator[tuple[str, int, int]]:
 
 
 def _place(exercise: Exercise) -> str:
-    return exercise.problem.facts["topics"][0] if exercise.task is TALK else exercise.family
+    return exercise.problem.facts["topics"][0] if exercise.task in (TALK, COMMON) else exercise.family

@@ -90,8 +90,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def look(model: Transformer, tokenizer: Tokenizer, task: str, seed: int, lora: Lora) -> Look:
-    """What a model does with problems to train on; it has adapters afterwards."""
+def look(model: Transformer, tokenizer: Tokenizer, task: str, seed: int, lora: Lora | None) -> Look:
+    """What a model does with problems to train on; it has adapters afterwards, where any are to learn."""
     start = time.perf_counter()
     levels = {task: list(find.find(task).levels)}
     prompt, worked, example = lengths(tokenizer, levels, seed)
@@ -158,9 +158,10 @@ def says(judged: Judged) -> bool:
 
 
 def learning_rate(
-    model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int, lora: Lora
+    model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int, lora: Lora | None
 ) -> float:
-    """Tokens a second that adapters learn from, by one gradient after one that is not counted."""
+    """Tokens a second that adapters learn from, or all weights, by one gradient after one that is not
+    counted."""
     examples = documents.worked(levels, N_WORKED, 1.0, tokenizer, seed)
     taken, n_tokens = [], 0
     for example in examples:
@@ -168,7 +169,10 @@ def learning_rate(
             break
         taken.append(example)
         n_tokens += len(example.ids)
-    model = attach(model, adapters.new_parts(model, lora, seed))
+    if lora:
+        model = attach(model, adapters.new_parts(model, lora, seed))
+    else:
+        model.requires_grad_()
     batch = talk.rows(taken, max(len(example.ids) for example in taken), seed)
     took = 0.0
     for _ in range(2):

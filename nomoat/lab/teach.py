@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nomoat.config import ConfigError, DataError, JsonObject
-from nomoat.evals.talk import n_questions
+from nomoat.evals import talk
 from nomoat.lab.look import Look, percent
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
@@ -25,10 +25,11 @@ ROOM = 1.25  # tokens of an answer beside those of the longest worked one
 KEPT_BACK = 0.1  # share of the time that is not planned for
 COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start on examples takes; its steps
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
-FEW_SHOWN = 20  # steps on its own right answers, of which there are few
+FEW_SHOWN = 40  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
-TALK, PROSE = 60, 3  # tokens of a question of small talk, bytes of a token of prose
+TALK, SAID = 40, 36  # tokens of a question of small talk and of its reply
+PROSE = 3  # bytes of a token of prose
 HANDLED = 6e-8  # seconds for each parameter to read the weights of a stage, and to save what it leaves
 
 
@@ -44,29 +45,36 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe that teaches, and what it takes."""
+    """The recipe that teaches, and what it takes; `step_seconds`: a step of reinforcement."""
 
     table: JsonObject
     steps: tuple[Step, ...]
     reason: str
+    minutes: float
+    step_seconds: float
 
     @classmethod
-    def of(cls, recipe: Recipe, look: Look, reason: str) -> "Plan":
+    def of(cls, recipe: Recipe, look: Look, minutes: float, reason: str) -> "Plan":
         """The plan of a resolved recipe, each stage with the bytes that the process will hold."""
         table = recipe.table
         taught = {**table, "stages": [s for s in table["stages"] if s["kind"] != "import"]}
         held = {config.name: footprint.planned(recipe, config) for config in recipe.stages}
-        steps = (replace(s, memory_bytes=held.get(s.stage, held["main"])) for s in steps_of(taught, look))
-        return cls(table, tuple(steps), reason)
+        steps = (replace(s, memory_bytes=held.get(s.stage, held["eval"])) for s in steps_of(taught, look))
+        return cls(table, tuple(steps), reason, minutes, step_seconds(taught, look))
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps)
+        """Of all of it: no more than the time is, since reinforcement gets what of it is left."""
+        return min(sum(step.seconds for step in self.steps), 60 * self.minutes)
 
-    def train_seconds(self, minutes: float) -> float:
-        """What of the time is left for training, by the look and what evaluation is planned to take."""
-        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "beside", "eval"))
-        return 60 * minutes - measured
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds: what of the time is left for training, by the look and what evaluation is planned to take;
+        what of that is kept back; a step of reinforcement."""
+        whole = 60 * self.minutes
+        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "eval"))
+        kept = KEPT_BACK * whole
+        return {"train_seconds": whole - measured, "kept_seconds": kept, "step_seconds": self.step_seconds}
 
     def price(self) -> JsonObject:
         """Time, memory, energy and money, estimated."""
@@ -103,8 +111,7 @@ def first_table(table: JsonObject, model: str, task: str) -> JsonObject:
     context = given.told(model).spec.context
     levels = list(find.find(task).levels)
     for stage in table["stages"]:
-        if stage["name"] != "beside":
-            stage["tasks"] = {task: levels}
+        stage["tasks"] = {task: levels}
     table["stages"] = [s for s in table["stages"] if s["name"] != "own"]
     for stage in table["stages"]:
         for key in ("context", "max_new_tokens"):
@@ -136,7 +143,7 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
     kind, reason = cold_start(look, task)
     _with_cold_start(table, whole, kind, look)
     for stage in table["stages"]:
-        if "max_new_tokens" in stage and stage["name"] != "beside":
+        if "max_new_tokens" in stage:
             stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
     evaluation = _stage(table, "eval")
     evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
@@ -145,7 +152,8 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
 
 
 def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -> None:
-    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off."""
+    """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off: of
+    each the most, of reinforcement as if the cold start had learnt enough at once."""
     taken = {step.stage: step.seconds for step in steps_of(table, look)}
     left = seconds + taken["rl"]
     left -= sum(taken.values())
@@ -153,9 +161,9 @@ def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -
         cold = _stage(table, "cold")
         left += taken["cold"]
         each = taken["cold"] / cold["steps"]
-        wanted = max(int(COLD * left / each), cold["steps"])
+        wanted = max(int(COLD * left / each), 1)
         cold["steps"] = min(wanted, MOST_SHOWN)
-        left -= each * cold["steps"]
+        n_steps(table, look, left - each * cold["steps"])
     _stage(table, "rl")["steps"] = n_steps(table, look, left)
 
 
@@ -245,12 +253,15 @@ def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, f
 def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n_tokens = stage["rows"] * stage["context"]
     seconds = stage["steps"] * n_tokens / look.learnt_a_second
-    return f"cold start: {stage['steps']} steps of {n_tokens:,} tokens", seconds
+    most = "at most " if stage.get("until") else ""
+    return f"cold start: {most}{stage['steps']} steps of {n_tokens:,} tokens", seconds
 
 
 def _reinforcement(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n, prompts, group = stage["steps"], stage["prompts"], stage["group"]
-    what = f"reinforcement: {n} steps, {prompts} questions with {group} answers each"
+    shorter = any(other.get("until") for other in table["stages"])
+    most = "at most " if shorter else ""
+    what = f"reinforcement: {most}{n} steps, {prompts} questions with {group} answers each"
     return what, n * step_seconds(table, look)
 
 
@@ -258,19 +269,19 @@ def _evaluation(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, 
     models = measured(table, stage)
     n_levels = sum(map(len, stage["tasks"].values()))
     n = stage["problems"] * n_levels
-    n_talk = n_questions(stage.get("talk", 0))
+    n_common = talk.n_common() if stage["common"] else 0
     longest = stage["max_new_tokens"]
     answers = longest  # the first model's never end
     answers += look.answer * (len(models) - 1)
     written = n * (1 + stage["samples"]) * answers
-    written += len(models) * n_talk * longest
+    written += len(models) * n_common * SAID
     read = 2 * n * look.prompt
-    read += n_talk * TALK
+    read += n_common * TALK
     read += 2 * stage["heldout_bytes"] / PROSE
     seconds = written / look.drawn_a_second
     seconds += len(models) * read / look.read_a_second
     named = " and ".join(models)
-    beside = ", prose and small talk" if n_talk else ""
+    beside = ", small talk, facts and prose" if n_common else ""
     return f"evaluation: {n} problems{beside}, {named}", seconds
 
 

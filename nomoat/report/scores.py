@@ -16,6 +16,8 @@ CONVERSATION = {  # what was measured, in words
     "talk/first": "talk, first turn",
     "talk/later": "talk, later turn",
     "talk/free": "talk, written apart",
+    "common/talk": "talk, of any model",
+    "common/facts": "facts, untouched",
     "turn/1": "problems, turn 1",
     "turn/2": "problems, turn 2",
     "turn/4": "problems, turn 4",

@@ -151,6 +151,7 @@ class Learner:
         for attempt in range(1 + self.settings.refill):
             exercises = self.fitting(self.draw(number, attempt, wanted - len(live)))
             rounds.append(self.rollouts(number, attempt, exercises, len(groups)))
+            self.release()
             own += [rounds[-1].groups[i] for i in rounds[-1].own]
             groups += rounds[-1].groups
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
@@ -161,7 +162,6 @@ class Learner:
             groups, mismatch = self.outside.weighed(number, self.model, groups, self.settings.temperature)
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
         self.curriculum.learn(groups)
-        self.release()
         seconds, idle = time.perf_counter() - start, exchange.idle_share(rounds)
         return Batch(tuple(groups), tuple(own), tuple(live), seconds, idle, mismatch)
 

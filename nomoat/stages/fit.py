@@ -18,6 +18,7 @@ from nomoat.model.lora import Lora
 from nomoat.model.spec import Spec
 from nomoat.stages import estimate, footprint, inputs, limits
 from nomoat.stages.begin import Learns, Start, Values, build
+from nomoat.stages.learnt import Learnt
 from nomoat.stages.models import DTYPES, dtype_of, load_tokenizer, save_model
 from nomoat.stages.recipe import Fields, Recipe, Tasks
 from nomoat.tokenizer.bpe import Tokenizer
@@ -92,10 +93,16 @@ class Config(inputs.ReadsText):
 
 
 def fit(
-    session: Session, config: Config, recipe: Recipe, start: Start, *, fresh: bool = False
+    session: Session,
+    config: Config,
+    recipe: Recipe,
+    start: Start,
+    *,
+    fresh: bool = False,
+    until: float | None = None,
 ) -> Fields:
     """Trains what begins with some weights on the stage's documents and saves it, as the stages that continue
-    on other data do too."""
+    on other data do too; `until` as in s4_sft.py."""
     limits.check_stages(config, start.spec, session.mesh.axes)
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
@@ -107,12 +114,16 @@ def fit(
         config = config.model_copy(update={"micro_rows": rows})
     model, pipeline = build(session, start, config.precision, learns(config, recipe))
     optimizer = Optimizer(model, config.optim, session.mesh, pipeline)
+    learnt = Learnt(until, data)
 
     def compute(step: int) -> Gradient:
         batches = microbatches(rows_at(config, data, step), session.mesh)
-        return accumulate(model, batches, config.objective, session.mesh, pipeline)
+        return learnt.hear(accumulate(model, batches, config.objective, session.mesh, pipeline))
 
-    train(session, model, optimizer, config.schedule, config.steps, compute)
+    how = {"extra": learnt.state, "enough": learnt.enough}
+    n_steps = train(session, model, optimizer, config.schedule, config.steps, compute, **how)
+    if n_steps < config.steps:
+        note_once(session, f"ends behind step {n_steps} of {config.steps}: {learnt.says()}")
     return save_model(session, model, optimizer, tokenizer, config.source)
 
 
@@ -179,8 +190,12 @@ def say_cut(
         said.append(f"{cut:,} are longer than rows of {context:,} tokens, and are cut")
     if mute:
         said.append(f"{mute:,} have nothing to learn")
-    text = f"{kind}: of {len(offsets) - 1:,} documents, {' and '.join(said)}"
-    if said and all(event["text"] != text for event in session.run.events("note", session.stage)):
+    if said:
+        note_once(session, f"{kind}: of {len(offsets) - 1:,} documents, {' and '.join(said)}")
+
+
+def note_once(session: Session, text: str) -> None:
+    if all(event["text"] != text for event in session.run.events("note", session.stage)):
         session.log("note", text=text)
 
 

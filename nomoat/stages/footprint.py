@@ -27,10 +27,10 @@ from nomoat.stages.recipe import Recipe, StageConfig
 from nomoat.train.optim import AT_ONCE
 from nomoat.weights import adapters
 
-PROCESS_BYTES = 0.35e9  # of Python and its libraries
+PROCESS_BYTES = 0.4e9  # of Python, its libraries and a tokenizer
 FLOAT = 4
 PROMPT_TOKENS = 64  # of a question, about
-COPIED = 1.1  # a policy's weights while it is sampled: in the order of the compiled step, and a matrix more
+HOLES = 1.35  # of a pass's tensors in a heap that has been used, as in plan/waves.py
 
 
 @cache
@@ -74,7 +74,7 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
         held += learns * FLOAT
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
-        return held + left + updating(spec, config.lora, each)
+        return held + HOLES * left + updating(spec, config.lora, each)
     if config.lora:  # the merged policy has its own of what is adapted, and shares the tables
         held += (n - tables(spec)) * FLOAT
     elif keeps_reference(config, spec):
@@ -94,11 +94,15 @@ def keeps_reference(config: StageConfig, spec: Spec) -> bool:
 
 
 def sampling(spec: Spec, rows: int, max_new_tokens: int) -> float:
-    """Bytes while answers are drawn: the weights once more, a cache, the logits of a step."""
-    limits = room(spec, min(rows, ROWS), PROMPT_TOKENS + max_new_tokens)
-    own = counts.cache_bytes(spec) * limits.rows * (PROMPT_TOKENS + max_new_tokens)
+    """Bytes while answers are drawn: the weights once more, in the order of the compiled step, with two
+    copies of the table in passing; a cache, the logits of a step."""
+    longest = PROMPT_TOKENS + max_new_tokens
+    limits = room(spec, min(rows, ROWS), longest)
+    own = counts.cache_bytes(spec) * limits.rows * longest
     logits = limits.rows * spec.vocab_size * FLOAT
-    return COPIED * n_parameters(spec) * FLOAT + min(limits.cache_bytes, own) + logits
+    table = spec.vocab_size * spec.d_model
+    copied = n_parameters(spec) + 2 * table
+    return copied * FLOAT + min(limits.cache_bytes, own) + logits
 
 
 def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:
@@ -110,7 +114,7 @@ def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:
 def updating(spec: Spec, lora: Lora | None, each: int) -> float:
     """Bytes of logits, gradients and what the optimiser copies."""
     V, learns = spec.vocab_size, n_learning(spec, lora)
-    logits = 3 * chunk_rows(V) * V * FLOAT
+    logits = HOLES * 3 * chunk_rows(V) * V * FLOAT
     of_head = 0 if lora else V * spec.d_model * (FLOAT + each)
     return logits + of_head + learns * each + FLOAT * min(AT_ONCE, learns)
 

@@ -83,14 +83,14 @@ def run_stages(
     *,
     only: Sequence[str] = (),
     again: bool = False,
-    metered: Callable[[str, int], Any] | None = None,
+    metered: Callable[[Run, Stop, str, int], Any] | None = None,
     accept: bool = False,
 ) -> list[str]:
     """Runs what is not finished, or just the stages named in `only`, anew with `again`; gives their names.
 
-    `metered(device, units)` gives the meter of a run with a budget (plan/budget.py).  DataError where what a
-    stage has read is another text or task by now, unless `accept` goes on with it (stages/inputs.py).
-    Raises run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
+    `metered(run, stop, device, units)` makes a meter as plan/budget.py has one.  DataError where what a stage
+    has read is another text or task by now, unless `accept` goes on with it (stages/inputs.py).  Raises
+    run.Interrupted where a signal asked to stop, or the budget is spent; the same call then goes on.
     """
     for name in recipe.models:
         trainable(recipe, name)
@@ -99,7 +99,7 @@ def run_stages(
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)
-    meter = metered(device, units) if metered else None
+    meter = metered(run, stop, device, units) if metered else None
     if meter:
         run.observers.append(meter.hear)
     try:

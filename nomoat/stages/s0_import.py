@@ -67,12 +67,15 @@ def finite(source: str, model: Transformer) -> None:
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:
+    """Its memory: the model, the pages of a .gguf file, and the largest matrix, which is converted."""
     spec = recipe.model(config.model)
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
+    places = given.told(recipe.given[config.model]).weights
+    mapped = sum(place.stat().st_size for place in places if place.is_file())
     return {
         "parameters": counts.params_total(spec),
         "active": counts.params_active(spec),
-        "memory_bytes": 4 * n_params,
+        "memory_bytes": 4 * n_params + mapped + 4 * spec.vocab_size * spec.d_model,
         "host": estimate.taking_in(n_params),
         "weights": recipe.given[config.model],
     }

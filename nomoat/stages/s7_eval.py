@@ -1,6 +1,7 @@
 """Stage 7: what each model of the run can do, measured on text and problems that no stage trained on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -33,7 +34,8 @@ class Config(StageConfig):
     `problems` are drawn per family and level; each is answered once greedily, `samples` times at temperature
     1.
     `talk` questions of small talk are asked greedily as the first turn and as a later one, and `turns`
-    problems per family as the first, second and fourth.
+    problems per family as the first, second and fourth; with `common`, small talk and facts that any chat
+    model may be asked.
     `think` opens (true) or skips (false) the thinking for the model; its name in the scores then says so.
     """
 
@@ -43,6 +45,7 @@ class Config(StageConfig):
     samples: Count = 4
     talk: Whole = 0
     turns: Whole = 0
+    common: bool = False
     max_new_tokens: Count = 96
     think: bool | None = None
     ngram_orders: list[Annotated[int, Field(ge=1, le=ngram.MAX_ORDER)]] = [5, 6]
@@ -160,6 +163,11 @@ def conversation(
         name: candidate.answers(work, asked, samples=1, seed=seed, greedy=True)
         for name, asked in said.items()
     }
+    if config.common:
+        short = replace(candidate, max_new_tokens=talk.COMMON_TOKENS)
+        for what, asked in talk.common().items():
+            name = f"common/{what}"
+            answers[name] = short.answers(work, asked, samples=1, seed=seed, greedy=True)
     if first:
         answers["turn/1"] = [(a.greedy,) for a in first]
     return answers
@@ -181,6 +189,7 @@ def asked(config: Config, spec: Spec) -> float:
 
 def plan(config: Config, recipe: Recipe) -> Fields:
     n_talk = talk.n_questions(config.talk) + 2 * config.n_turns  # answers, most behind other turns
+    n_talk += talk.n_common() if config.common else 0
     answers = config.n_problems * (1 + config.samples) + n_talk
     names = config.models or [s.name for s in recipe.stages if s.leaves_weights]
     specs = []

@@ -36,6 +36,11 @@ def nothing() -> None:
     """What follows a step that nothing follows."""
 
 
+def never() -> bool:
+    """Of a training that takes all of its steps."""
+    return False
+
+
 @dataclass(frozen=True)
 class Gradient:
     """What one step's forward and backward pass left behind, besides the .grad fields."""
@@ -56,10 +61,12 @@ def train(
     n_steps: int,
     compute: Callable[[int], Gradient],
     extra: JsonObject | None = None,
-) -> None:
-    """`n_steps` optimiser steps; `compute(data_step)` leaves gradients in the model.
+    enough: Callable[[], bool] = never,
+) -> int:
+    """`n_steps` optimiser steps, or fewer where it is `enough` behind one of them; gives their number.
 
-    `extra` is JSON that compute may read and change; it is saved and restored with the weights.  Resumes
+    `compute(data_step)` leaves gradients in the model.  `extra` is JSON that compute and enough may read and
+    compute may change; it is saved and restored with the weights.  Resumes
     from the newest checkpoint of this stage.  A non-finite loss or gradient skips the step on every rank;
     three in a row go back to the last checkpoint and on past the data that did it; a third time stops.
     Saves are written while the steps go on (saver.py), but where one is due after every step.
@@ -68,7 +75,8 @@ def train(
     training = _Training(session, model, optimizer, {} if extra is None else extra)
     training.restore()
     saved_at = mark = time.perf_counter()
-    while training.at.step < n_steps:
+    unfinished = training.at.step < n_steps and not enough()
+    while unfinished:
         gradient = compute(training.at.step + training.at.offset)
         grad_norm = reduce_gradients(session.mesh, optimizer)
         factor = schedule.factor(training.at.step, n_steps)
@@ -81,7 +89,7 @@ def train(
         training.log(gradient, now - mark, n_steps=n_steps, grad_norm=grad_norm, lr=factor)
         mark = now
         stop = session.mesh.any(session.stop.requested)
-        unfinished = training.at.step < n_steps
+        unfinished = training.at.step < n_steps and not enough()
         if stop or session.mesh.any(now - saved_at > session.save_seconds and unfinished):
             training.save()
             saved_at = time.perf_counter()
@@ -89,6 +97,7 @@ def train(
             training.saver.close()
             raise Interrupted(f"{session.stage} at step {training.at.step} of {n_steps}")
     training.saver.close()
+    return training.at.step
 
 
 @dataclass

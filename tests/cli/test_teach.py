@@ -9,8 +9,10 @@ from brought import LLAMA, saved, spoilt
 from shapes import varied
 
 from nomoat.cli import main
+from nomoat.cli.teach import Clock
 from nomoat.run.directory import Run
-from nomoat.stages import footprint
+from nomoat.run.stop import Stop
+from nomoat.stages import footprint, s5_rl
 
 TASK = '''
 """Letters."""
@@ -32,9 +34,10 @@ QUICK = [["nomoat.lab.look", "PROBLEMS", 8], ["nomoat.plan.probe", "SECONDS", 0.
 FEW = {"sets": QUICK}
 SMALL = (
     "threads=1", "save_seconds=0",
-    "cold.steps=20", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "cold.steps=20", "cold.until=0.00003", "cold.rows=2", "cold.context=64", "cold.optim.adam_lr=0.03",
+    "cold.schedule.warmup=0.1", "cold.schedule.decay=0.9",
     "rl.steps=4", "rl.prompts=3", "rl.group=8", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
-    "beside.problems=2", "beside.talk=0", "beside.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
+    "eval.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
 )  # fmt: skip
 
 
@@ -69,20 +72,36 @@ def taught(forge, place):
 
 def test_one_command_looks_plans_teaches_and_measures(taught):
     run, done = taught
-    assert [stage["name"] for stage in run.recipe["stages"]] == ["main", "cold", "rl", "beside", "eval"]
-    assert json.loads(done.out)["ran"] == ["main", "cold", "rl", "beside", "eval"]
+    assert [stage["name"] for stage in run.recipe["stages"]] == ["main", "cold", "rl", "eval"]
+    assert json.loads(done.out)["ran"] == ["main", "cold", "rl", "eval"]
     assert run.recipe["stages"][1]["chains"] == 0.0  # no `work`, no right answer: it is shown answers alone
     (look,) = run.events("look")
     assert [(seen["level"], seen["n"]) for seen in look["levels"]] == [(4, 4), (5, 4)]
     assert "a cold start on right answers alone" in " ".join(done.err.split())
     assert "What it can do already" in done.err
     assert {e["model"] for e in run.events("score", "eval") if "model" in e} == {"main", "cold", "rl"}
-    assert {e["model"] for e in run.events("score", "beside") if "model" in e} == {"main", "rl"}
     names = {e["name"] for e in run.events("score")}
-    assert {"bpb/en", "accuracy/greedy"} <= names
+    assert {"bpb/en", "accuracy/greedy", "common/talk", "common/facts"} <= names
     assert {(e["level"], e["n"]) for e in run.events("constant", "eval")} == {(4, 4), (5, 4)}
     assert any(0 < e["reward"] < 1 and e["dead_groups"] < 1 for e in run.curve("rl"))  # there was news
     assert (run.root / "rl" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_cold_start_ends_where_the_model_gives_whole_answers_often_enough(taught):
+    run, done = taught
+    steps = run.curve("cold")
+    assert 4 <= len(steps) < steps[-1]["n_steps"] == 20
+    (note,) = [e["text"] for e in run.events("note", "cold") if "until" in e["text"]]
+    assert note.startswith(f"ends behind step {len(steps)} of 20: a whole answer of ")
+    assert "cold start: at most 20 steps" in " ".join(done.err.split())
+
+
+def test_all_weights_may_learn_instead_of_adapters(forge, place):
+    whole = f'models.main={{ from = "{place / "base"}" }}'
+    planned = forge(*words(place, "full", "--plan", "--json"), whole, trap=FEW)
+    assert planned.code == 0, planned.err
+    stages = {stage["name"]: stage for stage in json.loads(planned.out)["recipe"]["stages"]}
+    assert stages["cold"]["lora"] is stages["rl"]["lora"] is None
 
 
 def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, curve):
@@ -99,7 +118,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(forge, place, taught, weights, cu
 @pytest.mark.check
 def test_time_that_is_spent_ends_reinforcement_and_not_the_run(forge, place):
     hopeful = {"sets": [*QUICK, ["nomoat.lab.teach", "KEPT_BACK", -1e9]]}
-    done = forge(*words(place, "late", "--minutes", "0.0001"), trap=hopeful)
+    done = forge(*words(place, "late", "--minutes", "0.001"), trap=hopeful)
     assert done.code == 0, done.err
     assert "the time for training is spent: reinforcement ends behind step 1" in done.err
     run = Run.open(place / "late")
@@ -188,3 +207,20 @@ def test_an_adapter_of_another_base_is_refused(place, taught, tmp_path, capsys):
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     said = refused(capsys, "teach", adapter, "--task", place / "letters.py", "--out", tmp_path / "run")
     assert "it is an adapter of another base; name that one" in said
+
+
+def test_reinforcement_begins_with_the_steps_that_the_time_has_left_and_keeps_them(tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    config = s5_rl.Config(kind="rl", name="rl", tasks={"lamp": [4]}, steps=50)
+    with run.locked():
+        run.log("look", stage=None, train_seconds=100.0, kept_seconds=10.0, step_seconds=9.0)
+        run.log("step", stage="cold", step=1, seconds=30.0)
+        begun = Clock(run, Stop(), "cpu", 1).cut(config)
+        assert begun.steps == 6
+        run.log("stage_start", stage="rl", config=begun.model_dump(by_alias=True))
+        run.log("step", stage="rl", step=1, seconds=40.0)
+        later = Clock(run, Stop(), "cpu", 1)
+        assert later.cut(config) == begun
+        assert not later.stop.requested
+        later.hear({"kind": "step", "stage": "rl", "seconds": 31.0})
+        assert later.stop.requested

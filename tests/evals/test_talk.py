@@ -1,5 +1,7 @@
 """What counts as talking: accepted answers, held-out words, the same problems in later turns."""
 
+import itertools
+
 import pytest
 
 from nomoat.data.conversation import LANGS, accepted, fold, topics, wordings
@@ -80,3 +82,13 @@ def test_the_same_problems_stand_in_later_turns():
         moved = talk.at_turn(first, turn, LEVELS, 0)
         assert [e.problem for e in moved] == [e.problem for e in first]
         assert {len(e.before) for e in moved} == {2 * (turn - 1)}
+
+
+def test_what_any_model_may_be_asked_takes_the_words_that_it_names_and_no_others():
+    asked = talk.common()
+    assert sum(map(len, asked.values())) == talk.n_common()
+    for exercise in itertools.chain(*asked.values()):
+        for word in exercise.problem.facts["says"]:
+            assert exercise.task.check(exercise.problem, f"Oh, {word.upper()}!")
+        assert not exercise.task.check(exercise.problem, f"Oh, x{exercise.problem.witness}x.")
+    assert not any(e.task.check(e.problem, e.problem.prompt) for e in asked["facts"])

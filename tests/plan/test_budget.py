@@ -164,7 +164,7 @@ def clock(monkeypatch):
 def ran(root: Path, recipe) -> Run:
     run = Run.create(root, recipe.table)
     with Stop() as stop, run.locked():
-        run_stages(run, recipe, stop, metered=partial(budget.Meter, recipe, run, stop))
+        run_stages(run, recipe, stop, metered=partial(budget.Meter, recipe))
     return run
 
 
@@ -175,7 +175,7 @@ def test_a_run_stops_when_its_budget_is_spent_and_goes_on_with_more(tmp_path, cl
     run.observers.append(heard.append)
     words = "pretrain at step 2 of 30; 5 s spent of a budget of 5 s: raise it, such as --set budget='10 s'"
     with Stop() as stop, run.locked(), pytest.raises(Interrupted, match=words):
-        run_stages(run, recipe, stop, metered=partial(budget.Meter, recipe, run, stop))
+        run_stages(run, recipe, stop, metered=partial(budget.Meter, recipe))
     assert sum(e["seconds"] for e in run.events() if e["kind"] in ("step", "work")) == 5
     assert heard[-1]["kind"] == "step"  # whoever watched goes on watching
     with pytest.raises(Interrupted, match="budget of 5 s"):

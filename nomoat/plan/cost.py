@@ -88,6 +88,10 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
         raise ConfigError(
             f"{run.gpus} devices, context {run.context}, {run.tokens} tokens; expected one or more of each"
         )
+    if run.tokens < run.context:
+        raise ConfigError(
+            f"{run.tokens:g} tokens, rows of {run.context}; expected a row or more, such as 14.8T tokens"
+        )
     mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)
     ranking = _ranking(run, work)

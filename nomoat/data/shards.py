@@ -236,7 +236,8 @@ def conversations_cut(
         n_trained = np.diff(before[part - part[0]])
         lengths = np.diff(part)
         starts = part[:-1] - part[0]
-        within = before[np.minimum(starts + context, starts + lengths)] - before[starts]
+        row_ends = starts + np.minimum(context, lengths)
+        within = before[row_ends] - before[starts]
         n_cut += int(((n_trained < lengths) & (lengths > context)).sum())
         n_late += int(((within == 0) & (n_trained > 0)).sum())
         n_mute += int((n_trained == 0).sum())

@@ -78,6 +78,10 @@ def plan_published(run: Published, mfu: float | None = None, **changes: Any) -> 
     asked = run.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if (asked.gpu, asked.gpus) != (run.gpu, run.gpus):
         asked = asked.model_copy(update={"mfu_class": None})
+    if 0 < asked.tokens < asked.context:
+        raise ConfigError(
+            f"{asked.tokens:g} tokens, rows of {asked.context}; expected a row or more, such as 14.8T tokens"
+        )
     return plan_pretraining(asked, mfu)
 
 
@@ -87,10 +91,6 @@ def plan_pretraining(run: Published, given: float | None = None) -> Plan:
     if run.gpus < 1 or run.context < 1 or not run.tokens > 0:
         raise ConfigError(
             f"{run.gpus} devices, context {run.context}, {run.tokens} tokens; expected one or more of each"
-        )
-    if run.tokens < run.context:
-        raise ConfigError(
-            f"{run.tokens:g} tokens, rows of {run.context}; expected a row or more, such as 14.8T tokens"
         )
     mfu = share_of_peak(run, device, given)
     work = workload(run, device, mfu.arithmetic or mfu.value)

@@ -18,7 +18,7 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
     layout and keeps the extra depths.
     """
     if out.suffix == ".gguf":
-        raise DataError(f"{out} is to be a directory; expected another ending, or export --to gguf; choose one")
+        raise DataError(f"{out} is to be a directory; expected another ending, or --to gguf; choose one")
     model = loaded.model if type == "fp8" else export.without_depths(loaded.model)
     panel = loaded.panel and loaded.panel.to_json()
     beside = {"tokenizer": loaded.tokenizer, "card": card_of(loaded), "panel": panel}

@@ -95,11 +95,13 @@ def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None
 
 
 def _check_replies(config: StageConfig, documents: Iterator[Document]) -> None:
-    """DataError where each conversation has too many words before its first reply, for any tokenizer of ours."""
+    """DataError where all conversations have too many words before a reply, for any tokenizer of ours."""
     n_late = n = 0
-    for n, document in enumerate(documents, 1):
-        asked = itertools.takewhile(lambda turn: turn.role != "assistant", document.turns or ())
-        n_late += sum(bpe.fewest(turn.content) for turn in asked) >= config.context
+    for document in documents:
+        n += 1
+        turns_before = itertools.takewhile(lambda turn: turn.role != "assistant", document.turns or ())
+        n_words = sum(bpe.fewest(turn.content) for turn in turns_before)
+        n_late += n_words >= config.context
     if n and n_late == n:
         raise inputs.no_reply(f"`{config.name}`: {config.text}", n, config.context)
 

@@ -20,6 +20,7 @@ def main() -> int:
         print("nomoat: stopped", file=sys.stderr)
         return 130
     signal.signal(signal.SIGTERM, end)
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr, where an alphabet lacks a sign
     return main(sys.argv[1:])
 
 

@@ -78,9 +78,9 @@ def evaluate(
     task: Annotated[
         tuple[str, ...], said("not a run: families and files (default: every family)", "TASK")
     ] = (),
-    problems: Annotated[int, said("not a run: of each task's first level", "N")] = 20,
-    samples: Annotated[int, said("not a run: answers beside a greedy one", "N")] = 2,
-    max_tokens: Annotated[int, said("not a run: longest answer", "N")] = 96,
+    problems: Annotated[int | None, said("not a run: of each task's first level (20)", "N")] = None,
+    samples: Annotated[int | None, said("not a run: answers beside a greedy one (2)", "N")] = None,
+    max_tokens: Annotated[int | None, said("not a run: longest answer (96)", "N")] = None,
     think: Think = "auto",
     again: Annotated[bool, said("a run: measure what was measured before, too")] = False,
     suite: Annotated[tuple[str, ...], said("others' benchmarks: standard, or some of it", "NAME")] = (),
@@ -91,8 +91,9 @@ def evaluate(
     out: Annotated[Path | None, said("a suite: keep the answers, go on there", "FILE")] = None,
 ) -> int:
     """What a run's models score, or one model on tasks."""
+    asked = think != "auto" or any(count is not None for count in (problems, samples, max_tokens))
     if suite:
-        if (name, task, problems, samples, max_tokens, think, again) != (None, (), 20, 2, 96, "auto", False):
+        if name or task or again or asked:
             raise ConfigError(
                 "--suite asks what the suite says; expected none of --name, --task, --problems, --samples, "
                 "--max-tokens, --think and --again beside it"
@@ -101,7 +102,7 @@ def evaluate(
     if limit is not None or out is not None or shots:
         raise ConfigError("--limit, --shots and --out are of a suite; expected --suite standard")
     if (Path(source) / "recipe.json").is_file():
-        _as_its_recipe_says(source, task, (problems, samples, max_tokens, think) != (20, 2, 96, "auto"))
+        _as_its_recipe_says(source, task, asked)
         return runs.evaluate(Path(source), json, name, plan, again)
     if name or plan or again:
         raise ConfigError(f"{source} is no run; expected no --name, --plan or --again: those are of runs")
@@ -109,10 +110,9 @@ def evaluate(
 
 
 def _on_tasks(
-    source: str, task: Sequence[str], counts: tuple[int, int, int], think: Think, json: bool
+    source: str, task: Sequence[str], counts: tuple[int | None, ...], think: Think, json: bool
 ) -> int:
     """What a model scores on the first level of each task."""
-    problems, samples, max_tokens = counts
     from nomoat.evals.problems import Candidate, mean_accuracy, scores
     from nomoat.parallel.contention import Polite
     from nomoat.report.scores import score_tables, scores_of
@@ -122,6 +122,12 @@ def _on_tasks(
 
     levels = {family: list(find.find(family).levels)[:1] for family in task or find.FAMILIES}
     loaded = _load(source)
+    problems, samples, max_tokens = (given or usual for given, usual in zip(counts, (20, 2, 96), strict=True))
+    if counts[-1] and max_tokens >= loaded.model.spec.context:
+        raise ConfigError(
+            f"--max-tokens {max_tokens}: expected less than the context of {source}, which is "
+            f"{loaded.model.spec.context}; lower it"
+        )
     say.speed()
     asked = exercises(levels, problems * len(levels), 0, "eval")
     candidate = Candidate(loaded.model, loaded.tokenizer, max_tokens, THINK[think])

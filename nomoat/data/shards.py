@@ -222,21 +222,26 @@ def _ones(n: int) -> np.ndarray:
 
 def conversations_cut(
     offsets: np.ndarray, trained: "np.ndarray | Joined", context: int
-) -> tuple[int, int]:
-    """(documents with tokens that aren't targets that are longer than `context`, documents without a target).
+) -> tuple[int, int, int]:
+    """(documents with tokens that aren't targets that are longer than `context`; those of them whose first
+    target lies behind it; documents without a target).
     """
     if isinstance(trained, np.ndarray) and trained.strides == (0,):
-        return 0, 0
-    n_cut = n_mute = 0
+        return 0, 0, 0
+    n_cut = n_late = n_mute = 0
     for first in range(0, len(offsets) - 1, COUNTED):
         part = offsets[first : first + COUNTED + 1]
         summed = np.cumsum(trained[int(part[0]) : int(part[-1])], dtype=np.int64)
         before = np.concatenate([[0], summed])
         n_trained = np.diff(before[part - part[0]])
         lengths = np.diff(part)
+        starts = part[:-1] - part[0]
+        row_ends = starts + np.minimum(context, lengths)
+        within = before[row_ends] - before[starts]
         n_cut += int(((n_trained < lengths) & (lengths > context)).sum())
+        n_late += int(((within == 0) & (n_trained > 0)).sum())
         n_mute += int((n_trained == 0).sum())
-    return n_cut, n_mute
+    return n_cut, n_late, n_mute
 
 
 def _sha256(path: Path) -> str:

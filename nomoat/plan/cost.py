@@ -78,6 +78,10 @@ def plan_published(run: Published, mfu: float | None = None, **changes: Any) -> 
     asked = run.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if (asked.gpu, asked.gpus) != (run.gpu, run.gpus):
         asked = asked.model_copy(update={"mfu_class": None})
+    if 0 < asked.tokens < asked.context:
+        raise ConfigError(
+            f"{asked.tokens:g} tokens, rows of {asked.context}; expected a row or more, such as 14.8T tokens"
+        )
     return plan_pretraining(asked, mfu)
 
 

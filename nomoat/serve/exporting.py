@@ -17,6 +17,8 @@ def directory(loaded: Loaded, out: Path, type: str) -> list[Path]:
     """A Hugging Face directory, read back and compared; `type` is f32, bf16, f16 or fp8, which is DeepSeek's
     layout and keeps the extra depths.
     """
+    if out.suffix == ".gguf":
+        raise DataError(f"{out} is to be a directory; expected another ending, or --to gguf; choose one")
     model = loaded.model if type == "fp8" else export.without_depths(loaded.model)
     panel = loaded.panel and loaded.panel.to_json()
     beside = {"tokenizer": loaded.tokenizer, "card": card_of(loaded), "panel": panel}

@@ -183,11 +183,18 @@ def encode(
 def say_cut(
     session: Session, kind: str, offsets: np.ndarray, trained: np.ndarray, context: int
 ) -> None:
-    """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn."""
-    cut, mute = shards.conversations_cut(offsets, trained, context)
+    """Into the log, once: how many conversations are longer than a row, how many leave nothing to learn.
+
+    DataError where no reply begins in the row of its question.
+    """
+    cut, late, mute = shards.conversations_cut(offsets, trained, context)
     said = []
+    if late and late + mute == len(offsets) - 1:
+        raise inputs.no_reply(f"{session.stage}: {kind}", late + mute, context)
     if cut:
         said.append(f"{cut:,} are longer than rows of {context:,} tokens, and are cut")
+    if late:
+        said[-1] += f", {late:,} of these before their first reply"
     if mute:
         said.append(f"{mute:,} have nothing to learn")
     if said:

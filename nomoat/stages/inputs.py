@@ -105,6 +105,14 @@ def tokens(session: Session, config: ReadsText, tokenizer: Tokenizer) -> Shard:
     return opened
 
 
+def no_reply(place: str, n_documents: int, context: int) -> DataError:
+    """What is wrong with conversations that are cut off before their first reply."""
+    return DataError(
+        f"{place}: in none of {n_documents:,} documents a reply begins within rows of {context:,} tokens; "
+        "expected a question and its reply in one; shorten the questions, or raise the context"
+    )
+
+
 def log(session: Session, what: str, source: str, sha256: str, **fields: Any) -> None:
     """A "read" event, unless the last of its kind says the same."""
     last = reads(session.run, session.stage).get((what, source))

@@ -248,6 +248,8 @@ def _check_tasks(config: StageConfig) -> None:
             place = f"`{config.name}.{key}.{family}`"
             if wrong := [level for level in levels if level not in task.levels]:
                 raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(task.levels)}")
+            if twice := [level for level in levels if levels.count(level) > 1]:
+                raise ConfigError(f"{place} has level {twice[0]} twice; expected it once; drop the other")
             if hasattr(task, "listed") and not task.listed[split]:
                 raise ConfigError(f"{place} has no problem {base.SIDES[split]}: {base.left(task)}")
             _check_judge(place, family, levels)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from nomoat.config import ConfigError, DataError
+from nomoat.data.readers import Document
 from nomoat.evals import talk
 from nomoat.run.directory import Run
-from nomoat.stages import footprint, given
+from nomoat.stages import footprint, given, inputs
 from nomoat.stages.inputs import ReadsText
 from nomoat.stages.limits import contexts
 from nomoat.stages.models import load_tokenizer
@@ -77,6 +78,7 @@ def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None
     begun = {event["stage"] for event in run.events("stage_start")} if run else set()
     before = {stage["name"]: stage.get("text") for stage in run.recipe["stages"]} if begun else {}
     read = []
+    ours = any(config.kind == "tokenizer" for config in recipe.stages)
     for config in recipe.stages:
         if not isinstance(config, ReadsText) or not (config.text or config.hub):
             continue
@@ -85,7 +87,23 @@ def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None
             continue
         read.append(asked)
         n = None if whole and config.text else 1
-        deque(itertools.islice(config.documents(), n), 0)
+        documents = itertools.islice(config.documents(), n)
+        if n is None and hasattr(config, "context") and ours:
+            _check_replies(config, documents)
+        else:
+            deque(documents, 0)
+
+
+def _check_replies(config: StageConfig, documents: Iterator[Document]) -> None:
+    """DataError where all conversations have too many words before a reply, for any tokenizer of ours."""
+    n_late = n = 0
+    for document in documents:
+        n += 1
+        turns_before = itertools.takewhile(lambda turn: turn.role != "assistant", document.turns or ())
+        n_words = sum(bpe.fewest(turn.content) for turn in turns_before)
+        n_late += n_words >= config.context
+    if n and n_late == n:
+        raise inputs.no_reply(f"`{config.name}`: {config.text}", n, config.context)
 
 
 def questions(recipe: Recipe, run: Run | None, tokenizer: Tokenizer | None = None) -> None:

@@ -42,7 +42,7 @@ def text_in(message: Mapping[str, Any]) -> str | None:
     content = message.get("content")
     if isinstance(content, list):
         texts = [_text_of(part) for part in content]
-        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+        content = "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
     return content if isinstance(content, str) else None
 
 

@@ -73,9 +73,10 @@ def test_no_documents_make_no_shard(tmp_path):
 def test_conversations_that_are_cut_or_leave_nothing_to_learn_are_counted(tmp_path):
     documents = [
         Rendered([1] * 9, [True] * 9),  # a text, which is read in pieces
+        Rendered([1] * 20, [False] * 8 + [True] * 12),  # the reply begins behind the row
         Rendered([1] * 9, [False] * 4 + [True] * 5),
         Rendered([1] * 8, [False] * 4 + [True] * 4),
         Rendered([1] * 3, [False] * 3),
     ]
     shard = shards.write(tmp_path / "s", documents)
-    assert shards.conversations_cut(shard.offsets, shard.trained, 8) == (1, 1)
+    assert shards.conversations_cut(shard.offsets, shard.trained, 8) == (2, 1, 1)

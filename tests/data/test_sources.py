@@ -119,7 +119,7 @@ def test_messages_are_turns_with_their_chains(tmp_path):
     ]
     path.write_text("\n".join(json.dumps({"messages": [*asked, reply]}) for reply in replies))
     chained, given, plain = (document.turns for document in from_path(path))
-    whole = (Message("system", "Brief."), Message("user", "2+2?"), Message("assistant", "4", "1+1"))
+    whole = (Message("system", "Brief."), Message("user", "2+\n2?"), Message("assistant", "4", "1+1"))
     assert chained == given == whole
     assert plain[-1] == Message("assistant", "4")
 

@@ -244,6 +244,7 @@ def test_what_is_no_quantity_is_named(text):
         ({"gpus": 0}, "expected one or more"),
         ({"tokens": 0.0}, "expected one or more"),
         ({"tokens": math.nan}, "expected one or more"),
+        ({"tokens": 14.8}, "14.8 tokens, rows of .* expected a row or more"),
         ({"mfu": 1.5}, "share of the peak"),
         ({"mfu_class": "hoper"}, "did you mean `hopper`"),
         ({"gpus": 100_003}, "expected a row for each"),

@@ -96,6 +96,8 @@ def test_what_is_there_is_not_written_over(made, tmp_path):
     assert (tmp_path / "new.gguf.Modelfile").read_text() == "mine"
     with pytest.raises(DataError, match="has another ending; expected FILE.gguf"):
         exporting.gguf(loaded, tmp_path / "new", "f32")
+    with pytest.raises(DataError, match="x.gguf is to be a directory; expected another ending"):
+        exporting.directory(loaded, tmp_path / "x.gguf", "f32")
     (tmp_path / "file").write_text("")
     for write, name in ((exporting.gguf, "x.gguf"), (exporting.directory, "x")):
         with pytest.raises(DataError, match="can't write to .*; expected a directory of yours"):

@@ -77,6 +77,17 @@ def test_texts_of_later_stages_are_read_before_the_first(tmp_path, begun):
         vetting.texts(recipes.resolve(table), run)
 
 
+def test_conversations_that_are_cut_before_every_reply_are_refused(tmp_path, begun):
+    path = tmp_path / "talks.jsonl"
+    recipe, run = begun({"lamp": [4]}, f"sft.text={path}")
+    talk = {"messages": [{"role": "user", "content": "so " * 200}, {"role": "assistant", "content": "Yes."}]}
+    path.write_text(json.dumps(talk) + "\n")
+    with pytest.raises(DataError, match="in none of 1 documents a reply begins within rows of 128 tokens"):
+        vetting.texts(recipe, run)
+    path.write_text(json.dumps(talk) + '\n{"prompt": "?", "completion": "Yes."}\n')
+    vetting.texts(recipe, run)
+
+
 def test_a_question_is_not_learnt_from_one_file_and_measured_from_another(tmp_path):
     rows = [{"question": f"What is {n}?", "answer": str(n)} for n in range(40)]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))

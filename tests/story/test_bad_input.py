@@ -20,6 +20,7 @@ import pytest
         ("pretrain.steps=many", "expected a whole number"),
         ("pretrain.model=mian", "did you mean `main`"),
         ("rl.tasks.lamp=[99]", "has level 99"),
+        ("eval.tasks.lamp=[4,4]", "has level 4 twice"),
         ("rl.tasks.lampe=[4]", "no task 'lampe'"),
         ("rl.from=sfft", "did you mean `sft`"),
         ("pretain.steps=3", "did you mean `pretrain`"),
@@ -157,7 +158,8 @@ def test_words_that_are_no_command(forge):
 
 def test_a_flag_that_would_be_ignored_is_refused(forge, smoke):
     for argv, message in (
-        (["eval", smoke.root, "--problems", "3"], "expected no --problems"),
+        (["eval", smoke.root, "--problems", "20"], "expected no --problems"),
+        (["eval", smoke.root / "rl" / "model", "--task", "lamp", "--max-tokens", "128"], "which is 128; lower it"),
         (["eval", smoke.root, "--think", "on"], "expected no --problems"),
         (["eval", "smollm2", "--again"], "is no run; expected no --name"),
         (["export", smoke.root, "--type", "bf16"], "found no --out"),

@@ -47,7 +47,7 @@ def test_a_chain_is_one_text_of_the_assistant():
 
 
 def test_parts_of_a_message_are_texts():
-    assert messages.text_in({"content": [{"type": "text", "text": "a"}, {"text": "b"}]}) == "ab"
+    assert messages.text_in({"content": [{"type": "text", "text": "a"}, {"text": "b"}]}) == "a\nb"
     assert messages.text_in({"content": [{"type": "image", "text": "a cat"}]}) is None
 
 

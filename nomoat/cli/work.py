@@ -99,17 +99,17 @@ def work(
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
     from nomoat.report.scores import is_done
-    from nomoat.stages.pipeline import check, run_stages
+    from nomoat.stages.pipeline import check, facts, run_stages
 
     keep_freed_memory()
     with _guarded(recipe) as guard:
         laid = laid_out(recipe, mesh.n_ranks())
-        ranks = mesh.start(laid.device, laid.mesh)
+        ranks = mesh.start(laid.device, laid.mesh, functools.partial(facts, laid))
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         ranks.lead(lambda: check(laid, Run.open(begun) if begun else None, only))
-        run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         faults.meet(ranks, out, say.aside)
+        run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}

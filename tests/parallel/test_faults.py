@@ -1,6 +1,7 @@
 """A silent rank is noticed, one whose launcher is gone leaves, and ranks that can't agree don't begin."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -134,7 +135,10 @@ def test_a_directory_that_is_not_shared_and_clocks_apart_are_said(tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     errors = ranks.run(met, 2, (one, two), False)
     assert len(errors) == 2
-    assert all("rank 1 on" in error and "shared file system" in error for error in errors)
+    assert errors[0] == errors[1]
+    assert re.search(rf"rank 1 on \S+ does not find in {two} what rank 0 on \S+ just wrote in {one};", errors[0])
+    assert ranks.run(met, 2, (f"{one}/new", two), False)[0].endswith("shared file system")
+    assert not (tmp_path / "one" / "new").exists()
     first, second = ranks.run(met, 2, (one, one), True)
     assert second == []
     assert "clocks are 100 s apart (rank 0 behind rank 1)" in first[0]

@@ -12,7 +12,7 @@ from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
 from nomoat.run.log import last_plan
-from nomoat.run.stop import Stop
+from nomoat.run.stop import Interrupted, Stop, silent
 
 if TYPE_CHECKING:
     from nomoat.parallel.faults import Guard
@@ -123,7 +123,11 @@ def work(
             if watched:
                 run.observers.append(watched(run, stop))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
-            ran = run_stages(run, laid, stop, **how)
+            try:
+                ran = run_stages(run, laid, stop, **how)
+            except Interrupted as stopped:
+                stopped.n_ranks = ranks.world
+                raise ranks.known(stopped) from None
         return ran, run if leads else None
 
 
@@ -170,7 +174,7 @@ def _stopping(ranks: "Mesh") -> Stop:
     from nomoat.parallel import faults
 
     late = functools.partial(faults.end, f"not done {faults.LEAVE_SECONDS:.0f} s after a signal")
-    return Stop(say.aside, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
+    return Stop(say.aside if ranks.speaks else silent, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
 
 
 def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":

@@ -15,11 +15,13 @@ from nomoat.config import UserError
 READ_SECONDS = 10  # for all to read why they don't begin, where rank 0 keeps the store
 
 
-def agree(store: dist.Store, rank: int, world: int, facts: Mapping[str, str]) -> None:
+def agree(
+    store: dist.Store, rank: int, world: int, facts: Mapping[str, str], *, speaks: bool = True
+) -> None:
     """UserError on every rank where one has found something else than rank 0: a recipe, a version, a mesh.
 
     Nothing but the store is needed: no group, and so no common backend.  Waits for all ranks as long as the
-    store does.
+    store does.  `speaks`: this is the rank of its machine that says it.
     """
     n = store.add(f"meetings{rank}", 1)  # a process may meet the others again
     store.set(f"found{n}-{rank}", json.dumps([socket.gethostname(), dict(facts)]))
@@ -33,7 +35,9 @@ def agree(store: dist.Store, rank: int, world: int, facts: Mapping[str, str]) ->
             with contextlib.suppress(RuntimeError):  # torch's errors of a connection
                 everyone = [f"read{n}-{other}" for other in range(world)]
                 store.wait(everyone, timedelta(seconds=READ_SECONDS))
-        raise UserError(verdict)
+        error = UserError(verdict)
+        error.told = not speaks
+        raise error
 
 
 def differing(everyones: Sequence[tuple[str, Mapping[str, str]]]) -> str:

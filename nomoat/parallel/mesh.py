@@ -23,6 +23,7 @@ from nomoat.parallel.meeting import agree
 from nomoat.run.stop import Interrupted
 
 Thing = TypeVar("Thing")
+Failure = TypeVar("Failure", UserError, Interrupted)
 PATIENCE = timedelta(days=30)  # for what rank 0 does alone
 
 
@@ -57,6 +58,11 @@ class Mesh:
     def group(self, axis: str) -> dist.ProcessGroup | None:
         """The ranks that differ from this one in an axis alone, in its order; None where it has one part."""
         return self.dims.get_group(axis) if self.dims is not None and self.size(axis) > 1 else None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this rank says, on its machine, what all know."""
+        return self.rank % self.per_node == 0
 
     @property
     def expert_nodes(self) -> int:
@@ -138,8 +144,13 @@ class Mesh:
             error = caught
         for rank, failure in enumerate(self.gather(str(error) if error else None)):
             if failure is not None:
-                raise error or UserError(f"rank {rank}: {failure}")
+                raise self.known(error or UserError(f"rank {rank}: {failure}"))
         return given
+
+    def known(self, error: Failure) -> Failure:
+        """An error that every rank raises, which one of a machine says."""
+        error.told = not self.speaks
+        return error
 
     def lead(self, work: Callable[[], Thing]) -> Thing:
         """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all, and so is
@@ -158,7 +169,7 @@ class Mesh:
         dist.broadcast_object_list(outcome, group=self.patient)
         given, error = outcome
         if error is not None:
-            raise error
+            raise self.known(error)
         return given
 
     def alone(self) -> "Mesh":
@@ -212,7 +223,8 @@ def start(
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if where.type == "cuda" else "gloo"
         store = _store(rank, world)
-        agree(store, rank, world, {**facts(), "[mesh]": axes.says(), "device": where.type})
+        found = {**facts(), "[mesh]": axes.says(), "device": where.type}
+        agree(store, rank, world, found, speaks=local == 0)
         how = {"store": store, "timeout": timedelta(seconds=axes.hang_seconds)}
         dist.init_process_group(backend, rank=rank, world_size=world, **how)
     if world == 1:

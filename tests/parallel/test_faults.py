@@ -154,11 +154,11 @@ def together(where):
     try:
         return where.together(work)
     except UserError as error:
-        return str(error)
+        return str(error), error.told
 
 
-def test_what_one_rank_cannot_do_ends_all_of_them():
-    assert ranks.run(together, 2) == ["rank 1: no such thing", "no such thing"]
+def test_what_one_rank_cannot_do_ends_all_of_them_and_is_told_once():
+    assert ranks.run(together, 2) == [("rank 1: no such thing", False), ("no such thing", True)]
 
 
 def test_a_port_in_use_is_a_clear_error(monkeypatch):

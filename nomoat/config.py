@@ -22,7 +22,6 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-
 LEFT_OUT = ("kernels", "mesh")  # tables that a recipe may leave out
 
 

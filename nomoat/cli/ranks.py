@@ -63,8 +63,8 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # where nodes may come back: a new one each time
     multiprocessing.set_forkserver_preload([*WARM])
     forkserver.ensure_running()  # it imports while this process does
-    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed import DistNetworkError
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
@@ -113,8 +113,8 @@ def _tell_wait(config: "LaunchConfig", ends: Sequence[int]) -> None:
     """Says whom it waits for, where no rank has begun yet."""
     if all(end == NOT_BEGUN for end in ends):
         say.aside(
-            f"nomoat: waits at {config.rdzv_endpoint} for {config.min_nodes} machines; start the same command "
-            "on each; the first has to answer at this port, and no other program"
+            f"nomoat: waits at {config.rdzv_endpoint} for {config.min_nodes} machines; start the same "
+            "command on each; the first has to answer at this port, and no other program"
         )
 
 

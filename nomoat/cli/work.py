@@ -12,7 +12,7 @@ from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
 from nomoat.run.log import last_plan
-from nomoat.run.stop import Interrupted, Stop, silent
+from nomoat.run.stop import Stop, silent
 
 if TYPE_CHECKING:
     from nomoat.parallel.faults import Guard
@@ -99,12 +99,12 @@ def work(
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.plan.budget import Meter
     from nomoat.report.scores import is_done
-    from nomoat.stages.pipeline import check, facts, run_stages
+    from nomoat.stages.pipeline import check, run_stages, started
 
     keep_freed_memory()
     with _guarded(recipe) as guard:
         laid = laid_out(recipe, mesh.n_ranks())
-        ranks = mesh.start(laid.device, laid.mesh, functools.partial(facts, laid))
+        ranks = started(laid)
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         ranks.lead(lambda: check(laid, Run.open(begun) if begun else None, only))
@@ -123,11 +123,7 @@ def work(
             if watched:
                 run.observers.append(watched(run, stop))
             how = {"only": only, "again": again, "metered": metered, "accept": goes_on}
-            try:
-                ran = run_stages(run, laid, stop, **how)
-            except Interrupted as stopped:
-                stopped.n_ranks = ranks.world
-                raise ranks.known(stopped) from None
+            ran = run_stages(run, laid, stop, **how)
         return ran, run if leads else None
 
 
@@ -174,7 +170,8 @@ def _stopping(ranks: "Mesh") -> Stop:
     from nomoat.parallel import faults
 
     late = functools.partial(faults.end, f"not done {faults.LEAVE_SECONDS:.0f} s after a signal")
-    return Stop(say.aside if ranks.speaks else silent, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
+    tell = say.aside if ranks.speaks else silent
+    return Stop(tell, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
 
 
 def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":

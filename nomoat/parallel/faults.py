@@ -170,13 +170,12 @@ def meet(mesh: Mesh, directory: Path, say: Callable[[str], object]) -> None:
         if not is_there:
             if mesh.rank == 0 and is_new:
                 directory.rmdir()
-            raise mesh.known(
-                UserError(
-                    f"rank {rank} on {host} does not find in {path} what rank 0 on {seen[0][1]} just wrote in "
-                    f"{seen[0][2]}; expected one directory that all ranks share; give --out on a shared file "
-                    "system"
-                )
+            error = UserError(
+                f"rank {rank} on {host} does not find in {path} what rank 0 on {seen[0][1]} just wrote in "
+                f"{seen[0][2]}; expected one directory that all ranks share; give --out on a shared file "
+                "system"
             )
+            raise mesh.known(error)
     clocks = [now for *_, now in seen]
     apart = max(clocks) - min(clocks)
     if apart > CLOCKS_SECONDS and mesh.rank == 0:

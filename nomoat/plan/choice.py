@@ -111,7 +111,10 @@ def workload_of(recipe: Recipe, spec: Spec, world: int, device: str) -> Workload
 
 
 def chosen(work: Workload, world: int, specs: Sequence[Spec], most_stages: int, **how: Any) -> Laid:
-    """By the rule; copies, where no mesh leaves each rank a row.  `how` as lay takes it."""
+    """By the rule; copies, where no mesh leaves each rank a row.
+
+    `how` is what lay takes besides.
+    """
     copies = lay(MeshConfig(replicate=world), work, **how)
     if copies.fits:
         return copies
@@ -122,9 +125,13 @@ def chosen(work: Workload, world: int, specs: Sequence[Spec], most_stages: int, 
     if not fitting:
         return min(laid, key=lambda each: each.held_bytes)
     fastest = min(each.seconds for each in fitting)
-    equal = [each.mesh for each in fitting if each.seconds <= EQUAL * fastest]
-    best = max(equal, key=lambda mesh: (mesh.replicate, -mesh.pipeline, -mesh.expert))
-    return next(each for each in fitting if each.mesh == best)
+    equal = [each for each in fitting if each.seconds <= EQUAL * fastest]
+    return max(equal, key=_copies_first)
+
+
+def _copies_first(laid: Laid) -> tuple[int, int, int]:
+    """The most copies, then the fewest stages, then the fewest parts of the experts."""
+    return laid.replicate, -laid.pipeline, -laid.expert
 
 
 def meshes(work: Workload, world: int, n_routed: Sequence[int], most_stages: int) -> Iterator[MeshConfig]:

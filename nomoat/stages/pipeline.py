@@ -95,7 +95,7 @@ def run_stages(
     for name in recipe.models:
         trainable(recipe, name)
     torch.set_num_threads(recipe.threads)
-    ranks = mesh.start(recipe.device, recipe.mesh, partial(facts, recipe))
+    ranks = started(recipe)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)
@@ -121,11 +121,23 @@ def run_stages(
             ranks.barrier()
             ran.append(config.name)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}{meter.verdict() if meter else ''}") from None
+        raise _told(f"{stopped}{meter.verdict() if meter else ''}", ranks) from None
     finally:
         run.observers = observers
         mesh.stop()
     return ran
+
+
+def _told(words: str, ranks: mesh.Mesh) -> Interrupted:
+    """What ends a run on all ranks, to go on later."""
+    stopped = Interrupted(words)
+    stopped.n_ranks = ranks.world
+    return ranks.known(stopped)
+
+
+def started(recipe: Recipe) -> mesh.Mesh:
+    """The ranks of a recipe's run, which have found the same."""
+    return mesh.start(recipe.device, recipe.mesh, partial(facts, recipe))
 
 
 def facts(recipe: Recipe) -> dict[str, str]:

@@ -136,7 +136,8 @@ def test_a_directory_that_is_not_shared_and_clocks_apart_are_said(tmp_path):
     errors = ranks.run(met, 2, (one, two), False)
     assert len(errors) == 2
     assert errors[0] == errors[1]
-    assert re.search(rf"rank 1 on \S+ does not find in {two} what rank 0 on \S+ just wrote in {one};", errors[0])
+    says = rf"rank 1 on \S+ does not find in {two} what rank 0 on \S+ just wrote in {one};"
+    assert re.search(says, errors[0])
     assert ranks.run(met, 2, (f"{one}/new", two), False)[0].endswith("shared file system")
     assert not (tmp_path / "one" / "new").exists()
     first, second = ranks.run(met, 2, (one, one), True)

@@ -132,7 +132,8 @@ def disagree(mesh):
     stop()
     for fact, axes in (("ab", {}), ("a", {"shard": 2})):
         try:
-            start("cpu", MeshConfig(**(axes if mesh.rank else {})), lambda fact=fact: {"recipe": fact[mesh.rank * (len(fact) - 1)]})
+            mine = {"recipe": fact[mesh.rank * (len(fact) - 1)]}
+            start("cpu", MeshConfig(**(axes if mesh.rank else {})), lambda mine=mine: mine)
         except UserError as error:
             said.append(str(error))
     return said
@@ -154,8 +155,9 @@ def test_ranks_that_disagree_fail_and_none_outlives_its_law():
     first, second = ranks.run(disagree, 2)
     assert first == second
     other_fact, other_mesh = first
-    assert re.fullmatch(r"rank 1 on \S+ found recipe b; rank 0 on \S+ recipe a; expected the same .*", other_fact)
-    assert re.search(r"rank 1 on \S+ found \[mesh\] shard = 2; rank 0 on \S+ \[mesh\] replicate = 2;", other_mesh)
+    place = r"rank 1 on \S+ found {}; rank 0 on \S+ {}; expected the same .*"
+    assert re.fullmatch(place.format("recipe b", "recipe a"), other_fact)
+    assert re.fullmatch(place.format(r"\[mesh\] shard = 2", r"\[mesh\] replicate = 2"), other_mesh)
     with pytest.raises(ranks.RankError, match="ZeroDivisionError: here"):
         ranks.run(fall_silent, 2)
     with pytest.raises(ranks.RankError, match="not done in time"):

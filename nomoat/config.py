@@ -22,9 +22,13 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+LEFT_OUT = ("kernels", "mesh")  # tables that a recipe may leave out
+
 
 class UserError(Exception):
-    """Something that the person at the keyboard can mend."""
+    """Something that the person at the keyboard can mend; `told`: another rank of this machine says it."""
+
+    told = False
 
 
 class ConfigError(UserError):
@@ -226,7 +230,7 @@ def override(recipe: JsonObject, text: str) -> None:
         stages = {s.get("name", s.get("kind")): s for s in recipe.get("stages", [])} if depth == 0 else {}
         if parent in stages:
             table = stages[parent]
-        elif depth > 0 or isinstance(table.get(parent), dict):
+        elif depth > 0 or parent in LEFT_OUT or isinstance(table.get(parent), dict):
             if table.get(parent) is None:
                 table[parent] = {}  # a new table's keys are checked with the rest of the recipe
             table = table[parent]

@@ -169,6 +169,12 @@ def test_a_name_of_nothing_is_refused(key):
         recipes.resolve(table)
 
 
+def test_a_table_that_a_recipe_may_leave_out_is_set_too():
+    assert recipes.resolve(read_recipe(SMOKE, ["mesh.shard=2"])).mesh.shard == 2
+    with pytest.raises(ConfigError, match="unknown key `mesh.shards`; did you mean `shard`"):
+        recipes.resolve(read_recipe(SMOKE, ["mesh.shards=2"]))
+
+
 def test_a_key_is_set_once():
     with pytest.raises(ConfigError, match="`pretrain.steps` is set 2 times"):
         read_recipe(SMOKE, ["pretrain.steps=3", "seed=1", "pretrain.steps = 4"])

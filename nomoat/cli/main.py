@@ -37,12 +37,12 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        say.aside(f"nomoat: {error}")
+        if not error.told:
+            say.aside(f"nomoat: {error}")
         return 2
     except Interrupted as stopped:
-        start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
-        words = sys.argv[1:] if sys.argv[1:2] == ["ranks"] else argv  # a rank goes on with the others
-        say.aside(f"nomoat: interrupted ({stopped}); saved. To go on:\n  {shlex.join([*start, *words])}")
+        if not stopped.told:
+            say.aside(f"nomoat: interrupted ({stopped}); saved. To go on{_again(argv, stopped.n_ranks)}")
         return AGAIN
     except KeyboardInterrupt:
         say.aside("nomoat: stopped")
@@ -57,6 +57,14 @@ def main(argv: Sequence[str]) -> int:
         place = error.filename or "what was to be printed or written"
         say.aside(f"nomoat: no space for {place} ({error.strerror}); free some, and run it again")
         return 2
+
+
+def _again(argv: Sequence[str], n_ranks: int) -> str:
+    """The command to go on with: of `nomoat ranks` as it was given, else of one of as many ranks."""
+    start = ["python", "-m", "nomoat"] if Path(sys.argv[0]).name == "__main__.py" else ["nomoat"]
+    whole = n_ranks == 1 or sys.argv[1:2] == ["ranks"]
+    words = sys.argv[1:] if sys.argv[1:2] == ["ranks"] else argv
+    return f"{'' if whole else f', started on {n_ranks} ranks again'}:\n  {shlex.join([*start, *words])}"
 
 
 def refuse_nothing(argv: Sequence[str]) -> None:

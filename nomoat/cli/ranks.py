@@ -47,6 +47,9 @@ WARM = (  # what a rank imports on its way to the first step
     "nomoat.stages.s8_export",
 )
 FAILED, WRONG = 1, 2
+NOT_BEGUN = -1
+IN_USE = "EADDRINUSE"
+WAITS_SECONDS = 20.0  # for other launchers, before it is said
 ENDS_SECONDS = 2.0  # for all ranks to end, and then for a launcher that still listens
 
 
@@ -60,20 +63,29 @@ def start(argv: Sequence[str], before: Callable[[], object] | None = None) -> in
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # where nodes may come back: a new one each time
     multiprocessing.set_forkserver_preload([*WARM])
     forkserver.ensure_running()  # it imports while this process does
+    from torch.distributed import DistNetworkError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
     _speak_plainly()
     try:
         config, words = asked(argv)
-        ends = multiprocessing.get_context("forkserver").RawArray("i", config.nproc_per_node)
+        n = config.nproc_per_node
+        ends = multiprocessing.get_context("forkserver").RawArray("i", [NOT_BEGUN] * n)
+        waits = threading.Timer(WAITS_SECONDS, _tell_wait, (config, ends))
+        waits.daemon = True
+        waits.start()
         codes = elastic_launch(config, rank)(words, before, ends)
     except UserError as error:
         say.aside(f"nomoat: {error}")
         return WRONG
     except SignalException:
         return AGAIN
+    except (DistNetworkError, RendezvousError) as error:
+        say.aside(f"nomoat: {_unmet(config, error)}")
+        return WRONG if IN_USE in str(error) else FAILED
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         n = config.max_restarts
@@ -92,7 +104,29 @@ def asked(argv: Sequence[str]) -> "tuple[LaunchConfig, list[str]]":
         config, _, _ = torchrun.config_from_args(_alone(args))
     except (AssertionError, ValueError) as error:
         raise ConfigError(f"nomoat ranks: {error}; expected torchrun's options; see --help") from None
+    if config.nproc_per_node < 1:
+        raise ConfigError(f"--nproc-per-node {args.nproc_per_node}; expected one rank or more; raise it")
     return config, [args.training_script, *args.training_script_args]
+
+
+def _tell_wait(config: "LaunchConfig", ends: Sequence[int]) -> None:
+    """Says whom it waits for, where no rank has begun yet."""
+    if all(end == NOT_BEGUN for end in ends):
+        say.aside(
+            f"nomoat: waits at {config.rdzv_endpoint} for {config.min_nodes} machines; start the same "
+            "command on each; the first has to answer at this port, and no other program"
+        )
+
+
+def _unmet(config: "LaunchConfig", error: Exception) -> str:
+    """Why launchers don't meet, or no more."""
+    said = str(error).partition("\n")[0]
+    if IN_USE in said:
+        return f"{config.rdzv_endpoint} is in use on this machine; expected a free port; name another"
+    return (
+        f"launchers do not meet at {config.rdzv_endpoint} ({said}); expected the first machine, a port that "
+        "no other program has, and as many launchers as --nnodes says; look there, then run the same command"
+    )
 
 
 def _speak_plainly() -> None:
@@ -111,6 +145,7 @@ def _alone(args: Namespace) -> Namespace:
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
         args.rdzv_backend, args.rdzv_endpoint, args.rdzv_id = "c10d", "", str(uuid.uuid4())
         args.rdzv_conf = "store_type=file"
+        del args.master_addr  # torchrun warns that it has no use
     args.master_port = args.master_port or 29500
     return args
 
@@ -137,11 +172,15 @@ def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: Mutable
 
 
 def _done(argv: Sequence[str]) -> int:
-    """What `main` gives.  Its errors are told here: torchelastic writes them into a file, and where the disk
-    is full it ends over reading that, instead of starting again.
+    """What `main` gives, or the parser of words.  Errors are told here: torchelastic writes them into a file,
+    and where the disk is full it ends over reading that, instead of starting again.
     """
     try:
         return main(argv)
+    except Ended:
+        raise
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else FAILED
     except Exception:
         traceback.print_exc()
         raise Ended(FAILED) from None
@@ -152,7 +191,7 @@ def _leave_together(code: int, ends: Sequence[int]) -> None:
     to hear of it.
     """
     late = time.monotonic() + ENDS_SECONDS
-    while not all(ends):
+    while min(ends) <= 0:
         if time.monotonic() > late:
             raise Ended(code)
         time.sleep(0.01)

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from nomoat.cli import look, say
 from nomoat.cli.args import Columns, Continue, From, Json, Plan, Sets, TaskFile, said
 from nomoat.cli.work import forecast, resolve, stage_names, teach, work
-from nomoat.config import ConfigError, JsonObject, UserError, WeightsError, override, read_recipe
+from nomoat.config import LEFT_OUT, ConfigError, JsonObject, UserError, WeightsError, override, read_recipe
 from nomoat.files import sha256
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
@@ -150,7 +150,7 @@ def _every_stage(table: JsonObject) -> list[str]:
 def _override(table: JsonObject, names: Sequence[str], text: str) -> None:
     """`key=value` means each of the stages, unless its first word is a place of the recipe."""
     first, dot, _ = text.partition("=")[0].strip().partition(".")
-    if first in ((*_every_stage(table), "models") if dot else OF_THE_RECIPE):
+    if first in ((*_every_stage(table), "models", *LEFT_OUT) if dot else OF_THE_RECIPE):
         override(table, text)
     else:
         for name in names:

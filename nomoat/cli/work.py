@@ -12,7 +12,7 @@ from nomoat.cli.args import with_columns
 from nomoat.config import ConfigError, JsonObject, UserError, look_up
 from nomoat.run.directory import Run
 from nomoat.run.log import last_plan
-from nomoat.run.stop import Stop
+from nomoat.run.stop import Stop, silent
 
 if TYPE_CHECKING:
     from nomoat.parallel.faults import Guard
@@ -98,17 +98,17 @@ def work(
     from nomoat.parallel import faults, mesh
     from nomoat.parallel.process import keep_freed_memory
     from nomoat.report.scores import is_done
-    from nomoat.stages.pipeline import check, run_stages
+    from nomoat.stages.pipeline import check, run_stages, started
 
     keep_freed_memory()
     with _guarded(recipe) as guard:
         laid = laid_out(recipe, mesh.n_ranks())
-        ranks = mesh.start(laid.device, laid.mesh)
+        ranks = started(laid)
         leads = ranks.rank == 0
         begun = source or (out if (out / "recipe.json").exists() else None)
         ranks.lead(lambda: check(laid, Run.open(begun) if begun else None, only))
-        run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         faults.meet(ranks, out, say.aside)
+        run = ranks.together(lambda: _begin(recipe, out, source, goes_on) if leads else None)
         run = run or Run.open(out, write=True)
         names = [stage.name for stage in recipe.stages if not only or stage.name in only]
         finished = {name for name in names if not again and is_done(run, name)}
@@ -173,7 +173,8 @@ def _stopping(ranks: "Mesh") -> Stop:
     from nomoat.parallel import faults
 
     late = functools.partial(faults.end, f"not done {faults.LEAVE_SECONDS:.0f} s after a signal")
-    return Stop(say.aside, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
+    tell = say.aside if ranks.speaks else silent
+    return Stop(tell, *((late, faults.LEAVE_SECONDS) if ranks.world > 1 else ()))
 
 
 def _watch(recipe: "Recipe", run: Run, ranks: "Mesh", names: Sequence[str], finished: set[str]) -> "Watch":

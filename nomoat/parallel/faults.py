@@ -23,7 +23,7 @@ from typing import Self
 import torch.distributed as dist
 
 from nomoat.config import UserError
-from nomoat.files import write_whole
+from nomoat.files import write_whole, writing
 from nomoat.parallel.mesh import Mesh
 
 BEAT_SECONDS = 1.0
@@ -92,6 +92,7 @@ class Guard:
         self.rank, self.next, self.connect = rank, (rank + 1) % world, connect
         self.silence_seconds, self.hang_seconds, self.end = silence_seconds, hang_seconds, end
         self.parent = os.getppid()
+        self.heard: bytes | None = None  # of the next rank
         self.heard_at = time.monotonic()
         self.record_at: float | None = None
         self.store: dist.Store | None = None
@@ -123,8 +124,9 @@ class Guard:
             if silent > self.silence_seconds:
                 answered = self.store and not self.waits
                 who = f"rank {self.next}" if answered else "the store of all ranks"
+                since = "" if self.heard else " from the start: look at what it said before"
                 end_beside()
-                self.end(f"{who} has been silent for {silent:.0f} seconds")
+                self.end(f"{who} has been silent for {silent:.0f} seconds{since}")
                 return
             if still > self.hang_seconds:
                 self.end(f"nothing came into the log for {still:.0f} seconds")
@@ -132,14 +134,14 @@ class Guard:
 
     def _talk(self) -> None:
         """In a thread of its own: a store whose process is stopped may never answer."""
-        heard, beats = None, 0
+        beats = 0
         while not self.over.wait(min(BEAT_SECONDS, self.silence_seconds / 4) if beats else 0.0):
             beats += 1
             self.waits = True
             beat = self._exchange(beats)
             self.waits = False
-            if beat != heard:
-                heard, self.heard_at = beat, time.monotonic()
+            if beat != self.heard:
+                self.heard, self.heard_at = beat, time.monotonic()
 
     def _exchange(self, beats: int) -> bytes | None:
         """The last beat of the next rank, None where the store doesn't answer."""
@@ -159,21 +161,32 @@ def meet(mesh: Mesh, directory: Path, say: Callable[[str], object]) -> None:
     if mesh.world == 1:
         return
     nonce = mesh.broadcast(secrets.token_hex(8))
-    file = directory / f".met-{nonce}"
-    mesh.together(lambda: write_whole(file, nonce) if mesh.rank == 0 else None)
-    seen = mesh.gather((file.exists(), socket.gethostname(), time.time()))
+    file, is_new = directory / f".met-{nonce}", not directory.exists()
+    mesh.together(lambda: _mark(file) if mesh.rank == 0 else None)
+    seen = mesh.gather((file.exists(), socket.gethostname(), str(directory.absolute()), time.time()))
     if mesh.rank == 0:
         file.unlink(missing_ok=True)
-    for rank, (is_there, host, _) in enumerate(seen):
+    for rank, (is_there, host, path, _) in enumerate(seen):
         if not is_there:
-            raise UserError(
-                f"rank {rank} on {host} does not find in {directory.absolute()} what rank 0 on {seen[0][1]} "
-                "just wrote; expected one directory that all ranks share; give --out on a shared file system"
+            if mesh.rank == 0 and is_new:
+                directory.rmdir()
+            error = UserError(
+                f"rank {rank} on {host} does not find in {path} what rank 0 on {seen[0][1]} just wrote in "
+                f"{seen[0][2]}; expected one directory that all ranks share; give --out on a shared file "
+                "system"
             )
-    clocks = [now for _, _, now in seen]
+            raise mesh.known(error)
+    clocks = [now for *_, now in seen]
     apart = max(clocks) - min(clocks)
     if apart > CLOCKS_SECONDS and mesh.rank == 0:
         late, early = clocks.index(min(clocks)), clocks.index(max(clocks))
         say(
             f"clocks are {apart:.0f} s apart (rank {late} behind rank {early}): times in the log are rank 0's"
         )
+
+
+def _mark(file: Path) -> None:
+    """What the others are to find, in a directory that is made for it."""
+    with writing(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, file.name)

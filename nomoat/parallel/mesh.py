@@ -19,9 +19,11 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from nomoat.config import UserError
 from nomoat.parallel.axes import AXES, MeshConfig
+from nomoat.parallel.meeting import agree
 from nomoat.run.stop import Interrupted
 
 Thing = TypeVar("Thing")
+Failure = TypeVar("Failure", UserError, Interrupted)
 PATIENCE = timedelta(days=30)  # for what rank 0 does alone
 
 
@@ -58,6 +60,11 @@ class Mesh:
         return self.dims.get_group(axis) if self.dims is not None and self.size(axis) > 1 else None
 
     @property
+    def speaks(self) -> bool:
+        """Whether this rank says, on its machine, what all know."""
+        return self.rank % self.per_node == 0
+
+    @property
     def expert_nodes(self) -> int:
         """Machines that the ranks of the expert axis lie on, as many on each."""
         return self.size("expert") // math.gcd(self.size("expert"), self.per_node)
@@ -69,17 +76,6 @@ class Mesh:
     @property
     def data_rank(self) -> int:
         return self.rank % self.data_world
-
-    def agree(self, facts: Mapping[str, str]) -> None:
-        """UserError on every rank where one has found something else than the others: a recipe, a version."""
-        everyones = self.gather(dict(facts))
-        for rank, theirs in enumerate(everyones):
-            for name, value in everyones[0].items():
-                if theirs.get(name) != value:
-                    raise UserError(
-                        f"rank {rank} found {name} {theirs.get(name)}, rank 0 {value}; expected the same on "
-                        "all ranks; start them from the same files and the same installation"
-                    )
 
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the ranks that read rows of their own, in place, in one
@@ -148,8 +144,13 @@ class Mesh:
             error = caught
         for rank, failure in enumerate(self.gather(str(error) if error else None)):
             if failure is not None:
-                raise error or UserError(f"rank {rank}: {failure}")
+                raise self.known(error or UserError(f"rank {rank}: {failure}"))
         return given
+
+    def known(self, error: Failure) -> Failure:
+        """An error that every rank raises, which one of a machine says."""
+        error.told = not self.speaks
+        return error
 
     def lead(self, work: Callable[[], Thing]) -> Thing:
         """What the work gave that rank 0 alone does, on every rank; a UserError is raised on all, and so is
@@ -168,7 +169,7 @@ class Mesh:
         dist.broadcast_object_list(outcome, group=self.patient)
         given, error = outcome
         if error is not None:
-            raise error
+            raise self.known(error)
         return given
 
     def alone(self) -> "Mesh":
@@ -196,12 +197,16 @@ def place() -> tuple[int, int]:
     return int(text) if text.isdigit() else 0, n_ranks()
 
 
-def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
+def start(
+    device: str = "cpu",
+    axes: MeshConfig | None = None,
+    facts: Callable[[], Mapping[str, str]] = dict,
+) -> Mesh:
     """The mesh that the environment describes: alone, or one rank of those that torchrun started.
 
     `device` is "cpu" (gloo), "cuda" (nccl, one card per rank) or "cuda:<n>" (alone); `axes` are those of the
-    recipe, absent: every rank is a replica.  UserError where the device is not there, or the axes don't
-    divide the ranks.
+    recipe, absent: every rank is a replica.  UserError where the device is not there, the axes don't divide
+    the ranks, or these are not of one mesh, or have not found the same `facts`.
     """
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     texts = [os.environ.get(name, value) for name, value in alone.items()]
@@ -217,7 +222,10 @@ def start(device: str = "cpu", axes: MeshConfig | None = None) -> Mesh:
         torch.cuda.set_device(where)
     if world > 1 and not dist.is_initialized():
         backend = "nccl" if where.type == "cuda" else "gloo"
-        how = {"store": _store(rank, world), "timeout": timedelta(seconds=axes.hang_seconds)}
+        store = _store(rank, world)
+        found = {**facts(), "[mesh]": axes.says(), "device": where.type}
+        agree(store, rank, world, found, speaks=local == 0)
+        how = {"store": store, "timeout": timedelta(seconds=axes.hang_seconds)}
         dist.init_process_group(backend, rank=rank, world_size=world, **how)
     if world == 1:
         return Mesh(rank, world, where, axes)

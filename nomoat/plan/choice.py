@@ -8,9 +8,12 @@ runs: FSDP2 over shard x expert ranks, that gather weights twice for each row; c
 are summed once a step; experts' all-to-all that nothing hides; stages under 1F1B.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from nomoat.config import ConfigError
 from nomoat.model import counts
 from nomoat.model.spec import Routed, Spec
 from nomoat.parallel.axes import MeshConfig
@@ -36,6 +39,7 @@ from nomoat.stages.limits import SAMPLES
 from nomoat.stages.recipe import Recipe
 
 EQUAL = 1.01
+FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Laid:
     held_bytes: float
     fits: bool
     seconds: float
+    policy_bytes: float = 0.0  # of these, a whole model that is sampled while what learns lies in parts
 
     @property
     def mesh(self) -> MeshConfig:
@@ -57,7 +62,15 @@ class Laid:
 
     def says(self) -> str:
         fits = "" if self.fits else ", which does not fit"
-        return f"{self.mesh.says()} ({short(self.held_bytes, 'B')} a rank{fits})"
+        return f"{self.mesh.says()} ({short(self.held_bytes, 'B')} a rank{self._sampled()}{fits})"
+
+    def _sampled(self) -> str:
+        """What stages that sample from what they train do otherwise."""
+        if not self.policy_bytes:
+            return ""
+        stages = f", shard = {self.shard * self.pipeline}" if self.pipeline > 1 else ""
+        whole = short(self.policy_bytes, "B")
+        return f", {whole} of it to sample from whole models in {' and '.join(SAMPLES)}{stages}"
 
 
 def choose(recipe: Recipe, world: int, device: str) -> Laid:
@@ -65,13 +78,22 @@ def choose(recipe: Recipe, world: int, device: str) -> Laid:
     by the rule above; for its largest model, and the fewest rows and longest context of a training."""
     specs = list(recipe.models.values())
     work = workload_of(recipe, max(specs, key=counts.params_total), world, device)
-    recompute = recipe.kernels.recompute
+    how = {"recompute": recipe.kernels.recompute, "policy_bytes": _policy_bytes(recipe)}
     if recipe.mesh is not None:
-        return lay(recipe.mesh.on(world), work, recompute)
-    most_stages = min(spec.n_layers for spec in specs)
-    if any(stage.kind in SAMPLES for stage in recipe.stages):
-        most_stages = 1
-    return chosen(work, world, specs, most_stages, recompute=recompute)
+        return lay(recipe.mesh.on(world), work, **how)
+    samples = any(stage.kind in SAMPLES for stage in recipe.stages)
+    most_stages = 1 if samples else min(spec.n_layers for spec in specs)
+    return chosen(work, world, specs, most_stages, **how)
+
+
+def _policy_bytes(recipe: Recipe) -> float:
+    """Of the largest model that is sampled while it learns, as far as the recipe knows their shapes."""
+    sizes = [0]
+    for stage in recipe.stages:
+        if stage.kind in SAMPLES:
+            with contextlib.suppress(ConfigError):  # what another run has done
+                sizes.append(counts.params_total(recipe.shape(stage)))
+    return FLOAT * max(sizes)
 
 
 def workload_of(recipe: Recipe, spec: Spec, world: int, device: str) -> Workload:
@@ -88,23 +110,28 @@ def workload_of(recipe: Recipe, spec: Spec, world: int, device: str) -> Workload
     )
 
 
-def chosen(
-    work: Workload, world: int, specs: Sequence[Spec], most_stages: int, *, recompute: bool = False
-) -> Laid:
-    """By the rule; copies, where no mesh leaves each rank a row."""
-    copies = lay(MeshConfig(replicate=world), work, recompute)
+def chosen(work: Workload, world: int, specs: Sequence[Spec], most_stages: int, **how: Any) -> Laid:
+    """By the rule; copies, where no mesh leaves each rank a row.
+
+    `how` is what lay takes besides.
+    """
+    copies = lay(MeshConfig(replicate=world), work, **how)
     if copies.fits:
         return copies
     n_routed = [spec.ffn.n_routed for spec in specs if isinstance(spec.ffn, Routed)]
     found = meshes(work, world, n_routed, most_stages)
-    laid = [lay(mesh, work, recompute) for mesh in found] or [copies]
+    laid = [lay(mesh, work, **how) for mesh in found] or [copies]
     fitting = [each for each in laid if each.fits]
     if not fitting:
         return min(laid, key=lambda each: each.held_bytes)
     fastest = min(each.seconds for each in fitting)
-    equal = [each.mesh for each in fitting if each.seconds <= EQUAL * fastest]
-    best = max(equal, key=lambda mesh: (mesh.replicate, -mesh.pipeline, -mesh.expert))
-    return next(each for each in fitting if each.mesh == best)
+    equal = [each for each in fitting if each.seconds <= EQUAL * fastest]
+    return max(equal, key=_copies_first)
+
+
+def _copies_first(laid: Laid) -> tuple[int, int, int]:
+    """The most copies, then the fewest stages, then the fewest parts of the experts."""
+    return laid.replicate, -laid.pipeline, -laid.expert
 
 
 def meshes(work: Workload, world: int, n_routed: Sequence[int], most_stages: int) -> Iterator[MeshConfig]:
@@ -126,14 +153,16 @@ def divisors(n: int) -> list[int]:
     return [k for k in range(1, n + 1) if n % k == 0]
 
 
-def lay(mesh: MeshConfig, work: Workload, recompute: bool = False) -> Laid:
-    """A mesh, `replicate` written out, with its memory and its time."""
+def lay(mesh: MeshConfig, work: Workload, recompute: bool = False, policy_bytes: float = 0.0) -> Laid:
+    """A mesh, `replicate` written out, with its memory and its time; what lies in parts is also held whole,
+    in float32, where it is sampled."""
     n_parts = mesh.shard * mesh.expert
     layout = Layout(n_parts * mesh.replicate, 1, mesh.pipeline, mesh.expert, zero=3, recompute=recompute)
     stage = stage_of(layout, work.model)
     sharded = (stage.params_shared + stage.params_routed * mesh.expert) / n_parts
     gathered = 2 * stage.params / stage.n_layers * BYTES_PER_PARAM["weights"] if n_parts > 1 else 0.0
-    held = sharded * sum(BYTES_PER_PARAM.values()) + gathered + activation_bytes(layout, work, stage)
+    policy = policy_bytes if n_parts * mesh.pipeline > 1 else 0.0
+    held = sharded * sum(BYTES_PER_PARAM.values()) + gathered + activation_bytes(layout, work, stage) + policy
     busy = arithmetic_seconds(layout, work, stage) + traffic_seconds(work)
     hidden = exchange_seconds(mesh, work, stage, sharded) + handover_seconds(layout, work, stage)
     seconds = max(busy, hidden) + all_to_all_seconds(layout, work)
@@ -145,6 +174,7 @@ def lay(mesh: MeshConfig, work: Workload, recompute: bool = False) -> Laid:
         held_bytes=held,
         fits=held <= (1 - RESERVED) * work.device.memory_bytes,
         seconds=seconds * (1 + bubble(layout, work, stage)),
+        policy_bytes=policy,
     )
 
 

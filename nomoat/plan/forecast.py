@@ -96,6 +96,9 @@ def forecast(recipe: Recipe, only: Sequence[str] = (), machine: Machine | None =
         )
     if recipe.fitted:
         source += f" Cut to its budget: {recipe.fitted}."
+    outside = [line.stage for line in lines if getattr(recipe.stage(line.stage), "sampler", None)]
+    if outside:
+        source += f" What a server samples for {', '.join(outside)} is planned as if it were sampled here."
     cast = Forecast(lines, machine.device, machine.units, prices.currency, source)
     if machine.device == "cpu" or machine.units == 1:
         return cast

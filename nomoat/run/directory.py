@@ -79,7 +79,7 @@ class Run:
             raise ConfigError(
                 "\n  ".join([f"{root} holds a run of another recipe:", *changes])
                 + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
-                "threads or another device without the same bits: --continue"
+                "threads, another device or [mesh] without the same bits: --continue"
             )
         return run
 

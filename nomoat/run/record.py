@@ -84,6 +84,15 @@ def libraries() -> dict[str, str]:
     return versions
 
 
+def program() -> dict[str, str]:
+    """The version of this program, and a digest of its files: a version is many states of a checkout."""
+    root, digest = Path(nomoat.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".py", ".toml"):
+            digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return {"nomoat": f"{nomoat.__version__} ({digest.hexdigest()[:12]})"}
+
+
 def changes(one: JsonObject, other: JsonObject) -> list[tuple[str, str, str]]:
     """Each key in which two recipes differ, and both values; key order does not count, the order of the
     stages does.

@@ -18,8 +18,11 @@ def silent(_: str) -> None:
 
 
 class Interrupted(Exception):
-    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there.
+    """A stage saved its state and stopped because a signal asked for it; the same command goes on from there,
+    on so many ranks; `told` as in UserError.
     """
+
+    told, n_ranks = False, 1
 
 
 class Ended(SystemExit):

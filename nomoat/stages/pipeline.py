@@ -3,16 +3,15 @@
 Under a budget, a stage that begins late gets fewer steps; its `stage_start` in the log says how many.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-import nomoat
 from nomoat.config import ConfigError, DataError, WeightsError
+from nomoat.files import sha256
 from nomoat.model.spec import Routed
 from nomoat.model.transformer import computable
 from nomoat.parallel import mesh
@@ -24,6 +23,7 @@ from nomoat.run import memory
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
 from nomoat.run.ledger import read_prices
+from nomoat.run.record import libraries, of_recipe, program
 from nomoat.run.stop import Interrupted, Stop
 from nomoat.stages import inputs, limits
 from nomoat.stages.recipe import Recipe, StageConfig, module_of
@@ -95,7 +95,7 @@ def run_stages(
     for name in recipe.models:
         trainable(recipe, name)
     torch.set_num_threads(recipe.threads)
-    ranks = _started(recipe)
+    ranks = started(recipe)
     device = device_class(ranks.device)
     units = ranks.world * (recipe.threads if device == "cpu" else 1)
     ran, observers = [], list(run.observers)
@@ -121,19 +121,31 @@ def run_stages(
             ranks.barrier()
             ran.append(config.name)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped}{meter.verdict() if meter else ''}") from None
+        raise _told(f"{stopped}{meter.verdict() if meter else ''}", ranks) from None
     finally:
         run.observers = observers
         mesh.stop()
     return ran
 
 
-def _started(recipe: Recipe) -> mesh.Mesh:
-    """The ranks, which have the same recipe and the same versions."""
-    ranks = mesh.start(recipe.device, recipe.mesh)
-    digest = hashlib.sha256(json.dumps(recipe.table, sort_keys=True).encode()).hexdigest()
-    ranks.agree({"recipe": digest[:12], "nomoat": nomoat.__version__, "torch": torch.__version__})
-    return ranks
+def _told(words: str, ranks: mesh.Mesh) -> Interrupted:
+    """What ends a run on all ranks, to go on later."""
+    stopped = Interrupted(words)
+    stopped.n_ranks = ranks.world
+    return ranks.known(stopped)
+
+
+def started(recipe: Recipe) -> mesh.Mesh:
+    """The ranks of a recipe's run, which have found the same."""
+    return mesh.start(recipe.device, recipe.mesh, partial(facts, recipe))
+
+
+def facts(recipe: Recipe) -> dict[str, str]:
+    """What has to be the same for every rank: the recipe, the program and what it stands on, the files of
+    tasks, which each rank runs itself."""
+    files = [path for config in recipe.stages for path in inputs.task_files(config)]
+    tasks = {f"task file {path}": sha256(path)[:12] for path in files}
+    return {"recipe": of_recipe(recipe.table)["sha256"][:12], **program(), **libraries(), **tasks}
 
 
 def _ranks_of(config: StageConfig, ranks: mesh.Mesh, device: str) -> mesh.Mesh:

@@ -46,7 +46,7 @@ class StageConfig(Strict):
 class _Settings(Strict):
     """`budget` = "10 min", "1 kWh" or "5 EUR" cuts the recipe to fit (budget.py); the run stops when it is
     spent.  `fitted` says in words how it was cut, `cut` how wide its models and how long its stages are now.
-    `mesh` parts the work among ranks; absent, every rank that is started is a replica.
+    `mesh` parts the work among ranks; absent, as the plan says (plan/choice.py).
     """
 
     name: str

@@ -1,9 +1,11 @@
 """Ranks from a warm process: what they import, what torchelastic is told, what is an end, what a fault."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
@@ -20,13 +22,14 @@ def test_every_stage_is_imported_before_a_rank_is_forked():
     assert all(importlib.util.find_spec(name) for name in ranks.WARM)
 
 
-def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
+def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch, caplog):
     for name in ("OMP_NUM_THREADS", "TORCH_ELASTIC_WORKER_IDENTICAL"):
         monkeypatch.setenv(name, "1")
     four = "--nproc-per-node 4 --max-restarts 7 run smoke --out x"
     config, words = ranks.asked(four.split())
     assert (config.nproc_per_node, config.max_restarts, config.start_method) == (4, 7, "forkserver")
     assert (config.rdzv_backend, config.rdzv_configs["store_type"]) == ("c10d", "file")
+    assert not caplog.records
     assert words == ["run", "smoke", "--out", "x"]
     many = "--nnodes 1:2 --rdzv-backend c10d --rdzv-endpoint here:29400 --rdzv-id x pretrain --out y"
     config, words = ranks.asked(many.split())
@@ -39,6 +42,7 @@ def test_options_are_torchruns_and_one_machine_takes_a_free_port(monkeypatch):
     [
         ("--nnodes 0 run smoke", "min_nodes must be > 0"),
         ("--nproc-per-node many run smoke", "expected torchrun's options"),
+        ("--nproc-per-node 0 run smoke", "expected one rank or more"),
         ("--nproc-per-node 2 rum smoke", "no verb `rum` to run on ranks.*`run`"),
     ],
 )
@@ -91,3 +95,20 @@ def test_an_error_of_a_rank_is_told_by_itself_and_is_an_exit_code(monkeypatch, c
         ranks._done(["run"])
     assert ended.value.code == 1
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_words_that_a_verb_does_not_take_are_a_mistake_of_each_rank_and_no_fault(monkeypatch):
+    for code, ended in ((2, 2), (0, 0), ("why", 1)):
+        monkeypatch.setattr(ranks, "main", lambda argv, code=code: sys.exit(code))
+        assert ranks._done(["run"]) == ended
+
+
+def test_launchers_that_do_not_meet_say_where_and_what_to_look_at(capsys):
+    config = types.SimpleNamespace(rdzv_endpoint="first:29400", min_nodes=2)
+    for ends in ([0, ranks.NOT_BEGUN], [ranks.NOT_BEGUN] * 2):
+        ranks._tell_wait(config, ends)
+    assert capsys.readouterr().err.count("waits at first:29400 for 2 machines") == 1
+    used = ranks._unmet(config, RuntimeError("failed to listen. name: EADDRINUSE\nframe #0"))
+    assert used == "first:29400 is in use on this machine; expected a free port; name another"
+    gone = ranks._unmet(config, OSError("gone\nframe"))
+    assert re.search(r"do not meet at first:29400 \(gone\); expected", gone)

@@ -222,7 +222,7 @@ def test_and_over_fifty_steps_until_rounding_decides_between_two_experts(axes):
     differ = [step for step, (a, b) in enumerate(zip(found[2], alone[2])) if not torch.equal(a, b)]
     n_same = differ[0] if differ else 50
     assert n_same >= 20
-    assert found[0][:n_same] == pytest.approx(alone[0][:n_same], abs=1e-5)
+    assert found[0][:n_same] == pytest.approx(alone[0][:n_same], abs=5e-5)
     assert found[0] == pytest.approx(alone[0], abs=5e-3)
 
 

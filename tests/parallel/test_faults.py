@@ -1,6 +1,7 @@
 """A silent rank is noticed, one whose launcher is gone leaves, and ranks that can't agree don't begin."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -134,7 +135,11 @@ def test_a_directory_that_is_not_shared_and_clocks_apart_are_said(tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     errors = ranks.run(met, 2, (one, two), False)
     assert len(errors) == 2
-    assert all("rank 1 on" in error and "shared file system" in error for error in errors)
+    assert errors[0] == errors[1]
+    says = rf"rank 1 on \S+ does not find in {two} what rank 0 on \S+ just wrote in {one};"
+    assert re.search(says, errors[0])
+    assert ranks.run(met, 2, (f"{one}/new", two), False)[0].endswith("shared file system")
+    assert not (tmp_path / "one" / "new").exists()
     first, second = ranks.run(met, 2, (one, one), True)
     assert second == []
     assert "clocks are 100 s apart (rank 0 behind rank 1)" in first[0]
@@ -150,11 +155,11 @@ def together(where):
     try:
         return where.together(work)
     except UserError as error:
-        return str(error)
+        return str(error), error.told
 
 
-def test_what_one_rank_cannot_do_ends_all_of_them():
-    assert ranks.run(together, 2) == ["rank 1: no such thing", "no such thing"]
+def test_what_one_rank_cannot_do_ends_all_of_them_and_is_told_once():
+    assert ranks.run(together, 2) == [("rank 1: no such thing", False), ("no such thing", True)]
 
 
 def test_a_port_in_use_is_a_clear_error(monkeypatch):

@@ -1,6 +1,7 @@
 """Two processes are one trainer: the same means, the same decisions; one process needs nothing."""
 
 import multiprocessing
+import re
 import signal
 from functools import partial
 
@@ -126,8 +127,16 @@ def test_ranks_lie_along_the_axes_and_share_rows_but_for_the_pipeline():
 
 
 def disagree(mesh):
-    mesh.agree({"recipe": "a"})
-    mesh.agree({"recipe": "b" if mesh.rank else "a"})
+    """Ranks that meet again with another fact, and another mesh."""
+    said = []
+    stop()
+    for fact, axes in (("ab", {}), ("a", {"shard": 2})):
+        try:
+            mine = {"recipe": fact[mesh.rank * (len(fact) - 1)]}
+            start("cpu", MeshConfig(**(axes if mesh.rank else {})), lambda mine=mine: mine)
+        except UserError as error:
+            said.append(str(error))
+    return said
 
 
 def fall_silent(mesh):
@@ -143,8 +152,12 @@ def hang(mesh):
 
 
 def test_ranks_that_disagree_fail_and_none_outlives_its_law():
-    with pytest.raises(ranks.RankError, match="rank 1 found recipe b, rank 0 a(?s:.*)rank 1 found recipe b"):
-        ranks.run(disagree, 2)
+    first, second = ranks.run(disagree, 2)
+    assert first == second
+    other_fact, other_mesh = first
+    place = r"rank 1 on \S+ found {}; rank 0 on \S+ {}; expected the same .*"
+    assert re.fullmatch(place.format("recipe b", "recipe a"), other_fact)
+    assert re.fullmatch(place.format(r"\[mesh\] shard = 2", r"\[mesh\] replicate = 2"), other_mesh)
     with pytest.raises(ranks.RankError, match="ZeroDivisionError: here"):
         ranks.run(fall_silent, 2)
     with pytest.raises(ranks.RankError, match="not done in time"):

@@ -119,6 +119,26 @@ def test_stages_that_sample_from_what_they_train_keep_their_models_whole(smoke):
     assert choose(sampled, 16, "rtx-4090").mesh.pipeline == 1
 
 
+def test_a_whole_policy_counts_where_what_learns_lies_in_parts(smoke):
+    n_bytes = 4 * max(counts.params_total(smoke.shape(smoke.stage(name))) for name in ("rl", "distill"))
+    trained = smoke.model_copy(update={"stages": smoke.stages[:4]})
+    for axes, whole in (({}, 0), ({"shard": 2}, n_bytes), ({"pipeline": 2}, n_bytes)):
+        update = {"update": {"mesh": MeshConfig(**axes)}}
+        both = [choose(recipe.model_copy(**update), 4, "h100") for recipe in (smoke, trained)]
+        assert both[0].held_bytes - both[1].held_bytes == pytest.approx(whole)
+        assert ("to sample from whole models in rl and distill" in both[0].says()) == bool(whole)
+        assert ("and distill, shard = 2)" in both[0].says()) == ("pipeline" in axes)
+        assert "sample" not in both[1].says()
+
+
+def test_what_a_server_samples_is_said(smoke):
+    sampler = {"url": "http://here:8000/v1", "model": "m", "directory": "/w"}
+    table = read_recipe(Path("smoke"))
+    next(stage for stage in table["stages"] if stage["kind"] == "rl")["sampler"] = sampler
+    assert "What a server samples for rl is planned as if" in forecast(resolve(table)).note()
+    assert "server" not in forecast(smoke).note()
+
+
 @pytest.mark.parametrize(("device", "gpu"), [("cpu", None), ("cuda", "h100")])
 def test_the_mesh_that_is_printed_is_the_one_that_runs(smoke, device, gpu):
     recipe = smoke.model_copy(update={"device": device})

@@ -131,7 +131,7 @@ def test_an_error_in_what_was_asked_is_told_once(cluster, tmp_path):
     job = cluster.submit(f"--output={out}", SCRIPT, "smoke", "--out", tmp_path / "run", "--set", "a=1", **env)
     facts = cluster.ends(job, "FAILED", "COMPLETED")
     assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "2:0")
-    assert "expected" in out.read_text("utf-8")
+    assert "unknown key `a`" in out.read_text("utf-8")
     assert not (tmp_path / "run").exists()
 
 

@@ -234,6 +234,7 @@ def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> N
     samples = getattr(config, "samples", None)
     if isinstance(samples, list):  # others have a number of that name
         named += [("samples", stage) for stage in samples]
+    named += [("replay", stage) for stage in getattr(config, "replay", ())]
     for key, stage in named:
         if stage is not None:
             look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pydantic import model_validator
+
 from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
 from nomoat.model import counts
@@ -56,6 +58,12 @@ class Config(fit.Config):
     max_new_tokens: Count = 96
     policy_think: bool | None = None
     behind: Share = 0.0  # of the policy's problems, behind earlier turns
+
+    @model_validator(mode="after")
+    def _without_replay(self):
+        if self.replay:
+            raise ValueError(f"`replay` = {self.replay}: a student begins with no replies of its own; leave it out")
+        return self
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:

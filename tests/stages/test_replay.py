@@ -25,14 +25,14 @@ def place(tmp_path_factory):
 
 def recipe(place):
     asks = {"kind": "reject", "name": "said", "general": True, "problems": 6, "max_new_tokens": 4}
-    learns = {"kind": "sft", "steps": 4, "rows": 2, "context": 64, "precision": "fp32", "replay": ["said"]}
-    learns |= {"tasks": {"lamp": [4]}, "task_documents": 20, "shares": {"tasks": 1.0}, "lora": {"rank": 2}}
+    learns = {"kind": "sft", "steps": 4, "rows": 2, "context": 128, "precision": "fp32", "replay": ["said"]}
+    learns |= {"tasks": {"addition": [2]}, "task_documents": 20, "shares": {"tasks": 1.0}, "lora": {"rank": 2}}
     table = {"name": "t", "threads": 1, "save_seconds": 0.0, "models": {"main": {"from": str(place)}}}
     return resolve({**table, "stages": [asks, learns]})
 
 
 def ran(root, of, stop_at=None):
-    run = Run.create(root, of.table) if not root.exists() else Run.open(root)
+    run = Run.create(root, of.table)
     with Stop() as stop, run.locked():
 
         def hear(event):
@@ -51,8 +51,8 @@ def test_replies_are_learnt_beside_the_task_and_resumed_to_the_same_bits(place, 
     halved = ran(tmp_path / "halved", of)
     assert weights(halved.root, "sft") == weights(whole.root, "sft")
     steps = whole.curve("sft")
-    assert [step["tokens"] for step in steps] == [3 * 64] * 4
-    assert all(0 < step["replay_loss"] != step["loss"] for step in steps)
+    assert [step["tokens"] for step in steps] == [3 * 128] * 4
+    assert all(0 < step["replay_loss"] != step["loss"] > 0 for step in steps)
     table = of.table
     table["stages"][-1]["replay"] = []
     alone = ran(tmp_path / "alone", resolve(table)).curve("sft")

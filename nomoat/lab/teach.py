@@ -255,12 +255,16 @@ def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
 def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n, samples = stage["problems"], stage["samples"]
     if stage.get("general"):
-        question, reply = estimate.GENERAL
-        seconds = n * (question / look.read_a_second + reply / look.drawn_a_second)
-        return f"what it says to {n} general questions, to be kept as it is", seconds
+        return _replies(n, look)
     read = n * (1 + 1.5 * stage["shots"]) * look.prompt / look.read_a_second
     seconds = n * samples * look.answer / look.drawn_a_second + read
     return f"its own right answers: {samples} to each of {n} questions, behind solved turns", seconds
+
+
+def _replies(n: int, look: Look) -> tuple[str, float]:
+    question, reply = estimate.GENERAL
+    each = question / look.read_a_second + reply / look.drawn_a_second
+    return f"what it says to {n} general questions, to be kept as it is", n * each
 
 
 def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:

@@ -127,9 +127,9 @@ def fit(
         gradient = learnt.hear(accumulate(model, batches, config.objective, session.mesh, pipeline))
         if beside is None:
             return gradient
-        n = config.replay_rows
-        batches = microbatches(Rows(beside, n * step, n, config.micro_rows), session.mesh)
-        return both(gradient, accumulate(model, batches, config.objective, session.mesh, pipeline))
+        batches = microbatches(replay_rows_at(config, beside, step), session.mesh)
+        replayed = accumulate(model, batches, config.objective, session.mesh, pipeline)
+        return both(gradient, replayed)
 
     how = {"extra": learnt.state, "enough": learnt.enough}
     n_steps = train(session, model, optimizer, config.schedule, config.steps, compute, **how)
@@ -276,6 +276,12 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     shorter = data.at(config.short_context)
     many = at_once and parts * at_once
     return Rows(shorter, parts * first, parts * n, many)
+
+
+def replay_rows_at(config: Config, data: Packed, step: int) -> Rows:
+    """What a step reads of replies."""
+    n = config.replay_rows
+    return Rows(data, n * step, n, config.micro_rows)
 
 
 def optimising(spec: Spec, config: Config) -> int:

@@ -38,12 +38,11 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     outputs = fit.fit(session, config, recipe, stored(session, config.source), until=config.until)
-    kept = " and ".join(config.samples)
-    read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {kept} kept"}
-    bought = [read.get(kind, kind) for kind, share in config.shares.items() if share]
-    if config.replay:
-        bought.append("replies of its own")
-    return {**outputs, "bought": ", ".join(bought)}
+    read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
+    return {
+        **outputs,
+        "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share),
+    }
 
 
 plan = fit.plan

@@ -56,7 +56,12 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     model = to_device(load_model(session, config.source), session, "fp32").eval()
     candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
     if config.general:
-        return _kept(session, _replies(session, config, candidate), config.problems)
+        return _replies(session, config, candidate)
+    return _right(session, config, recipe, candidate)
+
+
+def _right(session: Session, config: Config, recipe: Recipe, candidate: Candidate) -> Fields:
+    tokenizer = candidate.tokenizer
     asked = exercises(config.tasks, config.problems, recipe.key(config.name, "problems"))
     asked = behind_solved(asked, config.shots, tokenizer, recipe.key(config.name, "shots"))
     kept = []
@@ -70,11 +75,11 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     return _kept(session, kept, len(asked) * config.samples)
 
 
-def _replies(session: Session, config: Config, candidate: Candidate) -> list[Fields]:
+def _replies(session: Session, config: Config, candidate: Candidate) -> Fields:
     asked = general.asked(config.problems)
     with Work(session, "sample answers") as work:
         groups = candidate.answers(work, asked, samples=1, seed=0, greedy=True)
-    return [general.record(judged.rollout) for (judged,) in groups]
+    return _kept(session, [general.record(judged.rollout) for (judged,) in groups], len(asked))
 
 
 def _kept(session: Session, kept: list[Fields], n_answers: int) -> Fields:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from pydantic import model_validator
+from torch import Tensor
 
 from nomoat.config import ConfigError, Count, Share, Whole
 from nomoat.data.packing import Batch
@@ -62,7 +61,9 @@ class Config(fit.Config):
     @model_validator(mode="after")
     def _without_replay(self):
         if self.replay:
-            raise ValueError(f"`replay` = {self.replay}: a student begins with no replies of its own; leave it out")
+            raise ValueError(
+                f"`replay` = {self.replay}, and a student has replied to nothing yet; leave it out"
+            )
         return self
 
 

@@ -26,7 +26,8 @@ def place(tmp_path_factory):
 def recipe(place):
     asks = {"kind": "reject", "name": "said", "general": True, "problems": 6, "max_new_tokens": 4}
     learns = {"kind": "sft", "steps": 4, "rows": 2, "context": 128, "precision": "fp32", "replay": ["said"]}
-    learns |= {"tasks": {"addition": [2]}, "task_documents": 20, "shares": {"tasks": 1.0}, "lora": {"rank": 2}}
+    learns |= {"tasks": {"addition": [2]}, "task_documents": 20, "shares": {"tasks": 1.0}}
+    learns |= {"lora": {"rank": 2}}
     table = {"name": "t", "threads": 1, "save_seconds": 0.0, "models": {"main": {"from": str(place)}}}
     return resolve({**table, "stages": [asks, learns]})
 

@@ -68,8 +68,9 @@ def _right(session: Session, config: Config, recipe: Recipe, candidate: Candidat
     for start in range(0, len(asked), CHUNK):
         session.check_stop()
         key = recipe.key(config.name, "sample", start)
+        chunk = asked[start : start + CHUNK]
         with Work(session, "sample answers") as work:
-            groups = candidate.answers(work, asked[start : start + CHUNK], samples=config.samples, seed=key)
+            groups = candidate.answers(work, chunk, samples=config.samples, seed=key)
         for group in groups:
             kept += accepted(group, config.keep)
     return _kept(session, kept, len(asked) * config.samples)

@@ -76,3 +76,10 @@ def test_nothing_is_asked_that_is_measured_and_nothing_twice():
 def test_a_stage_asks_tasks_or_general_questions(what):
     with pytest.raises(ConfigError, match="expected `tasks`, families and their levels, or general = true"):
         parse(s5_reject.Config, {"kind": "reject", "name": "said", **what}, "said")
+
+
+def test_only_replies_to_general_questions_are_replayed(place):
+    table = recipe(place).table
+    table["stages"][1] |= {"general": False, "tasks": {"lamp": [4]}}
+    with pytest.raises(ConfigError, match="`sft.replay` names said; expected a stage of kind reject"):
+        resolve(table)

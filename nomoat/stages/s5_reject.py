@@ -12,7 +12,7 @@ from nomoat.model import counts
 from nomoat.rl import general
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import behind_solved, exercises
-from nomoat.stages import estimate, inputs
+from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tasks import base
@@ -128,10 +128,14 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     n_answers = config.problems * (1 if config.general else config.samples)
     written = n_answers * answer
     read = config.problems * (1 + config.shots) * prompt
-    forward = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
+    spec = recipe.shape(config)
+    forward = counts.flops_forward(spec, prompt + answer / 2)
+    n_rows = min(n_answers, CHUNK * config.samples)
+    held = footprint.asking(spec, n_rows, config.max_new_tokens)
     return {
         "tokens": round(written + read),
         "flops": (written + read) * forward,
         "sampled": (written + read / 2) * forward,
         "answers": n_answers,
+        **({"memory_bytes": held} if recipe.given else {}),
     }

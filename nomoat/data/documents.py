@@ -188,6 +188,14 @@ def sampled(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[Rendered]:
     return _rendered(talks, tokenizer)
 
 
+def replayed(paths: Iterable[Path]) -> Iterator[Rendered]:
+    """What a model replied to general questions, as it was drawn (rl/general.py)."""
+    for line in itertools.chain.from_iterable(path.read_text("utf-8").splitlines() for path in paths):
+        record = json.loads(line)
+        ids, n_prompt = record["ids"], record["n_prompt"]
+        yield Rendered(ids, [False] * n_prompt + [True] * (len(ids) - n_prompt))
+
+
 def talk(n: int, tokenizer: Tokenizer, seed: int) -> Iterator[Rendered]:
     """`n` conversations in the chat layout."""
     return _rendered(itertools.islice(conversations(seed), n), tokenizer)

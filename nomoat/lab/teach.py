@@ -13,7 +13,7 @@ from nomoat.evals import talk
 from nomoat.lab.look import Look, percent
 from nomoat.report.table import Table
 from nomoat.run.ledger import duration, money, read_prices, short
-from nomoat.stages import footprint, given
+from nomoat.stages import estimate, footprint, given
 from nomoat.stages.recipe import Recipe
 from nomoat.tasks import base, find
 
@@ -111,8 +111,11 @@ def first_table(table: JsonObject, model: str, task: str) -> JsonObject:
     context = given.told(model).spec.context
     levels = list(find.find(task).levels)
     for stage in table["stages"]:
-        stage["tasks"] = {task: levels}
+        if not stage.get("general"):
+            stage["tasks"] = {task: levels}
     table["stages"] = [s for s in table["stages"] if s["name"] != "own"]
+    if not _stage(table, "replay")["problems"]:
+        _without_replay(table)
     for stage in table["stages"]:
         for key in ("context", "max_new_tokens"):
             if key in stage:
@@ -143,7 +146,7 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
     kind, reason = cold_start(look, task)
     _with_cold_start(table, whole, kind, look)
     for stage in table["stages"]:
-        if "max_new_tokens" in stage:
+        if "max_new_tokens" in stage and not stage.get("general"):
             stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)
     evaluation = _stage(table, "eval")
     evaluation["problems"] = math.ceil(evaluation["problems"] / len(look.levels))
@@ -183,6 +186,7 @@ def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, loo
     """What a model is shown first put into the recipe, or taken out."""
     cold = _stage(table, "cold")
     if kind is None:
+        _without_replay(table)
         table["stages"].remove(cold)
         return
     longest = max(cold["context"], round_up(look.example + 1))
@@ -192,6 +196,11 @@ def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, loo
         own["tasks"] = dict(cold["tasks"])
         table["stages"].insert(0, own)
         cold.update(shares={"samples": 1.0}, samples=["own"], steps=FEW_SHOWN)
+
+
+def _without_replay(table: JsonObject) -> None:
+    table["stages"] = [s for s in table["stages"] if s["name"] != "replay"]
+    _stage(table, "cold")["replay"] = []
 
 
 def cold_start(look: Look, task: str) -> tuple[str | None, str]:
@@ -245,13 +254,23 @@ def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:
 
 def _rejection(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n, samples = stage["problems"], stage["samples"]
+    if stage.get("general"):
+        return _replies(n, look)
     read = n * (1 + 1.5 * stage["shots"]) * look.prompt / look.read_a_second
     seconds = n * samples * look.answer / look.drawn_a_second + read
     return f"its own right answers: {samples} to each of {n} questions, behind solved turns", seconds
 
 
+def _replies(n: int, look: Look) -> tuple[str, float]:
+    question, reply = estimate.GENERAL
+    each = question / look.read_a_second + reply / look.drawn_a_second
+    return f"what it says to {n} general questions, to be kept as it is", n * each
+
+
 def _tuning(table: JsonObject, stage: JsonObject, look: Look) -> tuple[str, float]:
     n_tokens = stage["rows"] * stage["context"]
+    if stage.get("replay"):
+        n_tokens += stage.get("replay_rows", 1) * stage["context"]
     seconds = stage["steps"] * n_tokens / look.learnt_a_second
     most = "at most " if stage.get("until") else ""
     return f"cold start: {most}{stage['steps']} steps of {n_tokens:,} tokens", seconds

@@ -54,7 +54,8 @@ def sources(stage: JsonObject, stages: Sequence[JsonObject] = ()) -> set[str]:
     """
     read = stage.get("samples")  # a number in other kinds of stages
     named = {stage.get("from"), stage.get("start"), *(read if isinstance(read, list) else ())} - {None}
-    named |= set(stage.get("models", ()))
+    for key in ("replay", "models"):
+        named |= set(stage.get(key, ()))
     if stages and stage["kind"] == "eval" and not stage.get("models"):
         names = [other["name"] for other in stages]
         named |= set(names[: names.index(stage["name"])])

@@ -17,6 +17,7 @@ PROSE_BYTES_PER_TOKEN = 2.8
 PROBE_SECONDS = 0.019  # of plan/probe.py's host work, on the machine of estimate.toml
 EARLIER = 2.0  # exchanges before a question that stands behind some, each about as long as it
 TALK_TOKENS = 80  # of a conversation that keeps a model talking
+GENERAL = 40.0, 50.0  # tokens of a general question in its template, and of a reply of at most 64
 N_WORKED = 128  # problems that lengths are estimated from
 
 
@@ -77,7 +78,10 @@ def exporting(n_models: int) -> float:
 
 
 def lengths(tasks: documents.Levels, think: bool | None, longest: int) -> tuple[float, float]:
-    """Mean tokens of a prompt and of an answer, which is taken to be as long as the worked one."""
+    """Mean tokens of a prompt and of an answer, which is taken to be as long as the worked one;
+    of general questions for no tasks."""
+    if not tasks:
+        return GENERAL[0], min(GENERAL[1], longest)
     prompt, answer = _worked_lengths(json.dumps(tasks), think is not False)
     return prompt, min(answer, longest)
 

@@ -1,6 +1,7 @@
 """Next-token training on documents, which several stages share: settings, data, batches, estimate."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -40,7 +41,9 @@ class Config(inputs.ReadsText):
     """Rows of `context` tokens; `shares` says which part of the rows each kind of document fills.
 
     `chains` is the share of worked tasks that show their chain, for all families or for each; `samples` are
-    earlier stages of rejection sampling, whose answers are read as worked tasks.  `weights = "counts"` sets a
+    earlier stages of rejection sampling, whose answers are read as worked tasks.  `replay` are such of
+    `general` questions: a step's loss is that of its rows plus that of `replay_rows` of what the model
+    replied to them, so that what is not taught stays as it was.  `weights = "counts"` sets a
     new model's embedding and head by counts of neighbours (train/start.py).  The first `short` share of the
     steps reads as many tokens in rows of `short_context`.
     """
@@ -64,6 +67,8 @@ class Config(inputs.ReadsText):
     talk_documents: Count = 2_000
     dialogue_documents: Count = 10_000
     samples: list[str] = []
+    replay: list[str] = []
+    replay_rows: Count = 1
     lora: Lora | None = None  # what learns beside weights that stay (model/lora.py)
     optim: OptimConfig = OptimConfig()
     schedule: Schedule = Schedule()
@@ -106,6 +111,7 @@ def fit(
     limits.check_stages(config, start.spec, session.mesh.axes)
     tokenizer = load_tokenizer(session.run)
     data = prepare(session, config, recipe, tokenizer)
+    beside = prepare_replay(session, config, recipe, tokenizer)
     if fresh and config.weights == "counts":
         start = count_neighbours(session, start, data, recipe.key(config.name, "counts"))
     if session.mesh.size("pipeline") == 1:
@@ -118,13 +124,35 @@ def fit(
 
     def compute(step: int) -> Gradient:
         batches = microbatches(rows_at(config, data, step), session.mesh)
-        return learnt.hear(accumulate(model, batches, config.objective, session.mesh, pipeline))
+        gradient = learnt.hear(accumulate(model, batches, config.objective, session.mesh, pipeline))
+        if beside is None:
+            return gradient
+        batches = microbatches(replay_rows_at(config, beside, step), session.mesh)
+        replayed = accumulate(model, batches, config.objective, session.mesh, pipeline)
+        return both(gradient, replayed)
 
     how = {"extra": learnt.state, "enough": learnt.enough}
     n_steps = train(session, model, optimizer, config.schedule, config.steps, compute, **how)
     if n_steps < config.steps:
         note_once(session, f"ends behind step {n_steps} of {config.steps}: {learnt.says()}")
     return save_model(session, model, optimizer, tokenizer, config.source)
+
+
+def both(taught: Gradient, replayed: Gradient) -> Gradient:
+    """Of the sum of two losses, whose gradients are in the model already; `loss` stays the first."""
+
+    def after() -> None:
+        taught.after()
+        replayed.after()
+
+    return replace(
+        taught,
+        tokens=taught.tokens + replayed.tokens,
+        flops_model=taught.flops_model + replayed.flops_model,
+        flops_executed=taught.flops_executed + replayed.flops_executed,
+        telemetry=taught.telemetry | {"replay_loss": replayed.loss},
+        after=after,
+    )
 
 
 def learns(config: Config, recipe: Recipe) -> Learns:
@@ -169,6 +197,16 @@ def prepare(session: Session, config: Config, recipe: Recipe, tokenizer: Tokeniz
             encoded[kind] = shards.open(path)
         say_cut(session, kind, encoded[kind].offsets, encoded[kind].trained, config.context)
     return Packed(encoded, shares, config.context, recipe.key(config.name, "order"))
+
+
+def prepare_replay(
+    session: Session, config: Config, recipe: Recipe, tokenizer: Tokenizer
+) -> Packed | None:
+    """The packed view of what the model replied to general questions."""
+    if not config.replay:
+        return None
+    alone = config.model_copy(update={"shares": {"replay": 1.0}})
+    return prepare(session, alone, recipe, tokenizer)
 
 
 def encode(
@@ -223,6 +261,8 @@ def documents_of(
         return documents.spoken(
             config.tasks, config.dialogue_documents, config.chains, tokenizer, key, config.context
         )
+    if kind == "replay":
+        return documents.replayed(inputs.samples(session, stage) for stage in config.replay)
     if kind == "samples":
         return documents.sampled([inputs.samples(session, stage) for stage in config.samples], tokenizer)
     return documents.talk(config.talk_documents, tokenizer, key)
@@ -245,6 +285,12 @@ def rows_at(config: Config, data: Packed, step: int) -> Rows:
     return Rows(shorter, parts * first, parts * n, many)
 
 
+def replay_rows_at(config: Config, data: Packed, step: int) -> Rows:
+    """What a step reads of replies."""
+    n = config.replay_rows
+    return Rows(data, n * step, n, config.micro_rows)
+
+
 def optimising(spec: Spec, config: Config) -> int:
     """FLOPs of a step of the optimiser, none to speak of where only adapters learn."""
     return 0 if config.lora else estimate.newton_schulz(spec, config.optim)
@@ -265,6 +311,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     spec, steps, T = recipe.shape(config), config.steps, config.context
     n_params = counts.params_total(spec) + counts.params_mtp(spec)
     tokens = T * rows_before(steps, *config.ramp)
+    if config.replay:
+        tokens += T * config.replay_rows * steps
     short = T * rows_before(int(config.short * steps), *config.ramp)
     flops = executed = 0.0
     for n_tokens, width in ((short, config.short_context or T), (tokens - short, T)):

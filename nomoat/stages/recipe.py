@@ -234,9 +234,16 @@ def _check_earlier(config: StageConfig, earlier: Mapping[str, StageConfig]) -> N
     samples = getattr(config, "samples", None)
     if isinstance(samples, list):  # others have a number of that name
         named += [("samples", stage) for stage in samples]
+    replay = getattr(config, "replay", [])
+    named += [("replay", stage) for stage in replay]
     for key, stage in named:
         if stage is not None:
             look_up(stage, earlier, f"`{config.name}.{key}` = {stage!r} is no earlier stage")
+    if wrong := [stage for stage in replay if not getattr(earlier[stage], "general", False)]:
+        raise ConfigError(
+            f"`{config.name}.replay` names {wrong[0]}; expected a stage of kind reject with general = true; "
+            "name that one, or put this one into `samples`"
+        )
 
 
 def _check_tasks(config: StageConfig) -> None:

@@ -3,17 +3,18 @@
 
 import json
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nomoat.config import Count, DataError, Whole
 from nomoat.evals.problems import Candidate
 from nomoat.files import write_whole
 from nomoat.model import counts
+from nomoat.rl import general
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import behind_solved, exercises
-from nomoat.stages import estimate, inputs
+from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
-from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
+from nomoat.stages.recipe import Fields, Recipe, StageConfig, Tasks
 from nomoat.tasks import base
 from nomoat.train.session import Session, Work
 
@@ -22,9 +23,14 @@ CHUNK = 256  # problems sampled at a time
 
 class Config(StageConfig):
     """`problems` of the training split, `samples` answers to each; at most `keep` different ones are kept of
-    each.  They are asked behind `shots` solved turns, which are not kept: what was shown becomes habit."""
+    each.  They are asked behind `shots` solved turns, which are not kept: what was shown becomes habit.
 
-    tasks: SomeTasks
+    `general` questions (rl/general.py) stand in the place of tasks: each is answered once, greedily, and
+    every reply is kept, whatever it says.
+    """
+
+    tasks: Tasks = {}
+    general: bool = False
     problems: Count = 2000
     samples: Count = 4
     keep: Count = 2
@@ -32,6 +38,13 @@ class Config(StageConfig):
     max_new_tokens: Count = 96
     temperature: float = Field(1.0, gt=0, le=100)
     think: bool | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self):
+        if self.general == bool(self.tasks):
+            both = "both" if self.tasks else "neither"
+            raise ValueError(f"expected `tasks`, families and their levels, or general = true; found {both}")
+        return self
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
@@ -42,20 +55,39 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32").eval()
     candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
+    if config.general:
+        return _replies(session, config, candidate)
+    return _right(session, config, recipe, candidate)
+
+
+def _right(session: Session, config: Config, recipe: Recipe, candidate: Candidate) -> Fields:
+    tokenizer = candidate.tokenizer
     asked = exercises(config.tasks, config.problems, recipe.key(config.name, "problems"))
     asked = behind_solved(asked, config.shots, tokenizer, recipe.key(config.name, "shots"))
     kept = []
     for start in range(0, len(asked), CHUNK):
         session.check_stop()
         key = recipe.key(config.name, "sample", start)
+        chunk = asked[start : start + CHUNK]
         with Work(session, "sample answers") as work:
-            groups = candidate.answers(work, asked[start : start + CHUNK], samples=config.samples, seed=key)
+            groups = candidate.answers(work, chunk, samples=config.samples, seed=key)
         for group in groups:
             kept += accepted(group, config.keep)
-    n_answers = len(asked) * config.samples
+    return _kept(session, kept, len(asked) * config.samples)
+
+
+def _replies(session: Session, config: Config, candidate: Candidate) -> Fields:
+    asked = general.asked(config.problems)
+    with Work(session, "sample answers") as work:
+        groups = candidate.answers(work, asked, samples=1, seed=0, greedy=True)
+    return _kept(session, [general.record(judged.rollout) for (judged,) in groups], len(asked))
+
+
+def _kept(session: Session, kept: list[Fields], n_answers: int) -> Fields:
+    """What a stage leaves of so many answers."""
     if not kept:
         raise DataError(
-            f"{config.name}: none of {n_answers} answers of {config.source} was right and readable; "
+            f"{session.stage}: none of {n_answers} answers was right and readable; "
             "expected at least one; choose easier levels, or train the model before it for longer"
         )
     path = session.directory / "samples.jsonl"
@@ -93,12 +125,17 @@ def repeats(text: str, width: int = 12) -> bool:
 
 def plan(config: Config, recipe: Recipe) -> Fields:
     prompt, answer = estimate.lengths(config.tasks, config.think, config.max_new_tokens)
-    written = config.problems * config.samples * answer
+    n_answers = config.problems * (1 if config.general else config.samples)
+    written = n_answers * answer
     read = config.problems * (1 + config.shots) * prompt
-    forward = counts.flops_forward(recipe.shape(config), prompt + answer / 2)
+    spec = recipe.shape(config)
+    forward = counts.flops_forward(spec, prompt + answer / 2)
+    n_rows = min(n_answers, CHUNK * config.samples)
+    held = footprint.asking(spec, n_rows, config.max_new_tokens)
     return {
         "tokens": round(written + read),
         "flops": (written + read) * forward,
         "sampled": (written + read / 2) * forward,
-        "answers": config.problems * config.samples,
+        "answers": n_answers,
+        **({"memory_bytes": held} if recipe.given else {}),
     }

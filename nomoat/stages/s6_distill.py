@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from nomoat.config import ConfigError, Count, Share, Whole
@@ -56,6 +57,14 @@ class Config(fit.Config):
     max_new_tokens: Count = 96
     policy_think: bool | None = None
     behind: Share = 0.0  # of the policy's problems, behind earlier turns
+
+    @model_validator(mode="after")
+    def _without_replay(self):
+        if self.replay:
+            raise ValueError(
+                f"`replay` = {self.replay}, and a student has replied to nothing yet; leave it out"
+            )
+        return self
 
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:

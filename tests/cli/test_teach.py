@@ -49,7 +49,7 @@ def place(tmp_path_factory):
     return place
 
 
-def words(place, out, *more):
+def words(place, out, *more, replay=0):
     return [
         "teach",
         place / "base",
@@ -60,6 +60,7 @@ def words(place, out, *more):
         *more,
         "--set",
         *SMALL,
+        f"replay.problems={replay}",
     ]
 
 
@@ -98,9 +99,12 @@ def test_a_cold_start_ends_where_the_model_gives_whole_answers_often_enough(taug
 
 def test_all_weights_may_learn_instead_of_adapters(forge, place):
     whole = f'models.main={{ from = "{place / "base"}" }}'
-    planned = forge(*words(place, "full", "--plan", "--json"), whole, trap=FEW)
+    planned = forge(*words(place, "full", "--plan", "--json", replay=9), whole, trap=FEW)
     assert planned.code == 0, planned.err
-    stages = {stage["name"]: stage for stage in json.loads(planned.out)["recipe"]["stages"]}
+    plan = json.loads(planned.out)
+    stages = {stage["name"]: stage for stage in plan["recipe"]["stages"]}
+    assert stages["cold"]["replay"] == ["replay"]
+    assert "what it says to 9 general questions" in " ".join(step["what"] for step in plan["plan"]["steps"])
     assert stages["cold"]["lora"] is stages["rl"]["lora"] is None
 
 

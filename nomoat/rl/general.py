@@ -24,6 +24,14 @@ def asked(n: int) -> list[Exercise]:
     return [Exercise("general", 1, GENERAL, Problem(say, say, "", {"lang": "en"})) for say in chosen]
 
 
+def circles(text: str, width: int = 24) -> bool:
+    """Whether some `width` characters stand there twice: small models often say the same again and again, and
+    learn it from themselves.
+    """
+    parts = [text[i : i + width] for i in range(len(text) - width + 1)]
+    return len(set(parts)) < len(parts)
+
+
 def record(rollout: Rollout) -> JsonObject:
     """A reply as it was drawn, token by token: one that was cut off is learnt without an end."""
     prompt = rollout.prompt_T.tolist()

@@ -26,7 +26,7 @@ class Config(StageConfig):
     each.  They are asked behind `shots` solved turns, which are not kept: what was shown becomes habit.
 
     `general` questions (rl/general.py) stand in the place of tasks: each is answered once, greedily, and
-    every reply is kept, whatever it says.
+    every reply is kept, whatever it says, but those that go round in circles.
     """
 
     tasks: Tasks = {}
@@ -80,7 +80,9 @@ def _replies(session: Session, config: Config, candidate: Candidate) -> Fields:
     asked = general.asked(config.problems)
     with Work(session, "sample answers") as work:
         groups = candidate.answers(work, asked, samples=1, seed=0, greedy=True)
-    return _kept(session, [general.record(judged.rollout) for (judged,) in groups], len(asked))
+    replies = [judged.rollout for (judged,) in groups]
+    kept = [general.record(reply) for reply in replies if not general.circles(reply.text)]
+    return _kept(session, kept, len(asked))
 
 
 def _kept(session: Session, kept: list[Fields], n_answers: int) -> Fields:

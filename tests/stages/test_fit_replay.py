@@ -72,6 +72,13 @@ def test_nothing_is_asked_that_is_measured_and_nothing_twice():
     assert len(general.asked(50)) == 50
 
 
+def test_what_goes_round_in_circles_is_left_out():
+    kept = ["Hello! How can I assist you today?", "The sky is blue. The sky is wide.", "", "a" * 24]
+    assert not any(map(general.circles, kept))
+    left = ["I'm glad to have you here. I'm glad to have you here.", "🌟" * 25]
+    assert all(map(general.circles, left))
+
+
 @pytest.mark.parametrize("what", [{}, {"general": True, "tasks": {"lamp": [4]}}])
 def test_a_stage_asks_tasks_or_general_questions(what):
     with pytest.raises(ConfigError, match="expected `tasks`, families and their levels, or general = true"):

@@ -33,9 +33,11 @@ BEHIND_CASES = re.compile(
     r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
 )
 ALL_BUT = re.compile(
-    r"(?i)^\s*\$?(?:\\text\s*\{\s*)?(?:all\s+)?real\s+numbers(?:\s+x)?,?\s+(?:except|other than)(?:\s+for)?"
-    r"[\s}]*\$?(?:x\s*(?:=|≠)\s*)?(?=[-−0-9\\])"
+    r"(?i)^\s*\$?(?:\\text\s*\{\s*)?(?:all\s+)?real\s+(?:numbers(?:\s+\$?x\$?)?|(?:values\s+of\s+)?\$?x\$?),?"
+    r"\s+(?:except|other than)(?:\s+for)?[\s}]*(?P<said>\$?(?:x\s*(?:=|≠)\s*)?[-−0-9\\±].*)$"
 )
+NAMED = re.compile(r"\$|(?<![a-zA-Z\\])x\s*(?:=|≠)\s*")
+TEXT = r"\{\s*\\(?:text|mathrm)\s*\{([^{}]{1,20})\}(\^\{?[23]\}?)?\s*\}"  # a unit above or below a stroke
 DERIVATIVE = re.compile(
     r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
 )
@@ -58,7 +60,10 @@ PLAIN = (
     (re.compile(r"(?<![a-zA-Z\\])([a-z])_\{1(?:,|/|,\s)2\}(?=\s*=)"), r"\1"),
     (re.compile(r"^(\s*\$?)\\?(?:gcd|lcm|det)\s*(?:\\left)?\([^()=]{1,60}\)(?=\s*=)"), r"\1N"),
     (DERIVATIVE, r"\1D"),
-    (ALL_BUT, "x≠"),
+    (ALL_BUT, lambda found: f"x≠{NAMED.sub('', found['said'])}"),
+    (re.compile(rf"(?<=[0-9}})\s,~])\\[dt]?frac\s*{TEXT}\s*{TEXT}"), r"\\text{ \1\2/\3\4}"),
+    (re.compile(r"\bunits?\s?(?:\^\{?2\}?|²|squared)(?!\w)|\bsq\.\s?units?\b"), "square units"),
+    (re.compile(r"\bunits?\s?(?:\^\{?3\}?|³|cubed)(?!\w)"), "cubic units"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
     (re.compile(r"(?<![\w)}\]])⁴√"), "∜"),
     (re.compile(r"(?<![\w)}\]])²√"), "√"),

@@ -18,8 +18,10 @@ SET = re.compile(
 NUMBER = r"[0-9A-F]+(?:\.[0-9A-F]+)?"
 MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 # {x | x > 1}, {x ∈ R : x ≠ 1}: of relations that hold the letter
+GAP = r"(?:\s|\\[,; ])*"
 SET_OF = re.compile(
-    r"^\s*\$?(?:\\left\s?)?\\?\{\s*([a-zA-Z])\s*(?:(?:\\in|∈)\s*(?:ℝ|R)\s*)?(?:\\mid|\\vert|\\colon|\||:)"
+    rf"^\s*\$?(?:\\left\s?)?\\?\{{{GAP}([a-zA-Z]){GAP}(?:(?:\\in|∈){GAP}(?:ℝ|R){GAP})?"
+    r"(?:\\(?:middle|[bB]igg?m?)\s?)?(?:\\mid|\\vert|\\colon|\||:)"
     r"(?=[^{}|]*\1)(?P<said>[^|:]{0,200}(?:[<>≤≥=≠]|\\(?:[lg]eq?|[lg]t|neq?|[lg]eqslant)(?![a-zA-Z]))"
     r"[^|:]{0,200}?)"
     r"\s*(?:\\right\s?)?\\?\}\.?\$?$"
@@ -29,6 +31,10 @@ BASE = re.compile(
     r"(?:(?<=_)|(?<=_\{{))\\text\s*\{{\s*({0})\s*\}}|(?<=\bbase[- ])({0})\b".format("|".join(BASES))
 )
 INDEXED = re.compile(r"(?<![a-zA-Z\\])([a-z])_\{?([1-9])\}?(?=\$?\s*=)")
+OF_CASES = re.compile(
+    r"\\left\s?\\\{\s*\\begin\{array\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\{array\}\s*\\right\s?\.",
+    re.DOTALL,
+)
 BEHIND_CASES = re.compile(
     r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
 )
@@ -85,6 +91,7 @@ def spelled_out(text: str) -> str:
     if "\\" in text:
         text = SET.sub(lambda found: SETS[found[1] or found[2] or found[3]], text)
     text = LESS.sub(r"\1ℝ∖", text)
+    text = OF_CASES.sub(r"\\begin{cases}\1\\end{cases}", text)
     if "begin{cases}" in text:
         text = BEHIND_CASES.sub("", text)
     if [*map("".join, INDEXED.findall(text))][1:]:

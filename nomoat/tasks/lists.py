@@ -76,7 +76,10 @@ def either(parts: list[Answer]) -> Answer:
 def point(part: Answer) -> bool:
     """Whether it is x = 1, of a letter and a value without it."""
     name = named(part)
-    return bool(name) and part.kind == "=" and isinstance(part.parts[1], Formula) and not holds(part.parts[1], name)
+    if not name or part.kind != "=":
+        return False
+    value = part.parts[1]
+    return isinstance(value, Formula) and not holds(value, name)
 
 
 def both(parts: list[Answer]) -> Answer | None:
@@ -309,6 +312,13 @@ def formal(left: Answer) -> bool:
 
 def marked(part: Answer) -> bool:
     return isinstance(part, Several) and part.kind == "±"
+
+
+def of_sign(parts: list[Answer], sign: int) -> list[Answer] | None:
+    """The values of (3, ±4), a point for each sign; None where there is no ±, or more than one."""
+    if [*map(marked, parts)].count(True) != 1:
+        return None
+    return [part.parts[sign < 0] if marked(part) else part for part in parts]
 
 
 def flattened(parts: list[Answer]) -> list[Answer]:

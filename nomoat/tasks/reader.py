@@ -248,14 +248,9 @@ class Reader(Numerals):
             return parts[0]
         if len(parts) == 1:
             raise Unread
-        if kind == "()" and [*map(lists.marked, parts)].count(True) == 1:
-            parts = self.one_of_two(parts)
+        if kind == "()" and (chosen := lists.of_sign(parts, self.mark)):
+            parts, self.marked = chosen, True
         return Several(kind, tuple(parts))
-
-    def one_of_two(self, parts: list[Answer]) -> list[Answer]:
-        """The values of (3, ±4) for the sign that ± stands for now: it makes two points of one."""
-        self.marked = True
-        return [part.parts[self.mark < 0] if lists.marked(part) else part for part in parts]
 
     def magnitude(self) -> Answer:
         value = self.deeper(self.sum)

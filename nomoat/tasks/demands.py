@@ -38,7 +38,7 @@ OPERATORS: dict[type, Callable] = {
     ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
 MAX_OPERAND = 10**6  # of what *, % and ** are given: a result times a text could fill the memory
-MAX_EXPONENT = 64
+MAX_EXPONENT = 1024
 FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
 
 

@@ -47,7 +47,7 @@ TEXT = r"\{\s*\\(?:text|mathrm)\s*\{([^{}]{1,20})\}(\^\{?[23]\}?)?\s*\}"  # a un
 DERIVATIVE = re.compile(
     r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
 )
-LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*[-−–]\s*(?=\\?\{)")
+LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*(?:[-−–]|\\(?=\s*\\?\{))\s*(?=\\?\{)")
 # 0.8333..., 0.454545...: a period that stands there three times
 PERIOD = re.compile(r"(?<=[0-9]\.)([0-9]*?)([0-9]{1,6}?)\2{2,}(?:\.{3}|…|\\[lc]?dots(?![a-z]))")
 PLAIN = (

@@ -38,7 +38,7 @@ OPERATORS: dict[type, Callable] = {
     ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos,
 }  # fmt: skip
 MAX_OPERAND = 10**6  # of what *, % and ** are given: a result times a text could fill the memory
-MAX_EXPONENT = 64
+MAX_EXPONENT = 1024
 FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
 
 
@@ -105,6 +105,10 @@ def typed(said: Any) -> Any:
         return Other(bool(parts[0]), None if parts[1] is None else tuple(map(typed, parts[1])))
     if kind == "dict":
         return {typed(key): typed(held) for key, held in parts}
+    if kind == "dict_keys":
+        return dict.fromkeys(map(typed, parts)).keys()
+    if kind == "dict_items":
+        return dict(map(typed, parts)).items()
     if kind == "float":
         return float(parts[0])
     kinds = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "bytes": bytes}

@@ -39,7 +39,7 @@ from nomoat.tasks.texts import MAX_PLAIN, MAX_TEXT, clean, plain, same_choice, s
 from nomoat.tasks.values import Unread
 
 DENIAL = re.compile(r"\bnot\b|n't\b|\bnicht\b|\bkein", re.IGNORECASE)  # words beside which an answer is none
-PERCENT = re.compile(r"\s*(?:\\?%|per ?cent\b|Prozent\b)")
+PERCENT = re.compile(r"(?<![%\\])\s*(?:\\?%(?!\s*\\?%)|per ?cent\b|Prozent\b)")
 SAME = {True: "the same", False: "another"}
 # Signs that no plain words have.
 FORMAL = set("+*/^=<≤>≥≠±∓∈∪∖√π%°∞ℝℤℚℕℂ") | {"frac", "begin matrix", "begin cases", *FUNCTIONS}
@@ -264,7 +264,8 @@ def readings(
     if guess:
         *guess, of_words = guess
         counted = understood(*guess, Fraction(1))
-        if counted and isinstance(counted.value, Formula) and counted.value.number():
+        value = counted and (lists.unnamed(counted.value) or counted.value)  # also in v = 5 m/s
+        if isinstance(value, Formula) and value.number():
             read.append(counted)
     return [
         dataclasses.replace(reading, omissible=of_words and omissible(reading.unit, nouns))

@@ -247,6 +247,8 @@ class Algebra:
 
     def function(self, name: str, base: Answer | None, a: Answer) -> Formula:
         """A function of a; a logarithm whose base is written is a number where it is whole."""
+        if isinstance(base, Formula) and name == "log" and base.letter() == "e":
+            name, base = "ln", None
         if base is not None and name == "log":
             b, x = numeric(base), numeric(a)
             power = self.numbers.logarithm(x, b) if x and b else None

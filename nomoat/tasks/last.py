@@ -54,9 +54,10 @@ def last_of(
     last = powers.last_numeral(found)
     if last is None:
         return None, "there is no number"
-    if _goes_on(found, last) or powers.undone(found, last):
-        return None, f"what {found[last].text} is part of can't be read"
     start, end = phrase(found, last)
+    texts = [token.text for token in found]
+    if _goes_on(found, last) or powers.undone(found, last) or powers.left_to_do(texts, start, end):
+        return None, f"what {found[last].text} is part of can't be read"
     scale, end_of_scale = scale_behind(found, end, nouns)
     if why := changed(found, start, last, end_of_scale, nouns):
         return None, f"the last number can't be read: {why}"

@@ -54,14 +54,19 @@ BLANK_MARK = "(?: (?=[0-9]{3}(?![0-9])))"
 # Numbers of three digits with plain blanks between them, three and more: a list, not one number.
 BLANK_LIST = re.compile(r"[1-9][0-9]{2}(?: [1-9][0-9]{2}){2,}")
 POINTS = {"en": (r"\.", ","), "de": ("[.,]", r"\.")}  # of decimals, and between thousands
-BLANK = re.compile(r"(?:\s|(?<=[^\s$=(\[{<>≤≥])~|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+")
+BLANK = re.compile(
+    r"(?:\s|(?<=[^\s$=(\[{<>≤≥])~|(?<=\{)~(?=[a-zA-Z])"
+    r"|\\[,;:!> ]|[\u00a0\u2009\u202f\u2002\u2003\u2007])+"
+)
 STYLE = re.compile(
     r"\\(?:(?P<words>text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|hbox)"
     r"|math(?:bf|bb|cal|it|sf)|boldsymbol|operatorname|underline)(?![a-zA-Z])\s*\{"
 )
 CIRCLE = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|°")
 SCALE = re.compile(rf"(?:{CIRCLE.pattern})\s*(?:\\(?:text|mathrm)\s*\{{)?\s*([CF])(?![a-zA-Z])\}}?")
-ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{(B?[a-z]+)\*?\}(?:(?<=\{array\})\s*\{[^{}]*\})?")
+ENVIRONMENT = re.compile(
+    r"\\(begin|end)\s*\{(B?[a-z]+)\*?\}(?:(?<=\{array\})\s*\{[^{}]*\}|(?<=\*\})\s*\[[lcr]\])?"
+)
 ROW = re.compile(r"\\\\(?:\s*\[[^\[\]]{0,12}\])?")
 COMMAND = re.compile(r"\\([a-zA-Z]+)")
 NO_BRACKET = re.compile(r"\s*\.")  # \left.

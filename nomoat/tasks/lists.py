@@ -51,11 +51,15 @@ def named_by(letters: Sequence[str], side: Answer) -> bool:
 
 
 def either(parts: list[Answer]) -> Answer:
-    """`x < 1 or x > 3`, `[0, 1) or (2, ∞)` as a union; of all else a list in any order."""
-    members = [member(part) for part in parts]
-    if None not in members:
-        letters = {part.parts[0].letter() for part in members}
+    """`x < 1 or x > 3`, `x = 0 or x > 3`, `[0, 1) or (2, ∞)` as a union; of all else a list in any order."""
+    flat = flattened(parts)
+    points = [part for part in flat if point(part)]
+    members = [member(part) for part in flat if not point(part)]
+    if members and None not in members:
+        letters = {part.parts[0].letter() for part in [*points, *members]}
         regions = [piece for part in members for piece in pieces(part.parts[1])]
+        if points:
+            regions.append(in_set([part.parts[1] for part in points]))
         if len(letters) == 1:
             return Several("∈", (members[0].parts[0], Several("∪", tuple(regions))))
     if all(map(interval, parts)) and any(map(unbounded, parts)):
@@ -67,6 +71,15 @@ def either(parts: list[Answer]) -> Answer:
         letter, values = listed.parts
         return Several("=", (letter, Several("{}", values.parts)))
     return listed
+
+
+def point(part: Answer) -> bool:
+    """Whether it is x = 1, of a letter and a value without it."""
+    name = named(part)
+    if not name or part.kind != "=":
+        return False
+    value = part.parts[1]
+    return isinstance(value, Formula) and not holds(value, name)
 
 
 def both(parts: list[Answer]) -> Answer | None:
@@ -299,6 +312,13 @@ def formal(left: Answer) -> bool:
 
 def marked(part: Answer) -> bool:
     return isinstance(part, Several) and part.kind == "±"
+
+
+def of_sign(parts: list[Answer], sign: int) -> list[Answer] | None:
+    """The values of (3, ±4), a point for each sign; None where there is no ±, or more than one."""
+    if [*map(marked, parts)].count(True) != 1:
+        return None
+    return [part.parts[sign < 0] if marked(part) else part for part in parts]
 
 
 def flattened(parts: list[Answer]) -> list[Answer]:

@@ -83,14 +83,20 @@ def undone(found: Sequence[Token], last: int) -> bool:
     mark = raised(found)[last]
     if mark is not None:
         return of_ten(texts, last)[0] == last
-    padded = ["", "", *texts, "", ""]
-    at = last + 2
-    first = padded[at - 1]
-    behind = padded[at + 1]
-    if first in ("{", "(") and behind in ("}", ")"):
-        first = padded[at - 2]
-        behind = padded[at + 2]
-    return first in ROOTS or behind in LEFT_TO_DO
+    return left_to_do(texts, last, last + 1)
+
+
+def left_to_do(texts: Sequence[str], start: int, end: int) -> bool:
+    """Whether the number that stands there, in brackets or not, is under a root or before a power, root or π.
+    """
+    before = [*texts[:start]]
+    behind = [*texts[end:], ""]
+    while before and before[-1] + behind[0] in ("{}", "()"):
+        before.pop()
+        behind.pop(0)
+    if before[-1:] == ["]"]:  # behind the index of a root
+        before = before[:-3]
+    return behind[0] in LEFT_TO_DO or (bool(before) and before[-1] in ROOTS)
 
 
 def of_ten(texts: Sequence[str], last: int) -> tuple[int, int]:

@@ -50,6 +50,8 @@ def f(x):
                 return kind(v)
         if _b.isinstance(v, _b.range):
             return ["range", v.start, v.stop, v.step]
+        if _b.type(v) in (_b.type({{}}.keys()), _b.type({{}}.items())):
+            return [_b.type(v).__name__, *_b.map(said, v)]
         if _b.type(v).__name__ in ("Fraction", "Decimal"):
             return [_b.type(v).__name__, _b.str(v)]
         held = _b.list(_i.islice(v, {most})) if _b.hasattr(v, "__iter__") else None

@@ -248,6 +248,8 @@ class Reader(Numerals):
             return parts[0]
         if len(parts) == 1:
             raise Unread
+        if kind == "()" and (chosen := lists.of_sign(parts, self.mark)):
+            parts, self.marked = chosen, True
         return Several(kind, tuple(parts))
 
     def magnitude(self) -> Answer:

@@ -18,8 +18,10 @@ SET = re.compile(
 NUMBER = r"[0-9A-F]+(?:\.[0-9A-F]+)?"
 MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 # {x | x > 1}, {x ∈ R : x ≠ 1}: of relations that hold the letter
+GAP = r"(?:\s|\\[,; ])*"
 SET_OF = re.compile(
-    r"^\s*\$?(?:\\left\s?)?\\?\{\s*([a-zA-Z])\s*(?:(?:\\in|∈)\s*(?:ℝ|R)\s*)?(?:\\mid|\\vert|\\colon|\||:)"
+    rf"^\s*\$?(?:\\left\s?)?\\?\{{{GAP}([a-zA-Z]){GAP}(?:(?:\\in|∈){GAP}(?:ℝ|R){GAP})?"
+    r"(?:\\(?:middle|[bB]igg?m?)\s?)?(?:\\mid|\\vert|\\colon|\||:)"
     r"(?=[^{}|]*\1)(?P<said>[^|:]{0,200}(?:[<>≤≥=≠]|\\(?:[lg]eq?|[lg]t|neq?|[lg]eqslant)(?![a-zA-Z]))"
     r"[^|:]{0,200}?)"
     r"\s*(?:\\right\s?)?\\?\}\.?\$?$"
@@ -29,17 +31,23 @@ BASE = re.compile(
     r"(?:(?<=_)|(?<=_\{{))\\text\s*\{{\s*({0})\s*\}}|(?<=\bbase[- ])({0})\b".format("|".join(BASES))
 )
 INDEXED = re.compile(r"(?<![a-zA-Z\\])([a-z])_\{?([1-9])\}?(?=\$?\s*=)")
+OF_CASES = re.compile(
+    r"\\left\s?\\\{\s*\\begin\{array\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\{array\}\s*\\right\s?\.",
+    re.DOTALL,
+)
 BEHIND_CASES = re.compile(
     r"[,.;]\s*(?=\}?\s*(?:&|\\\\|\\end))|\\(?:text|mbox|mathrm)\s*\{\s*(?:if|for|when)?\s*\}"
 )
 ALL_BUT = re.compile(
-    r"(?i)^\s*\$?(?:\\text\s*\{\s*)?(?:all\s+)?real\s+numbers(?:\s+x)?,?\s+(?:except|other than)(?:\s+for)?"
-    r"[\s}]*\$?(?:x\s*(?:=|≠)\s*)?(?=[-−0-9\\])"
+    r"(?i)^\s*\$?(?:\\text\s*\{\s*)?(?:all\s+)?real\s+(?:numbers(?:\s+\$?x\$?)?|(?:values\s+of\s+)?\$?x\$?),?"
+    r"\s+(?:except|other than)(?:\s+for)?[\s}]*(?P<said>\$?(?:x\s*(?:=|≠)\s*)?[-−0-9\\±].*)$"
 )
+NAMED = re.compile(r"\$|(?<![a-zA-Z\\])x\s*(?:=|≠)\s*")
+TEXT = r"\{\s*\\(?:text|mathrm)\s*\{([^{}]{1,20})\}(\^\{?[23]\}?)?\s*\}"  # a unit above or below a stroke
 DERIVATIVE = re.compile(
     r"^(\s*\$?)(?:[fghy](?:'|′|\^\{?\\prime\}?)(?:\([a-z]\))?|\\frac\{dy\}\{dx\}|dy/dx)(?=\s*=)"
 )
-LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*[-−–]\s*(?=\\?\{)")
+LESS = re.compile(r"(?:ℝ|(^\s*\$?)R)\s*(?:[-−–]|\\(?=\s*\\?\{))\s*(?=\\?\{)")
 # 0.8333..., 0.454545...: a period that stands there three times
 PERIOD = re.compile(r"(?<=[0-9]\.)([0-9]*?)([0-9]{1,6}?)\2{2,}(?:\.{3}|…|\\[lc]?dots(?![a-z]))")
 PLAIN = (
@@ -58,7 +66,10 @@ PLAIN = (
     (re.compile(r"(?<![a-zA-Z\\])([a-z])_\{1(?:,|/|,\s)2\}(?=\s*=)"), r"\1"),
     (re.compile(r"^(\s*\$?)\\?(?:gcd|lcm|det)\s*(?:\\left)?\([^()=]{1,60}\)(?=\s*=)"), r"\1N"),
     (DERIVATIVE, r"\1D"),
-    (ALL_BUT, "x≠"),
+    (ALL_BUT, lambda found: f"x≠{NAMED.sub('', found['said'])}"),
+    (re.compile(rf"(?<=[0-9}})\s,~])\\[dt]?frac\s*{TEXT}\s*{TEXT}"), r"\\text{ \1\2/\3\4}"),
+    (re.compile(r"\bunits?\s?(?:\^\{?2\}?|²|squared)(?!\w)|\bsq\.\s?units?\b"), "square units"),
+    (re.compile(r"\bunits?\s?(?:\^\{?3\}?|³|cubed)(?!\w)"), "cubic units"),
     (re.compile(r"\\cbrt(?![a-zA-Z])|(?<![^\W_])cbrt(?=\s*[({0-9])|(?<![\w)}\]])³√"), "∛"),
     (re.compile(r"(?<![\w)}\]])⁴√"), "∜"),
     (re.compile(r"(?<![\w)}\]])²√"), "√"),
@@ -80,6 +91,7 @@ def spelled_out(text: str) -> str:
     if "\\" in text:
         text = SET.sub(lambda found: SETS[found[1] or found[2] or found[3]], text)
     text = LESS.sub(r"\1ℝ∖", text)
+    text = OF_CASES.sub(r"\\begin{cases}\1\\end{cases}", text)
     if "begin{cases}" in text:
         text = BEHIND_CASES.sub("", text)
     if [*map("".join, INDEXED.findall(text))][1:]:

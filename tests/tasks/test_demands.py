@@ -28,10 +28,15 @@ def test_what_is_demanded_is_no_program(text):
         ("_0 is True", 1, False),
         ("_0 == [1, 2]", ["tuple", 1, 2], False),
         ("_0 == {2, 1}", ["set", 1, 2], True),
+        ("_0 == {1, 2}", ["dict_keys", 2, 1], True),
+        ("list(_0) == [2, 1]", ["dict_keys", 2, 1], True),
+        ("_0 == [2, 1]", ["dict_keys", 2, 1], False),
+        ("_0 == {(1, 2)}", ["dict_items", ["tuple", 1, 2]], True),
         ("_0 == {'b': 1, 'a': 2}", ["dict", ["a", 2], ["b", 1]], True),
         ("_0 == float('nan')", ["float", "nan"], False),
         ("_0 == 10 ** 20", 10**20, True),
-        ("_0 == 10 ** 99", 10**99, False),  # too large
+        ("_0 == 10 ** 99", 10**99, True),
+        ("_0 == 10 ** 1025", 10**1025, False),  # too large
         ("_0[:2] == 'ab'", "abc", True),
         ("type(_0) is int", 7, True),
         ("isinstance(_0, (int, float))", True, True),

@@ -298,6 +298,9 @@ def test_layouts_of_gsm8k_and_math():
     assert last.last_number("It fell by -$5.50.") == Fraction("-5.5")
     assert last.last_number("from 3 - 5") == 5
     assert last.last_number("none") is None
+    for undone in (r"\sqrt{\frac{3}{4}}", "√(3/4)", "√¾", r"\sqrt[3]{3/4}", r"\sqrt{10^6}", "10^6π"):
+        assert last.last_number(undone) is None
+    assert last.last_number("√2 is not (3/4)") == Fraction(3, 4)
     assert texts.boxed(r"so $x=\boxed{1}$, or $\boxed{\frac{1}{2}}$") == r"\frac{1}{2}"
     assert texts.boxed(r"\boxed{\text{(A)}") is None
     assert texts.boxed("1") is None

@@ -101,12 +101,12 @@ def poison(steps: Collection[int]) -> None:
     """
     train = fit.train
 
-    def disturbed(session, model, optimizer, schedule, n_steps, compute, extra=None):
+    def disturbed(session, model, optimizer, schedule, n_steps, compute, **rest):
         def with_nan(step):
             computed = compute(step)
             bad = step in steps and session.mesh.rank == session.mesh.world - 1
             return dataclasses.replace(computed, loss=math.nan) if bad else computed
 
-        train(session, model, optimizer, schedule, n_steps, with_nan, extra)
+        return train(session, model, optimizer, schedule, n_steps, with_nan, **rest)
 
     fit.train = disturbed

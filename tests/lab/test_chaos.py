@@ -9,11 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+from brought import saved
 
 from nomoat.config import ConfigError, UserError
 from nomoat.lab import afflictions, chaos
 from nomoat.parallel.faults import ranks_of
 from nomoat.run.directory import Run
+from nomoat.run.stop import Stop
+from nomoat.stages import fit
+from nomoat.stages.pipeline import run_stages
+from nomoat.stages.recipe import resolve
 
 TESTS = Path(__file__).parents[1]
 LAUNCHER = """
@@ -53,6 +58,22 @@ def launched(place):
             afflictions.kill(pid)
         launcher.wait()
         launcher.stdout.close()
+
+
+def test_a_poisoned_training_skips_those_steps_and_goes_on(tmp_path, monkeypatch):
+    saved(tmp_path / "base")
+    monkeypatch.setattr(fit, "train", fit.train)  # poisoned until the test ends
+    afflictions.poison({1})
+    learns = {"kind": "sft", "steps": 3, "rows": 2, "context": 128, "task_documents": 20, "precision": "fp32"}
+    learns |= {"tasks": {"addition": [2]}, "shares": {"tasks": 1.0}}
+    models = {"main": {"from": str(tmp_path / "base")}}
+    table = {"name": "t", "threads": 1, "models": models, "stages": [learns]}
+    run = Run.create(tmp_path / "run", resolve(table).table)
+    with Stop() as stop, run.locked():
+        run_stages(run, resolve(table), stop)
+    assert [step["step"] for step in run.curve("sft")] == [1, 2, 3]
+    (skipped,) = [note["text"] for note in run.events("note", "sft") if "skipped" in note["text"]]
+    assert "step 2: loss nan" in skipped
 
 
 def state(pid: int) -> str:

@@ -132,6 +132,7 @@ def _block(record: Record, width: int) -> str:
     texts = {"prompt": record.get("prompt"), "chain": chain, "answer": answer or "–"}
     if record.get("answer") not in (None, answer.strip()):
         texts["judged"] = record["answer"]
+    texts |= {"wanted": record.get("expected"), "rule": record.get("rule")}
     lines = [_head(record)]
     for name, text in texts.items():
         if text:

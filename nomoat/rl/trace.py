@@ -46,6 +46,7 @@ def record(step: int, number: int, judged: Judged) -> Record:
         "prompt": r.exercise.problem.prompt,
         "reply": r.text,
         "answer": score.answer,
+        **ruling(r.exercise, score.answer),
         "reward": judged.reward,
         "strict": score.strict,
         "lenient": score.lenient,
@@ -55,6 +56,14 @@ def record(step: int, number: int, judged: Judged) -> Record:
         "stop": r.stop,
         "logp": round(float(r.logp_T.sum()) / r.length, 4),
     }
+
+
+def ruling(exercise: Exercise, answer: str | None) -> Record:
+    """What a file of problems expects, and by which rule it takes or refuses an answer."""
+    rule = getattr(exercise.task, "rule", None)
+    if rule is None or answer is None:
+        return {}
+    return {"expected": exercise.problem.witness, "rule": rule(exercise.problem, answer)}
 
 
 def telemetry(groups: Sequence[Group], n_live: int, updates: Sequence[Update]) -> Record:

@@ -6,7 +6,11 @@ import pytest
 
 from nomoat.config import DataError
 from nomoat.report import rollouts
+from nomoat.rl import trace
+from nomoat.rl.rollout import Exercise
 from nomoat.run.directory import Run
+from nomoat.tasks import find
+from nomoat.tasks.base import Rng
 
 
 def record(step, group=0, n=0, **more):
@@ -132,6 +136,19 @@ def test_a_block_tells_everything():
     assert rollouts.show([record(1, undecided=True, strict=False)]).startswith("?")
     assert rollouts.show([]) == "no such rollouts"
     assert rollouts.show([{"step": 1}])  # absent keys are shown as absent
+
+
+def test_an_answer_to_a_file_stands_beside_what_is_wanted_and_the_rule(tmp_path):
+    path = tmp_path / "tip.jsonl"
+    path.write_text("".join(lines({"question": f"Tip {n}?", "answer": f"${n}.50"}) for n in range(20, 40)))
+    task = find.find(str(path))
+    problem = task.make(Rng("a"), 0)
+    said = trace.ruling(Exercise("tip", 0, task, problem), "a lot")
+    assert said == {"expected": problem.witness, "rule": "another text"}
+    block = rollouts.show([record(1, **said)])
+    assert f"  wanted  {problem.witness}\n  rule    another text" in block
+    assert trace.ruling(Exercise("tip", 0, task, problem), None) == {}
+    assert trace.ruling(Exercise("lamp", 4, find.find("lamp"), problem), "on") == {}
 
 
 def test_an_unclosed_chain_has_no_answer():

@@ -297,3 +297,8 @@ def test_a_plan_says_why_the_run_that_has_begun_would_not_go_on_so(tmp_path, cap
     work.say_begun(work.resolve(table), run.root, False)
     work.say_begun(recipe, tmp_path / "new", False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "mine.toml").write_text('name = "mine"\n', encoding="utf-8-sig")
+    assert read_recipe(tmp_path / "mine.toml") == {"name": "mine"}

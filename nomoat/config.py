@@ -187,7 +187,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> JsonObject:
     `models.name.key=value` or `key=value` applied on top.
     """
     try:
-        recipe = tomllib.loads(_recipe_file(path).read_text("utf-8"))
+        recipe = tomllib.loads(_recipe_file(path).read_text("utf-8-sig"))
     except OSError as error:
         names = list(shipped_recipes())
         raise ConfigError(

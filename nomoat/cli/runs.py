@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from nomoat.cli import look, say
 from nomoat.cli.args import Columns, Continue, From, Json, Plan, Sets, TaskFile, said
-from nomoat.cli.work import forecast, resolve, stage_names, teach, work
+from nomoat.cli.work import forecast, resolve, say_begun, stage_names, teach, work
 from nomoat.config import LEFT_OUT, ConfigError, JsonObject, UserError, WeightsError, override, read_recipe
 from nomoat.files import sha256
 from nomoat.run.directory import Run
@@ -48,6 +48,7 @@ def run(
     out = out or _default_out(table)
     resolved = resolve(table, out)
     if plan:
+        say_begun(resolved, out, continue_)
         return forecast(resolved, [], json)
     if resolved.fitted and not (out / "recipe.json").exists():
         say.aside(f"cut to its budget: {resolved.fitted}")
@@ -136,6 +137,7 @@ def stage_verb(kind: str) -> Callable[..., int]:
         directory = out or _default_out(table)
         resolved = resolve(table, directory)
         if plan:
+            say_begun(resolved, directory, continue_)
             return forecast(resolved, names, json)
         return _show_paths(*work(resolved, directory, names, from_, continue_), names, json)
 

@@ -78,6 +78,17 @@ def forecast(recipe: "Recipe", only: Sequence[str], as_json: bool, **machine: An
     return say.as_json(estimate) if as_json else say.result(estimate.table().text(say.width()))
 
 
+def say_begun(recipe: "Recipe", out: Path, goes_on: bool) -> None:
+    """Beside a plan, why the run that has begun in `out` would not go on under this recipe."""
+    if not (out / "recipe.json").exists():
+        return
+    run = Run.open(out)
+    try:
+        run.check_goes_on(recipe.table, _today(run), changed=goes_on)
+    except ConfigError as error:
+        say.aside(f"planned as a new run, since {error}")
+
+
 def work(
     recipe: "Recipe",
     out: Path,

@@ -19,7 +19,7 @@ from typing import Any, Self
 from nomoat.config import ConfigError, DataError, JsonObject, UserError, nearest
 from nomoat.files import new_directory, write_whole, writing
 from nomoat.run.left import StageWeights, TokenizerFiles
-from nomoat.run.lineage import course, is_of, sources
+from nomoat.run.lineage import Course, another, course, is_of, sources
 from nomoat.run.lock import exclusive
 from nomoat.run.log import Log, is_blank
 from nomoat.run.record import difference, libraries, new_record, of_recipe, plain, read_record
@@ -76,11 +76,7 @@ class Run:
                 write_whole(file, json.dumps(new_record(recipe), indent=1) + "\n")
             return cls.open(root, write=True)
         if changes:
-            raise ConfigError(
-                "\n  ".join([f"{root} holds a run of another recipe:", *changes])
-                + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
-                "threads, another device or [mesh] without the same bits: --continue"
-            )
+            raise another(root, changes)
         return run
 
     @classmethod
@@ -91,17 +87,29 @@ class Run:
         """
         run = cls.open(root, write=True)
         then, now = plain(then or run.recipe), plain(recipe)
-        steps = {event["stage"]: 0 for event in run.events("stage_start")}
-        for stage in steps:
-            steps[stage] = max((event["step"] for event in run.curve(stage)), default=0)
         if not difference(then, now):
             return run
-        goes_on = course(then, now, steps)
+        goes_on = run._course(then, now)
         with exclusive(root / "lock"):
             run.log("continue", **asdict(goes_on))
             run.lines.close()
             write_whole(root / "recipe.json", json.dumps({**run.record, **of_recipe(now)}, indent=1) + "\n")
         return cls.open(root, write=True)
+
+    def check_goes_on(self, recipe: JsonObject, then: JsonObject, *, changed: bool = False) -> None:
+        """ConfigError for a recipe that `create`, or with `changed` `go_on`, would refuse; writes nothing."""
+        then, now = plain(then), plain(recipe)
+        if changed:
+            self._course(then, now)
+        elif (changes := difference(then, now)) and not is_blank(self.events()):
+            raise another(self.root, changes)
+
+    def _course(self, then: JsonObject, now: JsonObject) -> Course:
+        """How what has begun goes on under a changed recipe; ConfigError where it can't."""
+        steps = {event["stage"]: 0 for event in self.events("stage_start")}
+        for stage in steps:
+            steps[stage] = max((event["step"] for event in self.curve(stage)), default=0)
+        return course(then, now, steps)
 
     @classmethod
     def open(cls, root: Path, *, write: bool = False) -> Self:

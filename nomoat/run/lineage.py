@@ -5,6 +5,7 @@ The log says it (`continue`), and so does the record, which then holds the recip
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nomoat.config import ConfigError, JsonObject
 from nomoat.run.record import difference
@@ -88,6 +89,15 @@ def _check(then: JsonObject, now: JsonObject, steps_done: Mapping[str, int]) -> 
             + f"\nof a stage that has begun, {', '.join(OF_A_STAGE)} may change, and of the run "
             f"{', '.join(OF_A_RUN)}; for the rest use another --out, with --from this run"
         )
+
+
+def another(root: Path, changes: Sequence[str]) -> ConfigError:
+    """For a run directory that began with another recipe."""
+    return ConfigError(
+        "\n  ".join([f"{root} holds a run of another recipe:", *changes])
+        + "\nuse another --out, or restore the recipe to go on with this run; for more steps, other "
+        "threads, another device or [mesh] without the same bits: --continue"
+    )
 
 
 def _kept(stage: JsonObject) -> JsonObject:

@@ -253,18 +253,19 @@ def _check_tasks(config: StageConfig) -> None:
         for family, levels in getattr(config, key, {}).items():
             task = find.find(family)
             place = f"`{config.name}.{key}.{family}`"
-            if wrong := [level for level in levels if level not in task.levels]:
-                raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(task.levels)}")
-            if twice := [level for level in levels if levels.count(level) > 1]:
-                raise ConfigError(f"{place} has level {twice[0]} twice; expected it once; drop the other")
+            _check_levels(place, levels, task.levels)
             if hasattr(task, "listed") and not task.listed[split]:
                 raise ConfigError(f"{place} has no problem {base.SIDES[split]}: {base.left(task)}")
             _check_judge(place, family, levels)
-            if key == "tasks" and task.work is base.no_work and _shows_work(config, family):
-                raise ConfigError(
-                    f"{place} shows worked examples, and {family} has no `work`; expected one; write it, or "
-                    f"leave the task out of `{config.name}`"
-                )
+            if key == "tasks" and _shows_work(config, family):
+                _check_work(place, family, levels, config.name)
+
+
+def _check_levels(place: str, levels: list[int], known: Iterable[int]) -> None:
+    if wrong := [level for level in levels if level not in known]:
+        raise ConfigError(f"{place} has level {wrong[0]}; expected some of {list(known)}")
+    if twice := [level for level in levels if levels.count(level) > 1]:
+        raise ConfigError(f"{place} has level {twice[0]} twice; expected it once; drop the other")
 
 
 def _check_judge(place: str, family: str, levels: Iterable[int]) -> None:
@@ -275,6 +276,20 @@ def _check_judge(place: str, family: str, levels: Iterable[int]) -> None:
                 f"{place}, level {level}: check {fault}; expected it to accept the task's own answer; "
                 f"mend it, and try `nomoat task check {family}`"
             )
+
+
+def _check_work(place: str, family: str, levels: Iterable[int], stage: str) -> None:
+    """What is shown as worked examples is there, and in a task file it leads to the answer."""
+    task = find.find(family)
+    if task.work is base.no_work:
+        raise ConfigError(
+            f"{place} shows worked examples, and {family} has no `work`; expected one; write it, or "
+            f"leave the task out of `{stage}`"
+        )
+    for level in levels if family.endswith(".py") and ":" not in family else ():
+        if fault := contract.misled(task, level):
+            remedy = f"mend it, and try `nomoat task check {family}`"
+            raise ConfigError(f"{place}, level {level}: {fault}; {remedy}")
 
 
 def _shows_work(config: StageConfig, family: str) -> bool:

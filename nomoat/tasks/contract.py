@@ -75,6 +75,11 @@ def refusal(task: Task, level: int) -> str | None:
     return fault and f"{fault} {problem.prompt[:60]!r}"
 
 
+def misled(task: Task, level: int) -> str | None:
+    """What is wrong with the worked chain of the first problem of a level."""
+    return next(of_chain(task, task.make(Rng(f"vetted/{level}"), level)), None)
+
+
 def vetted(task: SimpleNamespace) -> SimpleNamespace:
     """The task, if it takes its own answers, no junk, and asks the same again; its check no longer raises."""
     check = task.check

@@ -60,11 +60,9 @@ def _called(place: str, row: JsonObject) -> JsonObject:
     plain = {}
     for key in row:
         name = key.strip("\ufeff\u200b\u00a0 \t").lower()
-        if name != key and name in READ and name not in row:
-            if name in plain:
-                found = f"{place} has the columns {plain[name]!r} and {key!r}"
-                raise TaskError(f"{found}; expected one of them; drop or rename the other")
-            plain[name] = key
+        if name in READ and plain.setdefault(name, key) != key:
+            found = f"{place} has the columns {plain[name]!r} and {key!r}"
+            raise TaskError(f"{found}; expected one of them; drop or rename the other")
     return row | {name: row[key] for name, key in plain.items()}
 
 

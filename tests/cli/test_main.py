@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 import nomoat
-from nomoat.cli import args, main, say
-from nomoat.config import ConfigError
+from nomoat.cli import args, main, say, work
+from nomoat.config import ConfigError, read_recipe
 from nomoat.report.progress import Watch
+from nomoat.run.directory import Run
 from nomoat.run.ledger import read_prices
 
 VERBS = list(main.verbs())
@@ -282,3 +283,22 @@ def test_ctrl_c_while_a_command_starts_leaves_no_traceback(tmp_path):
 def test_nothing_is_measured_with_none(tmp_path, capsys, flag):
     assert main.main(["eval", str(tmp_path), flag, "0"]) == 2
     assert f"found {flag} 0; expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_plan_says_why_the_run_that_has_begun_would_not_go_on_so(tmp_path, capsys):
+    table = read_recipe("smoke")
+    run = Run.create(tmp_path / "run", work.resolve(table).table)
+    for kind in ("stage_start", "work"):
+        run.log(kind, stage="pretrain", config={}, seconds=1)
+    recipe = work.resolve(read_recipe("smoke", ["models.main.d_model=64"]))
+    for goes_on, told in ((False, "a run of another recipe:"), (True, "this run can't go on so:")):
+        work.say_begun(recipe, run.root, goes_on)
+        assert re.search(f"planned as a new run, since .*{told}\\n.*d_model", capsys.readouterr().err)
+    work.say_begun(work.resolve(table), run.root, False)
+    work.say_begun(recipe, tmp_path / "new", False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "mine.toml").write_text('name = "mine"\n', encoding="utf-8-sig")
+    assert read_recipe(tmp_path / "mine.toml") == {"name": "mine"}

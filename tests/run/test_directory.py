@@ -74,6 +74,9 @@ def test_a_changed_recipe_is_refused_with_the_difference(run, change, line):
         Run.create(run.root, changed)
     assert line in str(caught.value)
     assert "another --out" in str(caught.value)
+    with pytest.raises(ConfigError) as told:
+        run.check_goes_on(changed, RECIPE)
+    assert str(told.value) == str(caught.value)
     assert (run.root / "recipe.json").read_bytes() == before
     assert len(difference(RECIPE, changed)) <= 2 or "stages" in line
 
@@ -81,6 +84,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(run, change, line):
 def test_a_run_for_which_nothing_was_done_takes_another_recipe(run):
     changed = {**RECIPE, "seed": 4}
     run.log("stage_start", stage="pretrain", config={"steps": 10})
+    run.check_goes_on(changed, RECIPE)
     again = Run.create(run.root, changed)
     assert (again.recipe, again.events()) == (changed, [])
     again.log("work", stage="pretrain", seconds=1)

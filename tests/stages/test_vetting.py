@@ -120,6 +120,15 @@ def test_conversations_of_problems_need_worked_examples(tmp_path):
             recipes.resolve(read_recipe(SMOKE, [f"sft.shares={shares}", f'sft.tasks={{"{lacks}" = [4]}}']))
 
 
+@pytest.mark.parametrize("chain", ["''", "'lamp 1: neither'"])
+def test_worked_examples_that_lead_elsewhere_are_not_planned(tmp_path, chain):
+    work = tmp_path / "work.py"
+    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
+    work.write_text(f"{source}\ndef work(problem):\n    return {chain}\n")
+    with pytest.raises(ConfigError, match="level 4: work .*; mend it, and try .*task check"):
+        recipes.resolve(read_recipe(SMOKE, [f'sft.tasks={{"{work}" = [4]}}']))
+
+
 @pytest.mark.parametrize("body", ["raise KeyboardInterrupt", "return check(problem, answer)", "return False"])
 def test_a_task_file_that_refuses_its_own_answer_is_not_planned(tmp_path, body):
     judge = tmp_path / "judge.py"

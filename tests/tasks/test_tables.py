@@ -88,6 +88,7 @@ BAD = {
     "few.csv": (b"question,answer\n1,2\n3\n", r"few.csv, line 3 has 1 cells; expected 2"),
     "many.csv": (b"question,answer\n1,2,3\n", r"many.csv, line 2 has 3 cells; expected 2"),
     "twice.csv": (b"answer,answer\n1,2\n", "line 1 names the columns .*expected each once"),
+    "case.csv": (b"question,answer,Answer\n?,1,2\n", "line 2 has the columns 'answer' and 'Answer'"),
     "quote.csv": (b'question,answer\n"1" 1,2\n', "line 2: .*expected"),
     "open.csv": (b'question,answer\n"1,2\n', "line 2: unexpected end of data"),
     "huge.csv": (b"question,answer\n" + b"1" * 200_000 + b",2\n", "line 2: field larger than field limit"),

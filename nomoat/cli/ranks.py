@@ -4,6 +4,7 @@ torchrun starts each rank as a program, which imports torch anew.  Here the rank
 that has imported all once (torchelastic's start method `forkserver`): a restart takes tenths of a second.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -173,7 +174,8 @@ def rank(argv: Sequence[str], before: Callable[[], object] | None, ends: Mutable
 
 def _done(argv: Sequence[str]) -> int:
     """What `main` gives, or the parser of words.  Errors are told here: torchelastic writes them into a file,
-    and where the disk is full it ends over reading that, instead of starting again.
+    and where the disk is full it ends over reading that, instead of starting again.  So may stderr be a file
+    on that disk.
     """
     try:
         return main(argv)
@@ -182,7 +184,8 @@ def _done(argv: Sequence[str]) -> int:
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else FAILED
     except Exception:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         raise Ended(FAILED) from None
 
 

@@ -1,6 +1,7 @@
 """Ranks from a warm process: what they import, what torchelastic is told, what is an end, what a fault."""
 
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -95,6 +96,11 @@ def test_an_error_of_a_rank_is_told_by_itself_and_is_an_exit_code(monkeypatch, c
         ranks._done(["run"])
     assert ended.value.code == 1
     assert "No space left on device" in capsys.readouterr().err
+    log = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
+    monkeypatch.setattr(sys, "stderr", log)
+    with pytest.raises(SystemExit) as ended:
+        ranks._done(["run"])
+    assert ended.value.code == 1
 
 
 def test_words_that_a_verb_does_not_take_are_a_mistake_of_each_rank_and_no_fault(monkeypatch):

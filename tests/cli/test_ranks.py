@@ -1,7 +1,7 @@
 """Ranks from a warm process: what they import, what torchelastic is told, what is an end, what a fault."""
 
+import codecs
 import importlib.util
-import io
 import re
 import subprocess
 import sys
@@ -96,9 +96,8 @@ def test_an_error_of_a_rank_is_told_by_itself_and_is_an_exit_code(monkeypatch, c
         ranks._done(["run"])
     assert ended.value.code == 1
     assert "No space left on device" in capsys.readouterr().err
-    log = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
-    monkeypatch.setattr(sys, "stderr", log)
-    with pytest.raises(SystemExit) as ended:
+    with open("/dev/full", "wb", buffering=0) as log, pytest.raises(SystemExit) as ended:
+        monkeypatch.setattr(sys, "stderr", codecs.getwriter("utf-8")(log))
         ranks._done(["run"])
     assert ended.value.code == 1
 

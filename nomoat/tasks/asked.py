@@ -60,6 +60,12 @@ TEMPERATURE = re.compile(
     r"(?i)\b(?:temperatur|celsius|fahrenheit|thermomet|warm|wärm|cold|cool|hot\b|heat|oven|weather|freez|boil"
     r"|melt|grad\b|kalt|kält|heiß)|(?:°|\bcirc\b)\W*(?:text|mathrm|rm)?\W*[cf]\b"
 )
+POINT = re.compile(
+    r"\b(?:ordered (?:pairs?|triples?)|coordinates|vertex|midpoint|(?:which|what|the) point|Koordinaten"
+    r"|Scheitelpunkt|(?:welche[mnrs]?|der|den|dem) Punkt)\b",
+    re.IGNORECASE,
+)
+REGION = re.compile(r"[<>≤≥∈]|\\(?:[lg]t|[lg]eq?(?:slant)?|in)\b|^\W*\]", re.MULTILINE)
 COINS = ("coin", "bill", "unit")  # counted in cents, in units of measure
 ANOTHER = re.compile(r"[,;]|\b(?:and|or|und|oder)\b")  # between equations of several things
 # What is asked for: Evaluate $…$, the value of \(…\).
@@ -75,7 +81,7 @@ class Asked:
     """`nouns`: stems of what is counted; `unit`: the one in which; `scale`: a word that multiplies it, as
     dozen; `letters` that stand alone where a formula is asked for; `tuples` of letters, as (x, y); the
     `times` of a rate, as the day of how many a day; `counts`: it counts things, not units of measure; `names`
-    that a rate may be one for, None for any; `temperature`: it may be one; `sought`: formulas whose value is.
+    that a rate may be one for, None for any; `temperature`: it may be one; `sought`: formulas whose value is; `point`: no region is.
     """
 
     nouns: frozenset[str] = frozenset()
@@ -89,6 +95,7 @@ class Asked:
     names: frozenset[str] | None = None
     temperature: bool = True
     sought: frozenset[str] = frozenset()
+    point: bool = False
 
 
 @functools.lru_cache(1024)
@@ -116,7 +123,13 @@ def asked(question: str) -> Asked:
         None if shared else frozenset(canonical(NAME.findall(question))) | times_in(question),
         TEMPERATURE.search(question) is not None,
         frozenset(in_tokens(dollars or brackets) for dollars, brackets in SOUGHT.findall(last)),
+        POINT.search(last) is not None,
     )
+
+
+def only_region(answer: str, expected: str) -> bool:
+    """Whether the answer alone is an inequality, or an interval that nothing else can be: 2 < x < 3, ]2, 3[."""
+    return REGION.search(answer) is not None and REGION.search(expected) is None
 
 
 def in_tokens(formula: str) -> str:

@@ -72,7 +72,8 @@ def understood(node: ast.AST, taken: Collection[str] = ()) -> None:
         raise LookupError(kind.__name__)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "type" and len(node.args) != 1:
         raise LookupError("a new type")
-    if isinstance(node, ast.Compare) and not all(map(_lasting, node.ops, node.comparators)):
+    sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+    if sides and not all(map(_lasting, node.ops, sides, sides[1:])):
         raise LookupError("identity")
     if isinstance(node, ast.Dict) and None in node.keys:
         raise LookupError("**")
@@ -80,11 +81,16 @@ def understood(node: ast.AST, taken: Collection[str] = ()) -> None:
         understood(part, taken)
 
 
-def _lasting(op: ast.cmpop, right: ast.expr) -> bool:
+def _lasting(op: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
     """Whether more is compared than where two values lie: `is` stands with None, truth, or a type."""
-    if not isinstance(op, ast.Is | ast.IsNot) or (isinstance(right, ast.Name) and right.id in FUNCTIONS):
-        return True
-    return isinstance(right, ast.Constant) and any(right.value is one for one in (None, True, False))
+    return not isinstance(op, ast.Is | ast.IsNot) or _single(left) or _single(right)
+
+
+def _single(side: ast.expr) -> bool:
+    """Whether there is but one of it: None, truth, a type."""
+    if isinstance(side, ast.Name):
+        return side.id in FUNCTIONS
+    return isinstance(side, ast.Constant) and any(side.value is one for one in (None, True, False))
 
 
 def kept(asserts: list[str], outputs: list[Any]) -> bool:

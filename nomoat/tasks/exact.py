@@ -28,6 +28,7 @@ from nomoat.tasks.asked import (
     behind_sought,
     contradicts,
     of_another_kind,
+    only_region,
     only_repeats,
     times_in,
 )
@@ -116,6 +117,8 @@ def as_asked(
     texts = clean(answer), clean(expected)
     if only_repeats(*texts, wanted.sought):
         return False, "the question itself, not worked out"
+    if wanted.point and only_region(*texts):
+        return False, "a region, and the question asks for a point"
     values = tuple(behind_sought(text, wanted.sought) for text in texts)
     if values != texts:
         answer, expected = values

@@ -9,7 +9,7 @@ from nomoat.tasks import demands
 
 @pytest.mark.parametrize(
     "text",
-    ["_0 * 10**9", "'a' * 10**9", "_0.__class__", "open('x')", "[x for x in _0]", "lambda: 0", "f'{_0}'"],
+    ["_0 * 10**9", "'a' * 10**9", "_0.__class__", "open('x')", "[x for x in _0]", "lambda: 0", "f'{_0}'", "_0 is 'a'"],
 )
 def test_what_is_demanded_is_no_program(text):
     outputs = ["a"]
@@ -26,6 +26,9 @@ def test_what_is_demanded_is_no_program(text):
     [
         ("_0 == 1", True, True),
         ("_0 is True", 1, False),
+        ("True is (_0 == 1)", 1, True),
+        ("None is not _0", None, False),
+        ("int is type(_0)", 7, True),
         ("_0 == [1, 2]", ["tuple", 1, 2], False),
         ("_0 == {2, 1}", ["set", 1, 2], True),
         ("_0 == {1, 2}", ["dict_keys", 2, 1], True),

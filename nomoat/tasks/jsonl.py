@@ -56,10 +56,16 @@ def same(problem: Problem, text: str) -> tuple[bool, str]:
     return exact.compared(text, problem.witness, **reads)
 
 
+def same_line(problem: Problem, text: str) -> bool:
+    """Whether the lines are the same but for blanks and a full stop, and in ASCII for case."""
+    wanted = base.bare(problem.witness)
+    return base.same(text, wanted) or base.bare(text) == wanted
+
+
 CHECKERS: dict[str, Callable[[Problem, str], bool]] = {
     "exact": lambda p, text: same(p, text)[0],
     "number": lambda p, text: last.says_last(text, p.witness, lang=p.facts["reads"], question=p.prompt),
-    "line": lambda p, text: base.check(p, text) or base.bare(text) == p.witness.strip(),
+    "line": same_line,
     "code": programs.check,
 }
 

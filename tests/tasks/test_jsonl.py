@@ -109,6 +109,10 @@ def test_a_line_may_have_any_letters(write):
     task, p = jsonl.load(write([row]) + ":line"), jsonl.posed(row, "here", "line")
     assert task.check(p, " Zürich.")
     assert not task.check(p, "Zurich")
+    row = {"question": "Is it?", "answer": "Yes."}
+    task, p = jsonl.load(write([row]) + ":line"), jsonl.posed(row, "here", "line")
+    assert all(task.check(p, text) for text in ("Yes.", "Yes", " yes"))
+    assert not task.check(p, "Yes, it is.")
 
 
 def test_a_box_over_two_lines_is_one_answer():

@@ -128,7 +128,7 @@ def asked(question: str) -> Asked:
 
 
 def only_region(answer: str, expected: str) -> bool:
-    """Whether the answer alone is an inequality, or an interval that nothing else can be: 2 < x < 3, ]2, 3[."""
+    """Whether the answer alone is an inequality, or an interval and nothing else: 2 < x < 3, ]2, 3[."""
     return REGION.search(answer) is not None and REGION.search(expected) is None
 
 

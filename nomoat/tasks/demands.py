@@ -72,8 +72,7 @@ def understood(node: ast.AST, taken: Collection[str] = ()) -> None:
         raise LookupError(kind.__name__)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "type" and len(node.args) != 1:
         raise LookupError("a new type")
-    sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-    if sides and not all(map(_lasting, node.ops, sides, sides[1:])):
+    if isinstance(node, ast.Compare) and not _lasting(node):
         raise LookupError("identity")
     if isinstance(node, ast.Dict) and None in node.keys:
         raise LookupError("**")
@@ -81,9 +80,11 @@ def understood(node: ast.AST, taken: Collection[str] = ()) -> None:
         understood(part, taken)
 
 
-def _lasting(op: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
+def _lasting(node: ast.Compare) -> bool:
     """Whether more is compared than where two values lie: `is` stands with None, truth, or a type."""
-    return not isinstance(op, ast.Is | ast.IsNot) or _single(left) or _single(right)
+    sides = [node.left, *node.comparators]
+    same = [isinstance(op, ast.Is | ast.IsNot) for op in node.ops]
+    return all(_single(sides[i]) or _single(sides[i + 1]) for i, one in enumerate(same) if one)
 
 
 def _single(side: ast.expr) -> bool:

@@ -9,7 +9,10 @@ from nomoat.tasks import demands
 
 @pytest.mark.parametrize(
     "text",
-    ["_0 * 10**9", "'a' * 10**9", "_0.__class__", "open('x')", "[x for x in _0]", "lambda: 0", "f'{_0}'", "_0 is 'a'"],
+    [
+        "_0 * 10**9", "'a' * 10**9", "_0.__class__", "open('x')", "[x for x in _0]", "lambda: 0", "f'{_0}'",
+        "_0 is 'a'",
+    ],  # fmt: skip
 )
 def test_what_is_demanded_is_no_program(text):
     outputs = ["a"]

@@ -81,7 +81,8 @@ class Asked:
     """`nouns`: stems of what is counted; `unit`: the one in which; `scale`: a word that multiplies it, as
     dozen; `letters` that stand alone where a formula is asked for; `tuples` of letters, as (x, y); the
     `times` of a rate, as the day of how many a day; `counts`: it counts things, not units of measure; `names`
-    that a rate may be one for, None for any; `temperature`: it may be one; `sought`: formulas whose value is; `point`: no region is.
+    that a rate may be one for, None for any; `temperature`: it may be one; `sought`: formulas whose value is;
+    `point`: no region is.
     """
 
     nouns: frozenset[str] = frozenset()

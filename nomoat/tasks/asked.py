@@ -129,8 +129,8 @@ def asked(question: str) -> Asked:
 
 
 def only_region(answer: str, expected: str) -> bool:
-    """Whether the answer alone is an inequality, or an interval and nothing else: 2 < x < 3, ]2, 3[."""
-    return REGION.search(answer) is not None and REGION.search(expected) is None
+    """Whether one alone is an inequality, or an interval and nothing else: 2 < x < 3, ]2, 3[."""
+    return (REGION.search(answer) is None) != (REGION.search(expected) is None)
 
 
 def in_tokens(formula: str) -> str:

@@ -220,7 +220,7 @@ def test_what_no_stage_can_go_on_with_is_refused(forge, done, change, complaint)
     ("stage", "room", "file"),
     [
         ("tokenizer", 900, "recipe.json"),
-        ("tokenizer", 4_000, "tokenizer/tokenizer.json"),
+        ("tokenizer", 4_400, "tokenizer/tokenizer.json"),
         ("pretrain", 12_000, "model.safetensors"),
     ],
 )

@@ -166,12 +166,13 @@ def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -
         each = taken["cold"] / cold["steps"]
         wanted = max(int(COLD * left / each), 1)
         cold["steps"] = min(wanted, MOST_SHOWN)
-        n_steps(table, look, left - each * cold["steps"])
-    _stage(table, "rl")["steps"] = n_steps(table, look, left)
+        require_steps(table, look, left - each * cold["steps"])
+    require_steps(table, look, left)
+    _stage(table, "rl")["steps"] = min(int(left / step_seconds(table, look)), MOST_STEPS)
 
 
-def n_steps(table: JsonObject, look: Look, seconds: float) -> int:
-    """Steps of reinforcement in so many seconds; ConfigError for too few of them."""
+def require_steps(table: JsonObject, look: Look, seconds: float) -> None:
+    """ConfigError where so many seconds are too few for reinforcement."""
     each = step_seconds(table, look)
     if seconds < FEWEST_STEPS * each:
         more = (FEWEST_STEPS * each - seconds) / 60 / (1 - KEPT_BACK)
@@ -179,7 +180,6 @@ def n_steps(table: JsonObject, look: Look, seconds: float) -> int:
             f"the time leaves reinforcement {max(seconds, 0) / each:.0f} steps of {each:.1f} s on this "
             f"machine; expected at least {FEWEST_STEPS}; allow {math.ceil(more)} --minutes more"
         )
-    return min(int(seconds / each), MOST_STEPS)
 
 
 def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, look: Look) -> None:

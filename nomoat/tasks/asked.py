@@ -169,9 +169,10 @@ def counts_things(question: str) -> bool:
     return bool(found) and all(found)
 
 
-def things() -> set[str]:
+@functools.cache
+def things() -> frozenset[str]:
     """The stems of common nouns."""
-    return {*map(stem, words()["nouns"]["counted"])}
+    return frozenset(map(stem, words()["nouns"]["counted"]))
 
 
 def tuples_of(question: str) -> frozenset[tuple[str, ...]]:

@@ -88,7 +88,7 @@ def same(answer: str, expected: str) -> bool:
     """Equality but for what every prompt allows: outer blanks, one full stop, the case of ASCII letters."""
     if len(answer) > MAX_ANSWER or not answer.isascii():  # 'K' (the kelvin sign) lowers to 'k'
         return False
-    return bare(answer).lower() == expected.strip().lower()
+    return bare(answer).lower() == bare(expected).lower()
 
 
 def check(problem: Problem, answer: str) -> bool:

@@ -66,9 +66,9 @@ def train(
     """`n_steps` optimiser steps, or fewer where it is `enough` behind one of them; gives their number.
 
     `compute(data_step)` leaves gradients in the model.  `extra` is JSON that compute and enough may read and
-    compute may change; it is saved and restored with the weights.  Resumes
-    from the newest checkpoint of this stage.  A non-finite loss or gradient skips the step on every rank;
-    three in a row go back to the last checkpoint and on past the data that did it; a third time stops.
+    compute may change; it is saved and restored with the weights.  Resumes from the newest checkpoint of this
+    stage.  A non-finite loss or gradient skips the step on every rank; three in a row go back to the last
+    checkpoint and on past the data that did it; a third time stops.
     Saves are written while the steps go on (saver.py), but where one is due after every step.
     Raises run.Interrupted after saving when a signal came.
     """

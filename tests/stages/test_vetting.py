@@ -12,6 +12,7 @@ from nomoat.stages import recipe as recipes
 from nomoat.tokenizer import bpe
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
+LAMP = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
 
 
 @pytest.fixture
@@ -113,8 +114,7 @@ def test_a_question_is_not_learnt_from_one_file_and_measured_from_another(tmp_pa
 
 def test_conversations_of_problems_need_worked_examples(tmp_path):
     lacks = tmp_path / "lacks.py"
-    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
-    lacks.write_text(source.replace("def work(", "def worked("))
+    lacks.write_text(LAMP.replace("def work(", "def worked("))
     for shares in ("{dialogues = 1.0}", "{tasks = 0.5, dialogues = 0.5}"):
         with pytest.raises(ConfigError, match="shows worked examples, and .*lacks.py has no `work`"):
             recipes.resolve(read_recipe(SMOKE, [f"sft.shares={shares}", f'sft.tasks={{"{lacks}" = [4]}}']))
@@ -123,8 +123,7 @@ def test_conversations_of_problems_need_worked_examples(tmp_path):
 @pytest.mark.parametrize("chain", ["''", "'lamp 1: neither'"])
 def test_worked_examples_that_lead_elsewhere_are_not_planned(tmp_path, chain):
     work = tmp_path / "work.py"
-    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
-    work.write_text(f"{source}\ndef work(problem):\n    return {chain}\n")
+    work.write_text(f"{LAMP}\ndef work(problem):\n    return {chain}\n")
     with pytest.raises(ConfigError, match="level 4: work .*; mend it, and try .*task check"):
         recipes.resolve(read_recipe(SMOKE, [f'sft.tasks={{"{work}" = [4]}}']))
 
@@ -132,8 +131,7 @@ def test_worked_examples_that_lead_elsewhere_are_not_planned(tmp_path, chain):
 @pytest.mark.parametrize("body", ["raise KeyboardInterrupt", "return check(problem, answer)", "return False"])
 def test_a_task_file_that_refuses_its_own_answer_is_not_planned(tmp_path, body):
     judge = tmp_path / "judge.py"
-    source = (Path(__file__).parents[2] / "nomoat/tasks/families/lamp.py").read_text()
-    judge.write_text(f"{source}\ndef check(problem, answer):\n    {body}\n")
+    judge.write_text(f"{LAMP}\ndef check(problem, answer):\n    {body}\n")
     with pytest.raises(ConfigError, match="level 4: check .* expected it to accept .*task check"):
         recipes.resolve(read_recipe(SMOKE, [f'rl.tasks={{"{judge}" = [4]}}']))
 

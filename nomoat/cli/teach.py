@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from nomoat.run.stop import Interrupted, Stop
 if TYPE_CHECKING:
     from nomoat.lab import teach as lab
     from nomoat.lab.look import Look
+    from nomoat.model.transformer import Transformer
     from nomoat.report.table import Table
     from nomoat.stages.recipe import Recipe, StageConfig
 
@@ -120,10 +122,20 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     say.speed()
     say.aside(f"looking at what {source} does with {PROBLEMS} problems of {task}")
     with Polite():
-        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), recipe.stage("rl").lora)
+        learns = partial(_as_taught, loaded.model, recipe)
+        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), learns)
     del loaded
     release_memory()
     return looked
+
+
+def _as_taught(model: "Transformer", recipe: "Recipe") -> "Transformer":
+    from nomoat.lab.look import as_taught
+    from nomoat.stages.models import quick
+
+    config = recipe.stage("rl")
+    dtype = quick(config.precision, model.device)
+    return as_taught(model, recipe.kernels, dtype, config.lora, recipe.key("look"))
 
 
 def _create(out: Path, recipe: "Recipe", looked: "Look", times: dict[str, float]) -> None:

@@ -119,7 +119,7 @@ class Gpt2(nn.Module):
 
     def hidden(self, ids_BT: Tensor, mask: Tensor | None = None) -> tuple[Tensor, list]:
         T = ids_BT.shape[1]
-        mask = mask_for(self.kernels, mask, T, self.spec.attention.n_heads, self.embed.weight)
+        mask = mask_for(self.kernels, mask, T, self.embed.weight)
         h_BTD = self.embed(ids_BT) + self.positions.weight[:T]
         for block in self.blocks:
             h_BTD = block(h_BTD, mask)

@@ -2,13 +2,16 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from nomoat.data import documents
 from nomoat.model import counts
-from nomoat.model.lora import Lora, attach
+from nomoat.model.lora import Lora, attach, without
 from nomoat.model.loss import cross_entropy
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
 from nomoat.rl import talk
@@ -90,8 +93,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def look(model: Transformer, tokenizer: Tokenizer, task: str, seed: int, lora: Lora | None) -> Look:
-    """What a model does with problems to train on; it has adapters afterwards, where any are to learn."""
+def look(
+    model: Transformer, tokenizer: Tokenizer, task: str, seed: int, learns: Callable[[], Transformer]
+) -> Look:
+    """What a model does with problems to train on; `learns` gives it as it is to learn from then on."""
     start = time.perf_counter()
     levels = {task: list(find.find(task).levels)}
     prompt, worked, example = lengths(tokenizer, levels, seed)
@@ -101,7 +106,7 @@ def look(model: Transformer, tokenizer: Tokenizer, task: str, seed: int, lora: L
     alone = drawn(model, tokenizer, asked, room, seed)
     took = time.perf_counter() - mark
     shown = drawn(model, tokenizer, behind_solved(asked, SHOTS, tokenizer, seed + 1), room, seed)
-    learnt = learning_rate(model, tokenizer, levels, seed, lora)
+    learnt = learning_rate(learns(), tokenizer, levels, seed)
     written = sum(judged.rollout.length for group in alone for judged in group)
     reading = PROBLEMS * prompt / (2 * learnt)
     return Look(
@@ -157,9 +162,13 @@ def says(judged: Judged) -> bool:
     return judged.score.lenient or bool(re.search(rf"(?<!\w){witness}(?!\w)", judged.rollout.text))
 
 
-def learning_rate(
-    model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int, lora: Lora | None
-) -> float:
+def as_taught(model: Transformer, kernels: Kernels, dtype: torch.dtype, lora: Lora | None, seed: int) -> Transformer:
+    """The model on the way that training multiplies it, in its precision, its adapters new, or all to learn."""
+    model = without(model.to(dtype), kernels).train()
+    return attach(model, adapters.new_parts(model, lora, seed)) if lora else model.requires_grad_()
+
+
+def learning_rate(model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int) -> float:
     """Tokens a second that adapters learn from, or all weights, by one gradient after one that is not
     counted."""
     examples = documents.worked(levels, N_WORKED, 1.0, tokenizer, seed)
@@ -169,10 +178,6 @@ def learning_rate(
             break
         taken.append(example)
         n_tokens += len(example.ids)
-    if lora:
-        model = attach(model, adapters.new_parts(model, lora, seed))
-    else:
-        model.requires_grad_()
     batch = talk.rows(taken, max(len(example.ids) for example in taken), seed)
     took = 0.0
     for _ in range(2):

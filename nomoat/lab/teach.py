@@ -27,6 +27,7 @@ COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start 
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
 FEW_SHOWN = 40  # steps on its own right answers, of which there are few
 FEWEST_STEPS, MOST_STEPS = 20, 600
+SHORT = 512  # tokens of a text up to which plain attention is the faster one (model/kernels.py)
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
 TALK, SAID = 40, 36  # tokens of a question of small talk and of its reply
 PROSE = 3  # bytes of a token of prose
@@ -145,6 +146,8 @@ def plan(table: JsonObject, model: str, task: str, look: Look, minutes: float) -
     whole, table = copy.deepcopy(table), first_table(table, model, task)
     kind, reason = cold_start(look, task)
     _with_cold_start(table, whole, kind, look)
+    if look.example > SHORT:
+        table["kernels"] = {**table["kernels"], "attention": "fused"}
     for stage in table["stages"]:
         if "max_new_tokens" in stage and not stage.get("general"):
             stage["max_new_tokens"] = min(round_up(ROOM * look.longest + 4), look.context // 2)

@@ -23,54 +23,58 @@ Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor in bf16 two to
-    three times faster than the fused kernel at a few hundred positions (LOG.md).
+    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor up to a few hundred
+    positions two to four times faster than the fused kernel (LOG.md).
 
         S = scale q k^T + bias,  P = softmax(S),  o = P v
         dv = P^T do,  dP = do v^T,  dS = P (dP - sum_s dP P),  dq = scale dS k,  dk = scale dS^T q
 
-    The queries are the last T of the S keys.  Long rows are cut in halves: every mask here is causal, so that
-    the first never reads the second half of the keys.
+    The queries are the last T of the S keys; those of the G heads that share a key are the rows of one
+    product.  `bias` is (B or 1, 1, T, S).  Long rows are cut in halves: every mask here is causal, so that the
+    first never reads the second half of the keys.
     """
 
     @staticmethod
-    def forward(ctx, q_BHTN, k_BHSN, v_BHSW, bias, scale: float) -> Tensor:
+    def forward(ctx, q_BHTN, k_BUSN, v_BUSW, bias, scale: float) -> Tensor:
         B, H, T, _ = q_BHTN.shape
-        before = k_BHSN.shape[2] - T
+        U, S = k_BUSN.shape[1:3]
+        groups = q_BHTN.unflatten(1, (U, H // U))
         cuts = (0, T // 2, T) if T >= HALVED else (0, T)
         saved, out = [], []
         for first, end in pairwise(cuts):
-            q = q_BHTN.flatten(0, 1)[:, first:end].contiguous()
-            k = k_BHSN.flatten(0, 1)[:, : before + end].contiguous()
-            v = v_BHSW.flatten(0, 1)[:, : before + end].contiguous()
-            scores_bias = bias[..., first:end, : before + end].expand(B, H, -1, -1).flatten(0, 1)
-            p = torch.baddbmm(scores_bias, q, k.mT, alpha=scale).softmax(-1)
-            out.append(torch.bmm(p, v))
+            n_keys = S - T + end
+            q = (groups[..., first:end, :] * scale).reshape(B * U, -1, groups.shape[-1])
+            k = k_BUSN.flatten(0, 1)[:, :n_keys].contiguous()
+            v = v_BUSW.flatten(0, 1)[:, :n_keys].contiguous()
+            scores = torch.bmm(q, k.mT).view(B, H, end - first, n_keys)
+            p = scores.add_(bias[..., first:end, :n_keys]).softmax(-1).view(B * U, -1, n_keys)
+            out.append(torch.bmm(p, v).view(B, H, end - first, -1))
             saved += [q, k, v, p]
         ctx.save_for_backward(*saved)
-        ctx.scale = scale
-        return _joined(out).view(B, H, T, -1)
+        ctx.scale, ctx.n_kv_heads = scale, U
+        return _joined(out)
 
     @staticmethod
     def backward(ctx, grad_BHTW):
         saved, grad_q, grad_kv = ctx.saved_tensors, [], None
-        grad = grad_BHTW.flatten(0, 1)
+        B, H, T, W = grad_BHTW.shape
+        U, end = ctx.n_kv_heads, T
         while saved:  # from the last queries, which read every key, to the first
             *saved, q, k, v, p = saved
-            n_before = grad.shape[1] - q.shape[1]
-            grad_o = grad[:, n_before:].contiguous()
-            grad = grad[:, :n_before]
+            first = end - q.shape[1] * U // H
+            grad_o = grad_BHTW[:, :, first:end].reshape(B * U, -1, W)
             grad_p = torch.bmm(grad_o, v.mT)
             grad_score = torch._softmax_backward_data(grad_p, p, -1, p.dtype)
-            grad_q.insert(0, torch.bmm(grad_score, k))
+            grad_q.insert(0, torch.bmm(grad_score, k).view(B, H, end - first, -1))
             part = torch.bmm(q.mT, grad_score), torch.bmm(grad_o.mT, p)  # transposed: no copies
             grad_kv = _added(grad_kv, part)
-        scaled = _joined(grad_q).mul_(ctx.scale), grad_kv[0].mul_(ctx.scale).mT, grad_kv[1].mT
-        return *(g.unflatten(0, grad_BHTW.shape[:2]) for g in scaled), None, None
+            end = first
+        grad_k, grad_v = (g.mT.unflatten(0, (B, U)) for g in grad_kv)
+        return _joined(grad_q).mul_(ctx.scale), grad_k, grad_v, None, None
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+    return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
 def _added(sums: Pair | None, parts: Pair) -> Pair:
@@ -86,17 +90,15 @@ def attend(
     """softmax(scale q k^T) v over whole rows; `mask` is what `mask_for` made.  H / U query heads share a key
     and value.
     """
-    groups = q_BHTN.shape[1] // k_BUSN.shape[1]
     if kernels.attention == "plain":
-        if groups > 1:
-            k_BUSN, v_BUSW = k_BUSN.repeat_interleave(groups, 1), v_BUSW.repeat_interleave(groups, 1)
         return PlainAttention.apply(q_BHTN, k_BUSN, v_BUSW, mask, scale)
+    shared = q_BHTN.shape[1] > k_BUSN.shape[1]
     return F.scaled_dot_product_attention(
-        q_BHTN, k_BUSN, v_BUSW, mask, is_causal=mask is None, scale=scale, enable_gqa=groups > 1
+        q_BHTN, k_BUSN, v_BUSW, mask, is_causal=mask is None, scale=scale, enable_gqa=shared
     )
 
 
-def mask_for(kernels: Kernels, mask: Tensor | None, T: int, n_heads: int, like: Tensor) -> Tensor | None:
+def mask_for(kernels: Kernels, mask: Tensor | None, T: int, like: Tensor) -> Tensor | None:
     """The mask of a whole forward pass in the form that `attend` reads: boolean or None (causal), or a bias.
 
     `mask` is (B or 1, 1, T, T), true where a query may attend; dtype and device are those of `like`.
@@ -105,8 +107,7 @@ def mask_for(kernels: Kernels, mask: Tensor | None, T: int, n_heads: int, like: 
         return mask
     if mask is None:
         mask = torch.ones(1, 1, T, T, dtype=torch.bool, device=like.device).tril()
-    bias = torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill_(~mask, CLOSED)
-    return bias if len(bias) == 1 else bias.repeat(1, n_heads, 1, 1)  # once, instead of once a layer
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill_(~mask, CLOSED)
 
 
 def keys_read(kernels: Kernels, T: int) -> float:

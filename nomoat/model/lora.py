@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nomoat.config import Positive, Strict
 from nomoat.model.linear import Linear
+from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 
 
@@ -78,28 +79,23 @@ class Adapted(Linear):
 
     def forward(self, h: Tensor) -> Tensor:
         out = super().forward(h)
-        columns: list[Tensor] = []
-        row = 0
-        for name, low in self._low(h):
+        low = F.linear(h, torch.cat([self.down[name] for name in self.firsts]))
+        flat = torch.addmm(out.flatten(0, -2), low.flatten(0, -2), self._up().T)
+        return flat.view_as(out)
+
+    def _up(self) -> Tensor:
+        """s B of all parts in one matrix, each in the columns of its own rank: one product beside W's."""
+        n_ranks, columns, row = sum(map(len, self.down.values())), 0, 0
+        rows: list[Tensor] = []
+        for name, first in self.firsts.items():
             up = self.up[name]
-            columns += self._gap(out, self.firsts[name] - row)
-            columns.append(F.linear(low, up))
-            row = self.firsts[name]
-            row += len(up)
-        columns += self._gap(out, out.shape[-1] - row)
-        return out + torch.cat(columns, -1)
-
-    def _low(self, h: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """s A h of each part, by one product."""
-        downs = [self.down[name] for name in self.firsts]
-        ranks = [len(down) for down in downs]
-        every = F.linear(h, torch.cat(downs)).split(ranks, -1)
-        return ((name, low * self.scales[name]) for name, low in zip(self.firsts, every))
-
-    @staticmethod
-    def _gap(out: Tensor, n: int) -> list[Tensor]:
-        """Columns of what doesn't learn."""
-        return [out.new_zeros(*out.shape[:-1], n)] if n else []
+            rank = up.shape[1]
+            rows.append(up.new_zeros(first - row, n_ranks))
+            rows.append(F.pad(self.scales[name] * up, (columns, n_ranks - columns - rank)))
+            columns += rank
+            row = first + len(up)
+        rows.append(self.weight.new_zeros(len(self.weight) - row, n_ranks))
+        return torch.cat(rows)
 
     def parts(self) -> dict[str, Part]:
         """What it has learnt so far."""
@@ -151,10 +147,10 @@ def passes(model: nn.Module) -> int:
     return 3 if next(adapted(model), None) is None else 2
 
 
-def without(model: Transformer) -> Transformer:
+def without(model: Transformer, kernels: Kernels | None = None) -> Transformer:
     """The model with its adapters switched off: another one on the same numbers, at no memory of its own."""
     with torch.device("meta"):
-        plain = Transformer(model.spec, model.kernels)
+        plain = Transformer(model.spec, kernels or model.kernels)
     share(plain, dict(model.named_parameters()), dict(model.named_buffers()))
     return plain.eval().requires_grad_(False)
 

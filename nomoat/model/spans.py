@@ -161,14 +161,14 @@ class Spans:
     def to(self, device: torch.device) -> "Spans":
         return Spans(self.beginnings.to(device), tuple(part.to(device) for part in self.texts))
 
-    def prepared(self, how: Kernels, n_heads: int, like: Tensor) -> "Spans":
+    def prepared(self, how: Kernels, like: Tensor) -> "Spans":
         """With masks as `kernels.attend` reads them."""
-        return Spans(*self._prepared(how, n_heads, like))
+        return Spans(*self._prepared(how, like))
 
-    def _prepared(self, how: Kernels, n_heads: int, like: Tensor) -> Iterator:
-        mask = kernels.mask_for(how, None, self.beginnings.width, n_heads, like)
+    def _prepared(self, how: Kernels, like: Tensor) -> Iterator:
+        mask = kernels.mask_for(how, None, self.beginnings.width, like)
         yield replace(self.beginnings, mask=mask)
-        masks = [kernels.mask_for(how, part.mask, part.width, n_heads, like) for part in self.texts]
+        masks = [kernels.mask_for(how, part.mask, part.width, like) for part in self.texts]
         yield tuple(replace(part, mask=mask) for part, mask in zip(self.texts, masks))
 
     def attend(self, q_BHTN: Tensor, k_BUTN: Tensor, v_BUTW: Tensor, scale: float, how: Kernels) -> Tensor:

@@ -141,10 +141,10 @@ class Transformer(nn.Module):
         return turns(self.spec, pos_BT)
 
     def mask(self, mask: Tensor | Spans | None, ids_BT: Tensor) -> Tensor | Spans | None:
-        like, n_heads = next(self.parameters()), self.spec.attention.n_heads
+        like = next(self.parameters())
         if isinstance(mask, Spans):
-            return mask.prepared(self.kernels, n_heads, like)
-        return mask_for(self.kernels, mask, ids_BT.shape[1], n_heads, like)
+            return mask.prepared(self.kernels, like)
+        return mask_for(self.kernels, mask, ids_BT.shape[1], like)
 
     def final(self, h: Tensor) -> Tensor:
         """What the head reads."""

@@ -205,7 +205,7 @@ def test_plain_attention_is_softmax_attention_with_its_gradient(T, per_row):
     q, k, v = (torch.randn(2, 3, T, n, generator=generator, requires_grad=True) for n in (10, 10, 7))
     doc_BT = (torch.rand(2, T, generator=generator) < 0.05).cumsum(1) if per_row else torch.zeros(1, T)
     mask = (doc_BT[:, None, :, None] == doc_BT[:, None, None, :]) & torch.ones(T, T, dtype=torch.bool).tril()
-    bias = mask_for(Kernels(attention="plain"), mask, T, 3, torch.zeros(1))
+    bias = mask_for(Kernels(attention="plain"), mask, T, torch.zeros(1))
     weight = torch.randn(2, 3, T, 7, generator=generator)
     want = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
     got = PlainAttention.apply(q, k, v, bias, 0.3)

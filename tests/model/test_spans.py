@@ -64,7 +64,8 @@ def test_text_by_text_is_the_same_as_a_mask(attention, kernels):
         grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         out.append([h_BTD.detach(), *grads])
     assert len(out[0]) > 6
-    torch.testing.assert_close(out[1], out[0], rtol=2e-3, atol=2e-4)
+    for got, want in zip(*reversed(out), strict=True):  # of single numbers of a gradient little may be left
+        assert (got - want).norm() < 2e-5 * want.norm()
 
 
 def test_fewer_pairs_are_multiplied_than_a_mask_has():

@@ -48,6 +48,9 @@ class Share:
         return f"{self.value:.1%} ({self.low:.0%}–{self.high:.0%})"
 
 
+ROUNDED = {"fp32": 1e-4, "bf16": 1.0}  # nats of a token, at most, that sampler and trainer differ by
+
+
 @dataclass(frozen=True)
 class Course:
     """The steps of a stage, its first and its last tenth, and the right answers there.
@@ -62,6 +65,7 @@ class Course:
     end: Steps
     right: Mapping[str, Share]
     trend: int | None
+    drift: float  # what rounding alone makes of log p, in the precision of the gradient
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _spaced(text: str) -> str:
 
 def diagnose(curve: Steps, config: Mapping[str, Any] | None = None) -> list[Finding]:
     """What the rules say of a stage with these settings, the worst first."""
-    course = course_of(curve, (config or {}).get("group") or 1)
+    course = course_of(curve, config or {})
     findings = [finding for rule in RULES if (finding := rule.finding(course))]
     return sorted(findings, key=lambda finding: list(SIGNS).index(finding.severity))
 
@@ -105,11 +109,13 @@ def findings_of(run: Run, stage: str) -> list[Finding]:
     return [*no_better(stage, taught, scores_of(run.events())), *diagnose(run.curve(stage), config)]
 
 
-def course_of(curve: Steps, group: int) -> Course:
+def course_of(curve: Steps, config: Mapping[str, Any]) -> Course:
+    group = config.get("group") or 1
     start, _, end = tenths(curve)
     was, now = compared(start, end, group)
     trend = moved(was, now) if len(curve) >= 20 else None
-    return Course(curve, group, start, end, {"was": was, "now": now}, trend)
+    rounded = ROUNDED[config.get("precision") or "fp32"]
+    return Course(curve, group, start, end, {"was": was, "now": now}, trend, rounded)
 
 
 def value(steps: Steps, key: str) -> float:
@@ -189,7 +195,7 @@ def form(course: Course) -> Facts:
 
 def drift(course: Course) -> Facts:
     """Rounding alone passes the limit now and then; often, or by far, is another matter."""
-    limit, n, x = 1e-4, len(course.steps), value(course.steps, "drift")
+    limit, n, x = course.drift, len(course.steps), value(course.steps, "drift")
     often = sum((e.get("drift") or 0.0) > limit for e in course.steps)
     return {"limit": limit, "n": often, "of": n, "x": x} if often > n / 20 or x > 100 * limit else None
 

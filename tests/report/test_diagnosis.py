@@ -129,6 +129,9 @@ def test_one_drift_by_rounding_is_none_but_a_large_one_is():
     assert "precision" not in settings(curve)
     curve[50]["drift"] = 0.5
     assert "precision" in settings(curve)
+    assert not any(f.rule == "drift" for f in diagnosis.diagnose(curve, {"group": 16, "precision": "bf16"}))
+    curve[50]["drift"] = 101.0
+    assert any(f.rule == "drift" for f in diagnosis.diagnose(curve, {"group": 16, "precision": "bf16"}))
 
 
 def test_every_rule_can_speak():

@@ -11,6 +11,7 @@ import torch
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.blocks import BLOCK, n_blocks
 from nomoat.engine.engine import CACHE_BYTES, ROWS, Engine, Limits
+from nomoat.engine.native.layout import Precision
 from nomoat.engine.request import Request, Sample, Sampling, Token
 from nomoat.model import counts
 from nomoat.model.spec import Spec
@@ -36,6 +37,7 @@ def sample(
     keys: Sequence[int] | None = None,
     on_end: OnEnd | None = None,
     engine: Engine | None = None,
+    precision: Precision = "as is",
 ) -> list[list[Sample]]:
     """`n_per_prompt` continuations of each prompt, drawn from softmax(logits / temperature) without
     truncation.
@@ -45,15 +47,12 @@ def sample(
     So a prompt alone and in a batch, a group of 4 and the first 4 of 8, and a short limit and the start of
     a long one give the same ids (to the bit where the engine's runner is invariant).  `on_end(i, j, ids_T)`
     hears of each sample that a stop id ended, while the others go on.  `engine` is one of this model, with
-    its weights.
+    its weights; `precision` that of the one that is made otherwise.
     """
     keys = range(len(prompts)) if keys is None else keys
     if len(keys) != len(prompts):
         raise DataError(f"{len(prompts)} prompts, {len(keys)} keys; expected one of each")
-    if not temperature > 0:
-        raise ConfigError(
-            f"temperature = {temperature}; expected more than 0; ask for greedy=True instead"
-        )
+    check(temperature, engine, precision)
     how = {
         "max_new_tokens": max_new_tokens,
         "stop_ids": frozenset(stop_ids),
@@ -66,9 +65,22 @@ def sample(
         return []
     if engine is None:
         longest = max(map(len, prompts)) + max_new_tokens
-        engine = Engine(model, room(model.spec, min(rows, len(prompts) * n_per_prompt), longest))
+        limits = room(model.spec, min(rows, len(prompts) * n_per_prompt), longest)
+        engine = Engine(model, limits, precision=precision)
     drawn = collected(engine, requests, on_end)
     return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
+
+
+def check(temperature: float, engine: Engine | None, precision: Precision) -> None:
+    """ConfigError for what samples can't be drawn with."""
+    if not temperature > 0:
+        raise ConfigError(
+            f"temperature = {temperature}; expected more than 0; ask for greedy=True instead"
+        )
+    if engine is not None and precision != "as is":
+        raise ConfigError(
+            f"precision = {precision} beside an engine, which has its own; expected one of the two"
+        )
 
 
 def room(spec: Spec, rows: int, longest: int) -> Limits:

@@ -42,6 +42,14 @@ def library() -> ctypes.CDLL | None:
     return found if found.block() == BLOCK else None
 
 
+def tiles() -> bool:
+    """Whether precision = "bf16" is fast here: the processor multiplies tiles of bfloat16 (AMX), and the
+    system lets this process.
+    """
+    made = library()
+    return made is not None and bool(made.tiles())
+
+
 def _compile(compiler: str, path: Path) -> None:
     """Whole or not at all, also where two processes do it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)

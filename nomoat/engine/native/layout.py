@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nomoat.engine.native import build
 from nomoat.model.gqa import GroupedAttention
 from nomoat.model.mla import LATENT_EPS, LatentAttention
 from nomoat.model.moe import Experts, SwiGLU
 from nomoat.model.spec import Latent, Routed, Spec
 from nomoat.model.transformer import Block, Transformer
 
-Precision = Literal["as is", "int8"]
-F32, BF16, INT8 = range(3)
+Precision = Literal["as is", "bf16", "int8"]
+F32, BF16, INT8, TILES = range(4)
 KINDS = {torch.float32: F32, torch.bfloat16: BF16, torch.int8: INT8}
+DEPTH = 32  # of d_in that a tile takes
 Kept = TypeVar("Kept")
 P, I, R = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
 
@@ -112,8 +114,9 @@ Batch = _record(
 
 
 class Weights:
-    """A model as step.c reads it.  Matrices are copied into panels of `width` columns, whole or as int8
-    with a scale for each column; everything else is read where it is.
+    """A model as step.c reads it.  Matrices are copied into panels of `width` columns: whole, in bfloat16
+    (for tiles, where the processor has them) or as int8 with a scale for each column; everything else is
+    read where it is.
     """
 
     def __init__(self, model: Transformer, width: int, precision: Precision):
@@ -152,6 +155,10 @@ class Weights:
             cache=cache,
         )
 
+    @property
+    def tiles(self) -> bool:
+        return self.precision == "bf16" and build.tiles()
+
     def keep(self, thing: Kept) -> Kept:
         self.alive.append(thing)
         return thing
@@ -170,17 +177,19 @@ class Weights:
         weight, scale = weight.detach(), None
         if exact or weight.dtype not in (torch.float32, torch.bfloat16):
             weight = weight.float()
+        if self.precision == "bf16" and not exact:
+            weight = weight.bfloat16()
         if self.precision == "int8" and not exact:
             largest = weight.float().abs().amax(1).clamp(min=1e-30)
             scale = largest / 127
             weight = (weight.float() / scale[:, None]).round().to(torch.int8)
         d_out, d_in = weight.shape
-        padded = F.pad(weight, (0, 0, 0, -d_out % self.width))
-        panels = self.keep(padded.view(-1, self.width, d_in).mT.contiguous())
+        kind = TILES if self.tiles and not exact else KINDS[weight.dtype]
+        panels = self.keep((tiled if kind == TILES else panelled)(weight, self.width))
         pointers = [
             None if tensor is None else self.numbers(tensor) for tensor in (scale, bias)
         ]
-        return Matrix(panels.data_ptr(), *pointers, d_in, d_out, KINDS[weight.dtype])
+        return Matrix(panels.data_ptr(), *pointers, d_in, d_out, kind)
 
     def many(self, weights: Sequence[Tensor] | Tensor) -> int:
         """Where the records of several matrices begin."""
@@ -234,6 +243,20 @@ class Weights:
             "router_bias": self.numbers(ffn.bias_E),
             **(self.dense(ffn.shared) if ffn.shared is not None else {}),
         }
+
+
+def panelled(weight: Tensor, width: int) -> Tensor:
+    """A weight (d_out, d_in) as product.h reads it: (panels, d_in, width)."""
+    d_out, d_in = weight.shape
+    return F.pad(weight, (0, 0, 0, -d_out % width)).view(-1, width, d_in).mT.contiguous()
+
+
+def tiled(weight: Tensor, width: int) -> Tensor:
+    """A weight (d_out, d_in) as tiles.h reads it: (panels, steps of DEPTH, 2, DEPTH / 2, width / 2, 2)."""
+    d_out, d_in = weight.shape
+    padded = F.pad(weight, (0, -d_in % DEPTH, 0, -d_out % width))
+    pairs = padded.view(-1, 2, width // 2, len(padded[0]) // DEPTH, DEPTH // 2, 2)
+    return pairs.permute(0, 3, 1, 4, 2, 5).contiguous()
 
 
 def numbers(spec: Spec) -> dict[str, int | float]:

@@ -3,14 +3,14 @@
 // Each number of a result is one sum, in the order of d_in, whatever the rows beside it: so a row alone and
 // in a batch gives the same bits.
 
-enum { F32, BF16, INT8 };
+enum { F32, BF16, INT8, TILES };
 
 typedef struct {
     const void *panels;
     const float *scale; // of each column, INT8 alone
     const float *bias;  // of each column, or null
     int d_in, d_out, kind;
-} Matrix;
+} Matrix; // of kind TILES: see tiles.h
 
 INLINE vec weights(const void *p, long i, const int kind) {
     if (kind == F32) return at((const float *)p + i);
@@ -131,10 +131,13 @@ INLINE void product_of(const int kind, const Matrix *m, const float *x, long x_s
 
 INLINE int n_panels(const Matrix *m) { return (m->d_out + WIDTH - 1) / WIDTH; }
 
+#include "tiles.h"
+
 // out[M][d_out] = x[M][d_in] W^T, its columns of the panels from `panel` to `end`
 static void product(const Matrix *m, const float *x, long x_stride, float *out, long out_stride, int M,
                     int panel, int end) {
     if (m->kind == F32) product_of(F32, m, x, x_stride, out, out_stride, M, panel, end);
     else if (m->kind == BF16) product_of(BF16, m, x, x_stride, out, out_stride, M, panel, end);
+    else if (m->kind == TILES) product_by_tiles(m, x, x_stride, out, out_stride, M, panel, end);
     else product_of(INT8, m, x, x_stride, out, out_stride, M, panel, end);
 }

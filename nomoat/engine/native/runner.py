@@ -23,8 +23,10 @@ WORTH_A_THREAD = 2e6  # multiply-adds of a step from which on a second thread br
 
 class NativeRunner:
     """Every number is one sum in a fixed order, whatever the batch and the number of threads: the results
-    of a row are the same bits alone and in any company.  Arithmetic is float32; `precision` says how
-    weights are stored: as the model has them, or in int8.
+    of a row are the same bits alone and in any company.  Arithmetic is float32.  `precision` says how
+    weights are stored: as the model has them, in int8, or in bfloat16.  With "bf16" and tiles
+    (build.tiles()) products round what they multiply by the weights as well, and count denormals as zero;
+    without tiles they don't.  Routers are as the model has them.
     """
 
     invariant = True

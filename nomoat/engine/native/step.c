@@ -1,9 +1,10 @@
 // One step of many sequences through a model: what runner.py computes with torch, for a processor.
 //
 // The equations are those of nomoat/model (V3 report, arXiv 2412.19437, section 2; arXiv 2305.13245), cited
-// by their numbers.  Arithmetic is float32 whatever the weights are stored in.  Threads share a step in one
-// of two ways: each takes some of the tokens through the whole model (many tokens), or some of the columns
-// of every product (few tokens: then reading the weights is what takes the time).
+// by their numbers.  Arithmetic is float32 whatever the weights are stored in, but for products by tiles.
+// Threads share a step in one of two ways: each takes some of the tokens through the whole model (many
+// tokens), or some of the columns of every product (few tokens: then reading the weights is what takes the
+// time).
 #include "vector.h"
 #include "product.h"
 #include "attention.h"
@@ -472,6 +473,11 @@ void step(const Model *m, Batch *b, int number, float *own, float *shared) {
         leaving(m, l->norm_ffn, u, h, t.n);
     }
     leave(&t, h, own);
+}
+
+// One product by itself
+void multiplied(const Matrix *m, const float *x, long x_stride, float *out, long out_stride, int M) {
+    product(m, x, x_stride, out, out_stride, M, 0, n_panels(m));
 }
 
 int width(void) { return WIDTH; }

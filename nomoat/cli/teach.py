@@ -123,7 +123,8 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     say.aside(f"looking at what {source} does with {PROBLEMS} problems of {task}")
     with Polite():
         learns = partial(_as_taught, loaded.model, recipe)
-        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), learns)
+        precision = recipe.stage("rl").precision
+        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), precision, learns)
     del loaded
     release_memory()
     return looked

@@ -5,12 +5,14 @@ loop.
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import torch
 
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.blocks import BLOCK, n_blocks
 from nomoat.engine.engine import CACHE_BYTES, ROWS, Engine, Limits
+from nomoat.engine.native import build
 from nomoat.engine.native.layout import Precision
 from nomoat.engine.request import Request, Sample, Sampling, Token
 from nomoat.model import counts
@@ -69,6 +71,35 @@ def sample(
         engine = Engine(model, limits, precision=precision)
     drawn = collected(engine, requests, on_end)
     return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
+
+
+class Sampler:
+    """`sample` by one engine for all calls, while the weights of the model stay as they are."""
+
+    def __init__(self, model: Transformer, precision: Precision):
+        self.model, self.precision = model, precision
+        self.engine: Engine | None = None
+
+    def __call__(
+        self,
+        model: Transformer,
+        prompts: Sequence[Sequence[int]],
+        *,
+        n_per_prompt: int,
+        max_new_tokens: int,
+        **how: Any,
+    ) -> list[list[Sample]]:
+        longest = max(map(len, prompts), default=0) + max_new_tokens
+        if self.engine is None or n_blocks(min(longest, model.spec.context)) > self.engine.blocks.n:
+            limits = room(model.spec, min(ROWS, len(prompts) * n_per_prompt), longest)
+            self.engine = Engine(self.model, limits, precision=self.precision)
+        sizes = {"n_per_prompt": n_per_prompt, "max_new_tokens": max_new_tokens}
+        return sample(model, prompts, engine=self.engine, **sizes, **how)
+
+
+def quick(precision: str) -> Precision:
+    """How an engine multiplies that is to be as quick as this precision allows: "bf16" by tiles alone."""
+    return "bf16" if precision == "bf16" and build.tiles() else "as is"
 
 
 def check(temperature: float, engine: Engine | None, precision: Precision) -> None:

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from nomoat import stats
 from nomoat.config import JsonObject
+from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import release_memory
 from nomoat.rl.reward import Group, Judged, judge
@@ -27,6 +29,7 @@ class Candidate:
     max_new_tokens: int
     think: bool | None = None
     temperature: float = 1.0
+    precision: Literal["bf16", "fp32"] = "fp32"  # of its products, where the processor has tiles for bf16
 
     def answers(
         self, work: Work | None, asked: Sequence[Exercise], *, samples: int, seed: int, greedy: bool = False
@@ -42,6 +45,7 @@ class Candidate:
             greedy=greedy,
             think=self.think,
             temperature=self.temperature,
+            precision=generate.quick(self.precision),
         )
         release_memory()  # the engine's copy of the weights
         if work is not None:

@@ -4,10 +4,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
 from nomoat.data import documents
+from nomoat.engine import generate
 from nomoat.model import counts
 from nomoat.model.lora import Lora, attach, without
 from nomoat.model.loss import cross_entropy
@@ -94,18 +97,25 @@ def percent(share: float) -> str:
 
 
 def look(
-    model: Transformer, tokenizer: Tokenizer, task: str, seed: int, learns: Callable[[], Transformer]
+    model: Transformer,
+    tokenizer: Tokenizer,
+    task: str,
+    seed: int,
+    precision: str,
+    learns: Callable[[], Transformer],
 ) -> Look:
-    """What a model does with problems to train on; `learns` gives it as it is to learn from then on."""
+    """What a model does with problems to train on, and how fast in that precision; `learns` gives it as it is
+    to learn from then on."""
     start = time.perf_counter()
     levels = {task: list(find.find(task).levels)}
     prompt, worked, example = lengths(tokenizer, levels, seed)
     room = min(max(worked) + WORDY, model.spec.context // 2)
     asked = exercises(levels, PROBLEMS, seed)
     mark = time.perf_counter()
-    alone = drawn(model, tokenizer, asked, room, seed)
+    ask = partial(drawn, model, tokenizer, room=room, seed=seed, precision=generate.quick(precision))
+    alone = ask(asked)
     took = time.perf_counter() - mark
-    shown = drawn(model, tokenizer, behind_solved(asked, SHOTS, tokenizer, seed + 1), room, seed)
+    shown = ask(behind_solved(asked, SHOTS, tokenizer, seed + 1))
     learnt = learning_rate(learns(), tokenizer, levels, seed)
     written = sum(judged.rollout.length for group in alone for judged in group)
     reading = PROBLEMS * prompt / (2 * learnt)
@@ -132,9 +142,9 @@ def lengths(tokenizer: Tokenizer, levels: documents.Levels, seed: int) -> tuple[
 
 
 def drawn(
-    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Exercise], room: int, seed: int
+    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Exercise], room: int, **how: Any
 ) -> list[Group]:
-    return judge(sample(model, tokenizer, asked, group=SAMPLES, max_new_tokens=room, seed=seed))
+    return judge(sample(model, tokenizer, asked, group=SAMPLES, max_new_tokens=room, **how))
 
 
 def by_level(alone: Sequence[Group], shown: Sequence[Group]) -> dict[int, list[tuple[Group, Group]]]:

@@ -1,17 +1,18 @@
 """One step of reinforcement learning: curriculum -> rollouts -> judged groups -> a gradient."""
 
-import functools
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
+from nomoat.engine import generate
 from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
@@ -62,9 +63,8 @@ class Settings(grpo.Objective):
     sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
     watch_every: Count = 20  # steps between two looks at the probes and the KL
-    precision: Literal["bf16", "fp32"] = (
-        "fp32"  # of the gradient; the policy that is sampled is always float32
-    )
+    # of the gradient; the policy that is sampled is float32, its products bf16 where the processor has tiles
+    precision: Literal["bf16", "fp32"] = "fp32"
     lora: Lora | None = None  # the reference is then the model with it switched off
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
@@ -112,6 +112,7 @@ class Learner:
         """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
         already."""
         batch = self.collect(number)
+        self.release()
         start = time.perf_counter()
         updates = self.update(number, batch)
         kept = self.talk(number)
@@ -146,12 +147,12 @@ class Learner:
             self.outside.renew(number, self.policy, self.tokenizer)
         wanted = self.settings.prompts
         variant = VARIANTS[self.settings.variant]
+        draw = self.outside.draw if self.outside else self.sampler()
         rounds: list[exchange.Drawn] = []
         groups, own, live = [], [], []
         for attempt in range(1 + self.settings.refill):
             exercises = self.fitting(self.draw(number, attempt, wanted - len(live)))
-            rounds.append(self.rollouts(number, attempt, exercises, len(groups)))
-            self.release()
+            rounds.append(self.rollouts(number, attempt, exercises, len(groups), draw))
             own += [rounds[-1].groups[i] for i in rounds[-1].own]
             groups += rounds[-1].groups
             live = [group for group in compared(groups, variant) if has_news(group)][:wanted]
@@ -164,6 +165,10 @@ class Learner:
         self.curriculum.learn(groups)
         seconds, idle = time.perf_counter() - start, exchange.idle_share(rounds)
         return Batch(tuple(groups), tuple(own), tuple(live), seconds, idle, mismatch)
+
+    def sampler(self) -> generate.Sampler:
+        """What draws all rollouts of a step."""
+        return generate.Sampler(self.policy, generate.quick(self.settings.precision))
 
     def release(self) -> None:
         """What an engine held of a large policy goes back: its copy of the weights is as large again."""
@@ -202,7 +207,7 @@ class Learner:
         return fitting
 
     def rollouts(
-        self, number: int, attempt: int, exercises: Sequence[Exercise], first: int
+        self, number: int, attempt: int, exercises: Sequence[Exercise], first: int, draw: rollout.Draw
     ) -> exchange.Drawn:
         """Judged rollouts of the exercises, of which `first` is the number of the first one in the step."""
         s = self.settings
@@ -220,7 +225,7 @@ class Learner:
                     temperature=s.temperature,
                     think=s.think,
                     verdicts=verdicts,
-                    draw=self.outside and self.outside.draw,
+                    draw=draw,
                 )
                 keys = {"shadow_key": self.key(number), "coin_key": self.key("coin", number, 0)}
                 return reward.judge(groups, verdicts, s.rewards, numbers=[first + i for i in own], **keys)
@@ -234,7 +239,7 @@ class Learner:
         parts = split(batch.live, n_parts, self.key("split", number))
         n_rollouts = s.prompts * s.group / len(parts)
         kl = s.kl or self.watches(number)
-        reference = functools.partial(self.referred, number) if kl else None
+        reference = partial(self.referred, number) if kl else None
         updates = []
         for part in parts:
             if updates:

@@ -12,7 +12,7 @@ import torch
 
 from nomoat.config import ConfigError
 from nomoat.engine.engine import ROWS
-from nomoat.engine.generate import room
+from nomoat.engine.generate import quick, room
 from nomoat.model import counts
 from nomoat.model.lora import Lora
 from nomoat.model.loss import chunk_rows
@@ -75,11 +75,12 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
         return held + HOLES * left + updating(spec, config.lora, each)
-    if config.lora:  # the merged policy has its own of what is adapted, and shares the tables
-        held += (n - tables(spec)) * FLOAT
+    if config.lora:  # the merged policy has its own of what is adapted, and shares tables of float32
+        held += (n - (tables(spec) if each == FLOAT else 0)) * FLOAT
     elif keeps_reference(config, spec):
         held += n * each
-    sampled = sampling(spec, config.prompts * config.group, config.max_new_tokens)
+    n_rows = config.prompts * config.group
+    sampled = sampling(spec, n_rows, config.max_new_tokens, config.precision)
     return held + max(sampled, MICRO_BYTES + updating(spec, config.lora, each))
 
 
@@ -93,7 +94,7 @@ def keeps_reference(config: StageConfig, spec: Spec) -> bool:
     return bool(config.kl or config.refresh or n_parameters(spec) <= LARGE)
 
 
-def sampling(spec: Spec, rows: int, max_new_tokens: int) -> float:
+def sampling(spec: Spec, rows: int, max_new_tokens: int, precision: str = "fp32") -> float:
     """Bytes while answers are drawn: the weights once more, in the order of the compiled step, with two
     copies of the table in passing; a cache, the logits of a step."""
     longest = PROMPT_TOKENS + max_new_tokens
@@ -102,13 +103,14 @@ def sampling(spec: Spec, rows: int, max_new_tokens: int) -> float:
     logits = limits.rows * spec.vocab_size * FLOAT
     table = spec.vocab_size * spec.d_model
     copied = n_parameters(spec) + 2 * table
-    return copied * FLOAT + min(limits.cache_bytes, own) + logits
+    each = FLOAT if quick(precision) == "as is" else 2
+    return copied * each + min(limits.cache_bytes, own) + logits
 
 
-def asking(spec: Spec, rows: int, max_new_tokens: int) -> float:
+def asking(spec: Spec, rows: int, max_new_tokens: int, precision: str = "fp32") -> float:
     """Bytes of a model that is only asked: its weights, twice while they are read, and then sampling."""
     n = n_parameters(spec) * FLOAT
-    return n + max(n, sampling(spec, rows, max_new_tokens))
+    return n + max(n, sampling(spec, rows, max_new_tokens, precision))
 
 
 def updating(spec: Spec, lora: Lora | None, each: int) -> float:

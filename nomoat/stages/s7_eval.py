@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ class Config(StageConfig):
     common: bool = False
     max_new_tokens: Count = 96
     think: bool | None = None
+    precision: Literal["bf16", "fp32"] = "fp32"  # of answers, see problems.Candidate
     ngram_orders: list[Annotated[int, Field(ge=1, le=ngram.MAX_ORDER)]] = [5, 6]
     heldout_bytes: Whole | None = None
 
@@ -87,7 +88,9 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
         model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + THINKING[config.think]
         log_bits(session, label, model, tokenizer, held)
-        candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think)
+        candidate = Candidate(
+            model, tokenizer, config.max_new_tokens, config.think, precision=config.precision
+        )
         seed = recipe.key("eval", "sample")
         with Work(session, f"problems for {label}") as work:
             answered = candidate.both(work, asked, config.samples, seed)
@@ -184,7 +187,7 @@ def log_conversation(session: Session, name: str, said: Mapping[str, Sequence[Gr
 
 def asked(config: Config, spec: Spec) -> float:
     rows = config.n_problems * config.samples
-    return footprint.asking(spec, rows, config.max_new_tokens)
+    return footprint.asking(spec, rows, config.max_new_tokens, config.precision)
 
 
 def plan(config: Config, recipe: Recipe) -> Fields:

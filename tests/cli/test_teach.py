@@ -38,6 +38,7 @@ SMALL = (
     "cold.schedule.warmup=0.1", "cold.schedule.decay=0.9",
     "rl.steps=4", "rl.prompts=3", "rl.group=8", "rl.watch_every=9", "rl.optim.adam_lr=0.03",
     "eval.heldout_bytes=200", "eval.problems=4", "eval.samples=1",
+    "cold.precision=fp32", "rl.precision=fp32",  # so that all machines give the same
 )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_new_weights_have_nothing_to_learn_beside():
 
 def test_what_the_machine_cant_hold_is_said_with_what_would_fit(base, monkeypatch):
     models = {"main": {"from": str(base[0])}}
-    sft = {"kind": "sft", **TRAINED, "rows": 4096}
+    sft = {"kind": "sft", **TRAINED, "rows": 4096, "precision": "fp32"}
     recipe = recipe_of(models, sft)
     needed = footprint.planned(recipe, recipe.stage("sft"))
     monkeypatch.setattr(loading, "load", None)

@@ -34,6 +34,7 @@ from benchmarks import rl_step
 from benchmarks.common import PLAIN, SPEC, Row, compare, environment, quiet, report, sizes, start_weights
 from benchmarks.floor import Clock, Floor, Sizes, floor_of
 from benchmarks.rl_step import TASK, Parts, parity
+from nomoat.model.lora import without
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import fast_bf16, keep_freed_memory
 from nomoat.serve.loading import load
@@ -64,7 +65,7 @@ class Case:
         slow = dtype == torch.bfloat16 and not fast_bf16(torch.device("cpu"))
         model = self.build()
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(torch.float32 if slow else dtype)
+            parameter.data = parameter.data.to(torch.float32 if slow else dtype, copy=True)
         return model.train().requires_grad_(True)
 
 
@@ -72,8 +73,9 @@ def case_of(args: argparse.Namespace) -> Case:
     problems = rl_step.problems_of(N_PROMPTS * (args.rounds + 2))
     clock = CLOCKS[args.clock]
     if args.model == "smollm2":
-        tokenizer = load("smollm2").tokenizer
-        return Case(lambda: load("smollm2").model, tokenizer, problems, 4, ("eager",), clock)
+        loaded = load("smollm2")
+        build = partial(without, loaded.model, PLAIN)
+        return Case(build, loaded.tokenizer, problems, 4, ("eager",), clock)
     tokenizer = rl_step.tokenizer_of(problems, SPEC.vocab_size)
     spec = SPEC.changed(vocab_size=tokenizer.vocab_size)
     build = partial(start_weights, spec, PLAIN)

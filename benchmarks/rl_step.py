@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import torch
+
+from nomoat.engine import generate
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.rl import grpo, reward, rollout, variants
@@ -74,7 +77,14 @@ def step(
     start = clock()
     drawn = [rollout.Exercise(TASK.__name__, LEVEL, TASK, problem) for problem in problems]
     groups = rollout.sample(
-        policy, tokenizer, drawn, group=group, max_new_tokens=n_new, seed=seed, stop_ids=()
+        policy,
+        tokenizer,
+        drawn,
+        group=group,
+        max_new_tokens=n_new,
+        seed=seed,
+        stop_ids=(),
+        precision=generate.quick("bf16" if model.dtype == torch.bfloat16 else "fp32"),
     )
     sampled = clock()
     judged = [

@@ -50,8 +50,9 @@ static void round_rows(const float *x, long x_stride, int n, int d_in, int rows,
 }
 
 // Rows of one tile, or of two that lie `apart` numbers from each other, times a panel of weights.  Each tile
-// that is read is used twice where there are two.
-INLINE void sum_tiles(const int high, const uint16_t *x, long apart, const uint16_t *w, int steps) {
+// that is read is used twice where there are two.  `first`: nobody has read these weights lately.
+INLINE void sum_tiles(const int high, const uint16_t *x, long apart, const uint16_t *w, int steps,
+                      int first) {
     _tile_zero(0);
     _tile_zero(1);
     if (high == 2) {
@@ -59,6 +60,7 @@ INLINE void sum_tiles(const int high, const uint16_t *x, long apart, const uint1
         _tile_zero(3);
     }
     for (int k = 0; k < steps; k++, x += TILE, w += 2 * TILE) {
+        for (int i = 0; i < 2 * TILE && first; i += DEPTH) __builtin_prefetch(w + 8 * TILE + i, 0, 2);
         _tile_loadd(6, w, 64);
         _tile_loadd(4, x, 64);
         _tile_loadd(7, w + TILE, 64);
@@ -85,10 +87,10 @@ INLINE void store_tiles(const int high, float *out, long stride, int rows) {
 
 // out[n] = the n rows of `high` tiles, `rows` in each but the last, times a panel
 INLINE void rows_by_tiles(const int high, const Matrix *m, const uint16_t *x, int rows, int n, int panel,
-                          float *out, long out_stride) {
+                          float *out, long out_stride, int first) {
     int steps = (m->d_in + DEPTH - 1) / DEPTH, column = panel * WIDTH;
     const uint16_t *w = (const uint16_t *)m->panels + (long)panel * steps * 2 * TILE;
-    sum_tiles(high, x, (long)steps * TILE, w, steps);
+    sum_tiles(high, x, (long)steps * TILE, w, steps, first);
     if (n == high * rows && column + WIDTH <= m->d_out && !m->bias) {
         store_tiles(high, out + column, out_stride, rows);
         return;
@@ -117,9 +119,11 @@ static void product_by_tiles(const Matrix *m, const float *x, long x_stride, flo
                 const uint16_t *tiles = rounded + (long)i * steps * TILE;
                 float *to = out + (first + (long)i * rows) * out_stride;
                 int left = n - i * rows;
-                if (i + 1 < n_tiles)
-                    rows_by_tiles(2, m, tiles, rows, left < 2 * rows ? left : 2 * rows, p, to, out_stride);
-                else rows_by_tiles(1, m, tiles, rows, left, p, to, out_stride);
+                if (i + 1 == n_tiles) rows_by_tiles(1, m, tiles, rows, left, p, to, out_stride, i == 0);
+                else {
+                    if (left > 2 * rows) left = 2 * rows;
+                    rows_by_tiles(2, m, tiles, rows, left, p, to, out_stride, i == 0);
+                }
             }
         _tile_release();
     }

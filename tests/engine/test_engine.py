@@ -13,7 +13,7 @@ from shapes import dense_twin, shape, varied
 from nomoat.config import ConfigError, DataError
 from nomoat.engine.batch import Batch, Drawn
 from nomoat.engine.engine import Engine
-from nomoat.engine.generate import sample, stream
+from nomoat.engine.generate import Sampler, sample, stream
 from nomoat.engine.request import Request, Sampling, Thinking
 from nomoat.model.spec import Yarn
 from nomoat.model.transformer import Transformer
@@ -101,6 +101,20 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_does_not(model):
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_calls_of_one_sampler_share_an_engine_as_long_as_it_has_room(model):
+    how = {"n_per_prompt": 2, "seed": 1, "stop_ids": [8]}
+    sampler = Sampler(model, "as is")
+    engines = []
+    for prompts, n in ((PROMPTS, 20), (PROMPTS[:1], 9), (PROMPTS[1:], 24)):
+        drawn = sampler(model, prompts, max_new_tokens=n, **how)
+        assert ids_of(drawn) == ids_of(sample(model, prompts, max_new_tokens=n, **how))
+        engines.append(sampler.engine)
+    assert engines[0] is engines[1] is engines[2]
+    sampler.engine.blocks.n = 1
+    sampler(model, PROMPTS, max_new_tokens=40, **how)
+    assert sampler.engine is not engines[0]
 
 
 def test_a_row_ends_at_its_first_stop_id_or_at_the_limit(model):

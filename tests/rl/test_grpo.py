@@ -1,11 +1,13 @@
 """Group relative policy optimisation: the packed update is the hand-written policy gradient."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
 from shapes import shape
 
+from nomoat.engine import generate
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.rl import grpo, reward, rows
@@ -40,9 +42,12 @@ def model():
 @pytest.fixture(scope="module")
 def groups(model, tokenizer):
     task = find.find("addition")
-    stream = base.problems(task, 2, split="train", seed=0)
-    exercises = [Exercise("addition", 2, task, next(stream)) for _ in range(3)]
+    exercises = [Exercise("addition", 2, task, problem) for problem in problems_of(3)]
     return reward.judge(sample(model, tokenizer, exercises, group=6, max_new_tokens=17, seed=0))
+
+
+def problems_of(n):
+    return list(islice(base.problems(find.find("addition"), 2, split="train", seed=0), n))
 
 
 def with_advantages(groups, advantages):
@@ -110,3 +115,15 @@ def test_a_clipped_token_has_no_gradient():
     grpo.gradient(model, bad, PLAIN, 1)
     assert norms[0] == 0
     assert norms[1] == pytest.approx(1.5 * float(model.head.weight.grad.norm()), rel=1e-3)
+
+
+def test_a_sampler_and_a_gradient_in_bf16_agree_within_its_rounding(tokenizer):
+    model = Transformer(SPEC.changed(init_std=0.05), Kernels(attention="plain")).initialise(0)
+    exercises = [Exercise("addition", 2, find.find("addition"), problem) for problem in problems_of(3)]
+    precision = generate.quick("bf16")
+    drawn = sample(model, tokenizer, exercises, group=6, max_new_tokens=17, seed=0, precision=precision)
+    groups = with_advantages(reward.judge(drawn), [0.5, -0.5, 1.0, -1.0, 0.25, -0.25])
+    learns = Transformer(model.spec, model.kernels)
+    learns.load_state_dict(model.state_dict())
+    update = grpo.gradient(learns.bfloat16(), groups, PLAIN, 18)
+    assert 1e-6 < update.drift < 0.05

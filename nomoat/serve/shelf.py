@@ -15,6 +15,7 @@ from nomoat.config import ConfigError, JsonObject, UserError, nearest
 from nomoat.engine.blocks import BLOCK
 from nomoat.engine.draft import Drafts
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
+from nomoat.engine.generate import quick
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
 from nomoat.serve import inspecting
@@ -27,7 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}")
 Stored = Literal["f32", "bf16", "int8"]
 KINDS: dict[Stored, tuple[torch.dtype, Precision]] = {
     "f32": (torch.float32, "as is"),
-    "bf16": (torch.bfloat16, "as is"),
+    "bf16": (torch.bfloat16, "bf16"),
     "int8": (torch.float32, "int8"),
 }
 BYTES: dict[Stored, float] = {"f32": 4, "bf16": 2, "int8": 1}  # of a parameter, about
@@ -97,6 +98,8 @@ class Shelf:
     def load(self, entry: Entry, say: Callable[[str], None] = lambda text: None) -> Served:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
+        if precision == "bf16":
+            precision = quick(precision)
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
         engine = self.engine(loaded, precision)
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))

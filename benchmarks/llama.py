@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.engine import GREEDY, N_PROMPT, finish, prompts, prose
 from nomoat.engine.engine import Engine, Limits
+from nomoat.engine.generate import quick
 from nomoat.engine.request import Request
 from nomoat.model.transformer import Transformer
 from nomoat.serve.exporting import gguf
@@ -97,13 +98,14 @@ def llama(args: argparse.Namespace) -> None:
         "| SmolLM2-135M | rows | ours, tokens/s | llama.cpp, tokens/s | ratio (range) |\n"
         "|---|---|---|---|---|"
     )
-    for kind, (dtype, precision) in KINDS.items():
+    for kind, (stored, dtype, precision) in KINDS.items():
         model = loaded.model.to(dtype)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "model.gguf")
-            gguf(loaded, path, kind)
+            gguf(loaded, path, stored)
             for rows in (1, 32):
-                engine = Engine(model, Limits(rows=rows), precision=precision)
+                multiplied = quick("bf16") if precision == "bf16" else precision
+                engine = Engine(model, Limits(rows=rows), precision=multiplied)
                 other = Llama(path, rows, args.threads)
                 sides = (
                     (lambda n: ours_seconds(engine, rows, n)),
@@ -118,10 +120,11 @@ def llama(args: argparse.Namespace) -> None:
                 )
 
 
-KINDS = {
-    "f32": (torch.float32, "as is"),
-    "bf16": (torch.bfloat16, "as is"),
-    "q8_0": (torch.float32, "int8"),
+KINDS = {  # what llama.cpp stores; what ours computes in
+    "f32": ("f32", torch.float32, "as is"),
+    "bf16": ("bf16", torch.bfloat16, "bf16"),
+    "int8 beside q8_0": ("q8_0", torch.float32, "int8"),
+    "bf16 beside q8_0": ("q8_0", torch.float32, "bf16"),
 }
 
 

@@ -1,6 +1,7 @@
 """Sampling side by side: `nomoat.engine.engine.sample` against transformers' `generate`, the same weights.
 
     python -m benchmarks.sampling --dtype bfloat16 --batch 64 256 --threads 2
+    python -m benchmarks.sampling --model smollm2 --dtype bfloat16 --batch 32 128
 
 Temperature 1 without truncation, 32 prompt tokens, 64 new tokens a row, every row with a prompt of its own
 (no prompt is shared, which would favour ours).  Runs alternate A B A B in one process; the table gives
@@ -9,6 +10,7 @@ medians.  transformers runs with the fastest of its expert implementations unles
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,8 +19,10 @@ import torch
 import transformers
 
 from benchmarks.common import SPEC, quiet, sizes, to_transformers
-from nomoat.engine.generate import sample
+from nomoat.engine.generate import quick, sample
 from nomoat.model.transformer import Transformer
+from nomoat.serve.loading import load
+from nomoat.weights import directory as weights
 
 N_PROMPT, N_NEW = 32, 64
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
@@ -27,28 +31,40 @@ Clock = Callable[[], float]
 Side = Callable[[torch.Tensor, int], int]  # prompts, new tokens a row -> tokens made
 
 
-def models(dtype: torch.dtype) -> tuple[Transformer, transformers.PreTrainedModel]:
-    """One random model in both libraries; their float32 logits are compared before anything is timed."""
+def models(name: str) -> tuple[Transformer, transformers.PreTrainedModel]:
+    """One model in both libraries; their float32 logits are compared before anything is timed."""
+    ours, theirs = smollm2() if name == "smollm2" else random_models()
+    theirs.generation_config.eos_token_id = None
+    compare_logits(ours, theirs)
+    return ours, theirs.eval()
+
+
+def smollm2() -> tuple[Transformer, transformers.PreTrainedModel]:
+    loaded = load("smollm2")
+    with tempfile.TemporaryDirectory() as directory:
+        weights.save(loaded.model, directory, tokenizer=loaded.tokenizer)
+        how = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+        return loaded.model, transformers.AutoModelForCausalLM.from_pretrained(directory, **how)
+
+
+def random_models() -> tuple[Transformer, transformers.PreTrainedModel]:
     ours = Transformer(SPEC).initialise(0)
     generator = torch.Generator().manual_seed(0)
     matrices = [parameter.data for parameter in ours.parameters() if parameter.ndim > 1]
     for matrix in matrices:
         matrix.normal_(std=matrix.shape[-1] ** -0.5, generator=generator)
-    theirs = to_transformers(ours, torch.float32, "sdpa", EXPERTS[0])
-    theirs.generation_config.eos_token_id = None
-    compare_logits(ours, theirs)
-    return ours.to(dtype), theirs.to(dtype).eval()
+    return ours, to_transformers(ours, torch.float32, "sdpa", EXPERTS[0])
 
 
 @torch.inference_mode()
 def compare_logits(ours: Transformer, theirs: transformers.PreTrainedModel) -> None:
-    ids_BT = prompts_of(2)
+    ids_BT = prompts_of(2, ours)
     torch.testing.assert_close(theirs(ids_BT).logits, ours(ids_BT), atol=1e-3, rtol=1e-3)
 
 
-def prompts_of(batch: int) -> torch.Tensor:
+def prompts_of(batch: int, model: Transformer) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(8, SPEC.vocab_size, (batch, N_PROMPT), generator=generator)
+    return torch.randint(8, model.spec.vocab_size, (batch, N_PROMPT), generator=generator)
 
 
 def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n_new: int) -> int:
@@ -61,7 +77,10 @@ def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n
 
 def generate_ours(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens ours made."""
-    groups = sample(model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[])
+    precision = quick("bf16" if model.dtype == torch.bfloat16 else "fp32")
+    groups = sample(
+        model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[], precision=precision
+    )
     return sum(len(one.ids_T) for group in groups for one in group)
 
 
@@ -88,10 +107,11 @@ def fastest(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, clock: Cl
 def measure(dtype: str, batch: int, args: argparse.Namespace) -> str:
     """One line of the table."""
     clock = CLOCKS[args.clock]
-    ours, theirs = models(getattr(torch, dtype))
-    ids_BT = prompts_of(batch)
-    experts = args.experts or fastest(theirs, ids_BT, clock)
-    theirs.set_experts_implementation(experts)
+    ours, theirs = (model.to(getattr(torch, dtype)) for model in models(args.model))
+    ids_BT = prompts_of(batch, ours)
+    experts = args.experts or ("none" if args.model == "smollm2" else fastest(theirs, ids_BT, clock))
+    if experts != "none":
+        theirs.set_experts_implementation(experts)
     sides = (
         partial(generate_ours, ours),
         partial(generate_theirs, theirs),
@@ -117,6 +137,7 @@ def span(rates: tuple[float, ...]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="7m", choices=["7m", "smollm2"])
     parser.add_argument(
         "--dtype", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
     )
@@ -131,7 +152,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     quiet()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{sizes(SPEC)}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
+    shape = "SmolLM2-135M" if args.model == "smollm2" else sizes(SPEC)
+    print(f"{shape}; {args.threads} threads; {versions}; {N_PROMPT} + {N_NEW} tokens a row;")
     print(f"median tokens/s ({args.clock} time) of {args.rounds} rounds (lowest to highest)\n")
     print("| dtype | batch | ours | transformers generate | its experts | ratio |\n|---|---|---|---|---|---|")
     for dtype in args.dtype:

@@ -70,12 +70,16 @@ class Plan:
 
     @property
     def times(self) -> dict[str, float]:
-        """Seconds: what of the time is left for training, by the look and what evaluation is planned to take;
-        what of that is kept back; a step of reinforcement."""
+        """Seconds: what of the time is left for training, by the look and what evaluation is planned to take,
+        and that; what of the first is kept back; a step of reinforcement."""
         whole = 60 * self.minutes
-        measured = sum(s.seconds for s in self.steps if s.stage in ("look", "eval"))
-        kept = KEPT_BACK * whole
-        return {"train_seconds": whole - measured, "kept_seconds": kept, "step_seconds": self.step_seconds}
+        looked, measured = (sum(s.seconds for s in self.steps if s.stage == name) for name in ("look", "eval"))
+        return {
+            "train_seconds": whole - looked - measured,
+            "measure_seconds": measured,
+            "kept_seconds": KEPT_BACK * whole,
+            "step_seconds": self.step_seconds,
+        }
 
     def price(self) -> JsonObject:
         """Time, memory, energy and money, estimated."""

@@ -55,12 +55,17 @@ class Outlook:
         lines = estimate(recipe, only, machine_of_run(recipe, run))
         self.stages = {line.stage: progress_of(line) for line in lines}
         self.over: set[str] = set()
+        self.most: float | None = None  # seconds that are left by the limit of the run itself, a taught one's
         for event in run.events():
             self.hear(event)
 
     def hear(self, event: Event) -> None:
         """Takes a record of the log in."""
         stage, kind = event.get("stage"), event["kind"]
+        if kind == "look":
+            self.most = event["train_seconds"] + event.get("measure_seconds", 0.0)
+        if self.most is not None and kind in ("step", "work"):
+            self.most -= event.get("seconds") or 0.0
         if stage not in self.stages:
             return
         if kind == "stage_start":
@@ -93,7 +98,10 @@ class Outlook:
         for stage, kinds in self.stages.items():
             if stage not in self.over:
                 parts += [p.left(paces[p.kind]) for p in kinds.values() if p.planned]
-        return total(parts)
+        left = total(parts)
+        if self.most is None:
+            return left
+        return Span(*(min(n, max(self.most, 0.0)) for n in (left.value, left.low, left.high)))
 
     def pace(self, kind: str) -> float:
         """What a kind of work took in all stages, as a multiple of what was planned for it."""

@@ -101,3 +101,12 @@ def test_an_evaluation_is_as_far_as_the_models_that_it_measured(run):
     n = sum(config.leaves_weights for config in resolve(run.recipe).stages)
     assert outlook.stages["eval"]["sampled"].share == 1 / n
     assert "left of all (" in outlook.says()
+
+
+def test_no_more_is_left_than_the_time_of_a_run_that_has_a_limit(run):
+    run.log("look", stage=None, train_seconds=50.0, measure_seconds=10.0)
+    steps(run, "pretrain", 3, 2200, 7.0)
+    left = outlook_of(run).left()
+    assert (left.low, left.value, left.high) == (39.0, 39.0, 39.0)
+    steps(run, "pretrain", 1, 2200, 60.0)
+    assert outlook_of(run).left().high == 0

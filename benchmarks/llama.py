@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.engine import GREEDY, N_PROMPT, finish, prompts, prose
 from nomoat.engine.engine import Engine, Limits
-from nomoat.engine.generate import quick
+from nomoat.engine.generate import products_for
 from nomoat.engine.request import Request
 from nomoat.model.transformer import Transformer
 from nomoat.serve.exporting import gguf
@@ -104,7 +104,7 @@ def llama(args: argparse.Namespace) -> None:
             path = Path(scratch, "model.gguf")
             gguf(loaded, path, stored)
             for rows in (1, 32):
-                multiplied = quick("bf16") if precision == "bf16" else precision
+                multiplied = products_for("bf16", model.device) if precision == "bf16" else precision
                 engine = Engine(model, Limits(rows=rows), precision=multiplied)
                 other = Llama(path, rows, args.threads)
                 sides = (

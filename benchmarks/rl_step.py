@@ -84,7 +84,7 @@ def step(
         max_new_tokens=n_new,
         seed=seed,
         stop_ids=(),
-        precision=generate.quick("bf16" if model.dtype == torch.bfloat16 else "fp32"),
+        precision=generate.products_for("bf16" if model.dtype == torch.bfloat16 else "fp32", model.device),
     )
     sampled = clock()
     judged = [

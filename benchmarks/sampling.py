@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from benchmarks.common import SPEC, quiet, sizes, to_transformers
-from nomoat.engine.generate import quick, sample
+from nomoat.engine.generate import products_for, sample
 from nomoat.model.transformer import Transformer
 from nomoat.serve.loading import load
 from nomoat.weights import directory as weights
@@ -77,7 +77,7 @@ def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n
 
 def generate_ours(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens ours made."""
-    precision = quick("bf16" if model.dtype == torch.bfloat16 else "fp32")
+    precision = products_for("bf16" if model.dtype == torch.bfloat16 else "fp32", model.device)
     groups = sample(
         model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[], precision=precision
     )

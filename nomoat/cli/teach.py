@@ -132,10 +132,10 @@ def _look(recipe: "Recipe", task: str) -> "Look":
 
 def _as_taught(model: "Transformer", recipe: "Recipe") -> "Transformer":
     from nomoat.lab.look import as_taught
-    from nomoat.stages.models import quick
+    from nomoat.stages.models import quick_dtype
 
     config = recipe.stage("rl")
-    dtype = quick(config.precision, model.device)
+    dtype = quick_dtype(config.precision, model.device)
     return as_taught(model, recipe.kernels, dtype, config.lora, recipe.key("look"))
 
 

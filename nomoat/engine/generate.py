@@ -97,9 +97,9 @@ class Sampler:
         return sample(model, prompts, engine=self.engine, **sizes, **how)
 
 
-def quick(precision: str) -> Precision:
+def products_for(precision: str, device: torch.device) -> Precision:
     """How an engine multiplies that is to be as quick as this precision allows: "bf16" by tiles alone."""
-    return "bf16" if precision == "bf16" and build.tiles() else "as is"
+    return "bf16" if precision == "bf16" and device.type == "cpu" and build.tiles() else "as is"
 
 
 def check(temperature: float, engine: Engine | None, precision: Precision) -> None:

@@ -45,7 +45,7 @@ class Candidate:
             greedy=greedy,
             think=self.think,
             temperature=self.temperature,
-            precision=generate.quick(self.precision),
+            precision=generate.products_for(self.precision, self.model.device),
         )
         release_memory()  # the engine's copy of the weights
         if work is not None:

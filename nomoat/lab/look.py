@@ -112,7 +112,8 @@ def look(
     room = min(max(worked) + WORDY, model.spec.context // 2)
     asked = exercises(levels, PROBLEMS, seed)
     mark = time.perf_counter()
-    ask = partial(drawn, model, tokenizer, room=room, seed=seed, precision=generate.quick(precision))
+    products = generate.products_for(precision, model.device)
+    ask = partial(drawn, model, tokenizer, room=room, seed=seed, precision=products)
     alone = ask(asked)
     took = time.perf_counter() - mark
     shown = ask(behind_solved(asked, SHOTS, tokenizer, seed + 1))
@@ -172,7 +173,9 @@ def says(judged: Judged) -> bool:
     return judged.score.lenient or bool(re.search(rf"(?<!\w){witness}(?!\w)", judged.rollout.text))
 
 
-def as_taught(model: Transformer, kernels: Kernels, dtype: torch.dtype, lora: Lora | None, seed: int) -> Transformer:
+def as_taught(
+    model: Transformer, kernels: Kernels, dtype: torch.dtype, lora: Lora | None, seed: int
+) -> Transformer:
     """The model on the way that training multiplies it, in its precision, its adapters new, or all to learn."""
     model = without(model.to(dtype), kernels).train()
     return attach(model, adapters.new_parts(model, lora, seed)) if lora else model.requires_grad_()

@@ -15,7 +15,7 @@ from nomoat.config import ConfigError, JsonObject, UserError, nearest
 from nomoat.engine.blocks import BLOCK
 from nomoat.engine.draft import Drafts
 from nomoat.engine.engine import CACHE_BYTES, Engine, Limits
-from nomoat.engine.generate import quick
+from nomoat.engine.generate import products_for
 from nomoat.engine.native.layout import Precision
 from nomoat.run.directory import Run
 from nomoat.serve import inspecting
@@ -98,9 +98,9 @@ class Shelf:
     def load(self, entry: Entry, say: Callable[[str], None] = lambda text: None) -> Served:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
-        if precision == "bf16":
-            precision = quick(precision)
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
+        if precision == "bf16":
+            precision = products_for(precision, loaded.model.device)
         engine = self.engine(loaded, precision)
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
 

@@ -12,7 +12,7 @@ import torch
 
 from nomoat.config import ConfigError
 from nomoat.engine.engine import ROWS
-from nomoat.engine.generate import quick, room
+from nomoat.engine.generate import products_for, room
 from nomoat.model import counts
 from nomoat.model.lora import Lora
 from nomoat.model.loss import chunk_rows
@@ -103,7 +103,7 @@ def sampling(spec: Spec, rows: int, max_new_tokens: int, precision: str = "fp32"
     logits = limits.rows * spec.vocab_size * FLOAT
     table = spec.vocab_size * spec.d_model
     copied = n_parameters(spec) + 2 * table
-    each = FLOAT if quick(precision) == "as is" else 2
+    each = FLOAT if products_for(precision, torch.device("cpu")) == "as is" else 2
     return copied * each + min(limits.cache_bytes, own) + logits
 
 

@@ -112,14 +112,14 @@ def to_device(model: Transformer, session: Session, precision: str) -> Transform
 
 def dtype_of(session: Session, precision: str) -> torch.dtype:
     """What a stage computes in, and the log says where that is another than the recipe says."""
-    dtype = quick(precision, session.mesh.device)
+    dtype = quick_dtype(precision, session.mesh.device)
     if dtype != DTYPES[precision]:
         if all(event["text"] != SLOW_BF16 for event in session.run.events("note")):
             session.log("note", text=SLOW_BF16)
     return dtype
 
 
-def quick(precision: str, device: torch.device) -> torch.dtype:
+def quick_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type of a precision: float32 where bf16 is slow."""
     dtype = DTYPES[precision]
     return dtype if dtype == torch.float32 or fast_bf16(device) else torch.float32

@@ -120,7 +120,7 @@ def test_a_clipped_token_has_no_gradient():
 def test_a_sampler_and_a_gradient_in_bf16_agree_within_its_rounding(tokenizer):
     model = Transformer(SPEC.changed(init_std=0.05), Kernels(attention="plain")).initialise(0)
     exercises = [Exercise("addition", 2, find.find("addition"), problem) for problem in problems_of(3)]
-    precision = generate.quick("bf16")
+    precision = generate.products_for("bf16", model.device)
     drawn = sample(model, tokenizer, exercises, group=6, max_new_tokens=17, seed=0, precision=precision)
     groups = with_advantages(reward.judge(drawn), [0.5, -0.5, 1.0, -1.0, 0.25, -0.25])
     learns = Transformer(model.spec, model.kernels)

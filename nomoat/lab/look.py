@@ -176,7 +176,7 @@ def says(judged: Judged) -> bool:
 def as_taught(
     model: Transformer, kernels: Kernels, dtype: torch.dtype, lora: Lora | None, seed: int
 ) -> Transformer:
-    """The model on the way that training multiplies it, in its precision, its adapters new, or all to learn."""
+    """The model as training multiplies it, in its precision: with new adapters, or all of it to learn."""
     model = without(model.to(dtype), kernels).train()
     return attach(model, adapters.new_parts(model, lora, seed)) if lora else model.requires_grad_()
 

@@ -73,7 +73,9 @@ class Plan:
         """Seconds: what of the time is left for training, by the look and what evaluation is planned to take,
         and that; what of the first is kept back; a step of reinforcement."""
         whole = 60 * self.minutes
-        looked, measured = (sum(s.seconds for s in self.steps if s.stage == name) for name in ("look", "eval"))
+        looked, measured = (
+            sum(step.seconds for step in self.steps if step.stage == name) for name in ("look", "eval")
+        )
         return {
             "train_seconds": whole - looked - measured,
             "measure_seconds": measured,

@@ -23,15 +23,15 @@ Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor up to a few hundred
-    positions two to four times faster than the fused kernel (LOG.md).
+    """softmax(scale q k^T + bias) v with the weights kept, at T x S memory: on a processor up to a few
+    hundred positions up to four times faster than the fused kernel (LOG.md).
 
         S = scale q k^T + bias,  P = softmax(S),  o = P v
         dv = P^T do,  dP = do v^T,  dS = P (dP - sum_s dP P),  dq = scale dS k,  dk = scale dS^T q
 
-    The queries are the last T of the S keys; those of the G heads that share a key are the rows of one
-    product.  `bias` is (B or 1, 1, T, S).  Long rows are cut in halves: every mask here is causal, so that the
-    first never reads the second half of the keys.
+    The queries are the last T of the S keys; those of the heads that share a key are the rows of one product.
+    `bias` is (B or 1, 1, T, S).  Long rows are cut in halves: every mask here is causal, so that the first
+    never reads the second half of the keys.
     """
 
     @staticmethod

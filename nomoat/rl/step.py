@@ -168,7 +168,8 @@ class Learner:
 
     def sampler(self) -> generate.Sampler:
         """What draws all rollouts of a step."""
-        return generate.Sampler(self.policy, generate.products_for(self.settings.precision, self.policy.device))
+        products = generate.products_for(self.settings.precision, self.policy.device)
+        return generate.Sampler(self.policy, products)
 
     def release(self) -> None:
         """What an engine held of a large policy goes back: its copy of the weights is as large again."""

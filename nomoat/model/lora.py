@@ -85,14 +85,16 @@ class Adapted(Linear):
 
     def _up(self) -> Tensor:
         """s B of all parts in one matrix, each in the columns of its own rank: one product beside W's."""
-        n_ranks, columns, row = sum(map(len, self.down.values())), 0, 0
+        n_ranks = sum(map(len, self.down.values()))
+        column = row = 0
         rows: list[Tensor] = []
         for name, first in self.firsts.items():
-            up = self.up[name]
+            up = self.scales[name] * self.up[name]
             rank = up.shape[1]
+            behind = n_ranks - column - rank
             rows.append(up.new_zeros(first - row, n_ranks))
-            rows.append(F.pad(self.scales[name] * up, (columns, n_ranks - columns - rank)))
-            columns += rank
+            rows.append(F.pad(up, (column, behind)))
+            column += rank
             row = first + len(up)
         rows.append(self.weight.new_zeros(len(self.weight) - row, n_ranks))
         return torch.cat(rows)

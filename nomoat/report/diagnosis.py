@@ -110,12 +110,11 @@ def findings_of(run: Run, stage: str) -> list[Finding]:
 
 
 def course_of(curve: Steps, config: Mapping[str, Any]) -> Course:
-    group = config.get("group") or 1
+    group, precision = config.get("group") or 1, config.get("precision") or "fp32"
     start, _, end = tenths(curve)
     was, now = compared(start, end, group)
     trend = moved(was, now) if len(curve) >= 20 else None
-    rounded = ROUNDED[config.get("precision") or "fp32"]
-    return Course(curve, group, start, end, {"was": was, "now": now}, trend, rounded)
+    return Course(curve, group, start, end, {"was": was, "now": now}, trend, ROUNDED[precision])
 
 
 def value(steps: Steps, key: str) -> float:

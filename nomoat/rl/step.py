@@ -147,7 +147,7 @@ class Learner:
             self.outside.renew(number, self.policy, self.tokenizer)
         wanted = self.settings.prompts
         variant = VARIANTS[self.settings.variant]
-        draw = self.outside.draw if self.outside else self.sampler()
+        draw = self.sampler()
         rounds: list[exchange.Drawn] = []
         groups, own, live = [], [], []
         for attempt in range(1 + self.settings.refill):
@@ -166,8 +166,10 @@ class Learner:
         seconds, idle = time.perf_counter() - start, exchange.idle_share(rounds)
         return Batch(tuple(groups), tuple(own), tuple(live), seconds, idle, mismatch)
 
-    def sampler(self) -> generate.Sampler:
+    def sampler(self) -> rollout.Draw:
         """What draws all rollouts of a step."""
+        if self.outside:
+            return self.outside.draw
         products = generate.products_for(self.settings.precision, self.policy.device)
         return generate.Sampler(self.policy, products)
 

@@ -99,13 +99,13 @@ class Shelf:
         """The entry's model in an engine of its own; UserError as `loading.load`."""
         dtype, precision = KINDS[self.stored]
         loaded = load(entry.source, entry.stage, dtype=dtype, say=say)
-        if precision == "bf16":
-            precision = products_for(precision, loaded.model.device)
         engine = self.engine(loaded, precision)
         return Served(entry.name, engine, loaded.tokenizer, fingerprint(engine, loaded.tokenizer))
 
     def engine(self, loaded: Loaded, precision: Precision) -> Engine:
         model, tokenizer = loaded.model.eval(), loaded.tokenizer
+        if precision == "bf16":
+            precision = products_for(precision, model.device)
         return Engine(model, self.limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
 
 

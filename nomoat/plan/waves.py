@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from nomoat.data.packing import Batch
 from nomoat.engine.engine import ROWS, Engine, Limits
-from nomoat.engine.generate import collected
+from nomoat.engine.generate import collected, products_for
 from nomoat.engine.request import Request
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED
@@ -31,7 +31,7 @@ HOLES = 1.35  # of its large tensors in a heap that has been used: 1.1 to 1.65 m
 @dataclass(frozen=True)
 class Answering:
     """What a stage asks a policy: tokens of a prompt and of an answer, samples of each, prompts at a time.
-    `context` is what the policy reads by then."""
+    `context` is what the policy reads by then, `precision` that of its products."""
 
     kernels: Kernels
     spec: Spec
@@ -41,6 +41,7 @@ class Answering:
     group: int
     n_prompts: int
     longest: int
+    precision: str
 
     @cached_property
     def lengths(self) -> tuple[float, float]:
@@ -91,7 +92,9 @@ class Sampling:
         return timed(lambda: collected(self.engine(), self.requests, None))
 
     def engine(self) -> Engine:
-        return Engine(self.model, Limits(rows=self.n_prompts * self.asked.group))
+        limits = Limits(rows=self.n_prompts * self.asked.group)
+        products = products_for(self.asked.precision, self.model.device)
+        return Engine(self.model, limits, precision=products)
 
     @property
     def bytes(self) -> float:

@@ -107,11 +107,12 @@ def work(
     run_stages.  `metered` gives what stands in the place of a budget's meter.
     """
     from nomoat.parallel import faults, mesh
-    from nomoat.parallel.process import keep_freed_memory
+    from nomoat.parallel.process import keep_few_shapes, keep_freed_memory
     from nomoat.report.scores import is_done
     from nomoat.stages.pipeline import check, run_stages, started
 
     keep_freed_memory()
+    keep_few_shapes()
     with _guarded(recipe) as guard:
         laid = laid_out(recipe, mesh.n_ranks())
         ranks = started(laid)

@@ -2,8 +2,12 @@
 
 import contextlib
 import ctypes
+import os
 
 import torch
+
+CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's, and torch's before it
+SHAPES = "128"  # more than a pass has; of 1,024 kept by default each takes half a megabyte with AMX
 
 
 def keep_freed_memory() -> None:
@@ -17,6 +21,15 @@ def keep_freed_memory() -> None:
         if not mallopt(mmap, 1 << 30):
             mallopt(mmap, ceiling)
         mallopt(trim, (1 << 31) - 1)
+
+
+def keep_few_shapes() -> None:
+    """Let oneDNN forget what it compiled for shapes of long ago: rows of every length are another product.
+
+    What the environment says already stands; it is read at the first such product of a process.
+    """
+    for name in CACHES:
+        os.environ.setdefault(name, SHAPES)
 
 
 def release_memory() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
 from nomoat.engine import generate
+from nomoat.engine.native.layout import Precision
 from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
@@ -118,7 +119,8 @@ class Learner:
         kept = self.talk(number)
         if self.watches(number) and self.session.leads:
             s = self.settings
-            probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, s.think)
+            how = {"think": s.think, "precision": self.products}
+            probes = trace.probe(self.policy, self.tokenizer, s.tasks, s.max_new_tokens, **how)
             self.session.log("probe", step=number + 1, probes=probes)
             self.release()
         trace.write(self.session, number + 1, batch.groups)
@@ -170,8 +172,12 @@ class Learner:
         """What draws all rollouts of a step."""
         if self.outside:
             return self.outside.draw
-        products = generate.products_for(self.settings.precision, self.policy.device)
-        return generate.Sampler(self.policy, products)
+        return generate.Sampler(self.policy, self.products)
+
+    @property
+    def products(self) -> Precision:
+        """Of the policy, where it is sampled here."""
+        return generate.products_for(self.settings.precision, self.policy.device)
 
     def release(self) -> None:
         """What an engine held of a large policy goes back: its copy of the weights is as large again."""

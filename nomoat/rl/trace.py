@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from nomoat.config import JsonObject
 from nomoat.data.documents import Levels
@@ -124,9 +125,10 @@ def probe(
     tokenizer: Tokenizer,
     tasks: Levels,
     max_new_tokens: int,
-    think: bool | None,
+    **how: Any,
 ) -> list[Record]:
-    """The likeliest reply to each held-out problem, and whether it is right."""
+    """The likeliest reply to each held-out problem, and whether it is right; `how` as rollout.sample takes it.
+    """
     groups = rollout.sample(
         policy,
         tokenizer,
@@ -135,7 +137,7 @@ def probe(
         max_new_tokens=max_new_tokens,
         seed=0,
         greedy=True,
-        think=think,
+        **how,
     )
     return [
         {

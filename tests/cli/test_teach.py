@@ -227,5 +227,7 @@ def test_reinforcement_begins_with_the_steps_that_the_time_has_left_and_keeps_th
         later = Clock(run, Stop(), "cpu", 1)
         assert later.cut(config) == begun
         assert not later.stop.requested
-        later.hear({"kind": "step", "stage": "rl", "seconds": 31.0})
+        later.hear({"kind": "step", "stage": "rl", "seconds": 24.0})
+        assert not later.stop.requested  # 6 s are left, and half of what is kept back is 5
+        later.hear({"kind": "step", "stage": "rl", "seconds": 2.0})
         assert later.stop.requested

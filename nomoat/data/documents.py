@@ -7,9 +7,11 @@ import random
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from nomoat.config import DataError
 from nomoat.data import readers, sources
 from nomoat.data.conversation import conversations
 from nomoat.data.dialogue import dialogues
@@ -33,8 +35,7 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
     """
     marks = tokenizer.layout
     for chunk in batched(documents, BATCH):
-        spoken = [spelled(tokenizer, d.turns) for d in chunk if d.turns]
-        talks = iter(render_batch(tokenizer, spoken, generate=False))
+        talks = iter(_conversations([d for d in chunk if d.turns], tokenizer))
         texts = iter(tokenizer.encode_batch([d.text for d in chunk if not d.turns]))
         for document in chunk:
             if document.turns:
@@ -42,6 +43,21 @@ def prose(documents: Iterable[sources.Document], tokenizer: Tokenizer) -> Iterat
             else:
                 ids = next(texts)
                 yield Rendered([marks.bos_id, *ids, marks.eos_id], [True] * (len(ids) + 2))
+
+
+def _conversations(chosen: Sequence[sources.Document], tokenizer: Tokenizer) -> list[Rendered]:
+    """Documents of turns, rendered; DataError with its question for one that can't be."""
+    talks = [spelled(tokenizer, document.turns) for document in chosen]
+    tools = [document.tools for document in chosen]
+    try:
+        return render_batch(tokenizer, talks, generate=False, tools=tools)
+    except DataError as error:
+        if len(chosen) > 1:
+            alone = (_conversations([document], tokenizer) for document in chosen)
+            return [*itertools.chain.from_iterable(alone)]
+        asked = (turn.content for turn in talks[0] if turn.role == "user")
+        question = next(asked, "")[:60]
+        raise DataError(f"{chosen[0].source}, the conversation of {question!r}: {error}") from None
 
 
 def text(
@@ -221,9 +237,9 @@ def spelled(tokenizer: Tokenizer, talk: Conversation) -> Conversation:
     """
     if tokenizer.layout.think_id is not None:
         return talk
-    plain = [Message(message.role, message.content) for message in talk]
+    plain = [replace(message, thinking=None) for message in talk]
     if talk and talk[-1].thinking:
-        plain[-1] = Message(talk[-1].role, f"<think>{talk[-1].thinking}</think>{talk[-1].content}")
+        plain[-1] = replace(plain[-1], content=f"<think>{talk[-1].thinking}</think>{talk[-1].content}")
     return plain
 
 

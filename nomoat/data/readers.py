@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nomoat.config import DataError
-from nomoat.data import talks
+from nomoat.data import calls, talks
 from nomoat.data.messages import conversation
-from nomoat.tokenizer.layout import Message
+from nomoat.tokenizer.layout import Message, Tools
 
 LANGUAGES = ("en", "de")
 LONGEST_LINE_BYTES = 64 * 2**20
@@ -31,12 +31,15 @@ PYARROW = "needs the package `pyarrow`; run `pip install nomoat[parquet]`"
 
 @dataclass(frozen=True)
 class Document:
-    """One text, its language if known ("en" or "de"), where it came from, and the turns of a conversation."""
+    """One text, its language if known ("en" or "de"), where it came from, and the turns of a conversation,
+    with the tools that it tells of.
+    """
 
     text: str
     lang: str | None
     source: str
     turns: tuple[Message, ...] | None = None
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +98,22 @@ def document_of(row: Any, where: str, source: str) -> Document:
     if not isinstance(row, dict):
         raise DataError(f"{where} is a {type(row).__name__}; {expected}")
     row = talks.with_messages(row, where)
-    turns = None
+    turns = tools = None
     if isinstance(row.get("text"), str) and row.get("messages"):
         raise DataError(f"{where} has a `text` and `messages`; expected one of them: drop the other")
     if isinstance(row.get("text"), str):
         text = row["text"]
     elif isinstance(row.get("messages"), list):
-        if told := [key for key in ("tools", "functions") if row.get(key)]:
-            expected = "which no layout of training tells; expected none: drop it"
-            raise DataError(f"{where} has `{told[0]}`, {expected}")
+        tools = calls.tools_in(row, where)
         turns = conversation(row["messages"], where)
-        text = "\n\n".join(part for turn in turns for part in (turn.thinking, turn.content) if part)
+        text = "\n\n".join(part for part in calls.parts(turns, tools) if part)
     else:
         raise DataError(f"{where} has the keys {sorted(row)}, none of them a text; {expected}")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(f"{where} has half a surrogate pair; expected whole characters: mend it") from None
-    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source, turns)
+    return Document(text, row["lang"] if row.get("lang") in LANGUAGES else None, source, turns, tools)
 
 
 # --- lines ---
@@ -283,6 +284,7 @@ def _parquet(span: Span, column: str | None, rows: Rows) -> Iterator[Document]:
             for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
                 rows.n += 1
                 where = span.place(rows.n)
+                row = talks.of_table(row)
                 try:
                     row = talks.column_of(row, column, where) if column else row
                     document = document_of(row, where, span.path.name)

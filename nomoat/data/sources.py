@@ -17,7 +17,7 @@ from pydantic import model_serializer, model_validator
 
 from nomoat.config import DataError, Strict, Word
 from nomoat.data.readers import READERS, Document, Rows, Span, document_of, kind_of, read
-from nomoat.data.talks import column_of
+from nomoat.data.talks import column_of, of_table
 from nomoat.files import files_in, what_is
 
 MAX_BLANK = 100_000  # rows of a data set in a row without a text, which may have no end
@@ -155,6 +155,7 @@ def hub_rows(
         for row in load(datasets, asked):
             rows.n += 1
             where = place(rows.n)
+            row = of_table(row)
             try:
                 row = row if asked.column is None else column_of(row, asked.column, where)
                 document = document_of(row, where, asked.name)

@@ -4,7 +4,7 @@
     {"conversations": [{"from": "human", "value": "…"}, …]}        ShareGPT's
     {"prompt": "…", "completion": "…"}                             a question and answer, or messages of both
 
-A column "system" is the first turn of any of them.
+A column "system" is the first turn of any of them, a column "tools" what the model is told that it may call.
 """
 
 import warnings
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nomoat.config import DataError, JsonObject
+from nomoat.data.calls import CALLING
 from nomoat.data.messages import check_is_learnt
 from nomoat.tasks import messages as others
 
@@ -22,6 +23,8 @@ SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
     "assistant": "assistant", "system": "system",
 }  # fmt: skip
+
+CALLERS = ("function_call", "function_response", "observation", "tool", "tool_call", "tool_response")
 
 
 def is_beside(name: str) -> bool:
@@ -47,6 +50,19 @@ def column_of(row: Any, column: str, where: str) -> Any:
         )
     kept = {name: value for name, value in row.items() if name == "lang" or is_beside(name)}
     return kept | {"messages" if isinstance(text, list) else "text": text}
+
+
+def of_table(row: Any) -> Any:
+    """A row of a table, whose records have all fields of the others, without those that hold nothing."""
+    if not isinstance(row, dict):
+        return row
+    return {name: _filled(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(inner) for name, inner in value.items() if inner is not None}
+    return [_filled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def with_messages(row: JsonObject, where: str) -> JsonObject:
@@ -143,9 +159,9 @@ def _of_speakers(row: JsonObject, where: str) -> list[JsonObject]:
     for n, turn in enumerate(turns, 1):
         if not isinstance(turn, dict) or turn.get("from") not in SPEAKERS:
             speaker = turn.get("from") if isinstance(turn, dict) else turn
+            cure = CALLING if speaker in CALLERS else "mend or drop it"
             raise DataError(
-                f"{where}, turn {n} is from {speaker!r:.40}; expected one of {', '.join(SPEAKERS)}: mend or "
-                "drop it"
+                f"{where}, turn {n} is from {speaker!r:.40}; expected one of {', '.join(SPEAKERS)}: {cure}"
             )
         beside = {name: value for name, value in turn.items() if name not in ("from", "value")}
         messages.append({**beside, "role": SPEAKERS[turn["from"]], "content": turn.get("value")})

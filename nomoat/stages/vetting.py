@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from nomoat.config import ConfigError, DataError
+from nomoat.data import documents
 from nomoat.data.readers import Document
 from nomoat.evals import talk
 from nomoat.run.directory import Run
@@ -18,7 +19,7 @@ from nomoat.tasks import base, find
 from nomoat.tasks.base import Problem
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.bpe import Tokenizer
-from nomoat.tokenizer.layout import render_batch, turns
+from nomoat.tokenizer.layout import called, no_place_for_tools, render_batch, turns
 from nomoat.train.session import Session
 
 N_TRIED = 64  # problems of each level of a task that draws them; of a family of the package N_OWN
@@ -50,7 +51,8 @@ class Vetting:
 
 def vet_given(recipe: Recipe, run: Run | None = None) -> None:
     """UserError, before anything is loaded, for given models that can't be: by their headers, their
-    tokenizers and templates, and questions that leave no room for an answer.
+    tokenizers and templates, questions that leave no room for an answer, and conversations, of those that
+    a file begins with, that the template doesn't take.
     """
     tokenizers = {}
     for config in recipe.stages:
@@ -64,10 +66,22 @@ def vet_given(recipe: Recipe, run: Run | None = None) -> None:
             "teacher and its student read the same ids; give them models of one family"
         )
     if tokenizers:
-        questions(recipe, run, next(iter(tokenizers.values())))
+        tokenizer = next(iter(tokenizers.values()))
+        questions(recipe, run, tokenizer)
+        _conversations(recipe, run, tokenizer)
     for config in recipe.stages if recipe.given and recipe.device == "cpu" else ():
         if not (run and run.finished(config.name)):
             footprint.fits(recipe, config)
+
+
+def _conversations(recipe: Recipe, run: Run | None, tokenizer: Tokenizer) -> None:
+    """DataError for one of the first conversations of a stage's file that can't be rendered."""
+    for config in recipe.stages:
+        if not isinstance(config, ReadsText) or config.text is None or config.is_prepared:
+            continue
+        if not (run and run.finished(config.name)):
+            begin = itertools.islice(config.documents(), documents.BATCH)
+            deque(documents.prose([document for document in begin if document.turns], tokenizer), 0)
 
 
 def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None:
@@ -87,19 +101,24 @@ def texts(recipe: Recipe, run: Run | None = None, *, whole: bool = True) -> None
             continue
         read.append(asked)
         n = None if whole and config.text else 1
-        documents = itertools.islice(config.documents(), n)
+        chosen = itertools.islice(config.documents(), n)
         if n is None and hasattr(config, "context") and ours:
-            _check_replies(config, documents)
+            _check_replies(config, chosen)
         else:
-            deque(documents, 0)
+            deque(chosen, 0)
 
 
-def _check_replies(config: StageConfig, documents: Iterator[Document]) -> None:
-    """DataError where all conversations have too many words before a reply, for any tokenizer of ours."""
+def _check_replies(config: StageConfig, chosen: Iterator[Document]) -> None:
+    """DataError where all conversations have too many words before a reply, for any tokenizer of ours, or
+    one has tools.
+    """
     n_late = n = 0
-    for document in documents:
+    for document in chosen:
         n += 1
-        turns_before = itertools.takewhile(lambda turn: turn.role != "assistant", document.turns or ())
+        said = document.turns or ()
+        if document.tools or called(said):
+            raise DataError(f"`{config.name}`: {document.source}: {no_place_for_tools()}")
+        turns_before = itertools.takewhile(lambda turn: turn.role != "assistant", said)
         n_words = sum(bpe.fewest(turn.content) for turn in turns_before)
         n_late += n_words >= config.context
     if n and n_late == n:
@@ -220,5 +239,3 @@ def tried(asked: Asked) -> Iterator[Problem]:
     for level in asked.levels:
         stream = base.problems(task, level, split=asked.split, seed=0)
         yield from (problem for problem, _ in zip(stream, range(n)))
-
-

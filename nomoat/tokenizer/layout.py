@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nomoat.config import DataError, JsonObject
+from nomoat.tokenizer.calls import KNOWING, Call
 from nomoat.tokenizer.turns import Template, Written
 
 
@@ -69,9 +70,12 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: str  # system, user or assistant
+    role: str  # system, user or assistant; tool, behind calls
     content: str
     thinking: str | None = None  # None: no think block; "": an empty one
+    calls: tuple[Call, ...] = ()  # of the assistant, behind its content
+    answers: str | None = None  # the id of the call whose result a tool gives
+    name: str | None = None  # of that tool
 
 
 ROLES = ("system", "user", "assistant")
@@ -80,6 +84,7 @@ _EARLIER = (  # sha256 of templates that were ours
     "dbdbbd4faf10177bea78fd2408976ed01132eed9a7a3e4838b2e4bf07a4ed010",
 )
 Conversation = Sequence[Message]
+Tools = Sequence[JsonObject]  # {"type": "function", "function": {name, description, parameters}}, …
 
 
 def turns(question: str, facts: Mapping[str, Any]) -> list[Message]:
@@ -133,7 +138,8 @@ def render_dicts(
     assistant is to write.
     """
     layout = tokenizer.layout
-    written = _writer(layout, layout.template).prompt(turns, tools, think)
+    writer = _writer(layout, layout.template)
+    written = writer.write(turns, generate=True, think=think, tools=tools)
     ids, _ = tokenizer.encode_written([written])[0]
     return Rendered(ids, [False] * len(ids), ends_thinking(layout, ids))
 
@@ -144,28 +150,51 @@ def render_batch(
     *,
     generate: bool,
     think: bool | None = None,
+    tools: Sequence[Tools | None] | None = None,
 ) -> list[Rendered]:
-    """`render` of each conversation, with one call to the encoder."""
+    """`render` of each conversation, with one call to the encoder; `tools` are what each is told of."""
     if think is not None and not generate:
         raise ValueError("think has a meaning only where the assistant is to write: generate=True")
     layout = tokenizer.layout
-    for n, message in enumerate(m for messages in conversations for m in messages):
-        if message.role not in ROLES:
-            raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
-        if message.thinking and layout.think_id is None:
-            raise DataError(
-                f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
-            )
+    tools = tools or [None] * len(conversations)
+    _check_messages(layout, conversations)
+    if layout.role_ids and any(told or called(talk) for talk, told in zip(conversations, tools)):
+        raise no_place_for_tools()
     if think is not None and layout.think_id is None:
         raise DataError("this tokenizer marks no thinking; expected it to be left to the model: think = auto")
     if layout.template is not None:
-        return _by_template(tokenizer, layout.template, conversations, generate, think)
+        return _by_template(tokenizer, conversations, generate, think, tools)
     if not layout.role_ids:
         raise DataError(
             "this tokenizer has no chat template; expected one that says how turns are written; put a "
             "chat_template.jinja beside its tokenizer.json, or choose the model's instruct version"
         )
     return _by_layout(tokenizer, conversations, generate, think)
+
+
+def _check_messages(layout: Layout, conversations: Sequence[Conversation]) -> None:
+    """DataError for a role or a chain that has no place."""
+    for n, (message, talk) in enumerate((m, messages) for messages in conversations for m in messages):
+        if message.role not in ROLES and not (message.role == "tool" and called(talk)):
+            raise DataError(f"message {n} has role {message.role!r}; expected system, user or assistant")
+        if message.thinking and layout.think_id is None:
+            raise DataError(
+                f"message {n} has a chain of thought; expected none: this tokenizer has no mark for it"
+            )
+
+
+def called(talk: Conversation) -> bool:
+    """Whether tools are called in a conversation."""
+    return any(message.calls for message in talk)
+
+
+def no_place_for_tools() -> DataError:
+    """What is wrong with calls, results or tools in a layout of ours."""
+    return DataError(
+        "a conversation has tools or calls of them, which our own layout has no place for; expected a model "
+        f"whose chat template tells of tools ({KNOWING}): name one, in `models` of a recipe or as "
+        "--tokenizer, or leave such conversations out"
+    )
 
 
 def render_latest(
@@ -233,18 +262,18 @@ def _by_layout(
 
 def _by_template(
     tokenizer: Encoder,
-    source: str,
     conversations: Sequence[Conversation],
     generate: bool,
     think: bool | None,
+    tools: Sequence[Tools | None],
 ) -> list[Rendered]:
     """`render_batch` for a foreign template."""
     layout = tokenizer.layout
-    writer, marked = _writer(layout, source), layout.think_id is not None
-    written = [
-        writer.write([_as_dict(message, marked) for message in messages], generate=generate, think=think)
-        for messages in conversations
-    ]
+    writer, marked = _writer(layout, layout.template), layout.think_id is not None
+    written = []
+    for messages, told in zip(conversations, tools):
+        dicts = [_as_dict(message, marked) for message in messages]
+        written.append(writer.write(dicts, generate=generate, think=think, tools=told or None))
     rendered = []
     for conversation, (ids, places) in zip(written, tokenizer.encode_written(written)):
         trained = [any(start <= place < end for start, end in conversation.chosen) for place in places]
@@ -258,10 +287,16 @@ def _writer(layout: Layout, source: str) -> Template:
     return Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
 
 
-def _as_dict(message: Message, marked: bool) -> dict[str, str]:
+def _as_dict(message: Message, marked: bool) -> JsonObject:
     """As a template takes it; where no thinking is `marked`, an empty block is none."""
-    chain = {} if message.thinking is None or not marked else {"reasoning_content": message.thinking}
-    return {"role": message.role, "content": message.content} | chain
+    beside = {
+        "reasoning_content": message.thinking if marked else None,
+        "tool_calls": [call.as_dict() for call in message.calls] or None,
+        "tool_call_id": message.answers,
+        "name": message.name,
+    }
+    said = {"role": message.role, "content": message.content}
+    return said | {name: value for name, value in beside.items() if value is not None}
 
 
 def ends_thinking(layout: Layout, ids: Sequence[int]) -> bool:

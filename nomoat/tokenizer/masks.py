@@ -41,10 +41,6 @@ class Masks:
         inner = content.strip()
         return content.translate(self._within if inner and inner in self._control else self._ends)
 
-    def put_in(self, message: Mapping[str, str]) -> dict[str, str]:
-        """The message with its texts as a template may have them; its role is none of the user's."""
-        return {name: text if name == "role" else self.put(text) for name, text in message.items()}
-
     def put_all(self, value: Any) -> Any:
         """A value of JSON with all its texts as a template may have them; keys that are plain words stay, as
         templates look for them.

@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import borrowed
+import brought
+import calling
 import pytest
+from shapes import shape
 
 from nomoat.config import ConfigError, DataError, read_recipe
 from nomoat.run.directory import Run
@@ -87,6 +91,27 @@ def test_conversations_that_are_cut_before_every_reply_are_refused(tmp_path, beg
         vetting.texts(recipe, run)
     path.write_text(json.dumps(talk) + '\n{"prompt": "?", "completion": "Yes."}\n')
     vetting.texts(recipe, run)
+
+
+def test_conversations_with_tools_are_refused_before_a_model_that_has_no_place_for_them(tmp_path, begun):
+    path = tmp_path / "talks.jsonl"
+    path.write_text('{"text": "so"}\n' + json.dumps(calling.ROW))
+    with pytest.raises(DataError, match="`sft`: talks.jsonl: .* tools .* our own layout has no place for"):
+        vetting.texts(*begun({"lamp": [4]}, f"sft.text={path}"))
+    stage = {"kind": "sft", "from": "main", "text": str(path), "shares": {"prose": 1.0}, "steps": 1}
+    for template, tokenizer in (("calls", calling.made("qwen")), ("none", borrowed.made("qwen"))):
+        spec = shape(
+            vocab_size=tokenizer.vocab_size, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_head=8,
+            d_ffn=8, context=512, tied=True,
+        )  # fmt: skip
+        brought.saved(tmp_path / template, spec, tokenizer)
+        models = {"main": {"from": str(tmp_path / template)}}
+        recipe = recipes.resolve({"name": "a", "seed": 1, "models": models, "stages": [stage]})
+        if template == "calls":
+            vetting.vet_given(recipe)
+            continue
+        with pytest.raises(DataError, match="talks.jsonl, the conversation of 'Rain .*: the chat template "):
+            vetting.vet_given(recipe)
 
 
 def test_a_question_is_not_learnt_from_one_file_and_measured_from_another(tmp_path):

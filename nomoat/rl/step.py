@@ -307,17 +307,6 @@ def split(groups: Sequence, n: int, key: int) -> list[list]:
     return [order[i::n] for i in range(n)]
 
 
-def policy_of(model: Transformer, optimizer: Optimizer) -> Transformer:
-    """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
-    policy = Transformer(model.spec, model.kernels)
-    for name, parameter in policy.named_parameters():
-        parameter.data = optimizer.master[name]
-    for name, buffer in model.named_buffers():
-        module, _, own_name = name.rpartition(".")
-        policy.get_submodule(module).register_buffer(own_name, buffer)
-    return policy.eval()
-
-
 def cost(
     model: Transformer,
     batch: Batch,

@@ -80,7 +80,7 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Ca
     learns = any(adapted(model))
     if optimizer.mesh.dense is None:
         merged = Merged(model, optimizer.master) if learns else None
-        return (merged.policy, merged.renew) if merged else (step.policy_of(model, optimizer), nothing)
+        return (merged.policy, merged.renew) if merged else (masters_of(model, optimizer), nothing)
     follower = Follower(model, optimizer)
     if not learns:
         return follower.model, follower.renew
@@ -91,6 +91,17 @@ def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Ca
         merged.renew()
 
     return merged.policy, renew
+
+
+def masters_of(model: Transformer, optimizer: Optimizer) -> Transformer:
+    """The float32 model that the optimiser keeps: views of its master weights, never out of date."""
+    policy = Transformer(model.spec, model.kernels)
+    for name, parameter in policy.named_parameters():
+        parameter.data = optimizer.master[name]
+    for name, buffer in model.named_buffers():
+        module, _, own_name = name.rpartition(".")
+        policy.get_submodule(module).register_buffer(own_name, buffer)
+    return policy.eval()
 
 
 def model_of(session: Session, config: Config, recipe: Recipe) -> Transformer:

@@ -127,7 +127,7 @@ def probe(
     max_new_tokens: int,
     **how: Any,
 ) -> list[Record]:
-    """The likeliest reply to each held-out problem and whether it is right; `how` as rollout.sample has it."""
+    """The likeliest reply to each held-out problem and whether it is right; `how` as for rollout.sample."""
     groups = rollout.sample(
         policy,
         tokenizer,

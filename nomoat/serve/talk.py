@@ -123,6 +123,9 @@ def _think(talk: Talk, choice: str) -> str:
     return f"thinking: {next(word for word, value in THINK.items() if value is talk.think)}"
 
 
+SAVED = ("role", "content", "thinking")
+
+
 def _save(talk: Talk, name: str) -> str:
     if not name:
         return "/save needs a file name, such as /save talk.md"
@@ -140,7 +143,9 @@ def _save(talk: Talk, name: str) -> str:
 
 
 def _as_json(messages: Conversation) -> str:
-    return json.dumps([asdict(message) for message in messages], ensure_ascii=False, indent=2) + "\n"
+    """Each with what it has; a talk here calls no tools."""
+    kept = [{k: v for k, v in asdict(message).items() if k in SAVED} for message in messages]
+    return json.dumps(kept, ensure_ascii=False, indent=2) + "\n"
 
 
 def _as_markdown(messages: Conversation) -> str:

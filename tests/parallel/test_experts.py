@@ -165,7 +165,6 @@ def rows(step: int, share: range) -> Batch:
     return Batch(ids_BT, ids_BT.roll(-1, 1), doc_BT)
 
 
-@patch("nomoat.train.optim.muon_dtype", lambda device: torch.float32)  # bf16 makes rounding large
 def train(mesh, steps: range, dtype: torch.dtype, whole: dict[str, torch.Tensor] | None = None):
     """(losses, gradient norms, loads of each step, what a checkpoint has, telemetry) of a training."""
     model = Transformer(SPEC).initialise(3)
@@ -186,7 +185,8 @@ def train(mesh, steps: range, dtype: torch.dtype, whole: dict[str, torch.Tensor]
     for step in steps:
         found = accumulate(model, [rows(step, mesh.share(8))], ObjectiveConfig(balance_weight=0.01), mesh)
         norms.append(reduce_gradients(mesh, optimizer))
-        optimizer.step(1.0, norms[-1])
+        with patch("nomoat.train.optim.muon_dtype", lambda device: torch.float32):  # bf16 rounds far
+            optimizer.step(1.0, norms[-1])
         found.after()
         losses.append(found.loss)
         loads.append(torch.stack(found.telemetry.pop("loads")))

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 
 import nomoat
+from nomoat.engine.generate import products_for
+from nomoat.engine.native.layout import Precision
 from nomoat.model.counts import params_active, params_total
 from nomoat.model.noise import OUTPUTS
 from nomoat.model.spec import Kernels, Latent, Routed, Spec
@@ -115,6 +117,11 @@ def to_transformers(
         )
     peer.set_experts_implementation(experts)
     return peer
+
+
+def products_of(model: Transformer) -> Precision:
+    """How the engine multiplies for a model of this type."""
+    return products_for("bf16" if model.dtype == torch.bfloat16 else "fp32", model.device)
 
 
 def matmul_peak(dtype: torch.dtype, n: int = 1024, seconds: float = 0.5) -> float:

@@ -34,7 +34,7 @@ import torch
 from benchmarks.pieces import PIECES
 from nomoat.parallel import mesh
 from nomoat.parallel.contention import Polite
-from nomoat.parallel.process import keep_freed_memory
+from nomoat.parallel.process import settle_memory
 
 TARGET = 0.5
 PORT = 29600
@@ -69,7 +69,7 @@ SETTINGS = {
 
 def work(threads: int, wait: str, stages: Sequence[str]) -> None:
     """Reads "stage seconds", does the stage's step for so long, answers with steps a second (rank 0)."""
-    keep_freed_memory()
+    settle_memory()
     torch.set_num_threads(threads)
     ranks = mesh.start()
     steps = {stage: PIECES[stage](ranks) for stage in stages}

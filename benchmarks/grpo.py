@@ -36,7 +36,7 @@ from benchmarks.floor import Clock, Floor, Sizes, floor_of
 from benchmarks.rl_step import TASK, Parts, parity
 from nomoat.model.lora import without
 from nomoat.model.transformer import Transformer
-from nomoat.parallel.process import fast_bf16, keep_few_shapes, keep_freed_memory
+from nomoat.parallel.process import fast_bf16, settle_memory
 from nomoat.serve.loading import load
 from nomoat.tasks import answers, base
 from nomoat.tokenizer import bpe, layout
@@ -278,8 +278,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
-    keep_few_shapes()
+    settle_memory()
     quiet()
     case = case_of(args)
     rows, notes = zip(*(measure(case, dtype, args) for dtype in args.dtype))

@@ -104,8 +104,8 @@ def llama(args: argparse.Namespace) -> None:
             path = Path(scratch, "model.gguf")
             gguf(loaded, path, stored)
             for rows in (1, 32):
-                multiplied = products_for("bf16", model.device) if precision == "bf16" else precision
-                engine = Engine(model, Limits(rows=rows), precision=multiplied)
+                products = products_for(precision, model.device)
+                engine = Engine(model, Limits(rows=rows), precision=products)
                 other = Llama(path, rows, args.threads)
                 sides = (
                     (lambda n: ours_seconds(engine, rows, n)),

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import torch
-
-from nomoat.engine import generate
+from benchmarks.common import products_of
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.rl import grpo, reward, rollout, variants
@@ -84,7 +82,7 @@ def step(
         max_new_tokens=n_new,
         seed=seed,
         stop_ids=(),
-        precision=generate.products_for("bf16" if model.dtype == torch.bfloat16 else "fp32", model.device),
+        precision=products_of(model),
     )
     sampled = clock()
     judged = [

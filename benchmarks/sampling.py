@@ -18,8 +18,8 @@ from functools import partial
 import torch
 import transformers
 
-from benchmarks.common import SPEC, quiet, sizes, to_transformers
-from nomoat.engine.generate import products_for, sample
+from benchmarks.common import SPEC, products_of, quiet, sizes, to_transformers
+from nomoat.engine.generate import sample
 from nomoat.model.transformer import Transformer
 from nomoat.serve.loading import load
 from nomoat.weights import directory as weights
@@ -77,10 +77,8 @@ def generate_theirs(model: transformers.PreTrainedModel, ids_BT: torch.Tensor, n
 
 def generate_ours(model: Transformer, ids_BT: torch.Tensor, n_new: int) -> int:
     """How many tokens ours made."""
-    precision = products_for("bf16" if model.dtype == torch.bfloat16 else "fp32", model.device)
-    groups = sample(
-        model, ids_BT.tolist(), max_new_tokens=n_new, seed=0, stop_ids=[], precision=precision
-    )
+    how = {"max_new_tokens": n_new, "seed": 0, "stop_ids": [], "precision": products_of(model)}
+    groups = sample(model, ids_BT.tolist(), **how)
     return sum(len(one.ids_T) for group in groups for one in group)
 
 

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.pieces import optimised_step
 from nomoat.parallel import mesh
-from nomoat.parallel.process import keep_freed_memory
+from nomoat.parallel.process import settle_memory
 from nomoat.train.saver import Saver
 
 TARGET = 0.02  # of a minute
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", help="a directory on the disk to be measured (default: a temporary one)")
     given = parser.parse_args()
-    keep_freed_memory()
+    settle_memory()
     torch.set_num_threads(1)
     ranks = mesh.start()
     with tempfile.TemporaryDirectory(dir=given.out) as place:

@@ -39,7 +39,7 @@ from benchmarks.common import (
 )
 from nomoat.data.packing import Batch
 from nomoat.model.counts import flops_train, params_active
-from nomoat.parallel.process import keep_freed_memory
+from nomoat.parallel.process import settle_memory
 from nomoat.train.objective import ObjectiveConfig, gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    settle_memory()
     quiet()
     rows: list[Row] = []
     notes: list[str] = []

@@ -170,9 +170,9 @@ def bench(
 ) -> int:
     """How fast are this machine's processor and GPU?"""
     from nomoat.lab import device
-    from nomoat.parallel.process import keep_freed_memory
+    from nomoat.parallel.process import settle_memory
 
-    keep_freed_memory()
+    settle_memory()
     results = device.measure(threads)
     return say.as_json(results) if json else say.tables(device.tables(results))
 
@@ -216,7 +216,7 @@ def _compare(
     import torch
 
     from nomoat.lab.series import Series
-    from nomoat.parallel.process import keep_freed_memory
+    from nomoat.parallel.process import settle_memory
     from nomoat.plan.budget import amount
     from nomoat.report.progress import Watch
 
@@ -226,7 +226,7 @@ def _compare(
             f"--budget {budget} is an amount of {what}; expected device time, such as 5m or 300s"
         )
     module = importlib.import_module(f"nomoat.lab.{name}")
-    keep_freed_memory()
+    settle_memory()
     torch.set_num_threads(threads)
     with Watch(say.progress(), [name]) as watch:
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ from nomoat.run.stop import Interrupted, Stop
 if TYPE_CHECKING:
     from nomoat.lab import teach as lab
     from nomoat.lab.look import Look
-    from nomoat.model.transformer import Transformer
     from nomoat.report.table import Table
     from nomoat.stages.recipe import Recipe, StageConfig
 
@@ -110,12 +108,11 @@ def _look(recipe: "Recipe", task: str) -> "Look":
 
     from nomoat.lab.look import PROBLEMS, look
     from nomoat.parallel.contention import Polite
-    from nomoat.parallel.process import keep_few_shapes, keep_freed_memory, release_memory
+    from nomoat.parallel.process import release_memory, settle_memory
     from nomoat.serve import loading
     from nomoat.stages.s0_import import finite
 
-    keep_freed_memory()
-    keep_few_shapes()
+    settle_memory()
     torch.set_num_threads(recipe.threads)
     source = recipe.given["main"]
     loaded = loading.load(source, say=say.aside)
@@ -123,21 +120,10 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     say.speed()
     say.aside(f"looking at what {source} does with {PROBLEMS} problems of {task}")
     with Polite():
-        learns = partial(_as_taught, loaded.model, recipe)
-        precision = recipe.stage("rl").precision
-        looked = look(loaded.model, loaded.tokenizer, task, recipe.key("look"), precision, learns)
+        looked = look(loaded.model, loaded.tokenizer, task, recipe)
     del loaded
     release_memory()
     return looked
-
-
-def _as_taught(model: "Transformer", recipe: "Recipe") -> "Transformer":
-    from nomoat.lab.look import as_taught
-    from nomoat.stages.models import quick_dtype
-
-    config = recipe.stage("rl")
-    dtype = quick_dtype(config.precision, model.device)
-    return as_taught(model, recipe.kernels, dtype, config.lora, recipe.key("look"))
 
 
 def _create(out: Path, recipe: "Recipe", looked: "Look", times: dict[str, float]) -> None:
@@ -164,7 +150,7 @@ class Clock:
 
     def hear(self, event: JsonObject) -> None:
         self.left -= self._seconds(event)
-        if self.spent and event["kind"] == "step" and event["stage"] == "rl":
+        if self.left < 0 and event["kind"] == "step" and event["stage"] == "rl":
             self.stop.requested = True
 
     def cut(self, config: "StageConfig") -> "StageConfig":
@@ -180,14 +166,9 @@ class Clock:
         return ""
 
     @property
-    def spent(self) -> bool:
-        """Half of what is kept back stays for an evaluation that takes longer than was planned."""
-        return self.left < self.look["kept_seconds"] / 2
-
-    @property
     def over(self) -> bool:
         """Whether it was the time that asked, and no signal."""
-        return self.spent and self.stop.n_heard == 0
+        return self.left < 0 and self.stop.n_heard == 0
 
 
 def _in_time(recipe: "Recipe", out: Path) -> tuple[list[str], Run | None]:

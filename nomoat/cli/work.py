@@ -107,12 +107,11 @@ def work(
     run_stages.  `metered` gives what stands in the place of a budget's meter.
     """
     from nomoat.parallel import faults, mesh
-    from nomoat.parallel.process import keep_few_shapes, keep_freed_memory
+    from nomoat.parallel.process import settle_memory
     from nomoat.report.scores import is_done
     from nomoat.stages.pipeline import check, run_stages, started
 
-    keep_freed_memory()
-    keep_few_shapes()
+    settle_memory()
     with _guarded(recipe) as guard:
         laid = laid_out(recipe, mesh.n_ranks())
         ranks = started(laid)

@@ -67,17 +67,20 @@ def sample(
         return []
     if engine is None:
         longest = max(map(len, prompts)) + max_new_tokens
-        limits = room(model.spec, min(rows, len(prompts) * n_per_prompt), longest)
-        engine = Engine(model, limits, precision=precision)
+        engine = engine_for(model, min(rows, len(prompts) * n_per_prompt), longest, precision)
     drawn = collected(engine, requests, on_end)
     return [[drawn[i, j] for j in range(n_per_prompt)] for i in range(len(prompts))]
 
 
-class Sampler:
-    """`sample` by one engine for all calls, while the weights of the model stay as they are."""
+def engine_for(model: Transformer, rows: int, longest: int, precision: Precision) -> Engine:
+    return Engine(model, room(model.spec, rows, longest), precision=precision)
 
-    def __init__(self, model: Transformer, precision: Precision):
-        self.model, self.precision = model, precision
+
+class Sampler:
+    """`sample` by one engine for all calls, of one model whose weights stay as they are."""
+
+    def __init__(self, precision: Precision):
+        self.precision = precision
         self.engine: Engine | None = None
 
     def __call__(
@@ -91,15 +94,18 @@ class Sampler:
     ) -> list[list[Sample]]:
         longest = max(map(len, prompts), default=0) + max_new_tokens
         if self.engine is None or n_blocks(min(longest, model.spec.context)) > self.engine.blocks.n:
-            limits = room(model.spec, min(ROWS, len(prompts) * n_per_prompt), longest)
-            self.engine = Engine(self.model, limits, precision=self.precision)
+            rows = min(ROWS, len(prompts) * n_per_prompt)
+            self.engine = engine_for(model, rows, longest, self.precision)
         sizes = {"n_per_prompt": n_per_prompt, "max_new_tokens": max_new_tokens}
         return sample(model, prompts, engine=self.engine, **sizes, **how)
 
 
 def products_for(precision: str, device: torch.device) -> Precision:
-    """How an engine multiplies that is to be as quick as this precision allows: "bf16" by tiles alone."""
-    return "bf16" if precision == "bf16" and device.type == "cpu" and build.tiles() else "as is"
+    """How an engine multiplies where this precision is asked for: "bf16" by tiles alone; int8 stays, all else
+    is as the weights are."""
+    if precision == "bf16":
+        return "bf16" if device.type == "cpu" and build.tiles() else "as is"
+    return "int8" if precision == "int8" else "as is"
 
 
 def check(temperature: float, engine: Engine | None, precision: Precision) -> None:

@@ -2,24 +2,23 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import torch
 
 from nomoat.data import documents
 from nomoat.engine import generate
 from nomoat.model import counts
 from nomoat.model.lora import Lora, attach, without
 from nomoat.model.loss import cross_entropy
-from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
 from nomoat.rl import talk
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, behind_solved, exercises, sample
+from nomoat.stages.models import quick_dtype
+from nomoat.stages.recipe import Recipe
 from nomoat.stats import grouped, mean
 from nomoat.tasks import find
 from nomoat.tokenizer.bpe import Tokenizer
@@ -96,28 +95,23 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def look(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    task: str,
-    seed: int,
-    precision: str,
-    learns: Callable[[], Transformer],
-) -> Look:
-    """What a model does with problems to train on, and how fast in that precision; `learns` gives it as it is
-    to learn from then on."""
-    start = time.perf_counter()
+def look(model: Transformer, tokenizer: Tokenizer, task: str, recipe: Recipe) -> Look:
+    """What a model does with problems to train on, and how fast, multiplied as the recipe's reinforcement
+    does; afterwards it is in that precision."""
+    start, seed, config = time.perf_counter(), recipe.key("look"), recipe.stage("rl")
     levels = {task: list(find.find(task).levels)}
     prompt, worked, example = lengths(tokenizer, levels, seed)
     room = min(max(worked) + WORDY, model.spec.context // 2)
     asked = exercises(levels, PROBLEMS, seed)
     mark = time.perf_counter()
-    products = generate.products_for(precision, model.device)
+    products = generate.products_for(config.precision, model.device)
     ask = partial(drawn, model, tokenizer, room=room, seed=seed, precision=products)
     alone = ask(asked)
     took = time.perf_counter() - mark
     shown = ask(behind_solved(asked, SHOTS, tokenizer, seed + 1))
-    learnt = learning_rate(learns(), tokenizer, levels, seed)
+    dtype = quick_dtype(config.precision, model.device)
+    learns = without(model.to(dtype), recipe.kernels).train()
+    learnt = learning_rate(learns, tokenizer, levels, seed, config.lora)
     written = sum(judged.rollout.length for group in alone for judged in group)
     reading = PROBLEMS * prompt / (2 * learnt)
     return Look(
@@ -173,15 +167,9 @@ def says(judged: Judged) -> bool:
     return judged.score.lenient or bool(re.search(rf"(?<!\w){witness}(?!\w)", judged.rollout.text))
 
 
-def as_taught(
-    model: Transformer, kernels: Kernels, dtype: torch.dtype, lora: Lora | None, seed: int
-) -> Transformer:
-    """The model as training multiplies it, in its precision: with new adapters, or all of it to learn."""
-    model = without(model.to(dtype), kernels).train()
-    return attach(model, adapters.new_parts(model, lora, seed)) if lora else model.requires_grad_()
-
-
-def learning_rate(model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int) -> float:
+def learning_rate(
+    model: Transformer, tokenizer: Tokenizer, levels: documents.Levels, seed: int, lora: Lora | None
+) -> float:
     """Tokens a second that adapters learn from, or all weights, by one gradient after one that is not
     counted."""
     examples = documents.worked(levels, N_WORKED, 1.0, tokenizer, seed)
@@ -191,6 +179,10 @@ def learning_rate(model: Transformer, tokenizer: Tokenizer, levels: documents.Le
             break
         taken.append(example)
         n_tokens += len(example.ids)
+    if lora:
+        model = attach(model, adapters.new_parts(model, lora, seed))
+    else:
+        model.requires_grad_()
     batch = talk.rows(taken, max(len(example.ids) for example in taken), seed)
     took = 0.0
     for _ in range(2):

@@ -26,6 +26,7 @@ KEPT_BACK = 0.1  # share of the time that is not planned for
 COLD, MOST_SHOWN = 0.4, 200  # share of the time for training that a cold start on examples takes; its steps
 LIVE, DRAWN = 0.6, 1.5  # groups of a step with news, and all that are drawn for it, per group wanted
 FEW_SHOWN = 40  # steps on its own right answers, of which there are few
+SLOWER = 1.5  # an evaluation than planned, at most: nothing behind it can be shortened
 FEWEST_STEPS, MOST_STEPS = 20, 600
 SHORT = 512  # tokens of a text up to which plain attention is the faster one (model/kernels.py)
 OVERHEAD = 1e-8  # seconds of a step for each parameter, beside all that: merging, copying
@@ -70,12 +71,13 @@ class Plan:
 
     @property
     def times(self) -> dict[str, float]:
-        """Seconds: what of the time is left for training, by the look and what evaluation is planned to take,
-        and that; what of the first is kept back; a step of reinforcement."""
+        """Seconds: what of the time is left for training, by the look and what evaluation may take, and that;
+        what of the first is kept back; a step of reinforcement."""
         whole = 60 * self.minutes
         looked, measured = (
             sum(step.seconds for step in self.steps if step.stage == name) for name in ("look", "eval")
         )
+        measured *= SLOWER
         return {
             "train_seconds": whole - looked - measured,
             "measure_seconds": measured,

@@ -13,7 +13,7 @@ from nomoat.evals.rings import Config, Suite, Taught
 from nomoat.evals.transfer import Examination, Result
 from nomoat.files import write_whole
 from nomoat.parallel import mesh
-from nomoat.parallel.process import keep_few_shapes, keep_freed_memory
+from nomoat.parallel.process import settle_memory
 from nomoat.report.receipt import receipt_of
 from nomoat.run.directory import Run
 from nomoat.run.energy import Energy
@@ -51,8 +51,7 @@ def measured(run: Run, config: Config, recipe: Recipe, say: Callable[[str], None
         measured_on = result.get("config"), result.get("suite"), result.get("weights", weights)
         if measured_on == (config.model_dump(), suite.fingerprint, weights):
             return result
-    keep_freed_memory()
-    keep_few_shapes()
+    settle_memory()
     run = Run.open(run.root, write=True)
     with Stop(say) as stop, run.locked():
         result = measure(run, config, recipe, suite, stop) | {"weights": weights}

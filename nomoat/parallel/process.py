@@ -10,6 +10,12 @@ CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's, 
 SHAPES = "128"  # more than a pass has; of 1,024 kept by default each takes half a megabyte with AMX
 
 
+def settle_memory() -> None:
+    """What every process asks that computes for long."""
+    keep_freed_memory()
+    keep_few_shapes()
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed tensors for the next ones: a tenth more training speed on a CPU, measured.
 

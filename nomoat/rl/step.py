@@ -172,7 +172,7 @@ class Learner:
         """What draws all rollouts of a step."""
         if self.outside:
             return self.outside.draw
-        return generate.Sampler(self.policy, self.products)
+        return generate.Sampler(self.products)
 
     @property
     def products(self) -> Precision:

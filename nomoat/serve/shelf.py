@@ -104,9 +104,8 @@ class Shelf:
 
     def engine(self, loaded: Loaded, precision: Precision) -> Engine:
         model, tokenizer = loaded.model.eval(), loaded.tokenizer
-        if precision == "bf16":
-            precision = products_for(precision, model.device)
-        return Engine(model, self.limits, tokenizer=tokenizer, precision=precision, drafts=DRAFTS)
+        products = products_for(precision, model.device)
+        return Engine(model, self.limits, tokenizer=tokenizer, precision=products, drafts=DRAFTS)
 
 
 def described(entry: Entry, stored: Stored) -> JsonObject:

@@ -105,7 +105,7 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_does_not(model):
 
 def test_calls_of_one_sampler_share_an_engine_as_long_as_it_has_room(model):
     how = {"n_per_prompt": 2, "seed": 1, "stop_ids": [8]}
-    sampler = Sampler(model, "as is")
+    sampler = Sampler("as is")
     engines = []
     for prompts, n in ((PROMPTS, 20), (PROMPTS[:1], 9), (PROMPTS[1:], 24)):
         drawn = sampler(model, prompts, max_new_tokens=n, **how)

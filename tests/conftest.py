@@ -65,13 +65,13 @@ class Forge:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
 
-    def start(self, *argv, trap=None, env=None, cwd=None, stdin="") -> tuple[int, Path]:
+    def start(self, *argv, trap=None, env=None, cwd=None, stdin="", code="") -> tuple[int, Path]:
         self.count += 1
         place = self.scratch / f"{self.count:04d}"
         place.mkdir()
-        (place / "in").write_text(stdin)
+        (place / "in").write_text(stdin, newline="")
         order = {"argv": [str(a) for a in argv], "env": env or {}, "cwd": str(cwd or place), "trap": trap or {},
-                 "stdin": str(place / "in"), "stdout": str(place / "out"), "stderr": str(place / "err")}  # fmt: skip
+                 "code": code, "stdin": str(place / "in"), "stdout": str(place / "out"), "stderr": str(place / "err")}  # fmt: skip
         return self._ask(order), place
 
     def wait(self, started: tuple[int, Path]) -> Done:

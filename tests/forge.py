@@ -1,9 +1,9 @@
 """Runs `nomoat` commands in forked children of a process that has everything imported; run as a script by
 conftest.py.
 
-An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap"}; the answer is the
-exit code, negative for the number of the signal that ended the child.  `trap` says what is to go wrong
-inside:
+An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap", "code"}; the answer is
+the exit code, negative for the number of the signal that ended the child.  `code` is a program that takes the
+place of `nomoat`, "" for none.  `trap` says what is to go wrong inside:
 
     {"signal": 9, "kind": "step", "stage": "rl", "step": 3}   the signal, right after such an event was logged
     {"signal": 9, "writes": 5}                                the signal, before the n-th file write of checkpoints
@@ -27,8 +27,8 @@ import traceback
 
 PRELOAD = (
     "torch", "numpy", "tokenizers", "safetensors.torch", "jinja2", "nomoat.cli.main",
-    "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.stages.pipeline",
-    "nomoat.stages.s1_tokenizer",
+    "nomoat.report.page", "nomoat.report.progress", "nomoat.serve.bot", "nomoat.serve.terminal",
+    "nomoat.stages.pipeline", "nomoat.stages.s1_tokenizer",
     "nomoat.stages.s2_pretrain", "nomoat.stages.s3_extend", "nomoat.stages.s4_sft", "nomoat.stages.s5_rl",
     "nomoat.stages.s6_distill", "nomoat.stages.s7_eval", "nomoat.stages.s8_export",
 )  # fmt: skip
@@ -60,9 +60,11 @@ def child(order: dict) -> None:
         os.chdir(order["cwd"])
         sys.argv = ["nomoat", *order["argv"]]
         arm(order["trap"])
+        if order["code"]:
+            exec(order["code"], {"__name__": "__main__"})
         from nomoat.cli import main
 
-        code = main.main(order["argv"])
+        code = 0 if order["code"] else main.main(order["argv"])
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except BaseException:  # noqa: BLE001  (the child must not run on as its parent)

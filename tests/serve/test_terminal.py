@@ -65,49 +65,49 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(Path(nomoat.__file__).parents[1]), "TERM": "xterm-256color", **extra}
 
 
-def test_one_shot_prints_the_answer_alone():
-    run = subprocess.run(command("hi"), env=environment(), capture_output=True, text=True)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "reply 1 to 'hi' after 1 end\n", "")
-    for prompt, asked in (("-", "Grüße\nan alle"), (None, "Grüße")):
-        run = subprocess.run(
-            command(prompt), env=environment(), capture_output=True, input=f"  {asked}\n".encode()
-        )
-        assert run.stdout.decode() == f"reply 1 to {asked!r} after 1 end\n"
-    run = subprocess.run(command("escape"), env=environment(), capture_output=True, text=True)
-    assert run.stdout == "reply 1 to 'escape' after 1\\x1b[2J\\x1b]0;owned\\x07 end\n"
+@pytest.fixture
+def asked(forge):
+    """The program with these options and this standard input, ended."""
+    return lambda stdin="", **options: forge(json.dumps({"prompt": None, **options}), stdin=stdin, code=FAKE)
 
 
-def test_a_pipe_is_one_conversation_a_message_a_line():
+def test_one_shot_prints_the_answer_alone(asked):
+    run = asked(prompt="hi")
+    assert (run.code, run.out, run.err) == (0, "reply 1 to 'hi' after 1 end\n", "")
+    for prompt, said in (("-", "Grüße\nan alle"), (None, "Grüße")):
+        assert asked(f"  {said}\n", prompt=prompt).out == f"reply 1 to {said!r} after 1 end\n"
+    assert asked(prompt="escape").out == "reply 1 to 'escape' after 1\\x1b[2J\\x1b]0;owned\\x07 end\n"
+
+
+def test_a_pipe_is_one_conversation_a_message_a_line(asked):
     """Blank lines are none, and the last one needs no line end."""
-    asked = "\ufeffone\r\n\n  \ntwo /new\n/quit"
-    run = subprocess.run(command(), env=environment(), capture_output=True, input=asked.encode())
-    assert run.stdout.decode().splitlines() == [
+    run = asked("\ufeffone\r\n\n  \ntwo /new\n/quit")
+    assert run.out.splitlines() == [
         "reply 1 to 'one' after 1 end",
         "reply 2 to 'two /new' after 3 end",
         "reply 3 to '/quit' after 5 end",
     ]
-    assert (run.returncode, run.stderr) == (0, b"")
-    several = {"think": True, "manner": {"json": True, "thinking": True}}
-    run = subprocess.run(command(**several), env=environment(), capture_output=True, input=b"a\nlong\nb")
-    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert (run.code, run.err) == (0, "")
+    run = asked("a\nlong\nb", think=True, manner={"json": True, "thinking": True})
+    records = [json.loads(line) for line in run.out.splitlines()]
     assert [[*record] for record in records] == 3 * [["answer", "thinking", "stop", "n_tokens"]]
     assert [record["stop"] for record in records] == ["end", "length", "end"]
     assert records[0]["thinking"] == "adding up"
     assert records[1]["answer"] == ""
-    assert run.stderr.decode().startswith("adding up\nso many\n")
+    assert run.err.startswith("adding up\nso many\n")
 
 
-def test_what_is_cut_or_forgotten_is_said_beside_the_answers():
-    run = subprocess.run(command(), env=environment(), capture_output=True, input=b"long\n" * 60)
-    assert run.stdout == b"so many\n" * 60
-    said = run.stderr.decode().splitlines()
+def test_what_is_cut_or_forgotten_is_said_beside_the_answers(asked):
+    run = asked("long\n" * 60)
+    assert run.out == "so many\n" * 60
+    said = run.err.splitlines()
     assert said[0] == "nomoat: cut after 80 tokens; --max-tokens allows more"
     assert said[1].startswith("nomoat: 82 of 100 tokens of the context are used; once it is full, the first")
     assert sum("are forgotten by now" in line for line in said) == 1
     assert said[-1] == "nomoat: cut: the context of 200 tokens is full"
-    run = subprocess.run(command("long", think=True), env=environment(), capture_output=True)
-    assert run.stdout == b"\n"
-    assert run.stderr == b"nomoat: cut within its thinking after 80 tokens; --max-tokens allows more\n"
+    run = asked(prompt="long", think=True)
+    assert run.out == "\n"
+    assert run.err == "nomoat: cut within its thinking after 80 tokens; --max-tokens allows more\n"
 
 
 def test_one_shot_survives_a_reader_that_leaves_and_stops_on_interrupt():

@@ -48,18 +48,17 @@ def files(*folders: str) -> dict[str, str]:
 def breaches(name: str, text: str) -> list[Breach]:
     """Everything in a file that is over its bounds."""
     tree = ast.parse(text)
-    spans = list(functions(tree))
-    inside = {id(node): name for name, function in spans for node in ast.walk(function)}  # innermost last
+    spans, nodes = list(functions(tree)), list(ast.walk(tree))
 
     def at(node: ast.AST, rule: str, detail: str = "") -> Breach:
-        place = f"{name}:{inside[id(node)]}" if id(node) in inside else name
-        return Breach(place, rule, node.lineno, detail)
+        around = [name for name, function in spans if any(part is node for part in ast.walk(function))]
+        return Breach(f"{name}:{around[-1]}" if around else name, rule, node.lineno, detail)  # the innermost
 
     found = [Breach(name, rule, line, detail) for rule, line, detail in of_file(text)]
     found += [at(node, rule, detail) for _, node in spans for rule, detail in of_function(node)]
-    found += [at(node, rule) for rule, nodes in of_statements(tree).items() for node in nodes]
-    found += [at(node, "crowded") for node in crowded(tree, text)]
-    found += [at(node, "fmt") for node in unformatted(text, tree)]
+    found += [at(node, rule) for rule, broken in of_statements(nodes).items() for node in broken]
+    found += [at(node, "crowded") for node in crowded(nodes, text)]
+    found += [at(node, "fmt") for node in unformatted(text, nodes)]
     return found
 
 
@@ -89,6 +88,8 @@ def count(tree: ast.AST) -> int:
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
     """(qualified name, node) of each function, outer ones first."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):  # holds no function
+            continue
         if not isinstance(node, Function | ast.ClassDef):
             yield from functions(node, prefix)
             continue
@@ -97,9 +98,8 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]
         yield from functions(node, f"{prefix}{node.name}.")
 
 
-def of_statements(tree: ast.AST) -> dict[str, list[ast.AST]]:
+def of_statements(nodes: list[ast.AST]) -> dict[str, list[ast.AST]]:
     """Rule -> the nodes that break it."""
-    nodes = list(ast.walk(tree))
     truth = truths(nodes)
     return {
         "statement": [n for n in nodes if isinstance(n, ast.Expr) and not stands_alone(n.value)],
@@ -166,24 +166,26 @@ def long_lambda(node: ast.AST) -> bool:
     return isinstance(node, ast.Lambda) and node.end_lineno > node.lineno
 
 
-def crowded(tree: ast.AST, text: str) -> Iterator[ast.stmt]:
+def crowded(nodes: list[ast.AST], text: str) -> Iterator[ast.stmt]:
     """E701 and E702: statements behind something else on their line; the `...` of a stub may be."""
     lines = text.encode().splitlines()
-    for node in ast.walk(tree):
+    for node in nodes:
         stub = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if isinstance(node, ast.stmt) and not stub and lines[node.lineno - 1][: node.col_offset].strip():
             yield node
 
 
-def unformatted(text: str, tree: ast.AST) -> Iterator[ast.stmt]:
+def unformatted(text: str, nodes: list[ast.AST]) -> Iterator[ast.stmt]:
     """Statements that `# fmt: skip` or `# fmt: off` keeps as they are, though they are no tables."""
-    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    if "fmt:" not in text:  # reading a file's tokens takes longer than all else here
+        return
+    statements = [node for node in nodes if isinstance(node, ast.stmt)]
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and "fmt:" in token.string:
             line = token.start[0]
             kept = [node for node in statements if first_line(node) <= line <= node.end_lineno]
             if not kept or "skip" not in token.string or not is_table(value_at(kept[-1], line)):
-                yield kept[-1] if kept else tree.body[0]
+                yield kept[-1] if kept else statements[0]
 
 
 def first_line(node: ast.stmt) -> int:

@@ -60,6 +60,11 @@ def places(cell: str) -> tuple[Place, ...]:
 
 
 @functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
 def definitions(path: Path) -> dict[str, ast.AST]:
     """Qualified name -> node of each function, class and constant of the module, outer ones first."""
     out: dict[str, ast.AST] = {}
@@ -67,6 +72,8 @@ def definitions(path: Path) -> dict[str, ast.AST]:
     def walk(node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
             name = prefix
+            if isinstance(child, ast.expr):  # defines nothing
+                continue
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 name = f"{prefix}.{child.name}".lstrip(".")
                 out[name] = child
@@ -74,7 +81,7 @@ def definitions(path: Path) -> dict[str, ast.AST]:
                 out[ast.unparse(child.targets[0])] = child
             walk(child, name)
 
-    walk(ast.parse(path.read_text("utf-8")), "")
+    walk(parsed(path), "")
     return out
 
 
@@ -94,10 +101,13 @@ def remarks(path: Path) -> Iterator[tuple[str, str]]:
     """(qualified name, text) of each comment and docstring; the name is "" outside of everything."""
     text = path.read_text("utf-8")
     inside = definitions(path)
-    yield "", " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+    yield "", " ".join((ast.get_docstring(parsed(path)) or "").split())
     for name, node in inside.items():
         if not isinstance(node, ast.Assign):
             yield name, " ".join((ast.get_docstring(node) or "").split())
+    behind = [line[line.index("#") :] for line in text.splitlines() if "#" in line]
+    if not any(source for line in behind for source in sources(str(path.relative_to(PACKAGE)), line)):
+        return  # reading a file's tokens takes longer than all else here
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             around = [name for name, n in inside.items() if n.lineno <= token.start[0] <= n.end_lineno]
@@ -178,7 +188,7 @@ def test_every_function_of_the_table_is_used_by_the_package():
     """Somewhere outside itself: an equation that nothing calls is no equation of this program."""
     used = collections.Counter()
     for path in PACKAGE.rglob("*.py"):
-        used.update(mentions(ast.parse(path.read_text("utf-8"))))
+        used.update(mentions(parsed(path)))
     idle = []
     for file, name in {place for row in ROWS for place in row.functions}:
         own, short = definitions(PACKAGE / file)[name], name.rpartition(".")[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 from nomoat.model.counts import params_total
 from nomoat.plan.cost import Plan, deepseek_stages, plan_published
 from nomoat.plan.faults import DAY, read_rates
-from nomoat.plan.hardware import read_hardware, workload
+from nomoat.plan.hardware import classes, read_hardware, workload
 from nomoat.plan.layout import Layout, PricedLayout, price
 from nomoat.plan.parts import flops_per_token
 from nomoat.plan.published import Published, read_published
@@ -132,7 +132,7 @@ def best_layouts() -> Rows:
 
 def own_layout(run: Published) -> PricedLayout:
     device, axes = read_hardware().devices[run.gpu], run.layout
-    share = read_hardware().mfu[run.mfu_class or device.generation].arithmetic
+    share = classes()[run.mfu_class or device.generation].arithmetic
     data = run.gpus // axes.tensor // axes.pipeline
     schedule = "DualPipe" if axes.expert > 1 else "interleaved"
     layout = Layout(data, axes.tensor, axes.pipeline, axes.expert, schedule=schedule)
@@ -185,9 +185,9 @@ def stages() -> Rows:
     return rows
 
 
-def classes() -> Rows:
+def fitted() -> Rows:
     rows = [("class", "share of the peak, all in", "while it multiplies", "from")]
-    for name, mfu in read_hardware().mfu.items():
+    for name, mfu in classes().items():
         if mfu.arithmetic:
             rows.append((name, f"{100 * mfu.value:.1f} %", f"{100 * mfu.arithmetic:.1f} %", mfu.source))
     return rows
@@ -224,7 +224,7 @@ def text() -> str:
     sections = {
         "Counts": markdown(counts()),
         "Hours": f"{score}\n\n{markdown(hours())}",
-        "Classes": markdown(classes()),
+        "Classes": markdown(fitted()),
         "Layouts": markdown(best_layouts()),
         "Faults": f"{fault_sources()}\n\n{markdown(faults())}",
         "V3 and R1, stage by stage": markdown(stages()),

@@ -14,7 +14,7 @@ from nomoat.model.lora import Lora, attach, without
 from nomoat.model.loss import cross_entropy
 from nomoat.model.transformer import Transformer
 from nomoat.report.table import Table
-from nomoat.rl import talk
+from nomoat.rl import kept
 from nomoat.rl.reward import Group, Judged, judge
 from nomoat.rl.rollout import Exercise, behind_solved, exercises, sample
 from nomoat.stages.models import quick_dtype
@@ -183,7 +183,7 @@ def learning_rate(
         model = attach(model, adapters.new_parts(model, lora, seed))
     else:
         model.requires_grad_()
-    batch = talk.rows(taken, max(len(example.ids) for example in taken), seed)
+    batch = kept.rows(taken, max(len(example.ids) for example in taken), seed)
     took = 0.0
     for _ in range(2):
         mark = time.perf_counter()

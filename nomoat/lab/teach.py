@@ -12,6 +12,7 @@ from nomoat.config import ConfigError, DataError, JsonObject
 from nomoat.evals import talk
 from nomoat.lab.look import Look, percent
 from nomoat.report.table import Table
+from nomoat.rl import kept
 from nomoat.run.ledger import duration, money, read_prices, short
 from nomoat.stages import estimate, footprint, given
 from nomoat.stages.recipe import Recipe
@@ -197,7 +198,6 @@ def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, loo
     """What a model is shown first put into the recipe, or taken out."""
     cold = _stage(table, "cold")
     if kind is None:
-        _without_replay(table)
         table["stages"].remove(cold)
         return
     longest = max(cold["context"], round_up(look.example + 1))
@@ -211,7 +211,7 @@ def _with_cold_start(table: JsonObject, whole: JsonObject, kind: str | None, loo
 
 def _without_replay(table: JsonObject) -> None:
     table["stages"] = [s for s in table["stages"] if s["name"] != "replay"]
-    _stage(table, "cold")["replay"] = []
+    _stage(table, "cold")["replay"] = _stage(table, "rl")["replay"] = []
 
 
 def cold_start(look: Look, task: str) -> tuple[str | None, str]:
@@ -251,7 +251,8 @@ def step_seconds(table: JsonObject, look: Look) -> float:
     drawn += look.prompt / look.read_a_second
     learnt = (look.prompt + written) / look.learnt_a_second
     each = DRAWN * drawn + LIVE * learnt
-    return rl["prompts"] * each + OVERHEAD * look.parameters
+    replayed = kept.ROW_TOKENS * rl["replay_rows"] / look.learnt_a_second if rl["replay"] else 0.0
+    return rl["prompts"] * each + replayed + OVERHEAD * look.parameters
 
 
 def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from nomoat.config import ConfigError, look_up
 from nomoat.model import counts
 from nomoat.model.spec import PRESETS
 from nomoat.plan.choice import Laid, chosen
-from nomoat.plan.hardware import Mfu, read_hardware, share, workload
+from nomoat.plan.hardware import Mfu, classes, read_hardware, share, workload
 from nomoat.plan.layout import NODE, RESERVED, Device, PricedLayout, Ranking, Workload, search
 from nomoat.plan.published import LaterStage, Published, find_published, named, read_later_stages
 from nomoat.plan.replay import Endured, endured
@@ -72,7 +72,7 @@ def parse_quantity(text: str) -> float:
 def plan_published(run: Published, mfu: float | None = None, **changes: Any) -> Plan:
     """The plan of a published run that differs in `changes`, fields of Published; None is as published.
 
-    `mfu` is a share of the bf16 peak, all in; None takes a class of read_hardware(): the run's own where gpu
+    `mfu` is a share of the bf16 peak, all in; None takes one of classes(): the run's own where gpu
     and number stay, else the one that fits model and device.
     """
     asked = run.model_copy(update={key: value for key, value in changes.items() if value is not None})
@@ -154,11 +154,10 @@ def share_of_peak(run: Published, device: Device, given: float | None) -> Mfu:
     """As given, or of the run's class; by default the class that fits model and device."""
     if given is not None:
         return Mfu(value=share(given), source="given")
-    classes = read_hardware().mfu
     name = run.mfu_class or mfu_class(run, device)
-    if name == device.generation and name not in classes:
+    if name == device.generation and name not in classes():
         name = UNKNOWN_AS
-    mfu = look_up(name, classes, f"no MFU class `{name}`")
+    mfu = look_up(name, classes(), f"no MFU class `{name}`")
     return mfu.model_copy(update={"source": f"estimated: class {name}, {mfu.source}"})
 
 

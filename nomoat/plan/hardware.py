@@ -30,7 +30,7 @@ def share(given: float) -> float:
 
 
 class Hardware(Strict):
-    """hardware.toml, dated, and the classes fitted on published.toml."""
+    """hardware.toml, dated: what devices can do, and the shares of the peak that were measured here."""
 
     date: str
     devices: dict[str, Device]
@@ -51,12 +51,16 @@ class Fit:
 
 @cache
 def read_hardware() -> Hardware:
-    """The devices, the classes measured in hardware.toml, and those fitted on published.toml."""
-    bare = parse(Hardware, shipped(__file__), "hardware")
-    fits_of = []
+    return parse(Hardware, shipped(__file__), "hardware")
+
+
+@cache
+def classes() -> dict[str, Mfu]:
+    """The shares of the peak: those measured in hardware.toml, and those fitted on published.toml."""
+    hardware, fits_of = read_hardware(), []
     for run in read_published():
         if run.use == "fit":
-            device = bare.devices[run.gpu]
+            device = hardware.devices[run.gpu]
             fits_of.append((run.mfu_class or device.generation, fit(run, device)))
     fitted = {
         name: Mfu(
@@ -66,7 +70,7 @@ def read_hardware() -> Hardware:
         )
         for name, fits in grouped(fits_of).items()
     }
-    return bare.model_copy(update={"mfu": {**bare.mfu, **fitted}})
+    return {**hardware.mfu, **fitted}
 
 
 def fit(run: Published, device: Device) -> Fit:

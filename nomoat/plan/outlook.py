@@ -110,10 +110,15 @@ class Outlook:
         took, seen = sum(p.seconds for p in every), sum(p.seen for p in every)
         return (trust + took) / (trust + seen) if trust else 1.0
 
+    def seconds(self) -> float:
+        """The most probable number of seconds that are left."""
+        return self.left().value
+
     def says(self) -> str:
         """In a few words."""
         left = self.left()
-        return f"{duration(left.value)} left of all ({duration(left.low)} to {duration(left.high)})"
+        low, high = duration(left.low), duration(left.high)
+        return f"{duration(left.value)} left of all" + (f" ({low} to {high})" if low != high else "")
 
 
 def planned(recipe: Recipe, run: Run) -> list[JsonObject]:

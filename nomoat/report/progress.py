@@ -20,6 +20,8 @@ class Outlook(Protocol):
 
     def hear(self, event: Event) -> None: ...
 
+    def seconds(self) -> float: ...
+
     def says(self) -> str: ...
 
 
@@ -106,8 +108,8 @@ class Watch:
         rate = short(event.get("tokens_per_second") or 0, "tok/s")
         parts = [f"{step}/{n_steps} {what} {value}", rate]
         if step > first:
-            a_step = (now - began) / (step - first)
-            parts.append(f"{duration(a_step * (n_steps - step))} left")
+            left = (now - began) / (step - first) * (n_steps - step)
+            parts.append(f"{duration(min(left, self.outlook.seconds()) if self.outlook else left)} left")
         if self.outlook:
             parts.append(self.outlook.says())
         parts.append(self.cost())

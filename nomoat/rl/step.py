@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from nomoat.config import MOST, Count, DataError, Seed, Share, Weight, Whole
+from nomoat.data.packing import Packed
 from nomoat.engine import generate
 from nomoat.engine.native.layout import Precision
 from nomoat.model import counts, lora
 from nomoat.model.lora import Lora
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.process import release_memory
-from nomoat.rl import exchange, grpo, reward, rollout, talk, trace
+from nomoat.rl import exchange, grpo, kept, reward, rollout, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.mismatch import Mismatch
 from nomoat.rl.outside import Outside, Sampler
@@ -45,9 +46,10 @@ class Settings(grpo.Objective):
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` and `behind` steer the choice of problems, see Curriculum; `talk` conversations a step keep the
-    model talking, their cross entropy weighted by `talk_weight` (rl/talk.py).  The reference of `kl` is what
-    the stage started from, or the policy of `refresh` steps ago at most.
+    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, or
+    `replay_rows` rows of what a model replied in earlier stages (`replay`), are kept by their cross entropy
+    times a weight (rl/kept.py).  The reference of `kl` is what the stage started from, or the policy of
+    `refresh` steps ago at most.
     """
 
     tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)
@@ -60,6 +62,9 @@ class Settings(grpo.Objective):
     behind: Share = 0.0
     talk: Whole = 0
     talk_weight: Weight = 0.1
+    replay: list[str] = []
+    replay_rows: Count = 1
+    replay_weight: Weight = 0.1
     refresh: Count | None = None
     sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
@@ -108,6 +113,7 @@ class Learner:
     reference: Reference
     renew: Callable[[], None] = nothing  # before each sampling
     outside: Outside | None = None
+    replies: Packed | None = None
 
     def step(self, number: int) -> Gradient:
         """The gradient of step `number`, counted from 0; all minibatches but the last have been taken in
@@ -116,7 +122,7 @@ class Learner:
         self.release()
         start = time.perf_counter()
         updates = self.update(number, batch)
-        kept = self.talk(number)
+        beside = self.keep(number)
         if self.watches(number) and self.session.leads:
             s = self.settings
             how = {"think": s.think, "precision": self.products}
@@ -130,12 +136,9 @@ class Learner:
             "idle_share": batch.idle,
             "sampler": batch.mismatch and asdict(batch.mismatch),
             "update_seconds": time.perf_counter() - start,
-            "talk_loss": kept and kept.loss,
-        }
-        between = (
-            len(updates) - 1
-        ) * self.optimizer.flops()  # of the minibatches; the loop counts the last one
-        return cost(self.model, batch, updates, between, kept, telemetry)
+        } | {f"{name}_loss": part.loss for name, part in beside.items()}
+        between = (len(updates) - 1) * self.optimizer.flops()  # the loop counts the last minibatch's
+        return cost(self.model, batch, updates, between, list(beside.values()), telemetry)
 
     def watches(self, number: int) -> bool:
         return number % self.settings.watch_every == 0 or number == self.settings.steps - 1
@@ -264,14 +267,17 @@ class Learner:
         self.release()
         return said
 
-    def talk(self, number: int) -> talk.Kept | None:
-        """The talk that goes with the last minibatch; None where there is none."""
-        s = self.settings
-        if not s.talk:
-            return None
-        key = self.key("talk", number, 0)
+    def keep(self, number: int) -> dict[str, kept.Kept]:
+        """What goes with the last minibatch so that it isn't forgotten, by what it is."""
+        s, longest = self.settings, min(kept.ROW_TOKENS, self.model.spec.context)
+        rows = {}
+        if s.talk:
+            key = self.key("talk", number, 0)
+            rows["talk"] = kept.talk(self.tokenizer, s.tasks, s.talk, longest, key), s.talk_weight
+        if self.replies:
+            rows["replay"] = self.replies.batch(number * s.replay_rows, s.replay_rows), s.replay_weight
         mesh = self.session.mesh
-        return talk.gradient(self.model, self.tokenizer, s.tasks, s.talk, s.talk_weight, key, mesh)
+        return {name: kept.gradient(self.model, *row, mesh) for name, row in rows.items() if row[0]}
 
     def half_step(self, factor: float) -> None:
         """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
@@ -312,7 +318,7 @@ def cost(
     batch: Batch,
     updates: Sequence[grpo.Update],
     between_flops: float,
-    kept: talk.Kept | None,
+    beside: Sequence[kept.Kept],
     telemetry: dict,
 ) -> Gradient:
     """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
@@ -332,13 +338,8 @@ def cost(
         executed = (prefilled + written) * counts.flops_forward(spec, attended, model.kernels)
     executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
     flops = sampled + lora.passes(model) * columns * counts.flops_forward(spec, attended)
-    if kept is not None:
-        flops += kept.tokens * counts.flops_train(spec, kept.width / 2)
-        executed += kept.tokens * counts.flops_train(spec, kept.width, model.kernels)
-    return Gradient(
-        loss=sum(update.loss for update in updates),
-        tokens=written,
-        flops_model=flops,
-        flops_executed=executed,
-        telemetry=telemetry,
-    )
+    for part in beside:
+        flops += part.tokens * counts.flops_train(spec, part.width / 2)
+        executed += part.tokens * counts.flops_train(spec, part.width, model.kernels)
+    loss = sum(update.loss for update in updates)
+    return Gradient(loss, written, flops, executed, telemetry)

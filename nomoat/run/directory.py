@@ -212,9 +212,8 @@ class Run:
 
     def events(self, kind: str | None = None, stage: str | None = None) -> list[JsonObject]:
         """Every event in the order of the log, or those of a kind or a stage; see run/log.py for `redone`."""
-        return [
-            e for e in self.lines.events() if kind in (None, e["kind"]) and stage in (None, e.get("stage"))
-        ]
+        read = self.lines.events(*() if kind is None else (kind,))
+        return [event for event in read if stage in (None, event.get("stage"))]
 
     def curve(self, stage: str) -> list[JsonObject]:
         """The stage's "step" records as if it had never been interrupted: each step once, in order."""
@@ -229,7 +228,7 @@ class Run:
     def begun(self, stage: str) -> JsonObject | None:
         """The stage's "stage_start" record, unless the recipe has changed under it since (`continue`)."""
         begun = None
-        for event in self.events():
+        for event in self.lines.events("stage_start", "continue"):
             if event["kind"] == "stage_start" and event["stage"] == stage:
                 begun = event
             elif event["kind"] == "continue" and stage in (*event["goes_on"], *event["again"]):
@@ -241,7 +240,7 @@ class Run:
         then nothing said that it begins again.
         """
         has_begun = False
-        for event in self.events():
+        for event in self.lines.events("stage_start", "continue"):
             if event["kind"] == "stage_start":
                 has_begun |= event["stage"] == stage
             elif event["kind"] == "continue":
@@ -286,7 +285,7 @@ class Run:
         """The "stage_end" record of each stage that was not started again after it, in the order of the log.
         """
         ends = {}
-        for event in self.events():
+        for event in self.lines.events("stage_start", "stage_end", "continue"):
             if event["kind"] in ("stage_start", "stage_end"):
                 ends.pop(event["stage"], None)
             for stage in (*event["goes_on"], *event["again"]) if event["kind"] == "continue" else ():

@@ -5,8 +5,9 @@ import errno
 import json
 import math
 import os
+import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from nomoat.config import DataError, JsonObject
 from nomoat.files import FULL
 
 Event = JsonObject
+KIND = re.compile(rb'\{"kind": "([^"\\]*)"')  # as `append` begins a line
+REPEATABLE = frozenset(("step", "work", "score", "sample", "probe"))  # what a stage that resumes may do again
 
 
 class Log:
@@ -52,15 +55,18 @@ class Log:
             os.close(self._fd)
         self._fd = None
 
-    def events(self) -> list[JsonObject]:
-        """Every event in order; a torn last line was never one.  What was done again carries `"redone":
-        True`.
+    def events(self, *kinds: str) -> list[JsonObject]:
+        """Every event in order, or those of some kinds; a torn last line was never one.  What was done again
+        carries `"redone": True`.
+
+        A line that begins as one of another kind is passed over unread: a log is nearly all steps.
         """
+        read = {*kinds, "step", "resume"} if REPEATABLE.intersection(kinds) else {*kinds}
         data = self.path.read_bytes() if self.path.exists() else b""
-        lines = data.split(b"\n")[:-1] + [line[:-1] for line in self._waiting]
-        events = [self._event(line, number) for number, line in enumerate(lines, 1)]
+        lines = enumerate(data.split(b"\n")[:-1] + [line[:-1] for line in self._waiting], 1)
+        events = [self._event(line, number) for number, line in lines if not kinds or may_be(line, read)]
         mark_redone(events)
-        return events
+        return of_kinds(events, kinds)
 
     def _event(self, line: bytes, number: int) -> JsonObject:
         try:
@@ -99,8 +105,19 @@ class Still(Log):
     def _read(self) -> list[JsonObject]:
         return super().events()
 
-    def events(self) -> list[JsonObject]:
-        return self._read
+    def events(self, *kinds: str) -> list[JsonObject]:
+        return of_kinds(self._read, kinds)
+
+
+def may_be(line: bytes, kinds: Collection[str]) -> bool:
+    """Whether a line of the log may hold an event of these kinds."""
+    begins = KIND.match(line)
+    return begins is None or begins[1].decode() in kinds
+
+
+def of_kinds(events: list[Event], kinds: Collection[str]) -> list[Event]:
+    """Those of some kinds, or all."""
+    return [event for event in events if not kinds or event["kind"] in kinds]
 
 
 def _open_whole(path: Path) -> int:
@@ -130,7 +147,7 @@ def mark_redone(events: list[JsonObject]) -> None:
     for event, step in zip(reversed(events), reversed(after_step)):
         stage, kind = event.get("stage"), event["kind"]
         first = again.get(stage, math.inf)
-        if step >= first and kind in ("step", "work", "score", "sample", "probe"):
+        if step >= first and kind in REPEATABLE:
             event["redone"] = True
         if kind in ("step", "resume"):
             again[stage] = min(first, event["step"] + (kind == "resume"))

@@ -6,15 +6,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from nomoat.data import documents
+from nomoat.data.packing import Packed
 from nomoat.files import shipped
 from nomoat.model import counts
 from nomoat.model.lora import Merged, adapted, without
 from nomoat.model.transformer import Transformer
-from nomoat.rl import step
+from nomoat.rl import kept, step
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.outside import Outside
 from nomoat.rl.reference import Reference
-from nomoat.stages import estimate, footprint
+from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.begin import Learns, build, frozen
 from nomoat.stages.models import load_tokenizer, save_model, stored
 from nomoat.stages.recipe import Fields, Recipe, StageConfig
@@ -69,10 +71,19 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
         tokenizer=tokenizer,
         curriculum=Curriculum(config.tasks, config.memory, config.behind),
         reference=reference_of(session, config, model),
+        replies=replies(session, config, recipe, model),
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
     outputs = save_model(session, model, optimizer, tokenizer, config.source)
     return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
+
+
+def replies(session: Session, config: Config, recipe: Recipe, model: Transformer) -> Packed | None:
+    """What a given model replied to general questions, in rows."""
+    if not config.replay:
+        return None
+    every = list(documents.replayed(inputs.samples(session, stage) for stage in config.replay))
+    return kept.packed(every, min(kept.ROW_TOKENS, model.spec.context), recipe.key(config.name, "replay"))
 
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Callable[[], None]]:
@@ -144,6 +155,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
     learned += 3 * config.steps * config.talk * estimate.TALK_TOKENS * forward
+    if config.replay:
+        learned += (2 if config.lora else 3) * config.steps * config.replay_rows * kept.ROW_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
         "parameters": counts.params_total(spec),

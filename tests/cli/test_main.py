@@ -2,12 +2,14 @@
 
 import inspect
 import io
+import itertools
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import typing
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -138,6 +140,18 @@ def test_without_a_terminal_a_line_now_and_then(monkeypatch):
     assert lines[-1].startswith("rl: done  6")
     assert lines[-1].endswith("reward")
     assert "\x1b" not in console.file.getvalue()
+
+
+def test_a_stage_has_no_more_left_than_the_run():
+    """A limit of the whole run ends the stage sooner than its own steps would."""
+    outlook = SimpleNamespace(hear=lambda event: None, seconds=lambda: 2.0, says=lambda: "2.0 s left of all")
+    console = Console(file=io.StringIO(), no_color=True)
+    watch = Watch(console, ["rl"], outlook=outlook, clock=itertools.count(0, 10).__next__)
+    for event in list(events())[3:5]:
+        watch(event)
+    first, second = console.file.getvalue().splitlines()
+    assert "tok/s 2.0 s left of all" in first
+    assert "tok/s 2.0 s left 2.0 s left of all" in second
 
 
 def test_the_cost_is_the_ledgers():

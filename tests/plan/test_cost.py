@@ -18,7 +18,7 @@ from nomoat.plan.cost import (
     plan_published,
     table_rows,
 )
-from nomoat.plan.hardware import read_hardware
+from nomoat.plan.hardware import classes, read_hardware
 from nomoat.plan.parts import flops_per_token
 from nomoat.plan.published import Published, find_published, read_published
 from nomoat.run.ledger import read_prices
@@ -67,7 +67,7 @@ def test_v3_is_laid_out_as_it_was(v3):
 
 def test_no_held_out_run_enters_the_fit():
     fitted = {run.name for run in read_published() if run.use == "fit"}
-    for name, mfu in read_hardware().mfu.items():
+    for name, mfu in classes().items():
         if mfu.arithmetic:
             assert set(mfu.source.removeprefix("fitted on ").split(", ")) <= fitted, name
             assert 0 < mfu.value < mfu.arithmetic < 1  # bubbles, traffic and communication come on top
@@ -83,9 +83,9 @@ def test_held_out_runs_are_predicted_within_a_tenth_or_said_to_be_missed(run):
     assert near or run.note
 
 
-@pytest.mark.parametrize("name", [name for name, mfu in read_hardware().mfu.items() if mfu.arithmetic])
+@pytest.mark.parametrize("name", [name for name, mfu in classes().items() if mfu.arithmetic])
 def test_a_class_reproduces_the_runs_that_it_was_fitted_on(name):
-    source = read_hardware().mfu[name].source
+    source = classes()[name].source
     runs = [run for run in read_published() if run.use == "fit" and run.name in source]
     errors = [plan_published(run).gpu_hours / run.gpu_hours - 1 for run in runs]
     assert runs

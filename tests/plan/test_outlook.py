@@ -108,5 +108,6 @@ def test_no_more_is_left_than_the_time_of_a_run_that_has_a_limit(run):
     steps(run, "pretrain", 3, 2200, 7.0)
     left = outlook_of(run).left()
     assert (left.low, left.value, left.high) == (39.0, 39.0, 39.0)
+    assert (outlook_of(run).seconds(), outlook_of(run).says()) == (39.0, "39.0 s left of all")
     steps(run, "pretrain", 1, 2200, 60.0)
     assert outlook_of(run).left().high == 0

@@ -179,3 +179,15 @@ def test_threads_do_not_tear_each_others_lines(run):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert all([e["step"] for e in run.events("step", f"t{i}")] == list(range(200)) for i in range(4))
+
+
+def test_events_of_a_kind_are_those_of_all(run):
+    """Unread lines change nothing: neither the order nor what was done again; nor does another's spacing."""
+    for kind, step in (("step", 1), ("step", 2), ("work", 2), ("resume", 1), ("step", 2), ("score", 2)):
+        run.log(kind, stage="s", step=step, name="n")
+    with open(run.root / "events.jsonl", "ab") as file:
+        file.write(b'{"t": 1, "kind":"note"}\n{ "kind" : "step", "stage": "s", "step": 3}\n')
+    everything = run.events()
+    for kinds in (("step",), ("work",), ("score",), ("note",), ("resume", "note"), ("none",)):
+        assert run.lines.events(*kinds) == [event for event in everything if event["kind"] in kinds]
+    assert [bool(event.get("redone")) for event in run.lines.events("work", "step")] == [0, 1, 1, 0, 0]

@@ -1,4 +1,5 @@
-"""Talk that reinforcement is not to forget: its cross entropy is added to the loss of a step."""
+"""What reinforcement is not to forget: the cross entropy of talk, or of what the model itself replied before,
+is added to the loss of a step."""
 
 import itertools
 import random
@@ -20,37 +21,23 @@ from nomoat.train.microbatches import padding
 from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
+SOURCE = "talk"  # its name enters the order of the rows
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the talk of a step was: its cross entropy in nats a token, and its columns, padding included."""
+    """What a step kept: its cross entropy in nats a token, and its columns, padding included."""
 
     loss: float
     tokens: int
     width: int
 
 
-def gradient(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    levels: Mapping[str, Sequence[int]],
-    n: int,
-    weight: float,
-    seed: int,
-    mesh: Mesh = ALONE,
-) -> Kept | None:
-    """The gradient of `weight` times the mean cross entropy of the replies in `n` conversations, half of them
-    behind problems of `levels`; accumulated beside the policy's, over this rank's share of their rows.  None
-    where none fits into the context."""
-    longest = min(ROW_TOKENS, model.spec.context)
-    rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
-    fitting = [r for r in rendered if len(r.ids) <= longest]
-    if not fitting:
-        return None
-    every = rows(fitting, longest, seed)
-    share = mesh.share(len(every.ids_BT))
-    batch = _some(every, share) if share else padding(longest)
+def gradient(model: Transformer, every: Batch, weight: float, mesh: Mesh = ALONE) -> Kept:
+    """The gradient of `weight` times the mean cross entropy of the replies in some rows, accumulated beside
+    the policy's, over this rank's share of them."""
+    share, T = mesh.share(len(every.ids_BT)), every.ids_BT.shape[1]
+    batch = _some(every, share) if share else padding(T)
     device = model.device
     h_BTD, _ = model.hidden(batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device)))
     h_MD = model.final(h_BTD).flatten(0, 1)
@@ -58,13 +45,23 @@ def gradient(
     part = int((batch.targets_BT != IGNORED).sum()) / max(int((every.targets_BT != IGNORED).sum()), 1)
     (weight * part * loss).backward()
     (kept,) = mesh.sums(part * float(loss.detach()))
-    return Kept(kept, len(share) * longest, longest)
+    return Kept(kept, len(share) * T, T)
 
 
 def _some(batch: Batch, share: range) -> Batch:
     return Batch(
         *(tensor[share.start : share.stop] for tensor in (batch.ids_BT, batch.targets_BT, batch.doc_BT))
     )
+
+
+def talk(
+    tokenizer: Tokenizer, levels: Mapping[str, Sequence[int]], n: int, longest: int, seed: int
+) -> Batch | None:
+    """Rows with the latest turns of `n` conversations, half of them behind problems of `levels`; None where
+    none fits into `longest` tokens."""
+    rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
+    fitting = [r for r in rendered if len(r.ids) <= longest]
+    return rows(fitting, longest, seed) if fitting else None
 
 
 def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conversation]:
@@ -77,9 +74,14 @@ def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conver
 
 
 def rows(rendered: Sequence[Rendered], T: int, seed: int) -> Batch:
-    """Conversations of at most `T` tokens side by side in rows, packed as a stage's documents are."""
+    """Conversations of at most `T` tokens side by side in rows."""
+    every = packed(rendered, T, seed)
+    return every.batch(0, every.rows[SOURCE].n_rows)
+
+
+def packed(rendered: Sequence[Rendered], T: int, seed: int) -> Packed:
+    """Conversations packed as a stage's documents are."""
     tokens = np.concatenate([r.ids for r in rendered])
     trained = np.concatenate([r.trained for r in rendered])
     offsets = np.cumsum([0, *(len(r.ids) for r in rendered)])
-    packed = Packed({"talk": Shard(tokens, trained, offsets)}, {"talk": 1.0}, T, seed)
-    return packed.batch(0, packed.rows["talk"].n_rows)
+    return Packed({SOURCE: Shard(tokens, trained, offsets)}, {SOURCE: 1.0}, T, seed)

@@ -7,7 +7,7 @@ from nomoat.data.conversation import LANGS, fold, topics, wordings
 from nomoat.model.loss import IGNORED
 from nomoat.model.spec import Kernels
 from nomoat.model.transformer import Transformer
-from nomoat.rl import talk
+from nomoat.rl import kept
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import render_batch, render_latest
 from nomoat.train.objective import ObjectiveConfig, gradient
@@ -33,8 +33,8 @@ def model(tokenizer):
 
 
 def test_half_of_the_talk_stands_behind_problems_and_none_in_held_out_words():
-    talks = talk.drawn(LEVELS, 40, 3)
-    assert talks == talk.drawn(LEVELS, 40, 3) != talk.drawn(LEVELS, 40, 4)
+    talks = kept.drawn(LEVELS, 40, 3)
+    assert talks == kept.drawn(LEVELS, 40, 3) != kept.drawn(LEVELS, 40, 4)
     said = {answer[lang] for t in topics().values() for answer in t.answers for lang in LANGS}
     assert all(turns[-1].content in said for turns in talks)
     asked = {fold(turn.content) for turns in talks for turn in turns if turn.role == "user"}
@@ -49,9 +49,9 @@ def test_half_of_the_talk_stands_behind_problems_and_none_in_held_out_words():
 
 
 def test_rows_hold_each_conversation_once(tokenizer):
-    rendered = render_batch(tokenizer, talk.drawn(LEVELS, 12, 0), generate=False)
+    rendered = render_batch(tokenizer, kept.drawn(LEVELS, 12, 0), generate=False)
     widest = max(len(r.ids) for r in rendered)
-    batch = talk.rows(rendered, widest, 0)
+    batch = kept.rows(rendered, widest, 0)
     assert batch.ids_BT.shape[1] == widest
     found = []
     for b in range(len(batch.ids_BT)):
@@ -71,21 +71,20 @@ def test_rows_hold_each_conversation_once(tokenizer):
 def test_the_gradient_is_the_weighted_one_of_training_on_the_same_rows(tokenizer, model):
     n, weight = 6, 0.25
     model.zero_grad()
-    kept = talk.gradient(model, tokenizer, LEVELS, n, weight, seed=5)
-    ours = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     longest = model.spec.context
-    latest = render_latest(tokenizer, talk.drawn(LEVELS, n, 5), longest, generate=False)
+    batch = kept.talk(tokenizer, LEVELS, n, longest, seed=5)
+    found = kept.gradient(model, batch, weight)
+    ours = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    latest = render_latest(tokenizer, kept.drawn(LEVELS, n, 5), longest, generate=False)
     rendered = [r for r in latest if len(r.ids) <= longest]
     assert rendered
     model.zero_grad()
-    trained = gradient(model, talk.rows(rendered, longest, 5), ObjectiveConfig(balance_weight=0.0))
-    assert kept.loss == pytest.approx(trained.loss)
+    trained = gradient(model, kept.rows(rendered, longest, 5), ObjectiveConfig(balance_weight=0.0))
+    assert found.loss == pytest.approx(trained.loss)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(ours[name], weight * parameter.grad)
 
 
-def test_without_room_nothing_is_kept(tokenizer, model):
-    model.zero_grad()
-    narrow = Transformer(model.spec.changed(context=4), Kernels()).initialise(1)
-    assert talk.gradient(narrow, tokenizer, LEVELS, 3, 1.0, seed=0) is None
+def test_without_room_nothing_is_kept(tokenizer):
+    assert kept.talk(tokenizer, LEVELS, 3, 4, seed=0) is None

@@ -251,8 +251,10 @@ def step_seconds(table: JsonObject, look: Look) -> float:
     drawn += look.prompt / look.read_a_second
     learnt = (look.prompt + written) / look.learnt_a_second
     each = DRAWN * drawn + LIVE * learnt
-    replayed = kept.ROW_TOKENS * rl["replay_rows"] / look.learnt_a_second if rl["replay"] else 0.0
-    return rl["prompts"] * each + replayed + OVERHEAD * look.parameters
+    seconds = rl["prompts"] * each + OVERHEAD * look.parameters
+    if rl["replay"]:
+        seconds += kept.ROW_TOKENS * rl["replay_rows"] / look.learnt_a_second
+    return seconds
 
 
 def steps_of(table: JsonObject, look: Look) -> Iterator[Step]:

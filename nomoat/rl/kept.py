@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nomoat.data.conversation import conversations, exchange
 from nomoat.data.dialogue import earlier
 from nomoat.data.packing import Batch, Packed
 from nomoat.data.shards import Shard
 from nomoat.model.loss import IGNORED, cross_entropy
+from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.tokenizer.bpe import Tokenizer
@@ -36,32 +38,43 @@ class Kept:
 def gradient(model: Transformer, every: Batch, weight: float, mesh: Mesh = ALONE) -> Kept:
     """The gradient of `weight` times the mean cross entropy of the replies in some rows, accumulated beside
     the policy's, over this rank's share of them."""
-    share, T = mesh.share(len(every.ids_BT)), every.ids_BT.shape[1]
-    batch = _some(every, share) if share else padding(T)
-    device = model.device
-    h_BTD, _ = model.hidden(batch.ids_BT.to(device), mask=document_mask(batch.doc_BT.to(device)))
+    n_rows, T = every.ids_BT.shape
+    share = mesh.share(n_rows)
+    batch = _some(every, share, model.device)
+    h_BTD, _ = model.hidden(batch.ids_BT, mask=document_mask(batch.doc_BT))
     h_MD = model.final(h_BTD).flatten(0, 1)
-    loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.to(device).flatten())
-    part = int((batch.targets_BT != IGNORED).sum()) / max(int((every.targets_BT != IGNORED).sum()), 1)
-    (weight * part * loss).backward()
-    (kept,) = mesh.sums(part * float(loss.detach()))
+    loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.flatten())
+    loss = _trained(batch) / max(_trained(every), 1) * loss
+    (weight * loss).backward()
+    (kept,) = mesh.sums(float(loss.detach()))
     return Kept(kept, len(share) * T, T)
 
 
-def _some(batch: Batch, share: range) -> Batch:
-    return Batch(
-        *(tensor[share.start : share.stop] for tensor in (batch.ids_BT, batch.targets_BT, batch.doc_BT))
-    )
+def _trained(batch: Batch) -> int:
+    return int((batch.targets_BT != IGNORED).sum())
+
+
+def _some(every: Batch, share: range, device: torch.device) -> Batch:
+    """A rank's rows; a rank without any passes padding along."""
+    batch = every if share else padding(every.ids_BT.shape[1])
+    rows = slice(share.start, share.stop) if share else slice(None)
+    tensors = batch.ids_BT, batch.targets_BT, batch.doc_BT
+    return Batch(*(tensor[rows].to(device) for tensor in tensors))
+
+
+def longest(spec: Spec) -> int:
+    """Tokens of a row."""
+    return min(ROW_TOKENS, spec.context)
 
 
 def talk(
-    tokenizer: Tokenizer, levels: Mapping[str, Sequence[int]], n: int, longest: int, seed: int
+    tokenizer: Tokenizer, levels: Mapping[str, Sequence[int]], n: int, T: int, seed: int
 ) -> Batch | None:
-    """Rows with the latest turns of `n` conversations, half of them behind problems of `levels`; None where
-    none fits into `longest` tokens."""
-    rendered = render_latest(tokenizer, drawn(levels, n, seed), longest, generate=False)
-    fitting = [r for r in rendered if len(r.ids) <= longest]
-    return rows(fitting, longest, seed) if fitting else None
+    """Rows of `T` tokens with the latest turns of `n` conversations, half of them behind problems of
+    `levels`; None where none fits."""
+    rendered = render_latest(tokenizer, drawn(levels, n, seed), T, generate=False)
+    fitting = [r for r in rendered if len(r.ids) <= T]
+    return rows(fitting, T, seed) if fitting else None
 
 
 def drawn(levels: Mapping[str, Sequence[int]], n: int, seed: int) -> list[Conversation]:

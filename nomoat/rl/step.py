@@ -269,15 +269,17 @@ class Learner:
 
     def keep(self, number: int) -> dict[str, kept.Kept]:
         """What goes with the last minibatch so that it isn't forgotten, by what it is."""
-        s, longest = self.settings, min(kept.ROW_TOKENS, self.model.spec.context)
-        rows = {}
+        s, mesh, found = self.settings, self.session.mesh, {}
         if s.talk:
             key = self.key("talk", number, 0)
-            rows["talk"] = kept.talk(self.tokenizer, s.tasks, s.talk, longest, key), s.talk_weight
+            batch = kept.talk(self.tokenizer, s.tasks, s.talk, kept.longest(self.model.spec), key)
+            if batch:
+                found["talk"] = kept.gradient(self.model, batch, s.talk_weight, mesh)
         if self.replies:
-            rows["replay"] = self.replies.batch(number * s.replay_rows, s.replay_rows), s.replay_weight
-        mesh = self.session.mesh
-        return {name: kept.gradient(self.model, *row, mesh) for name, row in rows.items() if row[0]}
+            n = s.replay_rows
+            batch = self.replies.batch(number * n, n)
+            found["replay"] = kept.gradient(self.model, batch, s.replay_weight, mesh)
+        return found
 
     def half_step(self, factor: float) -> None:
         """An update between two minibatches of one step; nothing happens where a gradient is not finite."""
@@ -341,5 +343,10 @@ def cost(
     for part in beside:
         flops += part.tokens * counts.flops_train(spec, part.width / 2)
         executed += part.tokens * counts.flops_train(spec, part.width, model.kernels)
-    loss = sum(update.loss for update in updates)
-    return Gradient(loss, written, flops, executed, telemetry)
+    return Gradient(
+        loss=sum(update.loss for update in updates),
+        tokens=written,
+        flops_model=flops,
+        flops_executed=executed,
+        telemetry=telemetry,
+    )

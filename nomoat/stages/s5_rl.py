@@ -83,7 +83,7 @@ def replies(session: Session, config: Config, recipe: Recipe, model: Transformer
     if not config.replay:
         return None
     every = list(documents.replayed(inputs.samples(session, stage) for stage in config.replay))
-    return kept.packed(every, min(kept.ROW_TOKENS, model.spec.context), recipe.key(config.name, "replay"))
+    return kept.packed(every, kept.longest(model.spec), recipe.key(config.name, "replay"))
 
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Callable[[], None]]:
@@ -154,9 +154,9 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
-    learned += 3 * config.steps * config.talk * estimate.TALK_TOKENS * forward
-    if config.replay:
-        learned += (2 if config.lora else 3) * config.steps * config.replay_rows * kept.ROW_TOKENS * forward
+    beside = config.talk * estimate.TALK_TOKENS
+    beside += kept.ROW_TOKENS * config.replay_rows if config.replay else 0
+    learned += (2 if config.lora else 3) * config.steps * beside * forward
     passes = 4 / 3 if config.kl else 1
     return {
         "parameters": counts.params_total(spec),

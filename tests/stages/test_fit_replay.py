@@ -64,6 +64,29 @@ def test_replies_are_learnt_beside_the_task_and_resumed_to_the_same_bits(place, 
     assert all(0 < len(record["ids"]) - record["n_prompt"] <= 4 for record in records)
 
 
+def test_reinforcement_keeps_the_replies_too(place, tmp_path, weights):
+    """A row a step, at its weight; weighed nothing it changes nothing, and a half is gone on with in bits."""
+
+    def of(**changes):
+        table = recipe(place).table
+        rl = {"kind": "rl", "steps": 4, "prompts": 2, "group": 2, "max_new_tokens": 3, "replay": ["said"]}
+        rl |= {"tasks": {"addition": [2]}, "lora": {"rank": 2}, "rewards": {"accuracy": 1.0, "random": 1.0}}
+        return resolve({**table, "stages": [table["stages"][1], {**rl, **changes}]})
+
+    whole = ran(tmp_path / "whole", of())
+    with pytest.raises(Interrupted):
+        ran(tmp_path / "halved", of(), stop_at=2)
+    assert weights(ran(tmp_path / "halved", of()).root, "rl") == weights(whole.root, "rl")
+    steps = whole.curve("rl")
+    assert all(step["replay_loss"] > 0 for step in steps)
+    assert len({step["replay_loss"] for step in steps}) == 4
+    kept = ran(tmp_path / "kept", of(replay_weight=30.0, optim={"matrices": "adamw", "adam_lr": 0.01}))
+    loose = ran(tmp_path / "loose", of(replay=[], optim={"matrices": "adamw", "adam_lr": 0.01}))
+    assert "replay_loss" not in loose.curve("rl")[0]
+    assert loose.curve("rl")[0]["loss"] == pytest.approx(kept.curve("rl")[0]["loss"])
+    assert weights(loose.root, "rl") != weights(kept.root, "rl")
+
+
 def test_nothing_is_asked_that_is_measured_and_nothing_twice():
     questions = [e.problem.prompt.lower() for e in general.asked(10**6)]
     assert len(set(questions)) == len(questions) == len(shipped(general.__file__)["questions"])

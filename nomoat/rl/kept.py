@@ -43,7 +43,8 @@ def gradient(model: Transformer, every: Batch, weight: float, mesh: Mesh = ALONE
     batch = _some(every, share, model.device)
     h_BTD, _ = model.hidden(batch.ids_BT, mask=document_mask(batch.doc_BT))
     h_MD = model.final(h_BTD).flatten(0, 1)
-    loss, _ = cross_entropy(h_MD, model.head.weight, batch.targets_BT.flatten())
+    targets_M = batch.targets_BT.flatten()
+    loss, _ = cross_entropy(h_MD, model.head.weight, targets_M)
     loss = _trained(batch) / max(_trained(every), 1) * loss
     (weight * loss).backward()
     (kept,) = mesh.sums(float(loss.detach()))

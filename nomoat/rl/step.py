@@ -276,8 +276,7 @@ class Learner:
             if batch:
                 found["talk"] = kept.gradient(self.model, batch, s.talk_weight, mesh)
         if self.replies:
-            n = s.replay_rows
-            batch = self.replies.batch(number * n, n)
+            batch = self.replies.batch(number * s.replay_rows, s.replay_rows)
             found["replay"] = kept.gradient(self.model, batch, s.replay_weight, mesh)
         return found
 
@@ -323,8 +322,7 @@ def cost(
     beside: Sequence[kept.Kept],
     telemetry: dict,
 ) -> Gradient:
-    """What the step cost, for the log: prompts prefilled once a group, new tokens, and the columns of the
-    updates."""
+    """What the step cost: prompts prefilled once a group, new tokens, and the columns of the updates."""
     spec = model.spec
     lengths = [judged.rollout.length for judged in reward.flat(batch.own)]
     written = sum(lengths)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,15 @@ from types import ModuleType
 
 from nomoat.config import TaskError
 from nomoat.files import writing
+from nomoat.stats import grouped
 from nomoat.tasks import base, contract, exact, find
 from nomoat.tasks.base import Problem, Task
 
 N_SAMPLES, N_SHOWN = 24, 5
-MAX_COMPLAINTS = 20
+MAX_COMPLAINTS = 8  # of one level
+DRAWS, FEW = 600, 200  # problems of a level that are counted, and so many different ones as are few
+N_MISSES = 4
+TEACH = "nomoat teach smollm2 --task"
 CHECKED = (
     "checked: witness, near misses, other problems' answers, hostile answers, time, splits, languages, "
     "other processes"
@@ -35,7 +40,7 @@ def new(path: str | Path) -> str:
         ) from None
     with writing(path, path), file:
         file.write(Path(__file__).with_name("template.txt").read_text("utf-8"))
-    return f"{path} is a task that works; make it yours, then: nomoat task check {path}"
+    return f"{path} is a task that works; make it yours, then: nomoat task check {shlex.quote(str(path))}"
 
 
 def check(name: str | Path) -> tuple[list[str], str]:
@@ -43,9 +48,9 @@ def check(name: str | Path) -> tuple[list[str], str]:
     task = find.find(str(name))
     samples = sampled(task)
     if isinstance(task, ModuleType):
-        complaints = contract.contract(task)
+        complaints = contract.contract(task, processes=3)
     else:
-        complaints = list(dict.fromkeys(screened(task, samples)))
+        complaints = list(dict.fromkeys(screened(task, [problem for _, problem in samples])))
     levels = ", ".join(map(str, task.levels))
     lines = [f"{base.short(task)}: levels {levels}"]
     if hasattr(task, "listed"):
@@ -53,40 +58,66 @@ def check(name: str | Path) -> tuple[list[str], str]:
         lines.append(f"split: {left}")
         if not task.listed["eval"]:
             complaints.insert(0, f"no problem {base.SIDES['eval']}: {left}")
-    for problem, other in spread(samples):
-        lines += shown(task, problem, other)
-    summary = [f"wrong: {complaint}" for complaint in complaints[:MAX_COMPLAINTS]] or [CHECKED]
-    return complaints, "\n".join([*lines, "", *getattr(task, "notes", []), *summary])
+    for level, problem, other in spread(samples):
+        heading = f"level {level}" if len(task.levels) > 1 else ""
+        lines += ["", heading, *shown(task, problem, other)]
+    if isinstance(task, ModuleType):
+        lines += ["", *few(task)]
+    lines += ["", *getattr(task, "notes", []), *summed(complaints)]
+    if not complaints:
+        lines.append(f"all is well; a small open model learns it by: {TEACH} {shlex.quote(str(name))}")
+    return complaints, "\n".join(lines)
 
 
-def spread(samples: list[Problem]) -> list[tuple[Problem, Problem]]:
-    """The N_SHOWN problems that are shown, each with another."""
-    pairs = {problem.prompt: (problem, other) for problem, other in itertools.pairwise(samples)}
-    apart = max(1, len(pairs) // N_SHOWN)
-    return list(pairs.values())[::apart][:N_SHOWN]
+def summed(complaints: list[str]) -> Iterator[str]:
+    """The first complaints of each level, and how many more there are; or what was checked."""
+    for level, of_level in grouped((complaint.partition(":")[0], complaint) for complaint in complaints).items():
+        yield from (f"wrong: {complaint}" for complaint in of_level[:MAX_COMPLAINTS])
+        if more := len(of_level) - MAX_COMPLAINTS:
+            yield f"wrong: and {more} more of {level}"
+    if not complaints:
+        yield CHECKED
 
 
-def sampled(task: Task) -> list[Problem]:
-    """Problems of every level, the easy ones first."""
-    n_levels = len(task.levels)
-    return [
-        task.make(base.Rng(f"check/{i}"), task.levels[i * n_levels // N_SAMPLES]) for i in range(N_SAMPLES)
-    ]
+def few(task: Task) -> Iterator[str]:
+    """The levels that have too few problems to measure a model well."""
+    for level in task.levels:
+        keys = {task.make(base.Rng(f"few/{level}/{i}"), level).key for i in range(DRAWS)}
+        if len(keys) < FEW:
+            yield (
+                f"few: level {level} has some {len(keys)} problems, of which 1 in 16 is held out: "
+                "what is measured there says little; widen what `make` draws"
+            )
+
+
+def spread(samples: list[tuple[int, Problem]]) -> list[tuple[int, Problem, Problem]]:
+    """The N_SHOWN problems that are shown, of easy and hard levels, each with its level and another."""
+    pairs = {first[1].prompt: (*first, other) for first, (_, other) in itertools.pairwise(samples)}
+    places = {round(i * (len(pairs) - 1) / (N_SHOWN - 1)) for i in range(N_SHOWN)}
+    return [pair for i, pair in enumerate(pairs.values()) if i in places]
+
+
+def sampled(task: Task) -> list[tuple[int, Problem]]:
+    """Problems of every level, with it, the easy ones first."""
+    levels = [task.levels[i * len(task.levels) // N_SAMPLES] for i in range(N_SAMPLES)]
+    return [(level, task.make(base.Rng(f"check/{i}"), level)) for i, level in enumerate(levels)]
 
 
 def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
-    yield ""
     yield f"  prompt   {problem.prompt!r}"
-    yield f"  chain    {task.work(problem)!r}"
+    yield f"  chain    {chain!r}" if (chain := task.work(problem)) else "  chain    none: no `work`"
     rule = getattr(task, "rule", None)
-    others = task.near_misses(problem)[:4]
+    misses = task.near_misses(problem)
+    others, more = misses[:N_MISSES], len(misses) - N_MISSES
     if not isinstance(task, ModuleType):
-        others = tried(problem, other)
+        others, more = tried(problem, other), 0
     for text in dict.fromkeys([problem.witness.strip(), *others]):
         got = contract.verdict(task.check, problem, handed(task, problem, text))
         verb = contract.says(got)
         line = f"  {verb:<8} {text[:100]!r}"
         yield f"{line}  ({rule(problem, text)})" if rule else line
+    if more > 0:
+        yield f"  and {more} more near misses"
 
 
 def handed(task: Task, problem: Problem, text: str) -> str:

@@ -108,27 +108,29 @@ def fingerprint(task: Task, count: int = 8) -> str:
     return digest.hexdigest()
 
 
-def elsewhere(task: Task) -> str:
+def elsewhere(task: Task, seed: int = 1) -> str:
     """The fingerprint as another process under another hash seed computes it."""
     code = """
 import sys
 from nomoat.tasks import contract, find
 print(contract.fingerprint(find.load_file(sys.argv[1])))
 """
-    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    mine = os.environ.get("PYTHONHASHSEED")
+    other = str(seed + 100 if mine == str(seed) else seed)
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, "-c", code, str(Path(task.__file__).resolve())],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONHASHSEED": other, "PYTHONPATH": path},
         check=False,
     )
     return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
 
 
-def contract(task: Task, count: int = 200) -> list[str]:
-    """What the task breaks of the contract, one line each, by `count` problems of each level.
+def contract(task: Task, count: int = 200, processes: int = 1) -> list[str]:
+    """What the task breaks of the contract, one line each, by `count` problems of each level, and in so many
+    other processes.
 
     An empty list means that it keeps it.
     """
@@ -137,7 +139,8 @@ def contract(task: Task, count: int = 200) -> list[str]:
     if not ascends(task.levels):
         return [f"levels {task.levels!r} don't ascend"]
     complaints = dict.fromkeys(c for level in task.levels for c in of_level(task, level, count))
-    if not complaints and fingerprint(task) != elsewhere(task):
+    own = None if complaints else fingerprint(task)
+    if own and any(elsewhere(task, seed) != own for seed in range(1, 1 + processes)):
         return ["another process under another hash seed sees other problems"]
     return list(complaints)
 
@@ -157,6 +160,9 @@ def of_level(task: Task, level: int, count: int) -> Iterator[str]:
     except TaskError as error:
         yield str(error)
         return
+    if any(again(task, level, seed) for seed in range(3)):
+        yield f"level {level}: make gives two problems for one rng; draw every choice from `rng`"
+        return
     complaints = (
         of_splits(train, held),
         of_pairs(task, train + held),
@@ -164,6 +170,12 @@ def of_level(task: Task, level: int, count: int) -> Iterator[str]:
         of_hostile_answers(task, train[:2]),
     )
     yield from (f"level {level}: {complaint}" for complaint in itertools.chain(*complaints))
+
+
+def again(task: Task, level: int, seed: int) -> bool:
+    """Whether a problem is another one when it is made again."""
+    first, second = (task.make(Rng(f"again/{level}/{seed}"), level) for _ in range(2))
+    return first != second
 
 
 def drawn(task: Task, level: int, split: str, n: int, seed: int = 0) -> list[Problem]:
@@ -182,6 +194,7 @@ def of_pairs(task: Task, stream: list[Problem]) -> Iterator[str]:
     """Each problem by itself, beside its neighbour, and beside those with its prompt or its key."""
     by_prompt = {}
     by_key = {}
+    yield from of_wordings(stream)
     for problem, other in itertools.pairwise(stream):
         yield from of_answers(task, problem, other)
         yield from of_chain(task, problem)
@@ -192,6 +205,16 @@ def of_pairs(task: Task, stream: list[Problem]) -> Iterator[str]:
         if same_language and verdict(task.check, problem, twin.witness) is not True:
             yield f"one key, two answers: {problem.key!r}"
         yield from of_reply(task, problem)
+
+
+def of_wordings(stream: list[Problem]) -> Iterator[str]:
+    """Keys that hold the prompt part one problem into as many as it has wordings."""
+    known: dict[str, Problem] = {}
+    for problem in stream:
+        facts = {name: fact for name, fact in problem.facts.items() if name != "lang"}
+        first = known.setdefault(repr((problem.witness, facts)), problem)
+        if facts and first.key != problem.key and problem.prompt in problem.key:
+            yield f"one problem, two keys: {first.key!r}, {problem.key!r}; a key without the wording is one"
 
 
 def of_answers(task: Task, problem: Problem, other: Problem) -> Iterator[str]:

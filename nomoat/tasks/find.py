@@ -54,6 +54,8 @@ def find(name: str) -> Task:
     if name.startswith("rg:"):
         return gym.load(name.removeprefix("rg:"))
     known = f"a .py, .jsonl, .json, .csv, .tsv file or one of: {', '.join(FAMILIES)}"
+    if Path(f"{name}.py").is_file():
+        raise TaskError(f"no task {name!r}; did you mean {name}.py?")
     expected = FOREIGN if ":" in name else known
     raise TaskError(f"no task {name!r}; expected {expected}; choose one")
 
@@ -79,9 +81,24 @@ def load_file(path: str | Path) -> Task:
         expected = "expected whole numbers that ascend"
         raise TaskError(f"{path} has levels = {module.levels!r:.80}; {expected}; mend them")
     module.check = guest.total(module.check, str(path))
-    module.make = guest.strict(module.make, f"{path}: make", Problem)
-    module.near_misses = guest.strict(module.near_misses, f"{path}: near_misses", list)
+    module.make = guest.strict(module.make, f"{path}: make", Problem, of_problem)
+    module.near_misses = guest.strict(module.near_misses, f"{path}: near_misses", list, of_texts)
     written = getattr(module, "work", base.no_work)
     module.work = written if written is base.no_work else guest.strict(written, f"{path}: work", str)
     module.named = str(path)
     return module
+
+
+def of_problem(problem: Problem) -> str:
+    """Which part of a problem is no text, or nothing; "" where all is well."""
+    for name in ("prompt", "key", "witness"):
+        value = getattr(problem, name)
+        if not isinstance(value, str) or not value.strip():
+            return f"its {name} is {value!r:.60}, expected a text (str)"
+    return ""
+
+
+def of_texts(texts: list) -> str:
+    """Which of them is no text; "" where all are."""
+    others = [text for text in texts if not isinstance(text, str)]
+    return f"it gave {others[0]!r:.60} among them, expected texts (str)" if others else ""

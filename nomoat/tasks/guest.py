@@ -151,16 +151,21 @@ def raw(check: Callable) -> Callable:
     return getattr(check, "raises", check)
 
 
-def strict(function: Callable, name: str, kind: type) -> Callable:
-    """The function, with a TaskError where it raises, or gives an empty list or something else than a `kind`.
+def strict(
+    function: Callable, name: str, kind: type, wrong: Callable[[Any], str] = lambda value: ""
+) -> Callable:
+    """The function, with a TaskError where it raises, or gives an empty list, something else than a `kind`,
+    or one of which `wrong` says what is.
     """
 
     @functools.wraps(function)
     def given(*args: Any) -> Any:
         value = attempt(function, *args)
-        if isinstance(value, kind) and value != []:
+        is_one = isinstance(value, kind) and value != []
+        if is_one and not (fault := wrong(value)):
             return value
-        what = value.words if isinstance(value, Fault) else f"it gave {value!r:.80}"
+        given_so = fault if is_one else f"it gave {value!r:.80}"
+        what = value.words if isinstance(value, Fault) else given_so
         raise TaskError(f"{name} fails ({what}); expected a {kind.__name__}; mend it")
 
     return given

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from nomoat.config import DataError, TaskError
-from nomoat.tasks import authoring, base
+from nomoat.tasks import authoring, base, find
 
 ROOT = Path(base.__file__).parent
 
@@ -25,6 +25,73 @@ def test_a_new_task_works_and_says_what_comes_next(tmp_path):
     assert complaints == []
     for word in ("levels 3, 4, 5", "prompt", "chain", "accepts", "rejects", "checked: witness"):
         assert word in text
+
+
+MINE = """
+import random
+from nomoat.tasks.base import Problem, ask, others, same
+levels = (1, 2)
+WORDINGS = {"en": ("Double {n}.", "Twice {n}?")}
+
+def make(rng, level):
+    n = rng.randrange(1000 * level)
+    return ask(rng, WORDINGS, f"twice {n}", str(2 * n), {"n": n}, n=n)
+
+def check(problem, answer):
+    return same(answer, problem.witness)
+
+def near_misses(problem):
+    n = problem.facts["n"]
+    return others(problem, n, 2 * n + 1, 2 * n - 1, 3 * n, -n)
+"""
+SLIPS = [
+    ("randrange(1000 * level)", "randrange(40)", "few: level 1 has some 40 problems, of which 1 in 16"),
+    ("rng.randrange", "random.randrange", "wrong: level 2: make gives two problems for one rng"),
+    ('f"twice {n}"', 'f"{n} {rng.random()}"', "wrong: level 1: one prompt, two problems"),
+    ('"en": (', '"fr": (', "wordings in ['fr']; expected wordings under one of"),
+    ("str(2 * n)", "2 * n", ", expected a text (str)); expected a Problem; mend it"),
+    ('f"twice {n}"', '""', "make fails (its key is '', expected a text (str))"),
+    ("others(problem, n,", "[2 * n, 1, 2] or (n,", "near_misses fails (it gave"),
+]
+
+
+def test_a_task_in_one_language_shows_each_level_and_what_comes_next(tmp_path):
+    path = tmp_path / "my task.py"
+    path.write_text(MINE)
+    complaints, text = authoring.check(path)
+    assert complaints == []
+    for words in ("level 1\n", "level 2\n", "chain    none: no `work`", "and 1 more near misses"):
+        assert words in text
+    assert text.endswith(f"all is well; a small open model learns it by: {authoring.TEACH} '{path}'")
+    assert {problem.facts["lang"] for _, problem in authoring.sampled(find.find(str(path)))} == {"en"}
+
+
+@pytest.mark.parametrize(("right", "slip", "said"), SLIPS, ids=[said for *_, said in SLIPS])
+def test_the_likeliest_slips_are_told_in_a_sentence(tmp_path, right, slip, said):
+    path = tmp_path / "mine.py"
+    assert right in MINE
+    path.write_text(MINE.replace(right, slip))
+    try:
+        text = authoring.check(path)[1]
+    except TaskError as error:
+        text = str(error)
+    assert said in text
+
+
+def test_keys_that_hold_the_wording_are_told(tmp_path):
+    path = tmp_path / "mine.py"
+    make = "    problem = ask(rng, WORDINGS, '', str(2 * n), {'n': n}, n=n)\n"
+    path.write_text(MINE.replace("randrange(1000 * level)", "randrange(300)").replace(
+        '    return ask(rng, WORDINGS, f"twice {n}", str(2 * n), {"n": n}, n=n)',
+        make + "    return Problem(problem.prompt, problem.prompt, problem.witness, problem.facts)",
+    ))  # fmt: skip
+    assert "one problem, two keys: " in authoring.check(path)[1]
+
+
+def test_many_complaints_are_counted_by_level():
+    said = [*authoring.summed([f"level {n % 2}: {n}" for n in range(30)])]
+    assert said[8] == "wrong: and 7 more of level 0"
+    assert len(said) == 18
 
 
 def test_nothing_is_overwritten(tmp_path):

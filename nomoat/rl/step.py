@@ -46,10 +46,9 @@ class Settings(grpo.Objective):
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, or
-    `replay_rows` rows of what a model replied in earlier stages (`replay`), are kept by their cross entropy
-    times a weight (rl/kept.py).  The reference of `kl` is what the stage started from, or the policy of
-    `refresh` steps ago at most.
+    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, or rows
+    of what a model replied in earlier stages (`replay`), are kept by their cross entropy (rl/kept.py).  The
+    reference of `kl` is what the stage started from, or the policy of `refresh` steps ago at most.
     """
 
     tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)
@@ -269,15 +268,16 @@ class Learner:
 
     def keep(self, number: int) -> dict[str, kept.Kept]:
         """What goes with the last minibatch so that it isn't forgotten, by what it is."""
-        s, mesh, found = self.settings, self.session.mesh, {}
+        s, found = self.settings, {}
+        learn = partial(kept.gradient, self.model, mesh=self.session.mesh)
         if s.talk:
-            key = self.key("talk", number, 0)
-            batch = kept.talk(self.tokenizer, s.tasks, s.talk, kept.longest(self.model.spec), key)
+            T, key = kept.longest(self.model.spec), self.key("talk", number, 0)
+            batch = kept.talk(self.tokenizer, s.tasks, s.talk, T, key)
             if batch:
-                found["talk"] = kept.gradient(self.model, batch, s.talk_weight, mesh)
+                found["talk"] = learn(batch, s.talk_weight)
         if self.replies:
             batch = self.replies.batch(number * s.replay_rows, s.replay_rows)
-            found["replay"] = kept.gradient(self.model, batch, s.replay_weight, mesh)
+            found["replay"] = learn(batch, s.replay_weight)
         return found
 
     def half_step(self, factor: float) -> None:

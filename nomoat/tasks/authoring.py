@@ -71,7 +71,8 @@ def check(name: str | Path) -> tuple[list[str], str]:
 
 def summed(complaints: list[str]) -> Iterator[str]:
     """The first complaints of each level, and how many more there are; or what was checked."""
-    for level, of_level in grouped((complaint.partition(":")[0], complaint) for complaint in complaints).items():
+    levels = grouped((complaint.partition(":")[0], complaint) for complaint in complaints)
+    for level, of_level in levels.items():
         yield from (f"wrong: {complaint}" for complaint in of_level[:MAX_COMPLAINTS])
         if more := len(of_level) - MAX_COMPLAINTS:
             yield f"wrong: and {more} more of {level}"
@@ -105,19 +106,22 @@ def sampled(task: Task) -> list[tuple[int, Problem]]:
 
 def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
     yield f"  prompt   {problem.prompt!r}"
-    yield f"  chain    {chain!r}" if (chain := task.work(problem)) else "  chain    none: no `work`"
-    rule = getattr(task, "rule", None)
-    misses = task.near_misses(problem)
-    others, more = misses[:N_MISSES], len(misses) - N_MISSES
-    if not isinstance(task, ModuleType):
-        others, more = tried(problem, other), 0
-    for text in dict.fromkeys([problem.witness.strip(), *others]):
-        got = contract.verdict(task.check, problem, handed(task, problem, text))
-        verb = contract.says(got)
-        line = f"  {verb:<8} {text[:100]!r}"
-        yield f"{line}  ({rule(problem, text)})" if rule else line
-    if more > 0:
-        yield f"  and {more} more near misses"
+    chain = task.work(problem)
+    yield f"  chain    {chain!r}" if chain else "  chain    none: no `work`"
+    misses = task.near_misses(problem) if isinstance(task, ModuleType) else []
+    first, more = misses[:N_MISSES], misses[N_MISSES:]
+    wrong = first or tried(problem, other)
+    for text in dict.fromkeys([problem.witness.strip(), *wrong]):
+        yield judged(task, problem, text)
+    if more:
+        yield f"  and {len(more)} more near misses"
+
+
+def judged(task: Task, problem: Problem, text: str) -> str:
+    """What the checker says of an answer, and by which rule where it has some."""
+    verb = contract.says(contract.verdict(task.check, problem, handed(task, problem, text)))
+    line = f"  {verb:<8} {text[:100]!r}"
+    return f"{line}  ({task.rule(problem, text)})" if hasattr(task, "rule") else line
 
 
 def handed(task: Task, problem: Problem, text: str) -> str:

@@ -212,8 +212,10 @@ def of_wordings(stream: list[Problem]) -> Iterator[str]:
     known: dict[str, Problem] = {}
     for problem in stream:
         facts = {name: fact for name, fact in problem.facts.items() if name != "lang"}
-        first = known.setdefault(repr((problem.witness, facts)), problem)
-        if facts and first.key != problem.key and problem.prompt in problem.key:
+        same = repr((problem.witness, facts))
+        first = known.setdefault(same, problem)
+        is_known = facts and first.key != problem.key
+        if is_known and problem.prompt in problem.key:
             yield f"one problem, two keys: {first.key!r}, {problem.key!r}; a key without the wording is one"
 
 

@@ -161,11 +161,11 @@ def strict(
     @functools.wraps(function)
     def given(*args: Any) -> Any:
         value = attempt(function, *args)
-        is_one = isinstance(value, kind) and value != []
-        if is_one and not (fault := wrong(value)):
-            return value
-        given_so = fault if is_one else f"it gave {value!r:.80}"
-        what = value.words if isinstance(value, Fault) else given_so
+        what = value.words if isinstance(value, Fault) else f"it gave {value!r:.80}"
+        if isinstance(value, kind) and value != []:
+            what = wrong(value)
+            if not what:
+                return value
         raise TaskError(f"{name} fails ({what}); expected a {kind.__name__}; mend it")
 
     return given

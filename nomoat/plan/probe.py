@@ -188,8 +188,9 @@ def _asked_works(
     recipe: Recipe, config: StageConfig, asked: Answering
 ) -> Iterator[tuple[str, object, Work]]:
     """What a stage does with a policy that it asks."""
-    wave = "wave", asked.spec, min(asked.n_prompts * asked.group, ROWS)
-    yield "sampled", wave, Sampling(asked)
+    sampling = Sampling(asked)
+    wave = "wave", asked.spec, sampling.products, min(asked.n_prompts * asked.group, ROWS)
+    yield "sampled", wave, sampling
     if config.kind == "rl":
         yield "learned", config.name, Learning(asked, config)
     elif config.kind == "distill":

@@ -120,7 +120,8 @@ def check(temperature: float, engine: Engine | None, precision: Precision) -> No
         )
     if engine is not None and precision != "as is":
         raise ConfigError(
-            f"precision = {precision} beside an engine, which has its own; expected one of the two"
+            f"precision = {precision} beside an engine, which has its own; expected one of the two: leave "
+            "the precision out"
         )
 
 

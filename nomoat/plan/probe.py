@@ -220,5 +220,5 @@ def asked_of(recipe: Recipe, config: StageConfig) -> Answering:
         group=config.group if learns else config.samples,
         n_prompts=n_prompts,
         longest=config.max_new_tokens,
-        precision="fp32" if config.kind in ("distill", "reject") else config.precision,
+        precision="fp32" if config.kind == "distill" else config.precision,
     )

@@ -24,3 +24,9 @@ def test_reinforcement_is_planned_as_long_as_the_time_that_the_run_will_have_for
         rl = next(stage for stage in planned["stages"] if stage["name"] == "rl")
         assert 20 < rl["steps"] < teach.MOST_STEPS
         assert abs(rl["steps"] - left / times["step_seconds"]) <= 1
+
+
+def test_whatever_draws_does_so_in_the_precision_that_the_look_was_timed_in():
+    stages = read_recipe("teach")["stages"]
+    precisions = {stage["precision"] for stage in stages if "max_new_tokens" in stage}
+    assert len(precisions) == 1

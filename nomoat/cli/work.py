@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nomoat.report.progress import Watch
     from nomoat.stages.recipe import Recipe
 
-Observer = Callable[[JsonObject], None]
 SAMPLED = {"rl", "reject", "distill", "eval"}  # kinds of stages whose models answer
 
 

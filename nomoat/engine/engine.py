@@ -305,7 +305,8 @@ def is_compiled(model: Transformer, compiled: bool | None, precision: str, draft
         )
     if precision != "as is" and (compiled is False or not possible):
         raise ConfigError(
-            f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc"
+            f"precision = {precision} needs a compiled step; expected a C compiler, such as gcc, and a model "
+            "on the processor; leave it out"
         )
     if drafts == "mtp" and not model.spec.n_mtp:
         raise ConfigError(

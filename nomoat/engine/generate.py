@@ -92,8 +92,12 @@ class Sampler:
         max_new_tokens: int,
         **how: Any,
     ) -> list[list[Sample]]:
-        longest = max(map(len, prompts), default=0) + max_new_tokens
-        if self.engine is None or n_blocks(min(longest, model.spec.context)) > self.engine.blocks.n:
+        if not prompts:
+            return []
+        longest = max(map(len, prompts)) + max_new_tokens
+        if self.engine and n_blocks(min(longest, model.spec.context)) > self.engine.blocks.n:
+            self.engine = None  # before there is another: each has its own copy of the weights
+        if self.engine is None:
             rows = min(ROWS, len(prompts) * n_per_prompt)
             self.engine = engine_for(model, rows, longest, self.precision)
         sizes = {"n_per_prompt": n_per_prompt, "max_new_tokens": max_new_tokens}
@@ -116,7 +120,8 @@ def check(temperature: float, engine: Engine | None, precision: Precision) -> No
         )
     if engine is not None and precision != "as is":
         raise ConfigError(
-            f"precision = {precision} beside an engine, which has its own; expected one of the two"
+            f"precision = {precision} beside an engine, which has its own; expected one of the two: leave "
+            "the precision out"
         )
 
 

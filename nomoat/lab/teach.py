@@ -170,6 +170,7 @@ def _lengthen(table: JsonObject, kind: str | None, look: Look, seconds: float) -
     """The steps of cold start and reinforcement that so many seconds allow, the other stages taken off: of
     each the most, of reinforcement as if the cold start had learnt enough at once."""
     taken = {step.stage: step.seconds for step in steps_of(table, look)}
+    taken["eval"] *= SLOWER  # as `Plan.times` keeps it back
     left = seconds + taken["rl"]
     left -= sum(taken.values())
     if kind in ("worked", "shown"):

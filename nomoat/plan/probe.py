@@ -188,8 +188,9 @@ def _asked_works(
     recipe: Recipe, config: StageConfig, asked: Answering
 ) -> Iterator[tuple[str, object, Work]]:
     """What a stage does with a policy that it asks."""
-    wave = "wave", asked.spec, min(asked.n_prompts * asked.group, ROWS)
-    yield "sampled", wave, Sampling(asked)
+    sampling = Sampling(asked)
+    wave = "wave", asked.spec, sampling.products, min(asked.n_prompts * asked.group, ROWS)
+    yield "sampled", wave, sampling
     if config.kind == "rl":
         yield "learned", config.name, Learning(asked, config)
     elif config.kind == "distill":
@@ -219,5 +220,5 @@ def asked_of(recipe: Recipe, config: StageConfig) -> Answering:
         group=config.group if learns else config.samples,
         n_prompts=n_prompts,
         longest=config.max_new_tokens,
-        precision="fp32" if config.kind in ("distill", "reject") else config.precision,
+        precision="fp32" if config.kind == "distill" else config.precision,
     )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from nomoat.data.packing import Batch
 from nomoat.engine.engine import ROWS, Engine, Limits
 from nomoat.engine.generate import collected, products_for
+from nomoat.engine.native.layout import Precision
 from nomoat.engine.request import Request
 from nomoat.model import counts
 from nomoat.model.loss import IGNORED
@@ -91,10 +92,13 @@ class Sampling:
     def __call__(self) -> float:
         return timed(lambda: collected(self.engine(), self.requests, None))
 
+    @property
+    def products(self) -> Precision:
+        return products_for(self.asked.precision, torch.device("cpu"))
+
     def engine(self) -> Engine:
         limits = Limits(rows=self.n_prompts * self.asked.group)
-        products = products_for(self.asked.precision, self.model.device)
-        return Engine(self.model, limits, precision=products)
+        return Engine(self.model, limits, precision=self.products)
 
     @property
     def bytes(self) -> float:

@@ -2,6 +2,7 @@
 2.3.3)."""
 
 import json
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +39,7 @@ class Config(StageConfig):
     max_new_tokens: Count = 96
     temperature: float = Field(1.0, gt=0, le=100)
     think: bool | None = None
+    precision: Literal["bf16", "fp32"] = "fp32"  # of answers, see problems.Candidate
 
     @model_validator(mode="after")
     def _of_something(self):
@@ -54,7 +56,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
     tokenizer = load_tokenizer(session.run)
     model = to_device(load_model(session, config.source), session, "fp32").eval()
-    candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, config.temperature)
+    how = config.max_new_tokens, config.think, config.temperature, config.precision
+    candidate = Candidate(model, tokenizer, *how)
     if config.general:
         return _replies(session, config, candidate)
     return _right(session, config, recipe, candidate)
@@ -133,7 +136,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     spec = recipe.shape(config)
     forward = counts.flops_forward(spec, prompt + answer / 2)
     n_rows = min(n_answers, CHUNK * config.samples)
-    held = footprint.asking(spec, n_rows, config.max_new_tokens)
+    held = footprint.asking(spec, n_rows, config.max_new_tokens, config.precision)
     return {
         "tokens": round(written + read),
         "flops": (written + read) * forward,

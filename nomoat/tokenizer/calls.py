@@ -80,16 +80,23 @@ def untold(turn: Mapping[str, Any], text: str, bare: Callable[[str], str]) -> st
     """What a turn says that a text does not: its content, a name, or a key or value of its calls' arguments.
 
     Each is to stand there as often as it is said, as it is or as in JSON; `bare` drops what doesn't count.
+    The longest are looked for first: in them the others may stand, too.
     """
     content = turn.get("content") or ""
     said = [(*_spellings(content), content.rpartition("</think>")[2])]
     for call in turn.get("tool_calls") or ():
         said += [*_leaves(call["function"])]
     left = bare(text)
-    for spellings in sorted(said, key=lambda spellings: -len(spellings[0])):
-        spelling = next((s for s in map(bare, spellings) if s in left), None)
-        if spelling is None:
+    found = []
+    for spellings in said:
+        present = [s for s in map(bare, spellings) if s in left]
+        if not present:
             return spellings[0]
+        found.append((spellings[0], sorted(present, key=len, reverse=True)))
+    for what, present in sorted(found, key=lambda item: -len(item[1][0])):
+        spelling = next((s for s in present if s in left), None)
+        if spelling is None:
+            return what
         left = left.replace(spelling, "\0", 1) if spelling else left
     return None
 

@@ -112,6 +112,7 @@ def test_calls_of_one_sampler_share_an_engine_as_long_as_it_has_room(model):
         assert ids_of(drawn) == ids_of(sample(model, prompts, max_new_tokens=n, **how))
         engines.append(sampler.engine)
     assert engines[0] is engines[1] is engines[2]
+    assert Sampler("as is")(model, [], max_new_tokens=9, **how) == []
     sampler.engine.blocks.n = 1
     sampler(model, PROMPTS, max_new_tokens=40, **how)
     assert sampler.engine is not engines[0]

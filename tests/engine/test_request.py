@@ -133,8 +133,9 @@ def test_many_at_once_are_all_asked_or_none(model):
     whole(engine)
 
 
-def test_a_compiler_may_have_words_behind_it(monkeypatch, tmp_path):
+def test_a_compiler_may_have_words_behind_it_and_the_cache_be_no_directory(monkeypatch, tmp_path):
+    (tmp_path / "cache").touch()
     monkeypatch.setenv("CC", "gcc -g0")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "FLAGS", ["-O0" if flag == "-O2" else flag for flag in build.FLAGS])
     assert build.library.__wrapped__() is not None

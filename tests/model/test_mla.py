@@ -199,15 +199,19 @@ def test_attention_equals_a_loop_over_the_equations(d_q_latent):
 
 
 @pytest.mark.parametrize("T", [1, 5, 128, 131, 200])
+@pytest.mark.parametrize("n_kv_heads", [6, 2, 1])
 @pytest.mark.parametrize("per_row", [False, True], ids=["one mask", "a mask for each row"])
-def test_plain_attention_is_softmax_attention_with_its_gradient(T, per_row):
+def test_plain_attention_is_softmax_attention_with_its_gradient(T, n_kv_heads, per_row):
     generator = torch.Generator().manual_seed(T)
-    q, k, v = (torch.randn(2, 3, T, n, generator=generator, requires_grad=True) for n in (10, 10, 7))
+    q, k, v = (
+        torch.randn(2, n_heads, T, n, generator=generator, requires_grad=True)
+        for n_heads, n in ((6, 10), (n_kv_heads, 10), (n_kv_heads, 7))
+    )
     doc_BT = (torch.rand(2, T, generator=generator) < 0.05).cumsum(1) if per_row else torch.zeros(1, T)
     mask = (doc_BT[:, None, :, None] == doc_BT[:, None, None, :]) & torch.ones(T, T, dtype=torch.bool).tril()
     bias = mask_for(Kernels(attention="plain"), mask, T, torch.zeros(1))
-    weight = torch.randn(2, 3, T, 7, generator=generator)
-    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
+    weight = torch.randn(2, 6, T, 7, generator=generator)
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3, enable_gqa=True)
     got = PlainAttention.apply(q, k, v, bias, 0.3)
     close(got, want)
     gradients = [torch.autograd.grad(out, (q, k, v), weight) for out in (got, want)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nomoat.config import read_recipe
+from nomoat.engine.native import build
 from nomoat.model.spec import PRESETS
 from nomoat.plan import probe
 from nomoat.plan.budget import estimate, resolve
@@ -30,6 +31,16 @@ def test_every_kind_of_work_of_every_stage_is_told_of():
             assert planned <= kinds, config.name
     few = probe.timings_of(recipe("cpu"))
     assert len(few) < 8  # of 16 kinds of work in its stages
+
+
+def test_answers_in_another_precision_are_timed_apart_where_that_is_other_work(monkeypatch):
+    r1 = recipe("r1")
+    rl = next(config for config in r1.stages if config.kind == "rl")
+    both = [rl.model_copy(update={"precision": precision}) for precision in ("fp32", "bf16")]
+    for has_tiles, n_works in ((True, 2), (False, 1)):
+        monkeypatch.setattr(build, "tiles", lambda has_tiles=has_tiles: has_tiles)
+        keys = {key for config in both for kind, key, _ in probe.works_of(r1, config) if kind == "sampled"}
+        assert len(keys) == n_works
 
 
 def test_what_is_too_large_to_be_tried_is_left_to_the_data_sheet():

@@ -129,6 +129,14 @@ def test_tools_are_told_where_none_is_called_and_calls_are_learnt_where_none_is_
     assert "The weather." not in tokenizer.decode(rendered(tokenizer, untold).ids)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_call_may_stand_within_each_other(kind):
+    arguments = {"1'": "\u00a0'\u00a0", "}a": "} \n", "ab": ["b", "a", "ab", "abc", "c"], "": '"'}
+    asked = {"role": "assistant", "content": None, "tool_calls": [calling.calling("weather", arguments)]}
+    said = learnt(calling.made(kind), row(("user", "?"), asked))[-1]
+    assert json.dumps(arguments, ensure_ascii=False) in said
+
+
 def test_no_call_result_or_tool_forges_a_control_token():
     tokenizer = calling.made("qwen")
     ids = frozenset(tokenizer.layout.specials.values())

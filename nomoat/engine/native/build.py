@@ -17,7 +17,7 @@ from nomoat.files import user_cache, write_whole
 
 HERE = Path(__file__).parent
 FLAGS = ("-O2", "-march=native", "-shared", "-fPIC", "-fno-math-errno", "-ffp-contract=fast")
-SECONDS = 120
+SECONDS = 900  # some 20 of a processor, which others may be busy on
 
 
 @cache
@@ -32,11 +32,13 @@ def library() -> ctypes.CDLL | None:
     text = b"".join(path.read_bytes() for path in sources)
     identity = "\n".join((compiler, *FLAGS, platform.machine(), _processor()))
     digest = hashlib.sha256(text + identity.encode()).hexdigest()[:16]
-    path = user_cache() / f"step-{digest}.so"
+    name = f"step-{digest}.so"
     try:
-        if not _intact(path):
-            _compile(compiler, path)
-        found = ctypes.CDLL(str(path))
+        try:
+            found = _loaded(compiler, user_cache() / name)
+        except (OSError, DataError):  # nothing can be kept there, or nothing of it be executed
+            with tempfile.TemporaryDirectory() as scratch:
+                found = _loaded(compiler, Path(scratch) / name)
     except (OSError, DataError, subprocess.SubprocessError):
         return None
     return found if found.block() == BLOCK else None
@@ -48,6 +50,13 @@ def tiles() -> bool:
     """
     made = library()
     return made is not None and bool(made.tiles())
+
+
+def _loaded(compiler: str, path: Path) -> ctypes.CDLL:
+    """The library at a path, compiled where it isn't whole there."""
+    if not _intact(path):
+        _compile(compiler, path)
+    return ctypes.CDLL(str(path))
 
 
 def _compile(compiler: str, path: Path) -> None:

@@ -255,7 +255,7 @@ def tiled(weight: Tensor, width: int) -> Tensor:
     """A weight (d_out, d_in) as tiles.h reads it: (panels, steps of DEPTH, 2, DEPTH / 2, width / 2, 2)."""
     d_out, d_in = weight.shape
     padded = F.pad(weight, (0, -d_in % DEPTH, 0, -d_out % width))
-    pairs = padded.view(torch.int32)  # pairs stay together: moved as one number
+    pairs = padded.contiguous().view(torch.int32)  # pairs stay together: moved as one number
     by_step = pairs.view(-1, 2, width // 2, padded.shape[1] // DEPTH, DEPTH // 2)
     return by_step.permute(0, 3, 1, 4, 2).contiguous()
 

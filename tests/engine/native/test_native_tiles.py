@@ -24,6 +24,11 @@ LATENT = shape(
     vocab_size=77, n_layers=2, d_model=40, n_heads=3, d_nope=10, d_rope=6, d_value=9, d_kv_latent=34,
     d_q_latent=20, n_routed=5, n_active=2, d_expert=13, d_ffn=41, context=64,
 )  # fmt: skip
+EVEN = shape(  # whole tiles: nothing is padded
+    vocab_size=64, n_layers=2, d_model=64, n_heads=2, d_nope=32, d_rope=32, d_value=32, d_kv_latent=64,
+    n_routed=4, n_active=2, d_expert=32, d_ffn=64, context=64,
+)  # fmt: skip
+SPECS = pytest.mark.parametrize("spec", [GROUPED, LATENT, EVEN], ids=["grouped", "latent", "even"])
 SHAPES = [(1, 1), (31, 33), (32, 32), (64, 96), (77, 5), (576, 70), (33, 129)]  # d_in, d_out
 ROWS = [1, 2, 15, 16, 17, 31, 33, 50]
 FAR = 7  # numbers between one row of x and the next
@@ -75,8 +80,10 @@ def test_a_product_is_that_of_the_rounded_factors(d_in, d_out, is_biased):
 def test_a_row_alone_and_in_company_is_the_same_bits(d_in, d_out):
     weight, x_MK = random(d_out, d_in, seed=1), random(600, d_in, seed=2)
     alone = torch.cat([multiplied(weight, x_MK[i : i + 1]) for i in range(max(ROWS))])
+    columns = weight.mT.contiguous().mT  # as the matrices of latents and experts lie
     for M in (*ROWS, 600):
-        assert torch.equal(multiplied(weight, x_MK[:M])[: max(ROWS)], alone[:M])
+        for same in (weight, columns):
+            assert torch.equal(multiplied(same, x_MK[:M])[: max(ROWS)], alone[:M])
     assert torch.equal(multiplied(weight, x_MK[5:30]), alone[5:30])
 
 
@@ -108,7 +115,7 @@ def logits(runner, ids_BT) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("has_tiles", [pytest.param(True, marks=needs_tiles), False])
-@pytest.mark.parametrize("spec", [GROUPED, LATENT], ids=["grouped", "latent"])
+@SPECS
 def test_probabilities_are_near_those_in_float32(spec, has_tiles, monkeypatch):
     monkeypatch.setattr(build, "tiles", lambda: has_tiles)
     model, ids_BT = random_model(spec), some_ids(spec)
@@ -117,7 +124,7 @@ def test_probabilities_are_near_those_in_float32(spec, has_tiles, monkeypatch):
     assert not torch.equal(found, exact)
 
 
-@pytest.mark.parametrize("spec", [GROUPED, LATENT], ids=["grouped", "latent"])
+@SPECS
 def test_without_tiles_weights_are_rounded_and_nothing_else(spec, monkeypatch):
     monkeypatch.setattr(build, "tiles", lambda: False)
     model, ids_BT = random_model(spec), some_ids(spec)
@@ -129,7 +136,7 @@ def test_without_tiles_weights_are_rounded_and_nothing_else(spec, monkeypatch):
     assert torch.equal(logits(NativeRunner(model, 80), ids_BT), found)
 
 
-@pytest.mark.parametrize("spec", [GROUPED, LATENT], ids=["grouped", "latent"])
+@SPECS
 def test_threads_and_company_change_no_bit_of_a_step(spec, monkeypatch):
     monkeypatch.setattr(native, "WORTH_A_THREAD", 0)
     runner = NativeRunner(random_model(spec), 80, "bf16")

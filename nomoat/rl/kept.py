@@ -1,5 +1,6 @@
-"""What reinforcement is not to forget: the cross entropy of talk, or of what the model itself replied before,
-is added to the loss of a step."""
+"""What reinforcement is not to forget is added to the loss of a step: talk, by its cross entropy; and how a
+given model replies to general questions, by how far it is from what it was (learning without forgetting,
+arXiv 1606.09282, on its own replies)."""
 
 import itertools
 import random
@@ -8,13 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nomoat.data.conversation import conversations, exchange
 from nomoat.data.dialogue import earlier
 from nomoat.data.packing import Batch, Packed
 from nomoat.data.shards import Shard
-from nomoat.model.loss import IGNORED, cross_entropy
-from nomoat.model.spec import Spec
+from nomoat.model import counts
+from nomoat.model.loss import IGNORED, cross_entropy, divergence
+from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE, Mesh
 from nomoat.tokenizer.bpe import Tokenizer
@@ -28,27 +31,52 @@ SOURCE = "talk"  # its name enters the order of the rows
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a step kept: its cross entropy in nats a token, and its columns, padding included."""
+    """What a step kept: its loss in nats a token, and its columns, padding included."""
 
     loss: float
     tokens: int
     width: int
+    judged: bool  # a reference read it, too
+
+    def flops(self, spec: Spec, attended: float, kernels: Kernels | None = None) -> float:
+        """Of all its columns, that attended to so many."""
+        read = counts.flops_forward(spec, attended, kernels) if self.judged else 0.0
+        return self.tokens * (counts.flops_train(spec, attended, kernels) + read)
 
 
-def gradient(model: Transformer, every: Batch, weight: float, mesh: Mesh = ALONE) -> Kept:
-    """The gradient of `weight` times the mean cross entropy of the replies in some rows, accumulated beside
-    the policy's, over this rank's share of them."""
+def gradient(
+    model: Transformer,
+    every: Batch,
+    weight: float,
+    *,
+    reference: Transformer | None = None,
+    mesh: Mesh = ALONE,
+) -> Kept:
+    """The gradient of `weight` times the mean loss of the replies in some rows, accumulated beside the
+    policy's, over this rank's share of them: their cross entropy, or what the model differs there from a
+    reference, KL(reference || model), which is nothing where nothing has changed."""
     n_rows, T = every.ids_BT.shape
     share = mesh.share(n_rows)
     batch = _some(every, share, model.device)
-    h_BTD, _ = model.hidden(batch.ids_BT, mask=document_mask(batch.doc_BT))
-    h_MD = model.final(h_BTD).flatten(0, 1)
-    targets_M = batch.targets_BT.flatten()
-    loss, _ = cross_entropy(h_MD, model.head.weight, targets_M)
+    mask, targets_M = document_mask(batch.doc_BT), batch.targets_BT.flatten()
+    h_MD = _read(model, batch, mask)
+    if reference is None:
+        loss, _ = cross_entropy(h_MD, model.head.weight, targets_M)
+    else:
+        columns_M = (targets_M != IGNORED).nonzero().squeeze(1)
+        with torch.no_grad():
+            wanted_MD = _read(reference, batch, mask)[columns_M]
+        heads = model.head.weight, reference.head.weight
+        loss = divergence(h_MD[columns_M], heads[0], wanted_MD, heads[1], reverse=False)
     loss = _trained(batch) / max(_trained(every), 1) * loss
     (weight * loss).backward()
     (kept,) = mesh.sums(float(loss.detach()))
-    return Kept(kept, len(share) * T, T)
+    return Kept(kept, len(share) * T, T, judged=reference is not None)
+
+
+def _read(model: Transformer, batch: Batch, mask: Tensor) -> Tensor:
+    h_BTD, _ = model.hidden(batch.ids_BT, mask=mask)
+    return model.final(h_BTD).flatten(0, 1)
 
 
 def _trained(batch: Batch) -> int:

@@ -46,9 +46,9 @@ class Settings(grpo.Objective):
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, or rows
-    of what a model replied in earlier stages (`replay`), are kept by their cross entropy (rl/kept.py).  The
-    reference of `kl` is what the stage started from, or the policy of `refresh` steps ago at most.
+    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, and
+    rows of what a model replied in earlier stages (`replay`), are kept as they are (rl/kept.py).  The
+    reference of both and `kl` is what the stage started from, or the policy of `refresh` steps ago at most.
     """
 
     tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)
@@ -63,7 +63,7 @@ class Settings(grpo.Objective):
     talk_weight: Weight = 0.1
     replay: list[str] = []
     replay_rows: Count = 1
-    replay_weight: Weight = 0.1
+    replay_weight: Weight = 0.3
     refresh: Count | None = None
     sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
@@ -271,13 +271,13 @@ class Learner:
         s, found = self.settings, {}
         learn = partial(kept.gradient, self.model, mesh=self.session.mesh)
         if s.talk:
-            T, key = kept.longest(self.model.spec), self.key("talk", number, 0)
-            batch = kept.talk(self.tokenizer, s.tasks, s.talk, T, key)
-            if batch:
+            T = kept.longest(self.model.spec)
+            if batch := kept.talk(self.tokenizer, s.tasks, s.talk, T, self.key("talk", number, 0)):
                 found["talk"] = learn(batch, s.talk_weight)
         if self.replies:
             batch = self.replies.batch(number * s.replay_rows, s.replay_rows)
-            found["replay"] = learn(batch, s.replay_weight)
+            held = self.reference.at(number, self.policy)
+            found["replay"] = learn(batch, s.replay_weight, reference=held)
         return found
 
     def half_step(self, factor: float) -> None:
@@ -339,8 +339,8 @@ def cost(
     executed += between_flops + updates[0].passes * columns * counts.flops_forward(spec, width, model.kernels)
     flops = sampled + lora.passes(model) * columns * counts.flops_forward(spec, attended)
     for part in beside:
-        flops += part.tokens * counts.flops_train(spec, part.width / 2)
-        executed += part.tokens * counts.flops_train(spec, part.width, model.kernels)
+        flops += part.flops(spec, part.width / 2)
+        executed += part.flops(spec, part.width, model.kernels)
     return Gradient(
         loss=sum(update.loss for update in updates),
         tokens=written,

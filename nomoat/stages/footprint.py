@@ -91,7 +91,7 @@ def tables(spec: Spec) -> int:
 
 def keeps_reference(config: StageConfig, spec: Spec) -> bool:
     """Whether RL without adapters keeps what it is held to, or loads it to look at the KL now and then."""
-    return bool(config.kl or config.refresh or n_parameters(spec) <= LARGE)
+    return bool(config.kl or config.replay or config.refresh or n_parameters(spec) <= LARGE)
 
 
 def sampling(spec: Spec, rows: int, max_new_tokens: int, precision: str = "fp32") -> float:

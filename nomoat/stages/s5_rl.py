@@ -154,9 +154,10 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
     learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
-    beside = config.talk * estimate.TALK_TOKENS
-    beside += kept.ROW_TOKENS * config.replay_rows if config.replay else 0
-    learned += (2 if config.lora else 3) * config.steps * beside * forward
+    each = 2 if config.lora else 3
+    learned += each * config.steps * config.talk * estimate.TALK_TOKENS * forward
+    if config.replay:  # the reference reads them, too
+        learned += (each + 1) * config.steps * config.replay_rows * kept.ROW_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
         "parameters": counts.params_total(spec),

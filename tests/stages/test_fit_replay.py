@@ -78,8 +78,8 @@ def test_reinforcement_keeps_the_replies_too(place, tmp_path, weights):
         ran(tmp_path / "halved", of(), stop_at=2)
     assert weights(ran(tmp_path / "halved", of()).root, "rl") == weights(whole.root, "rl")
     steps = whole.curve("rl")
-    assert all(step["replay_loss"] > 0 for step in steps)
-    assert len({step["replay_loss"] for step in steps}) == 4
+    assert steps[0]["replay_loss"] < 1e-6 < steps[-1]["replay_loss"]  # nothing has changed in the first
+
     kept = ran(tmp_path / "kept", of(replay_weight=30.0, optim={"matrices": "adamw", "adam_lr": 0.01}))
     loose = ran(tmp_path / "loose", of(replay=[], optim={"matrices": "adamw", "adam_lr": 0.01}))
     assert "replay_loss" not in loose.curve("rl")[0]

@@ -1,6 +1,5 @@
 """What reinforcement is not to forget is added to the loss of a step: talk, by its cross entropy; and how a
-given model replies to general questions, by how far it is from what it was (learning without forgetting,
-arXiv 1606.09282, on its own replies)."""
+given model replies to general questions, by how far it is from what it was."""
 
 import itertools
 import random
@@ -54,7 +53,8 @@ def gradient(
 ) -> Kept:
     """The gradient of `weight` times the mean loss of the replies in some rows, accumulated beside the
     policy's, over this rank's share of them: their cross entropy, or what the model differs there from a
-    reference, KL(reference || model), which is nothing where nothing has changed."""
+    reference (learning without forgetting, arXiv 1606.09282), KL(reference || model), which is nothing where
+    nothing has changed."""
     n_rows, T = every.ids_BT.shape
     share = mesh.share(n_rows)
     batch = _some(every, share, model.device)

@@ -68,8 +68,7 @@ class Settings(grpo.Objective):
     sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
     watch_every: Count = 20  # steps between two looks at the probes and the KL
-    # of the gradient; the policy that is sampled is float32, its products bf16 where the processor has tiles
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Literal["bf16", "fp32"] = "fp32"  # of the gradient; bf16 samples by tiles where there are some
     lora: Lora | None = None  # the reference is then the model with it switched off
     optim: OptimConfig = OptimConfig(matrices="adamw", adam_lr=3e-4)
     schedule: Schedule = Schedule(warmup=0.1, decay=0.9, final=0.1)
@@ -272,7 +271,8 @@ class Learner:
         learn = partial(kept.gradient, self.model, mesh=self.session.mesh)
         if s.talk:
             T = kept.longest(self.model.spec)
-            if batch := kept.talk(self.tokenizer, s.tasks, s.talk, T, self.key("talk", number, 0)):
+            batch = kept.talk(self.tokenizer, s.tasks, s.talk, T, self.key("talk", number, 0))
+            if batch:
                 found["talk"] = learn(batch, s.talk_weight)
         if self.replies:
             batch = self.replies.batch(number * s.replay_rows, s.replay_rows)

@@ -10,7 +10,7 @@ from nomoat.model.transformer import Transformer
 from nomoat.rl import kept
 from nomoat.tokenizer import bpe
 from nomoat.tokenizer.layout import render_batch, render_latest
-from nomoat.train.objective import ObjectiveConfig, gradient
+from nomoat.train.objective import ObjectiveConfig, document_mask, gradient
 from tests.shapes import shape
 
 LEVELS = {"addition": [1]}
@@ -88,3 +88,26 @@ def test_the_gradient_is_the_weighted_one_of_training_on_the_same_rows(tokenizer
 
 def test_without_room_nothing_is_kept(tokenizer):
     assert kept.talk(tokenizer, LEVELS, 3, 4, seed=0) is None
+
+
+def test_replies_are_held_to_a_reference_by_the_divergence_from_it(tokenizer, model):
+    """KL(reference || model) at the columns whose next token is a reply's, against autograd; none of itself."""
+    batch = kept.talk(tokenizer, LEVELS, 6, model.spec.context, seed=5)
+    reference = Transformer(model.spec, Kernels()).initialise(7).eval()
+    assert kept.gradient(model, batch, 0.25, reference=model).loss == pytest.approx(0, abs=1e-6)
+    model.zero_grad()
+    found = kept.gradient(model, batch, 0.25, reference=reference)
+    ours = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    def logs(of):
+        h_BTD, _ = of.hidden(batch.ids_BT, mask=document_mask(batch.doc_BT))
+        return (of.final(h_BTD) @ of.head.weight.T).log_softmax(-1)[batch.targets_BT != IGNORED]
+
+    wanted = logs(reference).detach()
+    loss = (wanted.exp() * (wanted - logs(model))).sum(-1).mean()
+    (0.25 * loss).backward()
+    assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-6)

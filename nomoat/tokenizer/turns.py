@@ -278,8 +278,8 @@ class Template:
     def _kept(self, turns: Dicts, masked: Dicts, masks: Masks, text: str) -> tuple[str, Spans]:
         """A conversation whose last chain the template drops, as the model writes it: behind the prompt.
 
-        Behind the answer stands what the template puts there; no blanks about the chain where that puts none
-        between the end of an empty one and the answer.
+        Behind the answer stands what the template puts there; about the chain blanks, unless that puts none
+        into an empty one.
         """
         begin, end = self.think or ("", "")
         last = masked[-1]
@@ -287,7 +287,7 @@ class Template:
         if last.get("tool_calls"):
             answer = self._said(masked, len(masked) - 1, masks)
         prompt = unmarked(self._render(turns[:-1], True, True))
-        line = "" if f"{end}{answer.strip()}" in text else "\n"
+        line = "" if begin + end in text else "\n"
         reply = f"{chain}{line}{end}{2 * line}{answer}"
         if not prompt.rstrip().endswith(begin):
             reply = f"{begin}{line}{reply}"

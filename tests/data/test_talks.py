@@ -61,7 +61,7 @@ def test_a_question_and_its_answer_are_two_turns(tmp_path):
         ({"completion": "a"}, "has a NoneType beside its completion or for it"),
         ({"prompt": 3, "completion": "a"}, "has a int beside its completion"),
         ({"messages": [ASK], "completion": "a"}, "has `messages` and `completion`"),
-        ({"conversations": [{"from": "nobody", "value": "7"}]}, "turn 1 is from 'nobody'; expected one of human"),
+        ({"conversations": [{"from": "nobody", "value": "7"}]}, "turn 1 is from 'nobody'; expected one"),
         ({"conversations": [{"from": "tool", "value": "7"}]}, "message 1 has a tool's result behind no call"),
         ({"messages": [SYSTEM, ASK, REPLY], "system": "b"}, "has `system` beside turns with one"),
         ({"messages": [ASK, REPLY], "system": 3}, "system is a int; expected a text"),

@@ -5,7 +5,8 @@
                   {"role": "assistant", "tool_calls": [{"function": {"name": "…", "arguments": {…}}}]},
                   {"role": "tool", "content": "…"}, …]}
 
-`tools`, and the `arguments` of a call, may also be a text of their JSON.
+`tools`, and the `arguments` of a call, may also be a text of their JSON; a tool may be its function alone.
+OpenAI's older form has `functions`, a reply's `function_call` and the role `function` for what it gave.
 """
 
 import json
@@ -17,24 +18,31 @@ from nomoat.tasks.messages import EMPTY
 from nomoat.tokenizer.calls import Call
 from nomoat.tokenizer.layout import Message, Tools
 
-CALLING = "write calls of tools as `messages` with `tool_calls` and turns of the role `tool`, or drop the row"
 TOLD = {"tool": ("tool_call_id", "name"), "assistant": ("tool_calls",)}  # by turns of these roles
 TOOL = '{"type": "function", "function": {"name": "…", "parameters": {…}}}'
 
 
 def tools_in(row: JsonObject, where: str) -> Tools | None:
     """The tools that a row tells of; DataError for what is none."""
-    if row.get("functions"):
-        raise DataError(f"{where} has `functions`; expected `tools`, a list of {TOOL}: rewrite or drop it")
-    tools = _parsed(row.get("tools"), f"{where} has `tools`")
+    given = [name for name in ("tools", "functions") if row.get(name) not in EMPTY]
+    if len(given) > 1:
+        raise DataError(f"{where} has `tools` and `functions`; expected one of them: drop the other")
+    tools = _parsed(row[given[0]], f"{where} has `{given[0]}`") if given else None
     if tools in EMPTY:
         return None
-    wrong = tools
-    if isinstance(tools, list):
-        wrong = next((tool for tool in tools if _function_of(tool) is None), None)
-    if wrong is not None:
-        raise DataError(f"{where} has `tools` with {str(wrong)[:60]!r}; expected a list of {TOOL}: mend it")
-    return tuple(tools)
+    told = [_tool(tool) for tool in tools] if isinstance(tools, list) else [None]
+    if None in told:
+        wrong = tools[told.index(None)] if isinstance(tools, list) else tools
+        found = f"{where} has `{given[0]}` with {str(wrong)[:60]!r}"
+        raise DataError(f"{found}; expected a list of {TOOL}: mend it")
+    return tuple(told)
+
+
+def _tool(tool: Any) -> JsonObject | None:
+    """A tool, also of what is its function alone; None where it is none."""
+    if isinstance(tool, dict) and "function" not in tool and tool.get("type", "function") == "function":
+        tool = {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
+    return None if _function_of(tool) is None else tool
 
 
 def _function_of(holder: Any) -> JsonObject | None:
@@ -50,7 +58,7 @@ def parted(message: Any, place: str) -> tuple[Any, JsonObject]:
     """A message without what it calls or answers, and that, as fields of a `Message`."""
     if not isinstance(message, dict):
         return message, {}
-    _check_form(message, place)
+    message = _of_today(message, place)
     role = message.get("role")
     plain = {name: value for name, value in message.items() if name not in TOLD.get(role, ())}
     if role == "tool":
@@ -65,14 +73,27 @@ def parted(message: Any, place: str) -> tuple[Any, JsonObject]:
     return message, {}
 
 
-def _check_form(message: JsonObject, place: str) -> None:
-    """DataError for OpenAI's older form of calls and results, and for calls that are no list."""
+def _of_today(message: JsonObject, place: str) -> JsonObject:
+    """The same with calls and results as OpenAI has them today; DataError for calls in both ways, or in none.
+    """
     if message.get("role") == "function":
-        raise DataError(f"{place} has the role `function`; {CALLING}")
-    if message.get("function_call") not in EMPTY:
-        raise DataError(f"{place} has a `function_call`; {CALLING}")
+        return message | {"role": "tool"}
+    called = message.get("function_call")
+    if message.get("role") == "assistant" and called not in EMPTY:
+        if message.get("tool_calls") not in EMPTY:
+            raise DataError(f"{place} has `tool_calls` and `function_call`; expected one: drop the other")
+        plain = {name: value for name, value in message.items() if name != "function_call"}
+        return plain | {"tool_calls": [{"function": called}]}
     if not isinstance(message.get("tool_calls") or [], list):
         raise DataError(f"{place} has `tool_calls` that are no list; expected one: mend it")
+    return message
+
+
+def shared(value: Any, place: str) -> list[JsonObject]:
+    """Calls as ShareGPT's turns hold them: the JSON of one with a name and arguments, or of a list of such.
+    """
+    found = _parsed(value, f"{place} has calls")
+    return [{"function": call} for call in (found if isinstance(found, list) else [found])]
 
 
 def _call(call: Any, place: str) -> Call:

@@ -26,7 +26,7 @@ def conversation(messages: list, where: str) -> tuple[Message, ...]:
         place = f"{where}, message {n}"
         message, beside = calls.parted(message, place)
         if beside.get("role") == "tool" and not (turns and (turns[-1].calls or turns[-1].role == "tool")):
-            raise DataError(f"{place} has the role 'tool' behind no call; expected a reply with `tool_calls`")
+            raise DataError(f"{place} has a tool's result behind no call; expected a reply with `tool_calls`")
         if wrong := others.wrong_with(message):
             raise DataError(f"{place} has {wrong}: mend or drop it")
         replies = message["role"] == "assistant"

@@ -1,7 +1,7 @@
 """Conversations as people keep them in rows of a table, as messages (messages.py).
 
     {"messages": [{"role": "user", "content": "…"}, …]}            OpenAI's
-    {"conversations": [{"from": "human", "value": "…"}, …]}        ShareGPT's
+    {"conversations": [{"from": "human", "value": "…"}, …]}        ShareGPT's, calls and results among them
     {"prompt": "…", "completion": "…"}                             a question and answer, or messages of both
 
 A column "system" is the first turn of any of them, a column "tools" what the model is told that it may call.
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nomoat.config import DataError, JsonObject
-from nomoat.data.calls import CALLING
+from nomoat.data import calls
 from nomoat.data.messages import check_is_learnt
 from nomoat.tasks import messages as others
 
@@ -21,10 +21,10 @@ BESIDE = ("split", "label", "tools", "functions", *others.MEDIA)  # by which a r
 HELD = ("id", "lang", "text", "source", "url", "date", "category", "language", *COLUMNS, *BESIDE)
 SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
-    "assistant": "assistant", "system": "system",
+    "assistant": "assistant", "system": "system", "function_call": "assistant", "tool_call": "assistant",
+    "observation": "tool", "tool": "tool", "function_response": "tool", "tool_response": "tool",
 }  # fmt: skip
-
-CALLERS = ("function_call", "function_response", "observation", "tool", "tool_call", "tool_response")
+CALLERS = ("function_call", "tool_call")
 
 
 def is_beside(name: str) -> bool:
@@ -157,14 +157,16 @@ def _of_speakers(row: JsonObject, where: str) -> list[JsonObject]:
         raise DataError(f"{where} has `conversations` that are no list; expected turns: mend or drop it")
     messages = []
     for n, turn in enumerate(turns, 1):
-        if not isinstance(turn, dict) or turn.get("from") not in SPEAKERS:
-            speaker = turn.get("from") if isinstance(turn, dict) else turn
-            cure = CALLING if speaker in CALLERS else "mend or drop it"
-            raise DataError(
-                f"{where}, turn {n} is from {speaker!r:.40}; expected one of {', '.join(SPEAKERS)}: {cure}"
-            )
-        beside = {name: value for name, value in turn.items() if name not in ("from", "value")}
-        messages.append({**beside, "role": SPEAKERS[turn["from"]], "content": turn.get("value")})
+        place = f"{where}, turn {n}"
+        speaker = turn.get("from") if isinstance(turn, dict) else turn
+        if not isinstance(speaker, str) or not isinstance(turn, dict) or speaker not in SPEAKERS:
+            expected = f"expected one of {', '.join(SPEAKERS)}"
+            raise DataError(f"{place} is from {speaker!r:.40}; {expected}: mend or drop it")
+        said = {name: value for name, value in turn.items() if name not in ("from", "value")}
+        said |= {"role": SPEAKERS[speaker], "content": turn.get("value")}
+        if speaker in CALLERS:
+            said |= {"content": None, "tool_calls": calls.shared(turn.get("value"), place)}
+        messages.append(said)
     return messages
 
 

@@ -22,7 +22,7 @@ from nomoat.config import ConfigError, DataError, JsonObject, WeightsError
 from nomoat.files import read_json, visible, write_whole
 from nomoat.tokenizer import foreign, vocabulary
 from nomoat.tokenizer.layout import NOMOAT, Layout, template
-from nomoat.tokenizer.turns import Written
+from nomoat.tokenizer.written import Written
 
 SMALLEST_VOCAB = len(NOMOAT.specials) + 256
 WORD_BYTES = 1000  # training cuts longer ones: its time grows with the square of a word

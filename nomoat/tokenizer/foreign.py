@@ -74,7 +74,8 @@ def layout_of(
     control = _control(table, template)
     control |= {words[name]: id for name, id in named.items() if name != "unk_token"}
     ends = [id for name, id in named.items() if name == "eos_token"]
-    ends += [id for id in (*stop_ids, *_turn_end(template, control, words)) if id in ids.values()]
+    ends += [id for id in stop_ids if id in ids.values()]
+    ends += _turn_end(template, control, words, ends)
     if not ends:
         raise DataError(
             "no token of this tokenizer ends a reply; expected one; set eos_token in tokenizer_config.json"
@@ -111,19 +112,27 @@ def _control(table: JsonObject, template: str | None) -> dict[str, int]:
     return control
 
 
-def _turn_end(template: str | None, control: Mapping[str, int], words: Mapping[str, str]) -> list[int]:
-    """The control token that a template puts behind an assistant's turn, if it does."""
+def _turn_end(
+    template: str | None, control: Mapping[str, int], words: Mapping[str, str], ends: Sequence[int]
+) -> list[int]:
+    """The control token that a template puts behind an assistant's turn, if it does and none of the `ends`
+    stands there.
+    """
     if template is None:
         return []
-    writer = Template(template, control, words, frozenset(), None)
-    question, answer = "What is it?", "It is so."
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    writer = Template(template, control, words, (), None)
+    question, answer, more = "What is it?", "It is so.", "Why?"
+    said = question, answer, more, answer
+    turns = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(said)]
     try:
         written = writer.write(turns, generate=False, think=None)
     except DataError:  # it wants other turns; whoever renders is told
         return []
-    behind = written.text.rfind(answer)
-    return [id for start, _, id in written.marks if start > behind][:1]
+    first, last = written.text.find(answer), written.text.rfind(answer)
+    between = range(first, written.text.find(more, first))
+    if any(id in ends and start in between for start, _, id in written.marks):
+        return []
+    return [id for start, _, id in written.marks if start > last][:1]
 
 
 def _completed(table: JsonObject, config: JsonObject, words: Mapping[str, str]) -> JsonObject:

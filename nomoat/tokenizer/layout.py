@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from nomoat.config import DataError, JsonObject
 from nomoat.tokenizer.calls import KNOWING, Call
-from nomoat.tokenizer.turns import Template, Written
+from nomoat.tokenizer.turns import Template
+from nomoat.tokenizer.written import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ def _by_template(
 def _writer(layout: Layout, source: str) -> Template:
     spelled = {id: text for text, id in layout.specials.items()}
     marks = (spelled[layout.think_id], spelled[layout.end_think_id]) if layout.think_id is not None else None
-    return Template(source, layout.specials, layout.words, frozenset(layout.stop_ids), marks)
+    return Template(source, layout.specials, layout.words, layout.stop_ids, marks)
 
 
 def _as_dict(message: Message, marked: bool) -> JsonObject:

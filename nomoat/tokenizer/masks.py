@@ -7,7 +7,7 @@ whole.  Blanks stay, since templates trim.  Places in the masked text are places
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -54,6 +54,19 @@ class Masks:
     def take(self, text: str) -> str:
         """The text with its own characters again."""
         return text.translate(self._back)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts within a value of JSON, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from texts_in(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from texts_in(inner)
 
 
 def found(text: str, control: Mapping[str, int]) -> Iterator[tuple[int, int, int]]:

@@ -1,6 +1,5 @@
 """Turns that a foreign template writes: which of its text is control tokens, and what the assistant wrote."""
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
@@ -8,48 +7,11 @@ from typing import Any
 
 from nomoat.config import DataError, JsonObject
 from nomoat.tokenizer import calls, jinja
-from nomoat.tokenizer.masks import Masks, found
+from nomoat.tokenizer.masks import Masks, found, texts_in
+from nomoat.tokenizer.written import Spans, Written, blocks, cut, unmarked
 
 Dicts = Sequence[JsonObject]
-Marks = Sequence[tuple[int, int, int]]  # (start, end, id) of control tokens in a text
-Spans = Sequence[tuple[int, int]]  # (start, end) in a text
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A conversation as a template writes it."""
-
-    text: str
-    marks: Marks  # the template's own control tokens
-    chosen: Spans = ()  # what the assistant wrote
-
-    def respelled(self, spelled: Mapping[int, str]) -> "Respelled":
-        """The same with other spellings of the control tokens."""
-        parts, starts, shifts = [], [0], [0]
-        place = length = 0
-        for start, end, id in self.marks:
-            parts += [self.text[place:start], spelled[id]]
-            length += start - place
-            starts.append(length)
-            shifts.append(start - length)
-            length += len(spelled[id])
-            starts.append(length)
-            shifts.append(end - length)
-            place = end
-        return Respelled("".join([*parts, self.text[place:]]), starts, shifts)
-
-
-@dataclass(frozen=True, slots=True)
-class Respelled:
-    """A text with its control tokens spelled otherwise."""
-
-    text: str
-    starts: list[int]  # of its control tokens, and of what stands behind each
-    shifts: list[int]  # from a place behind such a start back to the place in the original
-
-    def place(self, place: int) -> int:
-        """The place in the original."""
-        return place + self.shifts[bisect_right(self.starts, place) - 1]
+THINKING = {"enable_thinking": True, "thinking": True}  # as templates call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +20,8 @@ class Template:
 
     source: str
     control: Mapping[str, int]  # what each control token is spelled, and its id
-    words: Mapping[str, str]  # bos_token, eos_token, …
-    ends: frozenset[int]  # what ends a reply
+    words: Mapping[str, Any]  # bos_token, eos_token, …
+    ends: tuple[int, ...]  # what ends a reply, the usual one first
     think: tuple[str, str] | None  # how a chain is marked
     tools: Dicts | None = None  # what the model is told that it may call
 
@@ -81,26 +43,38 @@ class Template:
         """The same of masked messages, what it tells the model of tools being masked too."""
         turns = [self._turn(message) for message in masked]
         marked = self._render(turns, generate, think)
-        text = _unmarked(marked)
+        text = unmarked(marked)
         if generate or not turns:
             return self._written(masks, text, [])
         self._check_results(turns, masks, marked)
         self._check_tools(turns, masks, marked)
         if self._drops_chain(turns, masked[-1], marked):
-            kept, spans = self._kept(turns, masked, masks, text)
-            return self._written(masks, kept, spans)
-        spans = _blocks(marked)
-        if not spans:
-            spans = self._spans(turns, masked, masks, text)
-        blocks = [self._ended(span, text) for span in spans]
-        self._check(blocks, masked, masks, text)
-        return self._written(masks, text, blocks)
+            return self._with_chain(turns, masked, masks, text)
+        spans = blocks(marked)
+        if self._drops_system(turns, text, marked):
+            text, spans = self._behind_prompt(turns), ()
+        spans = spans or [*self._spans(turns, masked, masks, text)]
+        text, spans = self._closed(text, spans)
+        spans = [self._ended(span, text) for span in spans]
+        self._check(spans, masked, masks, text)
+        return self._written(masks, text, spans)
+
+    def _with_chain(self, turns: Dicts, masked: Dicts, masks: Masks, text: str) -> Written:
+        """The same where the template drops the last chain: as it writes that for a model that is to think,
+        or else as the model does.
+        """
+        thinking = replace(self, words={**self.words, **THINKING})
+        if self != thinking:
+            marked = thinking._render(turns, False)
+            if not thinking._drops_chain(turns, masked[-1], marked):
+                return thinking._of_masked(masked, masks, False, None)
+        return self._written(masks, *self._closed(*self._kept(turns, masked, masks, text)))
 
     def _written(self, masks: Masks, text: str, chosen: Spans) -> Written:
         """A masked text, and what the assistant wrote: up to the last token that ends a reply."""
         marks = [*found(text, self.control)]
         ends = [(at, stop) for at, stop, id in marks if id in self.ends]
-        return Written(masks.take(text), marks, [_cut(span, ends) for span in chosen])
+        return Written(masks.take(text), marks, [cut(span, ends) for span in chosen])
 
     def _ended(self, span: tuple[int, int], text: str) -> tuple[int, int]:
         """A span with the token that ends the reply, where the template writes that right behind it."""
@@ -115,49 +89,94 @@ class Template:
         marks = found(text, self.control)
         return max((stop for _, stop, id in marks if id in self.ends), default=0)
 
-    def _check(self, blocks: Spans, masked: Dicts, masks: Masks, text: str) -> None:
+    def _closed(self, text: str, spans: Spans) -> tuple[str, Spans]:
+        """The same with the usual end of a reply behind them, where the template leaves the last one open."""
+        start, stop = spans[-1] if spans else (0, 0)
+        if not self.ends or stop < len(text) or self._last_end(text[start:]):
+            return text, spans
+        whole = text + next((spelled for spelled, id in self.control.items() if id == self.ends[0]), "")
+        return whole, [*spans[:-1], (start, len(whole))]
+
+    def _check(self, spans: Spans, masked: Dicts, masks: Masks, text: str) -> None:
         """DataError unless what is to be learnt is what the assistant's messages say, and ends."""
         if not self.ends:  # it is not known yet what ends a reply
             return
-        left = [(turn, self._said(masked, n, masks)) for n, turn in enumerate(masked) if _replies(turn)]
-        for span in blocks:
-            wrote = text[slice(*_cut(span, ()))]
+        left = {}
+        for n, turn in enumerate(masked):
+            if _replies(turn):
+                left[n] = self._said(masked, n, masks)
+        for span in spans:
+            wrote = text[slice(*span)]
             end = self._last_end(wrote)
-            says = (k for k, reply in enumerate(left) if end and self._says(wrote[:end], *reply))
-            if (at := next(says, None)) is None:
-                said = masks.take(left[0][1]) if left else "there is no other"
-                raise DataError(
-                    f"the chat template marks {masks.take(wrote)[:80]!r} as what the assistant wrote, which "
-                    f"is none of its replies with the token that ends it ({said[:80]!r}); expected each "
-                    "whole reply and its end; mend the template, or bring one without `generation` blocks"
-                )
-            left = left[at + 1 :]
+            at = self._which(wrote[: end or None], masked, left)
+            if at is None or not end:
+                raise self._mismarks(masks, wrote, [*left.values()], says=at is not None)
+            left = {n: said for n, said in left.items() if n > at}
+
+    def _which(self, wrote: str, masked: Dicts, left: Mapping[int, str]) -> int | None:
+        """The first of the replies that are left that a text is."""
+        return next((n for n, said in left.items() if self._says(wrote, masked, n, said)), None)
+
+    def _mismarks(self, masks: Masks, wrote: str, left: Sequence[str], *, says: bool) -> DataError:
+        """What is wrong with what the assistant wrote: it `says` a reply that doesn't end, or none of those
+        that are left.
+        """
+        wrote = masks.take(wrote)[:80]
+        if says:
+            ends = ", ".join(spelled for spelled, id in self.control.items() if id in self.ends)
+            return DataError(
+                f"the chat template puts nothing that ends a reply ({ends}) behind {wrote!r}; expected a "
+                "token that does; add the id of what stands there to `eos_token_id` in "
+                "generation_config.json, or mend the template"
+            )
+        said = masks.take(left[0])[:80] if left else "there is no other"
+        return DataError(
+            f"the chat template marks {wrote!r} as what the assistant wrote, which is none of its replies "
+            f"with the token that ends it ({said!r}); expected each whole reply and its end; mend the "
+            "template, or bring one without `generation` blocks"
+        )
 
     def _said(self, masked: Dicts, n: int, masks: Masks) -> str:
-        """What turn n, a reply, says behind its chain."""
-        return self._spelled(masked, n, masks) if masked[n].get("tool_calls") else masked[n]["content"]
-
-    def _says(self, wrote: str, reply: JsonObject, said: str) -> bool:
-        """Whether a text is a reply that says so, its chain kept or dropped; blanks and marks aside."""
-        chain = reply.get("reasoning_content", "")
-        _, closed, answer = said.rpartition("</think>")
-        readings = said, chain + said, answer if closed else said
-        return self._bare(wrote) in map(self._bare, readings)
-
-    def _spelled(self, masked: Dicts, n: int, masks: Masks) -> str:
-        """Turn n, a reply with calls, as the template spells it behind those before it, no chains among them:
-        from where the assistant is to write to the token that ends the reply.
-
-        DataError where that lacks something of what the reply says.
-        """
-        plain = [_without(message, "reasoning_content") for message in masked[: n + 1]]
-        turns = [self._turn(message) for message in plain]
-        asked, text = self._render(turns[:-1], True), _unmarked(self._render(turns, False))
-        said = text[self._common(_unmarked(asked), text) :]
-        said = said[: self._last_end(said)] if self.ends else said
-        if (lacking := calls.untold(plain[n], said, self._bare)) is not None:
+        """What turn n, a reply, says behind its chain; DataError where one with calls isn't spelled whole."""
+        if not masked[n].get("tool_calls"):
+            return masked[n]["content"]
+        said = self._spelled(masked, n)
+        if (lacking := calls.untold(masked[n], said, self._bare)) is not None:
             raise self._leaves_out(f"{masks.take(lacking)[:80]!r} of a reply that calls tools")
         return said
+
+    def _says(self, wrote: str, masked: Dicts, n: int, said: str) -> bool:
+        """Whether a text is reply n, which says so, its chain kept or dropped; blanks and marks aside.
+
+        It may also be as the template spells it behind the prompt: in a channel, or to somebody.
+        """
+        chain = masked[n].get("reasoning_content", "")
+        _, closed, answer = said.rpartition("</think>")
+        wrote = self._bare(wrote)
+        if wrote in map(self._bare, (said, chain + said, answer if closed else said)):
+            return True
+        spelled = self._spelled(masked, n)
+        told = calls.untold(masked[n], spelled, self._bare) is None and self._opens(masked[: n + 1])
+        return told and wrote in map(self._bare, (spelled, chain + spelled))
+
+    def _opens(self, masked: Dicts) -> bool:
+        """Whether the template opens a turn to be written in, and the last one, a reply, begins with that."""
+        turns = [self._turn(message) for message in masked]
+        asked = self._plain(turns[:-1], True)
+        return asked != self._plain(turns[:-1], False) and self._plain(turns, False).startswith(asked)
+
+    def _spelled(self, masked: Dicts, n: int) -> str:
+        """Turn n, a reply, as the template spells it behind those before it, no chains among them: from where
+        the assistant is to write to the token that ends the reply.
+        """
+        plain = [_without(message, "reasoning_content") for message in masked[: n + 1]]
+        said = self._last([self._turn(message) for message in plain])
+        return said[: self._last_end(said) or None]
+
+    def _last(self, turns: Dicts) -> str:
+        """What the template writes of the last turn, a reply, behind its prompt."""
+        asked, text = self._plain(turns[:-1], True), self._plain(turns, False)
+        return text[self._common(asked, text) :]
 
     def _check_results(self, turns: Dicts, masks: Masks, marked: str) -> None:
         """DataError where the text lacks what a tool gave: BEGIN behind each leaves no trace."""
@@ -225,8 +244,12 @@ class Template:
             "documents": None,
         }
         if think is not None:
-            variables |= {"enable_thinking": think, "thinking": think}
+            variables |= dict.fromkeys(THINKING, think)
         return jinja.render(self.source, variables, sum(map(len, texts_in([*turns, *(self.tools or ())]))))
+
+    def _plain(self, turns: Dicts, generate: bool) -> str:
+        """The same without the marks of `generation` blocks."""
+        return unmarked(self._render(turns, generate))
 
     def _drops_chain(self, turns: Dicts, last: JsonObject, marked: str) -> bool:
         """Whether the last turn's chain leaves no trace in the text: BEGIN in its place doesn't."""
@@ -235,20 +258,39 @@ class Template:
         probe = self._turn({**last, "reasoning_content": jinja.BEGIN})
         return self._n_marks([*turns[:-1], probe]) == marked.count(jinja.BEGIN)
 
+    def _drops_system(self, turns: Dicts, text: str, marked: str) -> bool:
+        """Whether the prompt of the last turn, a reply, tells what the system says, and the whole doesn't:
+        BEGIN behind that leaves a trace.
+        """
+        first, last = turns[0], turns[-1]
+        if first["role"] != "system" or not _replies(last) or first["content"].strip() in text:
+            return False
+        probes = [_ended_by(first, "content"), *turns[1:]]
+        if self._n_marks(probes) > marked.count(jinja.BEGIN):
+            return False
+        asked = (self._render(some[:-1], True).count(jinja.BEGIN) for some in (turns, probes))
+        return len({*asked}) > 1
+
+    def _behind_prompt(self, turns: Dicts) -> str:
+        """A conversation whose system turn the template drops, as the model writes it: behind the prompt."""
+        return self._plain(turns[:-1], True) + self._last(turns[1:])
+
     def _kept(self, turns: Dicts, masked: Dicts, masks: Masks, text: str) -> tuple[str, Spans]:
         """A conversation whose last chain the template drops, as the model writes it: behind the prompt.
 
-        Behind the answer stands what the template puts there.
+        Behind the answer stands what the template puts there; about the chain blanks, unless that puts none
+        into an empty one.
         """
         begin, end = self.think or ("", "")
         last = masked[-1]
         chain, answer = last["reasoning_content"], last["content"]
         if last.get("tool_calls"):
-            answer = self._spelled(masked, len(masked) - 1, masks)
-        prompt = self._render(turns[:-1], True, True)
-        reply = f"{chain}\n{end}\n\n{answer}"
+            answer = self._said(masked, len(masked) - 1, masks)
+        prompt = unmarked(self._render(turns[:-1], True, True))
+        line = "" if begin + end in text else "\n"
+        reply = f"{chain}{line}{end}{2 * line}{answer}"
         if not prompt.rstrip().endswith(begin):
-            reply = f"{begin}\n{reply}"
+            reply = f"{begin}{line}{reply}"
         if answer.strip() and not last.get("tool_calls"):
             reply += text.rpartition(answer.strip())[2]
         whole = prompt + reply
@@ -270,22 +312,24 @@ class Template:
                     start = text.rfind(said.strip())
                 yield start, len(text)
             elif start is not None:
-                upto = self._render(turns[: n + 1], False)
+                upto = self._plain(turns[: n + 1], False)
                 marks = found(text[start:], self.control)
                 end = next((start + stop for _, stop, id in marks if id in self.ends), None)
                 if text.startswith(upto):
                     yield start, len(upto)
                 elif end is not None and not masked[n].get("reasoning_content"):
-                    yield start, end
+                    if self._says(text[start:end], masked, n, self._said(masked, n, masks)):
+                        yield start, end
 
     def _start(self, turns: Dicts, text: str) -> int | None:
-        """Where the reply to the turns stands, if they begin the text."""
+        """Where the reply to the turns stands, if they begin the text, but for an end of all."""
         try:
-            before, asked = self._render(turns, False), self._render(turns, True)
+            before, asked = self._plain(turns, False), self._plain(turns, True)
         except DataError:  # it wants more turns: no prefix to go by
             return None
+        alike = self._common(asked, before)
         start = self._common(asked, text)
-        return start if text.startswith(before) and start >= len(before) else None
+        return None if start < alike or self._bare(before[alike:]) else start
 
     def _common(self, asked: str, text: str) -> int:
         """How far a text begins as a prompt does, in whole control tokens."""
@@ -297,11 +341,6 @@ def _replies(turn: JsonObject) -> bool:
     return turn["role"] == "assistant"
 
 
-def _unmarked(marked: str) -> str:
-    """Without the marks of `generation` blocks."""
-    return marked.replace(jinja.BEGIN, "").replace(jinja.END, "")
-
-
 def _without(message: JsonObject, name: str) -> JsonObject:
     return {key: value for key, value in message.items() if key != name}
 
@@ -309,32 +348,3 @@ def _without(message: JsonObject, name: str) -> JsonObject:
 def _ended_by(holder: JsonObject, name: str) -> JsonObject:
     """The same with BEGIN behind one of its texts, as a probe."""
     return {**holder, name: holder[name] + jinja.BEGIN}
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """All texts within a value of JSON, keys among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield key
-            yield from texts_in(inner)
-    elif isinstance(value, Sequence):
-        for inner in value:
-            yield from texts_in(inner)
-
-
-def _cut(span: tuple[int, int], ends: Spans) -> tuple[int, int]:
-    start, end = span
-    return start, max((stop for at, stop in ends if start <= at < end), default=end)
-
-
-def _blocks(marked: str) -> Spans:
-    """What the `generation` blocks hold: where it stands in the text without their marks."""
-    spans, place = [], 0
-    for block in marked.split(jinja.BEGIN):
-        inside, end, behind = block.partition(jinja.END)
-        if end:
-            spans.append((place, place + len(inside)))
-        place += len(inside) + len(behind)
-    return spans

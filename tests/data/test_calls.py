@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import calling
 import pytest
@@ -29,11 +30,30 @@ def reply(*calls, content=None, **more):
     return {"role": "assistant", "content": content, "tool_calls": [*calls], **more}
 
 
+OLDER = {"role": "assistant", "content": None, "reasoning_content": "hm", "function_call": TEXT["function"]}
+GAVE = {"role": "function", "name": "weather", "content": "sun"}
+FUNCTION = calling.WEATHER["function"]
+SHARED = [
+    {"from": "human", "value": "Rain?"},
+    {"from": "function_call", "value": json.dumps(CALL["function"]), "reasoning": "hm"},
+    {"from": "observation", "value": "sun", "name": "weather"},
+    {"from": "gpt", "value": "No."},
+]
 ROWS = {
     "objects": {"messages": [ASK, reply(CALL, reasoning_content="hm"), RESULT, LAST]},
     "a text": {"messages": [ASK, reply(TEXT, content="<think>hm</think>"), RESULT, LAST]},
     "sides": {"prompt": [ASK, reply(CALL, content="", thinking="hm"), RESULT], "completion": [LAST]},
 }
+
+
+OTHERS = {
+    "older": {"messages": [ASK, OLDER, GAVE, LAST], "functions": [FUNCTION]},
+    "sharegpt": {"conversations": SHARED, "tools": [FUNCTION]},
+    "flat": {"conversations": SHARED, "tools": [FUNCTION | {"type": "function"}]},
+}
+UNNAMED = tuple(
+    replace(turn, calls=tuple(replace(call, id=None) for call in turn.calls), answers=None) for turn in TURNS
+)
 
 
 def written(path, rows):
@@ -55,6 +75,25 @@ def test_every_way_gives_the_same_turns_and_tools(row, kind, as_text, tmp_path):
     row = row | {"tools": json.dumps(tools) if as_text else tools}
     (document,) = sources.from_path(written(tmp_path / f"rows.{kind}", [row]))
     assert (document.turns, document.tools) == (TURNS, (calling.WEATHER,))
+
+
+@pytest.mark.parametrize("row", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("as_text", [False, True], ids=["list", "text"])
+def test_other_layouts_give_the_turns_and_tools_of_todays(row, kind, as_text, tmp_path):
+    if as_text:
+        row = {name: json.dumps(value) for name, value in row.items()}
+    (document,) = sources.from_path(written(tmp_path / f"rows.{kind}", [row]))
+    assert (document.turns, document.tools) == (UNNAMED, (calling.WEATHER,))
+
+
+def test_a_turn_of_sharegpt_may_hold_several_calls():
+    both = [{"name": "weather", "arguments": {"city": city}} for city in ("Rome", "Oslo")]
+    given = [SHARED[0], {"from": "tool_call", "value": json.dumps(both)}]
+    given += [{"from": "tool_response", "value": said} for said in ("sun", "rain")]
+    document = document_of({"conversations": [*given, SHARED[-1]]}, "a:1", "a")
+    assert document.turns[1].calls == tuple(Call(**call) for call in both)
+    assert [turn.role for turn in document.turns[2:]] == ["tool", "tool", "assistant"]
 
 
 def test_a_table_gives_no_row_the_fields_of_another(tmp_path):
@@ -88,8 +127,9 @@ def of(arguments):
 
 
 WRONG = {
-    "older": ([ASK, {"role": "assistant", "function_call": {"name": "f"}}], "2 has a `function_call`; write"),
-    "an older result": ([ASK, {"role": "function", "content": "7"}], "2 has the role `function`; write"),
+    "older": ([ASK, {"role": "assistant", "function_call": "f"}], "`tool_calls` with \"{'function': 'f'}\""),
+    "both": ([ASK, reply(CALL, function_call={"name": "f"})], "2 has `tool_calls` and `function_call`"),
+    "an older result": ([ASK, {"role": "function", "content": "7"}], "2 has a tool's result behind no call"),
     "nothing said": ([ASK, reply()], "message 2 has no text"),
     "a blank": ([ASK, reply(content=" ")], "message 2 says nothing"),
     "no list": ([ASK, LAST | {"tool_calls": CALL}], "message 2 has `tool_calls` that are no list"),
@@ -98,7 +138,7 @@ WRONG = {
     "no JSON": ([ASK, reply(of("{"))], "`arguments` of 'f' that are a text"),
     "no object": ([ASK, reply(of("[]"))], "of 'f' are a list; expected an"),
     "the user's": ([ASK | {"tool_calls": [CALL]}, LAST], "message 1 has `tool_calls`, which"),
-    "no call": ([ASK, RESULT, LAST], "message 2 has the role 'tool' behind no call"),
+    "no call": ([ASK, RESULT, LAST], "message 2 has a tool's result behind no call"),
     "no result": ([ASK, reply(CALL), RESULT | {"content": None}, LAST], "message 3 has no text"),
     "a number": ([ASK, reply(CALL), RESULT | {"tool_call_id": 7}, LAST], "has a int as `tool_call_id`"),
     "a weight": ([ASK, reply(CALL, weight=0), RESULT, LAST], "message 2 has weight 0; every reply"),
@@ -113,21 +153,30 @@ def test_calls_that_can_not_be_read_are_told_with_their_place(name):
         document_of({"messages": messages}, "a.jsonl:1", "a")
 
 
+@pytest.mark.parametrize("name", ["tools", "functions"])
 @pytest.mark.parametrize(
-    "tools", [{"a": 1}, "{", ["f"], [{"name": "f"}], [{"type": "web"}], calling.WEATHER, [{"function": {}}]]
+    "tools", [{"a": 1}, "{", ["f"], [{"type": "web"}], calling.WEATHER, [{"function": {}}], [{"name": 7}]]
 )
-def test_tools_that_are_none_are_told(tools):
-    with pytest.raises(DataError, match="a.jsonl:1 has `tools`.*expected"):
-        document_of({"messages": [ASK, LAST], "tools": tools}, "a.jsonl:1", "a")
-    with pytest.raises(DataError, match="a.jsonl:1 has `functions`; expected `tools`"):
-        document_of({"messages": [ASK, LAST], "functions": [{"name": "f"}]}, "a.jsonl:1", "a")
+def test_tools_that_are_none_are_told(tools, name):
+    with pytest.raises(DataError, match=f"a.jsonl:1 has `{name}`.*expected"):
+        document_of({"messages": [ASK, LAST], name: tools}, "a.jsonl:1", "a")
+    with pytest.raises(DataError, match="a.jsonl:1 has `tools` and `functions`; expected one"):
+        document_of({"messages": [ASK, LAST], "functions": [FUNCTION], "tools": tools}, "a.jsonl:1", "a")
 
 
-@pytest.mark.parametrize("speaker", ["function_call", "observation"])
-def test_calls_as_sharegpt_has_them_say_how_else(speaker):
-    turns = [{"from": "human", "value": "?"}, {"from": speaker, "value": "{}"}]
-    with pytest.raises(DataError, match=f"turn 2 is from '{speaker}'; .* write calls .* with `tool_calls`"):
-        document_of({"conversations": turns}, "a.jsonl:1", "a")
+@pytest.mark.parametrize(
+    ("turn", "complaint"),
+    [
+        ({"from": "function_call", "value": "look()"}, "turn 2 has calls that are a text but no JSON"),
+        ({"from": "function_call", "value": None}, "message 2 has `tool_calls` with \"{'function': None}\""),
+        ({"from": "tool_call", "value": "[7]"}, "message 2 has `tool_calls` with \"{'function': 7}\""),
+        ({"from": "observation", "value": "7"}, "message 2 has a tool's result behind no call"),
+        ({"from": ["gpt"], "value": "7"}, "turn 2 is from ['gpt']; expected one of human"),
+    ],
+)
+def test_calls_of_sharegpt_that_can_not_be_read_are_told(turn, complaint):
+    with pytest.raises(DataError, match=f"a.jsonl:1, {re.escape(complaint)}"):
+        document_of({"conversations": [SHARED[0], turn, SHARED[-1]]}, "a.jsonl:1", "a")
 
 
 def test_rows_with_tools_are_shown_with_what_is_learnt(tmp_path):

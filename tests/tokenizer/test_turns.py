@@ -286,12 +286,10 @@ def test_an_end_behind_the_block_is_learnt_too():
     "block",
     [
         "{% generation %}{% endgeneration %}{{ m.content }}<|im_end|>\n",
-        "{% generation %}I say: {{ m.content }}<|im_end|>{% endgeneration %}\n",
         "{% generation %}{{ m.content | upper }}<|im_end|>{% endgeneration %}\n",
         "{% generation %}{{ m.content[:1] }}<|im_end|>{% endgeneration %}\n",
-        "{% generation %}{{ m.content }}{% endgeneration %}\n",
     ],
-    ids=["nothing", "more", "other", "a part", "no end"],
+    ids=["nothing", "other", "a part"],
 )
 def test_a_template_that_marks_anything_but_the_replies_and_their_ends_is_refused(block):
     with pytest.raises(DataError, match="marks .* as what the assistant wrote, which is none of its replies"):

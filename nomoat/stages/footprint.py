@@ -72,9 +72,10 @@ def learning(spec: Spec, recipe: Recipe, config: StageConfig, row_tokens: int | 
         held += learns * each
     if each != FLOAT:  # masters, which are a float32 model's own weights
         held += learns * FLOAT
+    merging = n * each + 2 * n * FLOAT if config.lora else 0  # its weights as read, and with the adapters
     if row_tokens is not None:
         left = row_tokens * counts.activation_bytes(spec, each, recompute=recipe.kernels.recompute)
-        return held + HOLES * left + updating(spec, config.lora, each)
+        return max(held + HOLES * left + updating(spec, config.lora, each), merging)
     if config.lora:  # the merged policy has its own of what is adapted, and shares tables of float32
         held += (n - (tables(spec) if each == FLOAT else 0)) * FLOAT
     elif keeps_reference(config, spec):

@@ -14,9 +14,10 @@ from nomoat.evals.problems import Answered, Candidate, constants, mean_accuracy,
 from nomoat.model import counts
 from nomoat.model.spec import Spec
 from nomoat.model.transformer import Transformer
+from nomoat.parallel.process import release_memory
 from nomoat.report.scores import measurable, unmeasured
 from nomoat.rl.reward import Group
-from nomoat.rl.rollout import exercises
+from nomoat.rl.rollout import Exercise, exercises
 from nomoat.stages import estimate, footprint, inputs
 from nomoat.stages.models import load_model, load_tokenizer, to_device
 from nomoat.stages.recipe import Fields, Recipe, SomeTasks, StageConfig
@@ -67,7 +68,6 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
 
 
 def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
-    tokenizer = load_tokenizer(session.run)
     held = held_out(config.heldout_bytes)
     models = measurable(session.run, config.name)
     if not models:
@@ -85,22 +85,34 @@ def _run(session: Session, config: Config, recipe: Recipe) -> Fields:
             session.log("constant", **fields)
     for name in unmeasured(session.run, config.name):
         session.check_stop()
-        model = to_device(load_model(session, name), session, "fp32").eval()
         label = name + THINKING[config.think]
-        log_bits(session, label, model, tokenizer, held)
-        candidate = Candidate(
-            model, tokenizer, config.max_new_tokens, config.think, precision=config.precision
-        )
-        seed = recipe.key("eval", "sample")
-        with Work(session, f"problems for {label}") as work:
-            answered = candidate.both(work, asked, config.samples, seed)
-            said = conversation(work, candidate, config, answered[: config.n_turns], seed)
-        log_samples(session, label, answered)
-        log_scores(session, label, answered)
-        log_conversation(session, label, said)
-        means[label] = mean_accuracy(answered)
+        means[label] = measure(session, config, name, label, held, asked, recipe.key("eval", "sample"))
+        release_memory()
     bought = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
     return {kind: means, "measured": models, "bought": bought}
+
+
+def measure(
+    session: Session,
+    config: Config,
+    name: str,
+    label: str,
+    held: Held,
+    asked: Sequence[Exercise],
+    seed: int,
+) -> float:
+    """Logs what one model scores, as `label`; its mean accuracy.  It is gone when the next one comes."""
+    tokenizer = load_tokenizer(session.run)
+    model = to_device(load_model(session, name), session, "fp32").eval()
+    log_bits(session, label, model, tokenizer, held)
+    candidate = Candidate(model, tokenizer, config.max_new_tokens, config.think, precision=config.precision)
+    with Work(session, f"problems for {label}") as work:
+        answered = candidate.both(work, asked, config.samples, seed)
+        said = conversation(work, candidate, config, answered[: config.n_turns], seed)
+    log_samples(session, label, answered)
+    log_scores(session, label, answered)
+    log_conversation(session, label, said)
+    return mean_accuracy(answered)
 
 
 def log_ngram_bits(session: Session, reader: inputs.ReadsText, order: int, held: Held) -> None:

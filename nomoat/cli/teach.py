@@ -46,7 +46,7 @@ def teach(
         if plan:
             return _tell_plan(looked, planned, recipe) if json else say.tables([planned.price_table()])
         _aside([planned.price_table()])
-        _create(out, recipe, looked, planned.times)
+        _create(out, recipe, looked, planned)
     if plan:
         raise ConfigError(f"{out} has begun, and its plan is made; expected no --plan; leave it out")
     return runs.finish(recipe, *_in_time(recipe, out), json)
@@ -126,11 +126,12 @@ def _look(recipe: "Recipe", task: str) -> "Look":
     return looked
 
 
-def _create(out: Path, recipe: "Recipe", looked: "Look", times: dict[str, float]) -> None:
-    """The run, its log beginning with what was seen and how long it may train."""
+def _create(out: Path, recipe: "Recipe", looked: "Look", planned: "lab.Plan") -> None:
+    """The run, its log beginning with what was seen, how long it may train, and what stages are to take."""
     run = Run.create(out, recipe.table)
+    seconds = {step.stage: step.seconds for step in planned.steps}
     with run.locked():
-        run.log("look", stage=None, **times, **asdict(looked))
+        run.log("look", stage=None, **planned.times, planned_seconds=seconds, **asdict(looked))
 
 
 class Clock:

@@ -122,9 +122,16 @@ class Outlook:
 
 
 def planned(recipe: Recipe, run: Run) -> list[JsonObject]:
-    """What each stage is to take, for the log: it is kept from before anything was known."""
+    """What each stage is to take, for the log: it is kept from before anything was known.  The seconds of a
+    taught run are those that its look gives it (lab/teach.py)."""
     lines = estimate(recipe, machine=machine_of_run(recipe, run))
-    return [{key: getattr(line, key) for key in PLANNED} for line in lines]
+    found = [{key: getattr(line, key) for key in PLANNED} for line in lines]
+    for look in run.events("look"):
+        known = look.get("planned_seconds", {})
+        for line in found:
+            if line["stage"] in known:
+                line |= dict.fromkeys(("seconds", "low_seconds", "high_seconds"), known[line["stage"]])
+    return found
 
 
 def progress_of(line: Line) -> dict[str, Progress]:

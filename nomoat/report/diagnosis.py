@@ -343,7 +343,7 @@ RULES = (
         "drift",
         "look",
         "precision",
-        "Sampler and trainer disagree by more than {limit:g} in {n} of {of} steps, by {x:.1e} at most: "
+        "Sampler and trainer disagree by more than {limit:g} in {n} of {of} steps, by {x:.2g} at most: "
         "compute the gradient in fp32 (precision).",
         drift,
     ),

@@ -30,6 +30,7 @@ def snapshot(run: Run, name: str | None = None) -> JsonObject:
         **course.as_json(at),
         "record": {key: value for key, value in run.record.items() if key != "recipe"},
         "recipe": run.recipe,
+        "given": [model["from"] for model in run.recipe.get("models", {}).values() if model.get("from")],
         "best": best(scores),
         "before": before(run, scores),
         "scores": measured(scores),

@@ -38,11 +38,17 @@ class Config(fit.Config):
 
 def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     outputs = fit.fit(session, config, recipe, stored(session, config.source), until=config.until)
-    read = {"tasks": f"{len(config.tasks)} families", "samples": f"what {' and '.join(config.samples)} kept"}
-    return {
-        **outputs,
-        "bought": ", ".join(read.get(kind, kind) for kind, share in config.shares.items() if share),
-    }
+    read = [kind for kind, share in config.shares.items() if share]
+    return {**outputs, "bought": ", ".join(bought(config, kind) for kind in read)}
+
+
+def bought(config: Config, kind: str) -> str:
+    """A kind of document that was learnt, in words."""
+    if kind == "samples":
+        return f"what {' and '.join(config.samples)} kept"
+    n = len(config.tasks)
+    families = "1 family" if n == 1 else f"{n} families"
+    return families if kind == "tasks" else kind
 
 
 plan = fit.plan

@@ -75,7 +75,8 @@ def run(session: Session, config: Config, recipe: Recipe) -> Fields:
     )
     train(session, model, optimizer, config.schedule, config.steps, learner.step, learner.curriculum.success)
     outputs = save_model(session, model, optimizer, tokenizer, config.source)
-    return {**outputs, "bought": f"reward from {len(config.tasks)} programs"}
+    n = len(config.tasks)
+    return {**outputs, "bought": f"reward from {n} program{'s' if n > 1 else ''}"}
 
 
 def replies(session: Session, config: Config, recipe: Recipe, model: Transformer) -> Packed | None:

@@ -2,7 +2,7 @@
 
 import { h } from "../app/dom.js";
 import { number, percent, short, t } from "../app/i18n.js";
-import { between, big, chip, coins, does, points, share, span, time } from "./words.js";
+import { between, big, chip, coins, deed, does, points, share, span, time } from "./words.js";
 
 /** What a run is, in a sentence or two. */
 export function told(run) {
@@ -14,7 +14,9 @@ export function told(run) {
     tokens: facts.tokens ? short(facts.tokens) : "0",
     families: run.scores.families.length,
   };
-  if (facts.parameters) said.push(t(facts.tokens ? "told.made" : "told.size", values));
+  const given = (run.given ?? []).join(", ");
+  const made = given ? "told.taught" : "told.made";
+  if (facts.parameters) said.push(t(facts.tokens ? made : "told.size", { ...values, given }));
   const at = run.stages.findIndex(({ state }) => state === "running");
   if (at >= 0) said.push(t("told.now", { stage: run.stages[at].name, n: at + 1, of: run.stages.length }));
   if (run.best) said.push(told_best(run, values));
@@ -138,7 +140,7 @@ export function map(run, link) {
         "a",
         { href: link(stage.name), "aria-current": stage.state === "running" ? "step" : null },
         h("span", { class: "stage-name" }, stage.name),
-        h("span", { class: "stage-kind" }, does(stage.kind)),
+        h("span", { class: "stage-kind" }, does(deed(run, stage))),
         h("span", { class: "bar" }, h("i", { style: { "inline-size": `${100 * done(stage)}%` } })),
         h(
           "span",

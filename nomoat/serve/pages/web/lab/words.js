@@ -65,6 +65,12 @@ export function day(when) {
   );
 }
 
+/** The kind of a stage; one that asks general questions does something else than one that asks a task. */
+export function deed(run, { name, kind }) {
+  const said = run.recipe.stages?.find((stage) => (stage.name ?? stage.kind) === name);
+  return said?.general ? "general" : kind;
+}
+
 /** What a stage does, in words. */
 export const does = (kind) => (has(`kind.${kind}`) ? t(`kind.${kind}`) : kind);
 

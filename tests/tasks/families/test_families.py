@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nomoat.tasks import base, contract, find
 
-ENGLISH = ("adding", "capitals", "extract", "initials")  # examples in one language
+ENGLISH = ("adding", "capitals", "due", "extract", "initials")  # examples in one language
 EXAMPLES = Path(__file__).parents[3] / "examples"
 FAMILIES = find.families() | {path.stem: find.load_file(path) for path in sorted(EXAMPLES.glob("*.py"))}
 SAMPLES = {

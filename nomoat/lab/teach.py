@@ -254,7 +254,7 @@ def step_seconds(table: JsonObject, look: Look) -> float:
     each = DRAWN * drawn + LIVE * learnt
     seconds = rl["prompts"] * each + OVERHEAD * look.parameters
     if rl["replay"]:
-        seconds += kept.ROW_TOKENS * rl["replay_rows"] / look.learnt_a_second
+        seconds += kept.REPLY_TOKENS * rl["replay_rows"] / look.learnt_a_second
     return seconds
 
 

@@ -25,6 +25,7 @@ from nomoat.train.microbatches import padding
 from nomoat.train.objective import document_mask
 
 ROW_TOKENS = 256
+REPLY_TOKENS = 128  # of a row of replies: one of them, about
 SOURCE = "talk"  # its name enters the order of the rows
 
 
@@ -91,9 +92,9 @@ def _some(every: Batch, share: range, device: torch.device) -> Batch:
     return Batch(*(tensor[rows].to(device) for tensor in tensors))
 
 
-def longest(spec: Spec) -> int:
+def longest(spec: Spec, tokens: int = ROW_TOKENS) -> int:
     """Tokens of a row."""
-    return min(ROW_TOKENS, spec.context)
+    return min(tokens, spec.context)
 
 
 def talk(

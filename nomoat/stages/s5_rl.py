@@ -84,7 +84,7 @@ def replies(session: Session, config: Config, recipe: Recipe, model: Transformer
     if not config.replay:
         return None
     every = list(documents.replayed(inputs.samples(session, stage) for stage in config.replay))
-    return kept.packed(every, kept.longest(model.spec), recipe.key(config.name, "replay"))
+    return kept.packed(every, kept.longest(model.spec, kept.REPLY_TOKENS), recipe.key(config.name, "replay"))
 
 
 def policy_of(model: Transformer, optimizer: Optimizer) -> tuple[Transformer, Callable[[], None]]:
@@ -158,7 +158,7 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     each = 2 if config.lora else 3
     learned += each * config.steps * config.talk * estimate.TALK_TOKENS * forward
     if config.replay:  # the reference reads them, too
-        learned += (each + 1) * config.steps * config.replay_rows * kept.ROW_TOKENS * forward
+        learned += (each + 1) * config.steps * config.replay_rows * kept.REPLY_TOKENS * forward
     passes = 4 / 3 if config.kl else 1
     return {
         "parameters": counts.params_total(spec),

@@ -116,8 +116,8 @@ def may_be(line: bytes, kinds: Collection[str]) -> bool:
 
 
 def of_kinds(events: list[Event], kinds: Collection[str]) -> list[Event]:
-    """Those of some kinds, or all."""
-    return [event for event in events if not kinds or event["kind"] in kinds]
+    """Those of some kinds; without any, all."""
+    return [event for event in events if event["kind"] in kinds] if kinds else events
 
 
 def _open_whole(path: Path) -> int:

@@ -87,7 +87,7 @@ BROKEN = {
     "optim.adam_lr, kl": ({"entropy": (0.5, 0.02)}, r"Entropy fell to \d+ % of its start"),
     "max_new_tokens": ({"truncated": 0.2}, "20 % of the answers are cut off.*raise max_new"),
     "from, rewards.format": ({"reward": 0.3, "lenient": 0.6}, "30 % of the answers are right.*SFT"),
-    "precision": ({"drift": 3e-3}, r"100 of 100 steps, by 3\.0e-03.*precision"),
+    "precision": ({"drift": 3e-3}, r"100 of 100 steps, by 0\.003 at most.*precision"),
     "sandbox": ({"undecided": 2}, "200 answers could not be judged.*nomoat doctor"),
     "kl, optim.adam_lr": ({"kl": (0.0, 2.0)}, r"1\.\d+ nats a token from its start"),
     "variant, max_new_tokens": ({"reward": 0.4, "length": (20.0, 60.0)}, "from 22 to 58 tokens.*not right"),

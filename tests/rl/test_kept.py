@@ -91,7 +91,7 @@ def test_without_room_nothing_is_kept(tokenizer):
 
 
 def test_replies_are_held_to_a_reference_by_the_divergence_from_it(tokenizer, model):
-    """KL(reference || model) at the columns whose next token is a reply's, against autograd; none of itself."""
+    """KL(reference || model) at the columns whose next token is a reply's, as autograd has it."""
     batch = kept.talk(tokenizer, LEVELS, 6, model.spec.context, seed=5)
     reference = Transformer(model.spec, Kernels()).initialise(7).eval()
     assert kept.gradient(model, batch, 0.25, reference=model).loss == pytest.approx(0, abs=1e-6)

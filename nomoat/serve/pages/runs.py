@@ -12,7 +12,7 @@ from nomoat.report import course, snapshot
 from nomoat.report.leaves import Leaves
 from nomoat.run.directory import Run
 from nomoat.run.lock import holder
-from nomoat.run.log import Event, Log, mark_redone
+from nomoat.run.log import Event, Log, mark_redone, of_kinds
 from nomoat.run.tidy import size
 from nomoat.serve.refusal import Refusal
 
@@ -33,14 +33,14 @@ class Grown(Log):
         self._offset = 0
         self._known: list[Event] = []
 
-    def events(self) -> list[Event]:
+    def events(self, *kinds: str) -> list[Event]:
         with self._reading:
             stat = self.path.stat() if self.path.exists() else None
             if stat is None or stat.st_ino != self._inode or stat.st_size < self._offset:
                 self._forget(stat and stat.st_ino)
             if stat is not None and stat.st_size > self._offset:
                 self._read()
-            return self._known
+            return of_kinds(self._known, kinds)
 
     def _read(self) -> None:
         with open(self.path, "rb") as file:

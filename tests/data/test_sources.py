@@ -175,7 +175,7 @@ BAD = {
     "list.jsonl": (b'["a"]\n', r"list\.jsonl:1 is a list; expected \{"),
     "keys.jsonl": (b'{"txt": "a"}\n', r"keys\.jsonl:1 has the keys \['txt'\].*expected \{"),
     "talk.jsonl": (b'{"messages": [{"role": "user"}]}\n', "jsonl:1, message 1 has no text"),
-    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*behind no call"),
+    "tool.jsonl": (b'{"messages": [{"role": "tool", "content": "7"}]}\n', "jsonl:1, message 1 .*no call"),
     "mute.jsonl": (b'{"messages": [{"role": "user", "content": "a"}]}\n', "mute.jsonl:1 has no turn"),
     "both.jsonl": (
         b'{"text": "a", "messages": [{"role": "assistant", "content": "a"}]}\n',

@@ -36,7 +36,8 @@ class Grown(Log):
     def events(self, *kinds: str) -> list[Event]:
         with self._reading:
             stat = self.path.stat() if self.path.exists() else None
-            if stat is None or stat.st_ino != self._inode or stat.st_size < self._offset:
+            is_same = stat is not None and stat.st_ino == self._inode
+            if not is_same or stat.st_size < self._offset:
                 self._forget(stat and stat.st_ino)
             if stat is not None and stat.st_size > self._offset:
                 self._read()

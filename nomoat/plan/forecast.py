@@ -123,8 +123,10 @@ def against_plan(run: Run) -> Table:
     peaks = {event["stage"]: event.get("peak_bytes") for event in run.events("stage_end")}
     recipe = resolve(run.recipe)
     machine = machine_of_run(recipe, run)
+    looked = next(iter(run.events("look")), {}).get("planned_seconds", {})  # of a taught run
     rows, seconds, planned = [], 0.0, 0.0
     for line in estimate(recipe, machine=machine):
+        line = replace(line, seconds=looked.get(line.stage, line.seconds))
         if row := spent.get(line.stage):
             rows.append(stage_cells(row, line, peaks.get(line.stage), whole=machine.rates is not None))
             seconds += row.seconds

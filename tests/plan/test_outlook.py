@@ -5,6 +5,7 @@ import pytest
 from nomoat.config import read_recipe
 from nomoat.plan.budget import estimate, resolve
 from nomoat.plan.outlook import TRUST, Outlook, share_of, split
+from nomoat.plan.outlook import planned as planned_of
 from nomoat.run.directory import Run
 from tests.plan.test_budget import RECIPES
 
@@ -104,7 +105,10 @@ def test_an_evaluation_is_as_far_as_the_models_that_it_measured(run):
 
 
 def test_no_more_is_left_than_the_time_of_a_run_that_has_a_limit(run):
-    run.log("look", stage=None, train_seconds=50.0, measure_seconds=10.0)
+    seconds = {"pretrain": 50.0, "eval": 10.0}
+    run.log("look", stage=None, train_seconds=50.0, measure_seconds=10.0, planned_seconds=seconds)
+    told = {line["stage"]: line["seconds"] for line in planned_of(resolve(run.recipe), run)}
+    assert told["pretrain"] == 50 != told["sft"]
     steps(run, "pretrain", 3, 2200, 7.0)
     left = outlook_of(run).left()
     assert (left.low, left.value, left.high) == (39.0, 39.0, 39.0)

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# transformers 5.24.0: `apply_chat_template` drops what is None from each message before the template sees it, so a template
-# that asks `message['content'] is none`, as DeepSeek R1's and its distilled models' do, never writes a call of a tool.
+# transformers 5.24.0: `apply_chat_template` drops what is None from each message before the template sees it,
+# so a template that asks `message['content'] is none`, as DeepSeek R1's and its distilled models' do, never
+# writes a call of a tool.
 #
 # Seen: the assistant's message {"content": None, "tool_calls": [...]}, as OpenAI's API returns it, ends in
-# "UndefinedError: 'dict object' has no attribute 'content'", for a key that was there; with a default for what is
-# undefined the call is left out without a word, and so it is with "content": "".  `render_jinja_template`, which
-# `apply_chat_template` hands the messages to, writes the call where it is given them with None.
+# "UndefinedError: 'dict object' has no attribute 'content'", for a key that was there; with a default for
+# what is undefined the call is left out without a word, and so it is with "content": "".  `render_jinja_template`,
+# which `apply_chat_template` hands the messages to, writes the call where it is given them with None.
 #
 # Exit code 0: as described; 1: the behaviour has changed.
 set -euo pipefail
@@ -24,7 +25,8 @@ CALLS = (
     "{% for m in messages %}{% if m['content'] is none %}{% for call in m['tool_calls'] %}"
     "<call>{{ call['function']['name'] }}</call>{% endfor %}{% endif %}"
 )
-STRICT = CALLS + "{% if m['content'] is not none %}{{ '<text>' + m['content'] + '</text>' }}{% endif %}{% endfor %}"
+TEXT = "{% if m['content'] is not none %}{{ '<text>' + m['content'] + '</text>' }}{% endif %}{% endfor %}"
+STRICT = CALLS + TEXT
 LENIENT = STRICT.replace("+ m['content'] +", "+ (m['content'] | default('')) +")
 
 

@@ -71,7 +71,8 @@ class Forge:
         place.mkdir()
         (place / "in").write_text(stdin, newline="")
         order = {"argv": [str(a) for a in argv], "env": env or {}, "cwd": str(cwd or place), "trap": trap or {},
-                 "code": code, "stdin": str(place / "in"), "stdout": str(place / "out"), "stderr": str(place / "err")}  # fmt: skip
+                 "code": code, "stdin": str(place / "in"), "stdout": str(place / "out"),
+                 "stderr": str(place / "err")}  # fmt: skip
         return self._ask(order), place
 
     def wait(self, started: tuple[int, Path]) -> Done:

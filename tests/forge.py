@@ -1,9 +1,9 @@
 """Runs `nomoat` commands in forked children of a process that has everything imported; run as a script by
 conftest.py.
 
-An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap", "code"}; the answer is
-the exit code, negative for the number of the signal that ended the child.  `code` is a program that takes the
-place of `nomoat`, "" for none.  `trap` says what is to go wrong inside:
+An order is one line of JSON: {"argv", "env", "cwd", "stdin", "stdout", "stderr", "trap", "code"}; the answer
+is the exit code, negative for the number of the signal that ended the child.  `code` is a program that takes
+the place of `nomoat`, "" for none.  `trap` says what is to go wrong inside:
 
     {"signal": 9, "kind": "step", "stage": "rl", "step": 3}   the signal, right after such an event was logged
     {"signal": 9, "writes": 5}                                the signal, before the n-th file write of checkpoints

@@ -54,6 +54,11 @@ class Line:
     parts: tuple[Part, ...] = ()
 
 
+def looked(run: Run) -> dict[str, float]:
+    """The seconds that the look of a taught run gave each stage (lab/teach.py); of another, none."""
+    return {stage: s for look in run.events("look") for stage, s in look.get("planned_seconds", {}).items()}
+
+
 def estimate(
     recipe: Recipe, only: Sequence[str] = (), machine: Machine | None = None
 ) -> tuple[Line, ...]:

@@ -8,7 +8,7 @@ than a million parameters.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nomoat.plan.budget import Line, estimate, resolve
+from nomoat.plan.budget import Line, estimate, looked, resolve
 from nomoat.plan.choice import Laid, choose
 from nomoat.plan.hardware import read_hardware
 from nomoat.plan.machine import Machine, machine_of, machine_of_run
@@ -123,10 +123,10 @@ def against_plan(run: Run) -> Table:
     peaks = {event["stage"]: event.get("peak_bytes") for event in run.events("stage_end")}
     recipe = resolve(run.recipe)
     machine = machine_of_run(recipe, run)
-    looked = next(iter(run.events("look")), {}).get("planned_seconds", {})  # of a taught run
+    known = looked(run)
     rows, seconds, planned = [], 0.0, 0.0
     for line in estimate(recipe, machine=machine):
-        line = replace(line, seconds=looked.get(line.stage, line.seconds))
+        line = replace(line, seconds=known.get(line.stage, line.seconds))
         if row := spent.get(line.stage):
             rows.append(stage_cells(row, line, peaks.get(line.stage), whole=machine.rates is not None))
             seconds += row.seconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from nomoat.config import JsonObject
-from nomoat.plan.budget import Line, estimate
+from nomoat.plan.budget import Line, estimate, looked
 from nomoat.plan.machine import machine_of_run
 from nomoat.plan.rates import KINDS, Span, total
 from nomoat.run.directory import Run
@@ -122,15 +122,12 @@ class Outlook:
 
 
 def planned(recipe: Recipe, run: Run) -> list[JsonObject]:
-    """What each stage is to take, for the log: it is kept from before anything was known.  The seconds of a
-    taught run are those that its look gives it (lab/teach.py)."""
-    lines = estimate(recipe, machine=machine_of_run(recipe, run))
+    """What each stage is to take, for the log: it is kept from before anything was known."""
+    lines, known = estimate(recipe, machine=machine_of_run(recipe, run)), looked(run)
     found = [{key: getattr(line, key) for key in PLANNED} for line in lines]
-    for look in run.events("look"):
-        known = look.get("planned_seconds", {})
-        for line in found:
-            if line["stage"] in known:
-                line |= dict.fromkeys(("seconds", "low_seconds", "high_seconds"), known[line["stage"]])
+    for line in found:
+        if line["stage"] in known:
+            line |= dict.fromkeys(("seconds", "low_seconds", "high_seconds"), known[line["stage"]])
     return found
 
 

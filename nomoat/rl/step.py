@@ -46,9 +46,9 @@ class Settings(grpo.Objective):
     times.
 
     `think` = true opens the thinking block for the model, null leaves that choice to it (as R1-Zero does).
-    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step, and
-    rows of what a model replied in earlier stages (`replay`), are kept as they are (rl/kept.py).  The
-    reference of both and `kl` is what the stage started from, or the policy of `refresh` steps ago at most.
+    `memory` and `behind` steer the choice of problems, see Curriculum.  `talk` conversations a step are
+    learnt beside, rows of what the model replied in earlier stages (`replay`) held to the reference, both in
+    rl/kept.py.  That and `kl`'s is what the stage started from, or the policy of `refresh` steps ago at most.
     """
 
     tasks: dict[str, Annotated[list[Seed], Field(min_length=1)]] = Field(min_length=1)

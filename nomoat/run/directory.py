@@ -212,8 +212,8 @@ class Run:
 
     def events(self, kind: str | None = None, stage: str | None = None) -> list[JsonObject]:
         """Every event in the order of the log, or those of a kind or a stage; see run/log.py for `redone`."""
-        read = self.lines.events(*() if kind is None else (kind,))
-        return [event for event in read if stage in (None, event.get("stage"))]
+        kinds = () if kind is None else (kind,)
+        return [event for event in self.lines.events(*kinds) if stage in (None, event.get("stage"))]
 
     def curve(self, stage: str) -> list[JsonObject]:
         """The stage's "step" records as if it had never been interrupted: each step once, in order."""

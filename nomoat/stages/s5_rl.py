@@ -154,8 +154,8 @@ def plan(config: Config, recipe: Recipe) -> Fields:
     tokens = drawn * config.group * answer
     forward = counts.flops_forward(spec, prompt + answer / 2)
     prefill = drawn * prompt * counts.flops_forward(spec, prompt / 2, head=False)
-    learned = (2 if config.lora else 3) * live * (prompt + config.group * answer) * forward
     each = 2 if config.lora else 3
+    learned = each * live * (prompt + config.group * answer) * forward
     learned += each * config.steps * config.talk * estimate.TALK_TOKENS * forward
     if config.replay:  # the reference reads them, too
         learned += (each + 1) * config.steps * config.replay_rows * kept.REPLY_TOKENS * forward

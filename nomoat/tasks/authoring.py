@@ -59,13 +59,14 @@ def check(name: str | Path) -> tuple[list[str], str]:
         if not task.listed["eval"]:
             complaints.insert(0, f"no problem {base.SIDES['eval']}: {left}")
     for level, problem, other in spread(samples):
-        heading = f"level {level}" if len(task.levels) > 1 else ""
-        lines += ["", heading, *shown(task, problem, other)]
-    if isinstance(task, ModuleType):
-        lines += ["", *few(task)]
-    lines += ["", *getattr(task, "notes", []), *summed(complaints)]
+        lines.append("")
+        if len(task.levels) > 1:
+            lines.append(f"level {level}")
+        lines += shown(task, problem, other)
+    scarce = few(task) if isinstance(task, ModuleType) else ()
+    lines += ["", *scarce, *getattr(task, "notes", []), *summed(complaints)]
     if not complaints:
-        lines.append(f"all is well; a small open model learns it by: {TEACH} {shlex.quote(str(name))}")
+        lines.append(f"the contract is kept; a small open model learns it by: {TEACH} {shlex.quote(str(name))}")
     return complaints, "\n".join(lines)
 
 
@@ -74,8 +75,8 @@ def summed(complaints: list[str]) -> Iterator[str]:
     levels = grouped((complaint.partition(":")[0], complaint) for complaint in complaints)
     for level, of_level in levels.items():
         yield from (f"wrong: {complaint}" for complaint in of_level[:MAX_COMPLAINTS])
-        if more := len(of_level) - MAX_COMPLAINTS:
-            yield f"wrong: and {more} more of {level}"
+        if len(of_level) > MAX_COMPLAINTS:
+            yield f"wrong: and {len(of_level) - MAX_COMPLAINTS} more of {level}"
     if not complaints:
         yield CHECKED
 
@@ -112,12 +113,12 @@ def shown(task: Task, problem: Problem, other: Problem) -> Iterator[str]:
     first, more = misses[:N_MISSES], misses[N_MISSES:]
     wrong = first or tried(problem, other)
     for text in dict.fromkeys([problem.witness.strip(), *wrong]):
-        yield judged(task, problem, text)
+        yield verdict(task, problem, text)
     if more:
         yield f"  and {len(more)} more near misses"
 
 
-def judged(task: Task, problem: Problem, text: str) -> str:
+def verdict(task: Task, problem: Problem, text: str) -> str:
     """What the checker says of an answer, and by which rule where it has some."""
     verb = contract.says(contract.verdict(task.check, problem, handed(task, problem, text)))
     line = f"  {verb:<8} {text[:100]!r}"

@@ -76,12 +76,10 @@ def ask(
 ) -> Problem:
     """The problem in one of its wordings with these parts, in a language that has some.  To be drawn as late
     as `language`."""
-    spoken = [lang for lang in LANGUAGES if wordings.get(lang)]
-    if not spoken:
+    lang = next((lang for lang in (language(rng), *LANGUAGES) if wordings.get(lang)), None)
+    if lang is None:
         expected = f"expected wordings under one of {LANGUAGES} at least"
         raise TaskError(f"{key}: wordings in {sorted(wordings)}; {expected}; add them")
-    drawn = language(rng)
-    lang = drawn if drawn in spoken else spoken[0]
     return Problem(rng.choice(wordings[lang]).format(**parts), key, witness, {"lang": lang, **facts})
 
 

@@ -65,7 +65,7 @@ def test_replies_are_learnt_beside_the_task_and_resumed_to_the_same_bits(place, 
 
 
 def test_reinforcement_keeps_the_replies_too(place, tmp_path, weights):
-    """A row a step, at its weight; weighed nothing it changes nothing, and a half is gone on with in bits."""
+    """A row a step; a half is gone on with in bits; the more it weighs, the nearer the replies stay."""
 
     def of(**changes):
         table = recipe(place).table
@@ -79,12 +79,11 @@ def test_reinforcement_keeps_the_replies_too(place, tmp_path, weights):
     assert weights(ran(tmp_path / "halved", of()).root, "rl") == weights(whole.root, "rl")
     steps = whole.curve("rl")
     assert steps[0]["replay_loss"] < 1e-6 < steps[-1]["replay_loss"]  # nothing has changed in the first
-
     kept = ran(tmp_path / "kept", of(replay_weight=30.0, optim={"matrices": "adamw", "adam_lr": 0.01}))
-    loose = ran(tmp_path / "loose", of(replay=[], optim={"matrices": "adamw", "adam_lr": 0.01}))
-    assert "replay_loss" not in loose.curve("rl")[0]
-    assert loose.curve("rl")[0]["loss"] == pytest.approx(kept.curve("rl")[0]["loss"])
-    assert weights(loose.root, "rl") != weights(kept.root, "rl")
+    loose = ran(tmp_path / "loose", of(replay_weight=1e-9, optim={"matrices": "adamw", "adam_lr": 0.01}))
+    first, last = zip(*((of_run.curve("rl")[0], of_run.curve("rl")[-1]) for of_run in (kept, loose)))
+    assert first[0]["loss"] == pytest.approx(first[1]["loss"])
+    assert last[0]["replay_loss"] < last[1]["replay_loss"] / 2
 
 
 def test_nothing_is_asked_that_is_measured_and_nothing_twice():

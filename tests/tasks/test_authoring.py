@@ -62,7 +62,7 @@ def test_a_task_in_one_language_shows_each_level_and_what_comes_next(tmp_path):
     assert complaints == []
     for words in ("level 1\n", "level 2\n", "chain    none: no `work`", "and 1 more near misses"):
         assert words in text
-    assert text.endswith(f"all is well; a small open model learns it by: {authoring.TEACH} '{path}'")
+    assert text.endswith(f"the contract is kept; a small open model learns it by: {authoring.TEACH} '{path}'")
     assert {problem.facts["lang"] for _, problem in authoring.sampled(find.find(str(path)))} == {"en"}
 
 
@@ -92,6 +92,7 @@ def test_many_complaints_are_counted_by_level():
     said = [*authoring.summed([f"level {n % 2}: {n}" for n in range(30)])]
     assert said[8] == "wrong: and 7 more of level 0"
     assert len(said) == 18
+    assert [*authoring.summed(["level 1: a", "level 1: b"])] == ["wrong: level 1: a", "wrong: level 1: b"]
 
 
 def test_nothing_is_overwritten(tmp_path):

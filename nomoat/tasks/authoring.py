@@ -66,7 +66,7 @@ def check(name: str | Path) -> tuple[list[str], str]:
     scarce = few(task) if isinstance(task, ModuleType) else ()
     lines += ["", *scarce, *getattr(task, "notes", []), *summed(complaints)]
     if not complaints:
-        lines.append(f"the contract is kept; a small open model learns it by: {TEACH} {shlex.quote(str(name))}")
+        lines.append(f"the contract is kept; next: {TEACH} {shlex.quote(str(name))}")
     return complaints, "\n".join(lines)
 
 

@@ -62,7 +62,7 @@ def test_a_task_in_one_language_shows_each_level_and_what_comes_next(tmp_path):
     assert complaints == []
     for words in ("level 1\n", "level 2\n", "chain    none: no `work`", "and 1 more near misses"):
         assert words in text
-    assert text.endswith(f"the contract is kept; a small open model learns it by: {authoring.TEACH} '{path}'")
+    assert text.endswith(f"the contract is kept; next: {authoring.TEACH} '{path}'")
     assert {problem.facts["lang"] for _, problem in authoring.sampled(find.find(str(path)))} == {"en"}
 
 

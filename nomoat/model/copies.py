@@ -1,5 +1,5 @@
-"""The copies of the tokens that go to experts, sorted by expert: in runs as long as they are, or in slots of
-one length, which are one product.
+"""The copies of the tokens that go to experts, sorted by expert: in runs about as long as they are, or in slots
+of one length, which are one product.
 """
 
 import torch
@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-ROW_TILE = 64  # groups of an expert are padded to a multiple: few distinct shapes, so that kernels are reused
-FEW = 8  # small groups to a multiple of so many
+from nomoat.model.kernels import ROW_TILE, rows_of
+
+FEW = 8  # slots of few copies are a multiple of so many
 
 
 class Copies:
@@ -28,37 +29,6 @@ class Copies:
     def collect(self, rows: Tensor) -> Tensor:
         """The sum of every token's copies, MD: the transpose of `fill`."""
         return _Collect.apply(rows, self.token, self.slot_MK, self.real_MK)
-
-
-class Runs:
-    """The copies of the tokens, expert by expert, as many of each as there are: `loads`.  A copy for expert
-    `n_experts` or one behind it has no place.
-    """
-
-    def __init__(self, expert_MK: Tensor, n_experts: int):
-        expert_Z = expert_MK.flatten()
-        load_E = torch.bincount(expert_Z, minlength=n_experts)
-        self.loads = load_E[:n_experts].tolist()
-        n_real = sum(self.loads)
-        self.copy = expert_Z.argsort(stable=True)[:n_real]
-        token = self.copy // expert_MK.shape[1]
-        slot_Z = torch.zeros_like(expert_Z)
-        slot_Z[self.copy] = torch.arange(n_real, device=slot_Z.device)
-        slot_MK = slot_Z.view_as(expert_MK)
-        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
-        self.copies = Copies(token, slot_MK, real_MK)
-
-    def fill(self, h_MD: Tensor) -> Tensor:
-        """Every place's token: (places, D)."""
-        return self.copies.fill(h_MD)
-
-    def gates(self, gate_MK: Tensor) -> Tensor:
-        """Every place's gate: (places, 1)."""
-        return gate_MK.flatten().index_select(0, self.copy)[:, None]
-
-    def collect(self, rows: Tensor) -> Tensor:
-        """The sum of every token's copies, MD."""
-        return self.copies.collect(rows)
 
 
 def run_product(rows: Tensor, matrices: Tensor, loads: list[int]) -> Tensor:
@@ -96,55 +66,55 @@ class RunProduct(torch.autograd.Function):
 
 
 class Slots:
-    """Places for the copies of the tokens, expert by expert: each expert has `n_rows` and fills the first of
-    them.
+    """Places for the copies of the tokens, expert by expert: each expert fills the first of its own.
 
-    An empty place holds token 0 and is given gate zero, so that it adds nothing to any sum or gradient.  A
-    copy for expert `n_experts` or one behind it has no place.
+    `loads` says how many places each has, rounded up to a multiple of `tile`.  Without a tile all have what the
+    busiest needs, so that they are one product, and `loads` is None.  An empty place holds token 0 and is
+    given gate zero, so that it adds nothing to any sum or gradient.  A copy for expert `n_experts` or one
+    behind it has no place.
     """
 
-    loads = None
-
-    def __init__(self, expert_MK: Tensor, n_experts: int):
+    def __init__(self, expert_MK: Tensor, n_experts: int, tile: int | None):
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
-        many = expert_MK.numel() >= n_experts * ROW_TILE
-        tile = ROW_TILE if many else FEW
         self.n_experts = n_experts
-        self.n_rows = -(-int(load_E.max()) // tile) * tile
+        if tile is None:
+            some = ROW_TILE if expert_MK.numel() >= n_experts * ROW_TILE else FEW
+            n_rows = -(-load_E.max() // some) * some
+            rows_E, self.loads = n_rows.expand(n_experts), None
+        else:
+            rows_E = -(-load_E // tile) * tile
+            self.loads = rows_E.tolist()
 
         # The copies that have a place, expert by expert, and their places.
-        self.place = self._places(load_E)
-        n_real = len(self.place)
-        self.copy = expert_Z.argsort(stable=True)[:n_real]
-        token = expert_Z.new_zeros(n_experts * self.n_rows)
+        self.n_places = int(rows_E.sum())
+        shift_E = rows_E.cumsum(0) - rows_E - load_E.cumsum(0) + load_E
+        shift = shift_E.repeat_interleave(load_E)
+        self.place = torch.arange(len(shift), device=shift.device) + shift
+        self.copy = expert_Z.argsort(stable=True)[: len(shift)]
+        token = expert_Z.new_zeros(self.n_places)
         token.index_copy_(0, self.place, self.copy // expert_MK.shape[1])
         slot_Z = torch.zeros_like(expert_Z)
         slot_Z.index_copy_(0, self.copy, self.place)
-        real_MK = None if n_real == len(expert_Z) else expert_MK < n_experts
+        real_MK = None if len(shift) == len(expert_Z) else expert_MK < n_experts
         self.copies = Copies(token, slot_Z.view_as(expert_MK), real_MK)
 
-    def _places(self, load_E: Tensor) -> Tensor:
-        """The first places of each expert, as many as it has copies."""
-        device = load_E.device
-        first_E = torch.arange(self.n_experts, device=device) * self.n_rows
-        shift_E = first_E - load_E.cumsum(0) + load_E
-        shift = shift_E.repeat_interleave(load_E)
-        return torch.arange(len(shift), device=device) + shift
-
     def fill(self, h_MD: Tensor) -> Tensor:
-        """Every slot's token: (experts, n_rows, D)."""
-        return self.copies.fill(h_MD).unflatten(0, (self.n_experts, self.n_rows))
+        """Every place's token: (places, D), or (experts, rows, D) of one product."""
+        return self._by_expert(self.copies.fill(h_MD))
 
     def gates(self, gate_MK: Tensor) -> Tensor:
-        """Every slot's gate, zero where it is empty: (experts, n_rows, 1)."""
-        gate = gate_MK.new_zeros(self.n_experts * self.n_rows)
+        """Every place's gate, zero where it is empty, in a last axis of 1."""
+        gate = gate_MK.new_zeros(self.n_places)
         copied = gate.index_copy(0, self.place, gate_MK.flatten().index_select(0, self.copy))
-        return copied.view(self.n_experts, self.n_rows, 1)
+        return self._by_expert(copied[:, None])
 
-    def collect(self, slots: Tensor) -> Tensor:
+    def _by_expert(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (self.n_experts, -1)) if self.loads is None else rows
+
+    def collect(self, rows: Tensor) -> Tensor:
         """The sum of every token's copies, MD."""
-        return self.copies.collect(slots.flatten(0, 1))
+        return self.copies.collect(rows if self.loads is not None else rows.flatten(0, 1))
 
 
 class _Fill(torch.autograd.Function):
@@ -178,10 +148,10 @@ class _Collect(torch.autograd.Function):
         return grad_MD.index_select(0, *ctx.saved_tensors), None, None, None
 
 
-def by_expert(expert_MK: Tensor, n_experts: int) -> Runs | Slots:
-    """On a processor runs of many tokens, else slots, which are one product."""
-    many = expert_MK.numel() >= n_experts * ROW_TILE
-    return (Runs if many and expert_MK.device.type == "cpu" else Slots)(expert_MK, n_experts)
+def by_expert(expert_MK: Tensor, n_experts: int, like: Tensor) -> Slots:
+    """On a processor a product for each expert where it has many tokens, else one product for all."""
+    many = like.device.type == "cpu" and expert_MK.numel() >= n_experts * ROW_TILE
+    return Slots(expert_MK, n_experts, rows_of(1, like) if many else None)
 
 
 def _summed(rows: Tensor, slot_MK: Tensor, real_MK: Tensor | None) -> Tensor:

@@ -14,10 +14,26 @@ from torch import Tensor
 from nomoat.model.spec import Kernels
 
 CLOSED = -1e30  # the score of what may not be attended to; finite, so that an all-closed row stays a number
+ROW_TILE = 64  # rows of a product are rounded to a multiple where its kernel is made for their number
 HALVED = 128  # plain attention cuts rows of so many positions or more in halves
 
 Pair = tuple[Tensor, Tensor]
 Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `AbsorbedAttention` of mla.py
+
+# --- products ---
+
+
+def rows_of(n: int, like: Tensor) -> int:
+    """How many rows a product of `n` is given.  On a processor bfloat16 is multiplied by kernels that are made
+    for one shape, which takes 2 to 4 ms (LOG.md): so there in whole tiles."""
+    tile = ROW_TILE if like.dtype == torch.bfloat16 and like.device.type == "cpu" else 1
+    return -(-n // tile) * tile
+
+
+def filled(x_MD: Tensor) -> Tensor:
+    """The rows, and behind them as many of zeros as a product is given."""
+    return F.pad(x_MD, (0, 0, 0, rows_of(len(x_MD), x_MD) - len(x_MD)))
+
 
 # --- attention ---
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nomoat.model.kernels import ROW_TILE, filled
+
 IGNORED = -100  # the target that is left out, as in torch's cross entropy
 CHUNK, CARD_CHUNK = 512, 4096  # rows whose logits exist at one time, at most, on a processor and on a card
 CHUNK_LOGITS = 2**24  # logits that exist at one time on a processor: of a large vocabulary fewer rows
@@ -26,7 +28,7 @@ def _powers(h_MD: Tensor, head_VD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     On the CPU exp2 is four times faster than exp.
     """
-    bits = F.linear(h_MD, head_VD).float()
+    bits = F.linear(filled(h_MD), head_VD)[: len(h_MD)].float()
     torch.add(bits.amax(-1, keepdim=True).mul_(-LOG2_E), bits, alpha=LOG2_E, out=bits)
     powers = bits.exp2()
     return bits, powers, powers.sum(-1, keepdim=True)
@@ -45,12 +47,12 @@ class _Chunked(torch.autograd.Function):
         total = h_MD.new_zeros((), dtype=torch.float32)
         chunk = chunk_rows(len(head_VD), on_card=h_MD.is_cuda)
         for start in range(0, len(h_MD), chunk):
-            rows = slice(start, start + chunk)
+            rows = slice(start, min(start + chunk, len(h_MD)))
             h = h_MD[rows]
             value, grad = piece(rows, *_powers(h, head_VD))
             total += value
-            grad = grad.to(h.dtype)
-            torch.mm(grad, head_VD, out=grad_h_MD[rows])
+            grad, h = filled(grad.to(h.dtype)), filled(h)
+            grad_h_MD[rows] = torch.mm(grad, head_VD)[: rows.stop - start]
             if learns and h.dtype == torch.float32:
                 grad_head_VD.addmm_(grad.T, h)
             elif learns:
@@ -69,7 +71,8 @@ class _Chunked(torch.autograd.Function):
 
 def chunk_rows(vocab_size: int, *, on_card: bool = False) -> int:
     """Rows whose logits exist at one time."""
-    return CARD_CHUNK if on_card else max(min(CHUNK, CHUNK_LOGITS // vocab_size), 1)
+    rows = max(min(CHUNK, CHUNK_LOGITS // vocab_size), 1)
+    return CARD_CHUNK if on_card else rows if rows < ROW_TILE else rows // ROW_TILE * ROW_TILE
 
 
 def log_prob_objective(

@@ -118,7 +118,7 @@ class Experts(nn.Module):
         return self.w_down(hidden.flatten(1))  # (12)
 
     def _sorted(self, h_MD: Tensor, expert_MK: Tensor, gate_MK: Tensor) -> Tensor:
-        slots = by_expert(expert_MK, self.w_down.n_experts)
+        slots = by_expert(expert_MK, self.w_down.n_experts, h_MD)
         gate_up = self.w_gate_up(slots.fill(h_MD), slots.loads)
         hidden = swiglu(gate_up) * slots.gates(gate_MK.to(h_MD.dtype))
         return slots.collect(self.w_down(hidden, slots.loads))  # (12)

@@ -4,13 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nomoat.model import kernels
 from nomoat.model import loss as losses
 from nomoat.model.loss import cross_entropy, divergence, log_prob_objective
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK", 7)
+@pytest.fixture(params=["as many rows as there are", "rows in tiles"])
+def small_chunks(request, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", 8)
+    monkeypatch.setattr(losses, "ROW_TILE", 4)
+    if "tiles" in request.param:
+        monkeypatch.setattr(kernels, "rows_of", lambda n, like: -(-n // 4) * 4)
 
 
 def tensors(M=23, D=6, V=11, seed=0):

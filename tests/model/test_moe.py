@@ -74,9 +74,14 @@ def by_the_equations(experts: Experts, h: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize(("n_tokens", "tile"), [(1, 64), (90, 64), (90, 1)], ids=["one", "slots", "runs"])
-def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens, tile, monkeypatch):
+@pytest.mark.parametrize(
+    ("n_tokens", "tile", "rows"),
+    [(1, 64, 1), (90, 64, 1), (90, 1, 1), (90, 1, 16)],
+    ids=["one", "slots", "runs", "rounded runs"],
+)
+def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens, tile, rows, monkeypatch):
     monkeypatch.setattr(copies, "ROW_TILE", tile)
+    monkeypatch.setattr(copies, "rows_of", lambda n, like: -(-n // rows) * rows)
     results = []
     for form in ("sorted", "wide", "loop"):
         experts, h_MD = made({**SPECS[name], "experts": form if form != "loop" else "sorted"}), tokens(n_tokens)
@@ -87,6 +92,13 @@ def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens, til
     for form in results[:2]:
         for got, want in zip(form, results[2]):
             torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4)
+
+
+def test_products_of_bf16_on_a_processor_have_few_numbers_of_rows():
+    expert_MK = torch.randint(0, 8, (700, 2), generator=torch.Generator().manual_seed(0))
+    slots = copies.by_expert(expert_MK, 8, torch.empty(0, dtype=torch.bfloat16))
+    assert {load % 64 for load in slots.loads} == {0} and sum(slots.loads) < 1400 + 8 * 64
+    assert sum(copies.by_expert(expert_MK, 8, torch.empty(0)).loads) == 1400
 
 
 @pytest.mark.parametrize("name", [n for n in SPECS if n != "all"])

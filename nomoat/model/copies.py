@@ -2,6 +2,9 @@
 of one length, which are one product.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,23 +71,23 @@ class RunProduct(torch.autograd.Function):
 class Slots:
     """Places for the copies of the tokens, expert by expert: each expert fills the first of its own.
 
-    `loads` says how many places each has, rounded up to a multiple of `tile`.  Without a tile all have what the
-    busiest needs, so that they are one product, and `loads` is None.  An empty place holds token 0 and is
+    `loads` says how many places each has: of its number of copies what `rows` gives.  Without `rows` all have
+    what the busiest needs, so that they are one product, and `loads` is None.  An empty place holds token 0 and is
     given gate zero, so that it adds nothing to any sum or gradient.  A copy for expert `n_experts` or one
     behind it has no place.
     """
 
-    def __init__(self, expert_MK: Tensor, n_experts: int, tile: int | None):
+    def __init__(self, expert_MK: Tensor, n_experts: int, rows: Callable[[int], int] | None):
         expert_Z = expert_MK.flatten()
         load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
         self.n_experts = n_experts
-        if tile is None:
+        if rows is None:
             some = ROW_TILE if expert_MK.numel() >= n_experts * ROW_TILE else FEW
             n_rows = -(-load_E.max() // some) * some
             rows_E, self.loads = n_rows.expand(n_experts), None
         else:
-            rows_E = -(-load_E // tile) * tile
-            self.loads = rows_E.tolist()
+            self.loads = [rows(load) for load in load_E.tolist()]
+            rows_E = torch.tensor(self.loads)
 
         # The copies that have a place, expert by expert, and their places.
         self.n_places = int(rows_E.sum())
@@ -151,7 +154,7 @@ class _Collect(torch.autograd.Function):
 def by_expert(expert_MK: Tensor, n_experts: int, like: Tensor) -> Slots:
     """On a processor a product for each expert where it has many tokens, else one product for all."""
     many = like.device.type == "cpu" and expert_MK.numel() >= n_experts * ROW_TILE
-    return Slots(expert_MK, n_experts, rows_of(1, like) if many else None)
+    return Slots(expert_MK, n_experts, partial(rows_of, like=like) if many else None)
 
 
 def _summed(rows: Tensor, slot_MK: Tensor, real_MK: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import torch
 
 CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's, and torch's before it
-SHAPES = "128"  # more than a pass has; of 1,024 kept by default each takes half a megabyte with AMX
+SHAPES = "256"  # more than a pass has; of 1,024 kept by default each takes half a megabyte with AMX
 
 
 def settle_memory() -> None:

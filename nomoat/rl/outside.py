@@ -47,7 +47,7 @@ class Call(Strict):
 UPDATE = Call(path="/update_weights_from_disk", body={"model_path": "{directory}", "model": "{model}"})
 
 
-class Sampler(Strict):
+class SamplerConfig(Strict):
     """Where rollouts are drawn: `url` up to /v1, `model` as the server calls it, `key` the environment
     variable that holds its API key.
 
@@ -85,7 +85,7 @@ class Outside:
     """The sampler of a stage.  `given_up()` says that nothing is waited for any more."""
 
     def __init__(
-        self, sampler: Sampler, directory: Path, mesh: Mesh, given_up: Callable[[], bool] = never
+        self, sampler: SamplerConfig, directory: Path, mesh: Mesh, given_up: Callable[[], bool] = never
     ):
         self.sampler, self.mesh, self.given_up = sampler, mesh, given_up
         self.directory = Path(sampler.directory) if sampler.directory else directory
@@ -253,7 +253,7 @@ def filled(value: Any, fields: Mapping[str, str]) -> Any:
     return value
 
 
-def key_of(sampler: Sampler) -> str | None:
+def key_of(sampler: SamplerConfig) -> str | None:
     """The API key; ConfigError where its variable isn't set."""
     if sampler.key is None:
         return None

@@ -22,7 +22,7 @@ from nomoat.parallel.process import release_memory
 from nomoat.rl import exchange, grpo, kept, reward, rollout, trace
 from nomoat.rl.curriculum import Curriculum
 from nomoat.rl.mismatch import Mismatch
-from nomoat.rl.outside import Outside, Sampler
+from nomoat.rl.outside import Outside, SamplerConfig
 from nomoat.rl.reference import Reference
 from nomoat.rl.reward import Group
 from nomoat.rl.rollout import Exercise
@@ -65,7 +65,7 @@ class Settings(grpo.Objective):
     replay_rows: Count = 1
     replay_weight: Weight = 0.3
     refresh: Count | None = None
-    sampler: Sampler | None = None  # a server that draws the rollouts, see rl/outside.py
+    sampler: SamplerConfig | None = None  # a server that draws the rollouts, see rl/outside.py
     rewards: reward.Weights = reward.Weights()
     watch_every: Count = 20  # steps between two looks at the probes and the KL
     precision: Literal["bf16", "fp32"] = "fp32"  # of the gradient; bf16 samples by tiles where there are some

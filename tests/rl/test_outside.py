@@ -14,7 +14,7 @@ from nomoat.engine.engine import Engine, Limits
 from nomoat.model.transformer import Transformer
 from nomoat.parallel.mesh import ALONE
 from nomoat.rl import exchange, reward, rollout
-from nomoat.rl.outside import CHOICES, Outside, Sampler, key_of
+from nomoat.rl.outside import CHOICES, Outside, SamplerConfig, key_of
 from nomoat.rl.rollout import Exercise
 from nomoat.rl.step import Settings
 from nomoat.serve import updating
@@ -51,7 +51,7 @@ def served(tokenizer, place, seed=0):
 def outside(client, place, mesh=ALONE, **fields):
     url = f"http://127.0.0.1:{client.port}/v1"
     table = {"url": url, "model": "lamp", "requests": 4, "bound": 1e-4, **fields}
-    return Outside(parse(Sampler, table, "sampler"), place, mesh)
+    return Outside(parse(SamplerConfig, table, "sampler"), place, mesh)
 
 
 def exercises(n):
@@ -173,7 +173,7 @@ def test_what_is_wrong_at_the_door_is_said_before_anything_is_drawn(tokenizer, t
 def test_a_mistake_in_the_recipe_is_said(field, value, said):
     table = {"url": "http://host:8000/v1", "model": "m", field: value}
     with pytest.raises(ConfigError, match=said):
-        parse(Sampler, table, "sampler")
+        parse(SamplerConfig, table, "sampler")
 
 
 def test_a_temperature_that_servers_do_not_tell_is_refused():
@@ -184,7 +184,7 @@ def test_a_temperature_that_servers_do_not_tell_is_refused():
 
 
 def test_the_key_is_in_the_environment(monkeypatch):
-    sampler = Sampler(url="http://host/v1", model="m", key="SAMPLER_KEY")
+    sampler = SamplerConfig(url="http://host/v1", model="m", key="SAMPLER_KEY")
     monkeypatch.delenv("SAMPLER_KEY", raising=False)
     with pytest.raises(ConfigError, match="export SAMPLER_KEY="):
         key_of(sampler)

@@ -16,7 +16,7 @@ from nomoat.model import counts
 from nomoat.model.loss import IGNORED
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
-from nomoat.plan.works import STEP_TOKENS, Trainee, made, made_up, rows, timed
+from nomoat.plan.works import Trainee, made, made_up, rows, timed, timed_tokens
 from nomoat.rl import grpo
 from nomoat.rl.reward import Group, Judged, Score
 from nomoat.rl.rollout import Rollout
@@ -137,7 +137,7 @@ class Learning:
 
     @property
     def n_prompts(self) -> int:
-        share = STEP_TOKENS / self.step_tokens
+        share = timed_tokens(self.asked.spec) / self.step_tokens
         return max(round(self.asked.n_prompts * min(share, 1.0)), 1)
 
     @property
@@ -187,7 +187,7 @@ class Learning:
     @property
     def larger(self) -> float:
         live = (1 - estimate.DEAD) * self.step_tokens
-        return max(min(live, MICRO_TOKENS) / STEP_TOKENS, 1.0)
+        return max(min(live, MICRO_TOKENS) / timed_tokens(self.asked.spec), 1.0)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Scoring:
 
     @property
     def B(self) -> int:
-        return max(STEP_TOKENS // self.asked.context, 1)
+        return max(timed_tokens(self.asked.spec) // self.asked.context, 1)
 
     @property
     def amount(self) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nomoat.data import documents, sources
 from nomoat.data.packing import Batch
+from nomoat.model import counts
 from nomoat.model.loss import IGNORED
 from nomoat.model.spec import Kernels, Spec
 from nomoat.model.transformer import Transformer
@@ -30,7 +31,8 @@ from nomoat.train.objective import gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import rows_before
 
-STEP_TOKENS = 512  # of a step that is timed, at most: the rest of a larger one takes as long for each
+FEWEST_TOKENS, MOST_TOKENS = 512, 2048  # of a step that is timed, at most: of a larger model the former,
+STEP_FLOPS = 2e10  # of a small one, whose step is not its products alone, as many as make these FLOPs
 TRAINED = 0.6  # share of tokens with a target, measured in pretraining (0.7) and fine-tuning (0.45)
 TEXT_CHARACTERS, N_DOCUMENTS = 20_000, 128  # of two texts that the host encodes, and of problems
 TASKS = {"lamp": [4], "sorting": [3]}
@@ -82,6 +84,11 @@ def rows(spec: Spec, B: int, T: int) -> Batch:
     return Batch(ids_BT, targets_BT, torch.zeros(B, T, dtype=torch.int32))
 
 
+def timed_tokens(spec: Spec) -> int:
+    """Of a step that is timed, at most; the rest of a larger one is taken to last as long for each."""
+    return int(min(max(STEP_FLOPS / counts.flops_train(spec, 0), FEWEST_TOKENS), MOST_TOKENS))
+
+
 def timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
@@ -122,8 +129,9 @@ class Training:
 
     def pass_of(self, n_rows: int, T: int) -> float:
         """Seconds of forward and backward pass of so many rows, of which fewer are computed."""
-        B = min(n_rows, max(STEP_TOKENS // T, 1))
-        batch, model = rows(self.trainee.model.spec, B, T), self.trainee.model
+        model = self.trainee.model
+        B = min(n_rows, max(timed_tokens(model.spec) // T, 1))
+        batch = rows(model.spec, B, T)
         if self.teacher is None:
             seconds = timed(lambda: gradient(model, batch, self.config.objective))
         else:
@@ -150,7 +158,7 @@ class Training:
     def larger(self) -> float:
         """How many times as much a real step is as one that is timed."""
         c = self.config
-        return max(c.rows * c.context / max(STEP_TOKENS, c.context), 1.0)
+        return max(c.rows * c.context / max(timed_tokens(self.recipe.shape(c)), c.context), 1.0)
 
     @property
     def amount(self) -> float:

@@ -1,5 +1,6 @@
 """`python -m nomoat` and the `nomoat` command."""
 
+import os
 import signal
 import sys
 
@@ -9,6 +10,7 @@ def main() -> int:
 
     Whoever asks it to end finds what was being written cleared away; a run has a better answer (run.stop).
     """
+    _open()
     try:
         if sys.argv[1:2] == ["ranks"]:
             from nomoat.cli import ranks
@@ -22,6 +24,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     sys.stdout.reconfigure(errors="backslashreplace")  # as stderr, where an alphabet lacks a sign
     return main(sys.argv[1:])
+
+
+def _open() -> None:
+    """Where a standard stream was closed (`>&-`), nothing stands in its place: otherwise the next file would.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def refuse_nothing(argv: Sequence[str]) -> None:
 
 
 def _parsed(argv: Sequence[str]) -> int:
+    tyro._experimental_options["ansi_codes"] = say.paints()  # by itself it doesn't know NO_COLOR
     return tyro.extras.subcommand_cli_from_dict(
         {name: args.bounded(verb) for name, verb in verbs().items()},
         prog="nomoat",

@@ -13,10 +13,11 @@ from nomoat.report.table import Table
 from nomoat.run.directory import Run
 from nomoat.run.log import last_scores
 
+TRANSFORMERS, LLAMACPP, PEFT = "transformers", "gguf", "peft"  # as model hubs call what opens files
 FRONT = """\
 ---
 license: {licence}
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-generation
 ---
 
@@ -50,8 +51,8 @@ class Origin:
     card: str | None = None  # what its README.md says
 
 
-def of_run(run: Run, stage: str, size: str) -> str:
-    """The card of what `stage` left; `size` as model.counts says it."""
+def of_run(run: Run, stage: str, size: str, library: str = TRANSFORMERS) -> str:
+    """The card of what `stage` left; `size` as model.counts says it; `library`: what opens the files."""
     recipe = run.recipe
     bases = given(run)
     sources = [f"the weights of `{left['source']}`" for left in bases]
@@ -62,7 +63,7 @@ def of_run(run: Run, stage: str, size: str) -> str:
     )
     title = f"{recipe['name']} / {stage}"
     licence = licence_of(run) or "other"
-    parts = [FRONT.format(licence=licence, title=title, what=what)]
+    parts = [FRONT.format(licence=licence, library=library, title=title, what=what)]
     if panel := panel_of(run, stage):
         parts.append("\n## What to ask\n\n" + _asked(panel))
     parts.append("\n## Made from\n\n" + "".join(f"- {line}\n" for line in made_from(run)))
@@ -84,14 +85,15 @@ def licence_of(run: Run) -> str | None:
     return bases[0]["licence"] if bases else "apache-2.0"
 
 
-def of_origin(origin: Origin, size: str) -> str:
+def of_origin(origin: Origin, size: str, library: str = TRANSFORMERS) -> str:
     """The card of a model that came in and leaves again as it is."""
     licence = origin.licence or "unknown, ask its publisher"
     what = (
         f"The weights of `{origin.name}` in another file format: {size}. "
         f"Nothing was trained. Licence of the original: {licence}."
     )
-    front = FRONT.format(licence=origin.licence or "other", title=origin.name, what=what)
+    named = {"licence": origin.licence or "other", "library": library}
+    front = FRONT.format(**named, title=origin.name, what=what)
     if origin.card is None:
         return front + "\n## Limits\n\nThose of the original; read its own card.\n"
     _, _, body = origin.card.rpartition("\n---\n") if origin.card.startswith("---") else ("", "", origin.card)

@@ -44,7 +44,7 @@ class Table:
 
     def _in_bands(self, natural: Sequence[int], width: int) -> list[Widths]:
         """As many columns in each band as find room beside the first."""
-        first = min(natural[0], max(NARROWEST, width // 3))
+        first = min(natural[0], max(NARROWEST, width // 3, self._longest_name(natural, width)))
         bands = [{0: first}]
         left = room = width - first
         for column, wanted in enumerate(natural[1:], 1):
@@ -56,6 +56,13 @@ class Table:
             bands[-1][column] = wanted
             left -= wanted + GAP
         return bands
+
+    def _longest_name(self, natural: Sequence[int], width: int) -> int:
+        """What keeps the words of the first column whole, up to half of the width, beside any figure."""
+        words = [word for row in self.rows for word in row[0].split()]
+        figures = [n for column, n in enumerate(natural) if not self._wraps(column)]
+        longest = max(map(len, words), default=0)
+        return min(longest, (width - GAP) // 2, width - GAP - max(figures, default=0))
 
     def _wraps(self, column: int) -> bool:
         return column == 0 or self.header[column] in self.words

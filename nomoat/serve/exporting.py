@@ -51,8 +51,8 @@ def adapter(run: Run, stage: str | None, out: Path) -> list[Path]:
     routed = base.spec["ffn"]["kind"] == "routed"
     with new_directory(out) as directory:
         peft.save(directory, pairs, str(base.path.resolve()), routed=routed)
-        panel = card.of_run(run, stage, f"{sum(map(len_of, pairs.values())):,} parameters beside its base")
-        write_whole(directory / CARD, panel)
+        size = f"{sum(map(len_of, pairs.values())):,} parameters beside its base"
+        write_whole(directory / CARD, card.of_run(run, stage, size, card.PEFT))
     return [out]
 
 
@@ -78,13 +78,13 @@ def gguf(loaded: Loaded, out: Path, type: str) -> list[Path]:
     taught = loaded.panel.to_json() if loaded.panel else {}
     meta |= {f"nomoat.{name}": [*texts] for name, texts in taught.items() if texts}
     written = save(loaded.model, out, tokenizer=loaded.tokenizer, type=type, meta=meta)
-    write_whole(readme, card_of(loaded))
+    write_whole(readme, card_of(loaded, card.LLAMACPP))
     return [written.path, modelfile, readme]
 
 
-def card_of(loaded: Loaded) -> str:
-    """From the receipts of a run, or from what the files said."""
+def card_of(loaded: Loaded, library: str = card.TRANSFORMERS) -> str:
+    """From the receipts of a run, or from what the files said; `library`: what opens the files."""
     size = counts.size(loaded.model.spec)
     if loaded.run is not None:
-        return card.of_run(Run.open(loaded.run), loaded.origin.name, size)
-    return card.of_origin(loaded.origin, size)
+        return card.of_run(Run.open(loaded.run), loaded.origin.name, size, library)
+    return card.of_origin(loaded.origin, size, library)

@@ -34,16 +34,17 @@ def whole(data: bytes) -> str:
     return message
 
 
-def messages(source: Iterable[bytes]) -> Iterator[str]:
-    """A message of each line that isn't blank, as soon as the line is there.
+def messages(source: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """A message of each line that isn't blank, as soon as the line is there, behind what the line is called.
 
     DataError where there is none, or for a line that is no text; what stands before it was answered.
     """
     n = 0
     for number, line in enumerate(source, 1):
-        if message := _text(line, f"line {number} of standard input").strip():
+        called = f"line {number} of standard input"
+        if message := _text(line, called).strip():
             n += 1
-            yield message
+            yield called, message
     if not n:
         raise DataError("standard input is empty; expected a message a line; or write one after -p")
 

@@ -75,19 +75,24 @@ def load(
     elif peft.is_adapter(root):
         return _adapted(root, say)
     elif (root / "config.json").is_file():
-        if not (root / "tokenizer.json").is_file():
-            raise WeightsError(
-                f"{root} has no tokenizer.json; expected one beside the weights; export them together"
-            )
-        origin = Origin(root.resolve().name, licence(root), _card(root))
-        panel = panel_in(root)
-        loaded = Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin, panel=panel)
+        ships = None if Path(source).exists() else shelf.named(str(source))
+        loaded = _exported(root, ships.name if ships else root.resolve().name, dtype)
     else:
         raise DataError(
             f"{root} has no config.json and no recipe.json; expected a run, an exported model or a .gguf file"
         )
     _belong_together(loaded, root)
     return loaded
+
+
+def _exported(root: Path, name: str, dtype: torch.dtype | None) -> Loaded:
+    """What a directory holds, under the name that its cards are to say."""
+    if not (root / "tokenizer.json").is_file():
+        raise WeightsError(
+            f"{root} has no tokenizer.json; expected one beside the weights; export them together"
+        )
+    origin = Origin(name, licence(root), _card(root))
+    return Loaded(weights.load(root, dtype=dtype), Tokenizer.load(root), origin, panel=panel_in(root))
 
 
 def place_of(

@@ -10,6 +10,7 @@ from nomoat.tokenizer.layout import Conversation, Message
 
 THINK = {"on": True, "off": False, "auto": None}
 COMMANDS = ("/new", "/undo", "/retry", "/system", "/think", "/save", "/show", "/help", "/quit")
+ALONE = ("/new", "/undo", "/retry", "/show", "/help", "/quit")  # whoever types more means something else
 HELP = """\
 /new           forget this conversation
 /undo          take back the last question and its answer
@@ -58,6 +59,8 @@ class Talk:
                 "will follow"
             )
         if nearly and not self.forgets:
+            if n_tokens >= room:
+                return "the context is full: with the next question, the first messages are forgotten"
             used = f"{n_tokens} of {room} tokens of the context are used"
             return f"{used}; once it is full, the first messages are forgotten"
         return None
@@ -83,8 +86,10 @@ def obey(talk: Talk, line: str) -> Effect:
     """
     if not line.startswith("/") or line.startswith("//"):
         return Effect(ask=line.removeprefix("/"))
-    word, _, rest = line.partition(" ")
-    rest = rest.strip()
+    word, *behind = line.split(maxsplit=1)
+    rest = "".join(behind).strip()
+    if rest and word in ALONE:
+        return Effect(f"{word} takes nothing behind it; leave out: {rest}")
     match word:
         case "/new":
             talk.exchanges.clear()
@@ -110,7 +115,7 @@ def obey(talk: Talk, line: str) -> Effect:
             return Effect(HELP)
         case "/quit":
             return Effect(quit=True)
-    return Effect(f"unknown command {word}; {nearest(word, COMMANDS)}")
+    return Effect(f"unknown command {word} (// starts a text with /); {nearest(word, COMMANDS)}")
 
 
 def _think(talk: Talk, choice: str) -> str:

@@ -17,7 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from rich.console import Console
 
-from nomoat.config import UserError
+from nomoat.config import DataError, UserError
 from nomoat.files import visible
 from nomoat.serve import lines
 from nomoat.serve.bot import Bot, Reply
@@ -58,7 +58,7 @@ def chat(
         if prompt is None:
             return _answer(bot, talk, lines.messages(sys.stdin.buffer), manner, once=False)
         asked = lines.whole(sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt))
-        return _answer(bot, talk, [asked], manner, once=True)
+        return _answer(bot, talk, [("", asked)], manner, once=True)
     except (
         BrokenPipeError
     ):  # the reader has what it wanted; keep the interpreter from flushing into the pipe again
@@ -82,7 +82,9 @@ def _console(file: object) -> Console:
     return Console(file=file, color_system=color, markup=False, highlight=False, soft_wrap=True)
 
 
-def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, once: bool) -> int:
+def _answer(
+    bot: Bot, talk: Talk, questions: Iterable[tuple[str, str]], manner: Manner, *, once: bool
+) -> int:
     """Answers on stdout, and nothing else there; what else is to be said on stderr."""
     console = _console(sys.stderr)
     one_line = manner.json or not once
@@ -93,10 +95,13 @@ def _answer(bot: Bot, talk: Talk, questions: Iterable[str], manner: Manner, *, o
     def out(text: str) -> None:
         print(text, end="", flush=True)
 
-    for question in questions:
+    for called, question in questions:
         keys = Keys(None)
         printer = lines.Printer(None if one_line else out, dim if manner.thinking else None)
-        reply = _reply(bot, talk, question, keys, printer.piece)
+        try:
+            reply = _reply(bot, talk, question, keys, printer.piece)
+        except DataError as error:
+            raise error if once else DataError(f"{called}: {error}") from None
         if not printer.answer:
             printer.end_thinking()
         if manner.json:

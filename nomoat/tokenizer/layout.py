@@ -40,7 +40,7 @@ class Layout:
     @property
     def chat_template(self) -> str | None:
         """The Jinja template that a GGUF carries: the foreign one, or the twin of our own turns."""
-        return template(marked=False) if self.role_ids else self.template
+        return template_in_gguf() if self.role_ids else self.template
 
 
 NOMOAT = Layout(
@@ -81,6 +81,10 @@ class Message:
 
 ROLES = ("system", "user", "assistant")
 _GENERATION = re.compile("{%- (?:end)?generation -%}\n")
+_SWITCH = (  # what the template does of `enable_thinking`, and what is left of it for llama.cpp
+    "enable_thinking is not none -%}\n{{- '<think>' if enable_thinking else '<think></think>' -}}",
+    "enable_thinking is not none and not enable_thinking -%}\n{{- '<think></think>' -}}",
+)
 _EARLIER = (  # sha256 of templates that were ours
     "dbdbbd4faf10177bea78fd2408976ed01132eed9a7a3e4838b2e4bf07a4ed010",
 )
@@ -113,11 +117,18 @@ def template(*, marked: bool = True) -> str:
     return text if marked else _GENERATION.sub("", text)
 
 
+def template_in_gguf() -> str:
+    """The same in plain Jinja for llama.cpp, which sets `enable_thinking` to true where nobody said anything:
+    true leaves it to the model, since one that greets without thinking would answer in a block it never ends.
+    """
+    return template(marked=False).replace(*_SWITCH)
+
+
 def is_our_template(text: str) -> bool:
     """Whether a template is ours, of today or of earlier files."""
     text = text.strip()
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return text in (template(), template(marked=False)) or digest in _EARLIER
+    return text in (template(), template(marked=False), template_in_gguf()) or digest in _EARLIER
 
 
 def render(

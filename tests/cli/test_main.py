@@ -284,6 +284,30 @@ def test_options_of_a_suite_need_one(capsys):
     assert "expected --suite" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("no_color", "painted"), [("1", False), ("", True)])
+def test_no_color_is_heard_where_words_are_refused(capsys, monkeypatch, no_color, painted):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    with pytest.raises(SystemExit):
+        main.main(["chat", "a", "b"])
+    said = capsys.readouterr()
+    assert ("\x1b" in said.out + said.err) is painted
+
+
+@pytest.mark.parametrize(("closed", "words", "code"), [
+    (">&-", "--version", 0), ("<&-", "--version", 0), ("2>&-", "chat nosuch -p Hi", 2),
+    ("<&- 2>&1", "chat -p -", 2), ("<&- 2>&1", "chat", 2),
+])  # fmt: skip
+def test_a_stream_that_is_closed_is_an_empty_one(closed, words, code):
+    line = f"exec {shlex.quote(sys.executable)} -m nomoat {words} {closed}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=plain())
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("is empty" in done.stdout) == ("2>&1" in closed)
+    assert "Traceback" not in done.stdout
+    assert closed != "2>&-" or done.stdout == ""  # what is not the result isn't there instead
+
+
 def test_ctrl_c_while_a_command_starts_leaves_no_traceback(tmp_path):
     """Something that is imported first is interrupted."""
     (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt\n")

@@ -50,6 +50,16 @@ def test_columns_go_below_each_other():
     )
 
 
+def test_a_name_that_is_to_be_typed_stays_whole_in_a_narrow_terminal():
+    """Unless a figure beside it needs the room."""
+    rows = [("evening:distill", "1.21 MB", "601 k", "66 %", "ships; student of another")]
+    table = Table("Models", ("model", "size", "parameters", "right answers", "what"), rows, words=("what",))
+    lines = table.text(40).splitlines()
+    assert sum(line.startswith("evening:distill  ") for line in lines) == 3, lines
+    table = Table("Models", ("model", "size"), [("evening:distill", "1,234,567,890,123,456,78")])
+    assert max(map(len, table.text(40).splitlines())) <= 40
+
+
 def test_the_tables_of_a_run_fit_any_terminal(smoke):
     run = Run.open(smoke.root)
     bill = receipt_of(run)

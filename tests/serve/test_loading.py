@@ -1,6 +1,7 @@
 """What is opened to talk to: an export, or what a stage of a run left; model and tokenizer belong together.
 """
 
+import json
 import shutil
 
 import pytest
@@ -8,9 +9,9 @@ from shapes import built, shape, varied
 
 from nomoat.config import DataError, WeightsError
 from nomoat.run.directory import Run
-from nomoat.serve import loading
+from nomoat.serve import exporting, loading
 from nomoat.tokenizer.bpe import train
-from nomoat.weights import directory
+from nomoat.weights import directory, shelf
 
 SPEC = shape(
     vocab_size=300, n_layers=2, d_model=16, n_heads=2, d_nope=8, d_rope=4, d_value=8, d_kv_latent=8, d_ffn=24, context=64
@@ -64,6 +65,27 @@ def test_a_run_gives_its_newest_weights_any_stage_by_name_or_the_best(tmp_path, 
     train(["another text"] * 4, vocab_size=290).save(run.root / "tokenizer")
     with pytest.raises(WeightsError, match="is not the tokenizer that this run trained"):
         loading.load(run.root)
+
+
+def test_what_ships_is_called_as_it_was_asked_for(tmp_path, monkeypatch, tokenizer):
+    """Not by the name of its directory, which every model on the shelf has: its exports say so."""
+    monkeypatch.chdir(tmp_path)
+    stages = {"sft": {}, "rl": {}}
+    for stage in stages:
+        directory.save(model(), tmp_path / "shelf" / "toy" / stage, tokenizer=tokenizer)
+    table = {"default": "rl", "stages": stages}
+    (tmp_path / "shelf" / "toy" / "shelf.json").write_text(json.dumps(table))
+    monkeypatch.setattr(shelf, "SHELF", tmp_path / "shelf")
+    called = {name: loading.load(name).origin.name for name in ("toy", "toy:rl", "toy:sft")}
+    assert called == {"toy": "toy", "toy:rl": "toy", "toy:sft": "toy:sft"}
+    assert loading.load("shelf/toy/sft").origin.name == "sft"
+    exporting.gguf(loading.load("toy"), tmp_path / "x.gguf", "f32")
+    assert loading.Header.of(tmp_path / "x.gguf").meta["general.name"] == "toy"
+    card = (tmp_path / "x.gguf.README.md").read_text()
+    assert "\n# toy\n" in card
+    assert "\nlibrary_name: gguf\n" in card
+    exporting.directory(loading.load("toy"), tmp_path / "x", "f32")
+    assert "\nlibrary_name: transformers\n" in (tmp_path / "x" / "README.md").read_text()
 
 
 def test_a_model_with_fewer_rows_than_its_tokenizer_has_ids_is_refused(tmp_path, tokenizer):

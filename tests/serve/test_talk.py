@@ -43,6 +43,20 @@ def test_what_fills_the_context_is_said_once_each_and_again_after_new(talk):
         obey(talk, "/new")
 
 
+def test_no_more_is_used_than_there_is(talk):
+    """A reply may take what is kept for it, behind a conversation without room left."""
+    assert talk.fills(120, 100, 0).startswith("the context is full: with the next question, the first")
+    assert talk.fills(121, 100, 2).startswith("the context is full: the first 2 messages are forgotten")
+
+
+@pytest.mark.parametrize("word", ["/new", "/undo", "/retry", "/show", "/help", "/quit"])
+def test_what_stands_behind_a_command_that_takes_nothing_is_not_lost(talk, word):
+    said = obey(talk, f"{word} 2+2?")
+    assert (said.ask, said.quit, len(talk.exchanges)) == (None, False, 2)
+    assert f"{word} takes nothing behind it" in said.say
+    assert "2+2?" in said.say
+
+
 def test_an_exchange_that_was_stopped_before_its_answer_is_not_sent(talk):
     talk.exchanges.append(Exchange("3+3?", "", "three and"))
     assert [m.content for m in talk.messages("x")] == ["Be brief.", "1+1?", "2", "2+2?", "4", "x"]
@@ -63,7 +77,9 @@ def test_system_think_show_help_quit_and_unknown(talk):
     assert obey(talk, "/show").say == "no thinking behind the last answer"
     assert all(c in obey(talk, "/help").say for c in COMMANDS)
     assert obey(talk, "/quit").quit
-    assert "did you mean `/retry`" in obey(talk, "/rety").say
+    said = obey(talk, "/rety").say
+    assert "// starts a text" in said
+    assert "did you mean `/retry`" in said
 
 
 def test_save_writes_json_or_markdown_and_no_foreign_file(talk, tmp_path):

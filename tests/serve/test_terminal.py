@@ -22,12 +22,15 @@ from nomoat.tokenizer.pieces import Piece
 
 FAKE = """
 import json, sys, threading
+from nomoat.config import DataError
 from nomoat.serve.bot import Reply
 from nomoat.serve.terminal import Manner, Piece, chat
 
 class Fake:
     n, marks_thinking, room = 0, True, 100
     def stream(self, messages, *, think, stop):
+        if messages[-1].content == "too long":
+            raise DataError("no room")
         self.n += 1
         n = 2 * len(messages)
         self.reply = Reply(self.pieces(messages, think, stop), n, max(n - 100, 0), context=200)
@@ -108,6 +111,15 @@ def test_what_is_cut_or_forgotten_is_said_beside_the_answers(asked):
     run = asked(prompt="long", think=True)
     assert run.out == "\n"
     assert run.err == "nomoat: cut within its thinking after 80 tokens; --max-tokens allows more\n"
+
+
+def test_a_line_that_finds_no_room_is_named(asked):
+    """What stands before it was answered."""
+    for manner in ({}, {"json": True}):
+        run = asked("a\n\ntoo long\nb\n", manner=manner)
+        assert "DataError: line 3 of standard input: no room" in run.err
+        assert len(run.out.splitlines()) == 1
+    assert "DataError: no room" in asked(prompt="too long").err
 
 
 def test_one_shot_survives_a_reader_that_leaves_and_stops_on_interrupt():
@@ -257,7 +269,7 @@ def converse(s: Session) -> None:
     s.type("escape\r")
     s.wait_for("after 15\\x1b[2J\\x1b]0;owned\\x07 end\n>")
     s.type("/nwe\r")
-    s.wait_for("unknown command /nwe; did you mean `/new`?\n>")
+    s.wait_for("unknown command /nwe (// starts a text with /); did you mean `/new`?\n>")
 
 
 def type_ahead(s: Session) -> None:

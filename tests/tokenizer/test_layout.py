@@ -17,6 +17,7 @@ from nomoat.tokenizer.layout import (
     render,
     render_batch,
     template,
+    template_in_gguf,
 )
 
 SPECIALS = tuple(NOMOAT.specials)
@@ -160,6 +161,16 @@ def test_the_jinja_template_gives_the_same_ids(tok, tmp_path):
     assert theirs.render(messages=messages, add_generation_prompt=True).endswith("<|user|>hi<|assistant|>")
 
 
+def test_in_a_gguf_the_switch_can_only_turn_thinking_off():
+    """Where nobody said anything, llama.cpp says true."""
+    written = jinja2.Environment().from_string(template_in_gguf())
+    messages = [{"role": "user", "content": "hi"}]
+    for switch, end in ((True, ""), (False, "<think></think>"), (None, "")):
+        text = written.render(messages=messages, add_generation_prompt=True, enable_thinking=switch)
+        assert text == "<|bos|><|user|>hi<|assistant|>" + end
+    assert written.render(messages=messages, add_generation_prompt=True).endswith("<|assistant|>")
+
+
 def test_transformers_applies_the_saved_template_alike(tok, tmp_path):
     transformers = pytest.importorskip("transformers")
     tok.save(tmp_path)
@@ -232,7 +243,7 @@ def test_templates_of_ours_are_known_again(tok, tmp_path):
     tok.save(tmp_path)
     config = tmp_path / "tokenizer_config.json"
     table = json.loads(config.read_text())
-    for text in (template(), template(marked=False), template() + "\n"):
+    for text in (template(), template(marked=False), template_in_gguf(), template() + "\n"):
         config.write_text(json.dumps({**table, "chat_template": text}))
         assert bpe.Tokenizer.load(tmp_path).layout is NOMOAT
     config.write_text(json.dumps({**table, "chat_template": template() + "x"}))

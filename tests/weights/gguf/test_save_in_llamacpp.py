@@ -102,7 +102,7 @@ def thinker(tmp_path_factory, tokenizer):
 
 @pytest.mark.parametrize(("think", "reasoning"), [(None, "ab"), (True, "ab"), (False, None)])
 def test_thinking_comes_back_apart_and_the_prompt_is_ours(thinker, tokenizer, think, reasoning):
-    """llama.cpp opens the block where nobody said whether to think."""
+    """Where nobody said whether to think, and where it is asked for, the model opens the block or doesn't."""
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "<|eos|> 6*7?"}]
     asked = {} if think is None else {"chat_template_kwargs": {"enable_thinking": think}}
     answer = thinker.post("/v1/chat/completions", messages=messages, temperature=0.0, max_tokens=20, **asked)
@@ -110,9 +110,20 @@ def test_thinking_comes_back_apart_and_the_prompt_is_ours(thinker, tokenizer, th
     assert (message["content"], message.get("reasoning_content")) == ("42", reasoning)
     messages[1]["content"] = "6*7?"
     prompt = thinker.post("/apply-template", messages=messages, **asked)["prompt"]
-    ours = render(tokenizer, [Message(**m) for m in messages], generate=True, think=think is not False)
+    ours = render(tokenizer, [Message(**m) for m in messages], generate=True, think=think and None)
     bos = [tokenizer.layout.bos_id]  # which it takes from the template and puts there itself
     assert bos + thinker.tokenize(prompt, specials=True) == ours.ids
+
+
+def test_an_answer_without_thinking_is_no_thinking(tmp_path, tokenizer):
+    """Greetings are answered so; llama.cpp itself sets `enable_thinking` to true."""
+    ids = [tokenizer.layout.role_ids["assistant"], *tokenizer.encode("ok"), tokenizer.layout.eos_id]
+    server = llamacpp.Server(save(chain(ids), tmp_path / "x.gguf", tokenizer=tokenizer).path)
+    messages = [{"role": "user", "content": "6*7?"}]
+    for asked in ({}, {"chat_template_kwargs": {"enable_thinking": True}}):
+        asked |= {"messages": messages, "temperature": 0.0, "max_tokens": 9}
+        message = server.post("/v1/chat/completions", **asked)["choices"][0]["message"]
+        assert (message["content"], message.get("reasoning_content")) == ("ok", None)
 
 
 def test_earlier_turns_are_written_as_ours(thinker, tokenizer):
@@ -128,8 +139,7 @@ def test_earlier_turns_are_written_as_ours(thinker, tokenizer):
         prompt = thinker.post("/apply-template", **asked, chat_template_kwargs={"enable_thinking": True})[
             "prompt"
         ]
-        generate = {"generate": True, "think": True} if n == 3 else {"generate": False}
-        ours = render(tokenizer, [Message(*turn) for turn in turns[:n]], **generate).ids
+        ours = render(tokenizer, [Message(*turn) for turn in turns[:n]], generate=n == 3).ids
         theirs = thinker.tokenize(prompt, specials=True)
         assert theirs in (ours[1:], ours[1:-1])  # the end of the last turn is left to be written
 
@@ -150,7 +160,7 @@ def test_parts_developers_and_tools_are_written(thinker):
         prompt = thinker.post("/apply-template", messages=messages, **more)["prompt"]
         assert prompt == (
             '<|system|>be brief<|user|>a\nb<|assistant|><tool_call>{"name": "f", "arguments": {"x": 1}}'
-            "</tool_call><|eos|><|user|><tool_response>7</tool_response><|assistant|><think>"
+            "</tool_call><|eos|><|user|><tool_response>7</tool_response><|assistant|>"
         )
     answer = thinker.post("/v1/chat/completions", messages=messages, temperature=0.0, max_tokens=20)
     assert answer["choices"][0]["message"]["content"] == "42"

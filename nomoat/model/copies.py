@@ -1,5 +1,5 @@
-"""The copies of the tokens that go to experts, sorted by expert: in runs about as long as they are, or in slots
-of one length, which are one product.
+"""The copies of the tokens that go to experts, sorted by expert: in runs about as long as they are, or in
+slots of one length, which are one product.
 """
 
 from collections.abc import Callable
@@ -72,35 +72,51 @@ class Slots:
     """Places for the copies of the tokens, expert by expert: each expert fills the first of its own.
 
     `loads` says how many places each has: of its number of copies what `rows` gives.  Without `rows` all have
-    what the busiest needs, so that they are one product, and `loads` is None.  An empty place holds token 0 and is
-    given gate zero, so that it adds nothing to any sum or gradient.  A copy for expert `n_experts` or one
-    behind it has no place.
+    what the busiest needs, so that they are one product, and `loads` is None.  An empty place holds token 0
+    and is given gate zero, so that it adds nothing to any sum or gradient.  A copy for expert `n_experts` or
+    one behind it has no place.
     """
 
     def __init__(self, expert_MK: Tensor, n_experts: int, rows: Callable[[int], int] | None):
-        expert_Z = expert_MK.flatten()
-        load_E = torch.bincount(expert_Z, minlength=n_experts)[:n_experts]
         self.n_experts = n_experts
+        expert_Z = expert_MK.flatten()
+        every_E = torch.bincount(expert_Z, minlength=n_experts)
+        load_E = every_E[:n_experts]
         if rows is None:
-            some = ROW_TILE if expert_MK.numel() >= n_experts * ROW_TILE else FEW
-            n_rows = -(-load_E.max() // some) * some
-            rows_E, self.loads = n_rows.expand(n_experts), None
+            self.loads = None
+            rows_E = self._of_one_length(load_E, len(expert_Z))
         else:
-            self.loads = [rows(load) for load in load_E.tolist()]
+            self.loads = list(map(rows, load_E.tolist()))
             rows_E = torch.tensor(self.loads)
-
-        # The copies that have a place, expert by expert, and their places.
         self.n_places = int(rows_E.sum())
-        shift_E = rows_E.cumsum(0) - rows_E - load_E.cumsum(0) + load_E
-        shift = shift_E.repeat_interleave(load_E)
-        self.place = torch.arange(len(shift), device=shift.device) + shift
-        self.copy = expert_Z.argsort(stable=True)[: len(shift)]
-        token = expert_Z.new_zeros(self.n_places)
-        token.index_copy_(0, self.place, self.copy // expert_MK.shape[1])
-        slot_Z = torch.zeros_like(expert_Z)
+        self.place = self._places(load_E, rows_E)
+        order_Z = expert_Z.argsort(stable=True)
+        self.copy = order_Z[: len(self.place)]  # those that have a place, expert by expert
+        self.copies = self._copies(expert_MK)
+
+    def _copies(self, expert_MK: Tensor) -> Copies:
+        token = self.copy.new_zeros(self.n_places)
+        token_of_copy = self.copy // expert_MK.shape[1]
+        token.index_copy_(0, self.place, token_of_copy)
+        slot_Z = self.copy.new_zeros(expert_MK.numel())
         slot_Z.index_copy_(0, self.copy, self.place)
-        real_MK = None if len(shift) == len(expert_Z) else expert_MK < n_experts
-        self.copies = Copies(token, slot_Z.view_as(expert_MK), real_MK)
+        slot_MK = slot_Z.view_as(expert_MK)
+        real_MK = None
+        if len(self.copy) < len(slot_Z):
+            real_MK = expert_MK < self.n_experts
+        return Copies(token, slot_MK, real_MK)
+
+    def _of_one_length(self, load_E: Tensor, n_copies: int) -> Tensor:
+        """As many places for each as the busiest needs, of a tile."""
+        tile = ROW_TILE if n_copies >= self.n_experts * ROW_TILE else FEW
+        return (-(-load_E.max() // tile) * tile).expand(self.n_experts)
+
+    @staticmethod
+    def _places(load_E: Tensor, rows_E: Tensor) -> Tensor:
+        """The first places of each expert, as many as it has copies."""
+        first_E, before_E = rows_E.cumsum(0) - rows_E, load_E.cumsum(0) - load_E
+        shift = (first_E - before_E).repeat_interleave(load_E)
+        return torch.arange(len(shift), device=shift.device) + shift
 
     def fill(self, h_MD: Tensor) -> Tensor:
         """Every place's token: (places, D), or (experts, rows, D) of one product."""

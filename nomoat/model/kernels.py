@@ -24,8 +24,8 @@ Extend = Callable[[Tensor, Tensor], Pair]  # what a layer asks of a cache: see `
 
 
 def rows_of(n: int, like: Tensor) -> int:
-    """How many rows a product of `n` is given.  On a processor bfloat16 is multiplied by kernels that are made
-    for one shape, which takes 2 to 4 ms (LOG.md): so there in whole tiles, of many rows in coarser steps."""
+    """How many rows a product of `n` is given.  On a processor bfloat16 is multiplied by kernels that are
+    made for one shape, which takes 2 to 4 ms (LOG.md): there in tiles, of many rows in coarser steps."""
     if like.dtype != torch.bfloat16 or like.device.type != "cpu":
         return n
     tile = max(ROW_TILE, 1 << max(n.bit_length() - 3, 0))

@@ -47,18 +47,16 @@ class _Chunked(torch.autograd.Function):
         total = h_MD.new_zeros((), dtype=torch.float32)
         chunk = chunk_rows(len(head_VD), on_card=h_MD.is_cuda)
         for start in range(0, len(h_MD), chunk):
-            rows = slice(start, min(start + chunk, len(h_MD)))
+            rows = slice(start, start + chunk)
             h = h_MD[rows]
             value, grad = piece(rows, *_powers(h, head_VD))
             total += value
-            grad, h = filled(grad.to(h.dtype)), filled(h)
-            grad_h_MD[rows] = torch.mm(grad, head_VD)[: rows.stop - start]
-            if learns and h.dtype == torch.float32:
-                grad_head_VD.addmm_(grad.T, h)
-            elif learns:
-                grad_head = grad.T @ h
-                grad_head_VD += grad_head.float()
-        ctx.save_for_backward(grad_h_MD, grad_head_VD.to(head_VD.dtype) if learns else None)
+            grad = filled(grad.to(h.dtype))
+            grad_h_MD[rows] = torch.mm(grad, head_VD)[: len(h)]
+            if learns:
+                _add_product(grad_head_VD, grad.T, filled(h))
+        grad_head = grad_head_VD.to(head_VD.dtype) if learns else None
+        ctx.save_for_backward(grad_h_MD, grad_head)
         return total
 
     @staticmethod
@@ -67,6 +65,14 @@ class _Chunked(torch.autograd.Function):
         if grad.is_cuda or grad.item() != 1:  # a product with a large table takes a while on a processor
             grads = [None if g is None else g * grad for g in grads]
         return *grads, None
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """a @ b added to a float32 tensor."""
+    if a.dtype == torch.float32:
+        total.addmm_(a, b)
+    else:
+        total += (a @ b).float()
 
 
 def chunk_rows(vocab_size: int, *, on_card: bool = False) -> int:

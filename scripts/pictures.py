@@ -37,7 +37,7 @@ def chat(page: Page, place: Path) -> None:
 def stages(page: Page, place: Path) -> None:
     """One problem, answered by all stages at once."""
     page.get_by_role("button", name="Ask all stages at once").click()
-    ask(page, "Path", place=1)
+    ask(page, "Addition", place=1)
     page.get_by_role("region", name="Verdict").nth(3).wait_for()
     page.screenshot(path=place / "chat-stages.png")
 

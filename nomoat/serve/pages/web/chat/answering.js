@@ -65,7 +65,7 @@ function take(choice, chunk, reply, record, clock) {
   reply.n += ids.length || (thought || text ? 1 : 0);
   reply.context = record.prompt.length + record.ids.length;
   if (thought) {
-    clock.thinking ??= performance.now();
+    clock.thinking ??= reply.text ? performance.now() : clock.begun;
     reply.thinking += thought;
     reply.thought = { tokens: (reply.thought?.tokens ?? 0) + (ids.length || 1), seconds: clock.thought };
   }

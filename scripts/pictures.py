@@ -108,12 +108,14 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=PLACE)
     args = parser.parse_args()
-    home = args.run.resolve().parent.parent
-    with served(home) as base, sync_playwright() as playwright:
+    run = args.run.resolve()
+    with served(run.parent.parent) as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for picture in (chat, stages, check, tokens):
-            take(browser, picture, base, args.out, dark=picture in (check, tokens))
-        take(browser, lab, f"{base}lab#/{args.run.name}", args.out)
+        for picture in (chat, stages):
+            take(browser, picture, base, args.out)
+        for picture in (check, tokens):
+            take(browser, picture, base, args.out, dark=True)
+        take(browser, lab, f"{base}lab#/{run.name}", args.out)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ def rows_of(n: int, like: Tensor) -> int:
 
 
 def filled(x_MD: Tensor) -> Tensor:
-    """The rows, and behind them as many of zeros as a product is given."""
-    return F.pad(x_MD, (0, 0, 0, rows_of(len(x_MD), x_MD) - len(x_MD)))
+    """The rows, and behind them as many of zeros as a product is given; where there are none, themselves."""
+    n_more = rows_of(len(x_MD), x_MD) - len(x_MD)
+    return F.pad(x_MD, (0, 0, 0, n_more)) if n_more else x_MD
 
 
 # --- attention ---

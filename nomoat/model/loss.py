@@ -77,8 +77,10 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 def chunk_rows(vocab_size: int, *, on_card: bool = False) -> int:
     """Rows whose logits exist at one time."""
+    if on_card:
+        return CARD_CHUNK
     rows = max(min(CHUNK, CHUNK_LOGITS // vocab_size), 1)
-    return CARD_CHUNK if on_card else rows if rows < ROW_TILE else rows // ROW_TILE * ROW_TILE
+    return max(rows // ROW_TILE * ROW_TILE, min(rows, ROW_TILE))
 
 
 def log_prob_objective(

@@ -31,8 +31,8 @@ from nomoat.train.objective import gradient
 from nomoat.train.optim import OptimConfig, Optimizer
 from nomoat.train.schedule import rows_before
 
-FEWEST_TOKENS, MOST_TOKENS = 512, 2048  # of a step that is timed, at most: of a larger model the former,
-STEP_FLOPS = 2e10  # of a small one, whose step is not its products alone, as many as make these FLOPs
+STEP_FLOPS = 2e10  # of what is timed of a step, about: a small model's step is not its products alone,
+FEWEST_TOKENS, MOST_TOKENS = 512, 2048  # so that more of it is timed
 TRAINED = 0.6  # share of tokens with a target, measured in pretraining (0.7) and fine-tuning (0.45)
 TEXT_CHARACTERS, N_DOCUMENTS = 20_000, 128  # of two texts that the host encodes, and of problems
 TASKS = {"lamp": [4], "sorting": [3]}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from shapes import shape, varied
 
-from nomoat.model import copies
+from nomoat.model import copies, kernels
 from nomoat.model.moe import Experts, Routing, SwiGLU, sequence_balance_loss
 from nomoat.model.spec import Kernels
 
@@ -95,6 +95,13 @@ def test_sorted_equals_wide_equals_a_loop_over_the_equations(name, n_tokens, til
 
 
 def test_products_of_bf16_on_a_processor_have_few_numbers_of_rows():
+    x = torch.empty(1, 2, dtype=torch.bfloat16)
+    numbers = {0: 0, 1: 64, 64: 64, 511: 512, 513: 640, 1000: 1024, 1025: 1280, 4096: 4096}
+    assert {n: kernels.rows_of(n, x) for n in numbers} == numbers
+    assert kernels.rows_of(513, x.float()) == 513
+    assert kernels.filled(x).shape == (64, 2)
+    for whole in (x.expand(64, 2), x.float()):  # nothing is copied where nothing is missing
+        assert kernels.filled(whole) is whole
     expert_MK = torch.randint(0, 8, (700, 2), generator=torch.Generator().manual_seed(0))
     slots = copies.by_expert(expert_MK, 8, torch.empty(0, dtype=torch.bfloat16))
     assert {load % 64 for load in slots.loads} == {0} and sum(slots.loads) < 1400 + 8 * 64

@@ -5,8 +5,9 @@
 #
 # Seen: the assistant's message {"content": None, "tool_calls": [...]}, as OpenAI's API returns it, ends in
 # "UndefinedError: 'dict object' has no attribute 'content'", for a key that was there; with a default for
-# what is undefined the call is left out without a word, and so it is with "content": "".  `render_jinja_template`,
-# which `apply_chat_template` hands the messages to, writes the call where it is given them with None.
+# what is undefined the call is left out without a word, and so it is with "content": "".
+# `render_jinja_template`, which `apply_chat_template` hands the messages to, writes the call where it is
+# given them with None.
 #
 # Exit code 0: as described; 1: the behaviour has changed.
 set -euo pipefail

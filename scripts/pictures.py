@@ -1,36 +1,30 @@
 """Takes the pictures of docs/pictures anew, of what ships and of the run that it is from.
 
-    python scripts/pictures.py runs/evening        # needs playwright, and a Chromium (or NOMOAT_CHROMIUM)
+    python -m scripts.pictures runs/evening        # needs the extra `browser`, and a Chromium
 
-It serves the shelf beside the directory of the run, visits the pages as a user would, and fails where
-something doesn't come.
+It serves the shelf and the run, visits the pages as a user would, and fails where something doesn't come.
 """
 
 import argparse
-import os
-import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.pages.conftest import ARGUMENTS, CHROMIUM, GREEDY, serving
+
 PLACE = Path(__file__).parents[1] / "docs" / "pictures"
-CHROMIUM = os.environ.get("NOMOAT_CHROMIUM") or shutil.which("chromium")
 SIZE, LAB_SIZE = {"width": 1280, "height": 860}, {"width": 1440, "height": 900}
 SECONDS = 60  # that anything may take to come
 SHARP = 1.5  # pixels of the picture for one of the page
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/(?!v1)")
 Picture = Callable[[Page, Path], None]
-GREEDY = "localStorage.setItem('nomoat.settings', '{\"temperature\": 0}')"
 
 
 def chat(page: Page, place: Path) -> None:
     """What it was taught, and what its making scores and cost."""
-    page.get_by_text("How it was made").wait_for()
+    for text in ("How it was made", "A problem of any kind"):
+        page.get_by_text(text).wait_for()
     page.screenshot(path=place / "chat.png")
 
 
@@ -44,7 +38,7 @@ def stages(page: Page, place: Path) -> None:
 
 def check(page: Page, place: Path) -> None:
     """A verdict, and the spread of 32 answers."""
-    ask(page, "Path", place=2)
+    ask(page, "Countdown", place=0)
     page.get_by_role("button", name="Ask 32 times").click()
     page.get_by_text("of 32 right").wait_for()
     page.screenshot(path=place / "chat-check.png")
@@ -91,31 +85,28 @@ def take(browser: Browser, picture: Picture, address: str, place: Path, *, dark:
     context.close()
 
 
-@contextmanager
-def served(cwd: Path) -> Iterator[str]:
-    """The address of a server that ends behind it."""
-    command = [sys.executable, "-m", "nomoat", "serve", "--port", "0"]
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    server = subprocess.Popen(command, cwd=cwd, **streams)
-    try:
-        yield next(found[0] for line in server.stderr if (found := ADDRESS.search(line)))
-    finally:
-        server.terminate()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=PLACE)
     args = parser.parse_args()
-    run = args.run.resolve()
-    with served(run.parent.parent) as base, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with tempfile.TemporaryDirectory() as home:
+        server = serving(Path(home), "--runs", args.run.resolve().parent)
+        try:
+            visit(f"{server.base}/", args.run.name, args.out)
+        finally:
+            server.kill()
+
+
+def visit(base: str, run: str, place: Path) -> None:
+    """Every picture."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         for picture in (chat, stages):
-            take(browser, picture, base, args.out)
+            take(browser, picture, base, place)
         for picture in (check, tokens):
-            take(browser, picture, base, args.out, dark=True)
-        take(browser, lab, f"{base}lab#/{run.name}", args.out)
+            take(browser, picture, base, place, dark=True)
+        take(browser, lab, f"{base}lab#/{run}", place)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def table(shelf: Path) -> str:
         made = json.loads((shelf / model / FILE).read_text("utf-8"))
         notes.append(
             f"{model}: recipe `{made['recipe']}`, seed {made['seed']}, commit "
-            f"{(made['commit'] or 'unknown')[:12]}, {duration(made['device_seconds'])} on {made['device']}; "
+            f"{(made['commit'] or 'unknown')[:12]}, {duration(made['device_seconds'])} on {made['device']};\n"
             "numbers in bf16; trained on the text above and on tasks that a program makes."
         )
     return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", *notes])

@@ -68,24 +68,27 @@ class Watch:
             self.offsite.append(url)
 
 
+def serving(here: Path, *argv: object) -> Server:
+    """A server in this directory; what it says on stderr goes to a file there."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    port = () if "--port" in argv else ("--port", "0")
+    command = [sys.executable, "-m", "nomoat", "serve", *map(str, argv), *port]
+    with (here / "stderr").open("ab") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=env, cwd=here)
+    address = process.stdout.readline().strip()
+    assert address.endswith("/v1"), (here / "stderr").read_text()
+    return Server(address.removesuffix("/v1"), process)
+
+
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory) -> Iterator[Callable[..., Server]]:
     """launch(*arguments of `nomoat serve`) -> a server that answers; all end with the tests."""
     started = []
 
     def start(*argv: object, cwd: Path | None = None) -> Server:
-        here = cwd or tmp_path_factory.mktemp("server")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        port = () if "--port" in argv else ("--port", "0")
-        command = [sys.executable, "-m", "nomoat", "serve", *map(str, argv), *port]
-        with (here / "stderr").open("ab") as said:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, text=True, env=env, cwd=here
-            )
-        started.append(process)
-        address = process.stdout.readline().strip()
-        assert address.endswith("/v1"), (here / "stderr").read_text()
-        return Server(address.removesuffix("/v1"), process)
+        server = serving(cwd or tmp_path_factory.mktemp("server"), *argv)
+        started.append(server.process)
+        return server
 
     yield start
     for process in started:
